@@ -1,0 +1,161 @@
+//! The composition root: builds everything from [`Config`], runs it until told to stop, and joins what it started.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::{self, AppState, Drained, Settings};
+use crate::index::{IndexHandle, Refresher, RefresherSettings, configure_libgit2};
+
+/// How long requests under way may take to finish. Heroku kills a process 30 s after SIGTERM.
+const DRAIN_MAX: Duration = Duration::from_secs(25);
+
+/// Look-ups in the index at a time, for each processor.
+const INDEX_READS_PER_PROCESSOR: usize = 4;
+
+/// What git servers see as the product in `User-Agent`.
+const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
+
+/// A mirror that has bound its port and does nothing else yet.
+#[derive(Debug)]
+pub struct App {
+    listener: TcpListener,
+    address: SocketAddr,
+    state: AppState,
+    refresher: Refresher,
+}
+
+/// Why the mirror could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not ours.
+    #[error("PORT, BIND_ADDRESS: cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error("DATA_DIR: cannot create `{}`: {source}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why the mirror ended otherwise than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A mistake in the mirror ended its background task.
+    #[error("the task that refreshes the index has ended: {0}")]
+    Refresh(#[from] JoinError),
+}
+
+impl App {
+    /// Builds everything and binds the port. Requests wait in the system's queue until [`App::run`].
+    ///
+    /// # Errors
+    /// [`StartError`], if the port or the data directory cannot be had.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        Self::bind_with_clock(config, Clock::system()).await
+    }
+
+    /// Like [`App::bind`], with another time of day.
+    ///
+    /// # Errors
+    /// [`StartError`], if the port or the data directory cannot be had.
+    pub async fn bind_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let listener = listen(config.listen).await.map_err(|source| StartError::Bind {
+            address: config.listen,
+            source,
+        })?;
+        let address = listener.local_addr().unwrap_or(config.listen);
+        // One directory: this takes no longer than binding does.
+        std::fs::create_dir_all(&config.data_dir).map_err(|source| StartError::DataDir {
+            path: config.data_dir.clone(),
+            source,
+        })?;
+        configure_libgit2(
+            config.connect_timeout,
+            config.silence_timeout,
+            USER_AGENT,
+            config.contact.as_deref(),
+        );
+        let index = IndexHandle::new();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let settings = Settings {
+            download: config.download,
+            public_url: config.public_url.map(|url| url.to_string()),
+            upstream: config.git_repo_url.to_string(),
+            max_staleness: config.refresh_interval.map(|_| config.max_staleness),
+            clock: clock.clone(),
+            index_reads_max: INDEX_READS_PER_PROCESSOR * processors,
+        };
+        let refresher = RefresherSettings {
+            url: config.git_repo_url,
+            data_dir: config.data_dir,
+            interval: config.refresh_interval,
+            clock,
+        };
+        Ok(Self {
+            listener,
+            address,
+            state: AppState::new(settings, index.clone()),
+            refresher: Refresher::new(refresher, index),
+        })
+    }
+
+    /// The address that was bound: the port is a real one even if 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is done, then finishes what is under way within 25 s.
+    ///
+    /// # Errors
+    /// [`RunError`], if the background task broke; the mirror then stops serving, too.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        tracing::info!(
+            net.address = %self.address,
+            index.upstream = %self.state.upstream(),
+            "crates-io-mirror {} is listening",
+            env!("CARGO_PKG_VERSION"),
+        );
+        let token = CancellationToken::new();
+        let service = http::stack(http::router(self.state));
+        let server = tokio::spawn(http::serve(self.listener, service, token.clone(), DRAIN_MAX));
+        let mut refresher = tokio::spawn(self.refresher.run(token.clone()));
+        let early = tokio::select! {
+            () = stop => None,
+            ended = &mut refresher => Some(ended),
+        };
+        tracing::info!("stopping: no new connections, requests under way are finished");
+        token.cancel();
+        let refreshed = match early {
+            Some(ended) => ended,
+            None => refresher.await,
+        };
+        match server.await? {
+            Drained::All => tracing::info!("stopped: every request was answered"),
+            Drained::DeadlineReached => tracing::warn!("stopped: some requests were cut off after {DRAIN_MAX:?}"),
+        }
+        Ok(refreshed??)
+    }
+}
+
+/// Binds like every server does: a port that was just closed can be taken at once.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

@@ -1,0 +1,270 @@
+//! The settings: environment variables, read once into [`RawEnv`] and validated in one step into [`Config`].
+//!
+//! Only this room reads the environment. What does not live here: defaults that no operator can change; those are
+//! constants beside the code that they limit.
+
+mod error;
+mod public_url;
+mod raw;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing_subscriber::filter::EnvFilter;
+
+pub use error::ConfigError;
+pub(crate) use public_url::PublicUrl;
+pub use raw::VARIABLES;
+use raw::RawEnv;
+
+use crate::index::{RemoteUrl, RemoteUrlError};
+use crate::upstream::{DownloadTemplate, TemplateError};
+
+const DEFAULT_GIT_REPO_URL: &str = "https://github.com/rust-lang/crates.io-index.git";
+const DEFAULT_DOWNLOAD_URL: &str =
+    "https://crates-io.s3.us-west-1.amazonaws.com/crates/{crate}/{crate}-{version}.crate";
+
+/// How long to wait for a TCP connection to the upstream index.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long an upstream may send nothing at all. git hosts send a sign of life every five seconds while they prepare.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Everything that can be set, validated. Made by [`Config::from_environment`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The index to follow (`GIT_REPO_URL`).
+    pub(crate) git_repo_url: RemoteUrl,
+    /// The address and port to listen on (`BIND_ADDRESS`, `PORT`).
+    pub(crate) listen: SocketAddr,
+    /// The mirror's own base URL (`PUBLIC_URL`); without it, it is taken from each request.
+    pub(crate) public_url: Option<PublicUrl>,
+    /// Where the clone lies (`DATA_DIR`).
+    pub(crate) data_dir: PathBuf,
+    /// Where crate files come from (`DOWNLOAD_URL`): the first of the templates given.
+    pub(crate) download: DownloadTemplate,
+    /// The pause between fetches (`REFRESH_INTERVAL_SECS`); `None` never fetches after the first clone.
+    pub(crate) refresh_interval: Option<Duration>,
+    /// The age of the last successful fetch at which the mirror is no longer ready (`MAX_STALENESS_SECS`).
+    pub(crate) max_staleness: Duration,
+    /// Who runs the mirror, for upstreams to see (`CONTACT`).
+    pub(crate) contact: Option<String>,
+    /// How log events are written (`LOG_FORMAT`).
+    pub(crate) log_format: LogFormat,
+    /// Which log events are written (`RUST_LOG`), in the syntax of `tracing_subscriber`'s `EnvFilter`.
+    pub(crate) log_filter: String,
+    /// How long to wait for a TCP connection to the upstream index. No variable: it is for tests.
+    pub connect_timeout: Duration,
+    /// How long the upstream of the index may be silent. No variable: it is for tests.
+    pub silence_timeout: Duration,
+}
+
+/// How log events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+impl Config {
+    /// Reads the settings from the environment of this process.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that has a bad value.
+    pub fn from_environment() -> Result<Self, ConfigError> {
+        Self::from_raw(RawEnv::from_environment()?)
+    }
+
+    /// Reads the settings from pairs of variable name and value. Other names than [`VARIABLES`] are ignored.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that has a bad value.
+    pub fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        Self::from_raw(RawEnv::from_pairs(pairs)?)
+    }
+
+    fn from_raw(raw: RawEnv) -> Result<Self, ConfigError> {
+        let address: IpAddr = parse_or("BIND_ADDRESS", raw.bind_address, IpAddr::from([0, 0, 0, 0]), "an IP address, like 0.0.0.0 or ::1")?;
+        let port = parse_or("PORT", raw.port, 8080, "a port number, 0 to 65535")?;
+        let seconds = "a whole number of seconds, at most 31536000";
+        let interval = bounded_seconds("REFRESH_INTERVAL_SECS", raw.refresh_interval_secs, 60, seconds)?;
+        Ok(Self {
+            git_repo_url: git_repo_url(raw.git_repo_url)?,
+            listen: SocketAddr::new(address, port),
+            public_url: raw.public_url.map(|text| PublicUrl::parse(&text)).transpose()?,
+            data_dir: raw.data_dir.map_or_else(|| PathBuf::from("data"), PathBuf::from),
+            download: download(raw.download_url, raw.download_mode)?,
+            refresh_interval: (!interval.is_zero()).then_some(interval),
+            max_staleness: bounded_seconds("MAX_STALENESS_SECS", raw.max_staleness_secs, 3600, seconds)?,
+            contact: raw.contact.map(contact).transpose()?,
+            log_format: log_format(raw.log_format)?,
+            log_filter: log_filter(raw.rust_log)?,
+            connect_timeout: CONNECT_TIMEOUT,
+            silence_timeout: SILENCE_TIMEOUT,
+        })
+    }
+}
+
+fn parse_or<T: FromStr>(
+    variable: &'static str,
+    text: Option<String>,
+    default: T,
+    remedy: &'static str,
+) -> Result<T, ConfigError> {
+    text.map_or(Ok(default), |text| {
+        text.parse().map_err(|_unparsable| ConfigError::new(variable, &text, remedy))
+    })
+}
+
+/// A year is far beyond any sensible value, and keeps all sums of times in range.
+fn bounded_seconds(
+    variable: &'static str,
+    text: Option<String>,
+    default: u64,
+    remedy: &'static str,
+) -> Result<Duration, ConfigError> {
+    let shown = text.clone().unwrap_or_default();
+    match parse_or(variable, text, default, remedy)? {
+        seconds @ 0..=31_536_000 => Ok(Duration::from_secs(seconds)),
+        _ => Err(ConfigError::new(variable, &shown, remedy)),
+    }
+}
+
+fn git_repo_url(text: Option<String>) -> Result<RemoteUrl, ConfigError> {
+    let text = text.unwrap_or_else(|| DEFAULT_GIT_REPO_URL.to_owned());
+    RemoteUrl::parse(&text).map_err(|error| {
+        let remedy = match error {
+            RemoteUrlError::NotAUrl => "a URL like https://host/path.git, or a path",
+            RemoteUrlError::Scheme => "an https, http, git, ssh or file URL, or a path",
+        };
+        ConfigError::new("GIT_REPO_URL", &text, remedy)
+    })
+}
+
+fn download(urls: Option<String>, mode: Option<String>) -> Result<DownloadTemplate, ConfigError> {
+    if let Some(mode) = mode.filter(|mode| mode != "redirect") {
+        return Err(ConfigError::new("DOWNLOAD_MODE", &mode, "`redirect`, the one mode of this version"));
+    }
+    let urls = urls.unwrap_or_else(|| DEFAULT_DOWNLOAD_URL.to_owned());
+    let mut first = None;
+    for url in urls.split(' ').filter(|url| !url.is_empty()) {
+        let template = DownloadTemplate::parse(url).map_err(|error| {
+            let remedy = match error {
+                TemplateError::NotAUrl => "a URL like https://host/{crate}/{version}",
+                TemplateError::Scheme => "an http or https URL",
+                TemplateError::Character => "a URL in ASCII without control characters",
+            };
+            ConfigError::new("DOWNLOAD_URL", url, remedy)
+        })?;
+        first.get_or_insert(template);
+    }
+    first.ok_or_else(|| ConfigError::new("DOWNLOAD_URL", &urls, "a URL like https://host/{crate}/{version}"))
+}
+
+fn contact(text: String) -> Result<String, ConfigError> {
+    let fits_a_header = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if fits_a_header && !text.contains(['(', ')', '\\']) {
+        Ok(text)
+    } else {
+        Err(ConfigError::new("CONTACT", &text, "an address in ASCII without brackets"))
+    }
+}
+
+fn log_format(text: Option<String>) -> Result<LogFormat, ConfigError> {
+    match text.as_deref() {
+        None | Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => Err(ConfigError::new("LOG_FORMAT", other, "`text` or `json`")),
+    }
+}
+
+fn log_filter(text: Option<String>) -> Result<String, ConfigError> {
+    let text = text.unwrap_or_else(|| "info".to_owned());
+    match EnvFilter::try_new(&text) {
+        Ok(_filter) => Ok(text),
+        Err(_unparsable) => Err(ConfigError::new("RUST_LOG", &text, "a filter like `info` or `crates_io_mirror=debug`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_pairs(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn everything_has_a_default_and_an_empty_value_counts_as_not_set() {
+        let empty: Vec<(&str, &str)> = VARIABLES.iter().map(|name| (*name, "")).collect();
+        for config in [config(&[]).unwrap(), config(&empty).unwrap()] {
+            assert_eq!(config.git_repo_url.to_string(), DEFAULT_GIT_REPO_URL);
+            assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
+            assert_eq!(config.data_dir, PathBuf::from("data"));
+            assert_eq!(config.download.base(), "https://crates-io.s3.us-west-1.amazonaws.com");
+            assert_eq!(config.refresh_interval, Some(Duration::from_secs(60)));
+            assert_eq!(config.max_staleness, Duration::from_secs(3600));
+            assert_eq!((config.log_format, config.log_filter.as_str()), (LogFormat::Text, "info"));
+            assert!(config.public_url.is_none() && config.contact.is_none());
+        }
+    }
+
+    #[test]
+    fn names_are_matched_in_capitals_only() {
+        let config = config(&[("port", "9"), ("PORT", "10"), ("Port", "x")]).unwrap();
+        assert_eq!(config.listen.port(), 10);
+    }
+
+    #[test]
+    fn a_bad_value_is_one_line_with_variable_value_and_remedy() {
+        for (variable, value) in [
+            ("PORT", "http"),
+            ("PORT", "65536"),
+            ("PORT", "-1"),
+            ("BIND_ADDRESS", "localhost"),
+            ("REFRESH_INTERVAL_SECS", "1m"),
+            ("REFRESH_INTERVAL_SECS", "18446744073709551615"),
+            ("MAX_STALENESS_SECS", "-5"),
+            ("PUBLIC_URL", "mirror.example"),
+            ("PUBLIC_URL", "ftp://mirror.example"),
+            ("PUBLIC_URL", "https://mirror.example/?a=b"),
+            ("GIT_REPO_URL", "ftp://mirror.example/index"),
+            ("DOWNLOAD_URL", "s3://bucket/{crate}"),
+            ("DOWNLOAD_URL", "https://good.example/{crate} bad"),
+            ("DOWNLOAD_MODE", "cache"),
+            ("LOG_FORMAT", "xml"),
+            ("RUST_LOG", "a=b=c"),
+            ("CONTACT", "a\nb"),
+        ] {
+            let message = config(&[(variable, value)]).unwrap_err().to_string();
+            assert!(message.starts_with(variable), "{message}");
+            let shown = if value.starts_with("https://good") { "bad" } else { value.lines().next().unwrap() };
+            assert!(message.contains(shown), "{message}");
+            assert!(message.contains("expected ") && !message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn no_secret_is_shown_in_any_error_or_debug_output() {
+        for (variable, value) in [
+            ("GIT_REPO_URL", "ftp://user:s3cret@h.example/i"),
+            ("GIT_REPO_URL", "https://user:s3cret@"),
+            ("DOWNLOAD_URL", "ftp://user:s3cret@h.example/{crate}"),
+            ("DOWNLOAD_URL", "https://user:s3cret@h.example/\u{1}{crate}"),
+            ("PUBLIC_URL", "ftp://user:s3cret@h.example"),
+            ("PUBLIC_URL", "https://user:s3cret@h.example"),
+        ] {
+            let message = config(&[(variable, value)]).unwrap_err().to_string();
+            assert!(!message.contains("s3cret") && !message.contains("user"), "{message}");
+        }
+        let good = config(&[
+            ("GIT_REPO_URL", "https://user:s3cret@h.example/i"),
+            ("DOWNLOAD_URL", "https://user:s3cret@h.example/{crate}"),
+        ]);
+        assert!(!format!("{:?}", good.unwrap()).contains("s3cret"));
+    }
+}

@@ -1,0 +1,92 @@
+//! Answers that are made from the index: one snapshot from beginning to end, read on a blocking thread, marked with the
+//! commit they were made from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::state::AppState;
+use crate::index::Snapshot;
+use crate::package::{CrateHistory, CrateName};
+
+/// Names the upstream commit that an answer was made from.
+const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
+
+/// How long a look-up may wait for others to finish.
+const READ_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Answers from what the index says of a crate. `shape` runs on a blocking thread.
+///
+/// # Errors
+/// 503 before the first snapshot, and when too many look-ups are under way. All other failures come back as `Ok` with
+/// an error's status, so that they carry the commit too.
+pub(super) async fn with_crate<T: IntoResponse>(
+    state: &AppState,
+    name: CrateName,
+    shape: impl FnOnce(&CrateName, &CrateHistory, &Lookup) -> Result<T, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
+    let commit = HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
+    let waiting = Arc::clone(&state.index_reads).acquire_owned();
+    let permit = tokio::time::timeout(READ_WAIT_MAX, waiting)
+        .await
+        .map_err(|_elapsed| ApiError::Busy)?
+        .map_err(ApiError::internal)?;
+    let state = state.clone();
+    let work = move || {
+        // The permit goes along: a client that leaves does not make room for another while this still runs.
+        let _permit = permit;
+        let lookup = Lookup { state, snapshot };
+        let history = lookup.history(&name)?;
+        let history = history.ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
+        shape(&name, &history, &lookup).map(IntoResponse::into_response)
+    };
+    let answer = tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?;
+    let mut response = answer.into_response();
+    response.headers_mut().insert(X_INDEX_COMMIT, commit);
+    Ok(response)
+}
+
+/// One request's view of the index.
+pub(super) struct Lookup {
+    state: AppState,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Lookup {
+    /// What the index says of a crate; `None` if it lists no such crate. Blocking.
+    pub(super) fn history(&self, name: &CrateName) -> Result<Option<CrateHistory>, ApiError> {
+        Ok(self.file(name)?.and_then(|file| CrateHistory::parse(&file, name)))
+    }
+
+    /// The name of a crate as it was published; `None` if the index lists no such crate. Blocking.
+    pub(super) fn published_name(&self, name: &CrateName) -> Result<Option<String>, ApiError> {
+        Ok(self.file(name)?.and_then(|file| CrateHistory::published_name(&file, name)))
+    }
+
+    fn file(&self, name: &CrateName) -> Result<Option<Vec<u8>>, ApiError> {
+        self.snapshot.index_file(name).map_err(|unreadable| {
+            self.state.index.report_damage();
+            ApiError::IndexUnreadable(unreadable)
+        })
+    }
+}
+
+impl std::ops::Deref for Lookup {
+    type Target = AppState;
+
+    fn deref(&self) -> &AppState {
+        &self.state
+    }
+}
+
+/// A value as a JSON answer, serialised where this is called: on the blocking thread, not on an async worker.
+pub(super) fn json(value: &impl Serialize) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(axum::http::header::CONTENT_TYPE, json)], body).into_response())
+}

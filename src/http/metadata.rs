@@ -1,0 +1,177 @@
+//! `GET /api/v1/crates/{name}`, `…/{version}` and `…/{version}/dependencies`.
+
+use std::collections::HashMap;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::download::{parse, parse_name};
+use super::error::ApiError;
+use super::index_answer::{self, Lookup, json};
+use super::state::AppState;
+use super::views::{CrateView, DependencyView, Include, VersionView};
+use crate::package::{CrateHistory, CrateName, CrateVersion, Release};
+
+/// How many crates that a version depends on are looked up for their published spelling. Real versions have a few
+/// hundred at most; for more than this the spelling of the index line is given, which is nearly always the same.
+const SPELLINGS_MAX: usize = 500;
+
+#[derive(Deserialize)]
+pub(super) struct CrateQuery {
+    include: Option<String>,
+}
+
+/// A crate with its versions.
+pub(super) async fn show_crate(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<CrateQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        #[serde(rename = "crate")]
+        krate: CrateView<'a>,
+        versions: Option<Vec<VersionView<'a>>>,
+        keywords: Option<[(); 0]>,
+        categories: Option<[(); 0]>,
+    }
+
+    let Path(name) = path?;
+    let include = Include::parse(query.map_err(|bad| ApiError::BadRequest(bad.body_text()))?.0.include.as_deref())?;
+    index_answer::with_crate(&state, parse_name(name)?, move |_, history, _| {
+        let view = |release| VersionView::new(release, history.name());
+        let versions = match include {
+            Include { versions: true, .. } => Some(history.releases().iter().rev().map(view).collect()),
+            Include { default_version: true, .. } => Some(history.default_release().into_iter().map(view).collect()),
+            _ => None,
+        };
+        json(&Answer {
+            krate: CrateView::new(history, include),
+            versions,
+            keywords: include.keywords.then_some([]),
+            categories: include.categories.then_some([]),
+        })
+    })
+    .await
+}
+
+impl Include {
+    const ALL: Self = Self {
+        versions: true,
+        keywords: true,
+        categories: true,
+        downloads: true,
+        default_version: true,
+    };
+    const NOTHING: Self = Self {
+        versions: false,
+        keywords: false,
+        categories: false,
+        downloads: false,
+        default_version: false,
+    };
+
+    /// Reads `?include=`: a list with commas. Without it everything is included, for the sake of old clients.
+    fn parse(text: Option<&str>) -> Result<Self, ApiError> {
+        let Some(text) = text else {
+            return Ok(Self::ALL);
+        };
+        let mut include = Self::NOTHING;
+        for part in text.split(',') {
+            match part {
+                // Badges are gone from crates.io; asking for them is still allowed.
+                "" | "badges" => {}
+                "full" => include = Self::ALL,
+                "versions" => include.versions = true,
+                "keywords" => include.keywords = true,
+                "categories" => include.categories = true,
+                "downloads" => include.downloads = true,
+                "default_version" => include.default_version = true,
+                _ => {
+                    return Err(ApiError::BadRequest(
+                        "invalid component for ?include= (expected 'versions', 'keywords', 'categories', 'badges', \
+                         'downloads', 'default_version', or 'full')"
+                            .to_owned(),
+                    ));
+                }
+            }
+        }
+        Ok(include)
+    }
+}
+
+/// One version of a crate.
+pub(super) async fn show_version(
+    State(state): State<AppState>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        version: VersionView<'a>,
+    }
+
+    let Path((name, version)) = path?;
+    let (name, version) = parse(name, version)?;
+    index_answer::with_crate(&state, name, move |name, history, _| {
+        let release = find(history, name, &version)?;
+        json(&Answer {
+            version: VersionView::new(release, history.name()),
+        })
+    })
+    .await
+}
+
+/// What one version of a crate depends on.
+pub(super) async fn list_dependencies(
+    State(state): State<AppState>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        dependencies: Vec<DependencyView<'a>>,
+    }
+
+    let Path((name, version)) = path?;
+    let (name, version) = parse(name, version)?;
+    index_answer::with_crate(&state, name, move |name, history, lookup| {
+        let release = find(history, name, &version)?;
+        let mut spellings = HashMap::new();
+        let mut dependencies = Vec::with_capacity(release.line.dependencies.len());
+        for (place, dependency) in release.line.dependencies.iter().enumerate() {
+            let name = published_spelling(lookup, &mut spellings, &dependency.crate_name)?;
+            dependencies.push(DependencyView::new(release, place, dependency, name));
+        }
+        dependencies.sort_by(|left, right| left.order().cmp(&right.order()));
+        json(&Answer { dependencies })
+    })
+    .await
+}
+
+fn find<'a>(history: &'a CrateHistory, name: &CrateName, version: &CrateVersion) -> Result<&'a Release, ApiError> {
+    history.find(version).ok_or_else(|| ApiError::VersionNotFound {
+        name: name.to_string(),
+        version: version.to_string(),
+    })
+}
+
+/// The name of a crate as its own index file has it. A crate that the index does not list keeps the spelling given.
+fn published_spelling(
+    lookup: &Lookup,
+    known: &mut HashMap<String, String>,
+    name: &str,
+) -> Result<String, ApiError> {
+    if let Some(spelling) = known.get(name) {
+        return Ok(spelling.clone());
+    }
+    let mut spelling = name.to_owned();
+    if known.len() < SPELLINGS_MAX
+        && let Ok(name) = CrateName::try_from(spelling.clone())
+        && let Some(published) = lookup.published_name(&name)?
+    {
+        spelling = published;
+    }
+    known.insert(name.to_owned(), spelling.clone());
+    Ok(spelling)
+}

@@ -1,0 +1,85 @@
+//! The headers that crates.io puts on every answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+/// On every answer.
+const ALWAYS: [(HeaderName, HeaderValue); 2] = [
+    (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+    (header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000")),
+];
+
+/// On successful answers with content; not on the redirects to crate files.
+const WITH_CONTENT: [(HeaderName, HeaderValue); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
+    (header::X_XSS_PROTECTION, HeaderValue::from_static("0")),
+];
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CommonHeadersLayer;
+
+impl<S> Layer<S> for CommonHeadersLayer {
+    type Service = CommonHeaders<S>;
+
+    fn layer(&self, inner: S) -> CommonHeaders<S> {
+        CommonHeaders { inner }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CommonHeaders<S> {
+    inner: S,
+}
+
+impl<S: Service<Request, Response = Response>> Service<Request> for CommonHeaders<S> {
+    type Response = Response;
+    type Error = S::Error;
+    type Future = CommonHeadersFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        CommonHeadersFuture {
+            inner: self.inner.call(request),
+        }
+    }
+}
+
+pin_project! {
+    /// See the module.
+    pub(super) struct CommonHeadersFuture<F> {
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F: Future<Output = Result<Response, E>>, E> Future for CommonHeadersFuture<F> {
+    type Output = Result<Response, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = ready!(self.project().inner.poll(context))?;
+        let carries_content = carries_content(response.status());
+        let headers = response.headers_mut();
+        headers.extend(ALWAYS);
+        if carries_content {
+            headers.extend(WITH_CONTENT);
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+fn carries_content(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 201 | 203 | 204 | 206 | 301 | 303 | 304 | 307 | 308)
+}

@@ -1,0 +1,32 @@
+//! What happens to every request and every answer, in this order from the outside in.
+//!
+//! These wrap the router as plain services: axum's own layers run behind routing, too late to change the path, and cost
+//! an allocation each.
+
+mod common_headers;
+mod normalize_path;
+mod read_only;
+mod request_log;
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use tower::{Layer, Service};
+
+use common_headers::CommonHeadersLayer;
+use normalize_path::NormalizePathLayer;
+use read_only::ReadOnlyLayer;
+use request_log::RequestLogLayer;
+
+/// The router with everything around it.
+pub(crate) fn stack(
+    router: Router,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    // From the inside out: the log sees the path as it came and the answer as it goes.
+    let service = ReadOnlyLayer.layer(router);
+    let service = NormalizePathLayer.layer(service);
+    let service = CommonHeadersLayer.layer(service);
+    RequestLogLayer.layer(service)
+}

@@ -1,0 +1,155 @@
+//! Refuses every write to the API before routing, whatever it is aimed at.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::{Method, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tower::{Layer, Service};
+
+use crate::http::error::ApiError;
+
+/// How much of a refused upload is read and thrown away. Closing a connection with unread data makes the client's side
+/// drop the answer, so whatever a real client sends should fit: crates.io accepts 10 MiB.
+const DISCARDED_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// How long that may take.
+const DISCARDING_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadOnlyLayer;
+
+impl<S> Layer<S> for ReadOnlyLayer {
+    type Service = ReadOnly<S>;
+
+    fn layer(&self, inner: S) -> ReadOnly<S> {
+        ReadOnly { inner }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadOnly<S> {
+    inner: S,
+}
+
+impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Request> for ReadOnly<S> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ReadOnlyFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if is_write(&request) {
+            ReadOnlyFuture::Refused {
+                response: Some(refuse(request)),
+            }
+        } else {
+            ReadOnlyFuture::Passed {
+                inner: self.inner.call(request),
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// See the module.
+    #[project = ReadOnlyProjection]
+    pub(super) enum ReadOnlyFuture<F> {
+        Passed { #[pin] inner: F },
+        Refused { response: Option<Response> },
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for ReadOnlyFuture<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            ReadOnlyProjection::Passed { inner } => inner.poll(context),
+            ReadOnlyProjection::Refused { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response)),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+fn is_write(request: &Request) -> bool {
+    let method = request.method();
+    // The common case first: it is decided by the method alone.
+    method != Method::GET
+        && [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
+        && request.uri().path().starts_with("/api/v1/")
+}
+
+fn refuse(request: Request) -> Response {
+    let expects_continue = request.headers().contains_key(header::EXPECT);
+    let upload = request.into_body();
+    // A client that waits for `100 Continue` is told before it sends anything.
+    if upload.is_end_stream() || expects_continue {
+        return ApiError::ReadOnly.into_response();
+    }
+    ApiError::ReadOnly.into_response().map(|answer| {
+        Body::new(AnswerWhileDiscarding {
+            answer,
+            upload: Some(upload),
+            discarded: 0,
+            deadline: sleep(DISCARDING_TIME_MAX),
+        })
+    })
+}
+
+pin_project! {
+    /// Sends the answer at once, and ends only when the upload has ended or was given up on: the client may read the
+    /// answer while it still sends.
+    struct AnswerWhileDiscarding {
+        answer: Body,
+        upload: Option<Body>,
+        discarded: u64,
+        #[pin]
+        deadline: Sleep,
+    }
+}
+
+impl HttpBody for AnswerWhileDiscarding {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut body = self.project();
+        if let Some(frame) = ready!(Pin::new(&mut body.answer).poll_frame(context)) {
+            return Poll::Ready(Some(frame));
+        }
+        while let Some(upload) = body.upload.as_mut() {
+            if body.deadline.as_mut().poll(context).is_ready() {
+                break;
+            }
+            let Some(Ok(frame)) = ready!(Pin::new(upload).poll_frame(context)) else {
+                break;
+            };
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            *body.discarded += u64::try_from(length).unwrap_or(u64::MAX);
+            if *body.discarded > DISCARDED_BYTES_MAX {
+                break;
+            }
+        }
+        *body.upload = None;
+        Poll::Ready(None)
+    }
+}

@@ -1,0 +1,143 @@
+//! One log event for each request, when its answer begins.
+//!
+//! Never logged: query strings, `Authorization` and other headers that are not named here.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use axum::response::Response;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use crate::http::error::Cause;
+
+/// The target of these events, so that `RUST_LOG` can turn them off by name.
+const TARGET: &str = "crates_io_mirror::request";
+
+/// Set by Heroku's router and by most others.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest part of a header that is logged.
+const LOGGED_HEADER_BYTES_MAX: usize = 200;
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestLogLayer;
+
+impl<S> Layer<S> for RequestLogLayer {
+    type Service = RequestLog<S>;
+
+    fn layer(&self, inner: S) -> RequestLog<S> {
+        RequestLog { inner }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestLog<S> {
+    inner: S,
+}
+
+impl<S: Service<Request, Response = Response>> Service<Request> for RequestLog<S> {
+    type Response = Response;
+    type Error = S::Error;
+    type Future = RequestLogFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let seen = Seen::of(&request);
+        RequestLogFuture {
+            inner: self.inner.call(request),
+            seen,
+        }
+    }
+}
+
+pin_project! {
+    /// See the module.
+    pub(super) struct RequestLogFuture<F> {
+        #[pin]
+        inner: F,
+        seen: Seen,
+    }
+}
+
+impl<F: Future<Output = Result<Response, E>>, E> Future for RequestLogFuture<F> {
+    type Output = Result<Response, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(context))?;
+        this.seen.log(&response);
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// What is known of a request before it is answered. Cloning these copies reference counts, not texts.
+struct Seen {
+    began: Instant,
+    method: Method,
+    uri: Uri,
+    user_agent: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
+}
+
+impl Seen {
+    fn of(request: &Request) -> Self {
+        Self {
+            began: Instant::now(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            user_agent: request.headers().get(header::USER_AGENT).cloned(),
+            request_id: request.headers().get(X_REQUEST_ID).cloned(),
+        }
+    }
+
+    fn log(&self, response: &Response) {
+        let status = response.status();
+        let (method, path) = (&self.method, self.uri.path());
+        let duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let commit = shown_in(response.headers());
+        let (user_agent, request_id) = (shown(self.user_agent.as_ref()), shown(self.request_id.as_ref()));
+        let cause = response.extensions().get::<Cause>().map(|Cause(cause)| cause.as_ref());
+        // The level of an event is fixed where it is written, so each level has a place of its own.
+        macro_rules! log {
+            ($level:ident, $message:literal) => {
+                tracing::$level!(
+                    target: TARGET,
+                    method = %method,
+                    path,
+                    status = status.as_u16(),
+                    duration_us,
+                    user_agent,
+                    request_id,
+                    commit,
+                    error = cause,
+                    $message
+                )
+            };
+        }
+        if status.is_server_error() {
+            log!(warn, "request failed");
+        } else {
+            log!(info, "request answered");
+        }
+    }
+}
+
+fn shown_in(headers: &HeaderMap) -> Option<&str> {
+    shown(headers.get("x-index-commit"))
+}
+
+/// The beginning of a header's value, if it is visible ASCII.
+fn shown(value: Option<&HeaderValue>) -> Option<&str> {
+    let text = value?.to_str().ok()?;
+    Some(text.get(..LOGGED_HEADER_BYTES_MAX).unwrap_or(text))
+}

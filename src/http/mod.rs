@@ -1,0 +1,77 @@
+//! The HTTP side: every route, every status code, every header.
+//!
+//! Handlers parse, call one thing and shape the answer. What does not live here: what index lines mean (`package`), how
+//! the index gets here (`index`), where crate files are (`upstream`).
+
+mod download;
+mod error;
+mod health;
+mod index_answer;
+mod metadata;
+mod middleware;
+mod serve;
+mod site;
+mod state;
+mod status_page;
+mod versions;
+mod views;
+
+use axum::Router;
+use axum::routing::get;
+use tower_http::compression::CompressionLayer;
+
+use error::ApiError;
+pub(crate) use middleware::stack;
+pub(crate) use serve::{Drained, serve};
+pub(crate) use state::{AppState, Settings};
+
+/// Names that stand where a version would, for parts of crates.io's API that this version of the mirror does not offer.
+const NOT_VERSIONS: [&str; 7] = [
+    "downloads",
+    "follow",
+    "following",
+    "owner_team",
+    "owner_user",
+    "owners",
+    "reverse_dependencies",
+];
+
+/// The URL table.
+pub(crate) fn router(state: AppState) -> Router {
+    // cargo: crate files.
+    let cargo = Router::new().route("/api/v1/crates/{name}/{version}/download", get(download::redirect));
+
+    // Tools: metadata from the index.
+    let mut metadata = Router::new()
+        .route("/api/v1/crates/{name}", get(metadata::show_crate))
+        .route("/api/v1/crates/{name}/versions", get(versions::list_versions))
+        .route("/api/v1/crates/{name}/{version}", get(metadata::show_version))
+        .route("/api/v1/crates/{name}/{version}/dependencies", get(metadata::list_dependencies))
+        .route("/api/v1/site_metadata", get(site::show_site_metadata));
+    for name in NOT_VERSIONS {
+        metadata = metadata.route(&format!("/api/v1/crates/{{name}}/{name}"), get(not_found));
+    }
+
+    // People and platforms.
+    let operation = Router::new()
+        .route("/", get(status_page::show))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready));
+
+    Router::new()
+        .merge(metadata.layer(CompressionLayer::new().gzip(true)))
+        .merge(operation)
+        .merge(cargo)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(state)
+}
+
+async fn not_found() -> ApiError {
+    ApiError::NotFound
+}
+
+/// The `Allow` header is added by axum, which knows the methods of the route.
+async fn method_not_allowed() -> ApiError {
+    ApiError::MethodNotAllowed
+}

@@ -1,0 +1,66 @@
+//! What every handler can reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::index::IndexHandle;
+use crate::upstream::DownloadTemplate;
+
+/// What the composition root gives to the HTTP side.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Where crate files come from.
+    pub(crate) download: DownloadTemplate,
+    /// The mirror's own base URL, if it was set; without a trailing slash.
+    pub(crate) public_url: Option<String>,
+    /// The upstream index, without secrets.
+    pub(crate) upstream: String,
+    /// The age of the last successful fetch at which the mirror is no longer ready; `None` if it never fetches again.
+    pub(crate) max_staleness: Option<Duration>,
+    /// Tells the age of the last successful fetch.
+    pub(crate) clock: Clock,
+    /// How many answers may be made from the index at a time. Each takes a thread, and memory for the largest index
+    /// file several times over.
+    pub(crate) index_reads_max: usize,
+}
+
+/// Shared by all requests; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct AppState(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(super) settings: Settings,
+    pub(super) index: IndexHandle,
+    pub(super) index_reads: Arc<Semaphore>,
+}
+
+impl AppState {
+    /// The state of a mirror that answers from `index`.
+    pub(crate) fn new(settings: Settings, index: IndexHandle) -> Self {
+        let index_reads = Arc::new(Semaphore::new(settings.index_reads_max));
+        Self(Arc::new(Inner {
+            settings,
+            index,
+            index_reads,
+        }))
+    }
+}
+
+impl AppState {
+    /// The upstream index, without secrets.
+    pub(crate) fn upstream(&self) -> &str {
+        &self.settings.upstream
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}

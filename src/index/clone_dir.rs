@@ -1,0 +1,172 @@
+//! Where clones lie on disk, and which one is in use.
+//!
+//! ```text
+//! {DATA_DIR}/index/
+//!   lock          held by the mirror that owns this directory
+//!   current       the name of the clone in use; replaced by rename, so it names an old clone or a new one, whole
+//!   clone-7/      a bare git repository …
+//!     mirror.json … and what it is a clone of
+//!   set-aside/    a damaged clone, until its replacement is in use
+//! ```
+//!
+//! A clone gets its name into `current` only when it is complete. Whatever else lies there after a crash is removed.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+const CURRENT: &str = "current";
+const RECORD: &str = "mirror.json";
+const SET_ASIDE: &str = "set-aside";
+const CLONE_PREFIX: &str = "clone-";
+
+/// The directory that holds the clones. Everything here is blocking.
+#[derive(Debug)]
+pub(super) struct CloneDir {
+    root: PathBuf,
+    /// The lock is released when the file is closed, also by a crash.
+    _lock: File,
+}
+
+/// What a clone remembers of itself.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct CloneRecord {
+    /// The upstream it was cloned from, without credentials.
+    pub(super) upstream: String,
+    /// Seconds since 1970 at the last successful fetch.
+    last_success: u64,
+}
+
+impl CloneRecord {
+    pub(super) fn new(upstream: String, last_success: SystemTime) -> Self {
+        let since_1970 = last_success.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            upstream,
+            last_success: since_1970.as_secs(),
+        }
+    }
+
+    pub(super) fn last_success(&self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.last_success))
+    }
+}
+
+impl CloneDir {
+    /// Takes possession of the directory, creating it if needed.
+    pub(super) fn open(data_dir: &Path) -> io::Result<Self> {
+        let root = data_dir.join("index");
+        fs::create_dir_all(&root)?;
+        let lock = File::create(root.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another mirror is using this DATA_DIR",
+            )),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// The clone in use, if one was ever completed.
+    pub(super) fn current(&self) -> Option<PathBuf> {
+        let name = fs::read_to_string(self.root.join(CURRENT)).ok()?;
+        let name = name.trim();
+        // A torn or foreign file must not lead anywhere else.
+        let number = name.strip_prefix(CLONE_PREFIX)?;
+        number.parse::<u64>().ok()?;
+        Some(self.root.join(name)).filter(|path| path.is_dir())
+    }
+
+    /// A path for a new clone, not yet existing.
+    pub(super) fn next(&self) -> io::Result<PathBuf> {
+        let mut highest = 0;
+        for entry in fs::read_dir(&self.root)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(CLONE_PREFIX));
+            highest = highest.max(number.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0));
+        }
+        Ok(self.root.join(format!("{CLONE_PREFIX}{}", highest + 1)))
+    }
+
+    /// Makes a complete clone the one in use.
+    pub(super) fn activate(&self, clone: &Path) -> io::Result<()> {
+        let name = clone.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        write_atomically(&self.root, CURRENT, name.as_bytes())
+    }
+
+    /// Moves a damaged clone out of the way. Only the last one is kept.
+    pub(super) fn set_aside(&self, clone: &Path) -> io::Result<()> {
+        let aside = self.root.join(SET_ASIDE);
+        remove_tree(&aside)?;
+        fs::rename(clone, aside)
+    }
+
+    /// Removes everything but the clones named.
+    pub(super) fn sweep(&self, keep: &[&Path]) -> io::Result<()> {
+        for entry in fs::read_dir(&self.root)? {
+            let path = entry?.path();
+            if path.is_dir() && !keep.contains(&path.as_path()) {
+                remove_tree(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Like [`CloneDir::sweep`], but leaves the clone that was set aside.
+    pub(super) fn sweep_leftovers(&self, keep: &[&Path]) -> io::Result<()> {
+        let aside = self.root.join(SET_ASIDE);
+        self.sweep(&[keep, &[aside.as_path()]].concat())
+    }
+}
+
+/// Reads what a clone remembers of itself.
+pub(super) fn read_record(clone: &Path) -> io::Result<CloneRecord> {
+    let text = fs::read_to_string(clone.join(RECORD))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Writes what a clone shall remember of itself.
+pub(super) fn write_record(clone: &Path, record: &CloneRecord) -> io::Result<()> {
+    write_atomically(clone, RECORD, &serde_json::to_vec(record)?)
+}
+
+/// Removes what a killed fetch leaves in a clone: locks that nobody holds, and packs without an end.
+pub(super) fn tidy(clone: &Path) -> io::Result<()> {
+    let heads = clone.join("refs").join("heads");
+    for directory in [clone, heads.as_path()] {
+        remove_files(directory, |name| name.ends_with(".lock"))?;
+    }
+    remove_files(&clone.join("objects").join("pack"), |name| {
+        name.starts_with("pack_git2_") || name.starts_with("tmp_") || name.ends_with(".lock")
+    })
+}
+
+fn remove_files(directory: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(&unwanted) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory with all that is in it; nothing there is fine.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes aside, flushes to the disk, then renames: a reader finds the old content or the new one, never a part.
+fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let aside = directory.join(format!("{name}.new"));
+    let mut file = File::create(&aside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(aside, directory.join(name))
+}

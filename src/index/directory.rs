@@ -1,0 +1,193 @@
+//! One directory of the index, held in memory: names and blob ids, shared between snapshots by tree id.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use git2::{ObjectType, Oid, Repository, Tree};
+
+use crate::package::{CrateName, IndexPath, canonical_order};
+
+/// How many directories deep index files lie at most: `se/rd/serde`.
+const DEPTH_MAX: usize = 2;
+
+/// Mode of a tree entry that is an ordinary file. Symlinks and submodules have others, and are not followed.
+const MODES_OF_FILES: [i32; 2] = [0o100_644, 0o100_755];
+
+/// The id of a git object: 20 bytes, shown in hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ObjectId([u8; 20]);
+
+impl From<Oid> for ObjectId {
+    fn from(oid: Oid) -> Self {
+        // libgit2 is built for SHA-1 here, whose ids have 20 bytes.
+        Self(oid.as_bytes().try_into().unwrap_or_default())
+    }
+}
+
+impl ObjectId {
+    /// The id as git2 has it.
+    pub(super) fn to_oid(self) -> Result<Oid, git2::Error> {
+        Oid::from_bytes(&self.0)
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// A directory of the index. Only what can be an index file is in it: ordinary files with a crate's name in lower case,
+/// at the place that belongs to the name, and directories on the way to such files.
+///
+/// A quarter of a million crates live here, so names share one text and entries are small.
+#[derive(Debug)]
+pub(super) struct Directory {
+    tree: ObjectId,
+    /// All file names, one behind the other.
+    names: Box<str>,
+    /// In canonical order, so that every spelling of a name is found by one binary search.
+    files: Box<[File]>,
+    /// In canonical order, too: `a-` and `a_` are neighbours.
+    directories: Box<[(Box<str>, Arc<Self>)]>,
+    /// Files here and below.
+    count: usize,
+}
+
+#[derive(Debug)]
+struct File {
+    start: u32,
+    length: u8,
+    blob: ObjectId,
+}
+
+impl Directory {
+    /// Reads a tree of the index. What `previous` (the same directory of the snapshot before) holds unchanged is shared
+    /// with it instead of being read again.
+    pub(super) fn read(
+        repository: &Repository,
+        tree: Oid,
+        path: &str,
+        previous: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, git2::Error> {
+        if let Some(previous) = previous.filter(|previous| previous.tree == tree.into()) {
+            return Ok(Arc::clone(previous));
+        }
+        let entries = repository.find_tree(tree)?;
+        let directories = Self::read_directories(repository, &entries, path, previous)?;
+        let (names, files) = Self::read_files(&entries, path);
+        Ok(Arc::new(Self {
+            tree: tree.into(),
+            count: files.len() + directories.iter().map(|(_, directory)| directory.count).sum::<usize>(),
+            names,
+            files,
+            directories,
+        }))
+    }
+
+    fn read_directories(
+        repository: &Repository,
+        entries: &Tree<'_>,
+        path: &str,
+        previous: Option<&Arc<Self>>,
+    ) -> Result<Box<[(Box<str>, Arc<Self>)]>, git2::Error> {
+        let depth = path.split('/').filter(|part| !part.is_empty()).count();
+        let mut directories = Vec::new();
+        for entry in entries.iter().filter(|_| depth < DEPTH_MAX) {
+            // Folders like `.github` belong to the repository, not to the index.
+            let Some(name) = entry.name().ok().filter(|name| !name.starts_with('.')) else {
+                continue;
+            };
+            if entry.kind() != Some(ObjectType::Tree) {
+                continue;
+            }
+            let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            let before = previous.and_then(|previous| previous.directory(name));
+            let directory = Self::read(repository, entry.id(), &below, before)?;
+            directories.push((Box::from(name), directory));
+        }
+        directories.sort_unstable_by(|(left, _), (right, _)| canonical_order(left, right).then(left.cmp(right)));
+        Ok(directories.into())
+    }
+
+    fn read_files(entries: &Tree<'_>, path: &str) -> (Box<str>, Box<[File]>) {
+        let mut found: Vec<(String, ObjectId)> = entries
+            .iter()
+            .filter(|entry| entry.kind() == Some(ObjectType::Blob) && MODES_OF_FILES.contains(&entry.filemode()))
+            .filter_map(|entry| Some((entry.name().ok()?.to_owned(), entry.id().into())))
+            .filter(|(name, _)| belongs_at(name, path))
+            .collect();
+        found.sort_unstable_by(|(left, _), (right, _)| canonical_order(left, right).then_with(|| left.cmp(right)));
+
+        let mut names = String::with_capacity(found.iter().map(|(name, _)| name.len()).sum());
+        let mut files = Vec::with_capacity(found.len());
+        for (name, blob) in found {
+            // No git tree of crate names has 4 GiB of them, and no crate name 256 bytes.
+            let (Ok(start), Ok(length)) = (u32::try_from(names.len()), u8::try_from(name.len())) else {
+                continue;
+            };
+            names.push_str(&name);
+            files.push(File { start, length, blob });
+        }
+        (names.into(), files.into())
+    }
+
+    /// How many index files are here and below.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The index file of a crate, whichever spelling its name is given in. Where an index has several spellings of one
+    /// name, which crates.io never has, the one given wins.
+    pub(super) fn find(&self, path: &IndexPath) -> Option<ObjectId> {
+        let parts: Vec<&str> = path.directories().collect();
+        self.find_below(&parts, path.file(), &|name| name == path.file())
+            .or_else(|| self.find_below(&parts, path.file(), &|_any_spelling| true))
+    }
+
+    fn find_below(&self, directories: &[&str], file: &str, accept: &dyn Fn(&str) -> bool) -> Option<ObjectId> {
+        let Some((first, rest)) = directories.split_first() else {
+            return equal_run(&self.files, |candidate| canonical_order(self.name(candidate), file))
+                .iter()
+                .find(|candidate| accept(self.name(candidate)))
+                .map(|found| found.blob);
+        };
+        // Spellings with `-` and with `_` lie in different directories, at most four of them for two letters.
+        equal_run(&self.directories, |(name, _)| canonical_order(name, first))
+            .iter()
+            .find_map(|(_, directory)| directory.find_below(rest, file, accept))
+    }
+
+    fn directory(&self, name: &str) -> Option<&Arc<Self>> {
+        equal_run(&self.directories, |(candidate, _)| canonical_order(candidate, name))
+            .iter()
+            .find(|(candidate, _)| candidate.as_ref() == name)
+            .map(|(_, directory)| directory)
+    }
+
+    fn name(&self, file: &File) -> &str {
+        let start = file.start as usize;
+        self.names.get(start..start + usize::from(file.length)).unwrap_or_default()
+    }
+}
+
+/// The items that are equal to what is looked for, in a slice that is sorted by this order.
+fn equal_run<T>(items: &[T], order: impl Fn(&T) -> Ordering) -> &[T] {
+    let start = items.partition_point(|item| order(item).is_lt());
+    let end = items.partition_point(|item| order(item).is_le());
+    items.get(start..end).unwrap_or_default()
+}
+
+fn belongs_at(name: &str, path: &str) -> bool {
+    CrateName::try_from(name.to_owned()).is_ok_and(|name| {
+        let expected = IndexPath::from(&name);
+        expected.prefix() == path && expected.file() == name.as_str()
+    })
+}

@@ -1,0 +1,104 @@
+//! The shared side of the index room: readers take snapshots from it, the background task publishes them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+
+use super::snapshot::Snapshot;
+use super::status::{IndexStatus, Phase, Progress, ProgressCell};
+
+/// What readers and the background task share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    snapshot: ArcSwapOption<Snapshot>,
+    status: Mutex<IndexStatus>,
+    progress: ProgressCell,
+    wake: Notify,
+}
+
+impl IndexHandle {
+    /// A handle without a snapshot.
+    pub(crate) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                snapshot: ArcSwapOption::empty(),
+                status: Mutex::new(IndexStatus {
+                    phase: Phase::Opening,
+                    last_success: None,
+                    last_error: None,
+                    failures: 0,
+                    progress: Progress::default(),
+                }),
+                progress: ProgressCell::default(),
+                wake: Notify::new(),
+            }),
+        }
+    }
+
+    /// The snapshot to answer a request from; keep it to the end of the request. `None` before the first one.
+    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// What there is to say about clone and fetches right now.
+    pub(crate) fn status(&self) -> IndexStatus {
+        let mut status = self.lock().clone();
+        status.progress = self.shared.progress.get();
+        status
+    }
+
+    /// Says that a read of the current snapshot failed, so that the background task looks at the clone at once.
+    pub(crate) fn report_damage(&self) {
+        self.shared.wake.notify_one();
+    }
+
+    pub(super) async fn damage_reported(&self) {
+        self.shared.wake.notified().await;
+    }
+
+    pub(super) fn progress(&self) -> &ProgressCell {
+        &self.shared.progress
+    }
+
+    pub(super) fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.shared.snapshot.store(Some(snapshot));
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.shared.progress.set(Progress::default());
+        self.lock().phase = phase;
+    }
+
+    pub(super) fn succeeded(&self, at: SystemTime) {
+        let mut status = self.lock();
+        status.phase = Phase::Idle;
+        status.last_success = Some(at);
+        status.last_error = None;
+        status.failures = 0;
+    }
+
+    pub(super) fn remember_success(&self, at: Option<SystemTime>) {
+        self.lock().last_success = at;
+    }
+
+    /// Notes a failure, and returns how many there were in a row.
+    pub(super) fn failed(&self, why: String) -> u32 {
+        let mut status = self.lock();
+        status.phase = Phase::Retrying;
+        status.last_error = Some(why);
+        status.failures = status.failures.saturating_add(1);
+        status.failures
+    }
+
+    fn lock(&self) -> MutexGuard<'_, IndexStatus> {
+        // The status is plain data, whole after every statement.
+        self.shared.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

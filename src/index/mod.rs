@@ -1,0 +1,24 @@
+//! The crate index: a local clone of the upstream git repository, and immutable snapshots of it.
+//!
+//! A background task ([`Refresher`]) clones and fetches; each success publishes a [`Snapshot`] through [`IndexHandle`].
+//! Readers take one snapshot per request. Only this room touches git2, and it does so on blocking threads only. What
+//! does not live here: HTTP, and what index lines mean.
+
+mod clone_dir;
+mod directory;
+mod fetch;
+mod handle;
+mod libgit2;
+mod refresh;
+mod remote_url;
+mod repository;
+mod snapshot;
+mod status;
+
+pub(crate) use handle::IndexHandle;
+pub(crate) use libgit2::configure as configure_libgit2;
+pub(crate) use refresh::{Refresher, RefresherSettings};
+pub(crate) use remote_url::{RemoteUrl, RemoteUrlError};
+pub(crate) use repository::ReadError;
+pub(crate) use snapshot::Snapshot;
+pub(crate) use status::{IndexStatus, Phase, Progress};

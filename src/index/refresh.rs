@@ -1,0 +1,335 @@
+//! The background task that keeps the clone fresh and publishes snapshots.
+//!
+//! It owns everything that changes the clone. Each try runs on a blocking thread; the async side only waits, so a fetch
+//! that hangs never holds up serving.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::clone_dir::{self, CloneDir, CloneRecord};
+use super::fetch::{self, FetchError};
+use super::handle::IndexHandle;
+use super::remote_url::RemoteUrl;
+use super::repository::{ReadError, Repository};
+use super::snapshot::Snapshot;
+use super::status::Phase;
+use crate::clock::Clock;
+
+/// The pause after a first failure; it doubles with each further one.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest pause after failures, unless the ordinary one is longer.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Failures that may be our clone's fault, in a row, after which the clone is replaced.
+const LOCAL_FAILURES_MAX: u32 = 3;
+
+/// How long a fetch may take to notice that it shall stop. One that waits for a silent peer notices nothing, and is left
+/// to the end of the process.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// What the background task needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct RefresherSettings {
+    /// The index to follow.
+    pub(crate) url: RemoteUrl,
+    /// Where the clone lies.
+    pub(crate) data_dir: PathBuf,
+    /// The pause between fetches; `None` never fetches after the first clone.
+    pub(crate) interval: Option<Duration>,
+    /// Tells the time of a success.
+    pub(crate) clock: Clock,
+}
+
+/// The owner of the clone.
+#[derive(Debug)]
+pub(crate) struct Refresher {
+    settings: RefresherSettings,
+    handle: IndexHandle,
+    clones: Option<CloneDir>,
+    current: Option<Arc<Repository>>,
+    /// Replaced clones that a request may still be reading from.
+    retired: Vec<Arc<Repository>>,
+    local_failures: u32,
+}
+
+/// Why a try brought no snapshot.
+#[derive(Debug, thiserror::Error)]
+enum RefreshError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("cannot use DATA_DIR: {0}")]
+    Disk(#[from] io::Error),
+    #[error("the clone on disk is damaged: {0}")]
+    Damaged(String),
+}
+
+impl From<ReadError> for RefreshError {
+    fn from(error: ReadError) -> Self {
+        Self::Damaged(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
+    }
+}
+
+impl Refresher {
+    /// A refresher that publishes through `handle`. Touches nothing until it runs.
+    pub(crate) fn new(settings: RefresherSettings, handle: IndexHandle) -> Self {
+        Self {
+            settings,
+            handle,
+            clones: None,
+            current: None,
+            retired: Vec::new(),
+            local_failures: 0,
+        }
+    }
+
+    /// Serves what is on disk, then fetches again and again until told to stop.
+    ///
+    /// # Errors
+    /// Only if a thread of it panicked, which must end the process.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
+        let handle = self.handle.clone();
+        let interval = self.settings.interval;
+        let mut refresher = self;
+        loop {
+            let mut work = tokio::task::spawn_blocking(move || {
+                let pause = refresher.step();
+                (refresher, pause)
+            });
+            let pause;
+            tokio::select! {
+                done = &mut work => (refresher, pause) = done?,
+                () = stop.cancelled() => return abandon(&handle, work).await,
+            }
+            tokio::select! {
+                () = wait(pause.or(interval)) => {}
+                () = handle.damage_reported() => {}
+                () = stop.cancelled() => {
+                    handle.enter(Phase::Stopped);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// One try. Returns the pause before the next one; `None` for the ordinary pause after a success.
+    fn step(&mut self) -> Option<Duration> {
+        match self.refresh() {
+            Ok(()) => {
+                self.local_failures = 0;
+                self.handle.succeeded(self.settings.clock.now());
+                self.drop_retired();
+                self.settings.interval.map(jittered)
+            }
+            Err(RefreshError::Fetch(FetchError::Stopped)) => None,
+            Err(error) => {
+                let failures = self.handle.failed(error.to_string());
+                let pause = backoff(failures, self.settings.interval.unwrap_or_default());
+                tracing::warn!(
+                    index.upstream = %self.settings.url,
+                    index.failures = failures,
+                    retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                    error = %error,
+                    "the index could not be refreshed; the last snapshot, if any, stays in use"
+                );
+                Some(pause)
+            }
+        }
+    }
+
+    fn refresh(&mut self) -> Result<(), RefreshError> {
+        self.open_data_dir()?;
+        self.check_current();
+        match self.current.clone().filter(|_| self.local_failures < LOCAL_FAILURES_MAX) {
+            Some(repository) => self.fetch(&repository),
+            None => self.clone_anew(),
+        }
+    }
+
+    /// Takes possession of the data directory and serves the clone that lies there. Does nothing the second time.
+    fn open_data_dir(&mut self) -> Result<(), RefreshError> {
+        if self.clones.is_some() {
+            return Ok(());
+        }
+        let clones = CloneDir::open(&self.settings.data_dir)?;
+        if let Some(path) = clones.current() {
+            match self.open_clone(&path) {
+                Ok(true) => {}
+                Ok(false) => tracing::info!(
+                    index.upstream = %self.settings.url,
+                    "the clone on disk is of another index and will be replaced"
+                ),
+                Err(error) => {
+                    tracing::warn!(error = %error, "the clone on disk is set aside and will be replaced");
+                    clones.set_aside(&path)?;
+                }
+            }
+        }
+        let keep: Vec<&Path> = self.current.iter().map(|repository| repository.path()).collect();
+        clones.sweep_leftovers(&keep)?;
+        self.clones = Some(clones);
+        Ok(())
+    }
+
+    /// Publishes the clone at `path`; says `false` for one of another index.
+    fn open_clone(&mut self, path: &Path) -> Result<bool, RefreshError> {
+        let record = clone_dir::read_record(path)
+            .map_err(|error| RefreshError::Damaged(format!("its record cannot be read: {error}")))?;
+        if record.upstream != self.settings.url.to_string() {
+            return Ok(false);
+        }
+        clone_dir::tidy(path).map_err(|error| RefreshError::Damaged(error.to_string()))?;
+        let repository = Arc::new(Repository::open(path)?);
+        let snapshot = Snapshot::read(&repository, None)?;
+        self.handle.remember_success(record.last_success());
+        self.publish(repository, snapshot, "serving the index found on disk");
+        Ok(true)
+    }
+
+    /// Drops the current clone if a read from it failed and fails again. Its snapshot stays in use until a new one is
+    /// there: what can be read from it is right.
+    fn check_current(&mut self) {
+        let Some(repository) = self.current.clone() else {
+            return;
+        };
+        if repository.is_suspect() && repository.confirm_damage() {
+            tracing::warn!("the clone on disk is damaged and will be replaced");
+            self.current = None;
+            self.retired.push(repository);
+        }
+    }
+
+    fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
+        self.handle.enter(Phase::Fetching);
+        let fetched = fetch::fetch(repository.path(), &self.settings.url, self.handle.progress());
+        if let Err(FetchError::Local(_)) = &fetched {
+            self.local_failures += 1;
+            repository.suspect();
+        }
+        fetched?;
+        let previous = self.handle.snapshot();
+        let snapshot = Snapshot::read(repository, previous.as_deref())?;
+        clone_dir::write_record(repository.path(), &self.record())?;
+        if previous.is_none_or(|previous| previous.commit() != snapshot.commit()) {
+            self.publish(Arc::clone(repository), snapshot, "the index has changed");
+        }
+        Ok(())
+    }
+
+    fn clone_anew(&mut self) -> Result<(), RefreshError> {
+        let Some(clones) = &self.clones else {
+            return Ok(());
+        };
+        self.handle.enter(Phase::Cloning);
+        tracing::info!(index.upstream = %self.settings.url, "cloning the index");
+        let path = clones.next()?;
+        let cloned = fetch::clone(&path, &self.settings.url, self.handle.progress())
+            .map_err(RefreshError::from)
+            .and_then(|()| {
+                let repository = Arc::new(Repository::open(&path)?);
+                let snapshot = Snapshot::read(&repository, self.handle.snapshot().as_deref())?;
+                clone_dir::write_record(&path, &self.record())?;
+                clones.activate(&path)?;
+                Ok((repository, snapshot))
+            });
+        let (repository, snapshot) = match cloned {
+            Ok(cloned) => cloned,
+            Err(error) => {
+                // A half-written clone is of no use, and a full disk needs the room, also that of a damaged one.
+                clone_dir::remove_tree(&path)?;
+                let keep: Vec<&Path> = self.in_use().map(|repository| repository.path()).collect();
+                clones.sweep(&keep)?;
+                return Err(error);
+            }
+        };
+        self.retired.extend(self.current.take());
+        self.publish(repository, snapshot, "serving the index");
+        Ok(())
+    }
+
+    fn publish(&mut self, repository: Arc<Repository>, snapshot: Snapshot, message: &str) {
+        tracing::info!(index.commit = %snapshot.commit(), index.crates = snapshot.crate_count(), "{message}");
+        self.current = Some(repository);
+        self.handle.publish(Arc::new(snapshot));
+    }
+
+    /// Removes replaced clones that no request reads from any more, and whatever a crash left.
+    fn drop_retired(&mut self) {
+        self.retired.retain(|repository| Arc::strong_count(repository) > 1);
+        let keep: Vec<&Path> = self.in_use().map(|repository| repository.path()).collect();
+        if let Some(Err(error)) = self.clones.as_ref().map(|clones| clones.sweep(&keep)) {
+            tracing::warn!(error = %error, "an old clone could not be removed");
+        }
+    }
+
+    fn in_use(&self) -> impl Iterator<Item = &Arc<Repository>> {
+        self.current.iter().chain(&self.retired)
+    }
+
+    fn record(&self) -> CloneRecord {
+        CloneRecord::new(self.settings.url.to_string(), self.settings.clock.now())
+    }
+}
+
+/// Waits for a fetch that was told to stop, but not for long.
+async fn abandon(handle: &IndexHandle, work: JoinHandle<(Refresher, Option<Duration>)>) -> Result<(), JoinError> {
+    handle.progress().stop();
+    let ended = tokio::time::timeout(STOP_GRACE, work).await;
+    handle.enter(Phase::Stopped);
+    match ended {
+        Ok(done) => done.map(drop),
+        Err(_elapsed) => {
+            tracing::info!("a fetch that waits for a silent upstream is left behind");
+            Ok(())
+        }
+    }
+}
+
+/// Waits for so long, or for ever.
+async fn wait(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The pause after so many failures in a row.
+fn backoff(failures: u32, interval: Duration) -> Duration {
+    let doubled = BACKOFF_FIRST.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    jittered(doubled.min(BACKOFF_MAX.max(interval)))
+}
+
+/// A tenth more or less, so that mirrors started together do not stay together.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute_or_the_interval() {
+        let about = |pause: Duration, seconds: u64| {
+            let exact = Duration::from_secs(seconds).as_secs_f64();
+            (0.89 * exact..=1.11 * exact).contains(&pause.as_secs_f64())
+        };
+        for (failures, interval, seconds) in [
+            (1, 60, 1),
+            (2, 60, 2),
+            (5, 60, 16),
+            (7, 60, 60),
+            (40, 60, 60),
+            (u32::MAX, 1, 60),
+            (u32::MAX, 600, 600),
+        ] {
+            let pause = backoff(failures, Duration::from_secs(interval));
+            assert!(about(pause, seconds), "{failures} failures: {pause:?}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The URL of the upstream index, which may carry credentials that nobody must see.
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+/// Where the upstream index is, with its credentials kept apart.
+///
+/// Invariants: a `https`, `http`, `git` or `ssh` URL, the short `user@host:path` form of ssh, or a local path; nothing
+/// that it shows ([`fmt::Display`], [`fmt::Debug`], [`RemoteUrl::address`]) holds a password, and only the address that
+/// git connects to over ssh holds a user name.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct RemoteUrl {
+    address: String,
+    shown: String,
+    credentials: Option<Credentials>,
+    is_local: bool,
+}
+
+/// A user name, and a password if there is one. Has no `Debug` on purpose.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    /// The user name; may be a token.
+    pub(crate) user: String,
+    /// The password; empty for "none given".
+    pub(crate) password: String,
+}
+
+/// Why a text does not say where an index is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RemoteUrlError {
+    /// It looks like a URL, but is none.
+    #[error("it is not a URL")]
+    NotAUrl,
+    /// It is a URL of another kind.
+    #[error("its scheme is not one of https, http, git, ssh, file")]
+    Scheme,
+}
+
+impl RemoteUrl {
+    /// Reads what the setting `GIT_REPO_URL` may hold.
+    pub(crate) fn parse(text: &str) -> Result<Self, RemoteUrlError> {
+        if !text.contains("://") {
+            return Ok(Self::short_ssh(text).unwrap_or_else(|| Self::local(text)));
+        }
+        let url = Url::parse(text).map_err(|_not_a_url| RemoteUrlError::NotAUrl)?;
+        match url.scheme() {
+            "file" => Ok(Self::local(text)),
+            "https" | "http" | "git" | "ssh" if url.host_str().is_none_or(str::is_empty) => {
+                Err(RemoteUrlError::NotAUrl)
+            }
+            "https" | "http" | "git" => Ok(Self::remote(url, false)),
+            "ssh" => Ok(Self::remote(url, true)),
+            _ => Err(RemoteUrlError::Scheme),
+        }
+    }
+
+    /// What git connects to. Holds no credentials, but the user name of an ssh URL, without which ssh cannot begin.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What to answer when the other side asks who we are.
+    pub(crate) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    /// Whether this is a path on this machine. libgit2's transport for those knows no shallow fetch.
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    /// A text with the secrets of this URL taken out, in case a library put one there.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let Some(credentials) = &self.credentials else {
+            return text.to_owned();
+        };
+        let mut text = text.to_owned();
+        for secret in [&credentials.password, &credentials.user] {
+            // One of one or two letters is a part of many words, and hiding those would tell which it is.
+            if secret.len() > 2 {
+                text = text.replace(secret.as_str(), "***");
+            }
+        }
+        text
+    }
+
+    fn local(path: &str) -> Self {
+        Self {
+            address: path.to_owned(),
+            shown: path.to_owned(),
+            credentials: None,
+            is_local: true,
+        }
+    }
+
+    /// `user@host:path`, as ssh users write it: a colon before any slash, and a host before the colon.
+    fn short_ssh(text: &str) -> Option<Self> {
+        let (host, path) = text.split_once(':')?;
+        let (user, host) = host.split_once('@')?;
+        if host.is_empty() || user.is_empty() || host.contains('/') || user.contains('/') {
+            return None;
+        }
+        Some(Self {
+            address: text.to_owned(),
+            shown: format!("{host}:{path}"),
+            credentials: Some(Credentials {
+                user: user.to_owned(),
+                password: String::new(),
+            }),
+            is_local: false,
+        })
+    }
+
+    fn remote(mut url: Url, keep_user: bool) -> Self {
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let credentials = (!url.username().is_empty() || url.password().is_some()).then(|| Credentials {
+            user: decode(url.username()),
+            password: url.password().map(decode).unwrap_or_default(),
+        });
+        // Neither setter can fail: both are refused only for URLs without a host.
+        let _no_host = url.set_password(None);
+        let with_user = url.to_string();
+        let _no_host = url.set_username("");
+        let bare = url.to_string();
+        url.set_fragment(None);
+        if url.query().is_some() {
+            // A query may carry a token.
+            url.set_query(Some("***"));
+        }
+        Self {
+            address: if keep_user { with_user } else { bare },
+            shown: url.to_string(),
+            credentials,
+            is_local: false,
+        }
+    }
+}
+
+impl fmt::Display for RemoteUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for RemoteUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.shown, formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn takes_credentials_out_of_what_it_shows() {
+        for (text, address, shown) in [
+            ("https://h.example/index.git", "https://h.example/index.git", "https://h.example/index.git"),
+            ("https://bob:s3cret@h.example/i", "https://h.example/i", "https://h.example/i"),
+            ("https://t0ken@h.example/i", "https://h.example/i", "https://h.example/i"),
+            ("http://:s3cret@h:8080/i?private=x#y", "http://h:8080/i?private=x#y", "http://h:8080/i?***"),
+            ("ssh://git:s3cret@h.example/i", "ssh://git@h.example/i", "ssh://h.example/i"),
+            ("git@h.example:org/i.git", "git@h.example:org/i.git", "h.example:org/i.git"),
+            ("git://h.example/i", "git://h.example/i", "git://h.example/i"),
+            ("/srv/index", "/srv/index", "/srv/index"),
+            ("file:///srv/index", "file:///srv/index", "file:///srv/index"),
+            ("../index", "../index", "../index"),
+        ] {
+            let url = RemoteUrl::parse(text).unwrap();
+            assert_eq!((url.address(), url.to_string().as_str()), (address, shown));
+            assert_eq!(format!("{url:?}"), format!("{shown:?}"));
+        }
+    }
+
+    #[test]
+    fn decodes_credentials_and_redacts_them() {
+        let url = RemoteUrl::parse("https://b%40b:p%2Fw%20d@h.example/i").unwrap();
+        let credentials = url.credentials().unwrap();
+        assert_eq!((credentials.user.as_str(), credentials.password.as_str()), ("b@b", "p/w d"));
+        assert_eq!(url.redact("said b@b with p/w d"), "said *** with ***");
+    }
+
+    #[test]
+    fn refuses_other_schemes() {
+        for (text, why) in [
+            ("ftp://h/i", RemoteUrlError::Scheme),
+            ("sparse+https://h/i", RemoteUrlError::Scheme),
+            ("https://", RemoteUrlError::NotAUrl),
+            ("ssh:///i", RemoteUrlError::NotAUrl),
+            ("://x", RemoteUrlError::NotAUrl),
+        ] {
+            assert_eq!(RemoteUrl::parse(text).unwrap_err(), why, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_shows_a_password(user in "[a-z]{0,8}", password in "[A-Z]{8,20}", scheme in "https|http|git|ssh") {
+            let url = RemoteUrl::parse(&format!("{scheme}://{user}:{password}@h.example/i")).unwrap();
+            prop_assert!(!format!("{url} {url:?} {}", url.address()).contains(&password));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A clone on disk, open for reading by many threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::directory::ObjectId;
+use super::snapshot::Snapshot;
+
+/// How many open handles are kept for the next reader. More readers than this at a time open and close their own.
+const IDLE_HANDLES_MAX: usize = 8;
+
+/// A bare git repository in the data directory.
+///
+/// `git2::Repository` may move between threads but not be shared, so readers borrow one of several handles. Every method
+/// is blocking.
+pub(crate) struct Repository {
+    path: PathBuf,
+    idle: Mutex<Vec<git2::Repository>>,
+    suspect: AtomicBool,
+    /// The blob that could not be read, if that is what raised the suspicion.
+    unreadable: Mutex<Option<ObjectId>>,
+}
+
+/// Something that the snapshot lists could not be read from the clone: the clone is damaged.
+#[derive(Debug, thiserror::Error)]
+#[error("the clone of the index cannot be read")]
+pub(crate) struct ReadError(#[from] git2::Error);
+
+impl Repository {
+    /// Opens the clone at `path`.
+    pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
+        let handle = git2::Repository::open_bare(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            idle: Mutex::new(vec![handle]),
+            suspect: AtomicBool::new(false),
+            unreadable: Mutex::new(None),
+        })
+    }
+
+    /// Where the clone lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a read has failed.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a look at this clone.
+    pub(super) fn suspect(&self) {
+        self.suspect.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads everything anew that a snapshot needs, and the blob that could not be read. If that works, the failure was
+    /// a passing one (too many open files, say), and the suspicion is gone.
+    pub(super) fn confirm_damage(self: &Arc<Self>) -> bool {
+        self.handles().clear();
+        let unreadable = self.unreadable().take();
+        let blob = unreadable.map_or(Ok(()), |blob| self.read_blob(blob).map(drop));
+        let damaged = blob.is_err() || Snapshot::read(self, None).is_err();
+        self.suspect.store(damaged, Ordering::Relaxed);
+        damaged
+    }
+
+    /// Does something with a handle of this repository. A failure makes the clone suspect.
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&git2::Repository) -> Result<T, git2::Error>,
+    ) -> Result<T, ReadError> {
+        // The lock is released at once: handles are only put in and taken out under it.
+        let idle = self.handles().pop();
+        let result = match idle {
+            Some(handle) => Ok(handle),
+            None => git2::Repository::open_bare(&self.path),
+        }
+        .and_then(|handle| {
+            let result = work(&handle);
+            let mut handles = self.handles();
+            if handles.len() < IDLE_HANDLES_MAX {
+                handles.push(handle);
+            }
+            result
+        });
+        result.map_err(|error| {
+            self.suspect();
+            ReadError(error)
+        })
+    }
+
+    /// The content of a blob.
+    pub(super) fn read_blob(&self, id: ObjectId) -> Result<Vec<u8>, ReadError> {
+        let content = self.with(|git| Ok(git.find_blob(id.to_oid()?)?.content().to_vec()));
+        if content.is_err() {
+            *self.unreadable() = Some(id);
+        }
+        content
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, Option<ObjectId>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Vec<git2::Repository>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Repository").field(&self.path).finish()
+    }
+}

@@ -1,0 +1,63 @@
+//! One state of the index: a commit, and every index file in it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::directory::{Directory, ObjectId};
+use super::repository::{ReadError, Repository};
+use crate::package::{CrateName, IndexPath};
+
+/// The id of a commit of the upstream index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitId(pub(super) ObjectId);
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// An immutable view of the index at one commit.
+///
+/// Invariants: it never changes; every unchanged directory is shared with the snapshot before it. It holds ids, not
+/// contents: those are read from the clone it came from, which stays on disk for as long as a snapshot of it lives.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    commit: CommitId,
+    root: Arc<Directory>,
+    repository: Arc<Repository>,
+}
+
+impl Snapshot {
+    /// Reads the upstream commit that the clone holds, sharing with `previous` what did not change. Blocking.
+    pub(super) fn read(repository: &Arc<Repository>, previous: Option<&Self>) -> Result<Self, ReadError> {
+        repository.with(|git| {
+            let commit = git.find_reference(super::fetch::UPSTREAM_HEAD)?.peel_to_commit()?;
+            let root = Directory::read(git, commit.tree_id(), "", previous.map(|previous| &previous.root))?;
+            Ok(Self {
+                commit: CommitId(commit.id().into()),
+                root,
+                repository: Arc::clone(repository),
+            })
+        })
+    }
+
+    /// The upstream commit that this snapshot shows.
+    pub(crate) fn commit(&self) -> CommitId {
+        self.commit
+    }
+
+    /// How many crates the index lists.
+    pub(crate) fn crate_count(&self) -> usize {
+        self.root.count()
+    }
+
+    /// The content of a crate's index file, whichever spelling its name is given in; `None` if there is no such crate.
+    /// Blocking.
+    pub(crate) fn index_file(&self, name: &CrateName) -> Result<Option<Vec<u8>>, ReadError> {
+        self.root
+            .find(&IndexPath::from(name))
+            .map(|blob| self.repository.read_blob(blob))
+            .transpose()
+    }
+}

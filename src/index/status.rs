@@ -1,0 +1,89 @@
+//! What the index room says of itself: how far a clone is, when a fetch last succeeded, why one failed.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+/// What the background task is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// Looking at what is on disk.
+    Opening,
+    /// Cloning the index, because there is no usable clone.
+    Cloning,
+    /// Fetching what is new.
+    Fetching,
+    /// Waiting for the next fetch, after a success.
+    Idle,
+    /// Waiting for the next try, after a failure.
+    Retrying,
+    /// Told to stop.
+    Stopped,
+}
+
+/// A copy of everything there is to say at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexStatus {
+    /// What the background task is doing.
+    pub(crate) phase: Phase,
+    /// When a fetch last succeeded, in an earlier run of the mirror too.
+    pub(crate) last_success: Option<SystemTime>,
+    /// Why the last try failed, without secrets; `None` after a success.
+    pub(crate) last_error: Option<String>,
+    /// Failures since the last success.
+    pub(crate) failures: u32,
+    /// How far the running clone or fetch is.
+    pub(crate) progress: Progress,
+}
+
+/// How far a clone or fetch is, in git objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Progress {
+    /// Objects that came over the network.
+    pub(crate) received_objects: usize,
+    /// Objects that this fetch consists of; 0 as long as the other side has not said.
+    pub(crate) total_objects: usize,
+    /// Objects that were unpacked, hashed and indexed.
+    pub(crate) indexed_objects: usize,
+    /// Bytes that came over the network.
+    pub(crate) received_bytes: usize,
+}
+
+/// The progress of a fetch, written by the thread that fetches while others read; also the way to stop it.
+#[derive(Debug, Default)]
+pub(super) struct ProgressCell {
+    received_objects: AtomicUsize,
+    total_objects: AtomicUsize,
+    indexed_objects: AtomicUsize,
+    received_bytes: AtomicUsize,
+    stop: AtomicBool,
+}
+
+impl ProgressCell {
+    pub(super) fn set(&self, progress: Progress) {
+        self.received_objects.store(progress.received_objects, Ordering::Relaxed);
+        self.total_objects.store(progress.total_objects, Ordering::Relaxed);
+        self.indexed_objects.store(progress.indexed_objects, Ordering::Relaxed);
+        self.received_bytes.store(progress.received_bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Progress {
+        Progress {
+            received_objects: self.received_objects.load(Ordering::Relaxed),
+            total_objects: self.total_objects.load(Ordering::Relaxed),
+            indexed_objects: self.indexed_objects.load(Ordering::Relaxed),
+            received_bytes: self.received_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Asks the fetch to end at its next sign of life.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,48 @@
+//! A crates.io mirror that an organisation can run.
+//!
+//! It follows one upstream git index and answers from a local clone of it. It is read-only: no sign-up, no publish, no
+//! statistics, no page that lists crates.
+//!
+//! # The rooms
+//!
+//! | room | what lives there | uses |
+//! | --- | --- | --- |
+//! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
+//! | `config` | environment variables → [`Config`] | `index` and `upstream`, for the types of their URLs |
+//! | `http` | routes, handlers, errors, headers, the accept loop | `index`, `upstream`, `package` |
+//! | `index` | the clone, its refresh in the background, snapshots | `package` |
+//! | `upstream` | the template of crate file URLs | `package` |
+//! | `package` | names, versions, index lines: pure values | nothing |
+//! | `observability` | logging set-up | `config` |
+//! | `clock` | the time of day, injected | nothing |
+//!
+//! # The way of a request
+//!
+//! Accept loop (`http::serve`) → log, headers, path normalisation, refusal of writes (`http::middleware`) → URL table
+//! (`http::router`) → a handler, which takes one snapshot, reads index files on a blocking thread and shapes JSON. A
+//! redirect to a crate file needs none of that: it is made from name, version and template.
+//!
+//! # The way of a commit
+//!
+//! The refresher (`index::refresh`) fetches on a blocking thread, reads the directories that changed, and publishes a
+//! new immutable snapshot. Requests under way keep the one they began with.
+//!
+//! # Invariants
+//!
+//! - Only `config` reads the environment, only `http` names a status code, only `index` touches git2.
+//! - Snapshots are swapped, never changed.
+//! - Nothing from outside can cause a panic, and nothing that blocks runs on an async worker.
+
+mod app;
+mod clock;
+mod config;
+mod http;
+mod index;
+mod observability;
+mod package;
+mod upstream;
+
+pub use app::{App, RunError, StartError};
+pub use clock::Clock;
+pub use config::{Config, ConfigError, VARIABLES};
+pub use observability::{Logging, start_logging};

@@ -1,0 +1,50 @@
+//! The program: settings, logging, run, exit code.
+
+use std::process::ExitCode;
+
+use crates_io_mirror::{App, Config, start_logging};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Exit code for settings that are no good.
+const BAD_SETTINGS: u8 = 2;
+
+fn main() -> ExitCode {
+    let config = match Config::from_environment() {
+        Ok(config) => config,
+        Err(error) => return fail(&error, BAD_SETTINGS),
+    };
+    let logging = start_logging(&config);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    let result = runtime.block_on(run(config));
+    // A fetch that waits for a silent upstream must not keep the process alive.
+    runtime.shutdown_background();
+    drop(logging);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.as_ref(), 1),
+    }
+}
+
+async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let app = App::bind(config).await?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    Ok(app.run(stop).await?)
+}
+
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    #[expect(clippy::print_stderr, reason = "the one line that says why the program did not run")]
+    {
+        eprintln!("{error}");
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,19 @@
+//! The domain: crate names, versions, checksums, index paths and index lines.
+//!
+//! Everything here is a pure value that is valid by construction. What does not live here: I/O, clocks, git, HTTP.
+
+mod checksum;
+mod history;
+mod line;
+mod name;
+mod path;
+mod timestamp;
+mod version;
+
+pub(crate) use checksum::Checksum;
+pub(crate) use history::{CrateHistory, Release};
+pub(crate) use line::{IndexDependency, IndexLine};
+pub(crate) use name::{CrateName, canonical_order};
+pub(crate) use path::IndexPath;
+pub(crate) use timestamp::Timestamp;
+pub(crate) use version::CrateVersion;

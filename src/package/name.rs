@@ -1,0 +1,147 @@
+//! The name of a crate, and when two spellings mean the same crate.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// The most characters that crates.io accepts in a crate name.
+const NAME_MAX_CHARACTERS: usize = 64;
+
+/// A crate name as crates.io accepts it.
+///
+/// Invariants:
+/// - between 1 and 64 characters, all ASCII letters, digits, `-` or `_`;
+/// - the first character is a letter.
+///
+/// Not promised: that such a crate exists, or that this is its published spelling. crates.io takes names that differ
+/// only in case, or in `-` against `_`, for the same crate: compare those with [`canonical_order`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CrateName(String);
+
+/// Why a text is not a crate name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NameError {
+    /// No characters at all.
+    #[error("a crate name cannot be empty")]
+    Empty,
+    /// More than 64 characters.
+    #[error("a crate name has at most {NAME_MAX_CHARACTERS} characters")]
+    TooLong,
+    /// It begins with something else than an ASCII letter.
+    #[error("a crate name begins with an ASCII letter")]
+    BadStart,
+    /// It holds something else than ASCII letters, digits, `-` and `_`.
+    #[error("a crate name consists of ASCII letters, digits, `-` and `_`")]
+    BadCharacter,
+}
+
+impl CrateName {
+    /// The name as it was typed.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name in lower case, as it stands in the path of an index file.
+    pub(crate) fn to_lowercase(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl TryFrom<String> for CrateName {
+    type Error = NameError;
+
+    /// Checks the rules of crates.io for names, in its order.
+    fn try_from(text: String) -> Result<Self, NameError> {
+        // The length in bytes is at least the length in characters, so the count is only needed for long texts.
+        if text.len() > NAME_MAX_CHARACTERS && text.chars().count() > NAME_MAX_CHARACTERS {
+            return Err(NameError::TooLong);
+        }
+        let Some((first, rest)) = text.as_bytes().split_first() else {
+            return Err(NameError::Empty);
+        };
+        if !first.is_ascii_alphabetic() {
+            return Err(NameError::BadStart);
+        }
+        if !rest
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        {
+            return Err(NameError::BadCharacter);
+        }
+        Ok(Self(text))
+    }
+}
+
+impl fmt::Display for CrateName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Orders spellings so that those of one crate are equal: without regard to case, and with `-` equal to `_`.
+///
+/// This is the uniqueness key of crates.io, applied while comparing instead of building a second string.
+pub(crate) fn canonical_order(left: &str, right: &str) -> Ordering {
+    let key = |byte: u8| match byte {
+        b'-' => b'_',
+        other => other.to_ascii_lowercase(),
+    };
+    left.bytes().map(key).cmp(right.bytes().map(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<CrateName, NameError> {
+        CrateName::try_from(text.to_owned())
+    }
+
+    #[test]
+    fn accepts_what_crates_io_accepts_and_nothing_else() {
+        for good in ["a", "A", "cc", "RustyXML", "a-b_c", "serde1", "a--", "nul", "std", &"x".repeat(64)] {
+            assert_eq!(parse(good).unwrap().as_str(), good);
+        }
+        for (bad, why) in [
+            ("", NameError::Empty),
+            ("1abc", NameError::BadStart),
+            ("_a", NameError::BadStart),
+            ("-a", NameError::BadStart),
+            ("京", NameError::BadStart),
+            ("a京", NameError::BadCharacter),
+            ("a/b", NameError::BadCharacter),
+            ("a b", NameError::BadCharacter),
+            ("a.b", NameError::BadCharacter),
+            ("a\0", NameError::BadCharacter),
+            (&"x".repeat(65), NameError::TooLong),
+            // Characters are counted, not bytes: 40 of these are 120 bytes, so the name is bad but not too long.
+            (&"京".repeat(40), NameError::BadStart),
+        ] {
+            assert_eq!(parse(bad), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_crate_are_equal_in_canonical_order() {
+        assert_eq!(canonical_order("Foo-Bar", "foo_bar"), Ordering::Equal);
+        assert_ne!(canonical_order("foobar", "foo_bar"), Ordering::Equal);
+        assert_eq!(canonical_order("a", "ab"), Ordering::Less);
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_keeps_the_text(text in "\\PC*") {
+            if let Ok(name) = parse(&text) {
+                prop_assert_eq!(name.as_str(), text.as_str());
+            }
+        }
+
+        #[test]
+        fn every_name_by_the_rules_is_accepted(text in "[a-zA-Z][a-zA-Z0-9_-]{0,63}") {
+            prop_assert!(parse(&text).is_ok());
+            let other: String = text.to_uppercase().replace('-', "_");
+            prop_assert_eq!(canonical_order(&text, &other), Ordering::Equal);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Where a crate's index file lies in the index.
+
+use super::CrateName;
+
+/// The path of an index file: lower case, two or three components, the last of them the crate's name.
+///
+/// Source: "Index files" in the cargo book. The length of the name decides: `1/a`, `2/io`, `3/s/syn`, `se/rd/serde`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IndexPath {
+    directories: String,
+    file: String,
+}
+
+impl IndexPath {
+    /// The directories above the file, in order: one or two of them.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &str> {
+        self.directories.split('/')
+    }
+
+    /// The directories above the file as one path without a trailing slash, like `se/rd`. This is cargo's
+    /// `{lowerprefix}` marker.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.directories
+    }
+
+    /// The name of the file: the crate's name in lower case.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+}
+
+impl From<&CrateName> for IndexPath {
+    fn from(name: &CrateName) -> Self {
+        let file = name.to_lowercase();
+        Self {
+            directories: prefix(&file),
+            file,
+        }
+    }
+}
+
+/// The directory part of a name's index path, in the letter case of `name`. This is cargo's `{prefix}` marker.
+///
+/// The names given are ASCII (see [`CrateName`]), so every byte offset is a character boundary.
+pub(super) fn prefix(name: &str) -> String {
+    match (name.len(), name.get(..1), name.get(..2), name.get(2..4)) {
+        (0 | 1, ..) => "1".to_owned(),
+        (2, ..) => "2".to_owned(),
+        (3, Some(first), ..) => format!("3/{first}"),
+        (_, _, Some(first), Some(second)) => format!("{first}/{second}"),
+        _ => String::new(),
+    }
+}
+
+impl CrateName {
+    /// cargo's `{prefix}` marker: the directory part of the index path without lowercasing, like `Mi/xe`.
+    pub(crate) fn prefix(&self) -> String {
+        prefix(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(name: &str) -> String {
+        let name = CrateName::try_from(name.to_owned()).unwrap();
+        let path = IndexPath::from(&name);
+        format!("{}/{}", path.prefix(), path.file())
+    }
+
+    #[test]
+    fn the_length_of_the_name_decides_the_directories() {
+        for (name, expected) in [
+            ("a", "1/a"),
+            ("io", "2/io"),
+            ("Syn", "3/s/syn"),
+            ("a-b", "3/a/a-b"),
+            ("Serde", "se/rd/serde"),
+            ("a-b-c", "a-/b-/a-b-c"),
+            ("cargo", "ca/rg/cargo"),
+            ("abcd", "ab/cd/abcd"),
+        ] {
+            assert_eq!(path(name), expected);
+        }
+    }
+
+    #[test]
+    fn the_prefix_marker_keeps_the_letter_case() {
+        let name = CrateName::try_from("MixedCase".to_owned()).unwrap();
+        assert_eq!(name.prefix(), "Mi/xe");
+        assert_eq!(IndexPath::from(&name).prefix(), "mi/xe");
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_gives_its_name_back(text in "[a-zA-Z][a-zA-Z0-9_-]{0,63}") {
+            let name = CrateName::try_from(text.clone()).unwrap();
+            let path = IndexPath::from(&name);
+            prop_assert_eq!(path.file(), text.to_lowercase());
+            prop_assert!((1..=2).contains(&path.directories().count()));
+            prop_assert!(path.directories().all(|directory| !directory.is_empty() && !directory.starts_with('.')));
+            let again = CrateName::try_from(path.file().to_owned()).unwrap();
+            prop_assert_eq!(IndexPath::from(&again), path);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! cargo's `dl` template, with its five markers.
+
+use std::fmt;
+
+use crate::package::{Checksum, CrateName, CrateVersion, IndexPath};
+
+/// What cargo adds to a template that has none of the markers.
+const DEFAULT_SUFFIX: &str = "/{crate}/{version}/download";
+
+/// The markers and what each stands for (cargo book, "Registry index configuration").
+const MARKERS: [(&str, Marker); 5] = [
+    ("{crate}", Marker::Crate),
+    ("{version}", Marker::Version),
+    ("{prefix}", Marker::Prefix),
+    ("{lowerprefix}", Marker::LowerPrefix),
+    ("{sha256-checksum}", Marker::Checksum),
+];
+
+/// Where crate files are: a URL in which cargo's markers stand for a crate's name, version, index directories and
+/// checksum.
+///
+/// Invariants: an absolute `http` or `https` URL of visible ASCII, whatever is put for the markers; at least one marker.
+///
+/// It is taken apart when it is made, so expanding costs one allocation.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct DownloadTemplate {
+    pieces: Vec<Piece>,
+    /// The scheme, host and path in front of the crate files, without credentials and without a trailing slash.
+    base: String,
+    needs_checksum: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Marker {
+    Crate,
+    Version,
+    Prefix,
+    LowerPrefix,
+    Checksum,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Marker(Marker),
+}
+
+/// Why a text is not a download template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TemplateError {
+    /// It is not an absolute URL.
+    #[error("it is not an absolute URL")]
+    NotAUrl,
+    /// The scheme is not one that a client can be sent to.
+    #[error("its scheme is neither http nor https")]
+    Scheme,
+    /// It holds something that cannot stand in a `Location` header.
+    #[error("it holds a character that a URL cannot have")]
+    Character,
+}
+
+impl DownloadTemplate {
+    /// Takes a template apart. One without markers gets cargo's `/{crate}/{version}/download`.
+    pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
+        let has_marker = MARKERS.iter().any(|(marker, _)| text.contains(marker));
+        let full = if has_marker {
+            text.to_owned()
+        } else {
+            format!("{}{DEFAULT_SUFFIX}", text.trim_end_matches('/'))
+        };
+        let pieces = take_apart(&full);
+        if !full.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TemplateError::Character);
+        }
+        // What remains to be checked must hold for any crate: try one.
+        let sample: String = pieces.iter().map(|piece| piece.sample()).collect();
+        let url = url::Url::parse(&sample).map_err(|_not_a_url| TemplateError::NotAUrl)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(TemplateError::Scheme);
+        }
+        Ok(Self {
+            needs_checksum: pieces.contains(&Piece::Marker(Marker::Checksum)),
+            base: base_of(&full),
+            pieces,
+        })
+    }
+
+    /// Whether a URL cannot be made without the index, because the template asks for the checksum.
+    pub(crate) fn needs_checksum(&self) -> bool {
+        self.needs_checksum
+    }
+
+    /// The URL under which `crates/…` lies, without a trailing slash: crates.io calls it the `cdn_base`.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The URL of a crate file. The name goes in as typed; a `+` in the version becomes `%2B`, since object stores read
+    /// a bare one as a space. An unknown checksum leaves an empty text.
+    pub(crate) fn expand(&self, name: &CrateName, version: &CrateVersion, checksum: Option<&Checksum>) -> String {
+        let mut url = String::with_capacity(160);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => url.push_str(text),
+                Piece::Marker(Marker::Crate) => url.push_str(name.as_str()),
+                Piece::Marker(Marker::Version) => {
+                    for (place, part) in version.as_str().split('+').enumerate() {
+                        if place > 0 {
+                            url.push_str("%2B");
+                        }
+                        url.push_str(part);
+                    }
+                }
+                Piece::Marker(Marker::Prefix) => url.push_str(&name.prefix()),
+                Piece::Marker(Marker::LowerPrefix) => url.push_str(IndexPath::from(name).prefix()),
+                Piece::Marker(Marker::Checksum) => {
+                    url.push_str(&checksum.map_or_else(String::new, Checksum::to_string));
+                }
+            }
+        }
+        url
+    }
+}
+
+impl fmt::Debug for DownloadTemplate {
+    /// Shows the base only: a template may carry credentials.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("DownloadTemplate").field(&self.base).finish()
+    }
+}
+
+impl Piece {
+    fn sample(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Marker(_) => "x",
+        }
+    }
+}
+
+fn take_apart(template: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut rest = template;
+    loop {
+        let next = MARKERS
+            .iter()
+            .filter_map(|(text, marker)| rest.find(text).map(|at| (at, *text, *marker)))
+            .min_by_key(|(at, ..)| *at);
+        let Some((at, text, marker)) = next else {
+            if !rest.is_empty() {
+                pieces.push(Piece::Text(rest.to_owned()));
+            }
+            return pieces;
+        };
+        let (before, after) = rest.split_at(at);
+        if !before.is_empty() {
+            pieces.push(Piece::Text(before.to_owned()));
+        }
+        pieces.push(Piece::Marker(marker));
+        rest = after.strip_prefix(text).unwrap_or_default();
+    }
+}
+
+/// What stands before the first marker, less a last `crates` folder, query, credentials and trailing slashes.
+fn base_of(template: &str) -> String {
+    let head = template.split('{').next().unwrap_or_default();
+    let head = head.split(['?', '#']).next().unwrap_or_default();
+    let head = head.strip_suffix("/crates/").unwrap_or(head).trim_end_matches('/');
+    match url::Url::parse(head) {
+        Ok(mut url) => {
+            // Neither can fail on an http URL, which always has a host.
+            let _no_host = url.set_username("");
+            let _no_host = url.set_password(None);
+            url.as_str().trim_end_matches('/').to_owned()
+        }
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn expand(template: &str, name: &str, version: &str) -> String {
+        DownloadTemplate::parse(template).unwrap().expand(
+            &CrateName::try_from(name.to_owned()).unwrap(),
+            &CrateVersion::try_from(version.to_owned()).unwrap(),
+            Some(&Checksum::try_from("ab".repeat(32)).unwrap()),
+        )
+    }
+
+    #[test]
+    fn expands_all_five_markers_as_cargo_does() {
+        let sum = "ab".repeat(32);
+        for (template, name, version, expected) in [
+            ("https://h/c/{crate}/{crate}-{version}.crate", "Foo-b", "1.0.0", "https://h/c/Foo-b/Foo-b-1.0.0.crate"),
+            ("https://h/{prefix}/{lowerprefix}", "MixedCase", "1.0.0", "https://h/Mi/xe/mi/xe"),
+            ("https://h/{prefix}/{crate}", "a", "1.0.0", "https://h/1/a"),
+            ("https://h/{lowerprefix}/{crate}", "ABC", "1.0.0", "https://h/3/a/ABC"),
+            ("https://h/{crate}?v={version}", "a", "1.0.0-x+b.1", "https://h/a?v=1.0.0-x%2Bb.1"),
+            ("https://h/crates", "foo", "1.0.0+b", "https://h/crates/foo/1.0.0%2Bb/download"),
+            ("https://h/crates/", "foo", "1.0.0", "https://h/crates/foo/1.0.0/download"),
+            ("https://{crate}.h/{unknown}", "foo", "1.0.0", "https://foo.h/{unknown}"),
+        ] {
+            assert_eq!(expand(template, name, version), expected, "{template}");
+        }
+        assert_eq!(expand("http://h/{sha256-checksum}", "foo", "1.0.0"), format!("http://h/{sum}"));
+    }
+
+    #[test]
+    fn knows_whether_it_needs_the_index() {
+        let needs = |text| DownloadTemplate::parse(text).unwrap().needs_checksum();
+        assert!(needs("https://h/{sha256-checksum}"));
+        assert!(!needs("https://h/{crate}"));
+    }
+
+    #[test]
+    fn refuses_what_no_client_can_be_sent_to() {
+        for (text, why) in [
+            ("", TemplateError::NotAUrl),
+            ("crates/{crate}", TemplateError::NotAUrl),
+            ("ftp://h/{crate}", TemplateError::Scheme),
+            ("file:///crates/{crate}", TemplateError::Scheme),
+            ("https://h/a b/{crate}", TemplateError::Character),
+            ("https://h/\r\n{crate}", TemplateError::Character),
+            ("https://h/京/{crate}", TemplateError::Character),
+        ] {
+            assert_eq!(DownloadTemplate::parse(text).unwrap_err(), why, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_base_has_no_credentials_and_no_crates_folder() {
+        for (text, base) in [
+            ("https://h.example/crates/{crate}/{crate}-{version}.crate", "https://h.example"),
+            ("https://user:secret@h.example/x/crates/{crate}", "https://h.example/x"),
+            ("https://h.example/api/v1/crates", "https://h.example/api/v1"),
+            ("https://h.example?key={crate}", "https://h.example"),
+        ] {
+            let template = DownloadTemplate::parse(text).unwrap();
+            assert_eq!(template.base(), base);
+            assert!(!format!("{template:?}").contains("secret"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_expansion_is_a_url_of_visible_ascii(
+            name in "[a-zA-Z][a-zA-Z0-9_-]{0,63}",
+            version in "[0-9]\\.[0-9]\\.[0-9](-[a-z]{1,4})?(\\+[a-z0-9]{1,4})?",
+            template in "https://h/(\\{crate\\}|\\{version\\}|\\{prefix\\}|\\{lowerprefix\\}|\\{sha256-checksum\\}|[a-z/]){1,9}",
+        ) {
+            let url = expand(&template, &name, &version);
+            prop_assert!(url::Url::parse(&url).is_ok());
+            prop_assert!(url.bytes().all(|byte| byte.is_ascii_graphic()) && !url.contains('+'));
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,60}") {
+            drop(DownloadTemplate::parse(&text));
+        }
+    }
+}
