@@ -76,10 +76,12 @@ impl App {
     /// # Errors
     /// [`StartError`], if the port or the data directory cannot be had.
     pub async fn bind_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let listener = listen(config.listen).await.map_err(|source| StartError::Bind {
-            address: config.listen,
-            source,
-        })?;
+        let listener = listen(config.listen)
+            .await
+            .map_err(|source| StartError::Bind {
+                address: config.listen,
+                source,
+            })?;
         let address = listener.local_addr().unwrap_or(config.listen);
         // One directory: this takes no longer than binding does.
         std::fs::create_dir_all(&config.data_dir).map_err(|source| StartError::DataDir {
@@ -135,7 +137,12 @@ impl App {
         );
         let token = CancellationToken::new();
         let service = http::stack(http::router(self.state));
-        let server = tokio::spawn(http::serve(self.listener, service, token.clone(), DRAIN_MAX));
+        let server = tokio::spawn(http::serve(
+            self.listener,
+            service,
+            token.clone(),
+            DRAIN_MAX,
+        ));
         let mut refresher = tokio::spawn(self.refresher.run(token.clone()));
         let early = tokio::select! {
             () = stop => None,
@@ -149,7 +156,9 @@ impl App {
         };
         match server.await? {
             Drained::All => tracing::info!("stopped: every request was answered"),
-            Drained::DeadlineReached => tracing::warn!("stopped: some requests were cut off after {DRAIN_MAX:?}"),
+            Drained::DeadlineReached => {
+                tracing::warn!("stopped: some requests were cut off after {DRAIN_MAX:?}");
+            }
         }
         Ok(refreshed??)
     }

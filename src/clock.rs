@@ -12,7 +12,10 @@ impl Clock {
     /// The clock of the machine.
     #[must_use]
     pub fn system() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clock")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place that reads the machine's clock"
+        )]
         Self(Arc::new(SystemTime::now))
     }
 

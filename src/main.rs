@@ -14,7 +14,10 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, BAD_SETTINGS),
     };
     let logging = start_logging(&config);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
@@ -42,7 +45,10 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    #[expect(clippy::print_stderr, reason = "the one line that says why the program did not run")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "the one line that says why the program did not run"
+    )]
     {
         eprintln!("{error}");
     }

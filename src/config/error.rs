@@ -27,7 +27,11 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: `{}` is not usable; expected {}", self.variable, self.value, self.remedy)
+        write!(
+            formatter,
+            "{}: `{}` is not usable; expected {}",
+            self.variable, self.value, self.remedy
+        )
     }
 }
 
@@ -53,7 +57,13 @@ fn without_secrets(text: &str) -> String {
     shown
         .chars()
         .take(SHOWN_CHARACTERS_MAX)
-        .flat_map(|character| if character.is_control() { character.escape_default().collect() } else { vec![character] })
+        .flat_map(|character| {
+            if character.is_control() {
+                character.escape_default().collect()
+            } else {
+                vec![character]
+            }
+        })
         .collect()
 }
 
@@ -72,7 +82,10 @@ mod tests {
             ("user:pass@host", "***@host"),
         ] {
             let error = ConfigError::new("X", value, "y");
-            assert_eq!(error.to_string(), format!("X: `{shown}` is not usable; expected y"));
+            assert_eq!(
+                error.to_string(),
+                format!("X: `{shown}` is not usable; expected y")
+            );
         }
     }
 }

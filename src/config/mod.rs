@@ -16,8 +16,8 @@ use tracing_subscriber::filter::EnvFilter;
 
 pub use error::ConfigError;
 pub(crate) use public_url::PublicUrl;
-pub use raw::VARIABLES;
 use raw::RawEnv;
+pub use raw::VARIABLES;
 
 use crate::index::{RemoteUrl, RemoteUrlError};
 use crate::upstream::{DownloadTemplate, TemplateError};
@@ -83,23 +83,45 @@ impl Config {
     ///
     /// # Errors
     /// [`ConfigError`] for the first setting that has a bad value.
-    pub fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+    pub fn from_pairs(
+        pairs: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
         Self::from_raw(RawEnv::from_pairs(pairs)?)
     }
 
     fn from_raw(raw: RawEnv) -> Result<Self, ConfigError> {
-        let address: IpAddr = parse_or("BIND_ADDRESS", raw.bind_address, IpAddr::from([0, 0, 0, 0]), "an IP address, like 0.0.0.0 or ::1")?;
+        let address: IpAddr = parse_or(
+            "BIND_ADDRESS",
+            raw.bind_address,
+            IpAddr::from([0, 0, 0, 0]),
+            "an IP address, like 0.0.0.0 or ::1",
+        )?;
         let port = parse_or("PORT", raw.port, 8080, "a port number, 0 to 65535")?;
         let seconds = "a whole number of seconds, at most 31536000";
-        let interval = bounded_seconds("REFRESH_INTERVAL_SECS", raw.refresh_interval_secs, 60, seconds)?;
+        let interval = bounded_seconds(
+            "REFRESH_INTERVAL_SECS",
+            raw.refresh_interval_secs,
+            60,
+            seconds,
+        )?;
         Ok(Self {
             git_repo_url: git_repo_url(raw.git_repo_url)?,
             listen: SocketAddr::new(address, port),
-            public_url: raw.public_url.map(|text| PublicUrl::parse(&text)).transpose()?,
-            data_dir: raw.data_dir.map_or_else(|| PathBuf::from("data"), PathBuf::from),
+            public_url: raw
+                .public_url
+                .map(|text| PublicUrl::parse(&text))
+                .transpose()?,
+            data_dir: raw
+                .data_dir
+                .map_or_else(|| PathBuf::from("data"), PathBuf::from),
             download: download(raw.download_url, raw.download_mode)?,
             refresh_interval: (!interval.is_zero()).then_some(interval),
-            max_staleness: bounded_seconds("MAX_STALENESS_SECS", raw.max_staleness_secs, 3600, seconds)?,
+            max_staleness: bounded_seconds(
+                "MAX_STALENESS_SECS",
+                raw.max_staleness_secs,
+                3600,
+                seconds,
+            )?,
             contact: raw.contact.map(contact).transpose()?,
             log_format: log_format(raw.log_format)?,
             log_filter: log_filter(raw.rust_log)?,
@@ -116,7 +138,8 @@ fn parse_or<T: FromStr>(
     remedy: &'static str,
 ) -> Result<T, ConfigError> {
     text.map_or(Ok(default), |text| {
-        text.parse().map_err(|_unparsable| ConfigError::new(variable, &text, remedy))
+        text.parse()
+            .map_err(|_unparsable| ConfigError::new(variable, &text, remedy))
     })
 }
 
@@ -147,7 +170,11 @@ fn git_repo_url(text: Option<String>) -> Result<RemoteUrl, ConfigError> {
 
 fn download(urls: Option<String>, mode: Option<String>) -> Result<DownloadTemplate, ConfigError> {
     if let Some(mode) = mode.filter(|mode| mode != "redirect") {
-        return Err(ConfigError::new("DOWNLOAD_MODE", &mode, "`redirect`, the one mode of this version"));
+        return Err(ConfigError::new(
+            "DOWNLOAD_MODE",
+            &mode,
+            "`redirect`, the one mode of this version",
+        ));
     }
     let urls = urls.unwrap_or_else(|| DEFAULT_DOWNLOAD_URL.to_owned());
     let mut first = None;
@@ -162,15 +189,27 @@ fn download(urls: Option<String>, mode: Option<String>) -> Result<DownloadTempla
         })?;
         first.get_or_insert(template);
     }
-    first.ok_or_else(|| ConfigError::new("DOWNLOAD_URL", &urls, "a URL like https://host/{crate}/{version}"))
+    first.ok_or_else(|| {
+        ConfigError::new(
+            "DOWNLOAD_URL",
+            &urls,
+            "a URL like https://host/{crate}/{version}",
+        )
+    })
 }
 
 fn contact(text: String) -> Result<String, ConfigError> {
-    let fits_a_header = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    let fits_a_header = text
+        .bytes()
+        .all(|byte| byte == b' ' || byte.is_ascii_graphic());
     if fits_a_header && !text.contains(['(', ')', '\\']) {
         Ok(text)
     } else {
-        Err(ConfigError::new("CONTACT", &text, "an address in ASCII without brackets"))
+        Err(ConfigError::new(
+            "CONTACT",
+            &text,
+            "an address in ASCII without brackets",
+        ))
     }
 }
 
@@ -186,7 +225,11 @@ fn log_filter(text: Option<String>) -> Result<String, ConfigError> {
     let text = text.unwrap_or_else(|| "info".to_owned());
     match EnvFilter::try_new(&text) {
         Ok(_filter) => Ok(text),
-        Err(_unparsable) => Err(ConfigError::new("RUST_LOG", &text, "a filter like `info` or `crates_io_mirror=debug`")),
+        Err(_unparsable) => Err(ConfigError::new(
+            "RUST_LOG",
+            &text,
+            "a filter like `info` or `crates_io_mirror=debug`",
+        )),
     }
 }
 
@@ -195,7 +238,11 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::from_pairs(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+        Config::from_pairs(
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
     }
 
     #[test]
@@ -205,10 +252,16 @@ mod tests {
             assert_eq!(config.git_repo_url.to_string(), DEFAULT_GIT_REPO_URL);
             assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
             assert_eq!(config.data_dir, PathBuf::from("data"));
-            assert_eq!(config.download.base(), "https://crates-io.s3.us-west-1.amazonaws.com");
+            assert_eq!(
+                config.download.base(),
+                "https://crates-io.s3.us-west-1.amazonaws.com"
+            );
             assert_eq!(config.refresh_interval, Some(Duration::from_secs(60)));
             assert_eq!(config.max_staleness, Duration::from_secs(3600));
-            assert_eq!((config.log_format, config.log_filter.as_str()), (LogFormat::Text, "info"));
+            assert_eq!(
+                (config.log_format, config.log_filter.as_str()),
+                (LogFormat::Text, "info")
+            );
             assert!(config.public_url.is_none() && config.contact.is_none());
         }
     }
@@ -242,28 +295,38 @@ mod tests {
         ] {
             let message = config(&[(variable, value)]).unwrap_err().to_string();
             assert!(message.starts_with(variable), "{message}");
-            let shown = if value.starts_with("https://good") { "bad" } else { value.lines().next().unwrap() };
+            let shown = if value.starts_with("https://good") {
+                "bad"
+            } else {
+                value.lines().next().unwrap()
+            };
             assert!(message.contains(shown), "{message}");
-            assert!(message.contains("expected ") && !message.contains('\n'), "{message}");
+            assert!(
+                message.contains("expected ") && !message.contains('\n'),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn no_secret_is_shown_in_any_error_or_debug_output() {
         for (variable, value) in [
-            ("GIT_REPO_URL", "ftp://user:s3cret@h.example/i"),
-            ("GIT_REPO_URL", "https://user:s3cret@"),
-            ("DOWNLOAD_URL", "ftp://user:s3cret@h.example/{crate}"),
-            ("DOWNLOAD_URL", "https://user:s3cret@h.example/\u{1}{crate}"),
-            ("PUBLIC_URL", "ftp://user:s3cret@h.example"),
-            ("PUBLIC_URL", "https://user:s3cret@h.example"),
+            ("GIT_REPO_URL", "ftp://b0b:s3cret@h.example/i"),
+            ("GIT_REPO_URL", "https://b0b:s3cret@"),
+            ("DOWNLOAD_URL", "ftp://b0b:s3cret@h.example/{crate}"),
+            ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/\u{1}{crate}"),
+            ("PUBLIC_URL", "ftp://b0b:s3cret@h.example"),
+            ("PUBLIC_URL", "https://b0b:s3cret@h.example"),
         ] {
             let message = config(&[(variable, value)]).unwrap_err().to_string();
-            assert!(!message.contains("s3cret") && !message.contains("user"), "{message}");
+            assert!(
+                !message.contains("s3cret") && !message.contains("b0b"),
+                "{message}"
+            );
         }
         let good = config(&[
-            ("GIT_REPO_URL", "https://user:s3cret@h.example/i"),
-            ("DOWNLOAD_URL", "https://user:s3cret@h.example/{crate}"),
+            ("GIT_REPO_URL", "https://b0b:s3cret@h.example/i"),
+            ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/{crate}"),
         ]);
         assert!(!format!("{:?}", good.unwrap()).contains("s3cret"));
     }

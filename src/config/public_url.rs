@@ -15,11 +15,16 @@ pub(crate) struct PublicUrl(String);
 impl PublicUrl {
     pub(super) fn parse(text: &str) -> Result<Self, ConfigError> {
         let fail = |remedy| ConfigError::new("PUBLIC_URL", text, remedy);
-        let url = Url::parse(text).map_err(|_not_a_url| fail("a URL like https://mirror.example"))?;
+        let url =
+            Url::parse(text).map_err(|_not_a_url| fail("a URL like https://mirror.example"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(fail("an http or https URL"));
         }
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        if !url.username().is_empty()
+            || url.password().is_some()
+            || url.query().is_some()
+            || url.fragment().is_some()
+        {
             return Err(fail("a URL without user, password, query and fragment"));
         }
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))

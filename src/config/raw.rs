@@ -40,12 +40,15 @@ impl RawEnv {
     pub(super) fn from_environment() -> Result<Self, ConfigError> {
         let mut pairs = Vec::new();
         for variable in VARIABLES {
-            #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "this is the one place that reads the environment"
+            )]
             let value = env::var_os(variable);
             if let Some(value) = value {
-                let value = value
-                    .into_string()
-                    .map_err(|value| ConfigError::new(variable, &value.to_string_lossy(), "a text in UTF-8"))?;
+                let value = value.into_string().map_err(|value| {
+                    ConfigError::new(variable, &value.to_string_lossy(), "a text in UTF-8")
+                })?;
                 pairs.push(((*variable).to_owned(), value));
             }
         }
@@ -53,11 +56,15 @@ impl RawEnv {
     }
 
     /// Takes what is in [`VARIABLES`] from the pairs; an empty value counts as not set.
-    pub(super) fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+    pub(super) fn from_pairs(
+        pairs: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
         // envy matches names without regard to case, and stops at two of one name: give it ours only.
         let ours = pairs
             .into_iter()
             .filter(|(name, value)| VARIABLES.contains(&name.as_str()) && !value.is_empty());
-        envy::from_iter(ours).map_err(|error| ConfigError::new("the environment", &error.to_string(), "each variable once"))
+        envy::from_iter(ours).map_err(|error| {
+            ConfigError::new("the environment", &error.to_string(), "each variable once")
+        })
     }
 }

@@ -3,9 +3,12 @@
 //! A pure function of name, version and template, as on crates.io: no look-up, since the index may be minutes behind a
 //! publish. Only a template with `{sha256-checksum}` needs the index.
 
+use std::convert::Infallible;
+
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -18,24 +21,31 @@ use crate::package::{CrateName, CrateVersion};
 pub(super) async fn redirect(
     State(state): State<AppState>,
     path: Result<Path<(String, String)>, PathRejection>,
-    headers: HeaderMap,
+    WantsJson(wants_json): WantsJson,
 ) -> Result<Response, ApiError> {
     let Path((name, version)) = path?;
     let (name, version) = parse(name, version)?;
     let template = &state.settings.download;
     if template.needs_checksum() {
-        let wants_json = wants_json(&headers);
         return index_answer::with_crate(&state, name, move |name, history, state| {
-            let found = history.find(&version).and_then(|release| release.line.checksum());
+            let found = history
+                .find(&version)
+                .and_then(|release| release.line.checksum());
             let checksum = found.ok_or_else(|| ApiError::VersionNotFound {
                 name: name.to_string(),
                 version: version.to_string(),
             })?;
-            answer(state.settings.download.expand(name, &version, Some(&checksum)), wants_json)
+            answer(
+                state
+                    .settings
+                    .download
+                    .expand(name, &version, Some(&checksum)),
+                wants_json,
+            )
         })
         .await;
     }
-    answer(template.expand(&name, &version, None), wants_json(&headers))
+    answer(template.expand(&name, &version, None), wants_json)
 }
 
 /// The version is checked first, as on crates.io: a bad one is 400 whatever the name.
@@ -47,10 +57,7 @@ pub(super) fn parse(name: String, version: String) -> Result<(CrateName, CrateVe
 
 /// A text that cannot be a crate's name is the name of no crate.
 pub(super) fn parse_name(name: String) -> Result<CrateName, ApiError> {
-    if let Ok(name) = CrateName::try_from(name.clone()) {
-        return Ok(name);
-    }
-    Err(ApiError::CrateNotFound(name))
+    CrateName::try_from(name).map_err(|not_a_name| ApiError::CrateNotFound(not_a_name.text))
 }
 
 fn answer(url: String, wants_json: bool) -> Result<Response, ApiError> {
@@ -63,15 +70,26 @@ fn answer(url: String, wants_json: bool) -> Result<Response, ApiError> {
         let vary = [(header::VARY, "accept, accept-encoding")];
         return Ok((vary, axum::Json(Found { url })).into_response());
     }
-    let location = HeaderValue::from_maybe_shared(axum::body::Bytes::from(url)).map_err(ApiError::internal)?;
+    let location =
+        HeaderValue::from_maybe_shared(axum::body::Bytes::from(url)).map_err(ApiError::internal)?;
     let mut response = StatusCode::FOUND.into_response();
     response.headers_mut().insert(header::LOCATION, location);
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
 
 /// Whether any `Accept` line holds `json`, which is all that crates.io looks for.
-fn wants_json(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(header::ACCEPT).iter();
-    lines.any(|line| line.as_bytes().windows(4).any(|window| window == b"json"))
+pub(super) struct WantsJson(bool);
+
+impl<S: Sync> FromRequestParts<S> for WantsJson {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let mut lines = parts.headers.get_all(header::ACCEPT).iter();
+        let wants_json =
+            lines.any(|line| line.as_bytes().windows(4).any(|window| window == b"json"));
+        Ok(Self(wants_json))
+    }
 }

@@ -46,7 +46,9 @@ pub(super) enum ApiError {
     #[error("{0}")]
     BadRequest(String),
     /// The first snapshot is not there yet.
-    #[error("The mirror has no copy of the index yet. It is being made; try again in a few seconds.")]
+    #[error(
+        "The mirror has no copy of the index yet. It is being made; try again in a few seconds."
+    )]
     NotReady,
     /// Too many look-ups at a time.
     #[error("The mirror is busy. Try again in a few seconds.")]
@@ -81,11 +83,15 @@ impl ApiError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::CrateNotFound(_) | Self::VersionNotFound { .. } | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::CrateNotFound(_) | Self::VersionNotFound { .. } | Self::NotFound => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ReadOnly => StatusCode::FORBIDDEN,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::NotReady | Self::Busy | Self::IndexUnreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReady | Self::Busy | Self::IndexUnreadable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -95,9 +101,13 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let detail = self.to_string();
         // Texts always serialise.
-        let body = serde_json::to_string(&Envelope { errors: [Detail { detail: &detail }] }).unwrap_or_default();
+        let body = serde_json::to_string(&Envelope {
+            errors: [Detail { detail: &detail }],
+        })
+        .unwrap_or_default();
         let status = self.status();
-        let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = HeaderValue::from(RETRY_AFTER_SECONDS);
             response.headers_mut().insert(header::RETRY_AFTER, seconds);

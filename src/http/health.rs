@@ -19,8 +19,17 @@ pub(super) async fn live() -> &'static str {
 /// 200 once a snapshot is served and the last successful fetch is recent enough; else 503 with the reason.
 pub(super) async fn ready(State(state): State<AppState>) -> Response {
     let readiness = Readiness::of(&state);
-    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, [(header::CACHE_CONTROL, "no-store")], Json(readiness)).into_response()
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        [(header::CACHE_CONTROL, "no-store")],
+        Json(readiness),
+    )
+        .into_response()
 }
 
 /// Whether the mirror should get traffic, and why not.
@@ -53,16 +62,28 @@ impl Readiness {
     pub(super) fn of(state: &AppState) -> Self {
         let snapshot = state.index.snapshot();
         let status = state.index.status();
-        let age = status
-            .last_success
-            .map(|last| state.settings.clock.now().duration_since(last).unwrap_or_default());
-        let reason = reason(snapshot.as_deref(), &status, age, state.settings.max_staleness);
+        let age = status.last_success.map(|last| {
+            state
+                .settings
+                .clock
+                .now()
+                .duration_since(last)
+                .unwrap_or_default()
+        });
+        let reason = reason(
+            snapshot.as_deref(),
+            &status,
+            age,
+            state.settings.max_staleness,
+        );
         Self {
             ready: reason.is_none(),
             reason,
             index: IndexReport {
                 upstream: state.settings.upstream.clone(),
-                commit: snapshot.as_ref().map(|snapshot| snapshot.commit().to_string()),
+                commit: snapshot
+                    .as_ref()
+                    .map(|snapshot| snapshot.commit().to_string()),
                 crates: snapshot.as_ref().map(|snapshot| snapshot.crate_count()),
                 phase: status.phase,
                 age_seconds: age.map(|age| age.as_secs()),
@@ -83,7 +104,9 @@ fn reason(
     if snapshot.is_none() {
         let progress = status.progress;
         return Some(match (&status.last_error, status.phase) {
-            (Some(error), _) => format!("there is no copy of the index yet; the last try failed: {error}"),
+            (Some(error), _) => {
+                format!("there is no copy of the index yet; the last try failed: {error}")
+            }
             (None, Phase::Cloning) => format!(
                 "the index is being cloned: {} of {} objects received, {} indexed",
                 progress.received_objects, progress.total_objects, progress.indexed_objects

@@ -30,7 +30,8 @@ pub(super) async fn with_crate<T: IntoResponse>(
     shape: impl FnOnce(&CrateName, &CrateHistory, &Lookup) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
-    let commit = HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
+    let commit =
+        HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
     let waiting = Arc::clone(&state.index_reads).acquire_owned();
     let permit = tokio::time::timeout(READ_WAIT_MAX, waiting)
         .await
@@ -45,7 +46,9 @@ pub(super) async fn with_crate<T: IntoResponse>(
         let history = history.ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
         shape(&name, &history, &lookup).map(IntoResponse::into_response)
     };
-    let answer = tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?;
+    let answer = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(ApiError::internal)?;
     let mut response = answer.into_response();
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
     Ok(response)
@@ -60,12 +63,16 @@ pub(super) struct Lookup {
 impl Lookup {
     /// What the index says of a crate; `None` if it lists no such crate. Blocking.
     pub(super) fn history(&self, name: &CrateName) -> Result<Option<CrateHistory>, ApiError> {
-        Ok(self.file(name)?.and_then(|file| CrateHistory::parse(&file, name)))
+        Ok(self
+            .file(name)?
+            .and_then(|file| CrateHistory::parse(&file, name)))
     }
 
     /// The name of a crate as it was published; `None` if the index lists no such crate. Blocking.
     pub(super) fn published_name(&self, name: &CrateName) -> Result<Option<String>, ApiError> {
-        Ok(self.file(name)?.and_then(|file| CrateHistory::published_name(&file, name)))
+        Ok(self
+            .file(name)?
+            .and_then(|file| CrateHistory::published_name(&file, name)))
     }
 
     fn file(&self, name: &CrateName) -> Result<Option<Vec<u8>>, ApiError> {

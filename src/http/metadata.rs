@@ -39,12 +39,23 @@ pub(super) async fn show_crate(
     }
 
     let Path(name) = path?;
-    let include = Include::parse(query.map_err(|bad| ApiError::BadRequest(bad.body_text()))?.0.include.as_deref())?;
+    let include = Include::parse(
+        query
+            .map_err(|bad| ApiError::BadRequest(bad.body_text()))?
+            .0
+            .include
+            .as_deref(),
+    )?;
     index_answer::with_crate(&state, parse_name(name)?, move |_, history, _| {
         let view = |release| VersionView::new(release, history.name());
         let versions = match include {
-            Include { versions: true, .. } => Some(history.releases().iter().rev().map(view).collect()),
-            Include { default_version: true, .. } => Some(history.default_release().into_iter().map(view).collect()),
+            Include { versions: true, .. } => {
+                Some(history.releases().iter().rev().map(view).collect())
+            }
+            Include {
+                default_version: true,
+                ..
+            } => Some(history.default_release().into_iter().map(view).collect()),
             _ => None,
         };
         json(&Answer {
@@ -149,11 +160,17 @@ pub(super) async fn list_dependencies(
     .await
 }
 
-fn find<'a>(history: &'a CrateHistory, name: &CrateName, version: &CrateVersion) -> Result<&'a Release, ApiError> {
-    history.find(version).ok_or_else(|| ApiError::VersionNotFound {
-        name: name.to_string(),
-        version: version.to_string(),
-    })
+fn find<'a>(
+    history: &'a CrateHistory,
+    name: &CrateName,
+    version: &CrateVersion,
+) -> Result<&'a Release, ApiError> {
+    history
+        .find(version)
+        .ok_or_else(|| ApiError::VersionNotFound {
+            name: name.to_string(),
+            version: version.to_string(),
+        })
 }
 
 /// The name of a crate as its own index file has it. A crate that the index does not list keeps the spelling given.

@@ -39,14 +39,26 @@ const NOT_VERSIONS: [&str; 7] = [
 /// The URL table.
 pub(crate) fn router(state: AppState) -> Router {
     // cargo: crate files.
-    let cargo = Router::new().route("/api/v1/crates/{name}/{version}/download", get(download::redirect));
+    let cargo = Router::new().route(
+        "/api/v1/crates/{name}/{version}/download",
+        get(download::redirect),
+    );
 
     // Tools: metadata from the index.
     let mut metadata = Router::new()
         .route("/api/v1/crates/{name}", get(metadata::show_crate))
-        .route("/api/v1/crates/{name}/versions", get(versions::list_versions))
-        .route("/api/v1/crates/{name}/{version}", get(metadata::show_version))
-        .route("/api/v1/crates/{name}/{version}/dependencies", get(metadata::list_dependencies))
+        .route(
+            "/api/v1/crates/{name}/versions",
+            get(versions::list_versions),
+        )
+        .route(
+            "/api/v1/crates/{name}/{version}",
+            get(metadata::show_version),
+        )
+        .route(
+            "/api/v1/crates/{name}/{version}/dependencies",
+            get(metadata::list_dependencies),
+        )
         .route("/api/v1/site_metadata", get(site::show_site_metadata));
     for name in NOT_VERSIONS {
         metadata = metadata.route(&format!("/api/v1/crates/{{name}}/{name}"), get(not_found));

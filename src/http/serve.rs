@@ -42,9 +42,17 @@ pub(crate) enum Drained {
 }
 
 /// Serves connections until told to stop, then finishes what is under way, for `drain_max` at most.
-pub(crate) async fn serve<S>(listener: TcpListener, service: S, stop: CancellationToken, drain_max: Duration) -> Drained
+pub(crate) async fn serve<S>(
+    listener: TcpListener,
+    service: S,
+    stop: CancellationToken,
+    drain_max: Duration,
+) -> Drained
 where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
     let graceful = GracefulShutdown::new();
     let builder = builder();
@@ -61,8 +69,11 @@ where
         };
         // Answers are small and whole: waiting for more to send only adds delay. Failing to say so costs only that.
         let _delayed = stream.set_nodelay(true);
-        let service = service.clone().map_request(|request: hyper::Request<_>| request.map(Body::new));
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let service = service
+            .clone()
+            .map_request(|request: hyper::Request<_>| request.map(Body::new));
+        let connection =
+            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             // A client that breaks the protocol or goes away is its own affair.
@@ -99,7 +110,9 @@ fn builder() -> auto::Builder<TokioExecutor> {
 async fn recover(error: &io::Error) {
     let of_one_connection = matches!(
         error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
     );
     if !of_one_connection {
         tracing::warn!(error = %error, "a connection could not be accepted");

@@ -32,5 +32,9 @@ pub(super) async fn show_site_metadata(State(state): State<AppState>) -> impl In
         read_only: true,
         banner_message: "This is a read-only mirror of crates.io.",
     };
-    ([(header::CACHE_CONTROL, "public, max-age=15")], Json(answer)).into_response()
+    (
+        [(header::CACHE_CONTROL, "public, max-age=15")],
+        Json(answer),
+    )
+        .into_response()
 }

@@ -11,10 +11,16 @@ use super::health::Readiness;
 use super::state::AppState;
 
 /// The status and set-up page.
-pub(super) async fn show(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn show(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let base = base_url(&state, &headers)?;
     let page = page(&Readiness::of(&state), &base);
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::VARY, "host, x-forwarded-proto")];
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::VARY, "host, x-forwarded-proto"),
+    ];
     Ok((headers, Html(page)).into_response())
 }
 
@@ -44,7 +50,10 @@ fn base_url(state: &AppState, headers: &HeaderMap) -> Result<String, ApiError> {
 }
 
 fn is_authority(host: &str) -> bool {
-    !host.contains('@') && host.parse::<axum::http::uri::Authority>().is_ok()
+    // Whatever is more than a host and a port would show up in another part of the URL.
+    let url = url::Url::parse(&format!("http://{host}/"));
+    url.is_ok_and(|url| url.username().is_empty() && url.password().is_none() && url.path() == "/")
+        && !host.contains(['@', '/', '?', '#', '\\'])
 }
 
 fn page(readiness: &Readiness, base: &str) -> String {
@@ -124,7 +133,10 @@ mod tests {
 
     #[test]
     fn text_cannot_become_markup() {
-        assert_eq!(escaped("<a href=\"x\">'&"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;");
+        assert_eq!(
+            escaped("<a href=\"x\">'&"),
+            "&lt;a href=&quot;x&quot;&gt;&#39;&amp;"
+        );
     }
 
     #[test]

@@ -62,7 +62,13 @@ pub(super) async fn list_versions(
         let mut releases: Vec<&Release> = history
             .releases()
             .iter()
-            .filter(|release| query.nums.is_empty() || query.nums.iter().any(|num| num == release.version().as_str()))
+            .filter(|release| {
+                query.nums.is_empty()
+                    || query
+                        .nums
+                        .iter()
+                        .any(|num| num == release.version().as_str())
+            })
             .collect();
         options.sort.apply(&mut releases);
         let page = options.page(&releases);
@@ -72,7 +78,10 @@ pub(super) async fn list_versions(
                 next_page: options.next_page(page, raw_query.as_deref().unwrap_or_default()),
                 release_tracks: options.release_tracks.then(|| Tracks::of(history)),
             },
-            versions: page.iter().map(|release| VersionView::new(release, name.as_str())).collect(),
+            versions: page
+                .iter()
+                .map(|release| VersionView::new(release, name.as_str()))
+                .collect(),
         })
     })
     .await
@@ -109,7 +118,10 @@ impl Options {
         let release_tracks = match query.include.as_deref() {
             None => false,
             Some(include) => {
-                if include.split(',').any(|part| !matches!(part, "" | "release_tracks")) {
+                if include
+                    .split(',')
+                    .any(|part| !matches!(part, "" | "release_tracks"))
+                {
                     return bad("invalid component for ?include= (expected 'release_tracks')");
                 }
                 include.contains("release_tracks")
@@ -128,7 +140,12 @@ impl Options {
         match (query.page, &query.seek) {
             (Some(_), Some(_)) => return bad("providing both ?page= and ?seek= is unsupported"),
             (Some(_), None) => return bad("?page= is not supported for this request"),
-            (None, seek) => options.after = seek.as_deref().map(|token| Seek::decode(sort, token)).transpose()?,
+            (None, seek) => {
+                options.after = seek
+                    .as_deref()
+                    .map(|token| Seek::decode(sort, token))
+                    .transpose()?;
+            }
         }
         if per_page.get() > PER_PAGE_MAX {
             return bad("cannot request more than 100 items");
@@ -141,7 +158,10 @@ impl Options {
         let Some(per_page) = self.per_page else {
             return releases;
         };
-        let start = self.after.as_ref().map_or(0, |after| after.position_in(releases));
+        let start = self
+            .after
+            .as_ref()
+            .map_or(0, |after| after.position_in(releases));
         let rest = releases.get(start..).unwrap_or_default();
         rest.get(..per_page).unwrap_or(rest)
     }
@@ -151,7 +171,9 @@ impl Options {
         let last = page.last().filter(|_| Some(page.len()) == self.per_page)?;
         let token = Seek::of(self.sort, last).encode();
         let mut next = form_urlencoded::Serializer::new(String::from("?"));
-        next.extend_pairs(form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != "seek"));
+        next.extend_pairs(
+            form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != "seek"),
+        );
         Some(next.append_pair("seek", &token).finish())
     }
 }
@@ -161,13 +183,19 @@ impl Sort {
     fn apply(self, releases: &mut [&Release]) {
         match self {
             Self::Semver => releases.sort_by(|left, right| right.precedence_order(left)),
-            Self::Date => releases.sort_by(|left, right| date_key(right).cmp(&date_key(left))),
+            Self::Date => releases.sort_by_key(|release| std::cmp::Reverse(date_key(release))),
         }
     }
 }
 
 fn date_key(release: &Release) -> (i64, i32) {
-    (release.published_at.unix_seconds().saturating_mul(1_000_000), release.id)
+    (
+        release
+            .published_at
+            .unix_seconds()
+            .saturating_mul(1_000_000),
+        release.id,
+    )
 }
 
 impl Seek {
@@ -217,7 +245,10 @@ struct Tracks<'a>(BTreeMap<std::cmp::Reverse<(u64, Option<u64>)>, &'a Release>);
 impl<'a> Tracks<'a> {
     fn of(history: &'a CrateHistory) -> Self {
         let mut tracks = BTreeMap::new();
-        for release in history.visible().filter(|release| !release.version().is_prerelease()) {
+        for release in history
+            .visible()
+            .filter(|release| !release.version().is_prerelease())
+        {
             let version = release.version().semver();
             let track = (version.major, (version.major == 0).then_some(version.minor));
             let highest: &mut &Release = tracks.entry(std::cmp::Reverse(track)).or_insert(release);
@@ -236,10 +267,15 @@ impl Serialize for Tracks<'_> {
             highest: &'a str,
         }
 
-        serializer.collect_map(self.0.iter().map(|(std::cmp::Reverse((major, minor)), release)| {
-            let name = minor.map_or_else(|| major.to_string(), |minor| format!("{major}.{minor}"));
-            let highest = release.version().as_str();
-            (name, Track { highest })
-        }))
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|(std::cmp::Reverse((major, minor)), release)| {
+                    let name =
+                        minor.map_or_else(|| major.to_string(), |minor| format!("{major}.{minor}"));
+                    let highest = release.version().as_str();
+                    (name, Track { highest })
+                }),
+        )
     }
 }

@@ -52,6 +52,10 @@ struct CrateLinks {
 
 /// What a client wants to see of a crate (`?include=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the parts of an answer are independent of each other"
+)]
 pub(super) struct Include {
     pub(super) versions: bool,
     pub(super) keywords: bool,
@@ -72,7 +76,14 @@ impl<'a> CrateView<'a> {
             id: name,
             name,
             updated_at: history.updated_at(),
-            versions: visible.map(|history| history.releases().iter().rev().map(|release| release.id).collect()),
+            versions: visible.map(|history| {
+                history
+                    .releases()
+                    .iter()
+                    .rev()
+                    .map(|release| release.id)
+                    .collect()
+            }),
             keywords: include.keywords.then_some([]),
             categories: include.categories.then_some([]),
             badges: [],
@@ -82,8 +93,12 @@ impl<'a> CrateView<'a> {
             default_version: default.map(|release| release.version().as_str()),
             num_versions: history.releases().len(),
             yanked: default.is_some_and(|release| release.line.yanked),
-            max_version: visible.and_then(CrateHistory::max_version).map_or(NO_VERSION, text),
-            newest_version: visible.and_then(CrateHistory::newest_version).map_or(NO_VERSION, text),
+            max_version: visible
+                .and_then(CrateHistory::max_version)
+                .map_or(NO_VERSION, text),
+            newest_version: visible
+                .and_then(CrateHistory::newest_version)
+                .map_or(NO_VERSION, text),
             max_stable_version: visible.and_then(CrateHistory::max_stable_version).map(text),
             description: None,
             homepage: None,
@@ -203,7 +218,12 @@ pub(super) struct DependencyView<'a> {
 
 impl<'a> DependencyView<'a> {
     /// `place` is the dependency's place on its line; `crate_id` the published name of the crate depended on.
-    pub(super) fn new(release: &Release, place: usize, dependency: &'a IndexDependency, crate_id: String) -> Self {
+    pub(super) fn new(
+        release: &Release,
+        place: usize,
+        dependency: &'a IndexDependency,
+        crate_id: String,
+    ) -> Self {
         Self {
             id: release.dependencies_before + place + 1,
             version_id: release.id,

@@ -85,15 +85,24 @@ impl CloneDir {
         let mut highest = 0;
         for entry in fs::read_dir(&self.root)? {
             let name = entry?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix(CLONE_PREFIX));
-            highest = highest.max(number.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0));
+            let number = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(CLONE_PREFIX));
+            highest = highest.max(
+                number
+                    .and_then(|number| number.parse::<u64>().ok())
+                    .unwrap_or(0),
+            );
         }
         Ok(self.root.join(format!("{CLONE_PREFIX}{}", highest + 1)))
     }
 
     /// Makes a complete clone the one in use.
     pub(super) fn activate(&self, clone: &Path) -> io::Result<()> {
-        let name = clone.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = clone
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         write_atomically(&self.root, CURRENT, name.as_bytes())
     }
 

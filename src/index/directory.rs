@@ -34,7 +34,9 @@ impl ObjectId {
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        self.0
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }
 
@@ -56,10 +58,13 @@ pub(super) struct Directory {
     /// In canonical order, so that every spelling of a name is found by one binary search.
     files: Box<[File]>,
     /// In canonical order, too: `a-` and `a_` are neighbours.
-    directories: Box<[(Box<str>, Arc<Self>)]>,
+    directories: Box<[Subdirectory]>,
     /// Files here and below.
     count: usize,
 }
+
+/// A name and what it names.
+type Subdirectory = (Box<str>, Arc<Directory>);
 
 #[derive(Debug)]
 struct File {
@@ -85,7 +90,11 @@ impl Directory {
         let (names, files) = Self::read_files(&entries, path);
         Ok(Arc::new(Self {
             tree: tree.into(),
-            count: files.len() + directories.iter().map(|(_, directory)| directory.count).sum::<usize>(),
+            count: files.len()
+                + directories
+                    .iter()
+                    .map(|(_, directory)| directory.count)
+                    .sum::<usize>(),
             names,
             files,
             directories,
@@ -97,7 +106,7 @@ impl Directory {
         entries: &Tree<'_>,
         path: &str,
         previous: Option<&Arc<Self>>,
-    ) -> Result<Box<[(Box<str>, Arc<Self>)]>, git2::Error> {
+    ) -> Result<Box<[Subdirectory]>, git2::Error> {
         let depth = path.split('/').filter(|part| !part.is_empty()).count();
         let mut directories = Vec::new();
         for entry in entries.iter().filter(|_| depth < DEPTH_MAX) {
@@ -108,33 +117,48 @@ impl Directory {
             if entry.kind() != Some(ObjectType::Tree) {
                 continue;
             }
-            let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+            let below = if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}/{name}")
+            };
             let before = previous.and_then(|previous| previous.directory(name));
             let directory = Self::read(repository, entry.id(), &below, before)?;
             directories.push((Box::from(name), directory));
         }
-        directories.sort_unstable_by(|(left, _), (right, _)| canonical_order(left, right).then(left.cmp(right)));
+        directories.sort_unstable_by(|(left, _), (right, _)| {
+            canonical_order(left, right).then(left.cmp(right))
+        });
         Ok(directories.into())
     }
 
     fn read_files(entries: &Tree<'_>, path: &str) -> (Box<str>, Box<[File]>) {
         let mut found: Vec<(String, ObjectId)> = entries
             .iter()
-            .filter(|entry| entry.kind() == Some(ObjectType::Blob) && MODES_OF_FILES.contains(&entry.filemode()))
+            .filter(|entry| {
+                entry.kind() == Some(ObjectType::Blob) && MODES_OF_FILES.contains(&entry.filemode())
+            })
             .filter_map(|entry| Some((entry.name().ok()?.to_owned(), entry.id().into())))
             .filter(|(name, _)| belongs_at(name, path))
             .collect();
-        found.sort_unstable_by(|(left, _), (right, _)| canonical_order(left, right).then_with(|| left.cmp(right)));
+        found.sort_unstable_by(|(left, _), (right, _)| {
+            canonical_order(left, right).then_with(|| left.cmp(right))
+        });
 
         let mut names = String::with_capacity(found.iter().map(|(name, _)| name.len()).sum());
         let mut files = Vec::with_capacity(found.len());
         for (name, blob) in found {
             // No git tree of crate names has 4 GiB of them, and no crate name 256 bytes.
-            let (Ok(start), Ok(length)) = (u32::try_from(names.len()), u8::try_from(name.len())) else {
+            let (Ok(start), Ok(length)) = (u32::try_from(names.len()), u8::try_from(name.len()))
+            else {
                 continue;
             };
             names.push_str(&name);
-            files.push(File { start, length, blob });
+            files.push(File {
+                start,
+                length,
+                blob,
+            });
         }
         (names.into(), files.into())
     }
@@ -152,12 +176,19 @@ impl Directory {
             .or_else(|| self.find_below(&parts, path.file(), &|_any_spelling| true))
     }
 
-    fn find_below(&self, directories: &[&str], file: &str, accept: &dyn Fn(&str) -> bool) -> Option<ObjectId> {
+    fn find_below(
+        &self,
+        directories: &[&str],
+        file: &str,
+        accept: &dyn Fn(&str) -> bool,
+    ) -> Option<ObjectId> {
         let Some((first, rest)) = directories.split_first() else {
-            return equal_run(&self.files, |candidate| canonical_order(self.name(candidate), file))
-                .iter()
-                .find(|candidate| accept(self.name(candidate)))
-                .map(|found| found.blob);
+            return equal_run(&self.files, |candidate| {
+                canonical_order(self.name(candidate), file)
+            })
+            .iter()
+            .find(|candidate| accept(self.name(candidate)))
+            .map(|found| found.blob);
         };
         // Spellings with `-` and with `_` lie in different directories, at most four of them for two letters.
         equal_run(&self.directories, |(name, _)| canonical_order(name, first))
@@ -166,15 +197,19 @@ impl Directory {
     }
 
     fn directory(&self, name: &str) -> Option<&Arc<Self>> {
-        equal_run(&self.directories, |(candidate, _)| canonical_order(candidate, name))
-            .iter()
-            .find(|(candidate, _)| candidate.as_ref() == name)
-            .map(|(_, directory)| directory)
+        equal_run(&self.directories, |(candidate, _)| {
+            canonical_order(candidate, name)
+        })
+        .iter()
+        .find(|(candidate, _)| candidate.as_ref() == name)
+        .map(|(_, directory)| directory)
     }
 
     fn name(&self, file: &File) -> &str {
         let start = file.start as usize;
-        self.names.get(start..start + usize::from(file.length)).unwrap_or_default()
+        self.names
+            .get(start..start + usize::from(file.length))
+            .unwrap_or_default()
     }
 }
 

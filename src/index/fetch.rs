@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use git2::{
-    AutotagOption, Cred, CredentialType, ErrorClass, FetchOptions, ProxyOptions, RemoteCallbacks, RemoteRedirect,
-    Repository, RepositoryInitOptions,
+    AutotagOption, Cred, CredentialType, ErrorClass, FetchOptions, ProxyOptions, RemoteCallbacks,
+    RemoteRedirect, Repository, RepositoryInitOptions,
 };
 
 use super::remote_url::RemoteUrl;
@@ -42,10 +42,21 @@ pub(super) enum FetchError {
 }
 
 /// Makes a new bare clone at `path`, of depth 1 where the transport can do that.
-pub(super) fn clone(path: &Path, url: &RemoteUrl, progress: &ProgressCell) -> Result<(), FetchError> {
+pub(super) fn clone(
+    path: &Path,
+    url: &RemoteUrl,
+    progress: &ProgressCell,
+) -> Result<(), FetchError> {
     let mut options = RepositoryInitOptions::new();
-    options.bare(true).no_reinit(true).external_template(false).initial_head("upstream");
-    let create = || Repository::init_opts(path, &options).map_err(|error| FetchError::Local(describe(&error, url)));
+    options
+        .bare(true)
+        .no_reinit(true)
+        .external_template(false)
+        .initial_head("upstream");
+    let create = || {
+        Repository::init_opts(path, &options)
+            .map_err(|error| FetchError::Local(describe(&error, url)))
+    };
     let repository = create()?;
     if url.is_local() {
         return run(&repository, url, None, progress);
@@ -59,8 +70,13 @@ pub(super) fn clone(path: &Path, url: &RemoteUrl, progress: &ProgressCell) -> Re
 }
 
 /// Brings a clone up to date. Without a depth: with one, git writes a line to the `shallow` file at every fetch.
-pub(super) fn fetch(path: &Path, url: &RemoteUrl, progress: &ProgressCell) -> Result<(), FetchError> {
-    let repository = Repository::open_bare(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
+pub(super) fn fetch(
+    path: &Path,
+    url: &RemoteUrl,
+    progress: &ProgressCell,
+) -> Result<(), FetchError> {
+    let repository =
+        Repository::open_bare(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
     run(&repository, url, None, progress)
 }
 
@@ -95,16 +111,24 @@ fn run(
         _ if pace.gave_up.get() => Err(FetchError::Upstream(
             "the other side sends too slowly: gave up on it".to_owned(),
         )),
-        Err(error) if is_upstreams_fault(&error) => Err(FetchError::Upstream(describe(&error, url))),
+        Err(error) if is_upstreams_fault(&error) => {
+            Err(FetchError::Upstream(describe(&error, url)))
+        }
         Err(error) => Err(FetchError::Local(describe(&error, url))),
         Ok(()) => match repository.refname_to_id(UPSTREAM_HEAD) {
             Ok(_commit) => Ok(()),
-            Err(_missing) => Err(FetchError::Upstream("the upstream repository has no HEAD".to_owned())),
+            Err(_missing) => Err(FetchError::Upstream(
+                "the upstream repository has no HEAD".to_owned(),
+            )),
         },
     }
 }
 
-fn callbacks<'a>(url: &'a RemoteUrl, progress: &'a ProgressCell, pace: &'a Pace) -> RemoteCallbacks<'a> {
+fn callbacks<'a>(
+    url: &'a RemoteUrl,
+    progress: &'a ProgressCell,
+    pace: &'a Pace,
+) -> RemoteCallbacks<'a> {
     let mut callbacks = RemoteCallbacks::new();
     callbacks.transfer_progress(move |now| {
         let now = Progress {
@@ -116,7 +140,9 @@ fn callbacks<'a>(url: &'a RemoteUrl, progress: &'a ProgressCell, pace: &'a Pace)
         progress.set(now);
         !progress.is_stopped() && pace.keeps_up(&now)
     });
-    callbacks.sideband_progress(move |_text| !progress.is_stopped() && pace.keeps_up(&Progress::default()));
+    callbacks.sideband_progress(move |_text| {
+        !progress.is_stopped() && pace.keeps_up(&Progress::default())
+    });
     let asked = Cell::new(0_u8);
     callbacks.credentials(move |_address, user, allowed| {
         // libgit2 asks again for as long as the other side refuses. Over ssh it asks for the user name first.
@@ -139,8 +165,13 @@ fn answer(
     allowed: CredentialType,
 ) -> Option<Result<Cred, git2::Error>> {
     let credentials = credentials?;
-    if allowed.contains(CredentialType::USER_PASS_PLAINTEXT) && !(credentials.password.is_empty() && user.is_some()) {
-        return Some(Cred::userpass_plaintext(&credentials.user, &credentials.password));
+    if allowed.contains(CredentialType::USER_PASS_PLAINTEXT)
+        && !(credentials.password.is_empty() && user.is_some())
+    {
+        return Some(Cred::userpass_plaintext(
+            &credentials.user,
+            &credentials.password,
+        ));
     }
     if allowed.contains(CredentialType::SSH_KEY) {
         return Some(Cred::ssh_key_from_agent(&credentials.user));
@@ -149,7 +180,10 @@ fn answer(
         return Some(Cred::username(&credentials.user));
     }
     if allowed.contains(CredentialType::USER_PASS_PLAINTEXT) {
-        return Some(Cred::userpass_plaintext(&credentials.user, &credentials.password));
+        return Some(Cred::userpass_plaintext(
+            &credentials.user,
+            &credentials.password,
+        ));
     }
     None
 }
@@ -158,7 +192,11 @@ fn answer(
 fn is_upstreams_fault(error: &git2::Error) -> bool {
     matches!(
         error.class(),
-        ErrorClass::Net | ErrorClass::Http | ErrorClass::Ssl | ErrorClass::Ssh | ErrorClass::Callback
+        ErrorClass::Net
+            | ErrorClass::Http
+            | ErrorClass::Ssl
+            | ErrorClass::Ssh
+            | ErrorClass::Callback
     )
 }
 
@@ -187,11 +225,14 @@ impl Pace {
     }
 
     fn keeps_up(&self, progress: &Progress) -> bool {
-        let transferring = progress.total_objects > 0 && progress.received_objects < progress.total_objects;
+        let transferring =
+            progress.total_objects > 0 && progress.received_objects < progress.total_objects;
         let too_slow = if self.window_began.get().elapsed() < SLOW_WINDOW {
             false
         } else {
-            let bytes = progress.received_bytes.saturating_sub(self.window_bytes.get());
+            let bytes = progress
+                .received_bytes
+                .saturating_sub(self.window_bytes.get());
             self.window_began.set(Instant::now());
             self.window_bytes.set(progress.received_bytes);
             transferring && bytes < SLOW_BYTES_MIN

@@ -99,6 +99,9 @@ impl IndexHandle {
 
     fn lock(&self) -> MutexGuard<'_, IndexStatus> {
         // The status is plain data, whole after every statement.
-        self.shared.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -71,7 +71,10 @@ enum RefreshError {
 
 impl From<ReadError> for RefreshError {
     fn from(error: ReadError) -> Self {
-        Self::Damaged(std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string))
+        Self::Damaged(
+            std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), ToString::to_string),
+        )
     }
 }
 
@@ -145,7 +148,11 @@ impl Refresher {
     fn refresh(&mut self) -> Result<(), RefreshError> {
         self.open_data_dir()?;
         self.check_current();
-        match self.current.clone().filter(|_| self.local_failures < LOCAL_FAILURES_MAX) {
+        match self
+            .current
+            .clone()
+            .filter(|_| self.local_failures < LOCAL_FAILURES_MAX)
+        {
             Some(repository) => self.fetch(&repository),
             None => self.clone_anew(),
         }
@@ -170,7 +177,11 @@ impl Refresher {
                 }
             }
         }
-        let keep: Vec<&Path> = self.current.iter().map(|repository| repository.path()).collect();
+        let keep: Vec<&Path> = self
+            .current
+            .iter()
+            .map(|repository| repository.path())
+            .collect();
         clones.sweep_leftovers(&keep)?;
         self.clones = Some(clones);
         Ok(())
@@ -178,8 +189,9 @@ impl Refresher {
 
     /// Publishes the clone at `path`; says `false` for one of another index.
     fn open_clone(&mut self, path: &Path) -> Result<bool, RefreshError> {
-        let record = clone_dir::read_record(path)
-            .map_err(|error| RefreshError::Damaged(format!("its record cannot be read: {error}")))?;
+        let record = clone_dir::read_record(path).map_err(|error| {
+            RefreshError::Damaged(format!("its record cannot be read: {error}"))
+        })?;
         if record.upstream != self.settings.url.to_string() {
             return Ok(false);
         }
@@ -206,7 +218,11 @@ impl Refresher {
 
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
         self.handle.enter(Phase::Fetching);
-        let fetched = fetch::fetch(repository.path(), &self.settings.url, self.handle.progress());
+        let fetched = fetch::fetch(
+            repository.path(),
+            &self.settings.url,
+            self.handle.progress(),
+        );
         if let Err(FetchError::Local(_)) = &fetched {
             self.local_failures += 1;
             repository.suspect();
@@ -260,7 +276,8 @@ impl Refresher {
 
     /// Removes replaced clones that no request reads from any more, and whatever a crash left.
     fn drop_retired(&mut self) {
-        self.retired.retain(|repository| Arc::strong_count(repository) > 1);
+        self.retired
+            .retain(|repository| Arc::strong_count(repository) > 1);
         let keep: Vec<&Path> = self.in_use().map(|repository| repository.path()).collect();
         if let Some(Err(error)) = self.clones.as_ref().map(|clones| clones.sweep(&keep)) {
             tracing::warn!(error = %error, "an old clone could not be removed");
@@ -277,7 +294,10 @@ impl Refresher {
 }
 
 /// Waits for a fetch that was told to stop, but not for long.
-async fn abandon(handle: &IndexHandle, work: JoinHandle<(Refresher, Option<Duration>)>) -> Result<(), JoinError> {
+async fn abandon(
+    handle: &IndexHandle,
+    work: JoinHandle<(Refresher, Option<Duration>)>,
+) -> Result<(), JoinError> {
     handle.progress().stop();
     let ended = tokio::time::timeout(STOP_GRACE, work).await;
     handle.enter(Phase::Stopped);
@@ -300,7 +320,11 @@ async fn wait(pause: Option<Duration>) {
 
 /// The pause after so many failures in a row.
 fn backoff(failures: u32, interval: Duration) -> Duration {
-    let doubled = BACKOFF_FIRST.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    let doubled = BACKOFF_FIRST.saturating_mul(
+        1_u32
+            .checked_shl(failures.saturating_sub(1))
+            .unwrap_or(u32::MAX),
+    );
     jittered(doubled.min(BACKOFF_MAX.max(interval)))
 }
 

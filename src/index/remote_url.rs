@@ -115,10 +115,11 @@ impl RemoteUrl {
 
     fn remote(mut url: Url, keep_user: bool) -> Self {
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let credentials = (!url.username().is_empty() || url.password().is_some()).then(|| Credentials {
-            user: decode(url.username()),
-            password: url.password().map(decode).unwrap_or_default(),
-        });
+        let credentials =
+            (!url.username().is_empty() || url.password().is_some()).then(|| Credentials {
+                user: decode(url.username()),
+                password: url.password().map(decode).unwrap_or_default(),
+            });
         // Neither setter can fail: both are refused only for URLs without a host.
         let _no_host = url.set_password(None);
         let with_user = url.to_string();
@@ -159,15 +160,47 @@ mod tests {
     #[test]
     fn takes_credentials_out_of_what_it_shows() {
         for (text, address, shown) in [
-            ("https://h.example/index.git", "https://h.example/index.git", "https://h.example/index.git"),
-            ("https://bob:s3cret@h.example/i", "https://h.example/i", "https://h.example/i"),
-            ("https://t0ken@h.example/i", "https://h.example/i", "https://h.example/i"),
-            ("http://:s3cret@h:8080/i?private=x#y", "http://h:8080/i?private=x#y", "http://h:8080/i?***"),
-            ("ssh://git:s3cret@h.example/i", "ssh://git@h.example/i", "ssh://h.example/i"),
-            ("git@h.example:org/i.git", "git@h.example:org/i.git", "h.example:org/i.git"),
-            ("git://h.example/i", "git://h.example/i", "git://h.example/i"),
+            (
+                "https://h.example/index.git",
+                "https://h.example/index.git",
+                "https://h.example/index.git",
+            ),
+            (
+                "https://bob:s3cret@h.example/i",
+                "https://h.example/i",
+                "https://h.example/i",
+            ),
+            (
+                "https://t0ken@h.example/i",
+                "https://h.example/i",
+                "https://h.example/i",
+            ),
+            (
+                "http://:s3cret@h:8080/i?private=x#y",
+                "http://h:8080/i?private=x#y",
+                "http://h:8080/i?***",
+            ),
+            (
+                "ssh://git:s3cret@h.example/i",
+                "ssh://git@h.example/i",
+                "ssh://h.example/i",
+            ),
+            (
+                "git@h.example:org/i.git",
+                "git@h.example:org/i.git",
+                "h.example:org/i.git",
+            ),
+            (
+                "git://h.example/i",
+                "git://h.example/i",
+                "git://h.example/i",
+            ),
             ("/srv/index", "/srv/index", "/srv/index"),
-            ("file:///srv/index", "file:///srv/index", "file:///srv/index"),
+            (
+                "file:///srv/index",
+                "file:///srv/index",
+                "file:///srv/index",
+            ),
             ("../index", "../index", "../index"),
         ] {
             let url = RemoteUrl::parse(text).unwrap();
@@ -180,7 +213,10 @@ mod tests {
     fn decodes_credentials_and_redacts_them() {
         let url = RemoteUrl::parse("https://b%40b:p%2Fw%20d@h.example/i").unwrap();
         let credentials = url.credentials().unwrap();
-        assert_eq!((credentials.user.as_str(), credentials.password.as_str()), ("b@b", "p/w d"));
+        assert_eq!(
+            (credentials.user.as_str(), credentials.password.as_str()),
+            ("b@b", "p/w d")
+        );
         assert_eq!(url.redact("said b@b with p/w d"), "said *** with ***");
     }
 
@@ -201,7 +237,8 @@ mod tests {
         #[test]
         fn never_shows_a_password(user in "[a-z]{0,8}", password in "[A-Z]{8,20}", scheme in "https|http|git|ssh") {
             let url = RemoteUrl::parse(&format!("{scheme}://{user}:{password}@h.example/i")).unwrap();
-            prop_assert!(!format!("{url} {url:?} {}", url.address()).contains(&password));
+            let shown = format!("{url} {url:?} {}", url.address());
+            prop_assert!(!shown.contains(&password));
         }
     }
 }

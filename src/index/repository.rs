@@ -100,7 +100,9 @@ impl Repository {
     }
 
     fn unreadable(&self) -> MutexGuard<'_, Option<ObjectId>> {
-        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn handles(&self) -> MutexGuard<'_, Vec<git2::Repository>> {
@@ -110,6 +112,9 @@ impl Repository {
 
 impl std::fmt::Debug for Repository {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_tuple("Repository").field(&self.path).finish()
+        formatter
+            .debug_tuple("Repository")
+            .field(&self.path)
+            .finish()
     }
 }

@@ -30,10 +30,20 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Reads the upstream commit that the clone holds, sharing with `previous` what did not change. Blocking.
-    pub(super) fn read(repository: &Arc<Repository>, previous: Option<&Self>) -> Result<Self, ReadError> {
+    pub(super) fn read(
+        repository: &Arc<Repository>,
+        previous: Option<&Self>,
+    ) -> Result<Self, ReadError> {
         repository.with(|git| {
-            let commit = git.find_reference(super::fetch::UPSTREAM_HEAD)?.peel_to_commit()?;
-            let root = Directory::read(git, commit.tree_id(), "", previous.map(|previous| &previous.root))?;
+            let commit = git
+                .find_reference(super::fetch::UPSTREAM_HEAD)?
+                .peel_to_commit()?;
+            let root = Directory::read(
+                git,
+                commit.tree_id(),
+                "",
+                previous.map(|previous| &previous.root),
+            )?;
             Ok(Self {
                 commit: CommitId(commit.id().into()),
                 root,

@@ -63,10 +63,14 @@ pub(super) struct ProgressCell {
 
 impl ProgressCell {
     pub(super) fn set(&self, progress: Progress) {
-        self.received_objects.store(progress.received_objects, Ordering::Relaxed);
-        self.total_objects.store(progress.total_objects, Ordering::Relaxed);
-        self.indexed_objects.store(progress.indexed_objects, Ordering::Relaxed);
-        self.received_bytes.store(progress.received_bytes, Ordering::Relaxed);
+        self.received_objects
+            .store(progress.received_objects, Ordering::Relaxed);
+        self.total_objects
+            .store(progress.total_objects, Ordering::Relaxed);
+        self.indexed_objects
+            .store(progress.indexed_objects, Ordering::Relaxed);
+        self.received_bytes
+            .store(progress.received_bytes, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> Progress {

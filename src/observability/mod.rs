@@ -32,10 +32,17 @@ pub fn start_logging(config: &Config) -> Logging {
         .finish(BufWriter::with_capacity(BATCH_BYTES, stdout));
     // The filter was checked when the settings were read.
     let filter = EnvFilter::new(&config.log_filter);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer);
     let _already_started = match config.log_format {
         LogFormat::Text => subscriber.with_ansi(colours).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Json => subscriber
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
     };
     Logging { _guard: guard }
 }

@@ -42,8 +42,16 @@ mod tests {
     #[test]
     fn takes_64_hexadecimal_digits_and_nothing_else() {
         let digits = "0123456789abcdef".repeat(4);
-        assert_eq!(Checksum::try_from(digits.clone()).unwrap().to_string(), digits);
-        assert_eq!(Checksum::try_from(digits.to_uppercase()).unwrap().to_string(), digits);
+        assert_eq!(
+            Checksum::try_from(digits.clone()).unwrap().to_string(),
+            digits
+        );
+        assert_eq!(
+            Checksum::try_from(digits.to_uppercase())
+                .unwrap()
+                .to_string(),
+            digits
+        );
         for bad in ["", "abc", &"g".repeat(64), &"0".repeat(65)] {
             assert_eq!(Checksum::try_from(bad.to_owned()), Err(ChecksumError));
         }

@@ -78,7 +78,9 @@ impl CrateHistory {
 
     /// The crate's name as published, from as few lines as will tell it.
     pub(crate) fn published_name(file: &[u8], name: &CrateName) -> Option<String> {
-        lines_of(file, name).next().map(|line| line.name.to_string())
+        lines_of(file, name)
+            .next()
+            .map(|line| line.name.to_string())
     }
 
     /// The releases in publish order, that is by rising id.
@@ -88,21 +90,27 @@ impl CrateHistory {
 
     /// The crate's name as published.
     pub(crate) fn name(&self) -> &str {
-        self.releases.first().map_or("", |release| release.line.name.as_str())
+        self.releases
+            .first()
+            .map_or("", |release| release.line.name.as_str())
     }
 
     /// The release with exactly this version text.
     pub(crate) fn find(&self, version: &CrateVersion) -> Option<&Release> {
-        self.releases.iter().find(|release| release.version() == version)
+        self.releases
+            .iter()
+            .find(|release| release.version() == version)
     }
 
     /// The version that crates.io shows by default: one that is not yanked before one that is, a release before a
     /// pre-release, then by precedence.
     pub(crate) fn default_release(&self) -> Option<&Release> {
         let rank = |release: &Release| (!release.line.yanked, !release.version().is_prerelease());
-        self.releases
-            .iter()
-            .max_by(|left, right| rank(left).cmp(&rank(right)).then_with(|| left.precedence_order(right)))
+        self.releases.iter().max_by(|left, right| {
+            rank(left)
+                .cmp(&rank(right))
+                .then_with(|| left.precedence_order(right))
+        })
     }
 
     /// The highest version that is not yanked, pre-releases included, in the total order of the `semver` crate.
@@ -124,7 +132,8 @@ impl CrateHistory {
     pub(crate) fn newest_version(&self) -> Option<&CrateVersion> {
         self.visible()
             .max_by(|left, right| {
-                (&left.published_at, left.version().semver()).cmp(&(&right.published_at, right.version().semver()))
+                (&left.published_at, left.version().semver())
+                    .cmp(&(&right.published_at, right.version().semver()))
             })
             .map(Release::version)
     }
@@ -206,11 +215,17 @@ mod tests {
         assert_eq!(text(all.newest_version()), "0.9.1");
 
         let yanked = history(&[("1.0.0", true, None), ("1.1.0", true, None)]);
-        assert_eq!(text(yanked.default_release().map(Release::version)), "1.1.0");
+        assert_eq!(
+            text(yanked.default_release().map(Release::version)),
+            "1.1.0"
+        );
         assert_eq!(text(yanked.max_version()), "none");
 
         let prerelease = history(&[("0.1.0-a", false, None), ("0.1.0-b", false, None)]);
-        assert_eq!(text(prerelease.default_release().map(Release::version)), "0.1.0-b");
+        assert_eq!(
+            text(prerelease.default_release().map(Release::version)),
+            "0.1.0-b"
+        );
         assert_eq!(text(prerelease.max_stable_version()), "none");
     }
 
@@ -218,7 +233,11 @@ mod tests {
     fn build_metadata_counts_for_the_maximum_but_not_for_the_default() {
         let built = history(&[("1.0.0+b", false, None), ("1.0.0+a", false, None)]);
         assert_eq!(text(built.max_version()), "1.0.0+b");
-        assert_eq!(text(built.default_release().map(Release::version)), "1.0.0+a", "the higher id");
+        assert_eq!(
+            text(built.default_release().map(Release::version)),
+            "1.0.0+a",
+            "the higher id"
+        );
     }
 
     #[test]
@@ -240,8 +259,16 @@ mod tests {
 
     #[test]
     fn a_file_without_a_readable_line_is_no_crate() {
-        for file in ["", "\n\n", "junk\n", r#"{"name":"other","vers":"1.0.0","deps":[],"cksum":""}"#] {
-            assert!(CrateHistory::parse(file.as_bytes(), &name("foo")).is_none(), "{file:?}");
+        for file in [
+            "",
+            "\n\n",
+            "junk\n",
+            r#"{"name":"other","vers":"1.0.0","deps":[],"cksum":""}"#,
+        ] {
+            assert!(
+                CrateHistory::parse(file.as_bytes(), &name("foo")).is_none(),
+                "{file:?}"
+            );
         }
     }
 }

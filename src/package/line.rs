@@ -112,7 +112,11 @@ impl RawLine {
             links: self.links,
             rust_version: self.rust_version,
             pubtime: self.pubtime,
-            dependencies: self.deps.into_iter().map(RawDependency::into_dependency).collect(),
+            dependencies: self
+                .deps
+                .into_iter()
+                .map(RawDependency::into_dependency)
+                .collect(),
         })
     }
 }
@@ -204,8 +208,13 @@ mod tests {
         assert!(!line.yanked);
         assert_eq!(line.features["a"], ["b", "dep:real"]);
         assert!(line.features["c"].is_empty());
-        let [dependency] = line.dependencies.as_slice() else { panic!() };
-        assert_eq!((dependency.crate_name.as_str(), dependency.kind), ("real", "dev"));
+        let [dependency] = line.dependencies.as_slice() else {
+            panic!()
+        };
+        assert_eq!(
+            (dependency.crate_name.as_str(), dependency.kind),
+            ("real", "dev")
+        );
         assert!(dependency.optional && dependency.default_features && dependency.target.is_none());
         assert!(line.checksum().is_none(), "two digits are no checksum");
     }
@@ -228,16 +237,26 @@ mod tests {
         }
         let future = r#"{"name":"a","vers":"2.0.0","deps":{"new":"shape"},"cksum":"ab","yanked":true,"v":9}"#;
         let line = IndexLine::parse(future.as_bytes()).unwrap();
-        assert_eq!((line.version.as_str(), line.cksum.as_str(), line.yanked), ("2.0.0", "ab", true));
+        assert_eq!(
+            (line.version.as_str(), line.cksum.as_str(), line.yanked),
+            ("2.0.0", "ab", true)
+        );
     }
 
     #[test]
     fn a_dependency_of_an_unknown_kind_is_a_normal_one() {
-        for (kind, expected) in [("null", "normal"), ("\"build\"", "build"), ("\"peer\"", "normal")] {
+        for (kind, expected) in [
+            ("null", "normal"),
+            ("\"build\"", "build"),
+            ("\"peer\"", "normal"),
+        ] {
             let text = format!(
                 r#"{{"name":"a","vers":"1.0.0","cksum":"","deps":[{{"name":"b","req":"*","kind":{kind}}}]}}"#
             );
-            assert_eq!(IndexLine::parse(text.as_bytes()).unwrap().dependencies[0].kind, expected);
+            assert_eq!(
+                IndexLine::parse(text.as_bytes()).unwrap().dependencies[0].kind,
+                expected
+            );
         }
     }
 

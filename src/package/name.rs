@@ -17,6 +17,16 @@ const NAME_MAX_CHARACTERS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CrateName(String);
 
+/// A text that is not a crate name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct NotAName {
+    /// The text, given back.
+    pub(crate) text: String,
+    /// What is wrong with it.
+    pub(crate) why: NameError,
+}
+
 /// Why a text is not a crate name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NameError {
@@ -47,28 +57,33 @@ impl CrateName {
 }
 
 impl TryFrom<String> for CrateName {
-    type Error = NameError;
+    type Error = NotAName;
 
-    /// Checks the rules of crates.io for names, in its order.
-    fn try_from(text: String) -> Result<Self, NameError> {
-        // The length in bytes is at least the length in characters, so the count is only needed for long texts.
-        if text.len() > NAME_MAX_CHARACTERS && text.chars().count() > NAME_MAX_CHARACTERS {
-            return Err(NameError::TooLong);
+    fn try_from(text: String) -> Result<Self, NotAName> {
+        match check(&text) {
+            Ok(()) => Ok(Self(text)),
+            Err(why) => Err(NotAName { text, why }),
         }
-        let Some((first, rest)) = text.as_bytes().split_first() else {
-            return Err(NameError::Empty);
-        };
-        if !first.is_ascii_alphabetic() {
-            return Err(NameError::BadStart);
-        }
-        if !rest
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        {
-            return Err(NameError::BadCharacter);
-        }
-        Ok(Self(text))
     }
+}
+
+/// The rules of crates.io for names, in its order.
+fn check(text: &str) -> Result<(), NameError> {
+    // The length in bytes is at least the length in characters, so the count is only needed for long texts.
+    if text.len() > NAME_MAX_CHARACTERS && text.chars().count() > NAME_MAX_CHARACTERS {
+        return Err(NameError::TooLong);
+    }
+    let (first, rest) = text.as_bytes().split_first().ok_or(NameError::Empty)?;
+    if !first.is_ascii_alphabetic() {
+        return Err(NameError::BadStart);
+    }
+    if !rest
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    {
+        return Err(NameError::BadCharacter);
+    }
+    Ok(())
 }
 
 impl fmt::Display for CrateName {
@@ -95,12 +110,23 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<CrateName, NameError> {
-        CrateName::try_from(text.to_owned())
+        CrateName::try_from(text.to_owned()).map_err(|not_a_name| not_a_name.why)
     }
 
     #[test]
     fn accepts_what_crates_io_accepts_and_nothing_else() {
-        for good in ["a", "A", "cc", "RustyXML", "a-b_c", "serde1", "a--", "nul", "std", &"x".repeat(64)] {
+        for good in [
+            "a",
+            "A",
+            "cc",
+            "RustyXML",
+            "a-b_c",
+            "serde1",
+            "a--",
+            "nul",
+            "std",
+            &"x".repeat(64),
+        ] {
             assert_eq!(parse(good).unwrap().as_str(), good);
         }
         for (bad, why) in [

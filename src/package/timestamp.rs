@@ -24,13 +24,18 @@ impl Timestamp {
     /// Seconds since 1970, by the Gregorian calendar.
     pub(crate) fn unix_seconds(&self) -> i64 {
         let number = |range: std::ops::Range<usize>| -> i64 {
-            self.0.get(range).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+            self.0
+                .get(range)
+                .and_then(|digits| digits.parse().ok())
+                .unwrap_or(0)
         };
         let (month, day) = (number(5..7), number(8..10));
         // Years begin in March here, so that the leap day is the last one; 719,468 days lie before 1970-01-01.
         let year = number(0..4) - i64::from(month <= 2);
         let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-        let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year;
+        let days = year * 365 + year.div_euclid(4) - year.div_euclid(100)
+            + year.div_euclid(400)
+            + day_of_year;
         (days - 719_468) * 86_400 + number(11..13) * 3_600 + number(14..16) * 60 + number(17..19)
     }
 }
@@ -41,10 +46,13 @@ impl TryFrom<String> for Timestamp {
     fn try_from(text: String) -> Result<Self, TimestampError> {
         let shape = b"dddd-dd-ddTdd:dd:ddZ";
         let same_shape = text.len() == shape.len()
-            && text.bytes().zip(shape).all(|(byte, expected)| match expected {
-                b'd' => byte.is_ascii_digit(),
-                other => byte == *other,
-            });
+            && text
+                .bytes()
+                .zip(shape)
+                .all(|(byte, expected)| match expected {
+                    b'd' => byte.is_ascii_digit(),
+                    other => byte == *other,
+                });
         let in_range = |start: usize, low: u8, high: u8| {
             text.get(start..start + 2)
                 .and_then(|digits| digits.parse().ok())
@@ -56,7 +64,11 @@ impl TryFrom<String> for Timestamp {
             && in_range(11, 0, 23)
             && in_range(14, 0, 59)
             && in_range(17, 0, 60);
-        if valid { Ok(Self(text)) } else { Err(TimestampError) }
+        if valid {
+            Ok(Self(text))
+        } else {
+            Err(TimestampError)
+        }
     }
 }
 

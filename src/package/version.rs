@@ -1,10 +1,10 @@
-//! A crate version: Semantic Versioning 2.0, compared for identity as the exact text.
+//! A crate version: semantic versioning 2.0, compared for identity as the exact text.
 
 use std::fmt;
 
 /// A version in the path of a request or on an index line.
 ///
-/// Invariant: the text is valid SemVer 2.0 by the `semver` crate, the one that crates.io and cargo use.
+/// Invariant: the text is valid semver 2.0 by the `semver` crate, the one that crates.io and cargo use.
 ///
 /// Identity is the **exact text**: `1.0.0+a` and `1.0.0+b` are two versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,13 +54,27 @@ mod tests {
     #[test]
     fn rejects_what_is_not_semver_with_the_words_of_the_semver_crate() {
         for (text, words) in [
-            ("not-semver", "unexpected character 'n' while parsing major version number"),
-            ("1.0", "unexpected end of input while parsing minor version number"),
+            (
+                "not-semver",
+                "unexpected character 'n' while parsing major version number",
+            ),
+            (
+                "1.0",
+                "unexpected end of input while parsing minor version number",
+            ),
             ("01.0.0", "invalid leading zero in major version number"),
-            ("v1.0.0", "unexpected character 'v' while parsing major version number"),
+            (
+                "v1.0.0",
+                "unexpected character 'v' while parsing major version number",
+            ),
             ("", "empty string, expected a semver version"),
         ] {
-            assert_eq!(CrateVersion::try_from(text.to_owned()).unwrap_err().to_string(), words);
+            assert_eq!(
+                CrateVersion::try_from(text.to_owned())
+                    .unwrap_err()
+                    .to_string(),
+                words
+            );
         }
     }
 

@@ -97,7 +97,12 @@ impl DownloadTemplate {
 
     /// The URL of a crate file. The name goes in as typed; a `+` in the version becomes `%2B`, since object stores read
     /// a bare one as a space. An unknown checksum leaves an empty text.
-    pub(crate) fn expand(&self, name: &CrateName, version: &CrateVersion, checksum: Option<&Checksum>) -> String {
+    pub(crate) fn expand(
+        &self,
+        name: &CrateName,
+        version: &CrateVersion,
+        checksum: Option<&Checksum>,
+    ) -> String {
         let mut url = String::with_capacity(160);
         for piece in &self.pieces {
             match piece {
@@ -125,7 +130,10 @@ impl DownloadTemplate {
 impl fmt::Debug for DownloadTemplate {
     /// Shows the base only: a template may carry credentials.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("DownloadTemplate").field(&self.base).finish()
+        formatter
+            .debug_tuple("DownloadTemplate")
+            .field(&self.base)
+            .finish()
     }
 }
 
@@ -165,7 +173,10 @@ fn take_apart(template: &str) -> Vec<Piece> {
 fn base_of(template: &str) -> String {
     let head = template.split('{').next().unwrap_or_default();
     let head = head.split(['?', '#']).next().unwrap_or_default();
-    let head = head.strip_suffix("/crates/").unwrap_or(head).trim_end_matches('/');
+    let head = head
+        .strip_suffix("/crates/")
+        .unwrap_or(head)
+        .trim_end_matches('/');
     match url::Url::parse(head) {
         Ok(mut url) => {
             // Neither can fail on an http URL, which always has a host.
@@ -195,18 +206,56 @@ mod tests {
     fn expands_all_five_markers_as_cargo_does() {
         let sum = "ab".repeat(32);
         for (template, name, version, expected) in [
-            ("https://h/c/{crate}/{crate}-{version}.crate", "Foo-b", "1.0.0", "https://h/c/Foo-b/Foo-b-1.0.0.crate"),
-            ("https://h/{prefix}/{lowerprefix}", "MixedCase", "1.0.0", "https://h/Mi/xe/mi/xe"),
+            (
+                "https://h/c/{crate}/{crate}-{version}.crate",
+                "Foo-b",
+                "1.0.0",
+                "https://h/c/Foo-b/Foo-b-1.0.0.crate",
+            ),
+            (
+                "https://h/{prefix}/{lowerprefix}",
+                "MixedCase",
+                "1.0.0",
+                "https://h/Mi/xe/mi/xe",
+            ),
             ("https://h/{prefix}/{crate}", "a", "1.0.0", "https://h/1/a"),
-            ("https://h/{lowerprefix}/{crate}", "ABC", "1.0.0", "https://h/3/a/ABC"),
-            ("https://h/{crate}?v={version}", "a", "1.0.0-x+b.1", "https://h/a?v=1.0.0-x%2Bb.1"),
-            ("https://h/crates", "foo", "1.0.0+b", "https://h/crates/foo/1.0.0%2Bb/download"),
-            ("https://h/crates/", "foo", "1.0.0", "https://h/crates/foo/1.0.0/download"),
-            ("https://{crate}.h/{unknown}", "foo", "1.0.0", "https://foo.h/{unknown}"),
+            (
+                "https://h/{lowerprefix}/{crate}",
+                "ABC",
+                "1.0.0",
+                "https://h/3/a/ABC",
+            ),
+            (
+                "https://h/{crate}?v={version}",
+                "a",
+                "1.0.0-x+b.1",
+                "https://h/a?v=1.0.0-x%2Bb.1",
+            ),
+            (
+                "https://h/crates",
+                "foo",
+                "1.0.0+b",
+                "https://h/crates/foo/1.0.0%2Bb/download",
+            ),
+            (
+                "https://h/crates/",
+                "foo",
+                "1.0.0",
+                "https://h/crates/foo/1.0.0/download",
+            ),
+            (
+                "https://{crate}.h/{unknown}",
+                "foo",
+                "1.0.0",
+                "https://foo.h/{unknown}",
+            ),
         ] {
             assert_eq!(expand(template, name, version), expected, "{template}");
         }
-        assert_eq!(expand("http://h/{sha256-checksum}", "foo", "1.0.0"), format!("http://h/{sum}"));
+        assert_eq!(
+            expand("http://h/{sha256-checksum}", "foo", "1.0.0"),
+            format!("http://h/{sum}")
+        );
     }
 
     #[test]
@@ -234,9 +283,18 @@ mod tests {
     #[test]
     fn the_base_has_no_credentials_and_no_crates_folder() {
         for (text, base) in [
-            ("https://h.example/crates/{crate}/{crate}-{version}.crate", "https://h.example"),
-            ("https://user:secret@h.example/x/crates/{crate}", "https://h.example/x"),
-            ("https://h.example/api/v1/crates", "https://h.example/api/v1"),
+            (
+                "https://h.example/crates/{crate}/{crate}-{version}.crate",
+                "https://h.example",
+            ),
+            (
+                "https://user:secret@h.example/x/crates/{crate}",
+                "https://h.example/x",
+            ),
+            (
+                "https://h.example/api/v1/crates",
+                "https://h.example/api/v1",
+            ),
             ("https://h.example?key={crate}", "https://h.example"),
         ] {
             let template = DownloadTemplate::parse(text).unwrap();

@@ -12,14 +12,26 @@ use tower::{Layer, Service};
 
 /// On every answer.
 const ALWAYS: [(HeaderName, HeaderValue); 2] = [
-    (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
-    (header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000")),
+    (
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    ),
+    (
+        header::STRICT_TRANSPORT_SECURITY,
+        HeaderValue::from_static("max-age=31536000"),
+    ),
 ];
 
 /// On successful answers with content; not on the redirects to crate files.
 const WITH_CONTENT: [(HeaderName, HeaderValue); 3] = [
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (
+        header::X_FRAME_OPTIONS,
+        HeaderValue::from_static("SAMEORIGIN"),
+    ),
     (header::X_XSS_PROTECTION, HeaderValue::from_static("0")),
 ];
 
@@ -81,5 +93,8 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for CommonHeadersFuture<
 }
 
 fn carries_content(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200 | 201 | 203 | 204 | 206 | 301 | 303 | 304 | 307 | 308)
+    matches!(
+        status.as_u16(),
+        200 | 201 | 203 | 204 | 206 | 301 | 303 | 304 | 307 | 308
+    )
 }

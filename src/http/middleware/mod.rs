@@ -23,7 +23,8 @@ use request_log::RequestLogLayer;
 /// The router with everything around it.
 pub(crate) fn stack(
     router: Router,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static {
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
     // From the inside out: the log sees the path as it came and the answer as it goes.
     let service = ReadOnlyLayer.layer(router);
     let service = NormalizePathLayer.layer(service);

@@ -48,7 +48,9 @@ impl<S: Service<Request>> Service<Request> for NormalizePath<S> {
 }
 
 fn needs_work(path: &str) -> bool {
-    path.as_bytes().windows(2).any(|pair| matches!(pair, b"//" | b"/."))
+    path.as_bytes()
+        .windows(2)
+        .any(|pair| matches!(pair, b"//" | b"/."))
 }
 
 fn normalized_uri(uri: &Uri) -> Option<Uri> {

@@ -42,7 +42,9 @@ pub(super) struct ReadOnly<S> {
     inner: S,
 }
 
-impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Request> for ReadOnly<S> {
+impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Request>
+    for ReadOnly<S>
+{
     type Response = Response;
     type Error = Infallible;
     type Future = ReadOnlyFuture<S::Future>;

@@ -105,8 +105,14 @@ impl Seen {
         let (method, path) = (&self.method, self.uri.path());
         let duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let commit = shown_in(response.headers());
-        let (user_agent, request_id) = (shown(self.user_agent.as_ref()), shown(self.request_id.as_ref()));
-        let cause = response.extensions().get::<Cause>().map(|Cause(cause)| cause.as_ref());
+        let (user_agent, request_id) = (
+            shown(self.user_agent.as_ref()),
+            shown(self.request_id.as_ref()),
+        );
+        let cause = response
+            .extensions()
+            .get::<Cause>()
+            .map(|Cause(cause)| cause.as_ref());
         // The level of an event is fixed where it is written, so each level has a place of its own.
         macro_rules! log {
             ($level:ident, $message:literal) => {
