@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{self, AppState, Drained, Settings};
+use crate::http::{self, AppState, Drained, ServeOptions, Settings};
 use crate::index::{IndexHandle, Refresher, RefresherSettings, configure_libgit2};
 
 /// How long requests under way may take to finish. Heroku kills a process 30 s after SIGTERM.
@@ -59,7 +60,10 @@ pub enum StartError {
 pub enum RunError {
     /// A mistake in the mirror ended its background task.
     #[error("the task that refreshes the index has ended: {0}")]
-    Refresh(#[from] JoinError),
+    Refresh(#[source] JoinError),
+    /// The part that serves requests broke.
+    #[error("serving has ended: {0}")]
+    Serve(#[source] io::Error),
 }
 
 impl App {
@@ -136,31 +140,42 @@ impl App {
             env!("CARGO_PKG_VERSION"),
         );
         let token = CancellationToken::new();
-        let service = http::stack(http::router(self.state));
-        let server = tokio::spawn(http::serve(
-            self.listener,
-            service,
-            token.clone(),
-            DRAIN_MAX,
-        ));
+        let stack = http::stack(http::router(self.state));
+        let options = ServeOptions {
+            workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            drain_max: DRAIN_MAX,
+        };
+        let mut server = tokio::spawn(http::serve(self.listener, stack, token.clone(), options));
         let mut refresher = tokio::spawn(self.refresher.run(token.clone()));
-        let early = tokio::select! {
-            () = stop => None,
-            ended = &mut refresher => Some(ended),
-        };
-        tracing::info!("stopping: no new connections, requests under way are finished");
-        token.cancel();
-        let refreshed = match early {
-            Some(ended) => ended,
-            None => refresher.await,
-        };
-        match server.await? {
+        // Whichever ends first takes the other along.
+        let (served, refreshed);
+        tokio::select! {
+            () = stop => {
+                tracing::info!("stopping: no new connections, requests under way are finished");
+                token.cancel();
+                (served, refreshed) = tokio::join!(server, refresher);
+            }
+            ended = &mut server => {
+                token.cancel();
+                (served, refreshed) = (ended, refresher.await);
+            }
+            ended = &mut refresher => {
+                token.cancel();
+                (served, refreshed) = (server.await, ended);
+            }
+        }
+        refreshed.flatten().map_err(RunError::Refresh)?;
+        let drained = served
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(RunError::Serve)?;
+        match drained {
             Drained::All => tracing::info!("stopped: every request was answered"),
             Drained::DeadlineReached => {
                 tracing::warn!("stopped: some requests were cut off after {DRAIN_MAX:?}");
             }
         }
-        Ok(refreshed??)
+        Ok(())
     }
 }
 

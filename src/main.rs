@@ -14,7 +14,8 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, BAD_SETTINGS),
     };
     let logging = start_logging(&config);
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    // Requests are served by threads of their own; this one accepts, refreshes and waits for signals.
+    let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     {

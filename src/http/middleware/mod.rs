@@ -8,23 +8,18 @@ mod normalize_path;
 mod read_only;
 mod request_log;
 
-use std::convert::Infallible;
-
 use axum::Router;
-use axum::extract::Request;
-use axum::response::Response;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use common_headers::CommonHeadersLayer;
 use normalize_path::NormalizePathLayer;
 use read_only::ReadOnlyLayer;
 use request_log::RequestLogLayer;
 
+use super::serve::Stack;
+
 /// The router with everything around it.
-pub(crate) fn stack(
-    router: Router,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
+pub(crate) fn stack(router: Router) -> impl Stack {
     // From the inside out: the log sees the path as it came and the answer as it goes.
     let service = ReadOnlyLayer.layer(router);
     let service = NormalizePathLayer.layer(service);
