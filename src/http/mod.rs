@@ -13,6 +13,8 @@ mod serve;
 mod site;
 mod state;
 mod status_page;
+#[cfg(test)]
+mod tests;
 mod versions;
 mod views;
 

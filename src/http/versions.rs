@@ -170,7 +170,7 @@ impl Options {
     fn next_page(&self, page: &[&Release], query: &str) -> Option<String> {
         let last = page.last().filter(|_| Some(page.len()) == self.per_page)?;
         let token = Seek::of(self.sort, last).encode();
-        let mut next = form_urlencoded::Serializer::new(String::from("?"));
+        let mut next = form_urlencoded::Serializer::for_suffix(String::from("?"), 1);
         next.extend_pairs(
             form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != "seek"),
         );

@@ -196,7 +196,7 @@ impl Directory {
             .find_map(|(_, directory)| directory.find_below(rest, file, accept))
     }
 
-    fn directory(&self, name: &str) -> Option<&Arc<Self>> {
+    pub(super) fn directory(&self, name: &str) -> Option<&Arc<Self>> {
         equal_run(&self.directories, |(candidate, _)| {
             canonical_order(candidate, name)
         })

@@ -14,6 +14,8 @@ mod remote_url;
 mod repository;
 mod snapshot;
 mod status;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) use handle::IndexHandle;
 pub(crate) use libgit2::configure as configure_libgit2;

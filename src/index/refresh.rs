@@ -121,7 +121,7 @@ impl Refresher {
     }
 
     /// One try. Returns the pause before the next one; `None` for the ordinary pause after a success.
-    fn step(&mut self) -> Option<Duration> {
+    pub(super) fn step(&mut self) -> Option<Duration> {
         match self.refresh() {
             Ok(()) => {
                 self.local_failures = 0;

@@ -57,6 +57,15 @@ impl Snapshot {
         self.commit
     }
 
+    /// Whether a directory at the top of the index is one and the same in memory as in another snapshot.
+    #[cfg(test)]
+    pub(super) fn shares_directory_with(&self, other: &Self, name: &str) -> bool {
+        match (self.root.directory(name), other.root.directory(name)) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            _ => false,
+        }
+    }
+
     /// How many crates the index lists.
     pub(crate) fn crate_count(&self) -> usize {
         self.root.count()

@@ -1,0 +1,135 @@
+//! Writes, wrong methods, unknown routes, and what is said before the first snapshot.
+
+use axum::http::Method;
+
+use super::TestMirror;
+
+#[tokio::test]
+async fn every_write_under_the_api_is_refused_with_a_text_that_helps() {
+    let mirror = TestMirror::ready();
+    for (method, path) in [
+        (Method::PUT, "/api/v1/crates/new"),
+        (Method::DELETE, "/api/v1/crates/a/1.0.0/yank"),
+        (Method::PUT, "/api/v1/crates/a/1.0.0/unyank"),
+        (Method::PUT, "/api/v1/crates/a/owners"),
+        (Method::DELETE, "/api/v1/crates/a/owners"),
+        (Method::PUT, "/api/v1/crates/a/follow"),
+        (Method::PATCH, "/api/v1/crates/a/1.0.0"),
+        (Method::DELETE, "/api/v1/crates/a"),
+        (Method::POST, "/api/v1/trusted_publishing/tokens"),
+        (Method::PUT, "/api/v1/me/tokens"),
+        (Method::POST, "//api/v1/crates/a/1.0.0/rebuild_docs"),
+        (Method::POST, "/api/v1/no/such/route"),
+        (Method::POST, "/api/v1/crates/a/1.0.0/download"),
+    ] {
+        let answer = mirror
+            .request(method, path, &[("authorization", "not a token")])
+            .await;
+        assert_eq!(answer.status, 403, "{path}");
+        let detail = answer.detail();
+        assert!(
+            detail.contains("read-only mirror")
+                && detail.contains("cargo publish --registry crates-io")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_405_with_the_right_ones_and_the_envelope() {
+    let mirror = TestMirror::ready();
+    for (method, path) in [
+        (Method::OPTIONS, "/api/v1/crates/a/1.0.0/download"),
+        (Method::from_bytes(b"PROPFIND").unwrap(), "/api/v1/crates/a"),
+        (Method::TRACE, "/api/v1/site_metadata"),
+        (Method::POST, "/"),
+        (Method::DELETE, "/livez"),
+        (Method::PUT, "/readyz"),
+    ] {
+        let answer = mirror.request(method, path, &[]).await;
+        assert_eq!(answer.status, 405, "{path}");
+        assert_eq!(answer.header("allow"), "GET,HEAD", "{path}");
+        answer.detail();
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_route_is_404_in_the_envelope() {
+    let mirror = TestMirror::ready();
+    for path in [
+        "/api/v1/crates/",
+        "/api/v1/crates/built/",
+        "/api/v1/nothing",
+        "/api/v2/crates/built",
+        "/crates",
+        "/api/v1/crates/built/owners",
+        "/api/v1/crates/built/reverse_dependencies",
+        "/api/v1/crates/built/1.0.0+a/readme",
+        "/.git/HEAD",
+    ] {
+        let answer = mirror.get(path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.detail().as_str()),
+            (404, "Not Found"),
+            "{path}"
+        );
+        assert_eq!(mirror.request(Method::HEAD, path, &[]).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn before_the_first_snapshot_look_ups_are_503_with_retry_after() {
+    let mirror = TestMirror::starting("https://files.example/{crate}");
+    for path in [
+        "/api/v1/crates/a",
+        "/api/v1/crates/a/versions",
+        "/api/v1/crates/a/1.0.0/dependencies",
+    ] {
+        let answer = mirror.get(path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("retry-after")),
+            (503, "5"),
+            "{path}"
+        );
+        assert!(answer.detail().contains("no copy of the index yet"));
+    }
+    let ready = mirror.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json()["ready"], false);
+    assert_eq!(ready.json()["reason"], "there is no copy of the index yet");
+    assert_eq!(mirror.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_status_page_shows_the_set_up_for_the_host_it_was_asked_at() {
+    let mirror = TestMirror::ready();
+    let forwarded = [
+        ("host", "mirror.example"),
+        ("x-forwarded-proto", "https, http"),
+    ];
+    let answer = mirror.request(Method::GET, "/", &forwarded).await;
+    assert_eq!(answer.status, 200);
+    let page = std::str::from_utf8(&answer.body).unwrap();
+    assert!(
+        page.contains("https://mirror.example/api/v1/crates")
+            && page.contains("https://git.example/index.git")
+    );
+    assert!(!page.contains("Mixed_Case-Name"), "no page lists crates");
+
+    let plain = mirror
+        .request(
+            Method::GET,
+            "/",
+            &[("host", "h:81"), ("x-forwarded-proto", "gopher")],
+        )
+        .await;
+    assert!(
+        std::str::from_utf8(&plain.body)
+            .unwrap()
+            .contains("http://h:81/api/v1/crates")
+    );
+    for bad in ["<script>", "a b", "user@host", "h/x"] {
+        let answer = mirror.request(Method::GET, "/", &[("host", bad)]).await;
+        assert_eq!(answer.status, 400, "{bad}");
+        answer.detail();
+    }
+}

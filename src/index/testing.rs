@@ -1,0 +1,186 @@
+//! A real git index in a temporary directory, for the tests of other rooms.
+
+use std::path::Path;
+
+use git2::{Index, IndexEntry, IndexTime, Oid, Repository, Signature, Time};
+use tempfile::TempDir;
+
+use super::refresh::{Refresher, RefresherSettings};
+use super::remote_url::RemoteUrl;
+use super::{IndexHandle, configure_libgit2};
+use crate::clock::Clock;
+
+/// An upstream index and a clone of it, both in one temporary directory.
+#[derive(Debug)]
+pub(crate) struct TestIndex {
+    directory: TempDir,
+    refresher: Refresher,
+    /// What the clone publishes.
+    pub(crate) handle: IndexHandle,
+}
+
+impl TestIndex {
+    /// An upstream index of these files (path and content), not yet cloned.
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
+        let limit = std::time::Duration::from_secs(5);
+        configure_libgit2(limit, limit, "crates-io-mirror/test", None);
+        let directory = tempfile::tempdir().unwrap();
+        Repository::init_bare(directory.path().join("upstream")).unwrap();
+        commit(&directory.path().join("upstream"), files);
+        let settings = RefresherSettings {
+            url: RemoteUrl::parse(directory.path().join("upstream").to_str().unwrap()).unwrap(),
+            data_dir: directory.path().join("data"),
+            interval: None,
+            clock: Clock::system(),
+        };
+        let handle = IndexHandle::new();
+        let refresher = Refresher::new(settings, handle.clone());
+        Self {
+            directory,
+            refresher,
+            handle,
+        }
+    }
+
+    /// Replaces the upstream's content by one new commit without a parent, and returns its id.
+    pub(crate) fn commit(&self, files: &[(&str, &str)]) -> String {
+        commit(&self.directory.path().join("upstream"), files).to_string()
+    }
+
+    /// Clones, or fetches what is new.
+    pub(crate) fn refresh(&mut self) {
+        self.refresher.step();
+        assert_eq!(self.handle.status().last_error, None);
+    }
+}
+
+fn commit(repository: &Path, files: &[(&str, &str)]) -> Oid {
+    let repository = Repository::open_bare(repository).unwrap();
+    let mut index = Index::new().unwrap();
+    for (path, content) in files {
+        // A leading `@` stands for a symlink.
+        let (path, mode) = path
+            .strip_prefix('@')
+            .map_or((*path, 0o100_644), |path| (path, 0o120_000));
+        let id = repository.blob(content.as_bytes()).unwrap();
+        index.add(&entry(path, id, mode)).unwrap();
+    }
+    let tree = index.write_tree_to(&repository).unwrap();
+    let who = Signature::new(
+        "index",
+        "index@example.invalid",
+        &Time::new(1_700_000_000, 0),
+    )
+    .unwrap();
+    let tree = repository.find_tree(tree).unwrap();
+    let commit = repository
+        .commit(None, &who, &who, "state", &tree, &[])
+        .unwrap();
+    repository
+        .reference("refs/heads/master", commit, true, "moved")
+        .unwrap();
+    repository.set_head("refs/heads/master").unwrap();
+    commit
+}
+
+fn entry(path: &str, id: Oid, mode: u32) -> IndexEntry {
+    IndexEntry {
+        ctime: IndexTime::new(0, 0),
+        mtime: IndexTime::new(0, 0),
+        dev: 0,
+        ino: 0,
+        mode,
+        uid: 0,
+        gid: 0,
+        file_size: 0,
+        id,
+        flags: 0,
+        flags_extended: 0,
+        path: path.as_bytes().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::CrateName;
+
+    fn find(index: &TestIndex, name: &str) -> Option<String> {
+        let name = CrateName::try_from(name.to_owned()).unwrap();
+        let file = index.handle.snapshot().unwrap().index_file(&name).unwrap();
+        file.map(|content| String::from_utf8(content).unwrap())
+    }
+
+    #[test]
+    fn a_snapshot_holds_index_files_at_their_places_and_nothing_else() {
+        let mut index = TestIndex::new(&[
+            ("config.json", "{}"),
+            ("README.md", "text"),
+            (".github/workflows/x", "text"),
+            ("1/a", "one"),
+            ("2/io", "two"),
+            ("3/s/syn", "three"),
+            ("a-/b-/a-b-c", "dashes"),
+            ("a_/b_/a_b_d", "underscores"),
+            ("se/rd/serde", "four"),
+            ("se/rd/serde-json", "json"),
+            ("xx/yy/wrong-place", "no"),
+            ("wr/on/Wrong-Case", "no"),
+            ("de/ep/er/deeper", "no"),
+            ("@li/nk/link", "../../config.json"),
+        ]);
+        index.refresh();
+        assert_eq!(index.handle.snapshot().unwrap().crate_count(), 7);
+        for (name, content) in [
+            ("A", Some("one")),
+            ("io", Some("two")),
+            ("SYN", Some("three")),
+            ("a_b_c", Some("dashes")),
+            ("a-b_c", Some("dashes")),
+            ("A-B-D", Some("underscores")),
+            ("Serde", Some("four")),
+            ("serde_json", Some("json")),
+            ("serdejson", None),
+            ("wrong-place", None),
+            ("wrong-case", None),
+            ("deeper", None),
+            ("link", None),
+            ("readme", None),
+            ("github", None),
+            ("absent", None),
+        ] {
+            assert_eq!(find(&index, name).as_deref(), content, "{name}");
+        }
+    }
+
+    #[test]
+    fn of_two_spellings_of_one_name_the_one_asked_for_is_found() {
+        let mut index =
+            TestIndex::new(&[("fo/o-/foo-bar", "dash"), ("fo/o_/foo_bar", "underscore")]);
+        index.refresh();
+        assert_eq!(find(&index, "foo-bar").unwrap(), "dash");
+        assert_eq!(find(&index, "Foo_Bar").unwrap(), "underscore");
+    }
+
+    #[test]
+    fn a_refresh_follows_changes_deletions_and_rewritten_history_and_old_snapshots_stay_whole() {
+        let mut index = TestIndex::new(&[
+            ("1/a", "old"),
+            ("se/rd/serde", "kept"),
+            ("to/ki/tokio", "gone"),
+        ]);
+        index.refresh();
+        let before = index.handle.snapshot().unwrap();
+        let commit = index.commit(&[("1/a", "new"), ("se/rd/serde", "kept"), ("2/io", "added")]);
+        index.refresh();
+        let after = index.handle.snapshot().unwrap();
+        assert_eq!(after.commit().to_string(), commit);
+        assert_eq!(after.crate_count(), 3);
+        assert_eq!(find(&index, "a").unwrap(), "new");
+        assert_eq!(find(&index, "tokio"), None);
+        let name = CrateName::try_from("tokio".to_owned()).unwrap();
+        assert_eq!(before.index_file(&name).unwrap().unwrap(), b"gone");
+        assert!(after.shares_directory_with(&before, "se"));
+        assert!(!after.shares_directory_with(&before, "1"));
+    }
+}
