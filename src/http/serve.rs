@@ -19,6 +19,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -27,6 +28,9 @@ const HEAD_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The largest head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a client may take to accept the next piece of an answer. One that stalls holds memory.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
 
 /// Streams at a time on one HTTP/2 connection. Cargo asks for everything at once.
 const HTTP2_STREAMS_MAX: u32 = 256;
@@ -203,8 +207,10 @@ async fn work(
                 continue;
             }
         };
-        let connection =
-            builder.serve_connection(TokioIo::new(stream), PerConnection(stack.clone()));
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_STALL_MAX));
+        let stream = TokioIo::new(Box::pin(stream));
+        let connection = builder.serve_connection(stream, PerConnection(stack.clone()));
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             // A client that breaks the protocol or goes away is its own affair.

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,13 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// Failures that may be our clone's fault, in a row, after which the clone is replaced.
 const LOCAL_FAILURES_MAX: u32 = 3;
+
+/// The pause between two replacements of damaged clones; it doubles with each further one. A blob that the upstream
+/// itself does not have must not lead to one clone after the other.
+const REPAIR_PAUSE_FIRST: Duration = Duration::from_secs(60);
+
+/// The longest such pause. After a quiet time of this length the next one is the first again.
+const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
 /// How long a fetch may take to notice that it shall stop. One that waits for a silent peer notices nothing, and is left
 /// to the end of the process.
@@ -56,6 +63,15 @@ pub(crate) struct Refresher {
     /// Replaced clones that a request may still be reading from.
     retired: Vec<Arc<Repository>>,
     local_failures: u32,
+    repairs: Repairs,
+}
+
+/// What a try without a failure did.
+enum Refreshed {
+    /// The clone is as new as the upstream.
+    Fetched,
+    /// There is a clone, and the settings say that it shall stay as it is.
+    NotWanted,
 }
 
 /// Why a try brought no snapshot.
@@ -88,6 +104,7 @@ impl Refresher {
             current: None,
             retired: Vec::new(),
             local_failures: 0,
+            repairs: Repairs::default(),
         }
     }
 
@@ -97,7 +114,6 @@ impl Refresher {
     /// Only if a thread of it panicked, which must end the process.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
         let handle = self.handle.clone();
-        let interval = self.settings.interval;
         let mut refresher = self;
         loop {
             let mut work = tokio::task::spawn_blocking(move || {
@@ -109,9 +125,12 @@ impl Refresher {
                 done = &mut work => (refresher, pause) = done?,
                 () = stop.cancelled() => return abandon(&handle, work).await,
             }
+            // After a failure the pause stands whatever is reported: the other side must not be asked all the time.
+            let may_repair =
+                handle.status().failures == 0 && refresher.repairs.allowed(Instant::now());
             tokio::select! {
-                () = wait(pause.or(interval)) => {}
-                () = handle.damage_reported() => {}
+                () = wait(pause) => {}
+                () = handle.damage_reported(), if may_repair => {}
                 () = stop.cancelled() => {
                     handle.enter(Phase::Stopped);
                     return Ok(());
@@ -120,12 +139,15 @@ impl Refresher {
         }
     }
 
-    /// One try. Returns the pause before the next one; `None` for the ordinary pause after a success.
+    /// One try. Returns the pause before the next one; `None` waits until there is a reason.
     pub(super) fn step(&mut self) -> Option<Duration> {
         match self.refresh() {
-            Ok(()) => {
+            Ok(refreshed) => {
                 self.local_failures = 0;
-                self.handle.succeeded(self.settings.clock.now());
+                match refreshed {
+                    Refreshed::Fetched => self.handle.succeeded(self.settings.clock.now()),
+                    Refreshed::NotWanted => self.handle.enter(Phase::Idle),
+                }
                 self.drop_retired();
                 self.settings.interval.map(jittered)
             }
@@ -145,17 +167,17 @@ impl Refresher {
         }
     }
 
-    fn refresh(&mut self) -> Result<(), RefreshError> {
+    fn refresh(&mut self) -> Result<Refreshed, RefreshError> {
         self.open_data_dir()?;
         self.check_current();
-        match self
-            .current
-            .clone()
-            .filter(|_| self.local_failures < LOCAL_FAILURES_MAX)
-        {
-            Some(repository) => self.fetch(&repository),
-            None => self.clone_anew(),
+        match self.current.clone() {
+            Some(_) if self.settings.interval.is_none() => return Ok(Refreshed::NotWanted),
+            Some(repository) if self.local_failures < LOCAL_FAILURES_MAX => {
+                self.fetch(&repository)?;
+            }
+            _ => self.clone_anew()?,
         }
+        Ok(Refreshed::Fetched)
     }
 
     /// Takes possession of the data directory and serves the clone that lies there. Does nothing the second time.
@@ -209,7 +231,9 @@ impl Refresher {
         let Some(repository) = self.current.clone() else {
             return;
         };
-        if repository.is_suspect() && repository.confirm_damage() {
+        let now = Instant::now();
+        if repository.is_suspect() && self.repairs.allowed(now) && repository.confirm_damage() {
+            self.repairs.note(now);
             tracing::warn!("the clone on disk is damaged and will be replaced");
             self.current = None;
             self.retired.push(repository);
@@ -293,6 +317,36 @@ impl Refresher {
     }
 }
 
+/// When damaged clones were replaced, so that it does not happen all the time.
+#[derive(Debug, Default)]
+struct Repairs {
+    last: Option<Instant>,
+    in_a_row: u32,
+}
+
+impl Repairs {
+    fn allowed(&self, now: Instant) -> bool {
+        self.last
+            .is_none_or(|last| now.duration_since(last) >= self.pause())
+    }
+
+    fn note(&mut self, now: Instant) {
+        let quiet = self
+            .last
+            .is_none_or(|last| now.duration_since(last) > REPAIR_PAUSE_MAX);
+        self.in_a_row = if quiet {
+            1
+        } else {
+            self.in_a_row.saturating_add(1)
+        };
+        self.last = Some(now);
+    }
+
+    fn pause(&self) -> Duration {
+        doubled(REPAIR_PAUSE_FIRST, self.in_a_row).min(REPAIR_PAUSE_MAX)
+    }
+}
+
 /// Waits for a fetch that was told to stop, but not for long.
 async fn abandon(
     handle: &IndexHandle,
@@ -320,12 +374,16 @@ async fn wait(pause: Option<Duration>) {
 
 /// The pause after so many failures in a row.
 fn backoff(failures: u32, interval: Duration) -> Duration {
-    let doubled = BACKOFF_FIRST.saturating_mul(
+    jittered(doubled(BACKOFF_FIRST, failures).min(BACKOFF_MAX.max(interval)))
+}
+
+/// The first pause once, then twice that, and so on.
+fn doubled(first: Duration, times: u32) -> Duration {
+    first.saturating_mul(
         1_u32
-            .checked_shl(failures.saturating_sub(1))
+            .checked_shl(times.saturating_sub(1))
             .unwrap_or(u32::MAX),
-    );
-    jittered(doubled.min(BACKOFF_MAX.max(interval)))
+    )
 }
 
 /// A tenth more or less, so that mirrors started together do not stay together.
@@ -336,6 +394,23 @@ fn jittered(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damaged_clones_are_replaced_at_once_but_not_all_the_time() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut repairs = Repairs::default();
+        assert!(repairs.allowed(start));
+        repairs.note(start);
+        assert!(!repairs.allowed(after(59)) && repairs.allowed(after(60)));
+        repairs.note(after(60));
+        assert!(!repairs.allowed(after(60 + 119)) && repairs.allowed(after(60 + 120)));
+        repairs.note(after(10_000));
+        assert!(
+            repairs.allowed(after(10_060)),
+            "after a quiet time the pause is short again"
+        );
+    }
 
     #[test]
     fn pauses_double_up_to_a_minute_or_the_interval() {

@@ -30,7 +30,7 @@ impl TestIndex {
         let settings = RefresherSettings {
             url: RemoteUrl::parse(directory.path().join("upstream").to_str().unwrap()).unwrap(),
             data_dir: directory.path().join("data"),
-            interval: None,
+            interval: Some(std::time::Duration::from_secs(60)),
             clock: Clock::system(),
         };
         let handle = IndexHandle::new();

@@ -21,8 +21,8 @@ const TARGET: &str = "crates_io_mirror::request";
 /// Set by Heroku's router and by most others.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest part of a header that is logged.
-const LOGGED_HEADER_BYTES_MAX: usize = 200;
+/// The longest part of a path or a header that is logged: events wait in memory to be written.
+const LOGGED_BYTES_MAX: usize = 400;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +102,7 @@ impl Seen {
 
     fn log(&self, response: &Response) {
         let status = response.status();
-        let (method, path) = (&self.method, self.uri.path());
+        let (method, path) = (&self.method, beginning(self.uri.path()));
         let duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let commit = shown_in(response.headers());
         let (user_agent, request_id) = (
@@ -130,7 +130,7 @@ impl Seen {
                 )
             };
         }
-        if status.is_server_error() {
+        if cause.is_some() {
             log!(warn, "request failed");
         } else {
             log!(info, "request answered");
@@ -144,6 +144,10 @@ fn shown_in(headers: &HeaderMap) -> Option<&str> {
 
 /// The beginning of a header's value, if it is visible ASCII.
 fn shown(value: Option<&HeaderValue>) -> Option<&str> {
-    let text = value?.to_str().ok()?;
-    Some(text.get(..LOGGED_HEADER_BYTES_MAX).unwrap_or(text))
+    value?.to_str().ok().map(beginning)
+}
+
+/// Paths and headers that get here are ASCII, so that a cut falls between characters.
+fn beginning(text: &str) -> &str {
+    text.get(..LOGGED_BYTES_MAX).unwrap_or(text)
 }
