@@ -140,7 +140,7 @@ impl App {
             env!("CARGO_PKG_VERSION"),
         );
         let token = CancellationToken::new();
-        let stack = http::stack(http::router(self.state));
+        let stack = http::stack(http::router(self.state.clone()), self.state);
         let options = ServeOptions {
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             drain_max: DRAIN_MAX,

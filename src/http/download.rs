@@ -6,9 +6,9 @@
 use std::convert::Infallible;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -46,6 +46,22 @@ pub(super) async fn redirect(
         .await;
     }
     answer(template.expand(&name, &version, None), wants_json)
+}
+
+/// The redirect, for a request that asks for one and nothing else; `None` where the router must decide. The answers of
+/// both ways are the same.
+pub(super) fn plain_redirect(state: &AppState, request: &Request) -> Option<Response> {
+    let template = &state.settings.download;
+    if request.method() != Method::GET || template.needs_checksum() || wants_json(request.headers())
+    {
+        return None;
+    }
+    let path = request.uri().path().strip_prefix("/api/v1/crates/")?;
+    let (name, version) = path.strip_suffix("/download")?.split_once('/')?;
+    // A slash or a percent sign is in no version and no name, so that what is left needs no decoding.
+    let version = CrateVersion::try_from(version.to_owned()).ok()?;
+    let name = CrateName::try_from(name.to_owned()).ok()?;
+    answer(template.expand(&name, &version, None), false).ok()
 }
 
 /// The version is checked first, as on crates.io: a bad one is 400 whatever the name.
@@ -87,9 +103,11 @@ impl<S: Sync> FromRequestParts<S> for WantsJson {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        let mut lines = parts.headers.get_all(header::ACCEPT).iter();
-        let wants_json =
-            lines.any(|line| line.as_bytes().windows(4).any(|window| window == b"json"));
-        Ok(Self(wants_json))
+        Ok(Self(wants_json(&parts.headers)))
     }
+}
+
+fn wants_json(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::ACCEPT).iter();
+    lines.any(|line| line.as_bytes().windows(4).any(|window| window == b"json"))
 }

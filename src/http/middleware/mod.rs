@@ -6,6 +6,7 @@
 mod common_headers;
 mod normalize_path;
 mod read_only;
+mod redirect_shortcut;
 mod request_log;
 
 use axum::Router;
@@ -14,14 +15,17 @@ use tower::Layer;
 use common_headers::CommonHeadersLayer;
 use normalize_path::NormalizePathLayer;
 use read_only::ReadOnlyLayer;
+use redirect_shortcut::RedirectShortcutLayer;
 use request_log::RequestLogLayer;
 
 use super::serve::Stack;
+use super::state::AppState;
 
 /// The router with everything around it.
-pub(crate) fn stack(router: Router) -> impl Stack {
+pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {
     // From the inside out: the log sees the path as it came and the answer as it goes.
-    let service = ReadOnlyLayer.layer(router);
+    let service = RedirectShortcutLayer { state }.layer(router);
+    let service = ReadOnlyLayer.layer(service);
     let service = NormalizePathLayer.layer(service);
     let service = CommonHeadersLayer.layer(service);
     RequestLogLayer.layer(service)

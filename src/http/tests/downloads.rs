@@ -188,3 +188,42 @@ async fn paths_are_normalised_before_routing() {
         404
     );
 }
+
+#[test]
+fn the_shortcut_for_plain_redirects_answers_as_the_router_does() {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use proptest::prelude::*;
+    use tower::Service;
+
+    let mirror = TestMirror::ready();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let shortcuts = std::cell::Cell::new(0_u32);
+    let odd = "[a-zA-Z0-9_+.-]{0,12}|%2[bBfFeE]|%ff|\\.\\.|1abc|download|/";
+    let start = prop_oneof![6 => Just("/api/v1/crates/"), 1 => Just("/api/v1/crates"), 1 => Just("//api/v1/crates/")];
+    let name = prop_oneof![3 => "[a-zA-Z][a-zA-Z0-9_-]{0,66}", 1 => odd];
+    let version = prop_oneof![3 => "[0-9]\\.[0-9]{1,2}\\.[0-9](-a)?(\\+b)?", 1 => odd];
+    let end = prop_oneof![6 => Just("/download"), 1 => Just("/download/"), 1 => Just("/downloads"), 1 => Just("")];
+    let path = (start, name, version, end)
+        .prop_map(|(start, name, version, end)| format!("{start}{name}/{version}{end}"));
+    let accept = prop_oneof![3 => Just("*/*"), 1 => Just("application/json")];
+    proptest!(ProptestConfig::with_cases(4_000), |(path in path, accept in accept)| {
+        let request = || Request::get(&path).header("accept", accept).body(Body::empty()).unwrap();
+        let shortcut = crate::http::download::plain_redirect(&mirror.state, &request());
+        if let Some(shortcut) = shortcut {
+            shortcuts.set(shortcuts.get() + 1);
+            let mut router = crate::http::router(mirror.state.clone());
+            let routed = runtime.block_on(router.call(request())).unwrap();
+            prop_assert_eq!(shortcut.status(), routed.status(), "{}", path);
+            prop_assert_eq!(shortcut.headers().get("location"), routed.headers().get("location"), "{}", path);
+            prop_assert_eq!(shortcut.headers().get("vary"), routed.headers().get("vary"));
+        }
+    });
+    assert!(
+        shortcuts.get() > 100,
+        "too few requests took the shortcut: {}",
+        shortcuts.get()
+    );
+}

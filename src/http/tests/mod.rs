@@ -111,7 +111,7 @@ impl TestMirror {
     }
 
     async fn send(&self, request: Request) -> Answer {
-        let response = stack(router(self.state.clone()))
+        let response = stack(router(self.state.clone()), self.state.clone())
             .call(request)
             .await
             .unwrap();
