@@ -80,6 +80,11 @@ impl App {
     /// # Errors
     /// [`StartError`], if the port or the data directory cannot be had.
     pub async fn bind_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
+        // One directory: this takes no longer than binding does, and a bad setting must be known before that.
+        std::fs::create_dir_all(&config.data_dir).map_err(|source| StartError::DataDir {
+            path: config.data_dir.clone(),
+            source,
+        })?;
         let listener = listen(config.listen)
             .await
             .map_err(|source| StartError::Bind {
@@ -87,11 +92,6 @@ impl App {
                 source,
             })?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        // One directory: this takes no longer than binding does.
-        std::fs::create_dir_all(&config.data_dir).map_err(|source| StartError::DataDir {
-            path: config.data_dir.clone(),
-            source,
-        })?;
         configure_libgit2(
             config.connect_timeout,
             config.silence_timeout,

@@ -155,12 +155,18 @@ impl Refresher {
             Err(error) => {
                 let failures = self.handle.failed(error.to_string());
                 let pause = backoff(failures, self.settings.interval.unwrap_or_default());
+                let meanwhile = match self.handle.snapshot() {
+                    Some(_) => "the last copy of the index stays in use",
+                    None => {
+                        "redirects to crate files work, look-ups answer 503 until a clone succeeds"
+                    }
+                };
                 tracing::warn!(
                     index.upstream = %self.settings.url,
                     index.failures = failures,
                     retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
                     error = %error,
-                    "the index could not be refreshed; the last snapshot, if any, stays in use"
+                    "the index could not be fetched; {meanwhile}"
                 );
                 Some(pause)
             }
