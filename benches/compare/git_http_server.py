@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
         """The request's body in pieces, whether it has a length or is chunked."""
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
             while True:
-                size = int(self.rfile.readline().split(b";")[0], 16)
+                size = int(self.rfile.readline().split(b";")[0] or b"0", 16)
                 if size == 0:
                     while self.rfile.readline() not in (b"\r\n", b"\n", b""):
                         pass
@@ -81,13 +81,15 @@ class Handler(BaseHTTPRequestHandler):
         feeder = threading.Thread(target=self.feed, args=(backend.stdin,))
         feeder.start()
         try:
-            self.relay(backend.stdout, feeder)
+            self.relay(backend.stdout)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
             backend.kill()
         finally:
             backend.stdout.close()
             backend.wait()
+            # The next request begins where this one's body ends.
+            feeder.join()
 
     def feed(self, pipe):
         """Gives the body to git. It is read to its end even if git does not want it: another request may follow."""
@@ -103,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
         except BrokenPipeError:
             pass
 
-    def relay(self, output, feeder):
+    def relay(self, output):
         status, headers = 200, []
         while line := output.readline().decode("latin-1").rstrip("\r\n"):
             name, _, value = line.partition(": ")
@@ -111,7 +113,6 @@ class Handler(BaseHTTPRequestHandler):
                 status = int(value.split()[0])
             else:
                 headers.append((name, value))
-        feeder.join()
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
