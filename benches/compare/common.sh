@@ -10,10 +10,12 @@ started=()
 # Ends what was started, and only that.
 clean_up() {
     local process
+    # bash would report each one that it sees killed.
+    exec 2>/dev/null
     for process in "${started[@]:-}"; do
-        [ -z "$process" ] || kill -KILL "$process" 2>/dev/null || true
+        [ -z "$process" ] || kill -KILL "$process" || true
     done
-    wait 2>/dev/null || true
+    wait || true
     rm -rf "$temporary"
 }
 trap clean_up EXIT
