@@ -44,7 +44,7 @@ echo
 awk -v git="$git_time" -v mirror="$mirror_time" \
     'BEGIN { printf "median: git clone %.2f s, the mirror %.2f s, ratio %.2f\n", git, mirror, mirror / git }'
 
-# From before fork and exec until the first connect succeeds. The port is free; the index is not needed.
+# From before fork and exec until the first connect succeeds.
 python3 - "$mirror" "$(free_port)" "$temporary/bound" <<'BOUND'
 import os, socket, statistics, subprocess, sys, time
 program, port, data = sys.argv[1], int(sys.argv[2]), sys.argv[3]
