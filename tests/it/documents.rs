@@ -1,0 +1,361 @@
+//! README, `app.json`, `Procfile` and CI say what the code does, and nothing else.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crates_io_mirror::{App, Config, VARIABLES};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const README: &str = include_str!("../../README.md");
+const ROUTER: &str = include_str!("../../src/http/mod.rs");
+const SETTINGS: &str = include_str!("../../src/config/mod.rs");
+
+/// A setting as README's table has it.
+struct Setting {
+    variable: String,
+    default: Option<String>,
+}
+
+#[test]
+fn readme_explains_every_variable_and_no_other() {
+    let variables: Vec<String> = settings().into_iter().map(|row| row.variable).collect();
+    assert_eq!(variables, VARIABLES);
+}
+
+#[test]
+fn readme_has_the_defaults_of_the_code() {
+    let explicit = settings()
+        .into_iter()
+        .filter_map(|row| Some((row.variable, row.default?)));
+    let explicit = Config::from_pairs(explicit).unwrap();
+    let implicit = Config::from_pairs([]).unwrap();
+    assert_eq!(format!("{explicit:?}"), format!("{implicit:?}"));
+    // These two are shown in part only, for they may carry credentials.
+    for row in settings() {
+        if row.variable.ends_with("_URL") {
+            let default = row.default.unwrap_or_default();
+            assert!(SETTINGS.contains(&default), "{default}");
+        }
+    }
+}
+
+#[test]
+fn app_json_names_only_variables_that_exist_with_values_that_are_valid() {
+    let manifest = fs::read_to_string(at("app.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let env = manifest["env"].as_object().unwrap();
+    assert!(env.contains_key("GIT_REPO_URL"));
+    // Heroku sets it; a value here would get in its way.
+    assert!(!env.contains_key("PORT"));
+    let mut defaults = Vec::new();
+    for (variable, entry) in env {
+        assert!(VARIABLES.contains(&variable.as_str()), "{variable}");
+        assert!(entry["description"].is_string(), "{variable}");
+        assert_eq!(entry["required"], false, "{variable}");
+        if let Some(value) = entry["value"].as_str() {
+            defaults.push((variable.clone(), value.to_owned()));
+        }
+    }
+    let prefilled = Config::from_pairs(defaults).unwrap();
+    assert_eq!(
+        format!("{prefilled:?}"),
+        format!("{:?}", Config::from_pairs([]).unwrap())
+    );
+    let buildpack = manifest["buildpacks"][0]["url"].as_str().unwrap();
+    assert!(README.contains(buildpack), "{buildpack}");
+}
+
+#[test]
+fn the_procfile_starts_the_binary_of_this_package() {
+    let binary = Path::new(env!("CARGO_BIN_EXE_crates-io-mirror"));
+    let name = binary.file_name().unwrap().to_str().unwrap();
+    assert_eq!(
+        fs::read_to_string(at("Procfile")).unwrap(),
+        format!("web: ./target/release/{name}\n")
+    );
+}
+
+#[test]
+fn both_commands_of_the_readme_are_tried_by_ci() {
+    let ci = fs::read_to_string(at(".ci/run")).unwrap();
+    let workflow = fs::read_to_string(at(".github/workflows/ci.yml")).unwrap();
+    assert!(README.contains("\ncargo run --release ") && README.contains("\ncargo test "));
+    // CI adds `--locked`, and starts the release build in the way of the Procfile.
+    assert!(ci.contains("cargo test --locked") && ci.contains("cargo build --locked --release"));
+    assert!(workflow.contains("run: .ci/run"));
+}
+
+#[tokio::test]
+async fn every_route_of_the_readme_exists() {
+    let data = tempfile::tempdir().unwrap();
+    let nowhere = data.path().join("no-such-index");
+    let config = Config::from_pairs(
+        [
+            ("BIND_ADDRESS", "127.0.0.1"),
+            ("PORT", "0"),
+            ("DATA_DIR", data.path().to_str().unwrap()),
+            ("GIT_REPO_URL", nowhere.to_str().unwrap()),
+        ]
+        .map(|(variable, value)| (variable.to_owned(), value.to_owned())),
+    );
+    let app = App::bind(config.unwrap()).await.unwrap();
+    let address = app.local_addr();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(app.run(async move {
+        let _either_way = stopped.await;
+    }));
+    for route in routes() {
+        let path = route
+            .replace("{name}", "serde")
+            .replace("{version}", "1.0.0");
+        let status = status_of(address, &path).await;
+        // There is no index yet, so what needs it is 503.
+        assert!(
+            matches!(status.as_str(), "200" | "302" | "503"),
+            "{path}: {status}"
+        );
+    }
+    assert_eq!(status_of(address, "/no-such-route").await, "404");
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+}
+
+#[test]
+fn readme_lists_every_route() {
+    let listed = routes();
+    let code = ROUTER
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    for line in code.filter(|line| !line.contains("format!")) {
+        for text in line.split('"').skip(1).step_by(2) {
+            assert!(
+                !text.starts_with('/') || listed.iter().any(|route| route == text),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn cargo_reads_the_configuration_in_the_readme() {
+    let [source] = &code_blocks("toml")[..] else {
+        panic!("README has one block of TOML");
+    };
+    assert!(source.contains("\"https://git.example/crates.io-index.git\""));
+    let project = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| fs::write(project.path().join(path), text).unwrap();
+    fs::create_dir_all(project.path().join("src")).unwrap();
+    fs::create_dir_all(project.path().join(".cargo")).unwrap();
+    write("src/lib.rs", "");
+    write(".cargo/config.toml", source);
+    write(
+        "Cargo.toml",
+        "[package]\nname = \"probe\"\nedition = \"2024\"\n[dependencies]\nserde = \"1\"\n",
+    );
+    let cargo = Command::new(env!("CARGO"))
+        .args(["generate-lockfile", "--offline"])
+        .current_dir(project.path())
+        .env("CARGO_HOME", project.path().join("home"))
+        .output()
+        .unwrap();
+    // cargo gets as far as the empty copy of the index that stands in for crates.io.
+    let said = String::from_utf8_lossy(&cargo.stderr).into_owned();
+    assert!(
+        said.contains("`mirror` index (which is replacing registry `crates-io`)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_readmes_git_commands_keep_a_copy_in_step_with_upstream() {
+    let blocks = code_blocks("sh");
+    let block = |start: &str| {
+        let found = blocks.iter().find(|block| block.starts_with(start));
+        found.unwrap().clone()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let localized = |script: String| {
+        let local = |name: &str| format!("file://{}/{name}", root.display());
+        script
+            .replace(
+                "https://github.com/rust-lang/crates.io-index.git",
+                &local("upstream/crates.io-index.git"),
+            )
+            .replace(
+                "https://git.example/crates.io-index.git",
+                &local("host.git"),
+            )
+            .replace("/srv/", &format!("{}/", root.display()))
+    };
+    let (set_up, sync) = (
+        localized(block("git clone --sparse")),
+        localized(block("set -eu")),
+    );
+    shell(
+        root,
+        "git init -q --bare -b master upstream/crates.io-index.git && git init -q --bare -b master host.git
+         git init -q -b master work && cd work && mkdir -p se/rd && echo '{\"dl\":\"x\"}' > config.json
+         git remote add origin ../upstream/crates.io-index.git",
+    );
+    let change = "cd work && date +%N >> se/rd/serde && git add . &&";
+    let expect_in_step = || {
+        let [host, upstream] = ["host.git", "upstream/crates.io-index.git"].map(|repository| {
+            shell(
+                root,
+                &format!("git -C {repository} rev-parse master:se master"),
+            )
+        });
+        assert_eq!(host.lines().next(), upstream.lines().next());
+        let parent = shell(root, "git -C host.git rev-parse master^");
+        assert_eq!(parent.lines().next(), upstream.lines().nth(1));
+        let settings = shell(root, "git -C host.git show master:config.json");
+        let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();
+        assert_eq!(settings["dl"], "https://mirror.example/api/v1/crates");
+        assert_eq!(settings["api"], "https://mirror.example");
+    };
+
+    shell(
+        root,
+        &format!("{change} git commit -qm first && git push -q origin HEAD:master"),
+    );
+    shell(root, &set_up);
+    expect_in_step();
+    shell(
+        root,
+        &format!("{change} git commit -qm push && git push -q origin HEAD:master"),
+    );
+    shell(root, &sync);
+    expect_in_step();
+    let before = shell(root, "git -C host.git rev-parse master");
+    shell(root, &sync);
+    assert_eq!(
+        before,
+        shell(root, "git -C host.git rev-parse master"),
+        "nothing changed"
+    );
+    // Upstream squashes its history: a new root.
+    shell(
+        root,
+        &format!(
+            "{change} git reset -q --hard $(git commit-tree -m squash $(git write-tree)) && git push -qf origin HEAD:master"
+        ),
+    );
+    shell(root, &sync);
+    expect_in_step();
+    // The script was killed between `reset` and `commit`.
+    shell(
+        root,
+        "cd crates.io-index && git reset -q --hard upstream/master",
+    );
+    shell(root, &sync);
+    expect_in_step();
+}
+
+#[test]
+fn no_file_names_the_hosts_that_serve_the_official_index_and_files() {
+    // Built from pieces, or this file would be the first to fail.
+    let hosts = ["index", "static"].map(|host| format!("{host}.{}", "crates.io"));
+    let listed = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(ROOT)
+        .output();
+    // Without git, or outside of a repository, there is no list: a source archive was checked when it was made.
+    let Ok(Output { status, stdout, .. }) = listed else {
+        return;
+    };
+    if !status.success() {
+        return;
+    }
+    for name in String::from_utf8(stdout).unwrap().lines() {
+        let content = fs::read(at(name)).unwrap_or_default();
+        let content = String::from_utf8_lossy(&content);
+        for host in &hosts {
+            assert!(!content.contains(host.as_str()), "{name} names {host}");
+        }
+    }
+}
+
+fn at(path: &str) -> String {
+    format!("{ROOT}/{path}")
+}
+
+/// The rows of README's table of settings.
+fn settings() -> Vec<Setting> {
+    rows("| variable | default | meaning |")
+        .into_iter()
+        .map(|cells| Setting {
+            variable: code(&cells[0]).unwrap(),
+            default: code(&cells[1]),
+        })
+        .collect()
+}
+
+/// The paths in README's table of routes.
+fn routes() -> Vec<String> {
+    let rows = rows("| route | answer |");
+    rows.iter().map(|cells| code(&cells[0]).unwrap()).collect()
+}
+
+/// The cells below a table's head.
+fn rows(head: &str) -> Vec<Vec<String>> {
+    let (_, table) = README.split_once(head).unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let cells = row.trim_matches('|').split(" | ");
+        cells.map(|cell| cell.trim().to_owned()).collect()
+    })
+    .collect()
+}
+
+/// What a cell holds between backticks, if that is all it holds.
+fn code(cell: &str) -> Option<String> {
+    let code = cell.strip_prefix('`')?.strip_suffix('`')?;
+    Some(code.to_owned())
+}
+
+/// README's code blocks of one language.
+fn code_blocks(language: &str) -> Vec<String> {
+    README
+        .split(&format!("```{language}\n"))
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once("```")?.0.to_owned()))
+        .collect()
+}
+
+/// Runs a script with a git that knows nobody's configuration; gives what it printed.
+fn shell(directory: &Path, script: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(directory)
+        .env("HOME", directory)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .envs(["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"].map(|name| (name, "somebody")))
+        .envs(["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"].map(|name| (name, "somebody@example")))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{script}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The status of a plain `GET`.
+async fn status_of(address: SocketAddr, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: mirror.example\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
