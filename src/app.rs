@@ -20,7 +20,10 @@ use crate::index::{IndexHandle, Refresher, RefresherSettings, configure_libgit2}
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 
 /// Look-ups in the index at a time, for each processor.
-const INDEX_READS_PER_PROCESSOR: usize = 4;
+const INDEX_READS_PER_PROCESSOR: usize = 2;
+
+/// Look-ups in the index at a time on a machine with many processors: one may take 20 MB.
+const INDEX_READS_MAX: usize = 8;
 
 /// What git servers see as the product in `User-Agent`.
 const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
@@ -106,7 +109,7 @@ impl App {
             upstream: config.git_repo_url.to_string(),
             max_staleness: config.refresh_interval.map(|_| config.max_staleness),
             clock: clock.clone(),
-            index_reads_max: INDEX_READS_PER_PROCESSOR * processors,
+            index_reads_max: (INDEX_READS_PER_PROCESSOR * processors).min(INDEX_READS_MAX),
         };
         let refresher = RefresherSettings {
             url: config.git_repo_url,

@@ -15,6 +15,7 @@
 //! | `package` | names, versions, index lines: pure values | nothing |
 //! | `observability` | logging set-up | `config` |
 //! | `clock` | the time of day, injected | nothing |
+//! | `memory` | a setting of the C library's allocator | nothing |
 //!
 //! # The way of a request
 //!
@@ -38,6 +39,7 @@ mod clock;
 mod config;
 mod http;
 mod index;
+mod memory;
 mod observability;
 mod package;
 mod upstream;
@@ -45,4 +47,5 @@ mod upstream;
 pub use app::{App, RunError, StartError};
 pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};
+pub use memory::return_large_blocks;
 pub use observability::{Logging, start_logging};

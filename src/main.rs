@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crates_io_mirror::{App, Config, start_logging};
+use crates_io_mirror::{App, Config, return_large_blocks, start_logging};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit code for settings that are no good.
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_SETTINGS),
     };
+    return_large_blocks();
     let logging = start_logging(&config);
     // Requests are served by threads of their own; this one accepts, refreshes and waits for signals.
     let runtime = match tokio::runtime::Builder::new_current_thread()

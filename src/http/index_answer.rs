@@ -27,7 +27,7 @@ const READ_WAIT_MAX: Duration = Duration::from_secs(10);
 pub(super) async fn with_crate<T: IntoResponse>(
     state: &AppState,
     name: CrateName,
-    shape: impl FnOnce(&CrateName, &CrateHistory, &Lookup) -> Result<T, ApiError> + Send + 'static,
+    shape: impl FnOnce(&CrateName, &CrateHistory<'_>, &Lookup) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
     let commit =
@@ -37,21 +37,29 @@ pub(super) async fn with_crate<T: IntoResponse>(
         .await
         .map_err(|_elapsed| ApiError::Busy)?
         .map_err(ApiError::internal)?;
-    let state = state.clone();
-    let work = move || {
-        // The permit goes along: a client that leaves does not make room for another while this still runs.
-        let _permit = permit;
-        let lookup = Lookup { state, snapshot };
-        let history = lookup.history(&name)?;
-        let history = history.ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
-        shape(&name, &history, &lookup).map(IntoResponse::into_response)
+    let lookup = Lookup {
+        state: state.clone(),
+        snapshot,
     };
-    let answer = tokio::task::spawn_blocking(work)
+    let work = move || {
+        let answer = lookup.file(&name, |file| {
+            let history = CrateHistory::parse(file, &name)?;
+            Some(shape(&name, &history, &lookup).map(IntoResponse::into_response))
+        })?;
+        answer
+            .flatten()
+            .unwrap_or_else(|| Err(ApiError::CrateNotFound(name.to_string())))
+    };
+    // The permit goes along: a client that leaves makes no room for another while this still runs.
+    let (answer, permit) = tokio::task::spawn_blocking(move || (work(), permit))
         .await
         .map_err(ApiError::internal)?;
     let mut response = answer.into_response();
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
-    Ok(response)
+    // Held until there is room for the answer, so that few large ones can wait.
+    let response = state.budget.admit(response).await;
+    drop(permit);
+    response
 }
 
 /// One request's view of the index.
@@ -61,22 +69,18 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    /// What the index says of a crate; `None` if it lists no such crate. Blocking.
-    pub(super) fn history(&self, name: &CrateName) -> Result<Option<CrateHistory>, ApiError> {
-        Ok(self
-            .file(name)?
-            .and_then(|file| CrateHistory::parse(&file, name)))
-    }
-
     /// The name of a crate as it was published; `None` if the index lists no such crate. Blocking.
     pub(super) fn published_name(&self, name: &CrateName) -> Result<Option<String>, ApiError> {
-        Ok(self
-            .file(name)?
-            .and_then(|file| CrateHistory::published_name(&file, name)))
+        let published = self.file(name, |file| CrateHistory::published_name(file, name))?;
+        Ok(published.flatten())
     }
 
-    fn file(&self, name: &CrateName) -> Result<Option<Vec<u8>>, ApiError> {
-        self.snapshot.index_file(name).map_err(|unreadable| {
+    fn file<T>(
+        &self,
+        name: &CrateName,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, ApiError> {
+        self.snapshot.index_file(name, read).map_err(|unreadable| {
             self.state.index.report_damage();
             ApiError::IndexUnreadable(unreadable)
         })

@@ -160,11 +160,11 @@ pub(super) async fn list_dependencies(
     .await
 }
 
-fn find<'a>(
-    history: &'a CrateHistory,
+fn find<'a, 'b>(
+    history: &'a CrateHistory<'b>,
     name: &CrateName,
     version: &CrateVersion,
-) -> Result<&'a Release, ApiError> {
+) -> Result<&'a Release<'b>, ApiError> {
     history
         .find(version)
         .ok_or_else(|| ApiError::VersionNotFound {

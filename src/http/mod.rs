@@ -3,6 +3,7 @@
 //! Handlers parse, call one thing and shape the answer. What does not live here: what index lines mean (`package`), how
 //! the index gets here (`index`), where crate files are (`upstream`).
 
+mod budget;
 mod download;
 mod error;
 mod health;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::budget::AnswerBudget;
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::upstream::DownloadTemplate;
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(super) settings: Settings,
     pub(super) index: IndexHandle,
     pub(super) index_reads: Arc<Semaphore>,
+    pub(super) budget: AnswerBudget,
 }
 
 impl AppState {
@@ -46,6 +48,7 @@ impl AppState {
             settings,
             index,
             index_reads,
+            budget: AnswerBudget::new(),
         }))
     }
 }

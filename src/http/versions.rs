@@ -59,7 +59,7 @@ pub(super) async fn list_versions(
     let Query(query) = query.map_err(|bad| ApiError::BadRequest(bad.body_text()))?;
     let options = Options::read(&query)?;
     index_answer::with_crate(&state, parse_name(name)?, move |name, history, _| {
-        let mut releases: Vec<&Release> = history
+        let mut releases: Vec<&Release<'_>> = history
             .releases()
             .iter()
             .filter(|release| {
@@ -154,7 +154,7 @@ impl Options {
         Ok(options)
     }
 
-    fn page<'a, 'b>(&self, releases: &'a [&'b Release]) -> &'a [&'b Release] {
+    fn page<'a, 'b>(&self, releases: &'a [&'b Release<'b>]) -> &'a [&'b Release<'b>] {
         let Some(per_page) = self.per_page else {
             return releases;
         };
@@ -167,7 +167,7 @@ impl Options {
     }
 
     /// The query of the next page. There is one if this page is full, even if nothing comes after it.
-    fn next_page(&self, page: &[&Release], query: &str) -> Option<String> {
+    fn next_page(&self, page: &[&Release<'_>], query: &str) -> Option<String> {
         let last = page.last().filter(|_| Some(page.len()) == self.per_page)?;
         let token = Seek::of(self.sort, last).encode();
         let mut next = form_urlencoded::Serializer::for_suffix(String::from("?"), 1);
@@ -180,7 +180,7 @@ impl Options {
 
 impl Sort {
     /// The newest first, or the highest.
-    fn apply(self, releases: &mut [&Release]) {
+    fn apply(self, releases: &mut [&Release<'_>]) {
         match self {
             Self::Semver => releases.sort_by(|left, right| right.precedence_order(left)),
             Self::Date => releases.sort_by_key(|release| std::cmp::Reverse(date_key(release))),
@@ -188,7 +188,7 @@ impl Sort {
     }
 }
 
-fn date_key(release: &Release) -> (i64, i32) {
+fn date_key(release: &Release<'_>) -> (i64, i32) {
     (
         release
             .published_at
@@ -199,7 +199,7 @@ fn date_key(release: &Release) -> (i64, i32) {
 }
 
 impl Seek {
-    fn of(sort: Sort, release: &Release) -> Self {
+    fn of(sort: Sort, release: &Release<'_>) -> Self {
         match (sort, date_key(release)) {
             (Sort::Semver, (_, id)) => Self::Semver(id),
             (Sort::Date, (microseconds, id)) => Self::Date(microseconds, id),
@@ -226,7 +226,7 @@ impl Seek {
     }
 
     /// Where the page after this place begins.
-    fn position_in(&self, releases: &[&Release]) -> usize {
+    fn position_in(&self, releases: &[&Release<'_>]) -> usize {
         match *self {
             Self::Semver(id) => {
                 let at = releases.iter().position(|release| release.id == id);
@@ -240,10 +240,10 @@ impl Seek {
 }
 
 /// The highest stable version of each track: `1`, `0.5` and so on, the highest track first.
-struct Tracks<'a>(BTreeMap<std::cmp::Reverse<(u64, Option<u64>)>, &'a Release>);
+struct Tracks<'a>(BTreeMap<std::cmp::Reverse<(u64, Option<u64>)>, &'a Release<'a>>);
 
 impl<'a> Tracks<'a> {
-    fn of(history: &'a CrateHistory) -> Self {
+    fn of(history: &'a CrateHistory<'_>) -> Self {
         let mut tracks = BTreeMap::new();
         for release in history
             .visible()
@@ -251,7 +251,8 @@ impl<'a> Tracks<'a> {
         {
             let version = release.version().semver();
             let track = (version.major, (version.major == 0).then_some(version.minor));
-            let highest: &mut &Release = tracks.entry(std::cmp::Reverse(track)).or_insert(release);
+            let highest: &mut &Release<'_> =
+                tracks.entry(std::cmp::Reverse(track)).or_insert(release);
             if release.precedence_order(highest).is_gt() {
                 *highest = release;
             }

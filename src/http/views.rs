@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::package::{CrateHistory, IndexDependency, Release, Timestamp};
+use crate::package::{CrateHistory, Features, IndexDependency, Release, Timestamp};
 
 /// What crates.io says where a crate has no version that counts.
 const NO_VERSION: &str = "0.0.0";
@@ -65,7 +65,7 @@ pub(super) struct Include {
 }
 
 impl<'a> CrateView<'a> {
-    pub(super) fn new(history: &'a CrateHistory, include: Include) -> Self {
+    pub(super) fn new(history: &'a CrateHistory<'_>, include: Include) -> Self {
         let name = history.name();
         let path = |rest: &str| format!("/api/v1/crates/{name}/{rest}");
         let default = history.default_release();
@@ -130,7 +130,7 @@ pub(super) struct VersionView<'a> {
     updated_at: &'a Timestamp,
     created_at: &'a Timestamp,
     downloads: u64,
-    features: &'a std::collections::BTreeMap<String, Vec<String>>,
+    features: Features<'a>,
     yanked: bool,
     yank_message: Unknown,
     lib_links: Option<&'a str>,
@@ -161,7 +161,7 @@ struct VersionLinks {
 
 impl<'a> VersionView<'a> {
     /// `crate_name` is what the answer calls the crate: its published name, or at some endpoints the name as typed.
-    pub(super) fn new(release: &'a Release, crate_name: &'a str) -> Self {
+    pub(super) fn new(release: &'a Release<'_>, crate_name: &'a str) -> Self {
         let num = release.version().as_str();
         let path = |rest: &str| format!("/api/v1/crates/{crate_name}/{num}/{rest}");
         Self {
@@ -173,7 +173,7 @@ impl<'a> VersionView<'a> {
             updated_at: &release.published_at,
             created_at: &release.published_at,
             downloads: 0,
-            features: &release.line.features,
+            features: release.line.features,
             yanked: release.line.yanked,
             yank_message: None,
             lib_links: release.line.links.as_deref(),
@@ -219,7 +219,7 @@ pub(super) struct DependencyView<'a> {
 impl<'a> DependencyView<'a> {
     /// `place` is the dependency's place on its line; `crate_id` the published name of the crate depended on.
     pub(super) fn new(
-        release: &Release,
+        release: &Release<'_>,
         place: usize,
         dependency: &'a IndexDependency,
         crate_id: String,

@@ -260,6 +260,7 @@ impl Refresher {
         fetched?;
         let previous = self.handle.snapshot();
         let snapshot = Snapshot::read(repository, previous.as_deref())?;
+        repository.close_idle_handles();
         clone_dir::write_record(repository.path(), &self.record())?;
         if previous.is_none_or(|previous| previous.commit() != snapshot.commit()) {
             self.publish(Arc::clone(repository), snapshot, "the index has changed");

@@ -71,12 +71,15 @@ impl Snapshot {
         self.root.count()
     }
 
-    /// The content of a crate's index file, whichever spelling its name is given in; `None` if there is no such crate.
-    /// Blocking.
-    pub(crate) fn index_file(&self, name: &CrateName) -> Result<Option<Vec<u8>>, ReadError> {
+    /// Reads a crate's index file, whichever spelling its name is given in; `None` if there is no such crate. Blocking.
+    pub(crate) fn index_file<T>(
+        &self,
+        name: &CrateName,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, ReadError> {
         self.root
             .find(&IndexPath::from(name))
-            .map(|blob| self.repository.read_blob(blob))
+            .map(|blob| self.repository.read_blob(blob, read))
             .transpose()
     }
 }

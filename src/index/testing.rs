@@ -107,8 +107,12 @@ mod tests {
 
     fn find(index: &TestIndex, name: &str) -> Option<String> {
         let name = CrateName::try_from(name.to_owned()).unwrap();
-        let file = index.handle.snapshot().unwrap().index_file(&name).unwrap();
-        file.map(|content| String::from_utf8(content).unwrap())
+        let snapshot = index.handle.snapshot().unwrap();
+        snapshot
+            .index_file(&name, |content| {
+                String::from_utf8(content.to_vec()).unwrap()
+            })
+            .unwrap()
     }
 
     #[test]
@@ -179,7 +183,10 @@ mod tests {
         assert_eq!(find(&index, "a").unwrap(), "new");
         assert_eq!(find(&index, "tokio"), None);
         let name = CrateName::try_from("tokio".to_owned()).unwrap();
-        assert_eq!(before.index_file(&name).unwrap().unwrap(), b"gone");
+        assert_eq!(
+            before.index_file(&name, <[u8]>::to_vec).unwrap().unwrap(),
+            b"gone"
+        );
         assert!(after.shares_directory_with(&before, "se"));
         assert!(!after.shares_directory_with(&before, "1"));
     }

@@ -12,13 +12,13 @@ const FIRST_TIMED_ID: i64 = 1 << 24;
 
 /// A crate as its index file tells it. Invariant: there is at least one release.
 #[derive(Clone, Debug)]
-pub(crate) struct CrateHistory {
-    releases: Vec<Release>,
+pub(crate) struct CrateHistory<'a> {
+    releases: Vec<Release<'a>>,
 }
 
 /// One version of a crate, with what only its neighbours in the file can tell.
 #[derive(Clone, Debug)]
-pub(crate) struct Release {
+pub(crate) struct Release<'a> {
     /// An opaque number for clients that join answers: the same on every replica, and rising in publish order within
     /// the crate. Made from the publish time, so it is nearly, but not surely, unique among all crates.
     pub(crate) id: i32,
@@ -28,10 +28,10 @@ pub(crate) struct Release {
     /// When it was published; where the line does not say, the crate's earliest known time, else 1970.
     pub(crate) published_at: Timestamp,
     /// The line itself.
-    pub(crate) line: IndexLine,
+    pub(crate) line: IndexLine<'a>,
 }
 
-impl Release {
+impl Release<'_> {
     /// The version of this release.
     pub(crate) fn version(&self) -> &CrateVersion {
         &self.line.version
@@ -46,18 +46,18 @@ impl Release {
     }
 }
 
-impl CrateHistory {
+impl<'a> CrateHistory<'a> {
     /// Reads an index file. Lines that are junk, belong to another crate or repeat a version are passed over; `None` if
     /// no line is left, which to cargo means that there is no such crate.
-    pub(crate) fn parse(file: &[u8], name: &CrateName) -> Option<Self> {
-        let mut lines: Vec<IndexLine> = lines_of(file, name).collect();
+    pub(crate) fn parse(file: &'a [u8], name: &CrateName) -> Option<Self> {
+        let mut lines: Vec<IndexLine<'a>> = lines_of(file, name).collect();
         let mut seen = std::collections::HashSet::new();
         lines.retain(|line| seen.insert(line.version.as_str().to_owned()));
         let earliest = lines.iter().filter_map(|line| line.pubtime.clone()).min();
         let unknown = earliest.unwrap_or_else(Timestamp::epoch);
 
         let (mut previous_id, mut dependencies_before) = (0, 0);
-        let releases: Vec<Release> = lines
+        let releases: Vec<Release<'a>> = lines
             .into_iter()
             .map(|line| {
                 let published_at = line.pubtime.clone().unwrap_or_else(|| unknown.clone());
@@ -84,7 +84,7 @@ impl CrateHistory {
     }
 
     /// The releases in publish order, that is by rising id.
-    pub(crate) fn releases(&self) -> &[Release] {
+    pub(crate) fn releases(&self) -> &[Release<'a>] {
         &self.releases
     }
 
@@ -96,7 +96,7 @@ impl CrateHistory {
     }
 
     /// The release with exactly this version text.
-    pub(crate) fn find(&self, version: &CrateVersion) -> Option<&Release> {
+    pub(crate) fn find(&self, version: &CrateVersion) -> Option<&Release<'a>> {
         self.releases
             .iter()
             .find(|release| release.version() == version)
@@ -104,8 +104,9 @@ impl CrateHistory {
 
     /// The version that crates.io shows by default: one that is not yanked before one that is, a release before a
     /// pre-release, then by precedence.
-    pub(crate) fn default_release(&self) -> Option<&Release> {
-        let rank = |release: &Release| (!release.line.yanked, !release.version().is_prerelease());
+    pub(crate) fn default_release(&self) -> Option<&Release<'a>> {
+        let rank =
+            |release: &Release<'_>| (!release.line.yanked, !release.version().is_prerelease());
         self.releases.iter().max_by(|left, right| {
             rank(left)
                 .cmp(&rank(right))
@@ -151,13 +152,13 @@ impl CrateHistory {
     }
 
     /// Releases that are not yanked.
-    pub(crate) fn visible(&self) -> impl Iterator<Item = &Release> {
+    pub(crate) fn visible(&self) -> impl Iterator<Item = &Release<'a>> {
         self.releases.iter().filter(|release| !release.line.yanked)
     }
 }
 
 /// The readable lines of an index file that are about the crate called `name`.
-fn lines_of<'a>(file: &'a [u8], name: &'a CrateName) -> impl Iterator<Item = IndexLine> + 'a {
+fn lines_of<'a>(file: &'a [u8], name: &CrateName) -> impl Iterator<Item = IndexLine<'a>> {
     file.split(|byte| *byte == b'\n')
         .filter_map(IndexLine::parse)
         .filter(|line| canonical_order(line.name.as_str(), name.as_str()).is_eq())
@@ -185,7 +186,7 @@ mod tests {
         CrateName::try_from(text.to_owned()).unwrap()
     }
 
-    fn history(rows: &[(&str, bool, Option<&str>)]) -> CrateHistory {
+    fn history(rows: &[(&str, bool, Option<&str>)]) -> CrateHistory<'static> {
         let file: String = rows
             .iter()
             .map(|(version, yanked, time)| {
@@ -193,7 +194,7 @@ mod tests {
                 format!(r#"{{"name":"Foo-bar","vers":"{version}","deps":[],"cksum":"","yanked":{yanked}{time}}}{}"#, "\n")
             })
             .collect();
-        CrateHistory::parse(file.as_bytes(), &name("foo_bar")).unwrap()
+        CrateHistory::parse(file.leak().as_bytes(), &name("foo_bar")).unwrap()
     }
 
     fn text(version: Option<&CrateVersion>) -> &str {

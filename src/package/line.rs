@@ -4,8 +4,11 @@
 //! what is parsed here serves look-ups only.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::{Checksum, CrateName, CrateVersion, Timestamp};
 
@@ -13,12 +16,9 @@ use super::{Checksum, CrateName, CrateVersion, Timestamp};
 /// shapes, but still names a version.
 const KNOWN_FORMAT: u32 = 2;
 
-/// Feature names and what each turns on.
-pub(crate) type Features = BTreeMap<String, Vec<String>>;
-
-/// What the index says of one version of a crate.
+/// What the index says of one version of a crate. Borrows from the index file what is large.
 #[derive(Clone, Debug)]
-pub(crate) struct IndexLine {
+pub(crate) struct IndexLine<'a> {
     /// The crate's name as published.
     pub(crate) name: CrateName,
     /// The version.
@@ -27,8 +27,8 @@ pub(crate) struct IndexLine {
     pub(crate) cksum: String,
     /// Whether the version was yanked.
     pub(crate) yanked: bool,
-    /// The old-syntax features and `features2`, merged.
-    pub(crate) features: Features,
+    /// What each feature turns on.
+    pub(crate) features: Features<'a>,
     /// The native library that the crate links.
     pub(crate) links: Option<String>,
     /// The oldest Rust that the version builds with.
@@ -58,16 +58,128 @@ pub(crate) struct IndexDependency {
     pub(crate) kind: &'static str,
 }
 
-impl IndexLine {
-    /// Reads one line. `None` for a line that cargo would skip or call invalid: look-ups skip it, too.
-    pub(crate) fn parse(line: &[u8]) -> Option<Self> {
-        match serde_json::from_slice::<RawLine>(line) {
-            Ok(raw) => raw.into_line(),
-            Err(_) => serde_json::from_slice::<RawFutureLine>(line)
-                .ok()
-                .filter(|raw| raw.v > KNOWN_FORMAT)?
-                .into_line(),
+/// Feature names and what each turns on, as JSON: the old-syntax features and `features2`, merged.
+///
+/// Kept as the text of the line, and taken apart only to be merged: the features of one crate fill megabytes.
+///
+/// Invariant: both texts are objects of lists of strings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Features<'a> {
+    old_syntax: Option<&'a RawValue>,
+    new_syntax: Option<&'a RawValue>,
+}
+
+impl<'a> Features<'a> {
+    fn parse(old_syntax: Option<&'a RawValue>, new_syntax: Option<&'a RawValue>) -> Option<Self> {
+        for text in [old_syntax, new_syntax].into_iter().flatten() {
+            serde_json::from_str::<FeatureShape>(text.get()).ok()?;
         }
+        Some(Self {
+            old_syntax,
+            new_syntax,
+        })
+    }
+}
+
+impl Serialize for Features<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.old_syntax, self.new_syntax) {
+            (None, None) => serializer.collect_map(std::iter::empty::<((), ())>()),
+            (Some(text), None) | (None, Some(text)) => text.serialize(serializer),
+            (Some(old_syntax), Some(new_syntax)) => {
+                let read = |text: &RawValue| {
+                    serde_json::from_str::<BTreeMap<String, Vec<String>>>(text.get())
+                };
+                // The invariant says that both can be read.
+                let mut features = read(old_syntax).unwrap_or_default();
+                for (name, more) in read(new_syntax).unwrap_or_default() {
+                    features.entry(name).or_default().extend(more);
+                }
+                features.serialize(serializer)
+            }
+        }
+    }
+}
+
+/// Accepts an object of lists of strings, and keeps nothing of it.
+struct FeatureShape;
+
+impl<'de> Deserialize<'de> for FeatureShape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lists;
+
+        impl<'de> Visitor<'de> for Lists {
+            type Value = FeatureShape;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object of lists of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FeatureShape, A::Error> {
+                while map.next_entry::<Text, Texts>()?.is_some() {}
+                Ok(FeatureShape)
+            }
+        }
+
+        deserializer.deserialize_map(Lists)
+    }
+}
+
+/// Accepts a list of strings.
+struct Texts;
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Texts;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of strings")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
+                while list.next_element::<Text>()?.is_some() {}
+                Ok(Texts)
+            }
+        }
+
+        deserializer.deserialize_seq(List)
+    }
+}
+
+/// Accepts a string.
+struct Text;
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneText;
+
+        impl Visitor<'_> for OneText {
+            type Value = Text;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a string")
+            }
+
+            fn visit_str<E>(self, _text: &str) -> Result<Text, E> {
+                Ok(Text)
+            }
+        }
+
+        deserializer.deserialize_str(OneText)
+    }
+}
+
+impl<'a> IndexLine<'a> {
+    /// Reads one line. `None` for a line that cargo would skip or call invalid: look-ups skip it, too.
+    pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
+        let known = serde_json::from_slice::<RawLine<'a>>(line).ok();
+        known.and_then(RawLine::into_line).or_else(|| {
+            let future = serde_json::from_slice::<RawFutureLine>(line).ok();
+            future.filter(|raw| raw.v > KNOWN_FORMAT)?.into_line()
+        })
     }
 
     /// The checksum, if the line has a real one.
@@ -78,15 +190,15 @@ impl IndexLine {
 
 /// The fields of a line in formats 1 and 2. Fields that are not named here are ignored, as cargo does.
 #[derive(Deserialize)]
-struct RawLine {
+struct RawLine<'a> {
     name: String,
     vers: String,
     deps: Vec<RawDependency>,
     cksum: String,
-    #[serde(default)]
-    features: Features,
-    #[serde(default)]
-    features2: Option<Features>,
+    #[serde(borrow, default)]
+    features: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    features2: Option<&'a RawValue>,
     #[serde(default)]
     yanked: Option<bool>,
     #[serde(default)]
@@ -97,18 +209,16 @@ struct RawLine {
     pubtime: Option<Timestamp>,
 }
 
-impl RawLine {
-    fn into_line(self) -> Option<IndexLine> {
-        let mut features = self.features;
-        for (name, more) in self.features2.unwrap_or_default() {
-            features.entry(name).or_default().extend(more);
-        }
+impl<'a> RawLine<'a> {
+    fn into_line(self) -> Option<IndexLine<'a>> {
+        // A null stands for nothing in `features2`, and for a mistake in `features`.
+        let features2 = self.features2.filter(|text| text.get() != "null");
         Some(IndexLine {
             name: CrateName::try_from(self.name).ok()?,
             version: CrateVersion::try_from(self.vers).ok()?,
             cksum: self.cksum,
             yanked: self.yanked.unwrap_or(false),
-            features,
+            features: Features::parse(self.features, features2)?,
             links: self.links,
             rust_version: self.rust_version,
             pubtime: self.pubtime,
@@ -175,13 +285,13 @@ struct RawFutureLine {
 }
 
 impl RawFutureLine {
-    fn into_line(self) -> Option<IndexLine> {
+    fn into_line<'a>(self) -> Option<IndexLine<'a>> {
         RawLine {
             name: self.name,
             vers: self.vers,
             deps: Vec::new(),
             cksum: self.cksum,
-            features: Features::new(),
+            features: None,
             features2: None,
             yanked: self.yanked,
             links: None,
@@ -206,8 +316,11 @@ mod tests {
         .unwrap();
         assert_eq!(line.name.as_str(), "Foo");
         assert!(!line.yanked);
-        assert_eq!(line.features["a"], ["b", "dep:real"]);
-        assert!(line.features["c"].is_empty());
+        let features = serde_json::to_value(line.features).unwrap();
+        assert_eq!(
+            features,
+            serde_json::json!({ "a": ["b", "dep:real"], "c": [] })
+        );
         let [dependency] = line.dependencies.as_slice() else {
             panic!()
         };
@@ -232,6 +345,10 @@ mod tests {
             r#"{"name":"a","vers":"1.0.0","deps":{},"cksum":""}"#,
             r#"{"name":"a","vers":"1.0.0","deps":[],"cksum":"","pubtime":"yesterday"}"#,
             r#"{"name":"a","vers":"1.0.0","deps":{},"cksum":"","v":2}"#,
+            r#"{"name":"a","vers":"1.0.0","deps":[],"cksum":"","features":{"a":"b"}}"#,
+            r#"{"name":"a","vers":"1.0.0","deps":[],"cksum":"","features":{"a":[1]}}"#,
+            r#"{"name":"a","vers":"1.0.0","deps":[],"cksum":"","features":[]}"#,
+            r#"{"name":"a","vers":"1.0.0","deps":[],"cksum":"","features2":{"a":[null]}}"#,
         ] {
             assert!(IndexLine::parse(junk.as_bytes()).is_none(), "{junk}");
         }

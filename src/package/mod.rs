@@ -12,7 +12,7 @@ mod version;
 
 pub(crate) use checksum::Checksum;
 pub(crate) use history::{CrateHistory, Release};
-pub(crate) use line::{IndexDependency, IndexLine};
+pub(crate) use line::{Features, IndexDependency, IndexLine};
 pub(crate) use name::{CrateName, canonical_order};
 pub(crate) use path::IndexPath;
 pub(crate) use timestamp::Timestamp;

@@ -1,0 +1,120 @@
+//! A bound on the memory of large answers: those that are on their way to clients hold a part of a fixed budget.
+//!
+//! A client that reads slowly, or many at a time, would otherwise keep megabytes each.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
+use hyper::body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::ApiError;
+
+/// All large answers together, in KiB. The largest real answer has 4.6 MB.
+const LARGE_ANSWERS_KIB_MAX: u32 = 64 * 1024;
+
+/// From this size on, in KiB, an answer counts as large.
+const LARGE_ANSWER_KIB_MIN: u32 = 128;
+
+/// How long a large answer may wait for others to be read by their clients.
+const BUDGET_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The budget of large answers; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct AnswerBudget(Arc<Semaphore>);
+
+impl AnswerBudget {
+    /// A budget of which nothing is spent.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(LARGE_ANSWERS_KIB_MAX as usize)))
+    }
+
+    /// Waits for room, and gives it back when the answer is sent or given up.
+    ///
+    /// # Errors
+    /// 503 if there is none in time.
+    pub(super) async fn admit(&self, response: Response) -> Result<Response, ApiError> {
+        let bytes = response.body().size_hint().lower();
+        let kib = u32::try_from(bytes / 1024)
+            .unwrap_or(u32::MAX)
+            .min(LARGE_ANSWERS_KIB_MAX);
+        if kib < LARGE_ANSWER_KIB_MIN {
+            return Ok(response);
+        }
+        let waiting = Arc::clone(&self.0).acquire_many_owned(kib);
+        let permit = tokio::time::timeout(BUDGET_WAIT_MAX, waiting)
+            .await
+            .map_err(|_elapsed| ApiError::Busy)?
+            .map_err(ApiError::internal)?;
+        Ok(response.map(|body| {
+            Body::new(Budgeted {
+                body,
+                _permit: permit,
+            })
+        }))
+    }
+}
+
+pin_project! {
+    struct Budgeted {
+        #[pin]
+        body: Body,
+        _permit: OwnedSemaphorePermit,
+    }
+}
+
+impl HttpBody for Budgeted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.project().body.poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(bytes: usize) -> Response {
+        Response::new(Body::from(vec![0_u8; bytes]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_answers_wait_for_each_other_and_small_ones_do_not() {
+        let budget = AnswerBudget::new();
+        let large = LARGE_ANSWERS_KIB_MAX as usize * 1024;
+        let first = budget.admit(answer(large)).await.unwrap();
+        assert_eq!(
+            first.body().size_hint().exact(),
+            Some(large as u64),
+            "the length is still known"
+        );
+        assert!(matches!(
+            budget.admit(answer(large)).await,
+            Err(ApiError::Busy)
+        ));
+        assert!(budget.admit(answer(1000)).await.is_ok());
+        drop(first);
+        assert!(
+            budget.admit(answer(2 * large)).await.is_ok(),
+            "one too large for the budget gets all of it"
+        );
+    }
+}
