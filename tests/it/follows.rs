@@ -49,7 +49,8 @@ fn every_real_index_file_is_answered() {
 
 #[test]
 fn a_publish_a_yank_and_a_deletion_are_followed() {
-    let Scene { index, mirror, .. } = scene();
+    let scene = scene();
+    let (index, mirror) = (&scene.index, &scene.mirror);
     let published = index_line("brand-new", "1.0.0", false);
     mirror.wait_for_commit(&index.commit().crate_file("brand-new", &published).send());
     assert_eq!(
@@ -59,10 +60,7 @@ fn a_publish_a_yank_and_a_deletion_are_followed() {
 
     let yanked = index_line("brand-new", "1.0.0", true);
     mirror.wait_for_commit(&index.commit().crate_file("brand-new", &yanked).send());
-    assert_eq!(
-        mirror.metadata("brand-new").json()["crate"]["yanked"],
-        true
-    );
+    assert_eq!(mirror.metadata("brand-new").json()["crate"]["yanked"], true);
 
     let deleted = index.commit().delete_crate("brand-new").send();
     mirror.wait_for_commit(&deleted);
@@ -74,7 +72,8 @@ fn a_publish_a_yank_and_a_deletion_are_followed() {
 
 #[test]
 fn a_squash_of_history_is_followed() {
-    let Scene { index, mirror, .. } = scene();
+    let scene = scene();
+    let (index, mirror) = (&scene.index, &scene.mirror);
     for round in 0..3 {
         let line = index_line("fresh", &format!("1.0.{round}"), false);
         index.commit().crate_file("fresh", &line).send();
@@ -89,7 +88,8 @@ fn a_squash_of_history_is_followed() {
 
 #[test]
 fn a_forced_push_back_is_followed() {
-    let Scene { index, mirror, .. } = scene();
+    let scene = scene();
+    let (index, mirror) = (&scene.index, &scene.mirror);
     let line = index_line("mistake", "1.0.0", false);
     mirror.wait_for_commit(&index.commit().crate_file("mistake", &line).send());
     assert_eq!(mirror.metadata("mistake").status, 200);
@@ -100,7 +100,8 @@ fn a_forced_push_back_is_followed() {
 
 #[test]
 fn a_renamed_default_branch_is_followed() {
-    let Scene { index, mirror, .. } = scene();
+    let scene = scene();
+    let (index, mirror) = (&scene.index, &scene.mirror);
     index.rename_default_branch("main");
     let line = index_line("after-the-rename", "1.0.0", false);
     let commit = index.commit().crate_file("after-the-rename", &line).send();
@@ -110,7 +111,8 @@ fn a_renamed_default_branch_is_followed() {
 
 #[test]
 fn what_is_not_an_index_file_is_not_a_crate() {
-    let Scene { index, mirror, .. } = scene();
+    let scene = scene();
+    let (index, mirror) = (&scene.index, &scene.mirror);
     let line = index_line("stray", "1.0.0", false);
     let commit = index
         .commit()

@@ -10,6 +10,8 @@
 )]
 
 mod cargo;
+mod clone_on_disk;
 mod documents;
 mod follows;
 mod support;
+mod upstream_fails;

@@ -182,16 +182,8 @@ impl Client {
     /// Waits until the mirror is ready.
     #[track_caller]
     pub(crate) fn wait_until_ready(&self) {
-        let mut last = String::new();
-        eventually_some("the mirror is ready", || {
-            let answer = self.get("/readyz");
-            if answer.text() != last {
-                last = answer.text();
-                // Shown if the test fails.
-                println!("/readyz: {} {last}", answer.status);
-            }
-            (answer.status == 200).then_some(())
-        });
+        let mut readiness = Readiness::default();
+        eventually("the mirror is ready", || readiness.look(self).status == 200);
     }
 
     /// Waits until the mirror says of a failure, and returns its words.
@@ -214,7 +206,9 @@ impl Client {
     /// Waits until answers are made from this commit.
     #[track_caller]
     pub(crate) fn wait_for_commit(&self, commit: &str) {
+        let mut readiness = Readiness::default();
         eventually("the commit is followed", || {
+            readiness.look(self);
             self.commit().as_deref() == Some(commit)
         });
     }
@@ -226,8 +220,28 @@ impl Client {
         let answer = self.get("/api/v1/crates/Any-Crate/1.0.0+b/download");
         assert_eq!(answer.status, 302, "{answer:?}");
         let location = answer.header("location").unwrap();
-        assert!(location.ends_with("Any-Crate-1.0.0%2Bb.crate"), "{location}");
+        assert!(
+            location.ends_with("Any-Crate-1.0.0%2Bb.crate"),
+            "{location}"
+        );
         assert_eq!(self.get("/livez").status, 200);
         assert!(began.elapsed() < Duration::from_secs(4), "too slow");
+    }
+}
+
+/// What `/readyz` said last.
+#[derive(Default)]
+struct Readiness(String);
+
+impl Readiness {
+    /// Asks again, and prints what is new: a test that fails shows it.
+    fn look(&mut self, client: &Client) -> Answer {
+        let answer = client.get("/readyz");
+        let text = answer.text();
+        if text != self.0 {
+            println!("/readyz: {} {text}", answer.status);
+            self.0 = text;
+        }
+        answer
     }
 }

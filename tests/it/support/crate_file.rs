@@ -29,8 +29,7 @@ impl CrateFile {
             source.push_str(&format!(" + {}::count()", dependency.replace('-', "_")));
         }
         source.push_str("\n}\n");
-        let mut archive =
-            tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
         for (path, content) in [("Cargo.toml", manifest), ("src/lib.rs", source)] {
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);

@@ -86,8 +86,7 @@ impl Drop for Mirror {
         let (Some(running), Some(runtime)) = (self.running.take(), self.runtime.take()) else {
             return;
         };
-        let ended =
-            runtime.block_on(async { tokio::time::timeout(STOP_WAIT_MAX, running).await });
+        let ended = runtime.block_on(async { tokio::time::timeout(STOP_WAIT_MAX, running).await });
         // A fetch from a silent upstream may still wait.
         runtime.shutdown_background();
         if !std::thread::panicking() {

@@ -122,7 +122,10 @@ fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
     thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        while reader
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|length| length > 0)
+        {
             output
                 .lock()
                 .unwrap()
