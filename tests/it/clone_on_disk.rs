@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -228,14 +229,13 @@ fn a_damaged_clone_does_not_make_clients_hammer_a_broken_upstream() {
     mirror.wait_for_failure();
     scribble(&scene.pack());
     let requests = scene.server.seen().len();
-    let began = std::time::Instant::now();
-    for _ in 0..200 {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
         assert_eq!(mirror.metadata("itoa").status, 503);
     }
     let tries = scene.server.seen().len() - requests;
     // A failure is followed by pauses of 1, 2, 4 … seconds, whatever clients do.
-    let allowed = 2 + began.elapsed().as_secs();
-    assert!((tries as u64) <= allowed, "{tries} tries");
+    assert!(tries <= 4, "{tries} tries");
     scene.server.set(Fault::None);
     wait_until_whole(&mirror, &scene.index.head());
 }
