@@ -13,5 +13,8 @@ mod cargo;
 mod clone_on_disk;
 mod documents;
 mod follows;
+mod process;
+mod secrets;
 mod support;
+mod uploads;
 mod upstream_fails;
