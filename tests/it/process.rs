@@ -86,6 +86,17 @@ fn sigterm_ends_a_process_with_idle_connections() {
 }
 
 #[test]
+fn sigterm_ends_a_process_with_a_request_that_never_comes_to_its_end() {
+    let mut scene = scene(Fault::None);
+    scene.program.wait_until_ready();
+    let mut half = Connection::open(scene.program.address).unwrap();
+    half.send(b"GET /livez HTTP/1.1\r\nHost:").unwrap();
+    assert_eq!(scene.program.get("/livez").status, 200);
+    scene.program.terminate();
+    assert_eq!(scene.program.wait_for_exit(), Some(0));
+}
+
+#[test]
 fn sigterm_ends_a_process_whose_fetch_hangs() {
     for fault in [Fault::Hang, Fault::HangInPack(20_000)] {
         let mut scene = scene(fault);

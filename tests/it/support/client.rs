@@ -4,6 +4,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use flate2::read::GzDecoder;
 use serde_json::Value;
 
 use super::request::{read_chunks, read_headers};
@@ -106,6 +107,11 @@ impl Connection {
             self.reader.read_exact(&mut answer.body)?;
         } else {
             self.reader.read_to_end(&mut answer.body)?;
+        }
+        if answer.header("content-encoding") == Some("gzip") {
+            let mut body = Vec::new();
+            GzDecoder::new(answer.body.as_slice()).read_to_end(&mut body)?;
+            answer.body = body;
         }
         Ok(answer)
     }

@@ -148,7 +148,7 @@ impl Commit<'_> {
         let mut script = format!(
             "feature done\ncommit {branch}\ncommitter Test <test@mirror.example> 1700000000 +0000\ndata 6\nchange\n"
         );
-        if self.index.git(&["for-each-ref", &branch]) != "" {
+        if !self.index.git(&["for-each-ref", &branch]).is_empty() {
             writeln!(script, "from {branch}^0").unwrap();
         }
         let mut script = script.into_bytes();

@@ -157,7 +157,7 @@ impl Script {
             );
         }
         let is_pack = request.method == "POST";
-        let result = match fault {
+        match fault {
             Fault::Hang => hang(&mut stream),
             Fault::Status(status) => write!(
                 stream,
@@ -178,8 +178,7 @@ impl Script {
                 .run_git(&request, &mut stream, bytes)
                 .and_then(|()| hang(&mut stream)),
             _ => self.run_git(&request, &mut stream, usize::MAX),
-        };
-        result
+        }
     }
 
     /// Runs `git http-backend` on a request, and passes on so many bytes of its answer.

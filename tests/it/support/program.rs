@@ -5,10 +5,14 @@ use std::ops::Deref;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::{Client, eventually_some, hermetic};
+
+/// Heroku kills a process that takes longer.
+const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A running program; killed when it is dropped.
 pub(crate) struct Program {
@@ -55,7 +59,7 @@ impl Program {
         self.output.lock().unwrap().clone()
     }
 
-    /// The most memory of its own that the program has in use, in KiB.
+    /// The memory that the program has in use, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -77,9 +81,14 @@ impl Program {
         self.child.wait().unwrap();
     }
 
-    /// Waits for the end, and returns the exit code.
+    /// Waits for the end that SIGTERM shall bring, and returns the exit code.
     pub(crate) fn wait_for_exit(&mut self) -> Option<i32> {
-        eventually_some("the program ends", || self.child.try_wait().unwrap()).code()
+        let began = Instant::now();
+        let status = eventually_some("the program ends", || self.child.try_wait().unwrap());
+        let waited = began.elapsed();
+        println!("ended after {waited:?}");
+        assert!(waited < STOP_TIME_MAX, "{waited:?}");
+        status.code()
     }
 }
 
