@@ -286,3 +286,22 @@ fn without_refresh_there_is_one_fetch_and_no_staleness() {
     assert_eq!(mirror.commit(), Some(first));
     assert_eq!(server.seen().len(), requests);
 }
+
+#[test]
+fn an_upstream_whose_head_leads_nowhere_is_a_failure_and_not_news() {
+    let index = GitIndex::with_fixtures();
+    let server = GitServer::start(&index);
+    let (_data, data_dir) = data_dir();
+    let mirror = Mirror::start(&[("GIT_REPO_URL", &server.url()), ("DATA_DIR", &data_dir)]);
+    mirror.wait_until_ready();
+    let commit = index.head();
+    // A branch that is renamed on a host that leaves HEAD as it was.
+    index.git(&["branch", "moved", "master"]);
+    index.git(&["update-ref", "-d", "refs/heads/master"]);
+    let error = mirror.wait_for_failure();
+    assert!(error.contains("has no HEAD"), "{error}");
+    assert_eq!(mirror.commit().as_deref(), Some(commit.as_str()));
+    index.git(&["symbolic-ref", "HEAD", "refs/heads/moved"]);
+    let line = index_line("fresh", "1.0.0", false);
+    mirror.wait_for_commit(&index.commit().crate_file("fresh", &line).send());
+}
