@@ -105,7 +105,11 @@ fn run(
     }
     let fetched = repository
         .remote_anonymous(url.address())
-        .and_then(|mut remote| remote.fetch(&[REFSPEC], Some(&mut options), None));
+        .and_then(|mut remote| {
+            remote.fetch(&[REFSPEC], Some(&mut options), None)?;
+            // A HEAD that leads nowhere is not listed. What an earlier fetch brought must not pass for what it names.
+            Ok(remote.list()?.iter().any(|head| head.name() == "HEAD"))
+        });
     match fetched {
         _ if progress.is_stopped() => Err(FetchError::Stopped),
         _ if pace.gave_up.get() => Err(FetchError::Upstream(
@@ -115,12 +119,10 @@ fn run(
             Err(FetchError::Upstream(describe(&error, url)))
         }
         Err(error) => Err(FetchError::Local(describe(&error, url))),
-        Ok(()) => match repository.refname_to_id(UPSTREAM_HEAD) {
-            Ok(_commit) => Ok(()),
-            Err(_missing) => Err(FetchError::Upstream(
-                "the upstream repository has no HEAD".to_owned(),
-            )),
-        },
+        Ok(true) => Ok(()),
+        Ok(false) => Err(FetchError::Upstream(
+            "the upstream repository has no HEAD".to_owned(),
+        )),
     }
 }
 

@@ -1,9 +1,21 @@
-//! Tests from outside: the real program and the files around it.
+//! The mirror as its clients and its upstream see it: real git, real cargo, real processes, and every failure caused on
+//! purpose. Nothing here leaves loopback. What a room does on its own is tested beside its code.
 
 #![expect(
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "helpers of tests are not inside of a test function, where these are allowed"
+    reason = "a test that meets something unexpected shall fail, and say what it saw"
 )]
 
+mod cargo;
+mod clone_on_disk;
 mod documents;
+mod follows;
+mod hostile;
+mod process;
+mod secrets;
+mod support;
+mod uploads;
+mod upstream_fails;

@@ -1,0 +1,188 @@
+//! Real cargo, through source replacement, as in the classic set-up: a fork of the index whose `config.json` points at
+//! the mirror.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::support::{CrateFile, CrateFiles, GitIndex, GitServer, Mirror, hermetic};
+
+struct Scene {
+    index: GitIndex,
+    files: CrateFiles,
+    mirror: Mirror,
+    project: Project,
+    _server: GitServer,
+    _data: TempDir,
+}
+
+/// A fork of the index with real crates in it and a few that can be downloaded, a mirror of it, and a project.
+fn scene() -> Scene {
+    let crates = [
+        CrateFile::pack("leaf", "1.0.0", &[]),
+        CrateFile::pack("plus-build", "1.0.0+b", &[]),
+        CrateFile::pack("MixedCase", "1.2.3", &["leaf"]),
+        CrateFile::pack("under_score", "1.0.1", &["MixedCase", "plus-build"]),
+    ];
+    let index = GitIndex::with_fixtures();
+    let mut commit = index.commit();
+    for file in &crates {
+        commit = commit.crate_file(file.name, &file.index_line());
+    }
+    commit.send();
+    let server = GitServer::start(&index);
+    let files = CrateFiles::start(&crates);
+    let data = TempDir::new().unwrap();
+    let mirror = Mirror::start(&[
+        ("GIT_REPO_URL", &server.url()),
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        (
+            "DOWNLOAD_URL",
+            &format!(
+                "http://{}/crates/{{crate}}/{{crate}}-{{version}}.crate",
+                files.address()
+            ),
+        ),
+    ]);
+    mirror.wait_until_ready();
+    let project = Project::new(&server.url());
+    Scene {
+        index,
+        files,
+        mirror,
+        project,
+        _server: server,
+        _data: data,
+    }
+}
+
+impl Scene {
+    /// Commits the `config.json` that cargo reads.
+    fn configure(&self, dl: &str, api: &str) {
+        let address = self.mirror.address;
+        let config = serde_json::json!({
+            "dl": format!("http://{address}{dl}"),
+            "api": format!("http://{address}{api}"),
+        });
+        let config = config.to_string();
+        self.index
+            .commit()
+            .file("config.json", config.as_bytes())
+            .send();
+    }
+
+    #[track_caller]
+    fn assert_downloads_went_through(&self) {
+        assert_eq!(
+            self.files.seen(),
+            [
+                "/crates/MixedCase/MixedCase-1.2.3.crate",
+                "/crates/leaf/leaf-1.0.0.crate",
+                "/crates/plus-build/plus-build-1.0.0%2Bb.crate",
+                "/crates/under_score/under_score-1.0.1.crate",
+            ]
+        );
+    }
+}
+
+/// A package that depends on a crate of the index, with a cargo home of its own.
+struct Project {
+    root: TempDir,
+}
+
+impl Project {
+    fn new(index: &str) -> Self {
+        let root = TempDir::new().unwrap();
+        let write = |path: &str, content: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        write(
+            "home/config.toml",
+            &format!(
+                "[source.crates-io]\nreplace-with = \"mirror\"\n\n[source.mirror]\nregistry = \"{index}\"\n\n\
+                 [registries.mirror]\nindex = \"{index}\"\n"
+            ),
+        );
+        write(
+            "package/Cargo.toml",
+            "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n\
+             [dependencies]\nunder_score = \"1\"\n",
+        );
+        write(
+            "package/src/main.rs",
+            "fn main() {\n    println!(\"{}\", under_score::count());\n}\n",
+        );
+        Self { root }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn cargo(&self, arguments: &[&str]) -> Output {
+        let cargo = Path::new(env!("CARGO"));
+        let mut command = hermetic(cargo, self.root.path());
+        // Beside cargo itself, where rustup keeps them: its stand-ins on PATH need a home that is not there.
+        let rustc = cargo.with_file_name("rustc");
+        if rustc.exists() {
+            command.env("RUSTC", rustc);
+        }
+        command
+            .current_dir(self.path("package"))
+            .env("CARGO_HOME", self.path("home"))
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+}
+
+#[track_caller]
+fn succeeds(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn cargo_fetches_and_builds_through_the_redirect() {
+    let scene = scene();
+    scene.configure("/api/v1/crates", "");
+    succeeds(&scene.project.cargo(&["fetch"]));
+    scene.assert_downloads_went_through();
+    succeeds(&scene.project.cargo(&["build", "--offline"]));
+    let program = scene.project.path("package/target/debug/user");
+    let output = Command::new(program).output().unwrap();
+    // under_score, MixedCase, leaf, plus-build.
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "4\n");
+    let lock = std::fs::read_to_string(scene.project.path("package/Cargo.lock")).unwrap();
+    let sources = lock.lines().filter(|line| line.starts_with("source"));
+    assert_eq!(
+        sources.collect::<Vec<_>>(),
+        ["source = \"registry+https://github.com/rust-lang/crates.io-index\""; 4]
+    );
+}
+
+#[test]
+fn an_old_config_json_with_a_slash_behind_api_works() {
+    let scene = scene();
+    scene.configure("//api/v1/crates", "/");
+    succeeds(&scene.project.cargo(&["build"]));
+    scene.assert_downloads_went_through();
+
+    let yank = ["yank", "--registry", "mirror", "--version", "1.0.0", "leaf"];
+    let output = scene
+        .project
+        .cargo(&[&yank[..], &["--token", "x"]].concat());
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("status 403 Forbidden"), "{said}");
+    assert!(
+        said.contains("read-only mirror") && said.contains("cargo publish --registry crates-io"),
+        "{said}"
+    );
+}

@@ -1,0 +1,145 @@
+//! The mirror as a process of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::ops::Deref;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{Client, eventually_some, hermetic};
+
+/// Heroku kills a process that takes longer.
+const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A running program; killed when it is dropped.
+pub(crate) struct Program {
+    client: Client,
+    child: Child,
+    output: Arc<Mutex<String>>,
+    _home: TempDir,
+}
+
+impl Program {
+    /// Starts the program with these settings, and waits until it listens.
+    pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
+        let home = TempDir::new().unwrap();
+        let mut child = command(&home, settings).spawn().unwrap();
+        let output = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().unwrap(), &output);
+        collect(child.stderr.take().unwrap(), &output);
+        let address = eventually_some("the program listens", || {
+            let output = output.lock().unwrap();
+            assert!(child.try_wait().unwrap().is_none(), "it ended: {output}");
+            output.lines().find_map(|line| {
+                let event: serde_json::Value = serde_json::from_str(line).ok()?;
+                event.get("net.address")?.as_str()?.parse().ok()
+            })
+        });
+        Self {
+            client: Client::new(address),
+            child,
+            output,
+            _home: home,
+        }
+    }
+
+    /// Runs the program to its end, which must come by itself.
+    pub(crate) fn run(settings: &[(&str, &str)]) -> Output {
+        let home = TempDir::new().unwrap();
+        let mut child = command(&home, settings).spawn().unwrap();
+        eventually_some("the program ends", || child.try_wait().unwrap());
+        child.wait_with_output().unwrap()
+    }
+
+    /// All that the program has written so far, to either stream.
+    pub(crate) fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// The memory that the program has in use, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.unwrap().parse().unwrap()
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn terminate(&self) {
+        // Without unsafe code, a shell is the way to send a signal.
+        let kill = format!("kill -TERM {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Sends SIGKILL, and waits for the end.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the end that SIGTERM shall bring, and returns the exit code.
+    pub(crate) fn wait_for_exit(&mut self) -> Option<i32> {
+        let began = Instant::now();
+        let status = eventually_some("the program ends", || self.child.try_wait().unwrap());
+        let waited = began.elapsed();
+        println!("ended after {waited:?}");
+        assert!(waited < STOP_TIME_MAX, "{waited:?}");
+        status.code()
+    }
+}
+
+impl Deref for Program {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if thread::panicking() {
+            // Shown with the failure.
+            println!("output of the program:\n{}", self.output());
+        }
+    }
+}
+
+fn command(home: &TempDir, settings: &[(&str, &str)]) -> Command {
+    let mut command = hermetic(env!("CARGO_BIN_EXE_crates-io-mirror"), home.path());
+    command
+        .current_dir(home.path())
+        .env("BIND_ADDRESS", "127.0.0.1")
+        .env("PORT", "0")
+        .env("LOG_FORMAT", "json")
+        .env("REFRESH_INTERVAL_SECS", "1")
+        .envs(settings.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while reader
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|length| length > 0)
+        {
+            output
+                .lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+}

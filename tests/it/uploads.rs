@@ -1,0 +1,123 @@
+//! Large bodies for a mirror that wants none.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, Connection, Program};
+
+/// Longer than the mirror reads any body that it does not want.
+const GIVE_UP_MAX: Duration = Duration::from_secs(30);
+
+/// The most memory that uploads may cost.
+const RESIDENT_KIB_MAX: u64 = 100 * 1024;
+
+/// A mirror needs no index to refuse.
+fn program() -> Program {
+    Program::start(&[("GIT_REPO_URL", "/nonexistent"), ("DATA_DIR", "data")])
+}
+
+/// Sends a head, then bytes for as long as there are some and somebody takes them, while the answer is read.
+fn upload(
+    program: &Program,
+    head: &str,
+    body: impl FnMut(&mut TcpStream) -> std::io::Result<bool> + Send + 'static,
+) -> Answer {
+    let began = Instant::now();
+    let mut connection = Connection::open(program.address).unwrap();
+    connection.send(head.as_bytes()).unwrap();
+    let mut stream = connection.stream();
+    let mut body = body;
+    let sending: JoinHandle<()> =
+        thread::spawn(move || while body(&mut stream).unwrap_or(false) {});
+    let answer = connection.read_answer(false).unwrap();
+    // The client is let go as well: what it still sends is taken, or refused, and does not wait for ever.
+    sending.join().unwrap();
+    assert!(began.elapsed() < GIVE_UP_MAX, "{:?}", began.elapsed());
+    assert_eq!(answer.status, 403);
+    assert!(answer.detail().contains("read-only mirror"));
+    assert_eq!(program.get("/livez").status, 200);
+    let resident = program.resident_kib();
+    assert!(resident < RESIDENT_KIB_MAX, "{resident} KiB");
+    answer
+}
+
+#[test]
+fn a_publish_of_64_mib_is_refused() {
+    let program = program();
+    let megabyte = vec![b'x'; 1024 * 1024];
+    let mut left = 64;
+    upload(
+        &program,
+        "PUT /api/v1/crates/new HTTP/1.1\r\nHost: h\r\nContent-Length: 67108864\r\n\r\n",
+        move |stream| {
+            stream.write_all(&megabyte)?;
+            left -= 1;
+            Ok(left > 0)
+        },
+    );
+}
+
+#[test]
+fn a_body_without_an_end_is_given_up_on() {
+    let program = program();
+    let mut chunk = b"10000\r\n".to_vec();
+    chunk.extend(vec![b'x'; 0x10000]);
+    chunk.extend(b"\r\n");
+    upload(
+        &program,
+        "PUT /api/v1/crates/new HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+        move |stream| stream.write_all(&chunk).map(|()| true),
+    );
+}
+
+#[test]
+fn a_client_that_asks_before_it_sends_is_told_at_once() {
+    let program = program();
+    let mut connection = Connection::open(program.address).unwrap();
+    connection
+        .send(
+            b"PUT /api/v1/crates/new HTTP/1.1\r\nHost: h\r\nContent-Length: 67108864\r\n\
+              Expect: 100-continue\r\n\r\n",
+        )
+        .unwrap();
+    // Not `100 Continue`: nothing shall be sent.
+    let answer = connection.read_answer(false).unwrap();
+    assert_eq!(answer.status, 403);
+    assert!(answer.detail().contains("read-only mirror"));
+}
+
+#[test]
+fn a_client_that_never_sends_what_it_promised_gets_the_answer() {
+    let program = program();
+    let mut connection = Connection::open(program.address).unwrap();
+    connection
+        .send(b"DELETE /api/v1/crates/x/1.0.0/yank HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n")
+        .unwrap();
+    let answer = connection.read_answer(false).unwrap();
+    assert_eq!(answer.status, 403);
+    assert!(answer.detail().contains("read-only mirror"));
+}
+
+#[test]
+fn many_uploads_at_a_time_cost_little_memory() {
+    let program = program();
+    let uploads: Vec<_> = (0..20)
+        .map(|_| {
+            let mut connection = Connection::open(program.address).unwrap();
+            thread::spawn(move || {
+                connection
+                    .send(b"PUT /api/v1/crates/new HTTP/1.1\r\nHost: h\r\nContent-Length: 8388608\r\n\r\n")
+                    .unwrap();
+                connection.send(&vec![b'x'; 8 * 1024 * 1024]).unwrap();
+                connection.read_answer(false).unwrap().status
+            })
+        })
+        .collect();
+    for upload in uploads {
+        assert_eq!(upload.join().unwrap(), 403);
+    }
+    let resident = program.resident_kib();
+    assert!(resident < RESIDENT_KIB_MAX, "{resident} KiB");
+}
