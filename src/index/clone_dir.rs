@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+const LOCK: &str = "lock";
 const CURRENT: &str = "current";
 const RECORD: &str = "mirror.json";
 const SET_ASIDE: &str = "set-aside";
@@ -59,7 +60,7 @@ impl CloneDir {
     pub(super) fn open(data_dir: &Path) -> io::Result<Self> {
         let root = data_dir.join("index");
         fs::create_dir_all(&root)?;
-        let lock = File::create(root.join("lock"))?;
+        let lock = File::create(root.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { root, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(io::Error::new(
@@ -68,6 +69,11 @@ impl CloneDir {
             )),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Whether the directory is still the one that was opened: somebody may have removed it.
+    pub(super) fn still_exists(&self) -> bool {
+        self.root.join(LOCK).exists()
     }
 
     /// The clone in use, if one was ever completed.

@@ -186,10 +186,16 @@ impl Refresher {
         Ok(Refreshed::Fetched)
     }
 
-    /// Takes possession of the data directory and serves the clone that lies there. Does nothing the second time.
+    /// Takes possession of the data directory and serves the clone that lies there. Does nothing the second time, unless
+    /// somebody has removed the directory.
     fn open_data_dir(&mut self) -> Result<(), RefreshError> {
-        if self.clones.is_some() {
-            return Ok(());
+        if let Some(clones) = &self.clones {
+            if clones.still_exists() {
+                return Ok(());
+            }
+            tracing::warn!("the index directory in DATA_DIR has vanished and is made anew");
+            self.clones = None;
+            self.retired.extend(self.current.take());
         }
         let clones = CloneDir::open(&self.settings.data_dir)?;
         if let Some(path) = clones.current() {
@@ -261,10 +267,10 @@ impl Refresher {
         let previous = self.handle.snapshot();
         let snapshot = Snapshot::read(repository, previous.as_deref())?;
         repository.close_idle_handles();
-        clone_dir::write_record(repository.path(), &self.record())?;
         if previous.is_none_or(|previous| previous.commit() != snapshot.commit()) {
             self.publish(Arc::clone(repository), snapshot, "the index has changed");
         }
+        clone_dir::write_record(repository.path(), &self.record())?;
         Ok(())
     }
 

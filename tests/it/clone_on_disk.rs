@@ -291,6 +291,88 @@ fn a_second_mirror_on_one_data_dir_says_so_and_still_redirects() {
 }
 
 #[test]
+fn a_full_disk_is_said_leaves_nothing_behind_and_is_got_over() {
+    let scene = Scene::new();
+    let url = scene.server.url();
+    let settings = [
+        ("GIT_REPO_URL", url.as_str()),
+        ("DATA_DIR", scene.data_dir()),
+    ];
+    let program = Program::start_on_full_disk(&settings);
+    eventually("two clones have failed", || {
+        program.get("/readyz").json()["index"]["failures"]
+            .as_u64()
+            .unwrap()
+            > 1
+    });
+    let ready = program.get("/readyz");
+    assert_eq!(ready.status, 503);
+    let reason = ready.json()["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("File too large"), "{reason}");
+    assert_eq!(
+        program.get("/api/v1/crates/itoa/1.0.0/download").status,
+        302
+    );
+    program.kill();
+
+    let program = Program::start(&settings);
+    program.wait_until_ready();
+    assert_eq!(program.commit(), Some(scene.index.head()));
+    program.kill();
+    assert_one_clone_is_left(&scene.data);
+}
+
+#[test]
+fn a_disk_that_is_full_at_a_refresh_leaves_the_last_snapshot_in_use() {
+    let scene = Scene::new();
+    let url = scene.server.url();
+    let settings = [
+        ("GIT_REPO_URL", url.as_str()),
+        ("DATA_DIR", scene.data_dir()),
+    ];
+    let first = Program::start(&settings);
+    first.wait_until_ready();
+    first.kill();
+    let old = scene.index.head();
+    let noise: String = (0..20_000).map(|_| fastrand::alphanumeric()).collect();
+    let line = index_line("fresh", &format!("1.0.0+{noise}"), false);
+    scene.index.commit().crate_file("fresh", &line).send();
+
+    let program = Program::start_on_full_disk(&settings);
+    eventually("two fetches have failed", || {
+        program.get("/readyz").json()["index"]["failures"]
+            .as_u64()
+            .unwrap()
+            > 1
+    });
+    assert_eq!(program.get("/readyz").status, 200, "not stale yet");
+    assert_eq!(program.commit(), Some(old));
+    assert_eq!(program.metadata("itoa").status, 200);
+    program.kill();
+    let program = Program::start(&settings);
+    program.wait_for_commit(&scene.index.head());
+}
+
+#[test]
+fn a_data_dir_that_is_removed_under_the_mirror_is_filled_again() {
+    let scene = Scene::new();
+    let mirror = scene.start();
+    mirror.wait_until_ready();
+    fs::remove_dir_all(scene.data.path().join("index")).unwrap();
+    let head = scene
+        .index
+        .commit()
+        .crate_file("fresh", &index_line("fresh", "1.0.0", false))
+        .send();
+    drop(head);
+    mirror.wait_for_commit(&scene.index.head());
+    assert_eq!(mirror.metadata("fresh").status, 200);
+    assert_eq!(mirror.metadata("itoa").status, 200);
+    mirror.stop();
+    assert_one_clone_is_left(&scene.data);
+}
+
+#[test]
 fn a_kill_in_the_middle_of_the_first_clone_leaves_nothing_behind() {
     let scene = Scene::new();
     scene.server.set(Fault::HangInPack(20_000));

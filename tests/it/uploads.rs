@@ -121,3 +121,28 @@ fn many_uploads_at_a_time_cost_little_memory() {
     let resident = program.resident_kib();
     assert!(resident < RESIDENT_KIB_MAX, "{resident} KiB");
 }
+
+#[test]
+fn answers_arrive_although_a_body_behind_them_is_not_read() {
+    let program = program();
+    let mut connection = Connection::open(program.address).unwrap();
+    connection
+        .send(
+            b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n\
+              PUT /nothing/here HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+              3\r\nxxx\r\n3\r\nxxx\r\n0\r\n\r\n",
+        )
+        .unwrap();
+    assert_eq!(connection.read_answer(false).unwrap().status, 200);
+    assert_eq!(connection.read_answer(false).unwrap().status, 404);
+}
+
+#[test]
+fn answers_arrive_although_what_follows_is_no_http() {
+    let program = program();
+    let mut connection = Connection::open(program.address).unwrap();
+    connection
+        .send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\nGET /a b HTTP/1.1\r\n\r\n")
+        .unwrap();
+    assert_eq!(connection.read_answer(false).unwrap().status, 200);
+}

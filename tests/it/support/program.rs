@@ -25,8 +25,26 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the program with these settings, and waits until it listens.
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
+        Self::spawn(settings, env!("CARGO_BIN_EXE_crates-io-mirror"), &[])
+    }
+
+    /// Like [`Program::start`], on a system that refuses to write more than 8 KiB into any file, as a full disk does.
+    pub(crate) fn start_on_full_disk(settings: &[(&str, &str)]) -> Self {
+        // The signal that comes with the refusal is ignored, so that the program sees an error.
+        let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\"";
+        Self::spawn(
+            settings,
+            "sh",
+            &["-c", script, env!("CARGO_BIN_EXE_crates-io-mirror")],
+        )
+    }
+
+    fn spawn(settings: &[(&str, &str)], program: &str, arguments: &[&str]) -> Self {
         let home = TempDir::new().unwrap();
-        let mut child = command(&home, settings).spawn().unwrap();
+        let mut child = command(program, &home, settings)
+            .args(arguments)
+            .spawn()
+            .unwrap();
         let output = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().unwrap(), &output);
         collect(child.stderr.take().unwrap(), &output);
@@ -49,7 +67,8 @@ impl Program {
     /// Runs the program to its end, which must come by itself.
     pub(crate) fn run(settings: &[(&str, &str)]) -> Output {
         let home = TempDir::new().unwrap();
-        let mut child = command(&home, settings).spawn().unwrap();
+        let program = env!("CARGO_BIN_EXE_crates-io-mirror");
+        let mut child = command(program, &home, settings).spawn().unwrap();
         eventually_some("the program ends", || child.try_wait().unwrap());
         child.wait_with_output().unwrap()
     }
@@ -111,8 +130,8 @@ impl Drop for Program {
     }
 }
 
-fn command(home: &TempDir, settings: &[(&str, &str)]) -> Command {
-    let mut command = hermetic(env!("CARGO_BIN_EXE_crates-io-mirror"), home.path());
+fn command(program: &str, home: &TempDir, settings: &[(&str, &str)]) -> Command {
+    let mut command = hermetic(program, home.path());
     command
         .current_dir(home.path())
         .env("BIND_ADDRESS", "127.0.0.1")
