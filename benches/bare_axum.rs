@@ -9,9 +9,6 @@ use std::net::Ipv4Addr;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 
 const LOCATION: &str =
@@ -28,21 +25,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     runtime.block_on(serve(port))
 }
 
-/// What `axum::serve` does; the mirror builds axum without it.
 async fn serve(port: u16) -> Result<(), Box<dyn Error>> {
     let router = Router::new().route(
         "/api/v1/crates/{name}/{version}/download",
         get(|| async { (StatusCode::FOUND, [(header::LOCATION, LOCATION)]) }),
     );
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-    loop {
-        let (connection, _peer) = listener.accept().await?;
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let server = auto::Builder::new(TokioExecutor::new());
-            let _peer_left = server
-                .serve_connection_with_upgrades(TokioIo::new(connection), service)
-                .await;
-        });
-    }
+    axum::serve(listener, router).await?;
+    Ok(())
 }

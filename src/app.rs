@@ -35,6 +35,8 @@ pub struct App {
     address: SocketAddr,
     state: AppState,
     refresher: Refresher,
+    /// The settings let the index grow too old before it is fetched again.
+    always_stale: bool,
 }
 
 /// Why the mirror could not start.
@@ -101,6 +103,9 @@ impl App {
             USER_AGENT,
             config.contact.as_deref(),
         );
+        let always_stale = config
+            .refresh_interval
+            .is_some_and(|interval| interval >= config.max_staleness);
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let settings = Settings {
@@ -122,6 +127,7 @@ impl App {
             address,
             state: AppState::new(settings, index.clone()),
             refresher: Refresher::new(refresher, index),
+            always_stale,
         })
     }
 
@@ -142,6 +148,11 @@ impl App {
             "crates-io-mirror {} is listening",
             env!("CARGO_PKG_VERSION"),
         );
+        if self.always_stale {
+            tracing::warn!(
+                "MAX_STALENESS_SECS is not longer than REFRESH_INTERVAL_SECS: /readyz will fail between fetches"
+            );
+        }
         let token = CancellationToken::new();
         let stack = http::stack(http::router(self.state.clone()), self.state);
         let options = ServeOptions {

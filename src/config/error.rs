@@ -39,21 +39,19 @@ impl std::error::Error for ConfigError {}
 
 /// A text on one line, without the user and password of whatever in it may be a URL.
 ///
-/// The value is bad, so no URL parser can be trusted with it: everything between `//` and the last `@` before the next
-/// slash is taken out, and without `//` everything before the first `@`.
+/// The value is bad, so no URL parser can be trusted with it: everything up to the last `@` of a word is taken out, but
+/// the scheme.
 fn without_secrets(text: &str) -> String {
-    let (before, after) = match text.split_once("//") {
-        Some((scheme, rest)) => (format!("{scheme}//"), rest),
-        None => (String::new(), text),
+    let hide = |word: &str| match word.rsplit_once('@') {
+        Some((before, after)) => {
+            let scheme = before
+                .split_once("://")
+                .map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+            format!("{scheme}***@{after}")
+        }
+        None => word.to_owned(),
     };
-    let (authority, rest) = match after.find(['/', ' ']) {
-        Some(end) => after.split_at(end),
-        None => (after, ""),
-    };
-    let shown = match authority.rsplit_once('@') {
-        Some((_secrets, host)) => format!("{before}***@{host}{rest}"),
-        None => format!("{before}{authority}{rest}"),
-    };
+    let shown = text.split(' ').map(hide).collect::<Vec<_>>().join(" ");
     shown
         .chars()
         .take(SHOWN_CHARACTERS_MAX)
@@ -78,7 +76,11 @@ mod tests {
             ("a\nb", "a\\nb"),
             ("https://user:pass@host/path", "https://***@host/path"),
             ("https://user:p@ss@host/path", "https://***@host/path"),
-            ("https://host/with@sign", "https://host/with@sign"),
+            ("https://user:p/ss@host/path", "https://***@host/path"),
+            (
+                "http://a/b https://user:pass@host",
+                "http://a/b https://***@host",
+            ),
             ("user:pass@host", "***@host"),
         ] {
             let error = ConfigError::new("X", value, "y");

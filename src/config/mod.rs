@@ -162,6 +162,9 @@ fn git_repo_url(text: Option<String>) -> Result<RemoteUrl, ConfigError> {
     RemoteUrl::parse(&text).map_err(|error| {
         let remedy = match error {
             RemoteUrlError::NotAUrl => "a URL like https://host/path.git, or a path",
+            RemoteUrlError::StrayAt => {
+                "%40 and %2F for an @ and a slash in a user, password or path"
+            }
             RemoteUrlError::Scheme => "an https, http, git, ssh or file URL, or a path",
         };
         ConfigError::new("GIT_REPO_URL", &text, remedy)
@@ -313,6 +316,10 @@ mod tests {
         for (variable, value) in [
             ("GIT_REPO_URL", "ftp://b0b:s3cret@h.example/i"),
             ("GIT_REPO_URL", "https://b0b:s3cret@"),
+            ("GIT_REPO_URL", "https://b0b:12/s3cret@h/x"),
+            ("GIT_REPO_URL", "https://b0b:pa/s3cret@h/x"),
+            ("GIT_REPO_URL", "https:/b0b:s3cret@h/x"),
+            ("GIT_REPO_URL", "b0b:s3cret@h.example/x"),
             ("DOWNLOAD_URL", "ftp://b0b:s3cret@h.example/{crate}"),
             ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/\u{1}{crate}"),
             ("PUBLIC_URL", "ftp://b0b:s3cret@h.example"),

@@ -13,8 +13,8 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -31,12 +31,6 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a client may take to accept the next piece of an answer. One that stalls holds memory.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
-
-/// Streams at a time on one HTTP/2 connection. Cargo asks for everything at once.
-const HTTP2_STREAMS_MAX: u32 = 256;
-
-/// How often an idle HTTP/2 connection is asked whether it is still there.
-const HTTP2_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// How long to wait after the system refused to hand over a connection, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -92,9 +86,15 @@ pub(crate) async fn serve(
     }
     accept(&listener, &workers, &stop).await?;
     drop(listener);
-    let mut drained = Drained::All;
+    // All are told before any is waited for, so that they drain at the same time.
+    let mut ending = Vec::with_capacity(workers.len());
     for worker in workers {
-        drained = drained.max(worker.finish().await?);
+        drop(worker.connections);
+        ending.push((worker.ended, worker.thread));
+    }
+    let mut drained = Drained::All;
+    for (ended, thread) in ending {
+        drained = drained.max(join(ended, thread).await?);
     }
     Ok(drained)
 }
@@ -179,16 +179,17 @@ impl Worker {
             thread,
         })
     }
+}
 
-    async fn finish(self) -> io::Result<Drained> {
-        drop(self.connections);
-        let drained = self.ended.await;
-        // The thread has said its last word, or has panicked: either way this does not wait.
-        let joined = self.thread.join();
-        match (drained, joined) {
-            (Ok(drained), Ok(())) => Ok(drained),
-            _ => Err(worker_died()),
-        }
+async fn join(
+    ended: oneshot::Receiver<Drained>,
+    thread: std::thread::JoinHandle<()>,
+) -> io::Result<Drained> {
+    let drained = ended.await;
+    // The thread has said its last word, or has panicked: either way this does not wait.
+    match (drained, thread.join()) {
+        (Ok(drained), Ok(())) => Ok(drained),
+        _ => Err(worker_died()),
     }
 }
 
@@ -211,7 +212,7 @@ async fn work(
         stream.set_write_timeout(Some(WRITE_STALL_MAX));
         let stream = TokioIo::new(Box::pin(stream));
         let connection = builder.serve_connection(stream, PerConnection(stack.clone()));
-        let connection = graceful.watch(connection.into_owned());
+        let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // A client that breaks the protocol or goes away is its own affair.
             if let Err(error) = connection.await {
@@ -238,18 +239,11 @@ impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnecti
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT_MAX)
         .max_buf_size(HEAD_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-        .keep_alive_interval(HTTP2_KEEP_ALIVE);
     builder
 }

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::error::ApiError;
@@ -13,9 +14,10 @@ use super::state::AppState;
 /// The status and set-up page.
 pub(super) async fn show(
     State(state): State<AppState>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let base = base_url(&state, &headers)?;
+    let base = base_url(&state, &uri, &headers)?;
     let page = page(&Readiness::of(&state), &base);
     let headers = [
         (header::CACHE_CONTROL, "no-store"),
@@ -28,12 +30,16 @@ pub(super) async fn show(
 ///
 /// # Errors
 /// 400 for a `Host` that is not a valid authority.
-fn base_url(state: &AppState, headers: &HeaderMap) -> Result<String, ApiError> {
+fn base_url(state: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<String, ApiError> {
     if let Some(url) = &state.settings.public_url {
         return Ok(url.clone());
     }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = text(header::HOST)
+    // A request to a proxy names the host in its first line, which then counts.
+    let host = uri
+        .authority()
+        .map(Authority::as_str)
+        .or_else(|| text(header::HOST))
         .filter(|host| is_authority(host))
         .ok_or_else(|| ApiError::BadRequest("the Host header is not a host name".to_owned()))?;
     // A chain of proxies appends; the first is the one that the client spoke to.

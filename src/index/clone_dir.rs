@@ -18,6 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::remote_url::RemoteUrl;
+
 const LOCK: &str = "lock";
 const CURRENT: &str = "current";
 const RECORD: &str = "mirror.json";
@@ -35,19 +37,27 @@ pub(super) struct CloneDir {
 /// What a clone remembers of itself.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct CloneRecord {
-    /// The upstream it was cloned from, without credentials.
-    pub(super) upstream: String,
+    /// The upstream it was cloned from, without credentials; for people.
+    upstream: String,
+    /// Tells upstreams apart that look the same without their secrets.
+    fingerprint: String,
     /// Seconds since 1970 at the last successful fetch.
     last_success: u64,
 }
 
 impl CloneRecord {
-    pub(super) fn new(upstream: String, last_success: SystemTime) -> Self {
+    pub(super) fn new(upstream: &RemoteUrl, last_success: SystemTime) -> Self {
         let since_1970 = last_success.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            upstream,
+            upstream: upstream.to_string(),
+            fingerprint: upstream.fingerprint(),
             last_success: since_1970.as_secs(),
         }
+    }
+
+    /// Whether this is a clone of that upstream.
+    pub(super) fn is_of(&self, upstream: &RemoteUrl) -> bool {
+        self.fingerprint == upstream.fingerprint()
     }
 
     pub(super) fn last_success(&self) -> Option<SystemTime> {
@@ -81,8 +91,7 @@ impl CloneDir {
         let name = fs::read_to_string(self.root.join(CURRENT)).ok()?;
         let name = name.trim();
         // A torn or foreign file must not lead anywhere else.
-        let number = name.strip_prefix(CLONE_PREFIX)?;
-        number.parse::<u64>().ok()?;
+        number_of(name)?;
         Some(self.root.join(name)).filter(|path| path.is_dir())
     }
 
@@ -91,14 +100,7 @@ impl CloneDir {
         let mut highest = 0;
         for entry in fs::read_dir(&self.root)? {
             let name = entry?.file_name();
-            let number = name
-                .to_str()
-                .and_then(|name| name.strip_prefix(CLONE_PREFIX));
-            highest = highest.max(
-                number
-                    .and_then(|number| number.parse::<u64>().ok())
-                    .unwrap_or(0),
-            );
+            highest = highest.max(name.to_str().and_then(number_of).unwrap_or(0));
         }
         Ok(self.root.join(format!("{CLONE_PREFIX}{}", highest + 1)))
     }
@@ -119,11 +121,17 @@ impl CloneDir {
         fs::rename(clone, aside)
     }
 
-    /// Removes everything but the clones named.
+    /// Removes every clone but those named.
     pub(super) fn sweep(&self, keep: &[&Path]) -> io::Result<()> {
         for entry in fs::read_dir(&self.root)? {
-            let path = entry?.path();
-            if path.is_dir() && !keep.contains(&path.as_path()) {
+            let entry = entry?;
+            let path = entry.path();
+            // Somebody may have chosen a directory in which other things lie, too.
+            let ours = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name == SET_ASIDE || number_of(name).is_some());
+            if ours && path.is_dir() && !keep.contains(&path.as_path()) {
                 remove_tree(&path)?;
             }
         }
@@ -135,6 +143,11 @@ impl CloneDir {
         let aside = self.root.join(SET_ASIDE);
         self.sweep(&[keep, &[aside.as_path()]].concat())
     }
+}
+
+/// The number in the name of a clone's directory; `None` for other names.
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(CLONE_PREFIX)?.parse().ok()
 }
 
 /// Reads what a clone remembers of itself.

@@ -2,11 +2,14 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use git2::{
     AutotagOption, Cred, CredentialType, ErrorClass, FetchOptions, ProxyOptions, RemoteCallbacks,
-    RemoteRedirect, Repository, RepositoryInitOptions,
+    RemoteRedirect, RemoteUpdateFlags, Repository, RepositoryInitOptions,
 };
 
 use super::remote_url::RemoteUrl;
@@ -27,18 +30,67 @@ const SLOW_WINDOW: Duration = Duration::from_secs(60);
 /// See [`SLOW_WINDOW`].
 const SLOW_BYTES_MIN: usize = 16 * 1024;
 
+/// The longest that the other side may take before the first object comes. libgit2 calls nobody back until then, and its
+/// time-out begins anew with every byte.
+const PREPARATION_MAX: Duration = Duration::from_secs(300);
+
+/// How often a transfer is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Why a clone or fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     /// The other side or the way to it: try again later.
     #[error("{0}")]
     Upstream(String),
-    /// Possibly our own clone or disk: look at it, then try again.
+    /// The system refuses, most often because the disk is full: try the same again later.
+    #[error("{0}")]
+    System(String),
+    /// Possibly our own clone: look at it, then try again.
     #[error("{0}")]
     Local(String),
     /// We were told to stop.
     #[error("stopped")]
     Stopped,
+}
+
+/// A transfer that was given up on, but whose thread still waits for the other side.
+pub(super) type LeftBehind = JoinHandle<()>;
+
+/// Runs a transfer on a thread of its own, so that one that hangs can be left behind: when it shall stop, and when
+/// nothing has come for too long.
+pub(super) fn supervise(
+    progress: &Arc<ProgressCell>,
+    transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
+) -> (Result<(), FetchError>, Option<LeftBehind>) {
+    let (send, receive) = mpsc::channel();
+    let cell = Arc::clone(progress);
+    let thread = std::thread::spawn(move || {
+        // Nobody listens to one that was left behind.
+        let _left_behind = send.send(transfer(&cell));
+    });
+    let began = Instant::now();
+    loop {
+        match receive.recv_timeout(LOOK_INTERVAL) {
+            Ok(result) => return (result, None),
+            Err(RecvTimeoutError::Timeout) if progress.is_stopped() => {
+                return (Err(FetchError::Stopped), Some(thread));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if began.elapsed() > PREPARATION_MAX && progress.get().total_objects == 0 {
+                    progress.stop();
+                    let why =
+                        "the other side has sent no object for too long: gave up on it".to_owned();
+                    return (Err(FetchError::Upstream(why)), Some(thread));
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                // A panic goes on where it is seen.
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => return (Err(FetchError::Stopped), None),
+            },
+        }
+    }
 }
 
 /// Makes a new bare clone at `path`, of depth 1 where the transport can do that.
@@ -106,9 +158,14 @@ fn run(
     let fetched = repository
         .remote_anonymous(url.address())
         .and_then(|mut remote| {
-            remote.fetch(&[REFSPEC], Some(&mut options), None)?;
+            remote.download(&[REFSPEC], Some(&mut options))?;
             // A HEAD that leads nowhere is not listed. What an earlier fetch brought must not pass for what it names.
-            Ok(remote.list()?.iter().any(|head| head.name() == "HEAD"))
+            let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
+            // One that was given up on must not move the reference any more: another one may have done so since.
+            if has_head && !progress.is_stopped() {
+                remote.update_tips(None, RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
+            }
+            Ok(has_head)
         });
     match fetched {
         _ if progress.is_stopped() => Err(FetchError::Stopped),
@@ -117,6 +174,9 @@ fn run(
         )),
         Err(error) if is_upstreams_fault(&error) => {
             Err(FetchError::Upstream(describe(&error, url)))
+        }
+        Err(error) if error.class() == ErrorClass::Os => {
+            Err(FetchError::System(describe(&error, url)))
         }
         Err(error) => Err(FetchError::Local(describe(&error, url))),
         Ok(true) => Ok(()),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::snapshot::Snapshot;
@@ -19,7 +19,8 @@ pub(crate) struct IndexHandle {
 struct Shared {
     snapshot: ArcSwapOption<Snapshot>,
     status: Mutex<IndexStatus>,
-    progress: ProgressCell,
+    /// Of the try that is under way; each has a new one, since one that was left behind may still write to its own.
+    progress: ArcSwap<ProgressCell>,
     wake: Notify,
 }
 
@@ -36,7 +37,7 @@ impl IndexHandle {
                     failures: 0,
                     progress: Progress::default(),
                 }),
-                progress: ProgressCell::default(),
+                progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
             }),
         }
@@ -50,7 +51,7 @@ impl IndexHandle {
     /// What there is to say about clone and fetches right now.
     pub(crate) fn status(&self) -> IndexStatus {
         let mut status = self.lock().clone();
-        status.progress = self.shared.progress.get();
+        status.progress = self.shared.progress.load().get();
         status
     }
 
@@ -63,8 +64,17 @@ impl IndexHandle {
         self.shared.wake.notified().await;
     }
 
-    pub(super) fn progress(&self) -> &ProgressCell {
-        &self.shared.progress
+    /// Begins a clone or a fetch, and returns where its progress is written.
+    pub(super) fn begin(&self, phase: Phase) -> Arc<ProgressCell> {
+        let progress = Arc::new(ProgressCell::default());
+        self.shared.progress.store(Arc::clone(&progress));
+        self.enter(phase);
+        progress
+    }
+
+    /// Asks the clone or fetch that is under way to end.
+    pub(super) fn stop(&self) {
+        self.shared.progress.load().stop();
     }
 
     pub(super) fn publish(&self, snapshot: Arc<Snapshot>) {
@@ -72,7 +82,6 @@ impl IndexHandle {
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        self.shared.progress.set(Progress::default());
         self.lock().phase = phase;
     }
 

@@ -12,6 +12,9 @@ use std::ffi::CString;
 use std::sync::Once;
 use std::time::Duration;
 
+/// How many packs may be open at a time, in the whole process.
+const OPEN_PACKS_MAX: usize = 64;
+
 static CONFIGURED: Once = Once::new();
 
 /// Sets the time-outs of every libgit2 connection of this process, and the `User-Agent` that git servers see.
@@ -35,6 +38,8 @@ pub(crate) fn configure(
                 git2::opts::set_server_connect_timeout_in_milliseconds(milliseconds(connect));
             let _unsupported =
                 git2::opts::set_server_timeout_in_milliseconds(milliseconds(silence));
+            // Each pack that was read from stays open, and every fetch adds one.
+            let _unsupported = git2::opts::set_mwindow_file_limit(OPEN_PACKS_MAX);
             // The data directory belongs to whoever runs the mirror, also where a container maps users differently.
             let _unsupported = git2::opts::set_verify_owner_validation(false);
             for (option, text) in [

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::clone_dir::{self, CloneDir, CloneRecord};
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, LeftBehind};
 use super::handle::IndexHandle;
 use super::remote_url::RemoteUrl;
 use super::repository::{ReadError, Repository};
 use super::snapshot::Snapshot;
-use super::status::Phase;
+use super::status::{Phase, ProgressCell};
 use crate::clock::Clock;
 
 /// The pause after a first failure; it doubles with each further one.
@@ -36,9 +36,11 @@ const REPAIR_PAUSE_FIRST: Duration = Duration::from_secs(60);
 /// The longest such pause. After a quiet time of this length the next one is the first again.
 const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
-/// How long a fetch may take to notice that it shall stop. One that waits for a silent peer notices nothing, and is left
-/// to the end of the process.
-const STOP_GRACE: Duration = Duration::from_secs(3);
+/// Transfers that were left behind and still wait for the other side. With so many there are no new ones.
+const LEFT_BEHIND_MAX: usize = 2;
+
+/// How soon to look again for requests that still read from a replaced clone, where nothing else would.
+const RETIRED_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the background task needs to know.
 #[derive(Clone, Debug)]
@@ -62,8 +64,10 @@ pub(crate) struct Refresher {
     current: Option<Arc<Repository>>,
     /// Replaced clones that a request may still be reading from.
     retired: Vec<Arc<Repository>>,
+    /// Failures in a row that may be the clone's fault.
     local_failures: u32,
     repairs: Repairs,
+    left_behind: Vec<LeftBehind>,
 }
 
 /// What a try without a failure did.
@@ -105,6 +109,7 @@ impl Refresher {
             retired: Vec::new(),
             local_failures: 0,
             repairs: Repairs::default(),
+            left_behind: Vec::new(),
         }
     }
 
@@ -123,14 +128,22 @@ impl Refresher {
             let pause;
             tokio::select! {
                 done = &mut work => (refresher, pause) = done?,
-                () = stop.cancelled() => return abandon(&handle, work).await,
+                () = stop.cancelled() => {
+                    handle.stop();
+                    work.await?;
+                    handle.enter(Phase::Stopped);
+                    return Ok(());
+                }
             }
             // After a failure the pause stands whatever is reported: the other side must not be asked all the time.
-            let may_repair =
-                handle.status().failures == 0 && refresher.repairs.allowed(Instant::now());
+            let may_repair = handle.status().failures == 0;
+            let repair = async {
+                tokio::time::sleep(refresher.repairs.wait(Instant::now())).await;
+                handle.damage_reported().await;
+            };
             tokio::select! {
                 () = wait(pause) => {}
-                () = handle.damage_reported(), if may_repair => {}
+                () = repair, if may_repair => {}
                 () = stop.cancelled() => {
                     handle.enter(Phase::Stopped);
                     return Ok(());
@@ -149,7 +162,8 @@ impl Refresher {
                     Refreshed::NotWanted => self.handle.enter(Phase::Idle),
                 }
                 self.drop_retired();
-                self.settings.interval.map(jittered)
+                let look_again = (!self.retired.is_empty()).then_some(RETIRED_PAUSE);
+                self.settings.interval.map(jittered).or(look_again)
             }
             Err(RefreshError::Fetch(FetchError::Stopped)) => None,
             Err(error) => {
@@ -176,12 +190,18 @@ impl Refresher {
     fn refresh(&mut self) -> Result<Refreshed, RefreshError> {
         self.open_data_dir()?;
         self.check_current();
+        let now = Instant::now();
+        let replace = self.local_failures >= LOCAL_FAILURES_MAX && self.repairs.allowed(now);
         match self.current.clone() {
             Some(_) if self.settings.interval.is_none() => return Ok(Refreshed::NotWanted),
-            Some(repository) if self.local_failures < LOCAL_FAILURES_MAX => {
-                self.fetch(&repository)?;
+            Some(repository) if !replace => self.fetch(&repository)?,
+            current => {
+                if current.is_some() {
+                    self.repairs.note(now);
+                    self.local_failures = 0;
+                }
+                self.clone_anew()?;
             }
-            _ => self.clone_anew()?,
         }
         Ok(Refreshed::Fetched)
     }
@@ -207,7 +227,9 @@ impl Refresher {
                 ),
                 Err(error) => {
                     tracing::warn!(error = %error, "the clone on disk is set aside and will be replaced");
-                    clones.set_aside(&path)?;
+                    if let Err(error) = clones.set_aside(&path) {
+                        tracing::warn!(error = %error, "the damaged clone could not be set aside");
+                    }
                 }
             }
         }
@@ -216,7 +238,7 @@ impl Refresher {
             .iter()
             .map(|repository| repository.path())
             .collect();
-        clones.sweep_leftovers(&keep)?;
+        warn_if_left(clones.sweep_leftovers(&keep));
         self.clones = Some(clones);
         Ok(())
     }
@@ -226,7 +248,7 @@ impl Refresher {
         let record = clone_dir::read_record(path).map_err(|error| {
             RefreshError::Damaged(format!("its record cannot be read: {error}"))
         })?;
-        if record.upstream != self.settings.url.to_string() {
+        if !record.is_of(&self.settings.url) {
             return Ok(false);
         }
         clone_dir::tidy(path).map_err(|error| RefreshError::Damaged(error.to_string()))?;
@@ -253,15 +275,16 @@ impl Refresher {
     }
 
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
-        self.handle.enter(Phase::Fetching);
-        let fetched = fetch::fetch(
-            repository.path(),
-            &self.settings.url,
-            self.handle.progress(),
-        );
-        if let Err(FetchError::Local(_)) = &fetched {
-            self.local_failures += 1;
-            repository.suspect();
+        let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
+        let fetched = self.transfer(Phase::Fetching, move |progress| {
+            fetch::fetch(&path, &url, progress)
+        });
+        match &fetched {
+            Err(FetchError::Local(_)) => {
+                self.local_failures += 1;
+                repository.suspect();
+            }
+            _ => self.local_failures = 0,
         }
         fetched?;
         let previous = self.handle.snapshot();
@@ -270,39 +293,64 @@ impl Refresher {
         if previous.is_none_or(|previous| previous.commit() != snapshot.commit()) {
             self.publish(Arc::clone(repository), snapshot, "the index has changed");
         }
-        clone_dir::write_record(repository.path(), &self.record())?;
+        // The time of this success would be lost in a restart; nothing else is.
+        if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
+            tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
+        }
         Ok(())
     }
 
+    /// Runs a clone or a fetch. One that hangs is left behind.
+    fn transfer(
+        &mut self,
+        phase: Phase,
+        transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
+    ) -> Result<(), FetchError> {
+        self.left_behind.retain(|thread| !thread.is_finished());
+        if self.left_behind.len() >= LEFT_BEHIND_MAX {
+            let why = "earlier tries still wait for the other side, which sends next to nothing";
+            return Err(FetchError::Upstream(why.to_owned()));
+        }
+        let progress = self.handle.begin(phase);
+        let (result, left_behind) = fetch::supervise(&progress, transfer);
+        self.left_behind.extend(left_behind);
+        result
+    }
+
     fn clone_anew(&mut self) -> Result<(), RefreshError> {
-        let Some(clones) = &self.clones else {
+        let Some(path) = self.clones.as_ref().map(CloneDir::next).transpose()? else {
             return Ok(());
         };
-        self.handle.enter(Phase::Cloning);
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");
-        let path = clones.next()?;
-        let cloned = fetch::clone(&path, &self.settings.url, self.handle.progress())
+        let (target, url) = (path.clone(), self.settings.url.clone());
+        let cloned = self
+            .transfer(Phase::Cloning, move |progress| {
+                fetch::clone(&target, &url, progress)
+            })
             .map_err(RefreshError::from)
-            .and_then(|()| {
-                let repository = Arc::new(Repository::open(&path)?);
-                let snapshot = Snapshot::read(&repository, self.handle.snapshot().as_deref())?;
-                clone_dir::write_record(&path, &self.record())?;
-                clones.activate(&path)?;
-                Ok((repository, snapshot))
-            });
+            .and_then(|()| self.take_over(&path));
         let (repository, snapshot) = match cloned {
             Ok(cloned) => cloned,
             Err(error) => {
                 // A half-written clone is of no use, and a full disk needs the room, also that of a damaged one.
-                clone_dir::remove_tree(&path)?;
-                let keep: Vec<&Path> = self.in_use().map(|repository| repository.path()).collect();
-                clones.sweep(&keep)?;
+                self.sweep();
                 return Err(error);
             }
         };
         self.retired.extend(self.current.take());
         self.publish(repository, snapshot, "serving the index");
         Ok(())
+    }
+
+    /// Makes a complete clone the one in use.
+    fn take_over(&self, path: &Path) -> Result<(Arc<Repository>, Snapshot), RefreshError> {
+        let repository = Arc::new(Repository::open(path)?);
+        let snapshot = Snapshot::read(&repository, self.handle.snapshot().as_deref())?;
+        clone_dir::write_record(path, &self.record())?;
+        if let Some(clones) = &self.clones {
+            clones.activate(path)?;
+        }
+        Ok((repository, snapshot))
     }
 
     fn publish(&mut self, repository: Arc<Repository>, snapshot: Snapshot, message: &str) {
@@ -315,9 +363,14 @@ impl Refresher {
     fn drop_retired(&mut self) {
         self.retired
             .retain(|repository| Arc::strong_count(repository) > 1);
+        self.sweep();
+    }
+
+    /// Removes every clone that is not in use.
+    fn sweep(&self) {
         let keep: Vec<&Path> = self.in_use().map(|repository| repository.path()).collect();
-        if let Some(Err(error)) = self.clones.as_ref().map(|clones| clones.sweep(&keep)) {
-            tracing::warn!(error = %error, "an old clone could not be removed");
+        if let Some(clones) = &self.clones {
+            warn_if_left(clones.sweep(&keep));
         }
     }
 
@@ -326,7 +379,7 @@ impl Refresher {
     }
 
     fn record(&self) -> CloneRecord {
-        CloneRecord::new(self.settings.url.to_string(), self.settings.clock.now())
+        CloneRecord::new(&self.settings.url, self.settings.clock.now())
     }
 }
 
@@ -339,8 +392,13 @@ struct Repairs {
 
 impl Repairs {
     fn allowed(&self, now: Instant) -> bool {
-        self.last
-            .is_none_or(|last| now.duration_since(last) >= self.pause())
+        self.wait(now).is_zero()
+    }
+
+    /// How long until the next one is allowed.
+    fn wait(&self, now: Instant) -> Duration {
+        let since = |last| self.pause().saturating_sub(now.duration_since(last));
+        self.last.map_or(Duration::ZERO, since)
     }
 
     fn note(&mut self, now: Instant) {
@@ -360,20 +418,10 @@ impl Repairs {
     }
 }
 
-/// Waits for a fetch that was told to stop, but not for long.
-async fn abandon(
-    handle: &IndexHandle,
-    work: JoinHandle<(Refresher, Option<Duration>)>,
-) -> Result<(), JoinError> {
-    handle.progress().stop();
-    let ended = tokio::time::timeout(STOP_GRACE, work).await;
-    handle.enter(Phase::Stopped);
-    match ended {
-        Ok(done) => done.map(drop),
-        Err(_elapsed) => {
-            tracing::info!("a fetch that waits for a silent upstream is left behind");
-            Ok(())
-        }
+/// What cannot be removed costs room, and nothing else.
+fn warn_if_left(swept: io::Result<()>) {
+    if let Err(error) = swept {
+        tracing::warn!(error = %error, "an old clone could not be removed");
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct RemoteUrl {
     address: String,
     shown: String,
     credentials: Option<Credentials>,
+    /// What no text may show.
+    secrets: Vec<String>,
     is_local: bool,
 }
 
@@ -33,6 +35,9 @@ pub(crate) enum RemoteUrlError {
     /// It looks like a URL, but is none.
     #[error("it is not a URL")]
     NotAUrl,
+    /// There is an `@` behind the host.
+    #[error("there is an @ behind the host")]
+    StrayAt,
     /// It is a URL of another kind.
     #[error("its scheme is not one of https, http, git, ssh, file")]
     Scheme,
@@ -42,9 +47,19 @@ impl RemoteUrl {
     /// Reads what the setting `GIT_REPO_URL` may hold.
     pub(crate) fn parse(text: &str) -> Result<Self, RemoteUrlError> {
         if !text.contains("://") {
-            return Ok(Self::short_ssh(text).unwrap_or_else(|| Self::local(text)));
+            // A mistyped URL must not pass for a path: paths are shown as they are.
+            let beginning = text.split('/').next().unwrap_or_default();
+            return match Self::short_ssh(text) {
+                Some(url) => Ok(url),
+                None if beginning.contains(['@', ':']) => Err(RemoteUrlError::NotAUrl),
+                None => Ok(Self::local(text)),
+            };
         }
         let url = Url::parse(text).map_err(|_not_a_url| RemoteUrlError::NotAUrl)?;
+        // Most likely a slash in a password, which ends the host's part of a URL.
+        if url.scheme() != "file" && url.path().contains('@') {
+            return Err(RemoteUrlError::StrayAt);
+        }
         match url.scheme() {
             "file" => Ok(Self::local(text)),
             "https" | "http" | "git" | "ssh" if url.host_str().is_none_or(str::is_empty) => {
@@ -71,13 +86,17 @@ impl RemoteUrl {
         self.is_local
     }
 
+    /// Tells this upstream from others, also from those that are shown alike, and says nothing of its secrets.
+    pub(super) fn fingerprint(&self) -> String {
+        // A SHA-1 of anything: what is told apart need not be kept from an attacker.
+        let id = git2::Oid::hash_object(git2::ObjectType::Blob, self.address.as_bytes());
+        id.map(|id| id.to_string()).unwrap_or_default()
+    }
+
     /// A text with the secrets of this URL taken out, in case a library put one there.
     pub(crate) fn redact(&self, text: &str) -> String {
-        let Some(credentials) = &self.credentials else {
-            return text.to_owned();
-        };
         let mut text = text.to_owned();
-        for secret in [&credentials.password, &credentials.user] {
+        for secret in &self.secrets {
             // One of one or two letters is a part of many words, and hiding those would tell which it is.
             if secret.len() > 2 {
                 text = text.replace(secret.as_str(), "***");
@@ -91,6 +110,7 @@ impl RemoteUrl {
             address: path.to_owned(),
             shown: path.to_owned(),
             credentials: None,
+            secrets: Vec::new(),
             is_local: true,
         }
     }
@@ -109,6 +129,7 @@ impl RemoteUrl {
                 user: user.to_owned(),
                 password: String::new(),
             }),
+            secrets: Vec::new(),
             is_local: false,
         })
     }
@@ -122,6 +143,12 @@ impl RemoteUrl {
             });
         // Neither setter can fail: both are refused only for URLs without a host.
         let _no_host = url.set_password(None);
+        let mut secrets: Vec<String> = url.query().map(str::to_owned).into_iter().collect();
+        if let Some(credentials) = &credentials {
+            secrets.push(credentials.password.clone());
+            // Over ssh everybody is called git, and the address says so.
+            secrets.extend((!keep_user).then(|| credentials.user.clone()));
+        }
         let with_user = url.to_string();
         let _no_host = url.set_username("");
         let bare = url.to_string();
@@ -134,6 +161,7 @@ impl RemoteUrl {
             address: if keep_user { with_user } else { bare },
             shown: url.to_string(),
             credentials,
+            secrets,
             is_local: false,
         }
     }
@@ -227,10 +255,26 @@ mod tests {
             ("sparse+https://h/i", RemoteUrlError::Scheme),
             ("https://", RemoteUrlError::NotAUrl),
             ("ssh:///i", RemoteUrlError::NotAUrl),
+            ("bob:s3cret@h.example/i.git", RemoteUrlError::NotAUrl),
+            ("bob:s3cret@h.example:i.git", RemoteUrlError::NotAUrl),
+            ("https:/bob:s3cret@h/i", RemoteUrlError::NotAUrl),
+            ("https://bob:12/s3cret@h/i", RemoteUrlError::StrayAt),
             ("://x", RemoteUrlError::NotAUrl),
         ] {
             assert_eq!(RemoteUrl::parse(text).unwrap_err(), why, "{text}");
         }
+    }
+
+    #[test]
+    fn upstreams_that_look_alike_have_different_fingerprints() {
+        let fingerprint = |text| RemoteUrl::parse(text).unwrap().fingerprint();
+        assert_ne!(
+            fingerprint("https://h/i?repo=a"),
+            fingerprint("https://h/i?repo=b")
+        );
+        assert_eq!(fingerprint("https://a:b@h/i"), fingerprint("https://h/i"));
+        let url = RemoteUrl::parse("ssh://git@h/i").unwrap();
+        assert_eq!(url.redact("git says no"), "git says no");
     }
 
     proptest! {

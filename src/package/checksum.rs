@@ -2,13 +2,10 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 /// A SHA-256 in lower-case hexadecimal, as the index's `cksum` field has it.
 ///
 /// Invariant: 64 characters, digits and `a` to `f`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Checksum(String);
 
 /// A text that is not 64 hexadecimal digits.

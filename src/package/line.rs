@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Checksum, CrateName, CrateVersion, Timestamp};
@@ -273,7 +274,7 @@ impl RawDependency {
     }
 }
 
-/// The fields that every format is sure to keep.
+/// The fields that every format is sure to keep, and those that are read if they are what they were.
 #[derive(Deserialize)]
 struct RawFutureLine {
     name: String,
@@ -281,11 +282,18 @@ struct RawFutureLine {
     cksum: String,
     #[serde(default)]
     yanked: Option<bool>,
+    #[serde(default)]
+    links: Value,
+    #[serde(default)]
+    rust_version: Value,
+    #[serde(default)]
+    pubtime: Value,
     v: u32,
 }
 
 impl RawFutureLine {
     fn into_line<'a>(self) -> Option<IndexLine<'a>> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
         RawLine {
             name: self.name,
             vers: self.vers,
@@ -294,9 +302,9 @@ impl RawFutureLine {
             features: None,
             features2: None,
             yanked: self.yanked,
-            links: None,
-            rust_version: None,
-            pubtime: None,
+            links: text(&self.links),
+            rust_version: text(&self.rust_version),
+            pubtime: text(&self.pubtime).and_then(|time| Timestamp::try_from(time).ok()),
         }
         .into_line()
     }
@@ -352,12 +360,13 @@ mod tests {
         ] {
             assert!(IndexLine::parse(junk.as_bytes()).is_none(), "{junk}");
         }
-        let future = r#"{"name":"a","vers":"2.0.0","deps":{"new":"shape"},"cksum":"ab","yanked":true,"v":9}"#;
+        let future = r#"{"name":"a","vers":"2.0.0","deps":{"new":"shape"},"cksum":"ab","yanked":true,"pubtime":"2020-05-01T00:00:00Z","links":7,"v":9}"#;
         let line = IndexLine::parse(future.as_bytes()).unwrap();
         assert_eq!(
             (line.version.as_str(), line.cksum.as_str(), line.yanked),
             ("2.0.0", "ab", true)
         );
+        assert!(line.pubtime.is_some() && line.links.is_none());
     }
 
     #[test]

@@ -3,23 +3,22 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Frame;
+use http_body_util::{BodyExt, Limited};
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
 use tower::{Layer, Service};
 
 use crate::http::error::ApiError;
 
 /// How much of a refused upload is read and thrown away. Closing a connection with unread data makes the client's side
 /// drop the answer, so whatever a real client sends should fit: crates.io accepts 10 MiB.
-const DISCARDED_BYTES_MAX: u64 = 128 * 1024 * 1024;
+const DISCARDED_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// How long that may take.
 const DISCARDING_TIME_MAX: Duration = Duration::from_secs(10);
@@ -98,60 +97,19 @@ fn is_write(request: &Request) -> bool {
 }
 
 fn refuse(request: Request) -> Response {
+    // A client that waits for `100 Continue` is told before it sends anything.
     let expects_continue = request.headers().contains_key(header::EXPECT);
     let upload = request.into_body();
-    // A client that waits for `100 Continue` is told before it sends anything.
-    if upload.is_end_stream() || expects_continue {
-        return ApiError::ReadOnly.into_response();
+    if !upload.is_end_stream() && !expects_continue {
+        // The answer is whole and goes out at once, while the client may still send. The task ends with the upload, the
+        // connection or the time, whichever comes first.
+        tokio::spawn(tokio::time::timeout(DISCARDING_TIME_MAX, discard(upload)));
     }
-    ApiError::ReadOnly.into_response().map(|answer| {
-        Body::new(AnswerWhileDiscarding {
-            answer,
-            upload: Some(upload),
-            discarded: 0,
-            deadline: sleep(DISCARDING_TIME_MAX),
-        })
-    })
+    ApiError::ReadOnly.into_response()
 }
 
-pin_project! {
-    /// Sends the answer at once, and ends only when the upload has ended or was given up on: the client may read the
-    /// answer while it still sends.
-    struct AnswerWhileDiscarding {
-        answer: Body,
-        upload: Option<Body>,
-        discarded: u64,
-        #[pin]
-        deadline: Sleep,
-    }
-}
-
-impl HttpBody for AnswerWhileDiscarding {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let mut body = self.project();
-        if let Some(frame) = ready!(Pin::new(&mut body.answer).poll_frame(context)) {
-            return Poll::Ready(Some(frame));
-        }
-        while let Some(upload) = body.upload.as_mut() {
-            if body.deadline.as_mut().poll(context).is_ready() {
-                break;
-            }
-            let Some(Ok(frame)) = ready!(Pin::new(upload).poll_frame(context)) else {
-                break;
-            };
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            *body.discarded += u64::try_from(length).unwrap_or(u64::MAX);
-            if *body.discarded > DISCARDED_BYTES_MAX {
-                break;
-            }
-        }
-        *body.upload = None;
-        Poll::Ready(None)
-    }
+/// Reads an upload and throws it away.
+async fn discard(upload: Body) {
+    let mut upload = Limited::new(upload, DISCARDED_BYTES_MAX);
+    while let Some(Ok(_frame)) = upload.frame().await {}
 }

@@ -55,7 +55,7 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestLog<S
         let seen = Seen::of(&request);
         RequestLogFuture {
             inner: self.inner.call(request),
-            seen,
+            seen: Some(seen),
         }
     }
 }
@@ -65,7 +65,16 @@ pin_project! {
     pub(super) struct RequestLogFuture<F> {
         #[pin]
         inner: F,
-        seen: Seen,
+        // Taken when the request is logged.
+        seen: Option<Seen>,
+    }
+
+    impl<F> PinnedDrop for RequestLogFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(seen) = this.project().seen.take() {
+                seen.log_abandoned();
+            }
+        }
     }
 }
 
@@ -75,7 +84,9 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for RequestLogFuture<F> 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.inner.poll(context))?;
-        this.seen.log(&response);
+        if let Some(seen) = this.seen.take() {
+            seen.log(&response);
+        }
         Poll::Ready(Ok(response))
     }
 }
@@ -135,6 +146,21 @@ impl Seen {
         } else {
             log!(info, "request answered");
         }
+    }
+}
+
+impl Seen {
+    /// The client went away before there was an answer.
+    fn log_abandoned(&self) {
+        tracing::info!(
+            target: TARGET,
+            method = %self.method,
+            path = beginning(self.uri.path()),
+            duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            user_agent = shown(self.user_agent.as_ref()),
+            request_id = shown(self.request_id.as_ref()),
+            "request abandoned by the client"
+        );
     }
 }
 
