@@ -32,7 +32,7 @@ const SLOW_BYTES_MIN: usize = 16 * 1024;
 
 /// The longest that the other side may take before the first object comes. libgit2 calls nobody back until then, and its
 /// time-out begins anew with every byte.
-const PREPARATION_MAX: Duration = Duration::from_secs(300);
+pub(super) const PREPARATION_MAX: Duration = Duration::from_secs(300);
 
 /// How often a transfer is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -61,6 +61,7 @@ pub(super) type LeftBehind = JoinHandle<()>;
 /// nothing has come for too long.
 pub(super) fn supervise(
     progress: &Arc<ProgressCell>,
+    preparation_max: Duration,
     transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
 ) -> (Result<(), FetchError>, Option<LeftBehind>) {
     let (send, receive) = mpsc::channel();
@@ -77,7 +78,7 @@ pub(super) fn supervise(
                 return (Err(FetchError::Stopped), Some(thread));
             }
             Err(RecvTimeoutError::Timeout) => {
-                if began.elapsed() > PREPARATION_MAX && progress.get().total_objects == 0 {
+                if began.elapsed() > preparation_max && progress.get().total_objects == 0 {
                     progress.stop();
                     let why =
                         "the other side has sent no object for too long: gave up on it".to_owned();
@@ -303,5 +304,55 @@ impl Pace {
             self.gave_up.set(true);
         }
         !self.gave_up.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A transfer that waits for the other side until the sender is dropped.
+    fn hanging() -> (
+        mpsc::Sender<()>,
+        impl FnOnce(&ProgressCell) -> Result<(), FetchError>,
+    ) {
+        let (keep, wait) = mpsc::channel();
+        (keep, move |_progress: &ProgressCell| {
+            let _sender_dropped = wait.recv();
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_transfer_that_brings_no_object_in_time_is_left_behind() {
+        let progress = Arc::new(ProgressCell::default());
+        let (keep, transfer) = hanging();
+        let (result, left_behind) = supervise(&progress, Duration::from_millis(1), transfer);
+        assert!(matches!(result, Err(FetchError::Upstream(_))));
+        assert!(
+            progress.is_stopped(),
+            "it must not move the reference when it ends after all"
+        );
+        drop(keep);
+        left_behind.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn one_that_does_get_on_is_waited_for_and_a_stop_ends_the_waiting() {
+        let progress = Arc::new(ProgressCell::default());
+        progress.set(Progress {
+            total_objects: 1,
+            ..Progress::default()
+        });
+        let (keep, transfer) = hanging();
+        let stopper = Arc::clone(&progress);
+        let stopping = std::thread::spawn(move || stopper.stop());
+        let (result, left_behind) = supervise(&progress, Duration::ZERO, transfer);
+        assert!(matches!(result, Err(FetchError::Stopped)));
+        stopping.join().unwrap();
+        drop(keep);
+        left_behind.unwrap().join().unwrap();
+        let (result, left_behind) = supervise(&Arc::default(), Duration::ZERO, |_progress| Ok(()));
+        assert!(result.is_ok() && left_behind.is_none());
     }
 }

@@ -312,7 +312,7 @@ impl Refresher {
             return Err(FetchError::Upstream(why.to_owned()));
         }
         let progress = self.handle.begin(phase);
-        let (result, left_behind) = fetch::supervise(&progress, transfer);
+        let (result, left_behind) = fetch::supervise(&progress, fetch::PREPARATION_MAX, transfer);
         self.left_behind.extend(left_behind);
         result
     }

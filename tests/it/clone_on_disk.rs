@@ -339,18 +339,46 @@ fn a_disk_that_is_full_at_a_refresh_leaves_the_last_snapshot_in_use() {
     scene.index.commit().crate_file("fresh", &line).send();
 
     let program = Program::start_on_full_disk(&settings);
-    eventually("two fetches have failed", || {
-        program.get("/readyz").json()["index"]["failures"]
-            .as_u64()
-            .unwrap()
-            > 1
-    });
+    eventually(
+        "more fetches have failed than a sick clone is allowed",
+        || {
+            program.get("/readyz").json()["index"]["failures"]
+                .as_u64()
+                .unwrap()
+                > 4
+        },
+    );
+    assert!(
+        !program.output().contains("cloning"),
+        "another clone would not find more room"
+    );
     assert_eq!(program.get("/readyz").status, 200, "not stale yet");
     assert_eq!(program.commit(), Some(old));
     assert_eq!(program.metadata("itoa").status, 200);
     program.kill();
     let program = Program::start(&settings);
     program.wait_for_commit(&scene.index.head());
+}
+
+#[test]
+fn what_is_not_ours_in_the_data_dir_stays() {
+    let scene = Scene::new();
+    let strange = scene.data.path().join("index/important");
+    fs::create_dir_all(&strange).unwrap();
+    fs::write(strange.join("file"), "kept").unwrap();
+    for name in ["clone-", "clone-1x", "set-aside-too"] {
+        fs::create_dir_all(scene.data.path().join("index").join(name)).unwrap();
+    }
+    let mirror = scene.start();
+    mirror.wait_until_ready();
+    mirror.stop();
+    assert_eq!(fs::read_to_string(strange.join("file")).unwrap(), "kept");
+    for name in ["clone-", "clone-1x", "set-aside-too"] {
+        assert!(
+            scene.data.path().join("index").join(name).exists(),
+            "{name}"
+        );
+    }
 }
 
 #[test]

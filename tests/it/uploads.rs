@@ -101,6 +101,52 @@ fn a_client_that_never_sends_what_it_promised_gets_the_answer() {
 }
 
 #[test]
+fn a_client_that_stops_at_the_refusal_need_not_wait() {
+    let program = program();
+    let mut connection = Connection::open(program.address).unwrap();
+    connection
+        .send(b"PUT /api/v1/crates/new HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nbeginning")
+        .unwrap();
+    let began = Instant::now();
+    // The answer says how long it is, so that its end is known although the upload goes on.
+    let answer = connection.read_answer(false).unwrap();
+    assert_eq!(answer.status, 403);
+    assert!(answer.header("content-length").is_some());
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn what_is_no_http_is_refused_with_a_status() {
+    let program = program();
+    let many_headers = format!(
+        "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
+        "X: y\r\n".repeat(120)
+    );
+    let long_line = format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(70_000));
+    for (request, statuses) in [
+        ("G@T / HTTP/1.1\r\nHost: h\r\n\r\n", &[400][..]),
+        ("GET /a\u{1}b HTTP/1.1\r\nHost: h\r\n\r\n", &[400]),
+        ("GET / HTTP/1.1\r\nHo st: h\r\n\r\n", &[400]),
+        (&many_headers, &[431]),
+        (&long_line, &[414, 431]),
+    ] {
+        let mut connection = Connection::open(program.address).unwrap();
+        connection.send(request.as_bytes()).unwrap();
+        let answer = connection.read_answer(false).unwrap();
+        let beginning: String = request.chars().take(30).collect();
+        assert!(
+            statuses.contains(&answer.status),
+            "{beginning}: {}",
+            answer.status
+        );
+    }
+}
+
+#[test]
 fn many_uploads_at_a_time_cost_little_memory() {
     let program = program();
     let uploads: Vec<_> = (0..20)
