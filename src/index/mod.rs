@@ -12,8 +12,10 @@ mod libgit2;
 mod refresh;
 mod remote_url;
 mod repository;
+mod retry;
 mod snapshot;
 mod status;
+mod supervise;
 #[cfg(test)]
 pub(crate) mod testing;
 
