@@ -21,7 +21,8 @@
 //!
 //! Accept loop (`http::serve`) → log, headers, path normalisation, refusal of writes (`http::middleware`) → URL table
 //! (`http::router`) → a handler, which takes one snapshot, reads index files on a blocking thread and shapes JSON. A
-//! redirect to a crate file needs none of that: it is made from name, version and template.
+//! redirect to a crate file needs none of that: it is made from name, version and template. An index file is found in the
+//! snapshot in memory, and its bytes mostly in a cache by blob id.
 //!
 //! # The way of a commit
 //!

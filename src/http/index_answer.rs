@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::ApiError;
 use super::state::AppState;
@@ -14,7 +15,7 @@ use crate::index::Snapshot;
 use crate::package::{CrateHistory, CrateName};
 
 /// Names the upstream commit that an answer was made from.
-const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
+pub(super) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
 
 /// How long a look-up may wait for others to finish.
 const READ_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -32,11 +33,7 @@ pub(super) async fn with_crate<T: IntoResponse>(
     let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
     let commit =
         HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
-    let waiting = Arc::clone(&state.index_reads).acquire_owned();
-    let permit = tokio::time::timeout(READ_WAIT_MAX, waiting)
-        .await
-        .map_err(|_elapsed| ApiError::Busy)?
-        .map_err(ApiError::internal)?;
+    let permit = read_permit(state).await?;
     let lookup = Lookup {
         state: state.clone(),
         snapshot,
@@ -60,6 +57,30 @@ pub(super) async fn with_crate<T: IntoResponse>(
     let response = state.budget.admit(response).await;
     drop(permit);
     response
+}
+
+/// Runs something that reads from the index on a blocking thread, when it is its turn.
+///
+/// # Errors
+/// 503 when too many look-ups are under way.
+pub(super) async fn with_read_permit<T: Send + 'static>(
+    state: &AppState,
+    read: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let permit = read_permit(state).await?;
+    let work = move || (read(), permit);
+    let (result, _permit) = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(ApiError::internal)?;
+    Ok(result)
+}
+
+async fn read_permit(state: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
+    let waiting = Arc::clone(&state.index_reads).acquire_owned();
+    tokio::time::timeout(READ_WAIT_MAX, waiting)
+        .await
+        .map_err(|_elapsed| ApiError::Busy)?
+        .map_err(ApiError::internal)
 }
 
 /// One request's view of the index.

@@ -3,15 +3,19 @@
 //! Handlers parse, call one thing and shape the answer. What does not live here: what index lines mean (`package`), how
 //! the index gets here (`index`), where crate files are (`upstream`).
 
+mod base_url;
 mod budget;
+mod conditional;
 mod download;
 mod error;
+mod file_cache;
 mod health;
 mod index_answer;
 mod metadata;
 mod middleware;
 mod serve;
 mod site;
+mod sparse;
 mod state;
 mod status_page;
 #[cfg(test)]
@@ -41,11 +45,14 @@ const NOT_VERSIONS: [&str; 7] = [
 
 /// The URL table.
 pub(crate) fn router(state: AppState) -> Router {
-    // cargo: crate files.
-    let cargo = Router::new().route(
-        "/api/v1/crates/{name}/{version}/download",
-        get(download::redirect),
-    );
+    // cargo: crate files and the sparse index.
+    let cargo = Router::new()
+        .route(
+            "/api/v1/crates/{name}/{version}/download",
+            get(download::redirect),
+        )
+        .route("/index/config.json", get(sparse::config))
+        .route("/index/{*path}", get(sparse::file));
 
     // Tools: metadata from the index.
     let mut metadata = Router::new()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::budget::AnswerBudget;
+use super::file_cache::FileCache;
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::upstream::DownloadTemplate;
@@ -38,6 +39,7 @@ pub(crate) struct Inner {
     pub(super) index: IndexHandle,
     pub(super) index_reads: Arc<Semaphore>,
     pub(super) budget: AnswerBudget,
+    pub(super) files: FileCache,
 }
 
 impl AppState {
@@ -49,6 +51,7 @@ impl AppState {
             index,
             index_reads,
             budget: AnswerBudget::new(),
+            files: FileCache::new(),
         }))
     }
 }

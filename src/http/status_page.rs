@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use axum::extract::State;
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 
+use super::base_url::base_url;
 use super::error::ApiError;
 use super::health::Readiness;
 use super::state::AppState;
@@ -24,42 +24,6 @@ pub(super) async fn show(
         (header::VARY, "host, x-forwarded-proto"),
     ];
     Ok((headers, Html(page)).into_response())
-}
-
-/// The mirror's own base URL, without a trailing slash: as set, else as the client reached it.
-///
-/// # Errors
-/// 400 for a `Host` that is not a valid authority.
-fn base_url(state: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<String, ApiError> {
-    if let Some(url) = &state.settings.public_url {
-        return Ok(url.clone());
-    }
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    // A request to a proxy names the host in its first line, which then counts.
-    let host = uri
-        .authority()
-        .map(Authority::as_str)
-        .or_else(|| text(header::HOST))
-        .filter(|host| is_authority(host))
-        .ok_or_else(|| ApiError::BadRequest("the Host header is not a host name".to_owned()))?;
-    // A chain of proxies appends; the first is the one that the client spoke to.
-    let forwarded = headers
-        .get("x-forwarded-proto")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(',').next())
-        .map(str::trim);
-    let scheme = match forwarded {
-        Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
-        _ => "http",
-    };
-    Ok(format!("{scheme}://{host}"))
-}
-
-fn is_authority(host: &str) -> bool {
-    // Whatever is more than a host and a port would show up in another part of the URL.
-    let url = url::Url::parse(&format!("http://{host}/"));
-    url.is_ok_and(|url| url.username().is_empty() && url.password().is_none() && url.path() == "/")
-        && !host.contains(['@', '/', '?', '#', '\\'])
 }
 
 fn page(readiness: &Readiness, base: &str) -> String {
@@ -103,14 +67,14 @@ pre {{ background: #f3f3f3; padding: 1rem; overflow-x: auto; }}
 <table>
 {rows}</table>
 <h2>Set-up</h2>
-<p>In your fork of the index, <code>config.json</code> points at this mirror:</p>
-<pre>{{\"dl\": \"{base}/api/v1/crates\", \"api\": \"{base}\"}}</pre>
-<p>In <code>~/.cargo/config.toml</code>, cargo is told to use that fork:</p>
+<p>In <code>~/.cargo/config.toml</code>, cargo is told to use this mirror:</p>
 <pre>[source.crates-io]
 replace-with = \"mirror\"
 
 [source.mirror]
-registry = \"https://git.example/your-fork-of/crates.io-index.git\"</pre>
+registry = \"sparse+{base}/index/\"</pre>
+<p>With a git index of your own, its <code>config.json</code> points at this mirror:</p>
+<pre>{{\"dl\": \"{base}/api/v1/crates\", \"api\": \"{base}\"}}</pre>
 </body>
 </html>
 "
@@ -143,15 +107,5 @@ mod tests {
             escaped("<a href=\"x\">'&"),
             "&lt;a href=&quot;x&quot;&gt;&#39;&amp;"
         );
-    }
-
-    #[test]
-    fn a_host_is_an_authority_without_credentials() {
-        for good in ["h", "h.example:8080", "127.0.0.1:1", "[::1]:80"] {
-            assert!(is_authority(good), "{good}");
-        }
-        for bad in ["", "a b", "h/x", "u@h", "h:port", "<h>"] {
-            assert!(!is_authority(bad), "{bad}");
-        }
     }
 }

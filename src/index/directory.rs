@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 2;
 const MODES_OF_FILES: [i32; 2] = [0o100_644, 0o100_755];
 
 /// The id of a git object: 20 bytes, shown in hexadecimal.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct ObjectId([u8; 20]);
 
 impl From<Oid> for ObjectId {
@@ -172,8 +172,14 @@ impl Directory {
     /// name, which crates.io never has, the one given wins.
     pub(super) fn find(&self, path: &IndexPath) -> Option<ObjectId> {
         let parts: Vec<&str> = path.directories().collect();
-        self.find_below(&parts, path.file(), &|name| name == path.file())
+        self.find_exactly(path)
             .or_else(|| self.find_below(&parts, path.file(), &|_any_spelling| true))
+    }
+
+    /// The index file at exactly this path. A file's name tells its directories, so that the name alone must be equal.
+    pub(super) fn find_exactly(&self, path: &IndexPath) -> Option<ObjectId> {
+        let parts: Vec<&str> = path.directories().collect();
+        self.find_below(&parts, path.file(), &|name| name == path.file())
     }
 
     fn find_below(

@@ -24,5 +24,5 @@ pub(crate) use libgit2::configure as configure_libgit2;
 pub(crate) use refresh::{Refresher, RefresherSettings};
 pub(crate) use remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use repository::ReadError;
-pub(crate) use snapshot::Snapshot;
+pub(crate) use snapshot::{BlobId, Snapshot};
 pub(crate) use status::{IndexStatus, Phase, Progress};

@@ -17,6 +17,25 @@ impl fmt::Display for CommitId {
     }
 }
 
+/// The id of an index file's content: the same on every replica, another one for other content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BlobId(ObjectId);
+
+impl BlobId {
+    /// The id that git gives to this content.
+    pub(crate) fn of(content: &[u8]) -> Self {
+        let id = git2::Oid::hash_object(git2::ObjectType::Blob, content);
+        // Hashing bytes in memory does not fail.
+        Self(id.map_or_else(|_impossible| ObjectId::default(), ObjectId::from))
+    }
+}
+
+impl fmt::Display for BlobId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 /// An immutable view of the index at one commit.
 ///
 /// Invariants: it never changes; every unchanged directory is shared with the snapshot before it. It holds ids, not
@@ -69,6 +88,20 @@ impl Snapshot {
     /// How many crates the index lists.
     pub(crate) fn crate_count(&self) -> usize {
         self.root.count()
+    }
+
+    /// The content of the index file at exactly this path, as cargo asks for it.
+    pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<BlobId> {
+        self.root.find_exactly(path).map(BlobId)
+    }
+
+    /// Reads an index file that this snapshot lists. Blocking.
+    pub(crate) fn read_blob<T>(
+        &self,
+        blob: BlobId,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, ReadError> {
+        self.repository.read_blob(blob.0, read)
     }
 
     /// Reads a crate's index file, whichever spelling its name is given in; `None` if there is no such crate. Blocking.

@@ -12,6 +12,14 @@ pub(crate) struct IndexPath {
 }
 
 impl IndexPath {
+    /// Reads the path of an index file. `None` for a path that no index file can have: another letter case, another
+    /// directory than the name's own, no crate's name.
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        let (directories, file) = path.rsplit_once('/')?;
+        let expected = Self::from(&CrateName::try_from(file.to_owned()).ok()?);
+        (expected.directories == directories && expected.file == file).then_some(expected)
+    }
+
     /// The directories above the file, in order: one or two of them.
     pub(crate) fn directories(&self) -> impl Iterator<Item = &str> {
         self.directories.split('/')
@@ -94,6 +102,37 @@ mod tests {
         assert_eq!(IndexPath::from(&name).prefix(), "mi/xe");
     }
 
+    #[test]
+    fn only_the_one_path_of_a_crate_is_read() {
+        for good in ["1/a", "2/io", "3/s/syn", "se/rd/serde", "a-/b-/a-b-c"] {
+            assert!(IndexPath::parse(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "serde",
+            "se/rd",
+            "/se/rd/serde",
+            "se/rd/serde/",
+            "se//rd/serde",
+            "Se/rd/Serde",
+            "se/rd/Serde",
+            "SE/RD/SERDE",
+            "xx/yy/serde",
+            "3/s/serde",
+            "1/io",
+            "1/1",
+            "se/rd/../rd/serde",
+            "se/rd/ser\u{0}de",
+            ".github/x",
+            "de/ad/dead\n",
+            "ка/рг/карго",
+            "config.json",
+        ] {
+            assert!(IndexPath::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_path_gives_its_name_back(text in "[a-zA-Z][a-zA-Z0-9_-]{0,63}") {
@@ -103,7 +142,9 @@ mod tests {
             prop_assert!((1..=2).contains(&path.directories().count()));
             prop_assert!(path.directories().all(|directory| !directory.is_empty() && !directory.starts_with('.')));
             let again = CrateName::try_from(path.file().to_owned()).unwrap();
-            prop_assert_eq!(IndexPath::from(&again), path);
+            prop_assert_eq!(&IndexPath::from(&again), &path);
+            let whole = format!("{}/{}", path.prefix(), path.file());
+            prop_assert_eq!(IndexPath::parse(&whole), Some(path));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::support::{CrateFile, CrateFiles, GitIndex, GitServer, Mirror, hermetic};
+use crate::support::{CrateFile, CrateFiles, GitIndex, GitServer, Mirror, hermetic, index_line};
 
 struct Scene {
     index: GitIndex,
@@ -122,6 +122,10 @@ impl Project {
         self.root.path().join(name)
     }
 
+    fn lock_file(&self) -> String {
+        std::fs::read_to_string(self.path("package/Cargo.lock")).unwrap()
+    }
+
     fn cargo(&self, arguments: &[&str]) -> Output {
         let cargo = Path::new(env!("CARGO"));
         let mut command = hermetic(cargo, self.root.path());
@@ -159,7 +163,7 @@ fn cargo_fetches_and_builds_through_the_redirect() {
     let output = Command::new(program).output().unwrap();
     // under_score, MixedCase, leaf, plus-build.
     assert_eq!(String::from_utf8_lossy(&output.stdout), "4\n");
-    let lock = std::fs::read_to_string(scene.project.path("package/Cargo.lock")).unwrap();
+    let lock = scene.project.lock_file();
     let sources = lock.lines().filter(|line| line.starts_with("source"));
     assert_eq!(
         sources.collect::<Vec<_>>(),
@@ -185,4 +189,55 @@ fn an_old_config_json_with_a_slash_behind_api_works() {
         said.contains("read-only mirror") && said.contains("cargo publish --registry crates-io"),
         "{said}"
     );
+}
+
+#[test]
+fn cargo_uses_the_sparse_index_from_end_to_end() {
+    let scene = scene();
+    scene.configure("/api/v1/crates", "");
+    let sparse = Project::new(&format!("sparse+http://{}/index/", scene.mirror.address));
+    succeeds(&sparse.cargo(&["fetch"]));
+    scene.assert_downloads_went_through();
+    succeeds(&sparse.cargo(&["build", "--locked"]));
+    succeeds(&scene.project.cargo(&["generate-lockfile"]));
+    assert_eq!(
+        sparse.lock_file(),
+        scene.project.lock_file(),
+        "as made against the git index"
+    );
+
+    let added = sparse.cargo(&["add", "under-score", "itoa"]);
+    succeeds(&added);
+    let said = String::from_utf8_lossy(&added.stderr);
+    assert!(
+        said.contains("translating `under-score` to `under_score`"),
+        "{said}"
+    );
+    succeeds(&sparse.cargo(&["generate-lockfile"]));
+    assert!(sparse.lock_file().contains("name = \"itoa\""));
+    let missing = sparse.cargo(&["add", "no-such-crate"]);
+    assert!(
+        String::from_utf8_lossy(&missing.stderr).contains("could not be found in registry index")
+    );
+}
+
+#[test]
+fn cargo_sees_a_publish_through_the_sparse_index_and_a_squash_does_not_matter() {
+    let scene = scene();
+    let sparse = Project::new(&format!("sparse+http://{}/index/", scene.mirror.address));
+    succeeds(&sparse.cargo(&["generate-lockfile"]));
+    assert!(!sparse.lock_file().contains("version = \"1.7.0\""));
+    let mut lines = CrateFile::pack("leaf", "1.0.0", &[]).index_line();
+    lines.extend(index_line("leaf", "1.7.0", false));
+    let publish = scene.index.commit().crate_file("leaf", &lines).send();
+    scene.mirror.wait_for_commit(&publish);
+    succeeds(&sparse.cargo(&["update"]));
+    assert!(sparse.lock_file().contains("version = \"1.7.0\""));
+
+    scene.index.squash();
+    lines.extend(index_line("leaf", "1.8.0", false));
+    let publish = scene.index.commit().crate_file("leaf", &lines).send();
+    scene.mirror.wait_for_commit(&publish);
+    succeeds(&sparse.cargo(&["update"]));
+    assert!(sparse.lock_file().contains("version = \"1.8.0\""));
 }

@@ -111,7 +111,8 @@ async fn every_route_of_the_readme_exists() {
     for route in routes() {
         let path = route
             .replace("{name}", "serde")
-            .replace("{version}", "1.0.0");
+            .replace("{version}", "1.0.0")
+            .replace("{*path}", "se/rd/serde");
         let status = status_of(address, &path).await;
         // There is no index yet, so what needs it is 503.
         assert!(
@@ -142,10 +143,17 @@ fn readme_lists_every_route() {
 
 #[test]
 fn cargo_reads_the_configuration_in_the_readme() {
-    let [source] = &code_blocks("toml")[..] else {
-        panic!("README has one block of TOML");
+    let [sparse, git] = &code_blocks("toml")[..] else {
+        panic!("README has two blocks of TOML");
     };
-    assert!(source.contains("\"https://git.example/crates.io-index.git\""));
+    assert!(sparse.contains("\"sparse+https://mirror.example/index/\""));
+    assert!(git.contains("\"https://git.example/crates.io-index.git\""));
+    assert_is_read_by_cargo(sparse);
+    assert_is_read_by_cargo(git);
+}
+
+#[track_caller]
+fn assert_is_read_by_cargo(source: &str) {
     let project = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| fs::write(project.path().join(path), text).unwrap();
     fs::create_dir_all(project.path().join("src")).unwrap();
@@ -165,7 +173,8 @@ fn cargo_reads_the_configuration_in_the_readme() {
     // cargo gets as far as the empty copy of the index that stands in for crates.io.
     let said = String::from_utf8_lossy(&cargo.stderr).into_owned();
     assert!(
-        said.contains("`mirror` index (which is replacing registry `crates-io`)"),
+        said.contains("`mirror` index (which is replacing registry `crates-io`)")
+            || said.contains("mirror.example"),
         "{said}"
     );
 }

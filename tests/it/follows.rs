@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use crate::support::{FIXTURES, GitIndex, GitServer, Mirror, fixture, index_line};
+use crate::support::{FIXTURES, GitIndex, GitServer, Mirror, fixture, index_line, index_path};
 
 struct Scene {
     index: GitIndex,
@@ -41,6 +41,8 @@ fn every_real_index_file_is_answered() {
     for name in FIXTURES {
         let lines = fixture(name).split(|&byte| byte == b'\n').count() - 1;
         assert_eq!(versions(&scene.mirror, name), lines, "{name}");
+        let file = scene.mirror.get(&format!("/index/{}", index_path(name)));
+        assert_eq!(file.body, fixture(name), "byte for byte: {name}");
     }
     let ready = scene.mirror.get("/readyz").json();
     assert_eq!(ready["index"]["crates"], FIXTURES.len());

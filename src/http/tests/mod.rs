@@ -3,6 +3,7 @@
 mod downloads;
 mod metadata;
 mod refusals;
+mod sparse;
 mod versions;
 
 use std::time::Duration;
@@ -90,6 +91,21 @@ impl TestMirror {
         }
     }
 
+    /// One that knows the base URL that its clients use.
+    fn with_public_url(url: &str) -> Self {
+        let mut index = TestIndex::new(FILES);
+        index.refresh();
+        let settings = Settings {
+            public_url: Some(url.to_owned()),
+            ..settings("https://files.example/{crate}")
+        };
+        let state = AppState::new(settings, index.handle.clone());
+        Self {
+            state,
+            index: Some(index),
+        }
+    }
+
     /// One whose first clone has not finished.
     fn starting(template: &str) -> Self {
         Self {
@@ -151,13 +167,16 @@ impl Answer {
 }
 
 fn state(template: &str, index: IndexHandle) -> AppState {
-    let settings = Settings {
+    AppState::new(settings(template), index)
+}
+
+fn settings(template: &str) -> Settings {
+    Settings {
         download: DownloadTemplate::parse(template).unwrap(),
         public_url: None,
         upstream: "https://git.example/index.git".to_owned(),
         max_staleness: Some(Duration::from_secs(3600)),
         clock: Clock::system(),
         index_reads_max: 2,
-    };
-    AppState::new(settings, index)
+    }
 }

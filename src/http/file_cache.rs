@@ -1,0 +1,238 @@
+//! Index files in memory, plain and compressed, by blob id, bounded by their bytes.
+//!
+//! A blob id names its content, so nothing here ever goes stale; what is not asked for makes room.
+
+use std::future::Future;
+use std::io::Write;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, header};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
+
+use crate::index::BlobId;
+
+/// All files together, in bytes.
+const CACHE_BYTES_MAX: u64 = 48 * 1024 * 1024;
+
+/// The cache is made of so many parts, each with its own lock. The largest real file, with its compressed form, fits
+/// into one of them several times.
+const CACHE_PARTS: usize = 4;
+
+/// What the cache's own tables are made for.
+const TYPICAL_FILE_BYTES: u64 = 8 * 1024;
+
+/// Smaller files are not worth compressing: they fit into one packet.
+const COMPRESSED_BYTES_MIN: usize = 512;
+
+/// What one entry costs besides its bytes.
+const ENTRY_BYTES: u64 = 128;
+
+/// The forms that a file is sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// As it is.
+    Plain,
+    /// Compressed with gzip.
+    Gzip,
+}
+
+impl Encoding {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::Plain, Self::Gzip];
+
+    /// The best form that a client takes (RFC 9110, section 12.5.3).
+    pub(super) fn accepted_by(headers: &HeaderMap) -> Self {
+        let mut lines = headers
+            .get_all(header::ACCEPT_ENCODING)
+            .iter()
+            .filter_map(|line| line.to_str().ok());
+        let takes_gzip = lines.any(|line| {
+            line.split(',').any(|choice| {
+                let (name, parameters) = choice.split_once(';').unwrap_or((choice, ""));
+                let refused = parameters
+                    .trim()
+                    .strip_prefix("q=")
+                    .and_then(|quality| quality.trim().parse().ok());
+                name.trim().eq_ignore_ascii_case("gzip")
+                    && refused.is_none_or(|quality: f32| quality > 0.0)
+            })
+        });
+        if takes_gzip { Self::Gzip } else { Self::Plain }
+    }
+
+    /// The name in `Content-Encoding`.
+    pub(super) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Gzip => Some("gzip"),
+        }
+    }
+
+    /// The entity tag of the blob with this id in this form. Different bytes have different tags.
+    pub(super) fn tag(self, id: &str) -> String {
+        match self {
+            Self::Plain => format!("\"{id}\""),
+            Self::Gzip => format!("\"{id}-gzip\""),
+        }
+    }
+}
+
+/// An index file in both forms.
+#[derive(Debug)]
+pub(super) struct CachedFile {
+    plain: Bytes,
+    /// Absent where it would not be shorter.
+    gzip: Option<Bytes>,
+}
+
+impl CachedFile {
+    /// Compresses a file. Blocking: the largest takes a tenth of a second.
+    pub(super) fn new(plain: Bytes) -> Self {
+        let gzip = (plain.len() >= COMPRESSED_BYTES_MIN)
+            .then(|| compress(&plain))
+            .flatten();
+        Self { plain, gzip }
+    }
+
+    /// The file in the form asked for, or plain where there is no other.
+    pub(super) fn body(&self, encoding: Encoding) -> (Bytes, Encoding) {
+        match (&self.gzip, encoding) {
+            (Some(gzip), Encoding::Gzip) => (gzip.clone(), Encoding::Gzip),
+            _ => (self.plain.clone(), Encoding::Plain),
+        }
+    }
+}
+
+fn compress(plain: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::default());
+    // Writing to a Vec does not fail; if it did, there would be no compressed form.
+    encoder.write_all(plain).ok()?;
+    let packed = encoder.finish().ok()?;
+    (packed.len() < plain.len()).then(|| Bytes::from(packed))
+}
+
+/// The cache; one for the whole process.
+#[derive(Debug)]
+pub(super) struct FileCache(Cache<BlobId, Arc<CachedFile>, ByBytes>);
+
+#[derive(Clone, Debug)]
+struct ByBytes;
+
+impl Weighter<BlobId, Arc<CachedFile>> for ByBytes {
+    fn weight(&self, _id: &BlobId, file: &Arc<CachedFile>) -> u64 {
+        let bytes = file.plain.len() + file.gzip.as_ref().map_or(0, Bytes::len);
+        ENTRY_BYTES + u64::try_from(bytes).unwrap_or(u64::MAX / 2)
+    }
+}
+
+impl FileCache {
+    /// An empty cache.
+    pub(super) fn new() -> Self {
+        let mut options = OptionsBuilder::new();
+        options
+            .estimated_items_capacity(
+                usize::try_from(CACHE_BYTES_MAX / TYPICAL_FILE_BYTES).unwrap_or(1024),
+            )
+            .weight_capacity(CACHE_BYTES_MAX)
+            .shards(CACHE_PARTS);
+        // All that is needed was given.
+        let cache = options.build().map_or_else(
+            |_incomplete| Cache::with_weighter(1024, CACHE_BYTES_MAX, ByBytes),
+            |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
+        );
+        Self(cache)
+    }
+
+    /// The file with this id, from memory or by `load`. At most one load of an id is under way at a time.
+    pub(super) async fn get_or_load<E>(
+        &self,
+        id: BlobId,
+        load: impl Future<Output = Result<Arc<CachedFile>, E>>,
+    ) -> Result<Arc<CachedFile>, E> {
+        self.0.get_or_insert_async(&id, load).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn clients_get_the_form_that_they_take() {
+        for (line, expected) in [
+            ("gzip", Encoding::Gzip),
+            ("deflate, gzip", Encoding::Gzip),
+            ("br;q=1, GZIP;q=0.5", Encoding::Gzip),
+            ("gzip;q=0", Encoding::Plain),
+            ("gzip; q=0.0", Encoding::Plain),
+            ("identity", Encoding::Plain),
+            ("", Encoding::Plain),
+            ("x-gzip2", Encoding::Plain),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_str(line).unwrap(),
+            );
+            assert_eq!(Encoding::accepted_by(&headers), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn both_forms_are_the_same_file() {
+        let plain = Bytes::from("{\"name\":\"a\"}\n".repeat(1_000));
+        let file = CachedFile::new(plain.clone());
+        assert_eq!(file.body(Encoding::Plain), (plain.clone(), Encoding::Plain));
+        let (packed, encoding) = file.body(Encoding::Gzip);
+        assert!(encoding == Encoding::Gzip && packed.len() < plain.len());
+        let mut unpacked = Vec::new();
+        std::io::Read::read_to_end(
+            &mut flate2::read::GzDecoder::new(&packed[..]),
+            &mut unpacked,
+        )
+        .unwrap();
+        assert_eq!(unpacked, plain);
+        assert_eq!(
+            CachedFile::new(Bytes::from("short")).body(Encoding::Gzip).1,
+            Encoding::Plain
+        );
+    }
+
+    #[tokio::test]
+    async fn the_cache_is_bounded_by_bytes_and_holds_the_largest_real_file() {
+        let cache = FileCache::new();
+        let load = |bytes: usize| async move {
+            Ok::<_, ()>(Arc::new(CachedFile {
+                plain: Bytes::from(vec![0; bytes]),
+                gzip: None,
+            }))
+        };
+        let largest = BlobId::of(b"largest");
+        cache.get_or_load(largest, load(5_500_000)).await.unwrap();
+        let again = cache
+            .get_or_load(largest, async { Err("loaded twice") })
+            .await;
+        assert!(again.is_ok());
+        for number in 0..200_u32 {
+            cache
+                .get_or_load(BlobId::of(&number.to_le_bytes()), load(1_000_000))
+                .await
+                .unwrap();
+        }
+        assert!(cache.0.weight() <= CACHE_BYTES_MAX, "{}", cache.0.weight());
+        assert!(
+            cache
+                .get_or_load(BlobId::of(b"broken"), async {
+                    Err::<Arc<CachedFile>, _>("broken")
+                })
+                .await
+                .is_err()
+        );
+    }
+}

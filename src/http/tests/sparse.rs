@@ -1,0 +1,266 @@
+//! `/index/`: protocol.md's rules for the sparse index.
+
+use axum::http::Method;
+use serde_json::json;
+
+use super::{Answer, FILES, TestMirror};
+use crate::index::testing::TestIndex;
+
+const BUILT: &str = "/index/bu/il/built";
+
+async fn get(mirror: &TestMirror, path: &str, headers: &[(&str, &str)]) -> Answer {
+    mirror.request(Method::GET, path, headers).await
+}
+
+#[tokio::test]
+async fn every_index_file_is_relayed_byte_for_byte() {
+    let mirror = TestMirror::ready();
+    for (path, content) in FILES {
+        let answer = mirror.get(&format!("/index/{path}")).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body[..]),
+            (200, content.as_bytes()),
+            "{path}"
+        );
+        assert_eq!(answer.header("content-type"), "text/plain");
+        assert_eq!(answer.header("cache-control"), "public, max-age=60");
+        assert_eq!(answer.header("vary"), "accept-encoding");
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        assert_eq!(answer.header("x-index-commit").len(), 40);
+        let tag = answer.header("etag");
+        assert!(
+            tag.len() == 42 && tag.starts_with('"') && tag.ends_with('"'),
+            "{tag}"
+        );
+        assert_eq!(
+            mirror.get(&format!("/index/{path}?x=1")).await.body,
+            answer.body,
+            "a query is ignored"
+        );
+        let head = mirror
+            .request(Method::HEAD, &format!("/index/{path}"), &[])
+            .await;
+        assert_eq!((head.status.as_u16(), head.header("etag")), (200, tag));
+        assert_eq!(head.header("content-length"), content.len().to_string());
+        assert!(head.body.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_index_file_is_404_even_with_a_validator() {
+    let mirror = TestMirror::ready();
+    for path in [
+        "/index/",
+        "/index/bu",
+        "/index/bu/il",
+        "/index/bu/il/",
+        "/index/bu/il/nothing",
+        "/index/Bu/il/built",
+        "/index/bu/il/Built",
+        "/index/xx/yy/built",
+        "/index/mi/xe/mixed-case-name",
+        "/index/mi/xe/mixed_case_name",
+        "/index/.git/HEAD",
+        "/index/.github/x",
+        "/index/README.md",
+        "/index/config.json/x",
+        "/index/%2e%2e/config.json",
+        "/index/bu%2Fil%2Fnothing",
+        "/index/bu/il/built%00",
+        "/index/bu/il/built%0a",
+        "/index/bu/il/%ff",
+        "/index/bu/il/%E4%BA%AC",
+        "/index/3/%C4%B0/%C4%B0a",
+    ] {
+        let answer = get(&mirror, path, &[("if-none-match", "*")]).await;
+        assert_eq!(answer.status, 404, "{path}");
+        answer.detail();
+    }
+    let long = format!("/index/xx/xx/{}", "x".repeat(10_000));
+    assert_eq!(mirror.get(&long).await.status, 404);
+    for path in [
+        "//index//bu/il/built",
+        "/index/bu/./il/built",
+        "/index/x/../bu/il/built",
+    ] {
+        assert_eq!(mirror.get(path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_has_the_file_gets_304_and_no_other_does() {
+    let mirror = TestMirror::ready();
+    let first = mirror.get(BUILT).await;
+    let tag = first.header("etag").to_owned();
+    for condition in [
+        tag.clone(),
+        format!("W/{tag}"),
+        format!("\"x\", {tag}"),
+        "*".to_owned(),
+    ] {
+        for method in [Method::GET, Method::HEAD] {
+            let answer = mirror
+                .request(method, BUILT, &[("if-none-match", condition.as_str())])
+                .await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.body.len()),
+                (304, 0),
+                "{condition}"
+            );
+            for header in ["etag", "cache-control", "vary", "x-index-commit"] {
+                assert_eq!(answer.header(header), first.header(header), "{header}");
+            }
+        }
+    }
+    for condition in ["\"x\"", "x", "", "\"", &tag.to_uppercase().replace('"', "")] {
+        let answer = get(&mirror, BUILT, &[("if-none-match", condition)]).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body),
+            (200, &first.body),
+            "{condition}"
+        );
+    }
+    let dated = [
+        ("if-none-match", "\"x\""),
+        ("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT"),
+    ];
+    assert_eq!(get(&mirror, BUILT, &dated).await.status, 200);
+    assert_eq!(
+        get(&mirror, BUILT, &[("if-modified-since", "yesterday")])
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        get(&mirror, BUILT, &[("range", "bytes=0-3")]).await.body,
+        first.body,
+        "never a cut 200"
+    );
+}
+
+#[tokio::test]
+async fn the_compressed_form_is_the_same_file_under_its_own_tag() {
+    let mirror = TestMirror::ready();
+    let path = "/index/mi/xe/mixed_case-name";
+    let plain = mirror.get(path).await;
+    let packed = get(&mirror, path, &[("accept-encoding", "deflate, gzip")]).await;
+    assert_eq!(packed.header("content-encoding"), "gzip");
+    assert_eq!(packed.header("vary"), "accept-encoding");
+    assert_ne!(packed.header("etag"), plain.header("etag"));
+    let mut unpacked = Vec::new();
+    std::io::Read::read_to_end(
+        &mut flate2::read::GzDecoder::new(&packed.body[..]),
+        &mut unpacked,
+    )
+    .unwrap();
+    assert_eq!(unpacked, plain.body);
+    // Whichever form a client keeps, it has the file.
+    for (tag, encoding) in [
+        (packed.header("etag"), "identity"),
+        (plain.header("etag"), "gzip"),
+    ] {
+        let condition = [("if-none-match", tag), ("accept-encoding", encoding)];
+        assert_eq!(get(&mirror, path, &condition).await.status, 304);
+    }
+    assert_eq!(
+        get(&mirror, path, &[("accept-encoding", "gzip;q=0")])
+            .await
+            .body,
+        plain.body
+    );
+}
+
+#[tokio::test]
+async fn config_json_is_the_mirrors_own() {
+    let mirror = TestMirror::ready();
+    let forwarded = [
+        ("host", "mirror.example:8443"),
+        ("x-forwarded-proto", "https,http"),
+    ];
+    let answer = get(&mirror, "/index/config.json", &forwarded).await;
+    assert_eq!(answer.status, 200);
+    let base = "https://mirror.example:8443";
+    assert_eq!(
+        answer.json(),
+        json!({ "dl": format!("{base}/api/v1/crates"), "api": base })
+    );
+    assert_eq!(
+        answer.header("cache-control"),
+        "private, no-cache",
+        "made from what this client sent"
+    );
+    assert_eq!(answer.header("vary"), "host, x-forwarded-proto");
+    let tag = answer.header("etag").to_owned();
+    let again = [forwarded[0], forwarded[1], ("if-none-match", tag.as_str())];
+    assert_eq!(get(&mirror, "/index/config.json", &again).await.status, 304);
+    let other = get(
+        &mirror,
+        "/index/config.json",
+        &[("host", "h"), ("if-none-match", tag.as_str())],
+    )
+    .await;
+    assert_eq!(
+        other.json(),
+        json!({ "dl": "http://h/api/v1/crates", "api": "http://h" })
+    );
+    for bad in ["a b", "user@h", "h/x", "<h>"] {
+        assert_eq!(
+            get(&mirror, "/index/config.json", &[("host", bad)])
+                .await
+                .status,
+            400,
+            "{bad}"
+        );
+    }
+
+    let public = TestMirror::with_public_url("https://mirror.example/crates");
+    let answer = get(&public, "/index/config.json", &[("host", "poison.example")]).await;
+    let base = "https://mirror.example/crates";
+    assert_eq!(
+        answer.json(),
+        json!({ "dl": format!("{base}/api/v1/crates"), "api": base })
+    );
+    assert_eq!(answer.header("cache-control"), "public, max-age=60");
+}
+
+#[tokio::test]
+async fn before_the_first_snapshot_the_index_is_503_with_retry_after() {
+    let mirror = TestMirror::starting("https://files.example/{crate}");
+    for path in [BUILT, "/index/config.json", "/index/nothing"] {
+        let answer = get(&mirror, path, &[("host", "h")]).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("retry-after")),
+            (503, "5"),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_405() {
+    let mirror = TestMirror::ready();
+    for method in [Method::PUT, Method::POST, Method::DELETE, Method::OPTIONS] {
+        let answer = mirror.request(method, BUILT, &[]).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("allow")),
+            (405, "GET,HEAD")
+        );
+        answer.detail();
+    }
+}
+
+#[tokio::test]
+async fn after_a_refresh_the_old_tag_gets_the_new_bytes_and_deleted_crates_are_gone() {
+    let mut mirror = TestMirror::ready();
+    let old = mirror.get(BUILT).await;
+    let mut index: TestIndex = mirror.index.take().unwrap();
+    index.commit(&[("bu/il/built", "new bytes\n")]);
+    index.refresh();
+    let new = get(&mirror, BUILT, &[("if-none-match", old.header("etag"))]).await;
+    assert_eq!(
+        (new.status.as_u16(), &new.body[..]),
+        (200, &b"new bytes\n"[..])
+    );
+    assert_ne!(new.header("x-index-commit"), old.header("x-index-commit"));
+    assert_eq!(mirror.get("/index/ya/nk/yanked").await.status, 404);
+}
