@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use quick_cache::sync::Cache;
@@ -42,7 +42,7 @@ pub(super) enum Encoding {
 
 impl Encoding {
     /// All of them.
-    pub(super) const ALL: [Self; 2] = [Self::Plain, Self::Gzip];
+    const ALL: [Self; 2] = [Self::Plain, Self::Gzip];
 
     /// The best form that a client takes (RFC 9110, section 12.5.3).
     pub(super) fn accepted_by(headers: &HeaderMap) -> Self {
@@ -72,13 +72,37 @@ impl Encoding {
         }
     }
 
-    /// The entity tag of the blob with this id in this form. Different bytes have different tags.
-    pub(super) fn tag(self, id: &str) -> String {
+    /// What stands behind the blob id in the entity tag of this form. Different bytes have different tags.
+    fn tag_suffix(self) -> &'static str {
         match self {
-            Self::Plain => format!("\"{id}\""),
-            Self::Gzip => format!("\"{id}-gzip\""),
+            Self::Plain => "\"",
+            Self::Gzip => "-gzip\"",
         }
     }
+
+    /// The entity tag of a blob in this form.
+    pub(super) fn tag(self, blob: BlobId) -> HeaderValue {
+        let mut tag = Vec::with_capacity(48);
+        tag.push(b'"');
+        tag.extend(blob.hex());
+        tag.extend(self.tag_suffix().as_bytes());
+        // Hexadecimal digits and the suffix always are a header's value.
+        HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
+    }
+}
+
+/// Whether an entity tag, in its quotes, is of this blob in any form.
+pub(super) fn is_tag_of(blob: BlobId, tag: &str) -> bool {
+    let id = blob.hex();
+    let suffix = tag
+        .as_bytes()
+        .strip_prefix(b"\"")
+        .and_then(|tag| tag.strip_prefix(&id));
+    suffix.is_some_and(|suffix| {
+        Encoding::ALL
+            .iter()
+            .any(|form| form.tag_suffix().as_bytes() == suffix)
+    })
 }
 
 /// An index file in both forms.
@@ -147,6 +171,11 @@ impl FileCache {
         Self(cache)
     }
 
+    /// The file with this id, if it is in memory.
+    pub(super) fn get(&self, id: BlobId) -> Option<Arc<CachedFile>> {
+        self.0.get(&id)
+    }
+
     /// The file with this id, from memory or by `load`. At most one load of an id is under way at a time.
     pub(super) async fn get_or_load<E>(
         &self,
@@ -159,8 +188,6 @@ impl FileCache {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     #[test]

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::base_url::base_url;
 use super::conditional::matches_any;
 use super::error::ApiError;
-use super::file_cache::{CachedFile, Encoding};
+use super::file_cache::{CachedFile, Encoding, is_tag_of};
 use super::index_answer::{X_INDEX_COMMIT, with_read_permit};
 use super::state::AppState;
 use crate::index::{BlobId, Snapshot};
@@ -95,44 +95,66 @@ pub(super) async fn file(
     Ok(response)
 }
 
+/// The same, for a plain request that can be answered from memory at once; `None` where the router must decide.
+pub(super) fn file_from_memory(state: &AppState, request: &Request) -> Option<Response> {
+    let path = request.uri().path().strip_prefix("/index/")?;
+    if request.method() != Method::GET {
+        return None;
+    }
+    let snapshot = state.index.snapshot()?;
+    // A percent sign is in no path of an index file, so that what is found needs no decoding.
+    let blob = snapshot.find_exactly(&IndexPath::parse(path)?)?;
+    let mut response = not_modified(blob, request.headers()).or_else(|| {
+        Some(whole(
+            blob,
+            state.files.get(blob)?.as_ref(),
+            request.headers(),
+        ))
+    })?;
+    mark(&mut response, &snapshot).ok()?;
+    Some(response)
+}
+
 async fn answer(
     state: &AppState,
     snapshot: &Arc<Snapshot>,
     blob: BlobId,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let encoding = Encoding::accepted_by(headers);
-    let id = blob.to_string();
-    // The tag of either form tells that the client has the same file.
-    if matches_any(headers, |candidate| {
-        Encoding::ALL.iter().any(|form| form.tag(&id) == candidate)
-    }) {
-        let mut response = StatusCode::NOT_MODIFIED.into_response();
-        describe(&mut response, &encoding.tag(&id))?;
+    if let Some(response) = not_modified(blob, headers) {
         return Ok(response);
     }
     let file = load(state, snapshot, blob).await?;
-    let (body, encoding) = file.body(encoding);
+    Ok(whole(blob, &file, headers))
+}
+
+/// 304, for a client that has the file in either form. This needs no look at the file.
+fn not_modified(blob: BlobId, headers: &HeaderMap) -> Option<Response> {
+    matches_any(headers, |tag| is_tag_of(blob, tag)).then(|| {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        describe(&mut response, Encoding::accepted_by(headers).tag(blob));
+        response
+    })
+}
+
+fn whole(blob: BlobId, file: &CachedFile, headers: &HeaderMap) -> Response {
+    let (body, encoding) = file.body(Encoding::accepted_by(headers));
     let mut response = Response::new(Body::from(body));
-    describe(&mut response, &encoding.tag(&id))?;
+    describe(&mut response, encoding.tag(blob));
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     if let Some(name) = encoding.name() {
         answer.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
     }
-    Ok(response)
+    response
 }
 
 /// What a file's answer and its 304 have in common.
-fn describe(response: &mut Response, tag: &str) -> Result<(), ApiError> {
+fn describe(response: &mut Response, tag: HeaderValue) {
     let answer = response.headers_mut();
-    answer.insert(
-        header::ETAG,
-        HeaderValue::try_from(tag).map_err(ApiError::internal)?,
-    );
+    answer.insert(header::ETAG, tag);
     answer.insert(header::CACHE_CONTROL, KEEP_FILE);
     answer.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    Ok(())
 }
 
 async fn load(

@@ -26,6 +26,17 @@ impl From<Oid> for ObjectId {
 }
 
 impl ObjectId {
+    /// The id in hexadecimal.
+    pub(super) fn hex(self) -> [u8; 40] {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut hex = [0; 40];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
+            let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        hex
+    }
+
     /// The id as git2 has it.
     pub(super) fn to_oid(self) -> Result<Oid, git2::Error> {
         Oid::from_bytes(&self.0)
@@ -34,9 +45,8 @@ impl ObjectId {
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        // One piece: ids stand in every answer from the index.
+        formatter.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
 

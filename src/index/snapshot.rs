@@ -22,6 +22,11 @@ impl fmt::Display for CommitId {
 pub(crate) struct BlobId(ObjectId);
 
 impl BlobId {
+    /// The id in hexadecimal.
+    pub(crate) fn hex(self) -> [u8; 40] {
+        self.0.hex()
+    }
+
     /// The id that git gives to this content.
     pub(crate) fn of(content: &[u8]) -> Self {
         let id = git2::Oid::hash_object(git2::ObjectType::Blob, content);

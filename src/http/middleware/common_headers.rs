@@ -83,7 +83,12 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for CommonHeadersFuture<
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut response = ready!(self.project().inner.poll(context))?;
         let carries_content = carries_content(response.status());
+        let not_modified = response.status() == StatusCode::NOT_MODIFIED;
         let headers = response.headers_mut();
+        if not_modified {
+            // axum notes the length of the empty body; here it would have to be that of the file (RFC 9110, 8.6).
+            headers.remove(header::CONTENT_LENGTH);
+        }
         headers.extend(ALWAYS);
         if carries_content {
             headers.extend(WITH_CONTENT);

@@ -6,8 +6,8 @@
 mod common_headers;
 mod normalize_path;
 mod read_only;
-mod redirect_shortcut;
 mod request_log;
+mod shortcut;
 
 use axum::Router;
 use tower::Layer;
@@ -15,8 +15,8 @@ use tower::Layer;
 use common_headers::CommonHeadersLayer;
 use normalize_path::NormalizePathLayer;
 use read_only::ReadOnlyLayer;
-use redirect_shortcut::RedirectShortcutLayer;
 use request_log::RequestLogLayer;
+use shortcut::ShortcutLayer;
 
 use super::serve::Stack;
 use super::state::AppState;
@@ -24,7 +24,7 @@ use super::state::AppState;
 /// The router with everything around it.
 pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {
     // From the inside out: the log sees the path as it came and the answer as it goes.
-    let service = RedirectShortcutLayer { state }.layer(router);
+    let service = ShortcutLayer { state }.layer(router);
     let service = ReadOnlyLayer.layer(service);
     let service = NormalizePathLayer.layer(service);
     let service = CommonHeadersLayer.layer(service);

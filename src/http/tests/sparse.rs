@@ -107,6 +107,10 @@ async fn a_client_that_has_the_file_gets_304_and_no_other_does() {
                 (304, 0),
                 "{condition}"
             );
+            assert!(
+                !answer.headers.contains_key("content-length"),
+                "it would be that of the file"
+            );
             for header in ["etag", "cache-control", "vary", "x-index-commit"] {
                 assert_eq!(answer.header(header), first.header(header), "{header}");
             }
@@ -263,4 +267,62 @@ async fn after_a_refresh_the_old_tag_gets_the_new_bytes_and_deleted_crates_are_g
     );
     assert_ne!(new.header("x-index-commit"), old.header("x-index-commit"));
     assert_eq!(mirror.get("/index/ya/nk/yanked").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_shortcut_for_files_in_memory_answers_as_the_router_does() {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use tower::Service;
+
+    let mirror = TestMirror::ready();
+    let tag = mirror.get(BUILT).await.header("etag").to_owned();
+    mirror.get("/index/mi/xe/mixed_case-name").await;
+    let mut shortcuts = 0;
+    for path in [
+        BUILT,
+        "/index/mi/xe/mixed_case-name",
+        "/index/ya/nk/yanked",
+        "/index/config.json",
+        "/index/bu/il/%62uilt",
+    ] {
+        for condition in [tag.as_str(), "*", "\"x\"", ""] {
+            for encoding in ["gzip", "identity"] {
+                let request = || {
+                    let request = Request::get(path)
+                        .header("if-none-match", condition)
+                        .header("host", "h");
+                    request
+                        .header("accept-encoding", encoding)
+                        .body(Body::empty())
+                        .unwrap()
+                };
+                let Some(shortcut) =
+                    crate::http::sparse::file_from_memory(&mirror.state, &request())
+                else {
+                    continue;
+                };
+                shortcuts += 1;
+                let mut routed = crate::http::router(mirror.state.clone())
+                    .call(request())
+                    .await
+                    .unwrap();
+                // axum adds it; for others, hyper does.
+                routed.headers_mut().remove("content-length");
+                assert_eq!(
+                    (shortcut.status(), shortcut.headers()),
+                    (routed.status(), routed.headers()),
+                    "{path}"
+                );
+                let body = async |response: axum::response::Response| {
+                    axum::body::to_bytes(response.into_body(), usize::MAX)
+                        .await
+                        .unwrap()
+                };
+                assert_eq!(body(shortcut).await, body(routed).await);
+            }
+        }
+    }
+    // Two files in memory under all conditions, and one that is not, to which only `*` needs no look.
+    assert!(shortcuts >= 16, "{shortcuts}");
 }

@@ -1,8 +1,9 @@
-//! Answers the plain form of the one hot request, a redirect to a crate file, without going through the router.
+//! Answers the plain forms of the hot requests, redirects to crate files and index files that are in memory, without
+//! going through the router.
 //!
-//! Routing, boxing and extracting cost as much as everything else that the mirror does for a redirect
-//! (`benches/compare/redirect.sh`). Whatever is not plain (percent-encoding, JSON, HEAD, a bad name) takes the ordinary
-//! way, and a test holds the two ways against each other.
+//! Routing, boxing and extracting cost as much as everything else that the mirror does for them
+//! (`benches/compare/redirect.sh`). Whatever is not plain (percent-encoding, JSON, HEAD, a bad name, a file that must be
+//! read) takes the ordinary way, and tests hold the two ways against each other.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,20 +15,20 @@ use axum::response::Response;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::http::download;
 use crate::http::state::AppState;
+use crate::http::{download, sparse};
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(super) struct RedirectShortcutLayer {
+pub(super) struct ShortcutLayer {
     pub(super) state: AppState,
 }
 
-impl<S> Layer<S> for RedirectShortcutLayer {
-    type Service = RedirectShortcut<S>;
+impl<S> Layer<S> for ShortcutLayer {
+    type Service = Shortcut<S>;
 
-    fn layer(&self, inner: S) -> RedirectShortcut<S> {
-        RedirectShortcut {
+    fn layer(&self, inner: S) -> Shortcut<S> {
+        Shortcut {
             inner,
             state: self.state.clone(),
         }
@@ -36,28 +37,30 @@ impl<S> Layer<S> for RedirectShortcutLayer {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(super) struct RedirectShortcut<S> {
+pub(super) struct Shortcut<S> {
     inner: S,
     state: AppState,
 }
 
 impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Request>
-    for RedirectShortcut<S>
+    for Shortcut<S>
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = RedirectShortcutFuture<S::Future>;
+    type Future = ShortcutFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        match download::plain_redirect(&self.state, &request) {
-            Some(response) => RedirectShortcutFuture::Answered {
+        let answer = download::plain_redirect(&self.state, &request)
+            .or_else(|| sparse::file_from_memory(&self.state, &request));
+        match answer {
+            Some(response) => ShortcutFuture::Answered {
                 response: Some(response),
             },
-            None => RedirectShortcutFuture::Passed {
+            None => ShortcutFuture::Passed {
                 inner: self.inner.call(request),
             },
         }
@@ -67,13 +70,13 @@ impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Reque
 pin_project! {
     /// See the module.
     #[project = Projection]
-    pub(super) enum RedirectShortcutFuture<F> {
+    pub(super) enum ShortcutFuture<F> {
         Passed { #[pin] inner: F },
         Answered { response: Option<Response> },
     }
 }
 
-impl<F: Future<Output = Result<Response, Infallible>>> Future for RedirectShortcutFuture<F> {
+impl<F: Future<Output = Result<Response, Infallible>>> Future for ShortcutFuture<F> {
     type Output = Result<Response, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
