@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::str::Split;
 use std::sync::Arc;
 
 use git2::{ObjectType, Oid, Repository, Tree};
@@ -181,24 +182,22 @@ impl Directory {
     /// The index file of a crate, whichever spelling its name is given in. Where an index has several spellings of one
     /// name, which crates.io never has, the one given wins.
     pub(super) fn find(&self, path: &IndexPath) -> Option<ObjectId> {
-        let parts: Vec<&str> = path.directories().collect();
         self.find_exactly(path)
-            .or_else(|| self.find_below(&parts, path.file(), &|_any_spelling| true))
+            .or_else(|| self.find_below(path.directories(), path.file(), &|_any_spelling| true))
     }
 
     /// The index file at exactly this path. A file's name tells its directories, so that the name alone must be equal.
     pub(super) fn find_exactly(&self, path: &IndexPath) -> Option<ObjectId> {
-        let parts: Vec<&str> = path.directories().collect();
-        self.find_below(&parts, path.file(), &|name| name == path.file())
+        self.find_below(path.directories(), path.file(), &|name| name == path.file())
     }
 
     fn find_below(
         &self,
-        directories: &[&str],
+        mut directories: Split<'_, char>,
         file: &str,
         accept: &dyn Fn(&str) -> bool,
     ) -> Option<ObjectId> {
-        let Some((first, rest)) = directories.split_first() else {
+        let Some(first) = directories.next() else {
             return equal_run(&self.files, |candidate| {
                 canonical_order(self.name(candidate), file)
             })
@@ -209,7 +208,7 @@ impl Directory {
         // Spellings with `-` and with `_` lie in different directories, at most four of them for two letters.
         equal_run(&self.directories, |(name, _)| canonical_order(name, first))
             .iter()
-            .find_map(|(_, directory)| directory.find_below(rest, file, accept))
+            .find_map(|(_, directory)| directory.find_below(directories.clone(), file, accept))
     }
 
     pub(super) fn directory(&self, name: &str) -> Option<&Arc<Self>> {

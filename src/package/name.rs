@@ -45,6 +45,11 @@ pub(crate) enum NameError {
 }
 
 impl CrateName {
+    /// Whether crates.io would accept this name.
+    pub(super) fn is_valid(text: &str) -> bool {
+        check(text).is_ok()
+    }
+
     /// The name as it was typed.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

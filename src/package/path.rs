@@ -7,57 +7,80 @@ use super::CrateName;
 /// Source: "Index files" in the cargo book. The length of the name decides: `1/a`, `2/io`, `3/s/syn`, `se/rd/serde`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexPath {
-    directories: String,
-    file: String,
+    path: String,
+    /// Where the name begins, behind the last slash.
+    file: usize,
 }
 
 impl IndexPath {
     /// Reads the path of an index file. `None` for a path that no index file can have: another letter case, another
     /// directory than the name's own, no crate's name.
     pub(crate) fn parse(path: &str) -> Option<Self> {
-        let (directories, file) = path.rsplit_once('/')?;
-        let expected = Self::from(&CrateName::try_from(file.to_owned()).ok()?);
-        (expected.directories == directories && expected.file == file).then_some(expected)
+        let (directories, name) = path.rsplit_once('/')?;
+        // Every request for an index file comes through here, so the expected directories are compared, not made.
+        let in_place = match parts(name)? {
+            (first, None) => directories == first,
+            (first, Some(second)) => directories.split_once('/') == Some((first, second)),
+        };
+        let is_lowercase = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        (in_place && is_lowercase && CrateName::is_valid(name)).then(|| Self {
+            path: path.to_owned(),
+            file: directories.len() + 1,
+        })
     }
 
     /// The directories above the file, in order: one or two of them.
-    pub(crate) fn directories(&self) -> impl Iterator<Item = &str> {
-        self.directories.split('/')
+    pub(crate) fn directories(&self) -> std::str::Split<'_, char> {
+        self.prefix().split('/')
     }
 
     /// The directories above the file as one path without a trailing slash, like `se/rd`. This is cargo's
     /// `{lowerprefix}` marker.
     pub(crate) fn prefix(&self) -> &str {
-        &self.directories
+        self.path.get(..self.file - 1).unwrap_or_default()
     }
 
     /// The name of the file: the crate's name in lower case.
     pub(crate) fn file(&self) -> &str {
-        &self.file
+        self.path.get(self.file..).unwrap_or_default()
     }
 }
 
 impl From<&CrateName> for IndexPath {
     fn from(name: &CrateName) -> Self {
-        let file = name.to_lowercase();
-        Self {
-            directories: prefix(&file),
-            file,
-        }
+        let name = name.to_lowercase();
+        let mut path = prefix(&name);
+        path.push('/');
+        let file = path.len();
+        path.push_str(&name);
+        Self { path, file }
     }
 }
 
+/// The directories of a name's index file, in the letter case of `name`. `None` for a text that is too short or not
+/// ASCII where it is cut.
+fn parts(name: &str) -> Option<(&str, Option<&str>)> {
+    Some(match name.len() {
+        0 => return None,
+        1 => ("1", None),
+        2 => ("2", None),
+        3 => ("3", Some(name.get(..1)?)),
+        _ => (name.get(..2)?, Some(name.get(2..4)?)),
+    })
+}
+
 /// The directory part of a name's index path, in the letter case of `name`. This is cargo's `{prefix}` marker.
-///
-/// The names given are ASCII (see [`CrateName`]), so every byte offset is a character boundary.
-pub(super) fn prefix(name: &str) -> String {
-    match (name.len(), name.get(..1), name.get(..2), name.get(2..4)) {
-        (0 | 1, ..) => "1".to_owned(),
-        (2, ..) => "2".to_owned(),
-        (3, Some(first), ..) => format!("3/{first}"),
-        (_, _, Some(first), Some(second)) => format!("{first}/{second}"),
-        _ => String::new(),
+fn prefix(name: &str) -> String {
+    let mut prefix = String::with_capacity(name.len() + 6);
+    // Names are ASCII and not empty (see [`CrateName`]).
+    if let Some((first, second)) = parts(name) {
+        prefix.push_str(first);
+        if let Some(second) = second {
+            prefix.push('/');
+            prefix.push_str(second);
+        }
     }
+    prefix
 }
 
 impl CrateName {
