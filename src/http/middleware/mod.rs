@@ -4,6 +4,7 @@
 //! an allocation each.
 
 mod common_headers;
+mod early;
 mod normalize_path;
 mod read_only;
 mod request_log;
@@ -13,10 +14,9 @@ use axum::Router;
 use tower::Layer;
 
 use common_headers::CommonHeadersLayer;
+use early::AnswerEarly;
 use normalize_path::NormalizePathLayer;
-use read_only::ReadOnlyLayer;
 use request_log::RequestLogLayer;
-use shortcut::ShortcutLayer;
 
 use super::serve::Stack;
 use super::state::AppState;
@@ -24,8 +24,14 @@ use super::state::AppState;
 /// The router with everything around it.
 pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {
     // From the inside out: the log sees the path as it came and the answer as it goes.
-    let service = ShortcutLayer { state }.layer(router);
-    let service = ReadOnlyLayer.layer(service);
+    let service = AnswerEarly {
+        inner: router,
+        decide: move |request| shortcut::take(&state, request),
+    };
+    let service = AnswerEarly {
+        inner: service,
+        decide: read_only::refuse_writes,
+    };
     let service = NormalizePathLayer.layer(service);
     let service = CommonHeadersLayer.layer(service);
     RequestLogLayer.layer(service)

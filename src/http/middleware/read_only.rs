@@ -1,9 +1,5 @@
 //! Refuses every write to the API before routing, whatever it is aimed at.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -11,9 +7,8 @@ use axum::extract::Request;
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
-use pin_project_lite::pin_project;
-use tower::{Layer, Service};
 
+use super::early::Early;
 use crate::http::error::ApiError;
 
 /// How much of a refused upload is read and thrown away. Closing a connection with unread data makes the client's side
@@ -23,68 +18,12 @@ const DISCARDED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// How long that may take.
 const DISCARDING_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// See the module.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ReadOnlyLayer;
-
-impl<S> Layer<S> for ReadOnlyLayer {
-    type Service = ReadOnly<S>;
-
-    fn layer(&self, inner: S) -> ReadOnly<S> {
-        ReadOnly { inner }
-    }
-}
-
-/// See the module.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ReadOnly<S> {
-    inner: S,
-}
-
-impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Request>
-    for ReadOnly<S>
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = ReadOnlyFuture<S::Future>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        if is_write(&request) {
-            ReadOnlyFuture::Refused {
-                response: Some(refuse(request)),
-            }
-        } else {
-            ReadOnlyFuture::Passed {
-                inner: self.inner.call(request),
-            }
-        }
-    }
-}
-
-pin_project! {
-    /// See the module.
-    #[project = ReadOnlyProjection]
-    pub(super) enum ReadOnlyFuture<F> {
-        Passed { #[pin] inner: F },
-        Refused { response: Option<Response> },
-    }
-}
-
-impl<F: Future<Output = Result<Response, Infallible>>> Future for ReadOnlyFuture<F> {
-    type Output = Result<Response, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            ReadOnlyProjection::Passed { inner } => inner.poll(context),
-            ReadOnlyProjection::Refused { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
-                None => Poll::Pending,
-            },
-        }
+/// Answers writes, and passes everything else on.
+pub(super) fn refuse_writes(request: Request) -> Early {
+    if is_write(&request) {
+        Early::Answered(refuse(request))
+    } else {
+        Early::Passed(request)
     }
 }
 
