@@ -1,5 +1,7 @@
 //! The mirror's own base URL, as its clients see it.
 
+use std::net::Ipv6Addr;
+
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, header};
 
@@ -39,11 +41,22 @@ pub(super) fn base_url(
     Ok(format!("{scheme}://{host}"))
 }
 
+/// Whether a text is a host, with or without a port, and nothing that would mean something else elsewhere: it becomes a
+/// part of URLs that cargo reads, in which braces are markers.
 fn is_authority(host: &str) -> bool {
-    // Whatever is more than a host and a port would show up in another part of the URL.
-    let url = url::Url::parse(&format!("http://{host}/"));
-    url.is_ok_and(|url| url.username().is_empty() && url.password().is_none() && url.path() == "/")
-        && !host.contains(['@', '/', '?', '#', '\\'])
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
+            _ => return false,
+        },
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let good_port = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok());
+    let good_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    good_port && !name.is_empty() && name.bytes().all(good_name)
 }
 
 #[cfg(test)]
@@ -55,7 +68,10 @@ mod tests {
         for good in ["h", "h.example:8080", "127.0.0.1:1", "[::1]:80"] {
             assert!(is_authority(good), "{good}");
         }
-        for bad in ["", "a b", "h/x", "u@h", "h:port", "<h>"] {
+        for bad in [
+            "", "a b", "h/x", "u@h", "h:port", "<h>", "{crate}", "a\"b", "a\tb", "evil%41", "h:",
+            "h:99999", "[::1", "[h]", ":80",
+        ] {
             assert!(!is_authority(bad), "{bad}");
         }
     }

@@ -15,23 +15,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
-/// All large answers together, in KiB. The largest real answer has 4.6 MB.
-const LARGE_ANSWERS_KIB_MAX: u32 = 64 * 1024;
-
-/// From this size on, in KiB, an answer counts as large.
-const LARGE_ANSWER_KIB_MIN: u32 = 128;
+/// From this size on, in bytes, an answer counts as large.
+pub(super) const LARGE_ANSWER_BYTES_MIN: u64 = 128 * 1024;
 
 /// How long a large answer may wait for others to be read by their clients.
 const BUDGET_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The budget of large answers; cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct AnswerBudget(Arc<Semaphore>);
+pub(super) struct AnswerBudget {
+    room: Arc<Semaphore>,
+    kib: u32,
+}
 
 impl AnswerBudget {
-    /// A budget of which nothing is spent.
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(LARGE_ANSWERS_KIB_MAX as usize)))
+    /// A budget of so many KiB, of which nothing is spent.
+    pub(super) fn new(kib: u32) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(kib as usize)),
+            kib,
+        }
     }
 
     /// Waits for room, and gives it back when the answer is sent or given up.
@@ -40,13 +43,13 @@ impl AnswerBudget {
     /// 503 if there is none in time.
     pub(super) async fn admit(&self, response: Response) -> Result<Response, ApiError> {
         let bytes = response.body().size_hint().lower();
-        let kib = u32::try_from(bytes / 1024)
-            .unwrap_or(u32::MAX)
-            .min(LARGE_ANSWERS_KIB_MAX);
-        if kib < LARGE_ANSWER_KIB_MIN {
+        if bytes < LARGE_ANSWER_BYTES_MIN {
             return Ok(response);
         }
-        let waiting = Arc::clone(&self.0).acquire_many_owned(kib);
+        let kib = u32::try_from(bytes / 1024)
+            .unwrap_or(u32::MAX)
+            .min(self.kib);
+        let waiting = Arc::clone(&self.room).acquire_many_owned(kib);
         let permit = tokio::time::timeout(BUDGET_WAIT_MAX, waiting)
             .await
             .map_err(|_elapsed| ApiError::Busy)?
@@ -98,8 +101,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_answers_wait_for_each_other_and_small_ones_do_not() {
-        let budget = AnswerBudget::new();
-        let large = LARGE_ANSWERS_KIB_MAX as usize * 1024;
+        let budget = AnswerBudget::new(1024);
+        let large = 1024 * 1024;
         let first = budget.admit(answer(large)).await.unwrap();
         assert_eq!(
             first.body().size_hint().exact(),

@@ -113,6 +113,9 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         if status.is_server_error() {
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             let mut cause = detail;
             let mut source = std::error::Error::source(&self);
             while let Some(error) = source {

@@ -44,24 +44,17 @@ impl Encoding {
     /// All of them.
     const ALL: [Self; 2] = [Self::Plain, Self::Gzip];
 
-    /// The best form that a client takes (RFC 9110, section 12.5.3).
+    /// The shortest form that a client takes (RFC 9110, section 12.5.3).
     pub(super) fn accepted_by(headers: &HeaderMap) -> Self {
-        let mut lines = headers
-            .get_all(header::ACCEPT_ENCODING)
-            .iter()
-            .filter_map(|line| line.to_str().ok());
-        let takes_gzip = lines.any(|line| {
-            line.split(',').any(|choice| {
-                let (name, parameters) = choice.split_once(';').unwrap_or((choice, ""));
-                let refused = parameters
-                    .trim()
-                    .strip_prefix("q=")
-                    .and_then(|quality| quality.trim().parse().ok());
-                name.trim().eq_ignore_ascii_case("gzip")
-                    && refused.is_none_or(|quality: f32| quality > 0.0)
-            })
-        });
-        if takes_gzip { Self::Gzip } else { Self::Plain }
+        let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
+        let mut choices = lines
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','));
+        if choices.any(takes_gzip) {
+            Self::Gzip
+        } else {
+            Self::Plain
+        }
     }
 
     /// The name in `Content-Encoding`.
@@ -91,18 +84,29 @@ impl Encoding {
     }
 }
 
-/// Whether an entity tag, in its quotes, is of this blob in any form.
-pub(super) fn is_tag_of(blob: BlobId, tag: &str) -> bool {
+/// Whether one choice of `Accept-Encoding` is gzip, and is not refused by a quality of zero or of nonsense.
+fn takes_gzip(choice: &str) -> bool {
+    let mut parts = choice.split(';').map(str::trim);
+    let is_gzip = parts
+        .next()
+        .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+    is_gzip
+        && parts.all(|parameter| match parameter.split_once('=') {
+            Some((name, quality)) if name.trim().eq_ignore_ascii_case("q") => quality
+                .trim()
+                .parse()
+                .is_ok_and(|quality: f32| quality > 0.0),
+            _ => true,
+        })
+}
+
+/// The form that an entity tag, in its quotes, names of this blob.
+pub(super) fn form_of(blob: BlobId, tag: &str) -> Option<Encoding> {
     let id = blob.hex();
-    let suffix = tag
-        .as_bytes()
-        .strip_prefix(b"\"")
-        .and_then(|tag| tag.strip_prefix(&id));
-    suffix.is_some_and(|suffix| {
-        Encoding::ALL
-            .iter()
-            .any(|form| form.tag_suffix().as_bytes() == suffix)
-    })
+    let suffix = tag.as_bytes().strip_prefix(b"\"")?.strip_prefix(&id)?;
+    Encoding::ALL
+        .into_iter()
+        .find(|form| form.tag_suffix().as_bytes() == suffix)
 }
 
 /// An index file in both forms.
@@ -135,7 +139,9 @@ fn compress(plain: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::default());
     // Writing to a Vec does not fail; if it did, there would be no compressed form.
     encoder.write_all(plain).ok()?;
-    let packed = encoder.finish().ok()?;
+    let mut packed = encoder.finish().ok()?;
+    // What is kept is what is counted.
+    packed.shrink_to_fit();
     (packed.len() < plain.len()).then(|| Bytes::from(packed))
 }
 
@@ -198,6 +204,10 @@ mod tests {
             ("br;q=1, GZIP;q=0.5", Encoding::Gzip),
             ("gzip;q=0", Encoding::Plain),
             ("gzip; q=0.0", Encoding::Plain),
+            ("gzip;Q=0", Encoding::Plain),
+            ("gzip;q=0;x=y", Encoding::Plain),
+            ("gzip;q=x", Encoding::Plain),
+            ("gzip;q=0, gzip", Encoding::Gzip),
             ("identity", Encoding::Plain),
             ("", Encoding::Plain),
             ("x-gzip2", Encoding::Plain),

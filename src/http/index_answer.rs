@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 use super::state::AppState;
@@ -18,7 +18,7 @@ use crate::package::{CrateHistory, CrateName};
 pub(super) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
 
 /// How long a look-up may wait for others to finish.
-const READ_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const READ_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Answers from what the index says of a crate. `shape` runs on a blocking thread.
 ///
@@ -33,7 +33,7 @@ pub(super) async fn with_crate<T: IntoResponse>(
     let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
     let commit =
         HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
-    let permit = read_permit(state).await?;
+    let permit = read_permit(&state.index_reads).await?;
     let lookup = Lookup {
         state: state.clone(),
         snapshot,
@@ -64,10 +64,10 @@ pub(super) async fn with_crate<T: IntoResponse>(
 /// # Errors
 /// 503 when too many look-ups are under way.
 pub(super) async fn with_read_permit<T: Send + 'static>(
-    state: &AppState,
+    reads: &Arc<Semaphore>,
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
-    let permit = read_permit(state).await?;
+    let permit = read_permit(reads).await?;
     let work = move || (read(), permit);
     let (result, _permit) = tokio::task::spawn_blocking(work)
         .await
@@ -75,8 +75,8 @@ pub(super) async fn with_read_permit<T: Send + 'static>(
     Ok(result)
 }
 
-async fn read_permit(state: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
-    let waiting = Arc::clone(&state.index_reads).acquire_owned();
+async fn read_permit(reads: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    let waiting = Arc::clone(reads).acquire_owned();
     tokio::time::timeout(READ_WAIT_MAX, waiting)
         .await
         .map_err(|_elapsed| ApiError::Busy)?

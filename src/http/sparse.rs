@@ -4,8 +4,9 @@
 //! memory, and every replica gives the same one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -13,16 +14,20 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::base_url::base_url;
-use super::conditional::matches_any;
+use super::budget::LARGE_ANSWER_BYTES_MIN;
+use super::conditional::{has_any, known_tag};
 use super::error::ApiError;
-use super::file_cache::{CachedFile, Encoding, is_tag_of};
-use super::index_answer::{X_INDEX_COMMIT, with_read_permit};
+use super::file_cache::{CachedFile, Encoding, form_of};
+use super::index_answer::{READ_WAIT_MAX, X_INDEX_COMMIT, with_read_permit};
 use super::state::AppState;
 use crate::index::{BlobId, Snapshot};
 use crate::package::IndexPath;
 
 /// How long anybody may keep an index file without asking again. Cargo asks every time.
 const KEEP_FILE: HeaderValue = HeaderValue::from_static("public, max-age=60");
+
+/// How long a read may take when its turn has come. The largest file takes a fifth of a second.
+const READ_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// For a config.json that was made from what the client sent: no shared cache may keep it for others.
 const KEEP_PRIVATELY: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -45,7 +50,8 @@ pub(super) async fn config(
     let dl = format!("{base}/api/v1/crates");
     let content = serde_json::to_vec(&Config { dl, api: &base }).map_err(ApiError::internal)?;
     let tag = format!("\"{}\"", BlobId::of(&content));
-    let not_modified = matches_any(&headers, |candidate| candidate == tag);
+    let has_it = known_tag(&headers, |known| (known == tag).then_some(())).is_some();
+    let not_modified = has_it || has_any(&headers);
     let (status, body) = if not_modified {
         (StatusCode::NOT_MODIFIED, Body::empty())
     } else {
@@ -80,16 +86,27 @@ pub(super) async fn config(
 pub(super) async fn file(
     State(state): State<AppState>,
     path: Result<Path<String>, PathRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
-    // A path that cannot be decoded names no file.
-    let path = path.ok().and_then(|Path(path)| IndexPath::parse(&path));
+    // A path that cannot be decoded names no file, nor does one in which decoding made a slash.
+    let made_slash = uri.path().to_ascii_lowercase().contains("%2f");
+    let path = path
+        .ok()
+        .filter(|_| !made_slash)
+        .and_then(|Path(path)| IndexPath::parse(&path));
     let mut response = match path.and_then(|path| snapshot.find_exactly(&path)) {
         Some(blob) => answer(&state, &snapshot, blob, &headers)
             .await
             .unwrap_or_else(IntoResponse::into_response),
-        None => ApiError::NotFound.into_response(),
+        None => {
+            let mut response = ApiError::NotFound.into_response();
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, KEEP_FILE);
+            response
+        }
     };
     mark(&mut response, &snapshot)?;
     Ok(response)
@@ -105,11 +122,9 @@ pub(super) fn file_from_memory(state: &AppState, request: &Request) -> Option<Re
     // A percent sign is in no path of an index file, so that what is found needs no decoding.
     let blob = snapshot.find_exactly(&IndexPath::parse(path)?)?;
     let mut response = not_modified(blob, request.headers()).or_else(|| {
-        Some(whole(
-            blob,
-            state.files.get(blob)?.as_ref(),
-            request.headers(),
-        ))
+        let response = whole(blob, state.files.get(blob)?.as_ref(), request.headers());
+        // Large ones may have to wait for room.
+        (response.body().size_hint().lower() < LARGE_ANSWER_BYTES_MIN).then_some(response)
     })?;
     mark(&mut response, &snapshot).ok()?;
     Some(response)
@@ -125,20 +140,29 @@ async fn answer(
         return Ok(response);
     }
     let file = load(state, snapshot, blob).await?;
-    Ok(whole(blob, &file, headers))
+    state.file_budget.admit(whole(blob, &file, headers)).await
 }
 
-/// 304, for a client that has the file in either form. This needs no look at the file.
+/// 304, for a client that names the file, in a form that it takes. This needs no look at the file.
 fn not_modified(blob: BlobId, headers: &HeaderMap) -> Option<Response> {
-    matches_any(headers, |tag| is_tag_of(blob, tag)).then(|| {
-        let mut response = StatusCode::NOT_MODIFIED.into_response();
-        describe(&mut response, Encoding::accepted_by(headers).tag(blob));
-        response
-    })
+    let takes = Encoding::accepted_by(headers);
+    let form = known_tag(headers, |tag| {
+        // A shared cache that asks for somebody who takes no gzip must not be told that its gzip will do.
+        form_of(blob, tag).filter(|form| *form == Encoding::Plain || *form == takes)
+    })?;
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    describe(&mut response, form.tag(blob));
+    Some(response)
 }
 
+/// The file, or 304 for a client that is content with whatever it has.
 fn whole(blob: BlobId, file: &CachedFile, headers: &HeaderMap) -> Response {
     let (body, encoding) = file.body(Encoding::accepted_by(headers));
+    if has_any(headers) {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        describe(&mut response, encoding.tag(blob));
+        return response;
+    }
     let mut response = Response::new(Body::from(body));
     describe(&mut response, encoding.tag(blob));
     let answer = response.headers_mut();
@@ -162,21 +186,29 @@ async fn load(
     snapshot: &Arc<Snapshot>,
     blob: BlobId,
 ) -> Result<Arc<CachedFile>, ApiError> {
-    let read = async {
-        let snapshot = Arc::clone(snapshot);
-        let file = with_read_permit(state, move || {
-            snapshot.read_blob(blob, |content| {
-                CachedFile::new(Bytes::copy_from_slice(content))
+    let (state, snapshot) = (state.clone(), Arc::clone(snapshot));
+    // A task of its own, so that what was begun is kept although the client leaves. It ends with the read, which has a
+    // time-out for its turn.
+    let load = tokio::spawn(async move {
+        let read = async {
+            let read = move || {
+                snapshot.read_blob(blob, |content| {
+                    CachedFile::new(Bytes::copy_from_slice(content))
+                })
+            };
+            let file = with_read_permit(&state.file_reads, read).await?;
+            file.map(Arc::new).map_err(|unreadable| {
+                state.index.report_damage();
+                ApiError::IndexUnreadable(unreadable)
             })
-        })
-        .await?;
-        file.map(Arc::new).map_err(|unreadable| {
-            state.index.report_damage();
-            ApiError::IndexUnreadable(unreadable)
-        })
-    };
-    // Those who ask for the same file at the same time wait for one read of it.
-    state.files.get_or_load(blob, read).await
+        };
+        // Those who ask for the same file at the same time wait for one read of it.
+        state.files.get_or_load(blob, read).await
+    });
+    tokio::time::timeout(READ_WAIT_MAX + READ_TIME_MAX, load)
+        .await
+        .map_err(|_elapsed| ApiError::Busy)?
+        .map_err(ApiError::internal)?
 }
 
 fn mark(response: &mut Response, snapshot: &Snapshot) -> Result<(), ApiError> {

@@ -11,6 +11,12 @@ use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::upstream::DownloadTemplate;
 
+/// All large answers to look-ups together, in KiB. The largest real one has 4.6 MB.
+const LOOK_UP_ANSWERS_KIB_MAX: u32 = 64 * 1024;
+
+/// All large index files on their way to clients together, in KiB: the cache may have dropped them already.
+const FILE_ANSWERS_KIB_MAX: u32 = 32 * 1024;
+
 /// What the composition root gives to the HTTP side.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -39,6 +45,9 @@ pub(crate) struct Inner {
     pub(super) index: IndexHandle,
     pub(super) index_reads: Arc<Semaphore>,
     pub(super) budget: AnswerBudget,
+    /// Reads of index files, apart from look-ups, so that neither can starve the other.
+    pub(super) file_reads: Arc<Semaphore>,
+    pub(super) file_budget: AnswerBudget,
     pub(super) files: FileCache,
 }
 
@@ -46,11 +55,14 @@ impl AppState {
     /// The state of a mirror that answers from `index`.
     pub(crate) fn new(settings: Settings, index: IndexHandle) -> Self {
         let index_reads = Arc::new(Semaphore::new(settings.index_reads_max));
+        let file_reads = Arc::new(Semaphore::new(settings.index_reads_max));
         Self(Arc::new(Inner {
             settings,
             index,
             index_reads,
-            budget: AnswerBudget::new(),
+            budget: AnswerBudget::new(LOOK_UP_ANSWERS_KIB_MAX),
+            file_budget: AnswerBudget::new(FILE_ANSWERS_KIB_MAX),
+            file_reads,
             files: FileCache::new(),
         }))
     }

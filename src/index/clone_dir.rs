@@ -11,8 +11,9 @@
 //!
 //! A clone gets its name into `current` only when it is complete. Whatever else lies there after a crash is removed.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,7 +32,10 @@ const CLONE_PREFIX: &str = "clone-";
 pub(super) struct CloneDir {
     root: PathBuf,
     /// The lock is released when the file is closed, also by a crash.
-    _lock: File,
+    lock: File,
+    /// The highest number that a clone has had; none is used twice, since a thread that was left behind may still write
+    /// to the one it was made for.
+    highest: u64,
 }
 
 /// What a clone remembers of itself.
@@ -72,7 +76,11 @@ impl CloneDir {
         fs::create_dir_all(&root)?;
         let lock = File::create(root.join(LOCK))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { root, _lock: lock }),
+            Ok(()) => Ok(Self {
+                root,
+                lock,
+                highest: 0,
+            }),
             Err(TryLockError::WouldBlock) => Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 "another mirror is using this DATA_DIR",
@@ -83,7 +91,13 @@ impl CloneDir {
 
     /// Whether the directory is still the one that was opened: somebody may have removed it.
     pub(super) fn still_exists(&self) -> bool {
-        self.root.join(LOCK).exists()
+        let same = |ours: Metadata, theirs: Metadata| {
+            (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())
+        };
+        match (self.lock.metadata(), fs::metadata(self.root.join(LOCK))) {
+            (Ok(ours), Ok(theirs)) => same(ours, theirs),
+            _ => false,
+        }
     }
 
     /// The clone in use, if one was ever completed.
@@ -96,13 +110,14 @@ impl CloneDir {
     }
 
     /// A path for a new clone, not yet existing.
-    pub(super) fn next(&self) -> io::Result<PathBuf> {
-        let mut highest = 0;
+    pub(super) fn next(&mut self) -> io::Result<PathBuf> {
+        let mut highest = self.highest;
         for entry in fs::read_dir(&self.root)? {
             let name = entry?.file_name();
             highest = highest.max(name.to_str().and_then(number_of).unwrap_or(0));
         }
-        Ok(self.root.join(format!("{CLONE_PREFIX}{}", highest + 1)))
+        self.highest = highest.saturating_add(1);
+        Ok(self.root.join(format!("{CLONE_PREFIX}{}", self.highest)))
     }
 
     /// Makes a complete clone the one in use.

@@ -19,7 +19,7 @@ pub(super) const UPSTREAM_HEAD: &str = "refs/heads/upstream";
 const REFSPEC: &str = "+HEAD:refs/heads/upstream";
 
 /// The longest that one clone or fetch may take.
-const FETCH_TIME_MAX: Duration = Duration::from_secs(3_600);
+pub(super) const FETCH_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// A peer that delivers less than [`SLOW_BYTES_MIN`] in this time while objects are outstanding is given up on.
 const SLOW_WINDOW: Duration = Duration::from_secs(60);
@@ -154,7 +154,8 @@ fn callbacks<'a>(
         !progress.is_stopped() && pace.keeps_up(&now)
     });
     callbacks.sideband_progress(move |_text| {
-        !progress.is_stopped() && pace.keeps_up(&Progress::default())
+        progress.note_sign();
+        !progress.is_stopped() && pace.is_in_time()
     });
     let asked = Cell::new(0_u8);
     callbacks.credentials(move |_address, user, allowed| {
@@ -250,7 +251,14 @@ impl Pace {
             self.window_bytes.set(progress.received_bytes);
             transferring && bytes < SLOW_BYTES_MIN
         };
-        if too_slow || self.began.elapsed() > FETCH_TIME_MAX {
+        if too_slow {
+            self.gave_up.set(true);
+        }
+        self.is_in_time()
+    }
+
+    fn is_in_time(&self) -> bool {
+        if self.began.elapsed() > FETCH_TIME_MAX {
             self.gave_up.set(true);
         }
         !self.gave_up.get()

@@ -1,5 +1,6 @@
 //! The shared side of the index room: readers take snapshots from it, the background task publishes them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -22,6 +23,7 @@ struct Shared {
     /// Of the try that is under way; each has a new one, since one that was left behind may still write to its own.
     progress: ArcSwap<ProgressCell>,
     wake: Notify,
+    stopping: AtomicBool,
 }
 
 impl IndexHandle {
@@ -39,6 +41,7 @@ impl IndexHandle {
                 }),
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
+                stopping: AtomicBool::new(false),
             }),
         }
     }
@@ -68,12 +71,17 @@ impl IndexHandle {
     pub(super) fn begin(&self, phase: Phase) -> Arc<ProgressCell> {
         let progress = Arc::new(ProgressCell::default());
         self.shared.progress.store(Arc::clone(&progress));
+        // After the store, so that one of the two sees the other: this look, or the look of `stop` at the new cell.
+        if self.shared.stopping.load(Ordering::SeqCst) {
+            progress.stop();
+        }
         self.enter(phase);
         progress
     }
 
-    /// Asks the clone or fetch that is under way to end.
+    /// Asks the clone or fetch that is under way to end, and all that would begin after it.
     pub(super) fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.progress.load().stop();
     }
 
@@ -112,5 +120,20 @@ impl IndexHandle {
             .status
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_after_a_stop_is_stopped_too() {
+        let handle = IndexHandle::new();
+        let before = handle.begin(Phase::Cloning);
+        assert!(!before.is_stopped());
+        handle.stop();
+        assert!(before.is_stopped());
+        assert!(handle.begin(Phase::Fetching).is_stopped());
     }
 }

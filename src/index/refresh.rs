@@ -12,7 +12,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::clone_dir::{self, CloneDir, CloneRecord};
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FETCH_TIME_MAX, FetchError};
 use super::handle::IndexHandle;
 use super::remote_url::RemoteUrl;
 use super::repository::{ReadError, Repository};
@@ -27,6 +27,9 @@ const LOCAL_FAILURES_MAX: u32 = 3;
 
 /// Transfers that were left behind and still wait for the other side. With so many there are no new ones.
 const LEFT_BEHIND_MAX: usize = 2;
+
+/// The same, with those of longer ago than any transfer should take.
+const LEFT_BEHIND_EVER_MAX: usize = 16;
 
 /// How soon to look again for requests that still read from a replaced clone, where nothing else would.
 const RETIRED_PAUSE: Duration = Duration::from_secs(60);
@@ -56,7 +59,7 @@ pub(crate) struct Refresher {
     /// Failures in a row that may be the clone's fault.
     local_failures: u32,
     repairs: Repairs,
-    left_behind: Vec<LeftBehind>,
+    left_behind: Vec<(LeftBehind, Instant)>,
 }
 
 /// What a try without a failure did.
@@ -255,7 +258,11 @@ impl Refresher {
             return;
         };
         let now = Instant::now();
-        if repository.is_suspect() && self.repairs.allowed(now) && repository.confirm_damage() {
+        if !repository.is_suspect() || !self.repairs.allowed(now) {
+            return;
+        }
+        self.repairs.note_check(now);
+        if repository.confirm_damage() {
             self.repairs.note(now);
             tracing::warn!("the clone on disk is damaged and will be replaced");
             self.current = None;
@@ -295,19 +302,36 @@ impl Refresher {
         phase: Phase,
         transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
     ) -> Result<(), FetchError> {
-        self.left_behind.retain(|thread| !thread.is_finished());
-        if self.left_behind.len() >= LEFT_BEHIND_MAX {
+        self.left_behind
+            .retain(|(thread, _since)| !thread.is_finished());
+        let recent = |since: &Instant| since.elapsed() < FETCH_TIME_MAX;
+        let recently = self
+            .left_behind
+            .iter()
+            .filter(|(_thread, since)| recent(since))
+            .count();
+        if recently >= LEFT_BEHIND_MAX || self.left_behind.len() >= LEFT_BEHIND_EVER_MAX {
             let why = "earlier tries still wait for the other side, which sends next to nothing";
             return Err(FetchError::Upstream(why.to_owned()));
         }
         let progress = self.handle.begin(phase);
-        let (result, left_behind) = supervise(&progress, PREPARATION_MAX, transfer);
-        self.left_behind.extend(left_behind);
+        if progress.is_stopped() {
+            return Err(FetchError::Stopped);
+        }
+        // A path is packed by this very process, which says nothing until it is done, minutes later for a large index.
+        let preparation_max = if self.settings.url.is_local() {
+            FETCH_TIME_MAX
+        } else {
+            PREPARATION_MAX
+        };
+        let (result, left_behind) = supervise(&progress, preparation_max, transfer);
+        self.left_behind
+            .extend(left_behind.map(|thread| (thread, Instant::now())));
         result
     }
 
     fn clone_anew(&mut self) -> Result<(), RefreshError> {
-        let Some(path) = self.clones.as_ref().map(CloneDir::next).transpose()? else {
+        let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
             return Ok(());
         };
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");

@@ -15,6 +15,9 @@ const REPAIR_PAUSE_FIRST: Duration = Duration::from_secs(60);
 /// The longest such pause. After a quiet time of this length the next one is the first again.
 const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
+/// The pause between two looks at a clone that may be damaged: each reads every directory.
+const CHECK_PAUSE: Duration = Duration::from_secs(10);
+
 /// The pause after so many failures in a row.
 pub(super) fn backoff(failures: u32, interval: Duration) -> Duration {
     jittered(doubled(BACKOFF_FIRST, failures).min(BACKOFF_MAX.max(interval)))
@@ -39,6 +42,7 @@ pub(super) fn jittered(pause: Duration) -> Duration {
 pub(super) struct Repairs {
     last: Option<Instant>,
     in_a_row: u32,
+    last_check: Option<Instant>,
 }
 
 impl Repairs {
@@ -49,8 +53,17 @@ impl Repairs {
 
     /// How long until the next one is allowed.
     pub(super) fn wait(&self, now: Instant) -> Duration {
-        let since = |last| self.pause().saturating_sub(now.duration_since(last));
-        self.last.map_or(Duration::ZERO, since)
+        let rest = |last: Option<Instant>, pause: Duration| {
+            last.map_or(Duration::ZERO, |last| {
+                pause.saturating_sub(now.duration_since(last))
+            })
+        };
+        rest(self.last, self.pause()).max(rest(self.last_check, CHECK_PAUSE))
+    }
+
+    /// Notes that a clone is looked at now, with whatever result.
+    pub(super) fn note_check(&mut self, now: Instant) {
+        self.last_check = Some(now);
     }
 
     /// Notes that one is replaced now.
@@ -89,6 +102,12 @@ mod tests {
         assert!(
             repairs.allowed(after(10_060)),
             "after a quiet time the pause is short again"
+        );
+        let mut looks = Repairs::default();
+        looks.note_check(start);
+        assert!(
+            !looks.allowed(after(9)) && looks.allowed(after(10)),
+            "looks are spaced out, too"
         );
     }
 

@@ -58,6 +58,8 @@ pub(super) struct ProgressCell {
     total_objects: AtomicUsize,
     indexed_objects: AtomicUsize,
     received_bytes: AtomicUsize,
+    /// How often the other side has said that it is still preparing.
+    signs: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -80,6 +82,15 @@ impl ProgressCell {
             indexed_objects: self.indexed_objects.load(Ordering::Relaxed),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
         }
+    }
+
+    /// Notes that the other side says that it is still preparing.
+    pub(super) fn note_sign(&self) {
+        self.signs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn signs(&self) -> usize {
+        self.signs.load(Ordering::Relaxed)
     }
 
     /// Asks the fetch to end at its next sign of life.

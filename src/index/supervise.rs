@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::fetch::FetchError;
 use super::status::ProgressCell;
 
-/// The longest that the other side may take before the first object comes. libgit2 calls nobody back until then, and its
-/// time-out begins anew with every byte.
+/// The longest that the other side may take before the first object comes, counted from its last message that it is
+/// preparing. libgit2's own time-out begins anew with every byte.
 pub(super) const PREPARATION_MAX: Duration = Duration::from_secs(300);
 
 /// How often a transfer is looked at.
@@ -29,11 +29,24 @@ pub(super) fn supervise(
 ) -> (Result<(), FetchError>, Option<LeftBehind>) {
     let (send, receive) = mpsc::channel();
     let cell = Arc::clone(progress);
-    let thread = std::thread::spawn(move || {
-        // Nobody listens to one that was left behind.
-        let _left_behind = send.send(transfer(&cell));
-    });
-    let began = Instant::now();
+    let thread = std::thread::Builder::new()
+        .name("transfer".to_owned())
+        .spawn(move || {
+            // Nobody listens to one that was left behind.
+            let _left_behind = send.send(transfer(&cell));
+        });
+    let thread = match thread {
+        Ok(thread) => thread,
+        Err(error) => {
+            return (
+                Err(FetchError::System(format!(
+                    "no thread for a transfer: {error}"
+                ))),
+                None,
+            );
+        }
+    };
+    let mut last_sign = (progress.signs(), Instant::now());
     loop {
         match receive.recv_timeout(LOOK_INTERVAL) {
             Ok(result) => return (result, None),
@@ -41,7 +54,10 @@ pub(super) fn supervise(
                 return (Err(FetchError::Stopped), Some(thread));
             }
             Err(RecvTimeoutError::Timeout) => {
-                if began.elapsed() > preparation_max && progress.get().total_objects == 0 {
+                if progress.signs() != last_sign.0 {
+                    last_sign = (progress.signs(), Instant::now());
+                }
+                if last_sign.1.elapsed() > preparation_max && progress.get().total_objects == 0 {
                     progress.stop();
                     let why =
                         "the other side has sent no object for too long: gave up on it".to_owned();
