@@ -41,6 +41,18 @@ impl Scene {
         ])
     }
 
+    /// The mirror as a process of its own.
+    fn program(&self) -> Program {
+        let url = self.server.url();
+        Program::start(&[("GIT_REPO_URL", &url), ("DATA_DIR", self.data_dir())])
+    }
+
+    /// The same, where no file can grow.
+    fn program_on_full_disk(&self) -> Program {
+        let url = self.server.url();
+        Program::start_on_full_disk(&[("GIT_REPO_URL", &url), ("DATA_DIR", self.data_dir())])
+    }
+
     /// The clone in use.
     fn clone(&self) -> PathBuf {
         let index = self.data.path().join("index");
@@ -293,12 +305,7 @@ fn a_second_mirror_on_one_data_dir_says_so_and_still_redirects() {
 #[test]
 fn a_full_disk_is_said_leaves_nothing_behind_and_is_got_over() {
     let scene = Scene::new();
-    let url = scene.server.url();
-    let settings = [
-        ("GIT_REPO_URL", url.as_str()),
-        ("DATA_DIR", scene.data_dir()),
-    ];
-    let program = Program::start_on_full_disk(&settings);
+    let program = scene.program_on_full_disk();
     eventually("two clones have failed", || {
         program.get("/readyz").json()["index"]["failures"]
             .as_u64()
@@ -315,7 +322,7 @@ fn a_full_disk_is_said_leaves_nothing_behind_and_is_got_over() {
     );
     program.kill();
 
-    let program = Program::start(&settings);
+    let program = scene.program();
     program.wait_until_ready();
     assert_eq!(program.commit(), Some(scene.index.head()));
     program.kill();
@@ -325,12 +332,7 @@ fn a_full_disk_is_said_leaves_nothing_behind_and_is_got_over() {
 #[test]
 fn a_disk_that_is_full_at_a_refresh_leaves_the_last_snapshot_in_use() {
     let scene = Scene::new();
-    let url = scene.server.url();
-    let settings = [
-        ("GIT_REPO_URL", url.as_str()),
-        ("DATA_DIR", scene.data_dir()),
-    ];
-    let first = Program::start(&settings);
+    let first = scene.program();
     first.wait_until_ready();
     first.kill();
     let old = scene.index.head();
@@ -338,7 +340,7 @@ fn a_disk_that_is_full_at_a_refresh_leaves_the_last_snapshot_in_use() {
     let line = index_line("fresh", &format!("1.0.0+{noise}"), false);
     scene.index.commit().crate_file("fresh", &line).send();
 
-    let program = Program::start_on_full_disk(&settings);
+    let program = scene.program_on_full_disk();
     eventually(
         "more fetches have failed than a sick clone is allowed",
         || {
@@ -356,7 +358,7 @@ fn a_disk_that_is_full_at_a_refresh_leaves_the_last_snapshot_in_use() {
     assert_eq!(program.commit(), Some(old));
     assert_eq!(program.metadata("itoa").status, 200);
     program.kill();
-    let program = Program::start(&settings);
+    let program = scene.program();
     program.wait_for_commit(&scene.index.head());
 }
 
@@ -404,12 +406,7 @@ fn a_data_dir_that_is_removed_under_the_mirror_is_filled_again() {
 fn a_kill_in_the_middle_of_the_first_clone_leaves_nothing_behind() {
     let scene = Scene::new();
     scene.server.set(Fault::HangInPack(20_000));
-    let url = scene.server.url();
-    let settings = [
-        ("GIT_REPO_URL", url.as_str()),
-        ("DATA_DIR", scene.data_dir()),
-    ];
-    let program = Program::start(&settings);
+    let program = scene.program();
     eventually("objects arrive", || {
         let ready = program.get("/readyz").json();
         ready["index"]["progress"]["received_objects"]
@@ -422,7 +419,7 @@ fn a_kill_in_the_middle_of_the_first_clone_leaves_nothing_behind() {
     assert!(scene.data.path().join("index/clone-1").exists());
 
     scene.server.set(Fault::None);
-    let program = Program::start(&settings);
+    let program = scene.program();
     program.wait_until_ready();
     assert_eq!(program.commit(), Some(scene.index.head()));
     program.kill();
@@ -432,14 +429,9 @@ fn a_kill_in_the_middle_of_the_first_clone_leaves_nothing_behind() {
 #[test]
 fn a_kill_in_the_middle_of_a_fetch_leaves_nothing_behind() {
     let scene = Scene::new();
-    let url = scene.server.url();
-    let settings = [
-        ("GIT_REPO_URL", url.as_str()),
-        ("DATA_DIR", scene.data_dir()),
-    ];
     for round in 0..3 {
         scene.server.set(Fault::None);
-        let program = Program::start(&settings);
+        let program = scene.program();
         program.wait_until_ready();
         program.wait_for_commit(&scene.index.head());
         scene.server.set(Fault::HangInPack(500 * round + 100));
@@ -456,7 +448,7 @@ fn a_kill_in_the_middle_of_a_fetch_leaves_nothing_behind() {
         program.kill();
     }
     scene.server.set(Fault::None);
-    let program = Program::start(&settings);
+    let program = scene.program();
     program.wait_for_commit(&scene.index.head());
     assert_eq!(program.metadata("fresh").status, 200);
     program.kill();
