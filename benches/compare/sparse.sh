@@ -20,6 +20,8 @@ mkdir -p "$temporary/www"
 cp -r "$files" "$temporary/www/index"
 rm -rf "$temporary/www/index/.git"
 (cd "$temporary/www" && find index -mindepth 2 -type f -size -60k) >"$temporary/files"
+# The workers of an nginx that root has started run as somebody else.
+chmod -R a+rX "$temporary"
 git init --quiet --initial-branch=master "$temporary/work"
 cp -r "$temporary/www/index/." "$temporary/work"
 git -C "$temporary/work" add --all
