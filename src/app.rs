@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, AppState, Drained, ServeOptions, Settings};
-use crate::index::{IndexHandle, Refresher, RefresherSettings, configure_libgit2};
+use crate::index::{
+    GitIndexSettings, GitProgram, IndexHandle, Refresher, RefresherSettings, configure_libgit2,
+};
+use crate::package::registry_config;
 
 /// How long requests under way may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -24,6 +27,12 @@ const INDEX_READS_PER_PROCESSOR: usize = 2;
 
 /// Look-ups in the index at a time on a machine with many processors: one may take 20 MB.
 const INDEX_READS_MAX: usize = 8;
+
+/// Children that answer git clients at a time, for each processor.
+const GIT_CHILDREN_PER_PROCESSOR: usize = 2;
+
+/// The same on a machine with many processors: a full clone takes 50 MB for the largest index.
+const GIT_CHILDREN_MAX: usize = 8;
 
 /// What git servers see as the product in `User-Agent`.
 const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
@@ -108,12 +117,18 @@ impl App {
             .is_some_and(|interval| interval >= config.max_staleness);
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let public_url = config.public_url.map(|url| url.to_string());
+        let git_index = public_url.as_deref().map(|url| GitIndexSettings {
+            config: registry_config(url),
+            program: GitProgram::new(config.search_path),
+        });
         let settings = Settings {
             download: config.download,
-            public_url: config.public_url.map(|url| url.to_string()),
+            public_url,
             upstream: config.git_repo_url.to_string(),
             max_staleness: config.refresh_interval.map(|_| config.max_staleness),
             clock: clock.clone(),
+            git_children_max: (GIT_CHILDREN_PER_PROCESSOR * processors).min(GIT_CHILDREN_MAX),
             index_reads_max: (INDEX_READS_PER_PROCESSOR * processors).min(INDEX_READS_MAX),
         };
         let refresher = RefresherSettings {
@@ -121,6 +136,7 @@ impl App {
             data_dir: config.data_dir,
             interval: config.refresh_interval,
             clock,
+            git_index,
         };
         Ok(Self {
             listener,

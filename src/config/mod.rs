@@ -7,6 +7,7 @@ mod error;
 mod public_url;
 mod raw;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -55,6 +56,8 @@ pub struct Config {
     pub(crate) log_format: LogFormat,
     /// Which log events are written (`RUST_LOG`), in the syntax of `tracing_subscriber`'s `EnvFilter`.
     pub(crate) log_filter: String,
+    /// Where programs are found (`PATH`); the git index needs `git`.
+    pub search_path: OsString,
     /// How long to wait for a TCP connection to the upstream index. No variable: it is for tests.
     pub connect_timeout: Duration,
     /// How long the upstream of the index may be silent. No variable: it is for tests.
@@ -125,10 +128,20 @@ impl Config {
             contact: raw.contact.map(contact).transpose()?,
             log_format: log_format(raw.log_format)?,
             log_filter: log_filter(raw.rust_log)?,
+            search_path: search_path(),
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
         })
     }
+}
+
+/// No setting of the mirror, but the system's.
+fn search_path() -> OsString {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only this room reads the environment"
+    )]
+    std::env::var_os("PATH").unwrap_or_default()
 }
 
 fn parse_or<T: FromStr>(

@@ -9,6 +9,8 @@ mod conditional;
 mod download;
 mod error;
 mod file_cache;
+mod git;
+mod git_output;
 mod health;
 mod index_answer;
 mod metadata;
@@ -24,8 +26,9 @@ mod versions;
 mod views;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tower_http::compression::CompressionLayer;
+use tower_http::decompression::RequestDecompressionLayer;
 
 use error::ApiError;
 pub(crate) use middleware::stack;
@@ -53,6 +56,13 @@ pub(crate) fn router(state: AppState) -> Router {
         )
         .route("/index/config.json", get(sparse::config))
         .route("/index/{*path}", get(sparse::file));
+
+    // git: the same index for clients that want a repository. Packs are compressed already; requests may come in gzip.
+    let git = Router::new()
+        .route("/git/index/info/refs", get(git::list_refs))
+        .route("/git/index/git-upload-pack", post(git::upload_pack))
+        .route("/git/index/git-receive-pack", post(git::refuse_push))
+        .layer(RequestDecompressionLayer::new());
 
     // Tools: metadata from the index.
     let mut metadata = Router::new()
@@ -84,6 +94,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .merge(metadata.layer(CompressionLayer::new().gzip(true)))
         .merge(operation)
         .merge(cargo)
+        .merge(git)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state)

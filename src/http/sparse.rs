@@ -11,7 +11,6 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
 use super::base_url::base_url;
 use super::budget::LARGE_ANSWER_BYTES_MIN;
@@ -21,7 +20,7 @@ use super::file_cache::{CachedFile, Encoding, form_of};
 use super::index_answer::{READ_WAIT_MAX, X_INDEX_COMMIT, with_read_permit};
 use super::state::AppState;
 use crate::index::{BlobId, Snapshot};
-use crate::package::IndexPath;
+use crate::package::{IndexPath, registry_config};
 
 /// How long anybody may keep an index file without asking again. Cargo asks every time.
 const KEEP_FILE: HeaderValue = HeaderValue::from_static("public, max-age=60");
@@ -38,18 +37,10 @@ pub(super) async fn config(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Config<'a> {
-        dl: String,
-        api: &'a str,
-    }
-
     let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
     let base = base_url(&state, &uri, &headers)?;
-    // Without markers in `dl`, so that every cargo understands it.
-    let dl = format!("{base}/api/v1/crates");
-    let content = serde_json::to_vec(&Config { dl, api: &base }).map_err(ApiError::internal)?;
-    let tag = format!("\"{}\"", BlobId::of(&content));
+    let content = registry_config(&base);
+    let tag = format!("\"{}\"", BlobId::of(content.as_bytes()));
     let has_it = known_tag(&headers, |known| (known == tag).then_some(())).is_some();
     let not_modified = has_it || has_any(&headers);
     let (status, body) = if not_modified {

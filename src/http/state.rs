@@ -33,6 +33,9 @@ pub(crate) struct Settings {
     /// How many answers may be made from the index at a time. Each takes a thread, and memory for the largest index
     /// file several times over.
     pub(crate) index_reads_max: usize,
+    /// How many children may answer git clients at a time. Each takes a processor for a while, and 50 MB for a full clone
+    /// of the largest index.
+    pub(crate) git_children_max: usize,
 }
 
 /// Shared by all requests; cheap to clone.
@@ -49,6 +52,7 @@ pub(crate) struct Inner {
     pub(super) file_reads: Arc<Semaphore>,
     pub(super) file_budget: AnswerBudget,
     pub(super) files: FileCache,
+    pub(super) git_children: Arc<Semaphore>,
 }
 
 impl AppState {
@@ -56,6 +60,7 @@ impl AppState {
     pub(crate) fn new(settings: Settings, index: IndexHandle) -> Self {
         let index_reads = Arc::new(Semaphore::new(settings.index_reads_max));
         let file_reads = Arc::new(Semaphore::new(settings.index_reads_max));
+        let git_children = Arc::new(Semaphore::new(settings.git_children_max));
         Self(Arc::new(Inner {
             settings,
             index,
@@ -64,6 +69,7 @@ impl AppState {
             file_budget: AnswerBudget::new(FILE_ANSWERS_KIB_MAX),
             file_reads,
             files: FileCache::new(),
+            git_children,
         }))
     }
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
+use super::served::ServedIndex;
 use super::snapshot::Snapshot;
 use super::status::{IndexStatus, Phase, Progress, ProgressCell};
 
@@ -19,6 +20,7 @@ pub(crate) struct IndexHandle {
 #[derive(Debug)]
 struct Shared {
     snapshot: ArcSwapOption<Snapshot>,
+    served: ArcSwapOption<ServedIndex>,
     status: Mutex<IndexStatus>,
     /// Of the try that is under way; each has a new one, since one that was left behind may still write to its own.
     progress: ArcSwap<ProgressCell>,
@@ -32,6 +34,7 @@ impl IndexHandle {
         Self {
             shared: Arc::new(Shared {
                 snapshot: ArcSwapOption::empty(),
+                served: ArcSwapOption::empty(),
                 status: Mutex::new(IndexStatus {
                     phase: Phase::Opening,
                     last_success: None,
@@ -49,6 +52,11 @@ impl IndexHandle {
     /// The snapshot to answer a request from; keep it to the end of the request. `None` before the first one.
     pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.shared.snapshot.load_full()
+    }
+
+    /// The git index to answer a request from. `None` before the first one, and where there is none.
+    pub(crate) fn served(&self) -> Option<Arc<ServedIndex>> {
+        self.shared.served.load_full()
     }
 
     /// What there is to say about clone and fetches right now.
@@ -85,8 +93,9 @@ impl IndexHandle {
         self.shared.progress.load().stop();
     }
 
-    pub(super) fn publish(&self, snapshot: Arc<Snapshot>) {
+    pub(super) fn publish(&self, snapshot: Arc<Snapshot>, served: Option<Arc<ServedIndex>>) {
         self.shared.snapshot.store(Some(snapshot));
+        self.shared.served.store(served);
     }
 
     pub(super) fn enter(&self, phase: Phase) {

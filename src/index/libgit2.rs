@@ -42,6 +42,11 @@ pub(crate) fn configure(
             let _unsupported = git2::opts::set_mwindow_file_limit(OPEN_PACKS_MAX);
             // The data directory belongs to whoever runs the mirror, also where a container maps users differently.
             let _unsupported = git2::opts::set_verify_owner_validation(false);
+            // What a crash of the machine leaves must be whole: a git index with a gap would not be noticed here.
+            libgit2_sys::git_libgit2_opts(
+                libgit2_sys::GIT_OPT_ENABLE_FSYNC_GITDIR as libc::c_int,
+                1 as libc::c_int,
+            );
             for (option, text) in [
                 (libgit2_sys::GIT_OPT_SET_USER_AGENT_PRODUCT, product),
                 // libgit2 puts this one in brackets behind the product, and leaves it out when it is empty.

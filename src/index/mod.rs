@@ -1,7 +1,8 @@
 //! The crate index: a local clone of the upstream git repository, and immutable snapshots of it.
 //!
 //! A background task ([`Refresher`]) clones and fetches; each success publishes a [`Snapshot`] through [`IndexHandle`].
-//! Readers take one snapshot per request. Only this room touches git2, and it does so on blocking threads only. What
+//! Readers take one snapshot per request; git clients get a `ServedIndex`, the same index with a
+//! `config.json` of our own. Only this room touches git2, and it does so on blocking threads only. What
 //! does not live here: HTTP, and what index lines mean.
 
 mod clone_dir;
@@ -9,10 +10,12 @@ mod directory;
 mod fetch;
 mod handle;
 mod libgit2;
+mod overlay;
 mod refresh;
 mod remote_url;
 mod repository;
 mod retry;
+mod served;
 mod snapshot;
 mod status;
 mod supervise;
@@ -21,8 +24,9 @@ pub(crate) mod testing;
 
 pub(crate) use handle::IndexHandle;
 pub(crate) use libgit2::configure as configure_libgit2;
-pub(crate) use refresh::{Refresher, RefresherSettings};
+pub(crate) use refresh::{GitIndexSettings, Refresher, RefresherSettings};
 pub(crate) use remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use repository::ReadError;
+pub(crate) use served::{GitChild, GitProgram, GitProtocol, GitRequest};
 pub(crate) use snapshot::{BlobId, Snapshot};
 pub(crate) use status::{IndexStatus, Phase, Progress};

@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::clone_dir::{self, CloneDir, CloneRecord};
 use super::fetch::{self, FETCH_TIME_MAX, FetchError};
 use super::handle::IndexHandle;
+use super::overlay;
 use super::remote_url::RemoteUrl;
 use super::repository::{ReadError, Repository};
 use super::retry::{Repairs, backoff, jittered};
-use super::snapshot::Snapshot;
+use super::served::{GitProgram, ServedIndex};
+use super::snapshot::{CommitId, Snapshot};
 use super::status::{Phase, ProgressCell};
 use super::supervise::{LeftBehind, PREPARATION_MAX, supervise};
 use crate::clock::Clock;
@@ -45,6 +47,17 @@ pub(crate) struct RefresherSettings {
     pub(crate) interval: Option<Duration>,
     /// Tells the time of a success.
     pub(crate) clock: Clock,
+    /// How to serve the index over git; `None` does not.
+    pub(crate) git_index: Option<GitIndexSettings>,
+}
+
+/// What the git index needs beside the clone.
+#[derive(Clone, Debug)]
+pub(crate) struct GitIndexSettings {
+    /// The content of its `config.json`.
+    pub(crate) config: String,
+    /// What serves it.
+    pub(crate) program: GitProgram,
 }
 
 /// The owner of the clone.
@@ -368,8 +381,29 @@ impl Refresher {
 
     fn publish(&mut self, repository: Arc<Repository>, snapshot: Snapshot, message: &str) {
         tracing::info!(index.commit = %snapshot.commit(), index.crates = snapshot.crate_count(), "{message}");
+        let served = self.serve_by_git(&repository, snapshot.commit());
         self.current = Some(repository);
-        self.handle.publish(Arc::new(snapshot));
+        self.handle.publish(Arc::new(snapshot), served);
+    }
+
+    /// Makes the git index show what the snapshot shows. If that fails the one before stays: it is whole, and late.
+    fn serve_by_git(
+        &self,
+        repository: &Arc<Repository>,
+        commit: CommitId,
+    ) -> Option<Arc<ServedIndex>> {
+        let settings = self.settings.git_index.as_ref()?;
+        match overlay::bring_up_to_date(repository.path(), commit, &settings.config) {
+            Ok(_tip) => Some(Arc::new(ServedIndex::new(
+                commit,
+                Arc::clone(repository),
+                settings.program.clone(),
+            ))),
+            Err(error) => {
+                tracing::warn!(error = %error, "the git index could not be brought up to date");
+                self.handle.served()
+            }
+        }
     }
 
     /// Removes replaced clones that no request reads from any more, and whatever a crash left.

@@ -32,6 +32,7 @@ impl TestIndex {
             data_dir: directory.path().join("data"),
             interval: Some(std::time::Duration::from_secs(60)),
             clock: Clock::system(),
+            git_index: None,
         };
         let handle = IndexHandle::new();
         let refresher = Refresher::new(settings, handle.clone());

@@ -7,6 +7,7 @@ mod history;
 mod line;
 mod name;
 mod path;
+mod registry;
 mod timestamp;
 mod version;
 
@@ -15,5 +16,6 @@ pub(crate) use history::{CrateHistory, Release};
 pub(crate) use line::{Features, IndexDependency, IndexLine};
 pub(crate) use name::{CrateName, canonical_order};
 pub(crate) use path::IndexPath;
+pub(crate) use registry::registry_config;
 pub(crate) use timestamp::Timestamp;
 pub(crate) use version::CrateVersion;

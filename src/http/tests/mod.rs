@@ -178,5 +178,6 @@ fn settings(template: &str) -> Settings {
         max_staleness: Some(Duration::from_secs(3600)),
         clock: Clock::system(),
         index_reads_max: 2,
+        git_children_max: 2,
     }
 }

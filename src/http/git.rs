@@ -1,0 +1,163 @@
+//! `/git/index`: the index over git's smart HTTP protocol, version 0 and 2, for cargo and for git itself.
+//!
+//! Each request is answered by a child, git's own `upload-pack`; this only carries bytes in and out and sees to it that
+//! no child outlives its client (<https://git-scm.com/docs/http-protocol>). Errors are plain text, which git shows.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::{ApiError, GitComplaint, PlainText};
+use super::git_output::GitOutput;
+use super::state::AppState;
+use crate::index::{GitProtocol, GitRequest};
+
+/// What git clients say they want, and the one thing that they can have.
+const UPLOAD_PACK: &str = "git-upload-pack";
+
+/// How the list of references begins, over HTTP.
+const SERVICE_HEADER: &[u8] = b"001e# service=git-upload-pack\n0000";
+
+const REQUEST_TYPE: &str = "application/x-git-upload-pack-request";
+const RESULT_TYPE: &str = "application/x-git-upload-pack-result";
+const ADVERTISEMENT_TYPE: &str = "application/x-git-upload-pack-advertisement";
+
+/// As git's own server does it: nothing here may be kept.
+const NEVER_KEEP: [(HeaderName, HeaderValue); 3] = [
+    (
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, max-age=0, must-revalidate"),
+    ),
+    (
+        header::EXPIRES,
+        HeaderValue::from_static("Fri, 01 Jan 1980 00:00:00 GMT"),
+    ),
+    (header::PRAGMA, HeaderValue::from_static("no-cache")),
+];
+
+/// How long a request may wait for a child to become free.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The longest request, unpacked. One that lists all that a client has is far below.
+const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long a client may take for the next piece of its request.
+const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// What follows the `?` of `info/refs`.
+#[derive(Deserialize)]
+pub(super) struct Service {
+    service: Option<String>,
+}
+
+/// The list of references: what a client asks for first.
+pub(super) async fn list_refs(
+    State(state): State<AppState>,
+    query: Query<Service>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, PlainText> {
+    // Without a service it is the protocol of before 2009, which would need the files of the repository.
+    if query.service.as_deref() != Some(UPLOAD_PACK) {
+        return Err(PlainText(ApiError::GitServiceRefused));
+    }
+    let output = start(&state, GitRequest::Advertisement, &headers, Body::empty()).await?;
+    let commit = output.commit_header();
+    // Nobody reads the body of an answer to HEAD.
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::new(output.after(Bytes::from_static(SERVICE_HEADER)))
+    };
+    let headers = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(ADVERTISEMENT_TYPE),
+    )];
+    Ok((NEVER_KEEP, headers, commit, body).into_response())
+}
+
+/// The answer to what a client wants and has: what it lacks, as a pack.
+pub(super) async fn upload_pack(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Response, PlainText> {
+    if headers.get(header::CONTENT_TYPE) != Some(&HeaderValue::from_static(REQUEST_TYPE)) {
+        return Err(PlainText(ApiError::GitRequestType));
+    }
+    let output = start(&state, GitRequest::Exchange, &headers, request).await?;
+    let commit = output.commit_header();
+    let body = Body::new(output);
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(RESULT_TYPE))];
+    Ok((NEVER_KEEP, headers, commit, body).into_response())
+}
+
+/// A push. Nobody can push to a mirror.
+pub(super) async fn refuse_push() -> PlainText {
+    PlainText(ApiError::ReadOnly)
+}
+
+async fn start(
+    state: &AppState,
+    request: GitRequest,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<GitOutput, PlainText> {
+    if state.settings.public_url.is_none() {
+        return Err(PlainText(ApiError::NoPublicUrl));
+    }
+    let turn = turn(state).await?;
+    let index = state.index.served().ok_or(ApiError::NotReady)?;
+    let protocol = headers
+        .get("git-protocol")
+        .and_then(|value| value.to_str().ok())
+        .and_then(GitProtocol::parse);
+    let mut child =
+        index
+            .answer(request, protocol.as_ref())
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => ApiError::NoGitProgram,
+                _ => ApiError::GitFailed(GitComplaint(error.to_string())),
+            })?;
+    let input = child.take_stdin();
+    let feeder = AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Some(input) = input {
+            feed(body, input).await;
+        }
+    }));
+    Ok(GitOutput::begin(child, request, feeder, turn).await?)
+}
+
+async fn turn(state: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
+    let waiting = Arc::clone(&state.git_children).acquire_owned();
+    tokio::time::timeout(TURN_WAIT_MAX, waiting)
+        .await
+        .map_err(|_elapsed| ApiError::Busy)?
+        .map_err(ApiError::internal)
+}
+
+/// Passes a request on as it comes. One that ends early, is too long, or is not what it says ends the child's input, and
+/// the child then says that this was not a whole request.
+async fn feed(request: Body, mut child: ChildStdin) {
+    let mut request = Limited::new(request, REQUEST_BYTES_MAX);
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(PIECE_WAIT_MAX, request.frame()).await {
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        // A child that has read enough, or has given up, reads no more.
+        if child.write_all(&data).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The index as git clients get it: the upstream's tree with a `config.json` of our own.
+//!
+//! It lies in a bare repository inside the clone, which borrows the clone's objects and holds little of its own: for each
+//! upstream state a root tree and a commit. A repository of its own, because the clone is shallow, and one that is served
+//! as it is makes its clients shallow, too.
+//!
+//! Each commit has the one before it as its parent. Without that chain git would find nothing in common and send the
+//! whole index at every fetch.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use git2::{Commit, ErrorCode, Repository, RepositoryInitOptions};
+
+use super::clone_dir::remove_tree;
+use super::directory::ObjectId;
+use super::snapshot::CommitId;
+
+/// The branch that clients get; crates.io's own index has it, too.
+pub(super) const SERVED_BRANCH: &str = "refs/heads/master";
+
+/// The directory inside a clone.
+const SERVED: &str = "served";
+
+/// The file whose content is the mirror's own.
+const CONFIG_FILE: &str = "config.json";
+
+/// An ordinary file.
+const FILE_MODE: i32 = 0o100_644;
+
+/// From `served/objects` to the objects of the clone.
+const BORROWED_OBJECTS: &str = "../../objects\n";
+
+/// Why the overlay could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OverlayError {
+    #[error("{0}")]
+    Git(#[from] git2::Error),
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+}
+
+/// Where the repository that is served lies in this clone.
+pub(super) fn path(clone: &Path) -> PathBuf {
+    clone.join(SERVED)
+}
+
+/// Makes the served branch show this upstream commit with `config` as its `config.json`, and returns the branch's
+/// commit. Blocking.
+pub(super) fn bring_up_to_date(
+    clone: &Path,
+    upstream: CommitId,
+    config: &str,
+) -> Result<ObjectId, OverlayError> {
+    match add_commit(clone, upstream, config) {
+        // Whatever is wrong with it: all that is lost by beginning anew is that each client downloads once in full. When
+        // the disk is full, the next try succeeds in this, too.
+        Err(error) if path(clone).exists() => {
+            tracing::warn!(error = %error, "the git index is damaged and is made anew");
+            remove_tree(&path(clone))?;
+            add_commit(clone, upstream, config)
+        }
+        other => other,
+    }
+}
+
+fn add_commit(clone: &Path, upstream: CommitId, config: &str) -> Result<ObjectId, OverlayError> {
+    let served = open_or_create(clone)?;
+    let upstream = served.find_commit(upstream.0.to_oid()?)?;
+    let config = served.blob(config.as_bytes())?;
+    let mut root = served.treebuilder(Some(&upstream.tree()?))?;
+    root.insert(CONFIG_FILE, config, FILE_MODE)?;
+    let tree = served.find_tree(root.write()?)?;
+    let previous = current(&served)?;
+    if let Some(previous) = previous
+        .as_ref()
+        .filter(|previous| previous.tree_id() == tree.id())
+    {
+        return Ok(previous.id().into());
+    }
+    // The same names and times on every replica and in every run.
+    let commit = served.commit(
+        None,
+        &upstream.author(),
+        &upstream.committer(),
+        upstream.message().unwrap_or_default(),
+        &tree,
+        &previous.iter().collect::<Vec<_>>(),
+    )?;
+    served.reference(SERVED_BRANCH, commit, true, "the index has changed")?;
+    Ok(commit.into())
+}
+
+fn current(served: &Repository) -> Result<Option<Commit<'_>>, git2::Error> {
+    match served.find_reference(SERVED_BRANCH) {
+        Ok(reference) => reference.peel_to_commit().map(Some),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn open_or_create(clone: &Path) -> Result<Repository, OverlayError> {
+    let path = path(clone);
+    if !path.exists() {
+        create(&path)?;
+    }
+    Ok(Repository::open_bare(path)?)
+}
+
+/// Made aside, so that a crash leaves a whole repository or none.
+fn create(path: &Path) -> Result<(), OverlayError> {
+    let aside = path.with_extension("new");
+    remove_tree(&aside)?;
+    let mut options = RepositoryInitOptions::new();
+    options
+        .bare(true)
+        .external_template(false)
+        .initial_head("master");
+    Repository::init_opts(&aside, &options)?;
+    let info = aside.join("objects").join("info");
+    fs::create_dir_all(&info)?;
+    fs::write(info.join("alternates"), BORROWED_OBJECTS)?;
+    fs::rename(aside, path)?;
+    Ok(())
+}
