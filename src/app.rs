@@ -137,6 +137,7 @@ impl App {
             interval: config.refresh_interval,
             clock,
             git_index,
+            upkeep: config.upkeep,
         };
         Ok(Self {
             listener,

@@ -48,5 +48,6 @@ mod upstream;
 pub use app::{App, RunError, StartError};
 pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};
+pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
 pub use observability::{Logging, start_logging};

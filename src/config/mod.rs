@@ -20,7 +20,7 @@ pub(crate) use public_url::PublicUrl;
 use raw::RawEnv;
 pub use raw::VARIABLES;
 
-use crate::index::{RemoteUrl, RemoteUrlError};
+use crate::index::{RemoteUrl, RemoteUrlError, UpkeepLimits};
 use crate::upstream::{DownloadTemplate, TemplateError};
 
 const DEFAULT_GIT_REPO_URL: &str = "https://github.com/rust-lang/crates.io-index.git";
@@ -47,7 +47,7 @@ pub struct Config {
     /// Where crate files come from (`DOWNLOAD_URL`): the first of the templates given.
     pub(crate) download: DownloadTemplate,
     /// The pause between fetches (`REFRESH_INTERVAL_SECS`); `None` never fetches after the first clone.
-    pub(crate) refresh_interval: Option<Duration>,
+    pub refresh_interval: Option<Duration>,
     /// The age of the last successful fetch at which the mirror is no longer ready (`MAX_STALENESS_SECS`).
     pub(crate) max_staleness: Duration,
     /// Who runs the mirror, for upstreams to see (`CONTACT`).
@@ -58,6 +58,8 @@ pub struct Config {
     pub(crate) log_filter: String,
     /// Where programs are found (`PATH`); the git index needs `git`.
     pub search_path: OsString,
+    /// When the clone is made smaller. No variable: it is for tests.
+    pub upkeep: UpkeepLimits,
     /// How long to wait for a TCP connection to the upstream index. No variable: it is for tests.
     pub connect_timeout: Duration,
     /// How long the upstream of the index may be silent. No variable: it is for tests.
@@ -129,6 +131,7 @@ impl Config {
             log_format: log_format(raw.log_format)?,
             log_filter: log_filter(raw.rust_log)?,
             search_path: search_path(),
+            upkeep: UpkeepLimits::default(),
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
         })

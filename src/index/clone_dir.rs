@@ -176,25 +176,27 @@ pub(super) fn write_record(clone: &Path, record: &CloneRecord) -> io::Result<()>
     write_atomically(clone, RECORD, &serde_json::to_vec(record)?)
 }
 
-/// Removes what a killed fetch leaves in a clone: locks that nobody holds, and packs without an end.
-pub(super) fn tidy(clone: &Path) -> io::Result<()> {
-    let heads = clone.join("refs").join("heads");
-    for directory in [clone, heads.as_path()] {
-        remove_files(directory, |name| name.ends_with(".lock"))?;
-    }
-    remove_files(&clone.join("objects").join("pack"), |name| {
-        name.starts_with("pack_git2_") || name.starts_with("tmp_") || name.ends_with(".lock")
-    })
-}
-
-fn remove_files(directory: &Path, unwanted: impl Fn(&str) -> bool) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
+/// Removes what a killed fetch leaves in a clone: locks that nobody holds, and files without an end.
+pub(super) fn tidy(repository: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(repository)? {
         let entry = entry?;
-        if entry.file_name().to_str().is_some_and(&unwanted) {
-            fs::remove_file(entry.path())?;
+        let leftover = entry.file_name().to_str().is_some_and(is_leftover);
+        match (leftover, entry.file_type()?.is_dir()) {
+            (true, true) => remove_tree(&entry.path())?,
+            (true, false) => fs::remove_file(entry.path())?,
+            (false, true) => tidy(&entry.path())?,
+            (false, false) => {}
         }
     }
     Ok(())
+}
+
+/// Whether a file or directory of this name, in a repository, is one that is still being written, or that a crash left.
+pub(super) fn is_leftover(name: &str) -> bool {
+    name.starts_with("pack_git2_")
+        || name.starts_with("tmp_")
+        || name.ends_with(".lock")
+        || name.ends_with(".new")
 }
 
 /// Removes a directory with all that is in it; nothing there is fine.

@@ -21,6 +21,7 @@ mod status;
 mod supervise;
 #[cfg(test)]
 pub(crate) mod testing;
+mod upkeep;
 
 pub(crate) use handle::IndexHandle;
 pub(crate) use libgit2::configure as configure_libgit2;
@@ -30,3 +31,4 @@ pub(crate) use repository::ReadError;
 pub(crate) use served::{GitChild, GitProgram, GitProtocol, GitRequest};
 pub(crate) use snapshot::{BlobId, Snapshot};
 pub(crate) use status::{IndexStatus, Phase, Progress};
+pub use upkeep::UpkeepLimits;

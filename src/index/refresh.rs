@@ -22,6 +22,7 @@ use super::served::{GitProgram, ServedIndex};
 use super::snapshot::{CommitId, Snapshot};
 use super::status::{Phase, ProgressCell};
 use super::supervise::{LeftBehind, PREPARATION_MAX, supervise};
+use super::upkeep::{self, Due, UpkeepError, UpkeepLimits};
 use crate::clock::Clock;
 
 /// Failures that may be our clone's fault, in a row, after which the clone is replaced.
@@ -32,6 +33,9 @@ const LEFT_BEHIND_MAX: usize = 2;
 
 /// The same, with those of longer ago than any transfer should take.
 const LEFT_BEHIND_EVER_MAX: usize = 16;
+
+/// How long to leave the clone as it is when it could not be made smaller.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 
 /// How soon to look again for requests that still read from a replaced clone, where nothing else would.
 const RETIRED_PAUSE: Duration = Duration::from_secs(60);
@@ -49,6 +53,8 @@ pub(crate) struct RefresherSettings {
     pub(crate) clock: Clock,
     /// How to serve the index over git; `None` does not.
     pub(crate) git_index: Option<GitIndexSettings>,
+    /// When the clone is made smaller.
+    pub(crate) upkeep: UpkeepLimits,
 }
 
 /// What the git index needs beside the clone.
@@ -72,6 +78,8 @@ pub(crate) struct Refresher {
     /// Failures in a row that may be the clone's fault.
     local_failures: u32,
     repairs: Repairs,
+    /// Not before then is the clone made smaller again.
+    next_upkeep: Option<Instant>,
     left_behind: Vec<(LeftBehind, Instant)>,
 }
 
@@ -94,6 +102,15 @@ enum RefreshError {
     Damaged(String),
 }
 
+impl From<UpkeepError> for RefreshError {
+    fn from(error: UpkeepError) -> Self {
+        match error {
+            UpkeepError::Disk(error) => Self::Disk(error),
+            UpkeepError::Git(error) => Self::Damaged(error.message().to_owned()),
+        }
+    }
+}
+
 impl From<ReadError> for RefreshError {
     fn from(error: ReadError) -> Self {
         Self::Damaged(
@@ -114,6 +131,7 @@ impl Refresher {
             retired: Vec::new(),
             local_failures: 0,
             repairs: Repairs::default(),
+            next_upkeep: None,
             left_behind: Vec::new(),
         }
     }
@@ -199,7 +217,10 @@ impl Refresher {
         let replace = self.local_failures >= LOCAL_FAILURES_MAX && self.repairs.allowed(now);
         match self.current.clone() {
             Some(_) if self.settings.interval.is_none() => return Ok(Refreshed::NotWanted),
-            Some(repository) if !replace => self.fetch(&repository)?,
+            Some(repository) if !replace => {
+                self.fetch(&repository)?;
+                self.keep_up(&repository);
+            }
             current => {
                 if current.is_some() {
                     self.repairs.note(now);
@@ -309,6 +330,43 @@ impl Refresher {
         Ok(())
     }
 
+    /// Makes the clone smaller if it has become too large. Without success it stays as it is, and works as before.
+    fn keep_up(&mut self, repository: &Arc<Repository>) {
+        let now = Instant::now();
+        // What was left behind may still write to the clone.
+        if self.next_upkeep.is_some_and(|next| now < next) || !self.left_behind.is_empty() {
+            return;
+        }
+        let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
+            Ok(Due::Nothing) => return,
+            Ok(Due::RollUp) => self.roll_up(repository),
+            Ok(Due::Renewal) => self.clone_anew(),
+            Err(error) => Err(error.into()),
+        };
+        match done {
+            Ok(()) | Err(RefreshError::Fetch(FetchError::Stopped)) => {}
+            Err(error) => {
+                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
+                tracing::warn!(error = %error, "the clone could not be made smaller; this is tried again later");
+            }
+        }
+    }
+
+    fn roll_up(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
+        let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
+            return Ok(());
+        };
+        let progress = self.handle.begin(Phase::Maintaining);
+        let rolled_up = upkeep::roll_up(repository.path(), &path, &progress);
+        // Being stopped may have been the reason for an error, and is no reason for a warning.
+        let rolled_up = if progress.is_stopped() {
+            Err(FetchError::Stopped.into())
+        } else {
+            rolled_up.map_err(RefreshError::from)
+        };
+        self.replace_by(&path, rolled_up, "small packs were rolled up")
+    }
+
     /// Runs a clone or a fetch. One that hangs is left behind.
     fn transfer(
         &mut self,
@@ -353,19 +411,29 @@ impl Refresher {
             .transfer(Phase::Cloning, move |progress| {
                 fetch::clone(&target, &url, progress)
             })
-            .map_err(RefreshError::from)
-            .and_then(|()| self.take_over(&path));
-        let (repository, snapshot) = match cloned {
-            Ok(cloned) => cloned,
+            .map_err(RefreshError::from);
+        self.replace_by(&path, cloned, "serving the index")
+    }
+
+    /// Puts a new clone in the place of the current one, if it came out well.
+    fn replace_by(
+        &mut self,
+        path: &Path,
+        made: Result<(), RefreshError>,
+        message: &str,
+    ) -> Result<(), RefreshError> {
+        match made.and_then(|()| self.take_over(path)) {
+            Ok((repository, snapshot)) => {
+                self.retired.extend(self.current.take());
+                self.publish(repository, snapshot, message);
+                Ok(())
+            }
             Err(error) => {
                 // A half-written clone is of no use, and a full disk needs the room, also that of a damaged one.
                 self.sweep();
-                return Err(error);
+                Err(error)
             }
-        };
-        self.retired.extend(self.current.take());
-        self.publish(repository, snapshot, "serving the index");
-        Ok(())
+        }
     }
 
     /// Makes a complete clone the one in use.

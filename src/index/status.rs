@@ -15,6 +15,8 @@ pub(crate) enum Phase {
     Cloning,
     /// Fetching what is new.
     Fetching,
+    /// Making the clone smaller.
+    Maintaining,
     /// Waiting for the next fetch, after a success.
     Idle,
     /// Waiting for the next try, after a failure.

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::refresh::{Refresher, RefresherSettings};
 use super::remote_url::RemoteUrl;
-use super::{IndexHandle, configure_libgit2};
+use super::{IndexHandle, UpkeepLimits, configure_libgit2};
 use crate::clock::Clock;
 
 /// An upstream index and a clone of it, both in one temporary directory.
@@ -33,6 +33,7 @@ impl TestIndex {
             interval: Some(std::time::Duration::from_secs(60)),
             clock: Clock::system(),
             git_index: None,
+            upkeep: UpkeepLimits::default(),
         };
         let handle = IndexHandle::new();
         let refresher = Refresher::new(settings, handle.clone());

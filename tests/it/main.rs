@@ -17,5 +17,6 @@ mod hostile;
 mod process;
 mod secrets;
 mod support;
+mod upkeep;
 mod uploads;
 mod upstream_fails;

@@ -32,6 +32,19 @@ impl Mirror {
 
     /// Starts a mirror with another time of day.
     pub(crate) fn start_at(settings: &[(&str, &str)], clock: Clock) -> Self {
+        Self::start_changed(settings, clock, |_config| ())
+    }
+
+    /// Starts a mirror with settings that have no variables.
+    pub(crate) fn start_with(settings: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_changed(settings, Clock::system(), change)
+    }
+
+    fn start_changed(
+        settings: &[(&str, &str)],
+        clock: Clock,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let fixed = [
             ("BIND_ADDRESS", "127.0.0.1"),
             ("PORT", "0"),
@@ -47,6 +60,7 @@ impl Mirror {
         let mut config = Config::from_pairs(pairs).unwrap();
         config.connect_timeout = SILENCE_MAX;
         config.silence_timeout = SILENCE_MAX;
+        change(&mut config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

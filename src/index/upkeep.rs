@@ -1,0 +1,249 @@
+//! Keeping a clone small for weeks: every fetch adds a pack, and every state of the git index a few loose objects.
+//!
+//! Small packs are rolled up into one, in a copy of the clone that shares the large ones with it through hard links; the
+//! copy then replaces the clone, as a new clone would. So nothing is ever removed from under a reader, and a crash leaves
+//! the clone or its replacement, whole. What no longer belongs to the index stays in packs for a while; when it is about
+//! as much as the index itself, a new clone is due. Everything here is blocking.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use git2::{Odb, PackBuilderStage, Repository};
+
+use super::clone_dir::{is_leftover, remove_tree};
+use super::overlay;
+use super::status::ProgressCell;
+
+/// When the clone is made smaller.
+#[derive(Clone, Copy, Debug)]
+pub struct UpkeepLimits {
+    /// So many packs are rolled up.
+    pub packs_max: usize,
+    /// A clone with so many bytes more than twice its largest pack is replaced by a new one.
+    pub slack_bytes: u64,
+}
+
+impl Default for UpkeepLimits {
+    fn default() -> Self {
+        Self {
+            packs_max: 256,
+            slack_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// No larger pack is rolled up: libgit2 compares all objects anew, which takes a minute for this much.
+const ROLLED_PACK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Memory for comparing objects and for keeping differences, so that a small machine suffices.
+const PACKING_SETTINGS: [(&str, i64); 2] = [
+    ("pack.windowMemory", 32 * 1024 * 1024),
+    ("pack.deltaCacheSize", 16 * 1024 * 1024),
+];
+
+/// Where the objects lie that are being rolled up, inside the copy.
+const ROLLING: &str = "rolling";
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    Nothing,
+    /// There are many packs.
+    RollUp,
+    /// There is much that no longer belongs to the index.
+    Renewal,
+}
+
+/// Why the packs could not be rolled up.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UpkeepError {
+    #[error("{0}")]
+    Git(#[from] git2::Error),
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+}
+
+/// A pack on disk.
+#[derive(Debug)]
+struct Pack {
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// Looks at what a clone has become.
+pub(super) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
+    let packs = packs_in(clone)?;
+    let bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
+    let largest = packs.iter().map(|pack| pack.bytes).max().unwrap_or(0);
+    Ok(if packs.len() >= limits.packs_max {
+        Due::RollUp
+    } else if bytes > largest.saturating_mul(2).saturating_add(limits.slack_bytes) {
+        Due::Renewal
+    } else {
+        Due::Nothing
+    })
+}
+
+/// Makes a copy of a clone at `target` in which the small packs are one. Ends early, without an error, when told to stop;
+/// the copy is of no use then.
+pub(super) fn roll_up(
+    clone: &Path,
+    target: &Path,
+    progress: &ProgressCell,
+) -> Result<(), UpkeepError> {
+    copy(clone, target, false)?;
+    pack_small_ones(target, progress)?;
+    let served = overlay::path(target);
+    if served.exists() {
+        pack_small_ones(&served, progress)?;
+    }
+    Ok(())
+}
+
+/// Copies a repository; objects, which never change, as further names of the same files where the file system can.
+fn copy(from: &Path, to: &Path, are_objects: bool) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let (source, target) = (entry.path(), to.join(&name));
+        if name.to_str().is_none_or(is_leftover) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            let below_objects = are_objects || name == "objects";
+            copy(&source, &target, below_objects && name != "info")?;
+        } else if are_objects {
+            fs::hard_link(&source, &target)
+                .or_else(|_unsupported| fs::copy(&source, &target).map(drop))?;
+        } else {
+            fs::copy(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+fn pack_small_ones(repository: &Path, progress: &ProgressCell) -> Result<(), UpkeepError> {
+    let rolling = repository.join(ROLLING);
+    set_apart(repository, &rolling)?;
+    let git = Repository::open_bare(repository)?;
+    let mut config = git.config()?;
+    for (name, value) in PACKING_SETTINGS {
+        config.set_i64(name, value)?;
+    }
+    // The objects that are to be packed, and those that are there without them: a fetch brings copies of some.
+    let (loose, kept) = (Odb::new()?, Odb::new()?);
+    add_alternate(&loose, &rolling)?;
+    add_alternate(&kept, &repository.join("objects"))?;
+    add_alternate(&git.odb()?, &rolling)?;
+
+    let mut builder = git.packbuilder()?;
+    builder.set_threads(1);
+    builder
+        .set_progress_callback(|_stage: PackBuilderStage, _done, _all| !progress.is_stopped())?;
+    let mut inserted = Ok(());
+    loose.foreach(|&id| {
+        if !kept.exists(id) {
+            inserted = builder.insert_object(id, None);
+        }
+        inserted.is_ok() && !progress.is_stopped()
+    })?;
+    inserted?;
+    if builder.object_count() > 0 {
+        builder.write(&pack_directory(repository), 0o444)?;
+    }
+    remove_tree(&rolling)?;
+    Ok(())
+}
+
+/// Moves what is to be rolled up out of a repository that nobody reads yet.
+fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
+    fs::create_dir_all(pack_directory_of(rolling))?;
+    for pack in small_ones(packs_in(repository)?) {
+        for extension in ["pack", "idx", "rev"] {
+            let file = pack.path.with_extension(extension);
+            if let Some(name) = file.file_name().filter(|_| file.exists()) {
+                fs::rename(&file, pack_directory_of(rolling).join(name))?;
+            }
+        }
+    }
+    for entry in fs::read_dir(repository.join("objects"))? {
+        let entry = entry?;
+        // Loose objects lie in directories that are named by the first two digits of their ids.
+        if entry.file_name().len() == 2 {
+            fs::rename(entry.path(), rolling.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The packs to roll up: as many of the smallest as it takes to leave only such that are at least twice as large as all
+/// smaller ones together. So an object is packed anew a few times in its life, not every time.
+fn small_ones(mut packs: Vec<Pack>) -> Vec<Pack> {
+    packs.retain(|pack| pack.bytes <= ROLLED_PACK_BYTES_MAX);
+    packs.sort_by_key(|pack| pack.bytes);
+    let mut together = 0_u64;
+    let mut rolled = 0;
+    for (number, pack) in packs.iter().enumerate() {
+        if pack.bytes < together.saturating_mul(2) {
+            rolled = number + 1;
+        }
+        together += pack.bytes;
+    }
+    packs.truncate(rolled);
+    packs
+}
+
+fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
+    let mut packs = Vec::new();
+    for entry in fs::read_dir(pack_directory(repository))? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension() == Some(OsStr::new("pack")) {
+            let bytes = entry.metadata()?.len();
+            packs.push(Pack { path, bytes });
+        }
+    }
+    Ok(packs)
+}
+
+fn pack_directory(repository: &Path) -> PathBuf {
+    pack_directory_of(&repository.join("objects"))
+}
+
+fn pack_directory_of(objects: &Path) -> PathBuf {
+    objects.join("pack")
+}
+
+fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), UpkeepError> {
+    let path = objects
+        .to_str()
+        .ok_or_else(|| io::Error::other("the path of DATA_DIR is not UTF-8"))?;
+    Ok(odb.add_disk_alternate(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_are_rolled_up_until_each_is_twice_as_large_as_all_smaller_ones_together() {
+        let rolled = |sizes: &[u64]| {
+            let packs = sizes.iter().map(|&bytes| Pack {
+                path: PathBuf::new(),
+                bytes,
+            });
+            let rolled = small_ones(packs.collect());
+            rolled.iter().map(|pack| pack.bytes).collect::<Vec<_>>()
+        };
+        assert!(rolled(&[]).is_empty());
+        assert_eq!(rolled(&[8, 1, 4, 2]), [1, 2, 4, 8]);
+        assert_eq!(rolled(&[1, 1, 5, 20]), [1, 1]);
+        assert!(rolled(&[1, 3, 9, 27]).is_empty());
+        assert_eq!(rolled(&[5, 5, 5, 100]), [5, 5, 5]);
+        let large = ROLLED_PACK_BYTES_MAX + 1;
+        assert_eq!(rolled(&[1, 1, large, large]), [1, 1]);
+    }
+}
