@@ -15,7 +15,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, AppState, Drained, ServeOptions, Settings};
 use crate::index::{
-    GitIndexSettings, GitProgram, IndexHandle, Refresher, RefresherSettings, configure_libgit2,
+    GitIndexSettings, GitProgram, IndexHandle, Pusher, PusherSettings, Refresher,
+    RefresherSettings, configure_libgit2,
 };
 use crate::package::registry_config;
 
@@ -44,6 +45,7 @@ pub struct App {
     address: SocketAddr,
     state: AppState,
     refresher: Refresher,
+    pusher: Option<Pusher>,
     /// The settings let the index grow too old before it is fetched again.
     always_stale: bool,
 }
@@ -75,6 +77,9 @@ pub enum RunError {
     /// A mistake in the mirror ended its background task.
     #[error("the task that refreshes the index has ended: {0}")]
     Refresh(#[source] JoinError),
+    /// A mistake in the mirror ended the task that pushes the index.
+    #[error("the task that pushes the index has ended: {0}")]
+    Push(#[source] JoinError),
     /// The part that serves requests broke.
     #[error("serving has ended: {0}")]
     Serve(#[source] io::Error),
@@ -118,9 +123,18 @@ impl App {
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let public_url = config.public_url.map(|url| url.to_string());
+        let program = GitProgram::new(config.search_path);
         let git_index = public_url.as_deref().map(|url| GitIndexSettings {
             config: registry_config(url),
-            program: GitProgram::new(config.search_path),
+            program: program.clone(),
+        });
+        let pusher = config.index_push_url.map(|url| PusherSettings {
+            url,
+            program,
+            user_agent: match &config.contact {
+                Some(contact) => format!("{USER_AGENT} ({contact})"),
+                None => USER_AGENT.to_owned(),
+            },
         });
         let settings = Settings {
             download: config.download,
@@ -143,6 +157,7 @@ impl App {
             listener,
             address,
             state: AppState::new(settings, index.clone()),
+            pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
             refresher: Refresher::new(refresher, index),
             always_stale,
         })
@@ -178,6 +193,9 @@ impl App {
         };
         let mut server = tokio::spawn(http::serve(self.listener, stack, token.clone(), options));
         let mut refresher = tokio::spawn(self.refresher.run(token.clone()));
+        let pusher = self
+            .pusher
+            .map(|pusher| tokio::spawn(pusher.run(token.clone())));
         // Whichever ends first takes the other along.
         let (served, refreshed);
         tokio::select! {
@@ -194,6 +212,9 @@ impl App {
                 token.cancel();
                 (served, refreshed) = (server.await, ended);
             }
+        }
+        if let Some(pusher) = pusher {
+            pusher.await.map_err(RunError::Push)?;
         }
         refreshed.flatten().map_err(RunError::Refresh)?;
         let drained = served

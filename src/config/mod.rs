@@ -50,6 +50,8 @@ pub struct Config {
     pub refresh_interval: Option<Duration>,
     /// The age of the last successful fetch at which the mirror is no longer ready (`MAX_STALENESS_SECS`).
     pub(crate) max_staleness: Duration,
+    /// Where the rewritten index is pushed to after each refresh (`INDEX_PUSH_URL`).
+    pub(crate) index_push_url: Option<RemoteUrl>,
     /// Who runs the mirror, for upstreams to see (`CONTACT`).
     pub(crate) contact: Option<String>,
     /// How log events are written (`LOG_FORMAT`).
@@ -109,13 +111,18 @@ impl Config {
             60,
             seconds,
         )?;
+        let public_url = raw
+            .public_url
+            .map(|text| PublicUrl::parse(&text))
+            .transpose()?;
         Ok(Self {
-            git_repo_url: git_repo_url(raw.git_repo_url)?,
+            git_repo_url: git_url(
+                "GIT_REPO_URL",
+                raw.git_repo_url.as_deref().unwrap_or(DEFAULT_GIT_REPO_URL),
+            )?,
             listen: SocketAddr::new(address, port),
-            public_url: raw
-                .public_url
-                .map(|text| PublicUrl::parse(&text))
-                .transpose()?,
+            index_push_url: index_push_url(raw.index_push_url, public_url.as_ref())?,
+            public_url,
             data_dir: raw
                 .data_dir
                 .map_or_else(|| PathBuf::from("data"), PathBuf::from),
@@ -173,9 +180,8 @@ fn bounded_seconds(
     }
 }
 
-fn git_repo_url(text: Option<String>) -> Result<RemoteUrl, ConfigError> {
-    let text = text.unwrap_or_else(|| DEFAULT_GIT_REPO_URL.to_owned());
-    RemoteUrl::parse(&text).map_err(|error| {
+fn git_url(variable: &'static str, text: &str) -> Result<RemoteUrl, ConfigError> {
+    RemoteUrl::parse(text).map_err(|error| {
         let remedy = match error {
             RemoteUrlError::NotAUrl => "a URL like https://host/path.git, or a path",
             RemoteUrlError::StrayAt => {
@@ -183,8 +189,27 @@ fn git_repo_url(text: Option<String>) -> Result<RemoteUrl, ConfigError> {
             }
             RemoteUrlError::Scheme => "an https, http, git, ssh or file URL, or a path",
         };
-        ConfigError::new("GIT_REPO_URL", &text, remedy)
+        ConfigError::new(variable, text, remedy)
     })
+}
+
+fn index_push_url(
+    text: Option<String>,
+    public_url: Option<&PublicUrl>,
+) -> Result<Option<RemoteUrl>, ConfigError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let url = git_url("INDEX_PUSH_URL", &text)?;
+    // What is pushed says where the mirror is, and there is no request that could tell.
+    match public_url {
+        Some(_) => Ok(Some(url)),
+        None => Err(ConfigError::new(
+            "INDEX_PUSH_URL",
+            &text,
+            "PUBLIC_URL to be set, too",
+        )),
+    }
 }
 
 fn download(urls: Option<String>, mode: Option<String>) -> Result<DownloadTemplate, ConfigError> {

@@ -30,6 +30,7 @@ variables! {
     download_mode = "DOWNLOAD_MODE",
     refresh_interval_secs = "REFRESH_INTERVAL_SECS",
     max_staleness_secs = "MAX_STALENESS_SECS",
+    index_push_url = "INDEX_PUSH_URL",
     contact = "CONTACT",
     log_format = "LOG_FORMAT",
     rust_log = "RUST_LOG",

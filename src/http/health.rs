@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::state::AppState;
-use crate::index::{IndexStatus, Phase, Snapshot};
+use crate::index::{IndexStatus, Phase, PushStatus, Snapshot};
 
 /// The process answers.
 pub(super) async fn live() -> &'static str {
@@ -39,6 +39,8 @@ pub(super) struct Readiness {
     /// Why not; null when ready.
     pub(super) reason: Option<String>,
     pub(super) index: IndexReport,
+    /// How pushing the rewritten index goes, which says nothing of readiness; null if it is not pushed anywhere.
+    pub(super) push: Option<PushStatus>,
 }
 
 /// What there is to say about the index.
@@ -91,6 +93,7 @@ impl Readiness {
                 failures: status.failures,
                 last_error: status.last_error,
             },
+            push: status.push,
         }
     }
 }

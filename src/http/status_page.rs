@@ -18,7 +18,8 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let base = base_url(&state, &uri, &headers)?;
-    let page = page(&Readiness::of(&state), &base);
+    let serves_git = state.settings.public_url.is_some();
+    let page = page(&Readiness::of(&state), &base, serves_git);
     let headers = [
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "host, x-forwarded-proto"),
@@ -26,7 +27,7 @@ pub(super) async fn show(
     Ok((headers, Html(page)).into_response())
 }
 
-fn page(readiness: &Readiness, base: &str) -> String {
+fn page(readiness: &Readiness, base: &str, serves_git: bool) -> String {
     let index = &readiness.index;
     let state = readiness.reason.as_deref().unwrap_or("ready");
     let mut rows = String::new();
@@ -46,7 +47,22 @@ fn page(readiness: &Readiness, base: &str) -> String {
     if let Some(error) = &index.last_error {
         row("Last failure", error);
     }
+    if let Some(push) = &readiness.push {
+        row("Pushed to", &push.remote);
+        row(
+            "Pushes",
+            &format!("{} succeeded, {} failed", push.pushes, push.failures),
+        );
+        if let Some(error) = &push.last_error {
+            row("Last failed push", error);
+        }
+    }
     let base = escaped(base);
+    let git_note = if serves_git {
+        ""
+    } else {
+        " (off: <code>PUBLIC_URL</code> is not set)"
+    };
     format!(
         "<!DOCTYPE html>
 <html lang=\"en\">
@@ -73,6 +89,7 @@ replace-with = \"mirror\"
 
 [source.mirror]
 registry = \"sparse+{base}/index/\"</pre>
+<p>An old cargo, or one that shall use git, takes <code>registry = \"{base}/git/index\"</code> instead{git_note}.</p>
 <p>With a git index of your own, its <code>config.json</code> points at this mirror:</p>
 <pre>{{\"dl\": \"{base}/api/v1/crates\", \"api\": \"{base}\"}}</pre>
 </body>

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::served::ServedIndex;
 use super::snapshot::Snapshot;
-use super::status::{IndexStatus, Phase, Progress, ProgressCell};
+use super::status::{IndexStatus, Phase, Progress, ProgressCell, PushStatus};
 
 /// What readers and the background task share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ struct Shared {
     /// Of the try that is under way; each has a new one, since one that was left behind may still write to its own.
     progress: ArcSwap<ProgressCell>,
     wake: Notify,
+    served_changed: Notify,
     stopping: AtomicBool,
 }
 
@@ -41,9 +42,11 @@ impl IndexHandle {
                     last_error: None,
                     failures: 0,
                     progress: Progress::default(),
+                    push: None,
                 }),
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
+                served_changed: Notify::new(),
                 stopping: AtomicBool::new(false),
             }),
         }
@@ -96,6 +99,16 @@ impl IndexHandle {
     pub(super) fn publish(&self, snapshot: Arc<Snapshot>, served: Option<Arc<ServedIndex>>) {
         self.shared.snapshot.store(Some(snapshot));
         self.shared.served.store(served);
+        self.shared.served_changed.notify_one();
+    }
+
+    /// Waits until there may be another git index than before. For one waiter.
+    pub(super) async fn served_changed(&self) {
+        self.shared.served_changed.notified().await;
+    }
+
+    pub(super) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {
+        note(self.lock().push.get_or_insert_default());
     }
 
     pub(super) fn enter(&self, phase: Phase) {

@@ -462,8 +462,9 @@ impl Refresher {
     ) -> Option<Arc<ServedIndex>> {
         let settings = self.settings.git_index.as_ref()?;
         match overlay::bring_up_to_date(repository.path(), commit, &settings.config) {
-            Ok(_tip) => Some(Arc::new(ServedIndex::new(
+            Ok(tip) => Some(Arc::new(ServedIndex::new(
                 commit,
+                tip,
                 Arc::clone(repository),
                 settings.program.clone(),
             ))),

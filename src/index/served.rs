@@ -3,7 +3,7 @@
 //! libgit2 has no server side, so each request is answered by a `git` child. What does not live here: HTTP, and how many
 //! children there may be at a time.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use super::directory::ObjectId;
 use super::overlay;
 use super::repository::Repository;
 use super::snapshot::CommitId;
@@ -24,7 +25,7 @@ const COMPLAINT_BYTES_MAX: u64 = 1_024;
 
 /// Settings of every child, so that none takes more than its share of a small machine: one thread, and little memory for
 /// deltas (almost all are taken from disk as they are).
-const CHILD_SETTINGS: [&str; 6] = [
+pub(super) const CHILD_SETTINGS: [&str; 6] = [
     "pack.threads=1",
     "pack.windowMemory=32m",
     "pack.deltaCacheSize=16m",
@@ -46,6 +47,11 @@ impl GitProgram {
         Self { search_path }
     }
 
+    /// Where programs are found.
+    pub(super) fn search_path(&self) -> &OsStr {
+        &self.search_path
+    }
+
     /// A call of git with an environment in which nobody's settings count but ours.
     fn command(&self) -> Command {
         let mut command = Command::new("git");
@@ -56,10 +62,15 @@ impl GitProgram {
             .env("HOME", "/nonexistent")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null");
-        for setting in CHILD_SETTINGS {
-            command.args(["-c", setting]);
-        }
+        configure(&mut command, &CHILD_SETTINGS);
         command
+    }
+}
+
+/// Settings of git, for one call.
+pub(super) fn configure(command: &mut Command, settings: &[&str]) {
+    for setting in settings {
+        command.args(["-c", setting]);
     }
 }
 
@@ -67,6 +78,8 @@ impl GitProgram {
 #[derive(Debug)]
 pub(crate) struct ServedIndex {
     commit: CommitId,
+    /// The commit that clients get.
+    tip: ObjectId,
     repository: Arc<Repository>,
     program: GitProgram,
 }
@@ -99,9 +112,15 @@ pub(crate) enum GitRequest {
 }
 
 impl ServedIndex {
-    pub(super) fn new(commit: CommitId, repository: Arc<Repository>, program: GitProgram) -> Self {
+    pub(super) fn new(
+        commit: CommitId,
+        tip: ObjectId,
+        repository: Arc<Repository>,
+        program: GitProgram,
+    ) -> Self {
         Self {
             commit,
+            tip,
             repository,
             program,
         }
@@ -110,6 +129,11 @@ impl ServedIndex {
     /// The upstream commit that this shows.
     pub(crate) fn commit(&self) -> CommitId {
         self.commit
+    }
+
+    /// The commit that clients get.
+    pub(super) fn tip(&self) -> ObjectId {
+        self.tip
     }
 
     /// Where it lies.

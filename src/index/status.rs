@@ -38,6 +38,23 @@ pub(crate) struct IndexStatus {
     pub(crate) failures: u32,
     /// How far the running clone or fetch is.
     pub(crate) progress: Progress,
+    /// How pushing the rewritten index goes; `None` if it is not pushed anywhere.
+    pub(crate) push: Option<PushStatus>,
+}
+
+/// How pushing the rewritten index goes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct PushStatus {
+    /// Where it is pushed to, without credentials.
+    pub(crate) remote: String,
+    /// The upstream commit that the last push was made from.
+    pub(crate) commit: Option<String>,
+    /// Pushes that succeeded since the start.
+    pub(crate) pushes: u64,
+    /// Pushes that failed since the start.
+    pub(crate) failures: u64,
+    /// Why the last one failed, without secrets; `None` after a success.
+    pub(crate) last_error: Option<String>,
 }
 
 /// How far a clone or fetch is, in git objects.

@@ -15,6 +15,7 @@ mod documents;
 mod follows;
 mod hostile;
 mod process;
+mod push;
 mod secrets;
 mod support;
 mod upkeep;
