@@ -32,6 +32,15 @@ need() {
 
 build() { (cd "$root" && cargo build --locked --release --quiet); }
 
+# Builds benches/quick_mirror.rs and sets $mirror to it.
+build_quick_mirror() {
+    mirror=$(cd "$root" && cargo build --locked --profile bench --bench quick_mirror --message-format=json --quiet |
+        python3 -c 'import json, sys
+for message in map(json.loads, sys.stdin):
+    if message.get("executable") and message["target"]["name"] == "quick_mirror":
+        print(message["executable"])')
+}
+
 # A port that nobody listens on.
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Kills the mirror with SIGKILL at random moments of clones, refreshes and upkeep, and checks after each restart that every
+# file that it serves is right.
+#
+#   kill_loop.sh [CRATES] [ROUNDS]      2000 crates, 60 rounds of two kills each
+#
+# Packs are rolled up at 4 instead of 256, so that upkeep is killed as often as anything else. The index comes from
+# BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. It is copied, and the copy gets the commits.
+#
+# Needs git, python3 and cargo.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+crates=${1:-2000}
+rounds=${2:-60}
+need git python3
+
+build_quick_mirror
+make_index "$crates"
+if [ -n "${BENCH_INDEX:-}" ]; then
+    cp -a "$index" "$temporary/index.git"
+    index=$temporary/index.git
+fi
+serve_index
+PORT=$(free_port)
+export PORT BIND_ADDRESS=127.0.0.1 RUST_LOG=info,crates_io_mirror::request=off
+python3 "$compare/kill_loop.py" "$index" "$url" "$temporary" "$rounds" "$mirror" 5 4 ||
+    { tail -40 "$temporary/mirror.log" >&2; exit 1; }
+echo "upkeep done: $(grep -c 'small packs were rolled up' "$temporary/mirror.log" || true) times, clones: $(grep -c 'serving the index ' "$temporary/mirror.log" || true), repairs: $(grep -c 'set aside' "$temporary/mirror.log" || true)"
