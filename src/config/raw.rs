@@ -30,6 +30,8 @@ variables! {
     download_mode = "DOWNLOAD_MODE",
     refresh_interval_secs = "REFRESH_INTERVAL_SECS",
     max_staleness_secs = "MAX_STALENESS_SECS",
+    tls_cert = "TLS_CERT",
+    tls_key = "TLS_KEY",
     contact = "CONTACT",
     log_format = "LOG_FORMAT",
     rust_log = "RUST_LOG",
