@@ -139,8 +139,16 @@ async fn answer(
     if let Some(response) = not_modified(blob, headers) {
         return Ok(response);
     }
+    let response = whole(blob, load(state, snapshot, blob).await?.as_ref(), headers);
+    let bytes = response.body().size_hint().lower();
+    if bytes < LARGE_ANSWER_BYTES_MIN {
+        return Ok(response);
+    }
+    // Whoever waits for room holds no file meanwhile: many may wait. Most often it is still in memory afterwards.
+    drop(response);
+    let room = state.file_budget.room_for(bytes).await?;
     let file = load(state, snapshot, blob).await?;
-    state.file_budget.admit(whole(blob, &file, headers)).await
+    Ok(room.hold(whole(blob, &file, headers)))
 }
 
 /// 304, for a client that names the file, in a form that it takes. This needs no look at the file.
