@@ -27,7 +27,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What a client sends first if it knows that the server speaks HTTP/2 (RFC 9113, section 3.4). No request of HTTP/1 can
 /// begin in this way.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long clients may take.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +143,7 @@ fn with_write_timeout(
 
 /// Whether the first bytes are those of HTTP/2. They are looked at and left where they are, so that HTTP/1, the common
 /// case, costs one call more for a connection and nothing for a request.
-async fn begins_with_http2(stream: &TcpStream) -> io::Result<bool> {
+pub(super) async fn begins_with_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut beginning = [0; HTTP2_PREFACE.len()];
     loop {
         let length = stream.peek(&mut beginning).await?;

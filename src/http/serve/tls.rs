@@ -125,8 +125,8 @@ impl Content {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.certificate)
             .collect::<Result<_, _>>()
             .map_err(|_not_pem| CertificateError::NoCertificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|_not_pem| CertificateError::NoKey)?;
+        let key =
+            PrivateKeyDer::from_pem_slice(&self.key).map_err(|_not_pem| CertificateError::NoKey)?;
         // The provider is named, for rustls panics where several were built in and none was chosen.
         let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -134,8 +134,9 @@ impl Content {
             .and_then(|builder| builder.with_single_cert(chain, key))
             .map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => CertificateError::KeyOfAnother,
-                rustls::Error::InvalidCertificate(_)
-                | rustls::Error::NoCertificatesPresented => CertificateError::NoCertificate,
+                rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                    CertificateError::NoCertificate
+                }
                 _ => CertificateError::NoKey,
             })?;
         server.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
@@ -203,15 +204,94 @@ impl CurrentCertificate {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use rcgen::generate_simple_self_signed;
+    use tempfile::TempDir;
+
     use super::*;
+
+    /// A certificate and its key, in PEM.
+    fn made() -> (String, String) {
+        let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn read(certificate: &str, key: &str) -> Result<TlsCertificate, CertificateError> {
+        let directory = TempDir::new().unwrap();
+        let paths = ["certificate", "key"].map(|name| directory.path().join(name));
+        let [certificate_path, key_path] = paths;
+        std::fs::write(&certificate_path, certificate).unwrap();
+        std::fs::write(&key_path, key).unwrap();
+        TlsCertificate::read(certificate_path, key_path)
+    }
+
+    /// A certificate for connections of tests, and what clients must trust.
+    pub(crate) fn certificate() -> (CurrentCertificate, CertificateDer<'static>) {
+        let (certificate, key) = made();
+        let trusted = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let current = CurrentCertificate::new(&read(&certificate, &key).unwrap());
+        (current, trusted)
+    }
+
+    #[test]
+    fn a_chain_and_a_key_in_pem_are_read() {
+        let (certificate, key) = made();
+        let (another, another_key) = made();
+        let chain = format!("a comment\n{certificate}\n{another}");
+        assert!(read(&chain, &key).is_ok());
+        // In one file, too, as some tools write it.
+        let both = format!("{key}{certificate}");
+        assert!(read(&both, &both).is_ok());
+
+        use CertificateError::{KeyOfAnother, NoCertificate, NoKey};
+        assert!(matches!(
+            read(&certificate, &another_key),
+            Err(KeyOfAnother)
+        ));
+        for bad in ["", "junk", &key, "-----BEGIN CERTIFICATE-----\nAAAA"] {
+            assert!(matches!(read(bad, &key), Err(NoCertificate)), "{bad}");
+        }
+        let no_der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(read(no_der, &key), Err(NoCertificate)));
+        let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let no_key = no_der.replace("CERTIFICATE", "PRIVATE KEY");
+        for bad in ["", "junk", &certificate, &encrypted, &no_key] {
+            assert!(matches!(read(&certificate, bad), Err(NoKey)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_none_cannot_be_read() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("certificate");
+        std::fs::write(&path, made().0).unwrap();
+        for none in [
+            directory.path().to_owned(),
+            "/dev/zero".into(),
+            "/nowhere".into(),
+        ] {
+            assert!(matches!(
+                TlsCertificate::read(none.clone(), path.clone()),
+                Err(CertificateError::CertificateUnreadable(_))
+            ));
+            assert!(matches!(
+                TlsCertificate::read(path.clone(), none),
+                Err(CertificateError::KeyUnreadable(_))
+            ));
+        }
+    }
 
     #[test]
     fn a_key_never_shows() {
-        let content = Content {
-            certificate: b"public".to_vec(),
-            key: b"s3cret".to_vec(),
-        };
-        assert_eq!(format!("{content:?}"), "Content { .. }");
+        let (certificate, key) = made();
+        let read = read(&certificate, &key).unwrap();
+        let secret = read
+            .content
+            .key
+            .iter()
+            .map(u8::to_string)
+            .collect::<Vec<_>>();
+        let shown = format!("{read:?}");
+        assert!(!shown.contains("PRIVATE") && !shown.contains(&secret.join(", ")));
     }
 }
