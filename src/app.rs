@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{self, AppState, Drained, ServeOptions, Settings};
+use crate::http::{
+    self, AppState, CurrentCertificate, Drained, Limits, ServeOptions, Settings, TlsCertificate,
+};
 use crate::index::{
     GitIndexSettings, GitProgram, IndexHandle, Pusher, PusherSettings, Refresher,
     RefresherSettings, configure_libgit2,
@@ -46,6 +48,7 @@ pub struct App {
     state: AppState,
     refresher: Refresher,
     pusher: Option<Pusher>,
+    certificate: Option<TlsCertificate>,
     /// The settings let the index grow too old before it is fetched again.
     always_stale: bool,
 }
@@ -80,6 +83,9 @@ pub enum RunError {
     /// A mistake in the mirror ended the task that pushes the index.
     #[error("the task that pushes the index has ended: {0}")]
     Push(#[source] JoinError),
+    /// A mistake in the mirror ended the task that reads the certificate again.
+    #[error("the task that follows the certificate has ended: {0}")]
+    Certificate(#[source] JoinError),
     /// The part that serves requests broke.
     #[error("serving has ended: {0}")]
     Serve(#[source] io::Error),
@@ -139,6 +145,7 @@ impl App {
         let settings = Settings {
             download: config.download,
             public_url,
+            tls: config.tls.is_some(),
             upstream: config.git_repo_url.to_string(),
             max_staleness: config.refresh_interval.map(|_| config.max_staleness),
             clock: clock.clone(),
@@ -159,6 +166,7 @@ impl App {
             state: AppState::new(settings, index.clone()),
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
             refresher: Refresher::new(refresher, index),
+            certificate: config.tls,
             always_stale,
         })
     }
@@ -187,31 +195,32 @@ impl App {
         }
         let token = CancellationToken::new();
         let stack = http::stack(http::router(self.state.clone()), self.state);
+        let current = self.certificate.as_ref().map(CurrentCertificate::new);
         let options = ServeOptions {
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             drain_max: DRAIN_MAX,
+            certificate: current.clone(),
+            limits: Limits::default(),
         };
-        let mut server = tokio::spawn(http::serve(self.listener, stack, token.clone(), options));
-        let mut refresher = tokio::spawn(self.refresher.run(token.clone()));
+        let server = http::serve(self.listener, stack, token.clone(), options);
+        let server = spawn(server, &token);
+        let refresher = spawn(self.refresher.run(token.clone()), &token);
+        let follower = self.certificate.zip(current).map(|(certificate, current)| {
+            spawn(current.follow(certificate, token.clone()), &token)
+        });
         let pusher = self
             .pusher
-            .map(|pusher| tokio::spawn(pusher.run(token.clone())));
-        // Whichever ends first takes the other along.
-        let (served, refreshed);
+            .map(|pusher| spawn(pusher.run(token.clone()), &token));
         tokio::select! {
             () = stop => {
                 tracing::info!("stopping: no new connections, requests under way are finished");
                 token.cancel();
-                (served, refreshed) = tokio::join!(server, refresher);
             }
-            ended = &mut server => {
-                token.cancel();
-                (served, refreshed) = (ended, refresher.await);
-            }
-            ended = &mut refresher => {
-                token.cancel();
-                (served, refreshed) = (server.await, ended);
-            }
+            () = token.cancelled() => {}
+        }
+        let (served, refreshed) = tokio::join!(server, refresher);
+        if let Some(follower) = follower {
+            follower.await.flatten().map_err(RunError::Certificate)?;
         }
         if let Some(pusher) = pusher {
             pusher.await.map_err(RunError::Push)?;
@@ -229,6 +238,19 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Starts a task that takes the others along when it ends, however it ends.
+fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+    stop: &CancellationToken,
+) -> JoinHandle<T> {
+    let guard = stop.clone().drop_guard();
+    tokio::spawn(async move {
+        let result = task.await;
+        drop(guard);
+        result
+    })
 }
 
 /// Binds like every server does: a port that was just closed can be taken at once.

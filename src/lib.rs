@@ -8,8 +8,8 @@
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
-//! | `config` | environment variables → [`Config`] | `index` and `upstream`, for the types of their URLs |
-//! | `http` | routes, handlers, errors, headers, the accept loop | `index`, `upstream`, `package` |
+//! | `config` | environment variables → [`Config`] | `index` and `upstream`, for the types of their URLs; `http`, for that of the certificate |
+//! | `http` | routes, handlers, errors, headers, the accept loop, TLS, HTTP/2 | `index`, `upstream`, `package` |
 //! | `index` | the clone, its refresh in the background, snapshots | `package` |
 //! | `upstream` | the template of crate file URLs | `package` |
 //! | `package` | names, versions, index lines: pure values | nothing |
@@ -19,7 +19,7 @@
 //!
 //! # The way of a request
 //!
-//! Accept loop (`http::serve`) → log, headers, path normalisation, refusal of writes (`http::middleware`) → URL table
+//! Accept loop, TLS if it is on, HTTP/1.1 or HTTP/2 (`http::serve`) → log, headers, path normalisation, refusal of writes (`http::middleware`) → URL table
 //! (`http::router`) → a handler, which takes one snapshot, reads index files on a blocking thread and shapes JSON. A
 //! redirect to a crate file needs none of that: it is made from name, version and template. An index file is found in the
 //! snapshot in memory, and its bytes mostly in a cache by blob id.

@@ -5,6 +5,9 @@ use std::fmt;
 /// The longest part of a bad value that is shown.
 const SHOWN_CHARACTERS_MAX: usize = 200;
 
+/// How a key begins that was given where its file is wanted (RFC 7468).
+const PEM_BEGIN: &str = "-----BEGIN ";
+
 /// A setting with a bad value.
 ///
 /// Invariant: shown as one line that names the variable, the value without secrets, and what would be right.
@@ -42,6 +45,9 @@ impl std::error::Error for ConfigError {}
 /// The value is bad, so no URL parser can be trusted with it: everything up to the last `@` of a word is taken out, but
 /// the scheme.
 fn without_secrets(text: &str) -> String {
+    if let Some((before, _)) = text.split_once(PEM_BEGIN) {
+        return without_secrets(before) + PEM_BEGIN + "***";
+    }
     let hide = |word: &str| match word.rsplit_once('@') {
         Some((before, after)) => {
             let scheme = before
@@ -82,6 +88,10 @@ mod tests {
                 "http://a/b https://***@host",
             ),
             ("user:pass@host", "***@host"),
+            (
+                "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----",
+                "-----BEGIN ***",
+            ),
         ] {
             let error = ConfigError::new("X", value, "y");
             assert_eq!(

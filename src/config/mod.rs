@@ -20,6 +20,7 @@ pub(crate) use public_url::PublicUrl;
 use raw::RawEnv;
 pub use raw::VARIABLES;
 
+use crate::http::{CertificateError, TlsCertificate};
 use crate::index::{RemoteUrl, RemoteUrlError, UpkeepLimits};
 use crate::upstream::{DownloadTemplate, TemplateError};
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub(crate) max_staleness: Duration,
     /// Where the rewritten index is pushed to after each refresh (`INDEX_PUSH_URL`).
     pub(crate) index_push_url: Option<RemoteUrl>,
+    /// What turns on TLS (`TLS_CERT`, `TLS_KEY`): the content of two PEM files.
+    pub(crate) tls: Option<TlsCertificate>,
     /// Who runs the mirror, for upstreams to see (`CONTACT`).
     pub(crate) contact: Option<String>,
     /// How log events are written (`LOG_FORMAT`).
@@ -78,7 +81,7 @@ pub(crate) enum LogFormat {
 }
 
 impl Config {
-    /// Reads the settings from the environment of this process.
+    /// Reads the settings from the environment of this process, and the files that `TLS_CERT` and `TLS_KEY` name.
     ///
     /// # Errors
     /// [`ConfigError`] for the first setting that has a bad value.
@@ -134,6 +137,7 @@ impl Config {
                 3600,
                 seconds,
             )?,
+            tls: tls(raw.tls_cert, raw.tls_key)?,
             contact: raw.contact.map(contact).transpose()?,
             log_format: log_format(raw.log_format)?,
             log_filter: log_filter(raw.rust_log)?,
@@ -242,6 +246,48 @@ fn download(urls: Option<String>, mode: Option<String>) -> Result<DownloadTempla
     })
 }
 
+/// Both or neither.
+fn tls(
+    certificate: Option<String>,
+    key: Option<String>,
+) -> Result<Option<TlsCertificate>, ConfigError> {
+    let (certificate, key) = match (certificate, key) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        (Some(_), None) => {
+            let remedy = "the file with the private key of TLS_CERT, or neither of the two";
+            return Err(ConfigError::new("TLS_KEY", "", remedy));
+        }
+        (None, Some(_)) => {
+            let remedy = "the file with the certificate of TLS_KEY, or neither of the two";
+            return Err(ConfigError::new("TLS_CERT", "", remedy));
+        }
+    };
+    let read = TlsCertificate::read(PathBuf::from(&certificate), PathBuf::from(&key));
+    read.map(Some).map_err(|error| {
+        let (variable, value, remedy) = match error {
+            CertificateError::CertificateUnreadable(_) => {
+                ("TLS_CERT", &certificate, "a file that can be read")
+            }
+            CertificateError::NoCertificate => (
+                "TLS_CERT",
+                &certificate,
+                "a PEM file with the certificate of this host, and the chain behind it",
+            ),
+            CertificateError::KeyUnreadable(_) => ("TLS_KEY", &key, "a file that can be read"),
+            CertificateError::NoKey => (
+                "TLS_KEY",
+                &key,
+                "a PEM file with a private key, not encrypted",
+            ),
+            CertificateError::KeyOfAnother => {
+                ("TLS_KEY", &key, "the key of the certificate in TLS_CERT")
+            }
+        };
+        ConfigError::new(variable, value, remedy)
+    })
+}
+
 fn contact(text: String) -> Result<String, ConfigError> {
     let fits_a_header = text
         .bytes()
@@ -307,6 +353,7 @@ mod tests {
                 (LogFormat::Text, "info")
             );
             assert!(config.public_url.is_none() && config.contact.is_none());
+            assert!(config.tls.is_none());
         }
     }
 

@@ -31,6 +31,8 @@ variables! {
     refresh_interval_secs = "REFRESH_INTERVAL_SECS",
     max_staleness_secs = "MAX_STALENESS_SECS",
     index_push_url = "INDEX_PUSH_URL",
+    tls_cert = "TLS_CERT",
+    tls_key = "TLS_KEY",
     contact = "CONTACT",
     log_format = "LOG_FORMAT",
     rust_log = "RUST_LOG",

@@ -36,6 +36,8 @@ pub(super) fn base_url(
         .map(str::trim);
     let scheme = match forwarded {
         Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
+        Some(scheme) if scheme.eq_ignore_ascii_case("http") => "http",
+        _ if state.settings.tls => "https",
         _ => "http",
     };
     Ok(format!("{scheme}://{host}"))

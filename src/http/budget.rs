@@ -15,8 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
-/// From this size on, in bytes, an answer counts as large.
-pub(super) const LARGE_ANSWER_BYTES_MIN: u64 = 128 * 1024;
+/// From this size on, in bytes, an answer counts as large. One connection with HTTP/2 may hold a hundred smaller ones.
+pub(super) const LARGE_ANSWER_BYTES_MIN: u64 = 32 * 1024;
 
 /// How long a large answer may wait for others to be read by their clients.
 const BUDGET_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -42,24 +42,53 @@ impl AnswerBudget {
     /// # Errors
     /// 503 if there is none in time.
     pub(super) async fn admit(&self, response: Response) -> Result<Response, ApiError> {
-        let bytes = response.body().size_hint().lower();
+        let room = self.room_for(response.body().size_hint().lower()).await?;
+        Ok(room.hold(response))
+    }
+
+    /// Waits for room for an answer of so many bytes.
+    ///
+    /// # Errors
+    /// 503 if there is none in time.
+    pub(super) async fn room_for(&self, bytes: u64) -> Result<Room, ApiError> {
         if bytes < LARGE_ANSWER_BYTES_MIN {
-            return Ok(response);
+            return Ok(Room(None));
         }
-        let kib = u32::try_from(bytes / 1024)
-            .unwrap_or(u32::MAX)
-            .min(self.kib);
-        let waiting = Arc::clone(&self.room).acquire_many_owned(kib);
+        let waiting = Arc::clone(&self.room).acquire_many_owned(self.share(bytes));
         let permit = tokio::time::timeout(BUDGET_WAIT_MAX, waiting)
             .await
             .map_err(|_elapsed| ApiError::Busy)?
             .map_err(ApiError::internal)?;
-        Ok(response.map(|body| {
-            Body::new(Budgeted {
-                body,
-                _permit: permit,
-            })
-        }))
+        Ok(Room(Some(Arc::new(permit))))
+    }
+
+    /// Room for an answer of so many bytes, if there is any at once.
+    pub(super) fn room_now(&self, bytes: u64) -> Option<Room> {
+        if bytes < LARGE_ANSWER_BYTES_MIN {
+            return Some(Room(None));
+        }
+        let permit = Arc::clone(&self.room).try_acquire_many_owned(self.share(bytes));
+        Some(Room(Some(Arc::new(permit.ok()?))))
+    }
+
+    fn share(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes / 1024)
+            .unwrap_or(u32::MAX)
+            .min(self.kib)
+    }
+}
+
+/// A part of the budget; a small answer needs none.
+#[derive(Debug)]
+pub(super) struct Room(Option<Arc<OwnedSemaphorePermit>>);
+
+impl Room {
+    /// Puts an answer into it.
+    pub(super) fn hold(self, response: Response) -> Response {
+        match self.0 {
+            Some(permit) => response.map(|body| Body::new(Budgeted { body, permit })),
+            None => response,
+        }
     }
 }
 
@@ -67,7 +96,20 @@ pin_project! {
     struct Budgeted {
         #[pin]
         body: Body,
-        _permit: OwnedSemaphorePermit,
+        permit: Arc<OwnedSemaphorePermit>,
+    }
+}
+
+/// Bytes of an answer. The body they come from may be gone long before they are sent, and they keep the whole of what
+/// they are a part of; so the room is theirs, too.
+struct BudgetedBytes {
+    bytes: Bytes,
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for BudgetedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -79,7 +121,16 @@ impl HttpBody for Budgeted {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.project().body.poll_frame(context)
+        let this = self.project();
+        let permit = this.permit;
+        this.body.poll_frame(context).map_ok(|frame| {
+            frame.map_data(|bytes| {
+                Bytes::from_owner(BudgetedBytes {
+                    bytes,
+                    _permit: Arc::clone(permit),
+                })
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -93,6 +144,8 @@ impl HttpBody for Budgeted {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
     fn answer(bytes: usize) -> Response {
@@ -114,7 +167,15 @@ mod tests {
             Err(ApiError::Busy)
         ));
         assert!(budget.admit(answer(1000)).await.is_ok());
-        drop(first);
+        let mut body = first.into_body();
+        let sending = body.frame().await.unwrap().unwrap();
+        let piece = sending.into_data().unwrap().slice(..10);
+        drop(body);
+        assert!(
+            budget.admit(answer(large)).await.is_err(),
+            "a piece that is not sent yet keeps all of it"
+        );
+        drop(piece);
         assert!(
             budget.admit(answer(2 * large)).await.is_ok(),
             "one too large for the budget gets all of it"

@@ -32,7 +32,9 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use error::ApiError;
 pub(crate) use middleware::stack;
-pub(crate) use serve::{Drained, ServeOptions, serve};
+pub(crate) use serve::{
+    CertificateError, CurrentCertificate, Drained, Limits, ServeOptions, TlsCertificate, serve,
+};
 pub(crate) use state::{AppState, Settings};
 
 /// Names that stand where a version would, for parts of crates.io's API that this version of the mirror does not offer.

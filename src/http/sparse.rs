@@ -114,8 +114,11 @@ pub(super) fn file_from_memory(state: &AppState, request: &Request) -> Option<Re
     let blob = snapshot.find_exactly(&IndexPath::parse(path)?)?;
     let mut response = not_modified(blob, request.headers()).or_else(|| {
         let response = whole(blob, state.files.get(blob)?.as_ref(), request.headers());
-        // Large ones may have to wait for room.
-        (response.body().size_hint().lower() < LARGE_ANSWER_BYTES_MIN).then_some(response)
+        // A large one may have to wait for room; then the router takes over.
+        let room = state
+            .file_budget
+            .room_now(response.body().size_hint().lower())?;
+        Some(room.hold(response))
     })?;
     mark(&mut response, &snapshot).ok()?;
     Some(response)
@@ -130,8 +133,16 @@ async fn answer(
     if let Some(response) = not_modified(blob, headers) {
         return Ok(response);
     }
+    let response = whole(blob, load(state, snapshot, blob).await?.as_ref(), headers);
+    let bytes = response.body().size_hint().lower();
+    if bytes < LARGE_ANSWER_BYTES_MIN {
+        return Ok(response);
+    }
+    // Whoever waits for room holds no file meanwhile: many may wait. Most often it is still in memory afterwards.
+    drop(response);
+    let room = state.file_budget.room_for(bytes).await?;
     let file = load(state, snapshot, blob).await?;
-    state.file_budget.admit(whole(blob, &file, headers)).await
+    Ok(room.hold(whole(blob, &file, headers)))
 }
 
 /// 304, for a client that names the file, in a form that it takes. This needs no look at the file.

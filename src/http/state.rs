@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) download: DownloadTemplate,
     /// The mirror's own base URL, if it was set; without a trailing slash.
     pub(crate) public_url: Option<String>,
+    /// Whether the port speaks TLS. A proxy in front may do so without this.
+    pub(crate) tls: bool,
     /// The upstream index, without secrets.
     pub(crate) upstream: String,
     /// The age of the last successful fetch at which the mirror is no longer ready; `None` if it never fetches again.

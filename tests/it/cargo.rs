@@ -87,12 +87,12 @@ impl Scene {
 }
 
 /// A package that depends on a crate of the index, with a cargo home of its own.
-struct Project {
+pub(crate) struct Project {
     root: TempDir,
 }
 
 impl Project {
-    fn new(index: &str) -> Self {
+    pub(crate) fn new(index: &str) -> Self {
         let root = TempDir::new().unwrap();
         let write = |path: &str, content: &str| {
             let path = root.path().join(path);
@@ -122,11 +122,23 @@ impl Project {
         self.root.path().join(name)
     }
 
-    fn lock_file(&self) -> String {
+    /// Adds to cargo's configuration.
+    pub(crate) fn configure(&self, toml: &str) {
+        let path = self.path("home/config.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{config}\n{toml}")).unwrap();
+    }
+
+    pub(crate) fn lock_file(&self) -> String {
         std::fs::read_to_string(self.path("package/Cargo.lock")).unwrap()
     }
 
     fn cargo(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// cargo in the package.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let cargo = Path::new(env!("CARGO"));
         let mut command = hermetic(cargo, self.root.path());
         // Beside cargo itself, where rustup keeps them: its stand-ins on PATH need a home that is not there.
@@ -137,14 +149,13 @@ impl Project {
         command
             .current_dir(self.path("package"))
             .env("CARGO_HOME", self.path("home"))
-            .args(arguments)
-            .output()
-            .unwrap()
+            .args(arguments);
+        command
     }
 }
 
 #[track_caller]
-fn succeeds(output: &Output) {
+pub(crate) fn succeeds(output: &Output) {
     assert!(
         output.status.success(),
         "{}",

@@ -3,34 +3,32 @@
 //! One thread accepts and deals connections out to workers, one for each processor, each with an event loop of its own:
 //! a connection never moves, so nothing is shared and nobody is woken across threads (`benches/compare/redirect.sh`).
 //! `axum::serve` has no such workers, and no limits on heads, idle connections or the time to drain.
+//!
+//! What does not live here: what is spoken on one connection (`connection`), the certificate (`tls`), the bounds of
+//! HTTP/2 (`http2` and `traffic`).
+
+mod connection;
+mod http2;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod traffic;
 
 use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
-use tokio::sync::{mpsc, oneshot};
-use tokio_io_timeout::TimeoutStream;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-/// The longest wait for the head of a request, the first one or the next one on a connection that is kept open.
-const HEAD_WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// The largest head of a request.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// How long a client may take to accept the next piece of an answer. One that stalls holds memory.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+pub(crate) use connection::Limits;
+pub(crate) use tls::{CertificateError, CurrentCertificate, TlsCertificate};
 
 /// How long to wait after the system refused to hand over a connection, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -48,12 +46,16 @@ pub(crate) enum Drained {
 }
 
 /// How to serve.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServeOptions {
     /// How many threads serve connections.
     pub(crate) workers: NonZeroUsize,
     /// How long requests under way may take once the mirror was told to stop.
     pub(crate) drain_max: Duration,
+    /// The certificate, if TLS is spoken.
+    pub(crate) certificate: Option<CurrentCertificate>,
+    /// How long clients may take.
+    pub(crate) limits: Limits,
 }
 
 /// What every connection needs: the stack of `http::middleware`.
@@ -82,7 +84,7 @@ pub(crate) async fn serve(
 ) -> io::Result<Drained> {
     let mut workers = Vec::with_capacity(options.workers.get());
     for number in 0..options.workers.get() {
-        workers.push(Worker::start(number, stack.clone(), options.drain_max)?);
+        workers.push(Worker::start(number, stack.clone(), options.clone())?);
     }
     accept(&listener, &workers, &stop).await?;
     drop(listener);
@@ -158,7 +160,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(number: usize, stack: impl Stack, drain_max: Duration) -> io::Result<Self> {
+    fn start(number: usize, stack: impl Stack, options: ServeOptions) -> io::Result<Self> {
         let (connections, waiting) = mpsc::channel(WAITING_CONNECTIONS_MAX);
         let (end, ended) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread()
@@ -167,7 +169,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("http-{number}"))
             .spawn(move || {
-                let drained = runtime.block_on(work(waiting, stack, drain_max));
+                let drained = runtime.block_on(work(waiting, stack, options));
                 // A look-up in the index that still runs has nobody left to answer.
                 runtime.shutdown_background();
                 // The other side is gone only when the whole process is about to be.
@@ -196,54 +198,26 @@ async fn join(
 async fn work(
     mut waiting: mpsc::Receiver<std::net::TcpStream>,
     stack: impl Stack,
-    drain_max: Duration,
+    options: ServeOptions,
 ) -> Drained {
-    let graceful = GracefulShutdown::new();
-    let builder = builder();
+    let drain_max = options.drain_max;
+    // Every connection holds a receiver to its end, so that the sender can tell all of them and see them go.
+    let (draining, _) = watch::channel(());
     while let Some(stream) = waiting.recv().await {
-        let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => stream,
-            Err(error) => {
-                recover(&error).await;
-                continue;
-            }
-        };
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(WRITE_STALL_MAX));
-        let stream = TokioIo::new(Box::pin(stream));
-        let connection = builder.serve_connection(stream, PerConnection(stack.clone()));
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            // A client that breaks the protocol or goes away is its own affair.
-            if let Err(error) = connection.await {
-                tracing::debug!(error = %error, "a connection ended early");
-            }
-        });
+        match TcpStream::from_std(stream) {
+            Ok(stream) => drop(tokio::spawn(connection::serve(
+                stream,
+                stack.clone(),
+                options.certificate.clone(),
+                options.limits,
+                draining.subscribe(),
+            ))),
+            Err(error) => recover(&error).await,
+        }
     }
+    draining.send_replace(());
     tokio::select! {
-        () = graceful.shutdown() => Drained::All,
+        () = draining.closed() => Drained::All,
         () = tokio::time::sleep(drain_max) => Drained::DeadlineReached,
     }
-}
-
-/// The stack as hyper calls it. Every layer of it is always ready, as axum's `Router` is, so `poll_ready` is left out.
-struct PerConnection<S>(S);
-
-impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnection<S> {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = S::Future;
-
-    fn call(&self, request: hyper::Request<Incoming>) -> S::Future {
-        self.0.clone().call(request.map(Body::new))
-    }
-}
-
-fn builder() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WAIT_MAX)
-        .max_buf_size(HEAD_BYTES_MAX);
-    builder
 }

@@ -1,0 +1,82 @@
+//! A private authority, and certificates for a mirror on loopback.
+
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tempfile::TempDir;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+/// Signs certificates, and keeps the files that they are read from.
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    files: TempDir,
+}
+
+impl Authority {
+    /// One that nobody knows yet. Its own certificate lies in [`Authority::file`].
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "a private authority");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Self {
+            issuer,
+            files: TempDir::new().unwrap(),
+        };
+        std::fs::write(authority.file(), authority.issuer.pem()).unwrap();
+        authority.renew();
+        authority
+    }
+
+    /// What clients must trust, in PEM.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.files.path().join("authority.pem")
+    }
+
+    /// What clients must trust.
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        self.issuer.der().clone()
+    }
+
+    /// `TLS_CERT` and `TLS_KEY`.
+    pub(crate) fn settings(&self) -> [(&'static str, String); 2] {
+        [("TLS_CERT", "cert.pem"), ("TLS_KEY", "key.pem")].map(|(variable, name)| {
+            let path = self.files.path().join(name);
+            (variable, path.to_str().unwrap().to_owned())
+        })
+    }
+
+    /// Writes another certificate into the files, and gives it.
+    pub(crate) fn renew(&self) -> CertificateDer<'static> {
+        let (certificate, key, der) = self.sign();
+        self.write(Some(&certificate), Some(&key));
+        der
+    }
+
+    /// A certificate and a key in PEM, and the certificate once more.
+    pub(crate) fn sign(&self) -> (String, String, CertificateDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let params = CertificateParams::new(names).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (
+            certificate.pem(),
+            key.serialize_pem(),
+            certificate.der().clone(),
+        )
+    }
+
+    /// Replaces the content of the files.
+    pub(crate) fn write(&self, certificate: Option<&str>, key: Option<&str>) {
+        for ((_, path), content) in self.settings().into_iter().zip([certificate, key]) {
+            if let Some(content) = content {
+                // At once, as those who care for certificates do.
+                let aside = format!("{path}.new");
+                std::fs::write(&aside, content).unwrap();
+                std::fs::rename(aside, path).unwrap();
+            }
+        }
+    }
+}
