@@ -1,5 +1,8 @@
 # Sourced by the scripts beside it: servers, free ports, medians, clean-up. bash.
 
+# Numbers with a point, whatever the user's language.
+export LC_ALL=C
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 compare=$root/benches/compare
 mirror=${CARGO_TARGET_DIR:-$root/target}/release/crates-io-mirror
@@ -44,7 +47,8 @@ free_port() {
 
 wait_for_port() {
     local deadline=$((SECONDS + 20))
-    until (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
+    # shellcheck disable=SC2016  # the inner shell shall expand it
+    until "${at_server[@]}" bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0"' "$1" 2>/dev/null; do
         [ $SECONDS -lt $deadline ] || { echo "nobody listens on port $1" >&2; return 1; }
         sleep 0.05
     done
@@ -133,7 +137,7 @@ make_site() {
     local files
     files=$(cd "${BENCH_FILES:-$root/tests/fixtures/index}" && pwd)
     mkdir "$temporary/www"
-    cp -r "$files" "$temporary/www/index"
+    cp -r --no-preserve=mode "$files" "$temporary/www/index"
     rm -rf "$temporary/www/index/.git"
     url=$temporary/work
     git init --quiet --initial-branch=master "$url"
@@ -174,12 +178,14 @@ NGINX
     started_kindly+=($!)
 }
 
-# start_mirror REFRESH_INTERVAL_SECS [NAME=VALUE…]: follows $url; its id is in $process, its port in $port.
+# start_mirror REFRESH_INTERVAL_SECS [NAME=VALUE…]: follows $url; its id is in $process, its port in $port, what it says in
+# the file $mirror_log.
 start_mirror() {
     local interval=$1
     shift
     port=$(free_port)
-    run_in_background "$temporary/mirror.log" "${at_server[@]}" env BIND_ADDRESS=127.0.0.1 PORT="$port" \
+    mirror_log=$temporary/mirror-$port.log
+    run_in_background "$mirror_log" "${at_server[@]}" env BIND_ADDRESS=127.0.0.1 PORT="$port" \
         DATA_DIR="$temporary/data" GIT_REPO_URL="$url" REFRESH_INTERVAL_SECS="$interval" LOG_FORMAT=text \
         RUST_LOG=warn,crates_io_mirror::request=off "$@" "$mirror"
     process=$last
@@ -187,7 +193,7 @@ start_mirror() {
 
 # wait_until_ready [COMMIT]: until /readyz is 200 and, if given, shows this commit. With CA=FILE it asks over TLS.
 wait_until_ready() {
-    "${at_server[@]}" python3 - "$port" "$process" "${1:-}" "${CA:-}" <<'READY' || { cat "$temporary/mirror.log" >&2; return 1; }
+    "${at_server[@]}" python3 - "$port" "$process" "${1:-}" "${CA:-}" <<'READY' || { cat "$mirror_log" >&2; return 1; }
 import http.client, json, os, ssl, sys, time
 port, process, commit, authority = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 deadline = time.monotonic() + 600
