@@ -40,6 +40,15 @@ need() {
 
 build() { (cd "$root" && cargo build --locked --release --quiet); }
 
+# Builds a program of benches/, and prints where it is.
+build_bench() {
+    (cd "$root" && cargo build --locked --release --quiet --bench "$1" --message-format=json) | python3 -c '
+import json, sys
+for message in map(json.loads, sys.stdin):
+    if message.get("target", {}).get("name") == sys.argv[1] and message.get("executable"):
+        print(message["executable"])' "$1"
+}
+
 # A port that nobody listens on.
 free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
@@ -78,7 +87,7 @@ median() {
 of_status() { awk -v name="$2:" '$1 == name { print $2 }' "/proc/$1/status"; }
 
 # Writes the most anonymous memory of a process that was seen to a file, in kB, until the process ends: the kernel keeps
-# no such mark. watch_memory PROCESS FILE
+# no such mark. The file must not be there yet. watch_memory PROCESS FILE
 watch_memory() {
     run_in_background /dev/null python3 -c '
 import sys, time
@@ -94,6 +103,8 @@ while True:
         with open(sys.argv[2], "w") as file:
             file.write(f"{most}\n")
     time.sleep(0.02)' "$1" "$2"
+    # What is to be watched begins when the caller goes on.
+    until [ -s "$2" ] || ! kill -0 "$1" 2>/dev/null; do sleep 0.01; done
 }
 
 now() { echo "$EPOCHREALTIME"; }

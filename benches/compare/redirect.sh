@@ -14,13 +14,7 @@ seconds=${2:-5}
 need nginx wrk python3
 
 build
-bare_axum=$(cd "$root" && cargo build --locked --release --quiet --bench bare_axum --message-format=json |
-    python3 -c '
-import json, sys
-for message in map(json.loads, sys.stdin):
-    if message.get("target", {}).get("name") == "bare_axum" and message.get("executable"):
-        print(message["executable"])
-')
+bare_axum=$(build_bench bare_axum)
 
 location=https://crates-io.s3.us-west-1.amazonaws.com/crates/serde/serde-1.0.0.crate
 path=/api/v1/crates/serde/1.0.0/download
