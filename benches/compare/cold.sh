@@ -63,7 +63,7 @@ stop "$process"
 ask_once() {
     local result=$temporary/$1-$3 TIMEFORMAT='%R %U %S' bytes
     { time "$each_once" "$2" "$3" "$temporary/chosen-paths" >"$temporary/report" 2>"$temporary/errors"; } \
-        2>"$temporary/processor-time" || { cat "$temporary/errors" >&2; exit 1; }
+        2>"$temporary/processor-time" || { cat "$temporary/errors" "$mirror_log" >&2; exit 1; }
     read -r rate p50 p99 max bytes <"$temporary/report"
     echo "$rate" >>"$result-rate"
     echo "$p50" >>"$result-p50"

@@ -160,8 +160,13 @@ make_site() {
 # Starts nginx with the `server` blocks on standard input, with two workers and without a log. It keeps open what it has
 # served, and closes no connection.
 start_nginx() {
+    local files_max
+    # One worker may get most connections, and it answers 500 when it has no descriptor left for another file.
+    files_max=$(ulimit -Hn)
+    [ "$files_max" != unlimited ] || files_max=1000000
     cat >"$temporary/nginx.conf" <<NGINX
 worker_processes 2;
+worker_rlimit_nofile $files_max;
 daemon off;
 pid $temporary/nginx.pid;
 error_log $temporary/nginx.err;
@@ -171,7 +176,7 @@ http {
     keepalive_requests 1000000000;
     sendfile on;
     tcp_nopush on;
-    open_file_cache max=300000 inactive=300s;
+    open_file_cache max=$((files_max - 2000)) inactive=300s;
     open_file_cache_valid 300s;
     default_type text/plain;
     client_body_temp_path $temporary/body;
