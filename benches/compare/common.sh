@@ -13,6 +13,7 @@ started=()
 started_kindly=()
 # What servers and clients are started by, when they run somewhere else: `ip netns exec NAME`.
 at_server=()
+# shellcheck disable=SC2034  # the scripts use it
 at_client=()
 
 # Ends what was started, and only that.
@@ -27,7 +28,8 @@ clean_up() {
     rm -rf "$temporary"
 }
 trap clean_up EXIT
-trap 'exit 130' INT TERM
+# Without PIPE, `script.sh | head` would leave everything behind.
+trap 'exit 130' INT TERM HUP PIPE
 
 need() {
     local tool missing=()

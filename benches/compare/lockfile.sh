@@ -110,6 +110,7 @@ start_nginx <<NGINX
 NGINX
 wait_for_port "${ports[nginx-http]}"
 
+# shellcheck disable=SC2034  # used by way of `declare -n`
 sides_http=(nginx mirror)
 sides_tls=(nginx)
 start_mirror 0 BIND_ADDRESS=$listen DATA_DIR="$temporary/data-http"
