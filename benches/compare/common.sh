@@ -1,4 +1,7 @@
-# Sourced by the scripts beside it: free ports, medians, clean-up. bash.
+# Sourced by the scripts beside it: servers, free ports, medians, clean-up. bash.
+
+# Numbers with a point, whatever the user's language.
+export LC_ALL=C
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 compare=$root/benches/compare
@@ -6,20 +9,27 @@ mirror=${CARGO_TARGET_DIR:-$root/target}/release/crates-io-mirror
 
 temporary=$(mktemp -d)
 started=()
+# Those that have children of their own, and end them only when they are asked kindly.
+started_kindly=()
+# What servers and clients are started by, when they run somewhere else: `ip netns exec NAME`.
+at_server=()
+# shellcheck disable=SC2034  # the scripts use it
+at_client=()
 
 # Ends what was started, and only that.
 clean_up() {
     local process
     # bash would report each one that it sees killed.
     exec 2>/dev/null
-    for process in "${started[@]:-}"; do
-        [ -z "$process" ] || kill -KILL "$process" || true
-    done
+    for process in "${started_kindly[@]}"; do stop "$process"; done
+    for process in "${started[@]}"; do kill -KILL "$process" || true; done
     wait || true
+    if declare -F clean_up_more >/dev/null; then clean_up_more || true; fi
     rm -rf "$temporary"
 }
 trap clean_up EXIT
-trap 'exit 130' INT TERM
+# Without PIPE, `script.sh | head` would leave everything behind.
+trap 'exit 130' INT TERM HUP PIPE
 
 need() {
     local tool missing=()
@@ -32,13 +42,13 @@ need() {
 
 build() { (cd "$root" && cargo build --locked --release --quiet); }
 
-# Builds benches/quick_mirror.rs and sets $mirror to it.
-build_quick_mirror() {
-    mirror=$(cd "$root" && cargo build --locked --profile bench --bench quick_mirror --message-format=json --quiet |
-        python3 -c 'import json, sys
+# Builds a program of benches/, and prints where it is.
+build_bench() {
+    (cd "$root" && cargo build --locked --release --quiet --bench "$1" --message-format=json) | python3 -c '
+import json, sys
 for message in map(json.loads, sys.stdin):
-    if message.get("executable") and message["target"]["name"] == "quick_mirror":
-        print(message["executable"])')
+    if message.get("target", {}).get("name") == sys.argv[1] and message.get("executable"):
+        print(message["executable"])' "$1"
 }
 
 # A port that nobody listens on.
@@ -48,7 +58,8 @@ free_port() {
 
 wait_for_port() {
     local deadline=$((SECONDS + 20))
-    until (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
+    # shellcheck disable=SC2016  # the inner shell shall expand it
+    until "${at_server[@]}" bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0"' "$1" 2>/dev/null; do
         [ $SECONDS -lt $deadline ] || { echo "nobody listens on port $1" >&2; return 1; }
         sleep 0.05
     done
@@ -77,10 +88,31 @@ median() {
 # A value in kB from /proc/PID/status: of_status PID RssAnon.
 of_status() { awk -v name="$2:" '$1 == name { print $2 }' "/proc/$1/status"; }
 
-now() { date +%s.%N; }
+# Writes the most anonymous memory of a process that was seen to a file, in kB, until the process ends: the kernel keeps
+# no such mark. The file must not be there yet. watch_memory PROCESS FILE
+watch_memory() {
+    run_in_background /dev/null python3 -c '
+import sys, time
+most = 0
+while True:
+    try:
+        with open(f"/proc/{sys.argv[1]}/status") as status:
+            anonymous = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+    except (OSError, StopIteration):
+        break
+    if anonymous > most:
+        most = anonymous
+        with open(sys.argv[2], "w") as file:
+            file.write(f"{most}\n")
+    time.sleep(0.02)' "$1" "$2"
+    # What is to be watched begins when the caller goes on.
+    until [ -s "$2" ] || ! kill -0 "$1" 2>/dev/null; do sleep 0.01; done
+}
+
+now() { echo "$EPOCHREALTIME"; }
 
 # Seconds since a `now`.
-since() { awk -v began="$1" -v ended="$(now)" 'BEGIN { printf "%.2f\n", ended - began }'; }
+since() { awk -v began="$1" -v ended="$EPOCHREALTIME" 'BEGIN { printf "%.3f\n", ended - began }'; }
 
 # Sets $index to a bare repository: BENCH_INDEX, or what MAKE_INDEX makes, or a simple one of $1 crates.
 make_index() {
@@ -112,23 +144,84 @@ serve_index() {
     url=http://127.0.0.1:$(<"$temporary/git-port")/index.git
 }
 
-# start_mirror REFRESH_INTERVAL_SECS: follows $url; its id is in $process, its port in $port.
+# Copies the index files below BENCH_FILES, or those of tests/fixtures, to $temporary/www/index, which nginx can serve,
+# and commits them to a repository, $url, which the mirror can follow.
+make_site() {
+    local files
+    files=$(cd "${BENCH_FILES:-$root/tests/fixtures/index}" && pwd)
+    mkdir "$temporary/www"
+    cp -r --no-preserve=mode "$files" "$temporary/www/index"
+    rm -rf "$temporary/www/index/.git"
+    url=$temporary/work
+    git init --quiet --initial-branch=master "$url"
+    cp -r "$temporary/www/index/." "$url"
+    git -C "$url" add --all
+    git -C "$url" -c user.name=bench -c user.email=bench@example commit --quiet --message files
+}
+
+# Starts nginx with the `server` blocks on standard input, with two workers and without a log. It keeps open what it has
+# served, and closes no connection.
+start_nginx() {
+    local files_max
+    # One worker may get most connections, and it answers 500 when it has no descriptor left for another file.
+    files_max=$(ulimit -Hn)
+    [ "$files_max" != unlimited ] || files_max=1000000
+    cat >"$temporary/nginx.conf" <<NGINX
+worker_processes 2;
+worker_rlimit_nofile $files_max;
+daemon off;
+pid $temporary/nginx.pid;
+error_log $temporary/nginx.err;
+events { worker_connections 1024; }
+http {
+    access_log off;
+    keepalive_requests 1000000000;
+    sendfile on;
+    tcp_nopush on;
+    open_file_cache max=$((files_max - 2000)) inactive=300s;
+    open_file_cache_valid 300s;
+    default_type text/plain;
+    client_body_temp_path $temporary/body;
+    proxy_temp_path $temporary/proxy;
+    fastcgi_temp_path $temporary/fastcgi;
+    uwsgi_temp_path $temporary/uwsgi;
+    scgi_temp_path $temporary/scgi;
+    $(cat)
+}
+NGINX
+    # The workers of an nginx that root has started run as somebody else.
+    chmod a+rx "$temporary"
+    if [ -d "$temporary/www" ]; then chmod -R a+rX "$temporary/www"; fi
+    "${at_server[@]}" nginx -e "$temporary/nginx.err" -c "$temporary/nginx.conf" -p "$temporary" &
+    started_kindly+=($!)
+}
+
+# start_mirror REFRESH_INTERVAL_SECS [NAME=VALUE…]: follows $url; its id is in $process, its port in $port, what it says in
+# the file $mirror_log.
 start_mirror() {
+    local interval=$1
+    shift
     port=$(free_port)
-    run_in_background "$temporary/mirror.log" env BIND_ADDRESS=127.0.0.1 PORT="$port" DATA_DIR="$temporary/data" \
-        GIT_REPO_URL="$url" REFRESH_INTERVAL_SECS="$1" LOG_FORMAT=text RUST_LOG=warn,crates_io_mirror::request=off "$mirror"
+    mirror_log=$temporary/mirror-$port.log
+    run_in_background "$mirror_log" "${at_server[@]}" env BIND_ADDRESS=127.0.0.1 PORT="$port" \
+        DATA_DIR="$temporary/data" GIT_REPO_URL="$url" REFRESH_INTERVAL_SECS="$interval" LOG_FORMAT=text \
+        RUST_LOG=warn,crates_io_mirror::request=off "$@" "$mirror"
     process=$last
 }
 
-# wait_until_ready [COMMIT]: until /readyz is 200 and, if given, shows this commit.
+# wait_until_ready [COMMIT]: until /readyz is 200 and, if given, shows this commit. With CA=FILE it asks over TLS.
 wait_until_ready() {
-    python3 - "$port" "$process" "${1:-}" <<'READY' || { cat "$temporary/mirror.log" >&2; return 1; }
-import http.client, json, os, sys, time
-port, process, commit = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    "${at_server[@]}" python3 - "$port" "$process" "${1:-}" "${CA:-}" <<'READY' || { cat "$mirror_log" >&2; return 1; }
+import http.client, json, os, ssl, sys, time
+port, process, commit, authority = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 deadline = time.monotonic() + 600
 while time.monotonic() < deadline and os.path.exists(f"/proc/{process}"):
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        if authority:
+            context = ssl.create_default_context(cafile=authority)
+            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         report = json.load(answer)
@@ -137,6 +230,8 @@ while time.monotonic() < deadline and os.path.exists(f"/proc/{process}"):
             sys.exit(0)
     except ConnectionRefusedError:
         pass
+    except ssl.SSLError as error:
+        sys.exit(f"the mirror does not speak TLS: {error}")
     time.sleep(0.02)
 sys.exit("the mirror did not become ready")
 READY

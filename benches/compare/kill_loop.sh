@@ -15,7 +15,7 @@ crates=${1:-2000}
 rounds=${2:-60}
 need git python3
 
-build_quick_mirror
+mirror=$(build_bench quick_mirror)
 make_index "$crates"
 if [ -n "${BENCH_INDEX:-}" ]; then
     cp -a "$index" "$temporary/index.git"

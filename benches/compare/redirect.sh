@@ -14,42 +14,13 @@ seconds=${2:-5}
 need nginx wrk python3
 
 build
-bare_axum=$(cd "$root" && cargo build --locked --release --quiet --bench bare_axum --message-format=json |
-    python3 -c '
-import json, sys
-for message in map(json.loads, sys.stdin):
-    if message.get("target", {}).get("name") == "bare_axum" and message.get("executable"):
-        print(message["executable"])
-')
+bare_axum=$(build_bench bare_axum)
 
 location=https://crates-io.s3.us-west-1.amazonaws.com/crates/serde/serde-1.0.0.crate
 path=/api/v1/crates/serde/1.0.0/download
 declare -A port=()
 servers=(nginx nginx-log bare-axum mirror-log mirror-warn)
 for server in "${servers[@]}"; do port[$server]=$(free_port); done
-
-cat >"$temporary/nginx.conf" <<NGINX
-worker_processes 2;
-daemon off;
-pid $temporary/nginx.pid;
-error_log $temporary/nginx.err;
-events { worker_connections 1024; }
-http {
-    access_log off;
-    keepalive_requests 1000000000;
-    client_body_temp_path $temporary/body;
-    proxy_temp_path $temporary/proxy;
-    fastcgi_temp_path $temporary/fastcgi;
-    uwsgi_temp_path $temporary/uwsgi;
-    scgi_temp_path $temporary/scgi;
-    server { listen 127.0.0.1:${port[nginx]}; location / { return 302 $location; } }
-    server {
-        listen 127.0.0.1:${port[nginx-log]};
-        access_log $temporary/access.log combined buffer=64k;
-        location / { return 302 $location; }
-    }
-}
-NGINX
 
 # The mirrors follow an index that is not there: a redirect needs none. They must not wake up to try again.
 git init --quiet --bare --initial-branch=master "$temporary/index.git"
@@ -61,11 +32,14 @@ start_mirror() {
         GIT_REPO_URL="$temporary/index.git" REFRESH_INTERVAL_SECS=0 DOWNLOAD_URL= LOG_FORMAT=text RUST_LOG="$2" "$mirror"
 }
 
-# nginx ends its workers only when it is asked kindly.
-nginx -e "$temporary/nginx.err" -c "$temporary/nginx.conf" -p "$temporary" &
-nginx=$!
-started+=("$nginx")
-trap 'kill -TERM "$nginx" 2>/dev/null || true; wait "$nginx" 2>/dev/null || true; clean_up' EXIT
+start_nginx <<NGINX
+    server { listen 127.0.0.1:${port[nginx]}; location / { return 302 $location; } }
+    server {
+        listen 127.0.0.1:${port[nginx-log]};
+        access_log $temporary/access.log combined buffer=64k;
+        location / { return 302 $location; }
+    }
+NGINX
 run_in_background /dev/null "$bare_axum" "${port[bare-axum]}"
 start_mirror mirror-log info
 start_mirror mirror-warn warn

@@ -30,4 +30,4 @@ serve_index
 start_mirror 1
 wait_until_ready
 echo "index: $(git -C "$index" ls-tree -r --name-only HEAD | wc -l) files; the mirror is process $process"
-python3 "$compare/refreshes.py" "$index" "$port" "$process" "$refreshes" || { cat "$temporary/mirror.log" >&2; exit 1; }
+python3 "$compare/refreshes.py" "$index" "$port" "$process" "$refreshes" || { cat "$mirror_log" >&2; exit 1; }

@@ -16,7 +16,7 @@ crates=${1:-250000}
 refreshes=${2:-5000}
 need git python3
 
-build_quick_mirror
+mirror=$(build_bench quick_mirror)
 make_index "$crates"
 if [ -n "${BENCH_INDEX:-}" ]; then
     cp -a "$index" "$temporary/index.git"

@@ -12,49 +12,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 rounds=${1:-5}
 seconds=${2:-3}
-files=$(cd "${BENCH_FILES:-$root/tests/fixtures/index}" && pwd)
 need nginx wrk git python3
 
 build
-mkdir -p "$temporary/www"
-cp -r "$files" "$temporary/www/index"
-rm -rf "$temporary/www/index/.git"
+make_site
 (cd "$temporary/www" && find index -mindepth 2 -type f -size -60k) >"$temporary/files"
-# The workers of an nginx that root has started run as somebody else.
-chmod -R a+rX "$temporary"
-git init --quiet --initial-branch=master "$temporary/work"
-cp -r "$temporary/www/index/." "$temporary/work"
-git -C "$temporary/work" add --all
-git -C "$temporary/work" -c user.name=bench -c user.email=bench@example commit --quiet --message files
-
 nginx_port=$(free_port)
-cat >"$temporary/nginx.conf" <<NGINX
-worker_processes 2;
-daemon off;
-pid $temporary/nginx.pid;
-error_log $temporary/nginx.err;
-events { worker_connections 1024; }
-http {
-    access_log off;
-    keepalive_requests 1000000000;
-    sendfile on;
-    tcp_nopush on;
-    open_file_cache max=100000 inactive=300s;
-    open_file_cache_valid 300s;
-    default_type text/plain;
-    client_body_temp_path $temporary/body;
-    proxy_temp_path $temporary/proxy;
-    fastcgi_temp_path $temporary/fastcgi;
-    uwsgi_temp_path $temporary/uwsgi;
-    scgi_temp_path $temporary/scgi;
-    server { listen 127.0.0.1:$nginx_port; root $temporary/www; }
-}
-NGINX
-nginx -e "$temporary/nginx.err" -c "$temporary/nginx.conf" -p "$temporary" &
-nginx=$!
-started+=("$nginx")
-trap 'kill -TERM "$nginx" 2>/dev/null || true; wait "$nginx" 2>/dev/null || true; clean_up' EXIT
-url=$temporary/work
+start_nginx <<<"server { listen 127.0.0.1:$nginx_port; root $temporary/www; }"
 start_mirror 0
 wait_until_ready
 wait_for_port "$nginx_port"
@@ -78,8 +42,12 @@ connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
 connection.request("GET", sys.argv[2])
 print(connection.getresponse().getheader("etag"))' "$1" "$one"
 }
-# wrk counts a 304 among "Non-2xx or 3xx"; what the files answer is checked once below instead.
-rate() { awk '/^Requests\/sec/ { print $2 } /Socket errors/ { print > "/dev/stderr" }'; }
+# The rate that wrk found. It counts a 304 among "Non-2xx or 3xx", so that line tells something only of whole files; what
+# is answered at all is checked once below. rate FILE
+rate() {
+    awk -v file="$1" '/^Requests\/sec/ { print $2 >> file } /Socket errors/ { print > "/dev/stderr" }
+        /Non-2xx/ && file ~ /every/ { print > "/dev/stderr" }'
+}
 
 declare -A ports=([nginx]=$nginx_port [mirror]=$port)
 for server in nginx mirror; do
@@ -98,8 +66,9 @@ echo "$(wc -l <"$temporary/files") files; the mirror is process $process"
 for ((round = 1; round <= rounds; round++)); do
     for server in nginx mirror; do
         base=http://127.0.0.1:${ports[$server]}
-        wrk -t2 -c32 -d"${seconds}s" -s "$temporary/every.lua" "$base" | rate >>"$temporary/every-$server"
-        wrk -t2 -c32 -d"${seconds}s" -H "If-None-Match: $(tag "${ports[$server]}")" "$base$one" | rate >>"$temporary/304-$server"
+        wrk -t2 -c32 -d"${seconds}s" -s "$temporary/every.lua" "$base" | rate "$temporary/every-$server"
+        wrk -t2 -c32 -d"${seconds}s" -H "If-None-Match: $(tag "${ports[$server]}")" "$base$one" |
+            rate "$temporary/304-$server"
         printf 'round %d  %-7s every file %10.0f /s  304 %10.0f /s\n' "$round" "$server" \
             "$(tail -n 1 "$temporary/every-$server")" "$(tail -n 1 "$temporary/304-$server")"
     done
@@ -107,7 +76,7 @@ done
 
 echo
 for work in every 304; do
-    printf '%-6s median: nginx %.0f /s, the mirror %.0f /s\n' "$work" "$(median <"$temporary/$work-nginx")" \
-        "$(median <"$temporary/$work-mirror")"
+    awk -v work="$work" -v nginx="$(median <"$temporary/$work-nginx")" -v mirror="$(median <"$temporary/$work-mirror")" \
+        'BEGIN { printf "%-6s median: nginx %.0f /s, the mirror %.0f /s, %.2f x nginx\n", work, nginx, mirror, mirror / nginx }'
 done
 echo "the mirror: RssAnon $(of_status "$process" RssAnon) kB"

@@ -12,6 +12,7 @@
 mod cargo;
 mod clone_on_disk;
 mod documents;
+mod every_file;
 mod follows;
 mod hostile;
 mod http2;
