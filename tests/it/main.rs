@@ -13,6 +13,7 @@ mod cargo;
 mod clone_on_disk;
 mod documents;
 mod follows;
+mod git_served;
 mod hostile;
 mod process;
 mod push;
