@@ -52,6 +52,9 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// The longest request, unpacked. One that lists all that a client has is far below.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// So much of a request is read before a child is started for it: all of almost every one.
+const BEGINNING_BYTES: usize = 64 * 1024;
+
 /// How long a client may take for the next piece of its request.
 const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -117,6 +120,8 @@ async fn start(
     if state.settings.public_url.is_none() {
         return Err(PlainText(ApiError::NoPublicUrl));
     }
+    // Whoever is slow in asking keeps nobody else waiting.
+    let (beginning, rest) = read_beginning(body).await?;
     let turn = turn(state).await?;
     let index = state.index.served().ok_or(ApiError::NotReady)?;
     let protocol = headers
@@ -133,7 +138,7 @@ async fn start(
     let input = child.take_stdin();
     let feeder = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Some(input) = input {
-            feed(body, input).await;
+            feed(beginning, rest, input).await;
         }
     }));
     Ok(GitOutput::begin(child, request, feeder, turn).await?)
@@ -147,11 +152,37 @@ async fn turn(state: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
         .map_err(ApiError::internal)
 }
 
+/// Reads a request to its end, or to where it is clear that it is a long one.
+async fn read_beginning(request: Body) -> Result<(Vec<Bytes>, Limited<Body>), ApiError> {
+    let mut request = Limited::new(request, REQUEST_BYTES_MAX);
+    let (mut beginning, mut length) = (Vec::new(), 0);
+    while length < BEGINNING_BYTES {
+        let waited = tokio::time::timeout(PIECE_WAIT_MAX, request.frame()).await;
+        let frame = match waited {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break,
+            Ok(Some(Err(error))) => {
+                return Err(ApiError::GitRequest(GitComplaint(error.to_string())));
+            }
+            Err(elapsed) => return Err(ApiError::GitRequest(GitComplaint(elapsed.to_string()))),
+        };
+        if let Ok(data) = frame.into_data() {
+            length += data.len();
+            beginning.push(data);
+        }
+    }
+    Ok((beginning, request))
+}
+
 /// Passes a request on as it comes. One that ends early, is too long, or is not what it says ends the child's input, and
 /// the child then says that this was not a whole request.
-async fn feed(request: Body, mut child: ChildStdin) {
-    let mut request = Limited::new(request, REQUEST_BYTES_MAX);
-    while let Ok(Some(Ok(frame))) = tokio::time::timeout(PIECE_WAIT_MAX, request.frame()).await {
+async fn feed(beginning: Vec<Bytes>, mut rest: Limited<Body>, mut child: ChildStdin) {
+    for data in beginning {
+        if child.write_all(&data).await.is_err() {
+            return;
+        }
+    }
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(PIECE_WAIT_MAX, rest.frame()).await {
         let Ok(data) = frame.into_data() else {
             continue;
         };

@@ -97,7 +97,12 @@ impl IndexHandle {
     }
 
     pub(super) fn publish(&self, snapshot: Arc<Snapshot>, served: Option<Arc<ServedIndex>>) {
+        // The git index first: whoever sees a commit in the other one finds it here, too.
+        self.serve(served);
         self.shared.snapshot.store(Some(snapshot));
+    }
+
+    pub(super) fn serve(&self, served: Option<Arc<ServedIndex>>) {
         self.shared.served.store(served);
         self.shared.served_changed.notify_one();
     }

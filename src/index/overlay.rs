@@ -84,7 +84,8 @@ fn add_commit(clone: &Path, upstream: CommitId, config: &str) -> Result<ObjectId
         None,
         &upstream.author(),
         &upstream.committer(),
-        upstream.message().unwrap_or_default(),
+        // Nobody says that it is UTF-8.
+        &String::from_utf8_lossy(upstream.message_bytes()),
         &tree,
         &previous.iter().collect::<Vec<_>>(),
     )?;

@@ -322,6 +322,8 @@ impl Refresher {
         repository.close_idle_handles();
         if previous.is_none_or(|previous| previous.commit() != snapshot.commit()) {
             self.publish(Arc::clone(repository), snapshot, "the index has changed");
+        } else {
+            self.repair_git_index(repository, snapshot.commit());
         }
         // The time of this success would be lost in a restart; nothing else is.
         if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
@@ -452,6 +454,15 @@ impl Refresher {
         let served = self.serve_by_git(&repository, snapshot.commit());
         self.current = Some(repository);
         self.handle.publish(Arc::new(snapshot), served);
+    }
+
+    /// Makes the git index anew if it is not what it was, for example because it was damaged or could not be made before.
+    fn repair_git_index(&self, repository: &Arc<Repository>, commit: CommitId) {
+        let tip = |served: &Option<Arc<ServedIndex>>| served.as_ref().map(|served| served.tip());
+        let served = self.serve_by_git(repository, commit);
+        if tip(&served) != tip(&self.handle.served()) {
+            self.handle.serve(served);
+        }
     }
 
     /// Makes the git index show what the snapshot shows. If that fails the one before stays: it is whole, and late.

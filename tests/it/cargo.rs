@@ -1,5 +1,5 @@
-//! Real cargo, through source replacement, as in the classic set-up: a fork of the index whose `config.json` points at
-//! the mirror.
+//! Real cargo, through source replacement: with the mirror's own index in every way that cargo can read it, and as in the
+//! classic set-up, a fork of the index whose `config.json` points at the mirror.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,57 +8,124 @@ use tempfile::TempDir;
 
 use crate::support::{CrateFile, CrateFiles, GitIndex, GitServer, Mirror, hermetic, index_line};
 
+/// A way in which cargo reads the mirror's index.
+struct Way {
+    /// Starts a mirror that offers it.
+    start: fn(&[(&str, &str)]) -> Mirror,
+    /// The index, as cargo's settings name it.
+    index: fn(&Mirror) -> String,
+    /// Waits until the index shows a commit of the upstream.
+    wait_for_commit: fn(&Mirror, &str),
+    /// Cargo's settings, as environment variables.
+    settings: &'static [(&'static str, &'static str)],
+}
+
+/// Without `PUBLIC_URL`.
+const SPARSE: Way = Way {
+    start: Mirror::start,
+    index: |mirror| format!("sparse+http://{}/index/", mirror.address),
+    wait_for_commit: |mirror, commit| mirror.wait_for_commit(commit),
+    settings: &[],
+};
+
+/// With cargo's own libgit2: version 0 of git's protocol.
+const GIT: Way = Way {
+    start: Mirror::start_public,
+    index: |mirror| format!("http://{}/git/index", mirror.address),
+    wait_for_commit: |mirror, commit| mirror.wait_for_git_commit(commit),
+    settings: &[],
+};
+
+/// With the git program: version 2 of git's protocol.
+const GIT_PROGRAM: Way = Way {
+    settings: &[("CARGO_NET_GIT_FETCH_WITH_CLI", "true")],
+    ..GIT
+};
+
+/// With gix, which cargo has on trial.
+const GIX: Way = Way {
+    settings: &[ON_TRIAL, ("CARGO_UNSTABLE_GITOXIDE", "fetch")],
+    ..GIT
+};
+
+/// Without the history behind the index, which cargo has on trial, too.
+const GIT_SHALLOW: Way = Way {
+    settings: &[ON_TRIAL, ("CARGO_UNSTABLE_GIT", "shallow-index")],
+    ..GIT
+};
+
+/// Both of these.
+const GIX_SHALLOW: Way = Way {
+    settings: &[
+        ON_TRIAL,
+        ("CARGO_UNSTABLE_GITOXIDE", "fetch"),
+        ("CARGO_UNSTABLE_GIT", "shallow-index"),
+    ],
+    ..GIT
+};
+
+/// Lets cargo do what it does not do by itself yet.
+const ON_TRIAL: (&str, &str) = ("RUSTC_BOOTSTRAP", "1");
+
 struct Scene {
+    way: &'static Way,
     index: GitIndex,
+    server: GitServer,
     files: CrateFiles,
     mirror: Mirror,
-    project: Project,
-    _server: GitServer,
     _data: TempDir,
 }
 
-/// A fork of the index with real crates in it and a few that can be downloaded, a mirror of it, and a project.
-fn scene() -> Scene {
-    let crates = [
-        CrateFile::pack("leaf", "1.0.0", &[]),
-        CrateFile::pack("plus-build", "1.0.0+b", &[]),
-        CrateFile::pack("MixedCase", "1.2.3", &["leaf"]),
-        CrateFile::pack("under_score", "1.0.1", &["MixedCase", "plus-build"]),
-    ];
-    let index = GitIndex::with_fixtures();
-    let mut commit = index.commit();
-    for file in &crates {
-        commit = commit.crate_file(file.name, &file.index_line());
-    }
-    commit.send();
-    let server = GitServer::start(&index);
-    let files = CrateFiles::start(&crates);
-    let data = TempDir::new().unwrap();
-    let mirror = Mirror::start(&[
-        ("GIT_REPO_URL", &server.url()),
-        ("DATA_DIR", data.path().to_str().unwrap()),
-        (
-            "DOWNLOAD_URL",
-            &format!(
-                "http://{}/crates/{{crate}}/{{crate}}-{{version}}.crate",
-                files.address()
-            ),
-        ),
-    ]);
-    mirror.wait_until_ready();
-    let project = Project::new(&server.url());
-    Scene {
-        index,
-        files,
-        mirror,
-        project,
-        _server: server,
-        _data: data,
-    }
-}
-
 impl Scene {
-    /// Commits the `config.json` that cargo reads.
+    /// An index with real crates in it and a few that can be downloaded, and a mirror of it.
+    fn start(way: &'static Way) -> Self {
+        let crates = [
+            CrateFile::pack("leaf", "1.0.0", &[]),
+            CrateFile::pack("plus-build", "1.0.0+b", &[]),
+            CrateFile::pack("MixedCase", "1.2.3", &["leaf"]),
+            CrateFile::pack("under_score", "1.0.1", &["MixedCase", "plus-build"]),
+        ];
+        let files = CrateFiles::start(&crates);
+        let template = format!(
+            "http://{}/crates/{{crate}}/{{crate}}-{{version}}.crate",
+            files.address()
+        );
+        let index = GitIndex::with_fixtures();
+        let config = serde_json::json!({ "dl": template }).to_string();
+        let mut commit = index.commit().file("config.json", config.as_bytes());
+        for file in &crates {
+            commit = commit.crate_file(file.name, &file.index_line());
+        }
+        commit.send();
+        let server = GitServer::start(&index);
+        let data = TempDir::new().unwrap();
+        let mirror = (way.start)(&[
+            ("GIT_REPO_URL", &server.url()),
+            ("DATA_DIR", data.path().to_str().unwrap()),
+            ("DOWNLOAD_URL", &template),
+        ]);
+        mirror.wait_until_ready();
+        Self {
+            way,
+            index,
+            server,
+            files,
+            mirror,
+            _data: data,
+        }
+    }
+
+    /// A project that uses the mirror's index.
+    fn mirrored(&self) -> Project {
+        Project::new(&(self.way.index)(&self.mirror), self.way.settings)
+    }
+
+    /// A project that uses the upstream index.
+    fn unmirrored(&self) -> Project {
+        Project::new(&self.server.url(), &[])
+    }
+
+    /// Commits a `config.json` that points at the mirror to the upstream index.
     fn configure(&self, dl: &str, api: &str) {
         let address = self.mirror.address;
         let config = serde_json::json!({
@@ -72,6 +139,13 @@ impl Scene {
             .send();
     }
 
+    /// Publishes versions of `leaf`, and waits until the mirror shows them.
+    fn publish(&self, lines: &[u8]) {
+        let commit = self.index.commit().crate_file("leaf", lines).send();
+        (self.way.wait_for_commit)(&self.mirror, &commit);
+    }
+
+    /// The paths are those of the mirror's redirects; cargo itself would not have encoded the plus.
     #[track_caller]
     fn assert_downloads_went_through(&self) {
         assert_eq!(
@@ -89,10 +163,11 @@ impl Scene {
 /// A package that depends on a crate of the index, with a cargo home of its own.
 pub(crate) struct Project {
     root: TempDir,
+    settings: &'static [(&'static str, &'static str)],
 }
 
 impl Project {
-    pub(crate) fn new(index: &str) -> Self {
+    pub(crate) fn new(index: &str, settings: &'static [(&'static str, &'static str)]) -> Self {
         let root = TempDir::new().unwrap();
         let write = |path: &str, content: &str| {
             let path = root.path().join(path);
@@ -115,7 +190,7 @@ impl Project {
             "package/src/main.rs",
             "fn main() {\n    println!(\"{}\", under_score::count());\n}\n",
         );
-        Self { root }
+        Self { root, settings }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -129,11 +204,18 @@ impl Project {
         std::fs::write(path, format!("{config}\n{toml}")).unwrap();
     }
 
+    /// Runs the program, which counts the crates that it is made of.
+    fn program_says(&self) -> String {
+        let program = self.path("package/target/debug/user");
+        let output = Command::new(program).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     pub(crate) fn lock_file(&self) -> String {
         std::fs::read_to_string(self.path("package/Cargo.lock")).unwrap()
     }
 
-    fn cargo(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
@@ -149,6 +231,7 @@ impl Project {
         command
             .current_dir(self.path("package"))
             .env("CARGO_HOME", self.path("home"))
+            .envs(self.settings.iter().copied())
             .args(arguments);
         command
     }
@@ -165,16 +248,15 @@ pub(crate) fn succeeds(output: &Output) {
 
 #[test]
 fn cargo_fetches_and_builds_through_the_redirect() {
-    let scene = scene();
+    let scene = Scene::start(&SPARSE);
     scene.configure("/api/v1/crates", "");
-    succeeds(&scene.project.cargo(&["fetch"]));
+    let project = scene.unmirrored();
+    succeeds(&project.cargo(&["fetch"]));
     scene.assert_downloads_went_through();
-    succeeds(&scene.project.cargo(&["build", "--offline"]));
-    let program = scene.project.path("package/target/debug/user");
-    let output = Command::new(program).output().unwrap();
+    succeeds(&project.cargo(&["build", "--offline"]));
     // under_score, MixedCase, leaf, plus-build.
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "4\n");
-    let lock = scene.project.lock_file();
+    assert_eq!(project.program_says(), "4\n");
+    let lock = project.lock_file();
     let sources = lock.lines().filter(|line| line.starts_with("source"));
     assert_eq!(
         sources.collect::<Vec<_>>(),
@@ -184,15 +266,14 @@ fn cargo_fetches_and_builds_through_the_redirect() {
 
 #[test]
 fn an_old_config_json_with_a_slash_behind_api_works() {
-    let scene = scene();
+    let scene = Scene::start(&SPARSE);
     scene.configure("//api/v1/crates", "/");
-    succeeds(&scene.project.cargo(&["build"]));
+    let project = scene.unmirrored();
+    succeeds(&project.cargo(&["build"]));
     scene.assert_downloads_went_through();
 
     let yank = ["yank", "--registry", "mirror", "--version", "1.0.0", "leaf"];
-    let output = scene
-        .project
-        .cargo(&[&yank[..], &["--token", "x"]].concat());
+    let output = project.cargo(&[&yank[..], &["--token", "x"]].concat());
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("status 403 Forbidden"), "{said}");
@@ -202,53 +283,106 @@ fn an_old_config_json_with_a_slash_behind_api_works() {
     );
 }
 
-#[test]
-fn cargo_uses_the_sparse_index_from_end_to_end() {
-    let scene = scene();
-    scene.configure("/api/v1/crates", "");
-    let sparse = Project::new(&format!("sparse+http://{}/index/", scene.mirror.address));
-    succeeds(&sparse.cargo(&["fetch"]));
+/// All that is done with an index, in a cargo home that is empty at first. The upstream's own `config.json` would lead
+/// past the mirror.
+fn works_from_end_to_end(way: &'static Way) {
+    let scene = Scene::start(way);
+    let (mirrored, unmirrored) = (scene.mirrored(), scene.unmirrored());
+    succeeds(&mirrored.cargo(&["fetch"]));
     scene.assert_downloads_went_through();
-    succeeds(&sparse.cargo(&["build", "--locked"]));
-    succeeds(&scene.project.cargo(&["generate-lockfile"]));
-    assert_eq!(
-        sparse.lock_file(),
-        scene.project.lock_file(),
-        "as made against the git index"
-    );
+    succeeds(&mirrored.cargo(&["build", "--locked"]));
+    assert_eq!(mirrored.program_says(), "4\n");
 
-    let added = sparse.cargo(&["add", "under-score", "itoa"]);
-    succeeds(&added);
-    let said = String::from_utf8_lossy(&added.stderr);
-    assert!(
-        said.contains("translating `under-score` to `under_score`"),
-        "{said}"
-    );
-    succeeds(&sparse.cargo(&["generate-lockfile"]));
-    assert!(sparse.lock_file().contains("name = \"itoa\""));
-    let missing = sparse.cargo(&["add", "no-such-crate"]);
+    let missing = mirrored.cargo(&["add", "no-such-crate"]);
     assert!(
         String::from_utf8_lossy(&missing.stderr).contains("could not be found in registry index")
     );
+    for project in [&mirrored, &unmirrored] {
+        let added = project.cargo(&["add", "under-score", "itoa"]);
+        succeeds(&added);
+        let said = String::from_utf8_lossy(&added.stderr);
+        assert!(
+            said.contains("translating `under-score` to `under_score`"),
+            "{said}"
+        );
+        succeeds(&project.cargo(&["update"]));
+    }
+    let lock = mirrored.lock_file();
+    assert!(lock.contains("name = \"itoa\"") && lock.contains("name = \"leaf\""));
+    assert_eq!(lock, unmirrored.lock_file(), "as made without the mirror");
+}
+
+#[test]
+fn cargo_uses_the_sparse_index_from_end_to_end() {
+    works_from_end_to_end(&SPARSE);
+}
+
+#[test]
+fn cargo_uses_the_git_index_from_end_to_end() {
+    works_from_end_to_end(&GIT);
+}
+
+#[test]
+fn cargo_uses_the_git_index_by_the_git_program_from_end_to_end() {
+    works_from_end_to_end(&GIT_PROGRAM);
+}
+
+#[test]
+fn cargo_uses_the_git_index_by_gix_from_end_to_end() {
+    works_from_end_to_end(&GIX);
+}
+
+/// A cargo home that has the index already learns what is new, also when the history behind it is gone.
+fn follows_a_publish_and_a_squash(way: &'static Way) {
+    let scene = Scene::start(way);
+    let project = scene.mirrored();
+    succeeds(&project.cargo(&["generate-lockfile"]));
+    let has_version = |version: &str| {
+        let line = format!("version = \"{version}\"");
+        project.lock_file().contains(&line)
+    };
+    assert!(!has_version("1.7.0"));
+    let mut lines = CrateFile::pack("leaf", "1.0.0", &[]).index_line();
+    lines.extend(index_line("leaf", "1.7.0", false));
+    scene.publish(&lines);
+    succeeds(&project.cargo(&["update"]));
+    assert!(has_version("1.7.0"));
+
+    scene.index.squash();
+    succeeds(&project.cargo(&["update"]));
+    assert!(has_version("1.7.0"));
+    lines.extend(index_line("leaf", "1.8.0", false));
+    scene.publish(&lines);
+    succeeds(&project.cargo(&["update"]));
+    assert!(has_version("1.8.0"));
 }
 
 #[test]
 fn cargo_sees_a_publish_through_the_sparse_index_and_a_squash_does_not_matter() {
-    let scene = scene();
-    let sparse = Project::new(&format!("sparse+http://{}/index/", scene.mirror.address));
-    succeeds(&sparse.cargo(&["generate-lockfile"]));
-    assert!(!sparse.lock_file().contains("version = \"1.7.0\""));
-    let mut lines = CrateFile::pack("leaf", "1.0.0", &[]).index_line();
-    lines.extend(index_line("leaf", "1.7.0", false));
-    let publish = scene.index.commit().crate_file("leaf", &lines).send();
-    scene.mirror.wait_for_commit(&publish);
-    succeeds(&sparse.cargo(&["update"]));
-    assert!(sparse.lock_file().contains("version = \"1.7.0\""));
+    follows_a_publish_and_a_squash(&SPARSE);
+}
 
-    scene.index.squash();
-    lines.extend(index_line("leaf", "1.8.0", false));
-    let publish = scene.index.commit().crate_file("leaf", &lines).send();
-    scene.mirror.wait_for_commit(&publish);
-    succeeds(&sparse.cargo(&["update"]));
-    assert!(sparse.lock_file().contains("version = \"1.8.0\""));
+#[test]
+fn cargo_sees_a_publish_through_the_git_index_and_a_squash_does_not_matter() {
+    follows_a_publish_and_a_squash(&GIT);
+}
+
+#[test]
+fn cargo_sees_a_publish_by_the_git_program_and_a_squash_does_not_matter() {
+    follows_a_publish_and_a_squash(&GIT_PROGRAM);
+}
+
+#[test]
+fn cargo_sees_a_publish_by_gix_and_a_squash_does_not_matter() {
+    follows_a_publish_and_a_squash(&GIX);
+}
+
+#[test]
+fn cargo_sees_a_publish_in_a_shallow_git_index_and_a_squash_does_not_matter() {
+    follows_a_publish_and_a_squash(&GIT_SHALLOW);
+}
+
+#[test]
+fn cargo_sees_a_publish_by_gix_in_a_shallow_index_and_a_squash_does_not_matter() {
+    follows_a_publish_and_a_squash(&GIX_SHALLOW);
 }

@@ -14,6 +14,7 @@ mod clone_on_disk;
 mod documents;
 mod every_file;
 mod follows;
+mod git_served;
 mod hostile;
 mod http2;
 mod process;

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use crate::cargo::{Project, succeeds};
 use crate::support::{
     Authority, CrateFile, CrateFiles, GitIndex, GitServer, Http2, Program, chosen, eventually,
-    get_by_http1, shown, tls,
+    get_by_http1, index_line, shown, tls,
 };
 
 struct Scene {
@@ -78,23 +78,25 @@ fn cargo_reads_the_sparse_index_over_tls_by_http2() {
         CrateFile::pack("leaf", "1.0.0", &[]),
         CrateFile::pack("under_score", "1.0.1", &["leaf"]),
     ];
-    let index = GitIndex::empty();
-    let mut commit = index.commit();
-    for file in &crates {
-        commit = commit.crate_file(file.name, &file.index_line());
-    }
-    commit.send();
-    let server = GitServer::start(&index);
     let files = CrateFiles::start(&crates);
     let template = format!(
         "http://{}/crates/{{crate}}/{{crate}}-{{version}}.crate",
         files.address()
     );
+    // Of use to cargo without the mirror only.
+    let config = serde_json::json!({ "dl": template }).to_string();
+    let index = GitIndex::with_fixtures();
+    let mut commit = index.commit().file("config.json", config.as_bytes());
+    for file in &crates {
+        commit = commit.crate_file(file.name, &file.index_line());
+    }
+    commit.send();
+    let server = GitServer::start(&index);
     let scene = scene(&server.url(), &[("DOWNLOAD_URL", &template)]);
     scene.wait_until_ready();
 
     let port = scene.program.address.port();
-    let project = Project::new(&format!("sparse+https://localhost:{port}/index/"));
+    let project = Project::new(&format!("sparse+https://localhost:{port}/index/"), &[]);
     let trusted = scene.authority.file();
     project.configure(&format!(
         "[http]\ncainfo = \"{}\"\ndebug = true\n",
@@ -108,6 +110,34 @@ fn cargo_reads_the_sparse_index_over_tls_by_http2() {
     assert!(said.contains("< HTTP/2 302"), "{said}");
     assert!(project.lock_file().contains("name = \"under_score\""));
     assert_eq!(files.seen().len(), 2);
+
+    succeeds(&project.cargo(&["build", "--locked"]));
+    let unmirrored = Project::new(&server.url(), &[]);
+    for project in [&project, &unmirrored] {
+        succeeds(&project.cargo(&["add", "itoa"]));
+        succeeds(&project.cargo(&["update"]));
+    }
+    assert!(project.lock_file().contains("name = \"itoa\""));
+    assert_eq!(
+        project.lock_file(),
+        unmirrored.lock_file(),
+        "as made without the mirror"
+    );
+
+    for squashed in [false, true] {
+        if squashed {
+            index.squash();
+        }
+        let version = if squashed { "1.8.0" } else { "1.7.0" };
+        let lines = [crates[0].index_line(), index_line("leaf", version, false)];
+        index.commit().crate_file("leaf", &lines.concat()).send();
+        eventually("cargo sees the publish", || {
+            succeeds(&project.cargo(&["update"]));
+            project
+                .lock_file()
+                .contains(&format!("version = \"{version}\""))
+        });
+    }
 }
 
 #[test]

@@ -172,6 +172,24 @@ impl Client {
         connection.read_answer(method == "HEAD")
     }
 
+    /// Sends a request with a body, and with these headers.
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut request = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
+            self.address,
+            body.len()
+        );
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        let mut connection = Connection::open(self.address).unwrap();
+        connection.send(request.as_bytes()).unwrap();
+        connection.send(body).unwrap();
+        connection.read_answer(false).unwrap()
+    }
+
     /// What the mirror says of a crate.
     #[track_caller]
     pub(crate) fn metadata(&self, name: &str) -> Answer {
@@ -216,6 +234,16 @@ impl Client {
         eventually("the commit is followed", || {
             readiness.look(self);
             self.commit().as_deref() == Some(commit)
+        });
+    }
+
+    /// Waits until the git index shows this commit of the upstream.
+    #[track_caller]
+    pub(crate) fn wait_for_git_commit(&self, commit: &str) {
+        eventually("the commit is served by git", || {
+            let refs = "/git/index/info/refs?service=git-upload-pack";
+            let answer = self.request("HEAD", refs, &[]);
+            answer.header("x-index-commit") == Some(commit)
         });
     }
 

@@ -55,6 +55,21 @@ impl GitIndex {
         }
     }
 
+    /// Makes a commit that changes nothing, with this author and committer as git writes them (`Name <mail> 1700000000
+    /// +0000`) and any message; returns its id.
+    pub(crate) fn bare_commit(&self, author: &str, committer: &str, message: &[u8]) -> String {
+        let (tree, parent) = (self.git(&["rev-parse", "HEAD^{tree}"]), self.head());
+        let head =
+            format!("tree {tree}\nparent {parent}\nauthor {author}\ncommitter {committer}\n\n");
+        let object = [head.as_bytes(), message].concat();
+        let path = self.path();
+        let hash = ["hash-object", "-t", "commit", "-w", "--stdin"];
+        let directory = ["--git-dir", path.to_str().unwrap()];
+        let commit = self.run(&[&directory[..], &hash].concat(), &object);
+        self.git(&["update-ref", "HEAD", &commit]);
+        commit
+    }
+
     /// The commit that HEAD names.
     pub(crate) fn head(&self) -> String {
         self.git(&["rev-parse", "HEAD"])

@@ -3,18 +3,25 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use crates_io_mirror::{App, Clock, Config, RunError};
+use crates_io_mirror::{App, Clock, Config, RunError, StartError};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::Client;
+use super::accept_loop::AcceptLoop;
 
 /// How long an upstream may be silent. libgit2 knows one value for the whole process: the first mirror sets it.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// Shorter than any variable can say, so that tests need not wait for long.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
+
 /// A stop takes longer than this only if it never ends.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How many ports to try before it cannot be chance any more that somebody else takes them all.
+const PORTS_MAX: usize = 50;
 
 /// A running mirror; stopped, and its end checked, when it is dropped.
 pub(crate) struct Mirror {
@@ -32,58 +39,71 @@ impl Mirror {
 
     /// Starts a mirror with another time of day.
     pub(crate) fn start_at(settings: &[(&str, &str)], clock: Clock) -> Self {
-        Self::start_changed(settings, clock, |_config| ())
+        Self::run(config(settings), clock).unwrap()
     }
 
     /// Starts a mirror with settings that have no variables.
     pub(crate) fn start_with(settings: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Self {
-        Self::start_changed(settings, Clock::system(), change)
+        let mut config = config(settings);
+        change(&mut config);
+        Self::run(config, Clock::system()).unwrap()
     }
 
-    fn start_changed(
-        settings: &[(&str, &str)],
-        clock: Clock,
-        change: impl FnOnce(&mut Config),
-    ) -> Self {
-        let fixed = [
-            ("BIND_ADDRESS", "127.0.0.1"),
-            ("PORT", "0"),
-            ("REFRESH_INTERVAL_SECS", "1"),
-        ];
-        // What the test sets comes instead.
-        let fixed = fixed
-            .iter()
-            .filter(|(name, _)| settings.iter().all(|(other, _)| other != name));
-        let pairs = fixed
-            .chain(settings)
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut config = Config::from_pairs(pairs).unwrap();
-        config.connect_timeout = SILENCE_MAX;
-        config.silence_timeout = SILENCE_MAX;
-        change(&mut config);
+    /// Starts a mirror that knows its own URL, on a free port.
+    pub(crate) fn start_public(settings: &[(&str, &str)]) -> Self {
+        for _ in 0..PORTS_MAX {
+            // The port must be known before the mirror has it; meanwhile somebody else may take it.
+            let address = AcceptLoop::listen().local_addr().unwrap();
+            let (port, url) = (address.port().to_string(), format!("http://{address}"));
+            let own = [("PORT", port.as_str()), ("PUBLIC_URL", url.as_str())];
+            match Self::run(config(&[settings, &own].concat()), Clock::system()) {
+                Ok(mirror) => return mirror,
+                Err(StartError::Bind { source, .. }) => println!("{address}: {source}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("there was no free port");
+    }
+
+    fn run(config: Config, clock: Clock) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let app = runtime
-            .block_on(App::bind_with_clock(config, clock))
-            .unwrap();
+        let app = runtime.block_on(App::bind_with_clock(config, clock))?;
         let client = Client::new(app.local_addr());
         let (stop, stopped) = oneshot::channel();
         let running = runtime.spawn(app.run(async move { drop(stopped.await) }));
-        Self {
+        Ok(Self {
             client,
             stop: Some(stop),
             running: Some(running),
             runtime: Some(runtime),
-        }
+        })
     }
 
     /// Stops it.
     pub(crate) fn stop(self) {
         drop(self);
     }
+}
+
+fn config(settings: &[(&str, &str)]) -> Config {
+    // What the test sets comes instead.
+    let is_set = |name: &str| settings.iter().any(|(other, _)| *other == name);
+    let fixed = [("BIND_ADDRESS", "127.0.0.1"), ("PORT", "0")];
+    let fixed = fixed.iter().filter(|(name, _)| !is_set(name));
+    let pairs = fixed
+        .chain(settings)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let mut config = Config::from_pairs(pairs).unwrap();
+    if !is_set("REFRESH_INTERVAL_SECS") {
+        config.refresh_interval = Some(REFRESH_INTERVAL);
+    }
+    config.connect_timeout = SILENCE_MAX;
+    config.silence_timeout = SILENCE_MAX;
+    config
 }
 
 impl Deref for Mirror {

@@ -86,6 +86,23 @@ impl Program {
         number.unwrap().parse().unwrap()
     }
 
+    /// How many children the program has, dead ones that it has not taken note of included.
+    pub(crate) fn children(&self) -> usize {
+        let parent = self.child.id().to_string();
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let of_ours = processes.filter(|process| {
+            // Others come and go meanwhile.
+            let path = process.as_ref().unwrap().path().join("stat");
+            let stat = std::fs::read_to_string(path).unwrap_or_default();
+            // The name in brackets may hold anything; the state and the parent follow it.
+            let parent_of_it = stat
+                .rsplit_once(')')
+                .and_then(|(_name, rest)| rest.split_whitespace().nth(1));
+            parent_of_it == Some(parent.as_str())
+        });
+        of_ours.count()
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         // Without unsafe code, a shell is the way to send a signal.
