@@ -1,4 +1,4 @@
-//! How the C library's allocator treats large blocks.
+//! How the C library's allocator treats blocks that were freed.
 //!
 //! glibc learns from the first large block that is freed to keep such blocks in its heaps, where they are seldom given
 //! back. After five seconds of look-ups of the largest crate (an index file of 4.9 MB) the process kept 318 MB; with a
@@ -19,5 +19,15 @@ pub fn return_large_blocks() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
         libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BLOCK_BYTES);
+    }
+}
+
+/// Gives back to the system what was freed in the midst of what is still in use: after a clone of 250,000 crates that is
+/// 40 MB of 65. Takes some milliseconds. Does nothing where the C library is another one.
+pub(crate) fn return_freed_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `malloc_trim` may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }

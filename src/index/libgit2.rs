@@ -40,6 +40,8 @@ pub(crate) fn configure(
                 git2::opts::set_server_timeout_in_milliseconds(milliseconds(silence));
             // Each pack that was read from stays open, and every fetch adds one.
             let _unsupported = git2::opts::set_mwindow_file_limit(OPEN_PACKS_MAX);
+            // Trees are read once, and index files are kept elsewhere.
+            git2::opts::enable_caching(false);
             // The data directory belongs to whoever runs the mirror, also where a container maps users differently.
             let _unsupported = git2::opts::set_verify_owner_validation(false);
             // What a crash of the machine leaves must be whole: a git index with a gap would not be noticed here.

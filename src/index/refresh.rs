@@ -24,6 +24,7 @@ use super::status::{Phase, ProgressCell};
 use super::supervise::{LeftBehind, PREPARATION_MAX, supervise};
 use super::upkeep::{self, Due, UpkeepError, UpkeepLimits};
 use crate::clock::Clock;
+use crate::memory::return_freed_blocks;
 
 /// Failures that may be our clone's fault, in a row, after which the clone is replaced.
 const LOCAL_FAILURES_MAX: u32 = 3;
@@ -428,6 +429,7 @@ impl Refresher {
             Ok((repository, snapshot)) => {
                 self.retired.extend(self.current.take());
                 self.publish(repository, snapshot, message);
+                return_freed_blocks();
                 Ok(())
             }
             Err(error) => {
