@@ -10,7 +10,7 @@
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
 //! | `config` | environment variables → [`Config`] | `index` and `upstream`, for the types of their URLs; `http`, for that of the certificate |
 //! | `http` | routes, handlers, errors, headers, the accept loop, TLS, HTTP/2 | `index`, `upstream`, `package` |
-//! | `index` | the clone, its refresh in the background, snapshots | `package` |
+//! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package` |
 //! | `upstream` | the template of crate file URLs | `package` |
 //! | `package` | names, versions, index lines: pure values | nothing |
 //! | `observability` | logging set-up | `config` |
@@ -19,19 +19,25 @@
 //!
 //! # The way of a request
 //!
-//! Accept loop, TLS if it is on, HTTP/1.1 or HTTP/2 (`http::serve`) → log, headers, path normalisation, refusal of writes (`http::middleware`) → URL table
-//! (`http::router`) → a handler, which takes one snapshot, reads index files on a blocking thread and shapes JSON. A
-//! redirect to a crate file needs none of that: it is made from name, version and template. An index file is found in the
-//! snapshot in memory, and its bytes mostly in a cache by blob id.
+//! Accept loop, TLS if it is on, HTTP/1.1 or HTTP/2 (`http::serve`) → log, headers, path normalisation, refusal of
+//! writes (`http::middleware`) → URL table (`http::router`) → a handler, which takes one snapshot, reads index files on
+//! a blocking thread and shapes JSON. A redirect to a crate file needs none of that: it is made from name, version and
+//! template. An index file is found in the snapshot in memory, and its bytes mostly in a cache by blob id. A git client
+//! is answered by a child, git's own `upload-pack` (`index::served`), whose input and output `http::git` carries.
 //!
 //! # The way of a commit
 //!
 //! The refresher (`index::refresh`) fetches on a blocking thread, reads the directories that changed, and publishes a
 //! new immutable snapshot. Requests under way keep the one they began with.
 //!
+//! Where there is a `PUBLIC_URL`, it first makes a commit with the same tree and a `config.json` of our own
+//! (`index::overlay`). That is what git clients get, and what the pusher (`index::push`) sends to `INDEX_PUSH_URL`, a
+//! task of its own that nothing waits for. After a fetch, a clone with many packs is rolled up, and one full of old
+//! history replaced (`index::upkeep`).
+//!
 //! # Invariants
 //!
-//! - Only `config` reads the environment, only `http` names a status code, only `index` touches git2.
+//! - Only `config` reads the environment, only `http` names a status code, only `index` touches git2 and starts `git`.
 //! - Snapshots are swapped, never changed.
 //! - Nothing from outside can cause a panic, and nothing that blocks runs on an async worker.
 
