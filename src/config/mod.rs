@@ -118,13 +118,16 @@ impl Config {
             .public_url
             .map(|text| PublicUrl::parse(&text))
             .transpose()?;
+        let git_repo_url = git_url(
+            "GIT_REPO_URL",
+            raw.git_repo_url.as_deref().unwrap_or(DEFAULT_GIT_REPO_URL),
+        )?;
+        let index_push_url =
+            index_push_url(raw.index_push_url, &git_repo_url, public_url.as_ref())?;
         Ok(Self {
-            git_repo_url: git_url(
-                "GIT_REPO_URL",
-                raw.git_repo_url.as_deref().unwrap_or(DEFAULT_GIT_REPO_URL),
-            )?,
+            git_repo_url,
             listen: SocketAddr::new(address, port),
-            index_push_url: index_push_url(raw.index_push_url, public_url.as_ref())?,
+            index_push_url,
             public_url,
             data_dir: raw
                 .data_dir
@@ -199,6 +202,7 @@ fn git_url(variable: &'static str, text: &str) -> Result<RemoteUrl, ConfigError>
 
 fn index_push_url(
     text: Option<String>,
+    upstream: &RemoteUrl,
     public_url: Option<&PublicUrl>,
 ) -> Result<Option<RemoteUrl>, ConfigError> {
     let Some(text) = text else {
@@ -206,14 +210,15 @@ fn index_push_url(
     };
     let url = git_url("INDEX_PUSH_URL", &text)?;
     // What is pushed says where the mirror is, and there is no request that could tell.
-    match public_url {
-        Some(_) => Ok(Some(url)),
-        None => Err(ConfigError::new(
-            "INDEX_PUSH_URL",
-            &text,
-            "PUBLIC_URL to be set, too",
-        )),
-    }
+    let remedy = if public_url.is_none() {
+        "PUBLIC_URL to be set, too"
+    } else if url.address() == upstream.address() {
+        // The mirror would follow its own pushes, and the upstream would be lost.
+        "another repository than that of GIT_REPO_URL"
+    } else {
+        return Ok(Some(url));
+    };
+    Err(ConfigError::new("INDEX_PUSH_URL", &text, remedy))
 }
 
 fn download(urls: Option<String>, mode: Option<String>) -> Result<DownloadTemplate, ConfigError> {
@@ -396,6 +401,31 @@ mod tests {
                 message.contains("expected ") && !message.contains('\n'),
                 "{message}"
             );
+        }
+    }
+
+    #[test]
+    fn the_index_is_pushed_only_with_a_public_url_and_not_onto_the_upstream() {
+        let upstream = ("GIT_REPO_URL", "https://git.example/upstream");
+        let public = ("PUBLIC_URL", "https://mirror.example");
+        let push = ("INDEX_PUSH_URL", "https://b0b:s3cret@git.example/copy");
+        let same = ("INDEX_PUSH_URL", "https://b0b:s3cret@git.example/upstream");
+        let pushed_to = config(&[upstream, public, push]).unwrap().index_push_url;
+        assert_eq!(pushed_to.unwrap().to_string(), "https://git.example/copy");
+        for (settings, remedy) in [
+            ([upstream, push].as_slice(), "PUBLIC_URL"),
+            (&[upstream, public, same], "another repository"),
+            (
+                &[upstream, public, ("INDEX_PUSH_URL", "ftp://x/y")],
+                "an https",
+            ),
+        ] {
+            let message = config(settings).unwrap_err().to_string();
+            assert!(
+                message.starts_with("INDEX_PUSH_URL") && message.contains(remedy),
+                "{message}"
+            );
+            assert!(!message.contains("s3cret") && !message.contains("b0b"));
         }
     }
 
