@@ -2,8 +2,8 @@
 //! of refreshes with it in minutes, and `kill_loop.sh` kills it at every moment of its life. All other settings come from
 //! the environment.
 //!
-//! Takes the pause as its argument, and perhaps the number of packs at which they are rolled up. Without any, as `cargo
-//! bench` starts it, it does nothing.
+//! Takes the pause as its argument, and perhaps the number of packs at which they are rolled up, and how many bytes of old
+//! history make the clone be replaced. Without any, as `cargo bench` starts it, it does nothing.
 
 use std::error::Error;
 use std::time::Duration;
@@ -20,6 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.refresh_interval = Some(Duration::from_millis(pause.into()));
     if let Some(packs) = numbers.next() {
         config.upkeep.packs_max = usize::try_from(packs)?;
+    }
+    if let Some(bytes) = numbers.next() {
+        config.upkeep.slack_bytes = bytes.into();
     }
     return_large_blocks();
     let logging = start_logging(&config);

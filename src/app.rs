@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +36,16 @@ const INDEX_READS_MAX: usize = 8;
 const GIT_CHILDREN_PER_PROCESSOR: usize = 2;
 
 /// The same on a machine with many processors: a full clone takes 50 MB for the largest index.
-const GIT_CHILDREN_MAX: usize = 8;
+const GIT_CHILDREN_MAX: usize = 4;
+
+/// Connections at a time, where the system allows so many open files. Each takes some kilobytes.
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// Connections at a time, however little the system allows.
+const CONNECTIONS_MIN: usize = 64;
+
+/// Open files that are no connections: packs, pipes to git, the log, the clone that is being made.
+const OTHER_FILES: usize = 512;
 
 /// What git servers see as the product in `User-Agent`.
 const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
@@ -201,6 +211,7 @@ impl App {
             drain_max: DRAIN_MAX,
             certificate: current.clone(),
             limits: Limits::default(),
+            connections_max: connections_max(),
         };
         let server = http::serve(self.listener, stack, token.clone(), options);
         let server = spawn(server, &token);
@@ -251,6 +262,24 @@ fn spawn<T: Send + 'static>(
         drop(guard);
         result
     })
+}
+
+/// Lets the process open as many files as the system allows, and says how many of them may be connections.
+fn connections_max() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let allowed = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_refused) => limit.current,
+    };
+    // No value means no limit.
+    let allowed = allowed.and_then(|files| usize::try_from(files).ok());
+    allowed
+        .map_or(CONNECTIONS_MAX, |files| files.saturating_sub(OTHER_FILES))
+        .clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
 }
 
 /// Binds like every server does: a port that was just closed can be taken at once.

@@ -4,7 +4,8 @@
 #
 #   kill_loop.sh [CRATES] [ROUNDS]      2000 crates, 60 rounds of two kills each
 #
-# Packs are rolled up at 4 instead of 256, so that upkeep is killed as often as anything else. The index comes from
+# Packs are rolled up at 4 instead of 256, and a clone is replaced when 100 kB of it are old, so that upkeep is killed as
+# often as anything else. The index comes from
 # BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. It is copied, and the copy gets the commits.
 #
 # Needs git, python3 and cargo.
@@ -24,6 +25,6 @@ fi
 serve_index
 PORT=$(free_port)
 export PORT BIND_ADDRESS=127.0.0.1 RUST_LOG=info,crates_io_mirror::request=off
-python3 "$compare/kill_loop.py" "$index" "$url" "$temporary" "$rounds" "$mirror" 5 4 ||
+python3 "$compare/kill_loop.py" "$index" "$url" "$temporary" "$rounds" "$mirror" 5 4 100000 ||
     { tail -40 "$temporary/mirror.log" >&2; exit 1; }
 echo "upkeep done: $(grep -c 'small packs were rolled up' "$temporary/mirror.log" || true) times, clones: $(grep -c 'serving the index ' "$temporary/mirror.log" || true), repairs: $(grep -c 'set aside' "$temporary/mirror.log" || true)"

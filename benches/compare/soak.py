@@ -134,7 +134,7 @@ class GitReader(threading.Thread):
         self.clones.append(self.git("clone", "--quiet", "--bare", self.url, mine))
         number = 0
         while not self.stop.is_set():
-            self.seconds.append(self.git("-C", mine, "fetch", "--quiet", "origin", "HEAD:master"))
+            self.seconds.append(self.git("-C", mine, "fetch", "--quiet", "origin", "+HEAD:master"))
             if self.clones_at.is_set():
                 self.clones_at.clear()
                 number += 1

@@ -212,7 +212,10 @@ fn index_push_url(
     // What is pushed says where the mirror is, and there is no request that could tell.
     let remedy = if public_url.is_none() {
         "PUBLIC_URL to be set, too"
-    } else if url.address() == upstream.address() {
+    } else if url.address().contains('?') {
+        // git would show it to everybody on its command line.
+        "a URL without a `?`"
+    } else if url.is_same_place_as(upstream) {
         // The mirror would follow its own pushes, and the upstream would be lost.
         "another repository than that of GIT_REPO_URL"
     } else {
@@ -414,6 +417,10 @@ mod tests {
         assert_eq!(pushed_to.unwrap().to_string(), "https://git.example/copy");
         for (settings, remedy) in [
             ([upstream, push].as_slice(), "PUBLIC_URL"),
+            (
+                &[upstream, public, ("INDEX_PUSH_URL", "https://h/i?token=x")],
+                "without",
+            ),
             (&[upstream, public, same], "another repository"),
             (
                 &[upstream, public, ("INDEX_PUSH_URL", "ftp://x/y")],

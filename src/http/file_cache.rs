@@ -75,11 +75,9 @@ impl Encoding {
 
     /// The entity tag of a blob in this form.
     pub(super) fn tag(self, blob: BlobId) -> HeaderValue {
-        let mut tag = Vec::with_capacity(48);
-        tag.push(b'"');
-        tag.extend(blob.hex());
-        tag.extend(self.tag_suffix().as_bytes());
-        // Hexadecimal digits and the suffix always are a header's value.
+        // Of exactly its length, so that it becomes a header's value without another block of memory.
+        let tag = [b"\"".as_slice(), &blob.hex(), self.tag_suffix().as_bytes()].concat();
+        // Hexadecimal digits and the suffix always are one.
         HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
     }
 }

@@ -55,6 +55,9 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// So much of a request is read before a child is started for it: all of almost every one.
 const BEGINNING_BYTES: usize = 64 * 1024;
 
+/// How long a client may take for that.
+const BEGINNING_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// How long a client may take for the next piece of its request.
 const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -141,7 +144,7 @@ async fn start(
             feed(beginning, rest, input).await;
         }
     }));
-    Ok(GitOutput::begin(child, request, feeder, turn).await?)
+    Ok(GitOutput::begin(child, request, state.index.clone(), feeder, turn).await?)
 }
 
 async fn turn(state: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
@@ -153,34 +156,31 @@ async fn turn(state: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
 }
 
 /// Reads a request to its end, or to where it is clear that it is a long one.
-async fn read_beginning(request: Body) -> Result<(Vec<Bytes>, Limited<Body>), ApiError> {
+async fn read_beginning(request: Body) -> Result<(Vec<u8>, Limited<Body>), ApiError> {
     let mut request = Limited::new(request, REQUEST_BYTES_MAX);
-    let (mut beginning, mut length) = (Vec::new(), 0);
-    while length < BEGINNING_BYTES {
-        let waited = tokio::time::timeout(PIECE_WAIT_MAX, request.frame()).await;
-        let frame = match waited {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => break,
-            Ok(Some(Err(error))) => {
-                return Err(ApiError::GitRequest(GitComplaint(error.to_string())));
+    let refused = |why: String| ApiError::GitRequest(GitComplaint(why));
+    let mut beginning = Vec::new();
+    let read = async {
+        while beginning.len() < BEGINNING_BYTES {
+            match request.frame().await {
+                Some(Ok(frame)) => beginning.extend(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Err(refused(error.to_string())),
+                None => break,
             }
-            Err(elapsed) => return Err(ApiError::GitRequest(GitComplaint(elapsed.to_string()))),
-        };
-        if let Ok(data) = frame.into_data() {
-            length += data.len();
-            beginning.push(data);
         }
-    }
+        Ok(())
+    };
+    tokio::time::timeout(BEGINNING_TIME_MAX, read)
+        .await
+        .map_err(|elapsed| refused(elapsed.to_string()))??;
     Ok((beginning, request))
 }
 
 /// Passes a request on as it comes. One that ends early, is too long, or is not what it says ends the child's input, and
 /// the child then says that this was not a whole request.
-async fn feed(beginning: Vec<Bytes>, mut rest: Limited<Body>, mut child: ChildStdin) {
-    for data in beginning {
-        if child.write_all(&data).await.is_err() {
-            return;
-        }
+async fn feed(beginning: Vec<u8>, mut rest: Limited<Body>, mut child: ChildStdin) {
+    if child.write_all(&beginning).await.is_err() {
+        return;
     }
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(PIECE_WAIT_MAX, rest.frame()).await {
         let Ok(data) = frame.into_data() else {

@@ -10,13 +10,13 @@ use axum::http::{HeaderName, HeaderValue};
 use hyper::body::Frame;
 use tokio::io::AsyncReadExt;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{ApiError, GitComplaint};
 use super::index_answer::X_INDEX_COMMIT;
-use crate::index::{GitChild, GitRequest};
+use crate::index::{GitChild, GitRequest, IndexHandle};
 
 /// How much is read from a child at a time.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -26,6 +26,12 @@ const FIRST_WORD_MAX: Duration = Duration::from_secs(60);
 
 /// The longest answer in time: a full clone over a slow line.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3_600);
+
+/// What a client must take on average.
+const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
+
+/// How long it may be slower than that at first.
+const SLOW_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How long a child may take to end when it has said everything.
 const END_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -38,11 +44,14 @@ pub(super) struct GitOutput {
     running: Option<Running>,
     deadline: Pin<Box<Sleep>>,
     commit: HeaderValue,
+    pace: Pace,
 }
 
 #[derive(Debug)]
 struct Running {
     child: GitChild,
+    /// Hears of damage.
+    index: IndexHandle,
     _feeder: AbortOnDropHandle<()>,
     _turn: OwnedSemaphorePermit,
 }
@@ -52,6 +61,7 @@ impl GitOutput {
     pub(super) async fn begin(
         mut child: GitChild,
         request: GitRequest,
+        index: IndexHandle,
         feeder: AbortOnDropHandle<()>,
         turn: OwnedSemaphorePermit,
     ) -> Result<Self, ApiError> {
@@ -61,22 +71,32 @@ impl GitOutput {
         let failed = |why: String| ApiError::GitFailed(GitComplaint(why));
         tokio::time::timeout(FIRST_WORD_MAX, child.read_buf(&mut first))
             .await
-            .map_err(|elapsed| failed(elapsed.to_string()))?
+            .map_err(|elapsed| match request {
+                // It waits for the rest of what the client wants.
+                GitRequest::Exchange => ApiError::GitRequest(GitComplaint(elapsed.to_string())),
+                GitRequest::Advertisement => failed(elapsed.to_string()),
+            })?
             .map_err(|error| failed(error.to_string()))?;
         if first.is_empty() {
-            let (status, complaint) = child
-                .finish()
+            let (status, complaint) = tokio::time::timeout(END_WAIT_MAX, child.finish())
                 .await
+                .map_err(|elapsed| failed(elapsed.to_string()))?
                 .map_err(|error| failed(error.to_string()))?;
+            let is_damage = child.note_complaint(&complaint);
+            if is_damage {
+                index.report_damage();
+            }
             // One that reads what a client sends, and ends without a word, has been sent nonsense.
             return match request {
                 _ if status.success() => Ok(Self::new(None, None, commit)),
+                _ if is_damage => Err(failed(complaint)),
                 GitRequest::Exchange => Err(ApiError::GitRequest(GitComplaint(complaint))),
                 GitRequest::Advertisement => Err(failed(complaint)),
             };
         }
         let running = Running {
             child,
+            index,
             _feeder: feeder,
             _turn: turn,
         };
@@ -89,6 +109,7 @@ impl GitOutput {
             running,
             deadline: Box::pin(tokio::time::sleep(ANSWER_TIME_MAX)),
             commit,
+            pace: Pace::default(),
         }
     }
 
@@ -105,6 +126,34 @@ impl GitOutput {
     }
 }
 
+/// How fast a client takes an answer. There are few children, and one that is read by drops is lost to the others.
+#[derive(Debug, Default)]
+struct Pace {
+    bytes: u64,
+    /// When the last piece was given.
+    given: Option<Instant>,
+    /// How long the client has taken for all pieces together; what git takes does not count.
+    waited: Duration,
+}
+
+impl Pace {
+    fn give(&mut self, bytes: usize) {
+        self.bytes += u64::try_from(bytes).unwrap_or(0);
+        self.given = Some(Instant::now());
+    }
+
+    fn taken(&mut self) {
+        self.waited += self
+            .given
+            .take()
+            .map_or(Duration::ZERO, |given| given.elapsed());
+    }
+
+    fn is_too_slow(&self) -> bool {
+        self.waited > SLOW_TIME_MAX + Duration::from_secs(self.bytes / BYTES_PER_SECOND_MIN)
+    }
+}
+
 impl HttpBody for GitOutput {
     type Data = Bytes;
     type Error = io::Error;
@@ -115,12 +164,14 @@ impl HttpBody for GitOutput {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         if let Some(before) = this.before.take() {
+            this.pace.give(before.len());
             return Poll::Ready(Some(Ok(Frame::data(before))));
         }
+        this.pace.taken();
         let Some(running) = &mut this.running else {
             return Poll::Ready(None);
         };
-        if this.deadline.as_mut().poll(context).is_ready() {
+        if this.deadline.as_mut().poll(context).is_ready() || this.pace.is_too_slow() {
             this.running = None;
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         }
@@ -137,7 +188,10 @@ impl HttpBody for GitOutput {
                 }
                 Poll::Ready(None)
             }
-            Ok(_) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
+            Ok(length) => {
+                this.pace.give(length);
+                Poll::Ready(Some(Ok(Frame::data(piece.into()))))
+            }
             Err(error) => {
                 this.running = None;
                 Poll::Ready(Some(Err(error)))
@@ -155,7 +209,37 @@ async fn note_end(mut running: Running) {
     if let Ok((status, complaint)) = running.child.finish().await
         && !status.success()
     {
+        if running.child.note_complaint(&complaint) {
+            running.index.report_damage();
+        }
         // Most often the client asked for something that is not there, and was told so.
         tracing::info!(git.status = %status, error = complaint, "git ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_too_slow_only_by_its_own_time_and_on_average() {
+        let mut pace = Pace::default();
+        for _ in 0..10 {
+            // Git takes long, the client does not.
+            tokio::time::advance(Duration::from_secs(60)).await;
+            pace.give(PIECE_BYTES);
+            tokio::time::advance(Duration::from_secs(2)).await;
+            pace.taken();
+            assert!(!pace.is_too_slow());
+        }
+        let mut pace = Pace::default();
+        pace.give(PIECE_BYTES);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        pace.taken();
+        assert!(!pace.is_too_slow());
+        pace.give(1);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        pace.taken();
+        assert!(pace.is_too_slow());
     }
 }

@@ -28,6 +28,9 @@ const KEEP_FILE: HeaderValue = HeaderValue::from_static("public, max-age=60");
 /// How long a read may take when its turn has come. The largest file takes a fifth of a second.
 const READ_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// How many headers a file's answer has at most, so that their table is made once.
+const HEADERS_MAX: usize = 8;
+
 /// For a config.json that was made from what the client sent: no shared cache may keep it for others.
 const KEEP_PRIVATELY: HeaderValue = HeaderValue::from_static("private, no-cache");
 
@@ -178,6 +181,7 @@ fn whole(blob: BlobId, file: &CachedFile, headers: &HeaderMap) -> Response {
 /// What a file's answer and its 304 have in common.
 fn describe(response: &mut Response, tag: HeaderValue) {
     let answer = response.headers_mut();
+    answer.reserve(HEADERS_MAX);
     answer.insert(header::ETAG, tag);
     answer.insert(header::CACHE_CONTROL, KEEP_FILE);
     answer.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
@@ -214,8 +218,7 @@ async fn load(
 }
 
 fn mark(response: &mut Response, snapshot: &Snapshot) -> Result<(), ApiError> {
-    let commit =
-        HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
+    let commit = HeaderValue::from_bytes(&snapshot.commit().hex()).map_err(ApiError::internal)?;
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
     Ok(())
 }

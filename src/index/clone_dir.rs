@@ -213,5 +213,7 @@ fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<
     let mut file = File::create(&aside)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(aside, directory.join(name))
+    fs::rename(aside, directory.join(name))?;
+    // The new name, too, is only there after a failure of power if the directory was written.
+    File::open(directory)?.sync_all()
 }

@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use git2::{Commit, ErrorCode, Repository, RepositoryInitOptions};
+use git2::{Commit, ErrorClass, ErrorCode, Repository, RepositoryInitOptions};
 
 use super::clone_dir::remove_tree;
 use super::directory::ObjectId;
@@ -54,15 +54,31 @@ pub(super) fn bring_up_to_date(
     config: &str,
 ) -> Result<ObjectId, OverlayError> {
     match add_commit(clone, upstream, config) {
-        // Whatever is wrong with it: all that is lost by beginning anew is that each client downloads once in full. When
-        // the disk is full, the next try succeeds in this, too.
-        Err(error) if path(clone).exists() => {
+        // Beginning anew costs every client a full download, so a full disk or a want of descriptors is no reason for it.
+        Err(error) if is_damaged(&path(clone)) => {
             tracing::warn!(error = %error, "the git index is damaged and is made anew");
-            remove_tree(&path(clone))?;
+            remove(clone)?;
             add_commit(clone, upstream, config)
         }
         other => other,
     }
+}
+
+/// Removes the repository that is served, so that the next one begins anew.
+pub(super) fn remove(clone: &Path) -> io::Result<()> {
+    remove_tree(&path(clone))
+}
+
+/// Whether the newest state of a repository that is there cannot be read, for another reason than the system's.
+fn is_damaged(served: &Path) -> bool {
+    let read = || -> Result<(), git2::Error> {
+        let served = Repository::open_bare(served)?;
+        match current(&served)? {
+            Some(tip) => tip.tree().map(drop),
+            None => Ok(()),
+        }
+    };
+    served.exists() && read().is_err_and(|error| error.class() != ErrorClass::Os)
 }
 
 fn add_commit(clone: &Path, upstream: CommitId, config: &str) -> Result<ObjectId, OverlayError> {

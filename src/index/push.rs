@@ -5,12 +5,13 @@
 //! that fails or hangs changes nothing but what `/readyz` and the log say of it.
 
 use std::io;
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::directory::ObjectId;
@@ -25,6 +26,9 @@ const PUSH_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// How often to push what was pushed already, in case somebody has moved the branch.
 const PUSH_AGAIN_AFTER: Duration = Duration::from_secs(3_600);
+
+/// How long to listen to a child that has ended.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 /// How much of what git says is kept.
 const SAID_BYTES_MAX: u64 = 2_048;
@@ -145,14 +149,19 @@ impl Pusher {
 
     async fn run_git(&self, index: &ServedIndex) -> io::Result<()> {
         let mut child = Group(self.command(index).spawn()?);
+        let stderr = child.0.stderr.take();
         let mut said = Vec::new();
-        if let Some(stderr) = child.0.stderr.take() {
-            let mut stderr = stderr.take(SAID_BYTES_MAX);
-            stderr.read_to_end(&mut said).await?;
-            // The rest must be read, too, or git would wait for it.
-            tokio::io::copy(&mut stderr.into_inner(), &mut tokio::io::sink()).await?;
-        }
-        let status = child.0.wait().await?;
+        let status = {
+            let mut listening = pin!(listen(stderr, &mut said));
+            tokio::select! {
+                status = child.0.wait() => {
+                    // What ssh leaves behind for the next connection may keep the other end of the pipe.
+                    let _ended = tokio::time::timeout(LAST_WORDS_MAX, &mut listening).await;
+                    status?
+                }
+                () = &mut listening => child.0.wait().await?,
+            }
+        };
         if status.success() {
             return Ok(());
         }
@@ -212,6 +221,17 @@ impl Pusher {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         command
+    }
+}
+
+/// Keeps the beginning of what a child says. The rest is read, too, or the child would wait for a reader.
+async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>) {
+    if let Some(stderr) = stderr {
+        let mut beginning = stderr.take(SAID_BYTES_MAX);
+        // What cannot be read was not said.
+        let _unreadable = beginning.read_to_end(said).await;
+        let _unreadable =
+            tokio::io::copy(&mut beginning.into_inner(), &mut tokio::io::sink()).await;
     }
 }
 

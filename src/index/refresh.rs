@@ -181,10 +181,11 @@ impl Refresher {
         match self.refresh() {
             Ok(refreshed) => {
                 self.local_failures = 0;
-                match refreshed {
-                    Refreshed::Fetched => self.handle.succeeded(self.settings.clock.now()),
-                    Refreshed::NotWanted => self.handle.enter(Phase::Idle),
+                if let Refreshed::Fetched = refreshed {
+                    self.handle.succeeded(self.settings.clock.now());
+                    self.keep_up();
                 }
+                self.handle.enter(Phase::Idle);
                 self.drop_retired();
                 let look_again = (!self.retired.is_empty()).then_some(RETIRED_PAUSE);
                 self.settings.interval.map(jittered).or(look_again)
@@ -218,10 +219,7 @@ impl Refresher {
         let replace = self.local_failures >= LOCAL_FAILURES_MAX && self.repairs.allowed(now);
         match self.current.clone() {
             Some(_) if self.settings.interval.is_none() => return Ok(Refreshed::NotWanted),
-            Some(repository) if !replace => {
-                self.fetch(&repository)?;
-                self.keep_up(&repository);
-            }
+            Some(repository) if !replace => self.fetch(&repository)?,
             current => {
                 if current.is_some() {
                     self.repairs.note(now);
@@ -334,7 +332,10 @@ impl Refresher {
     }
 
     /// Makes the clone smaller if it has become too large. Without success it stays as it is, and works as before.
-    fn keep_up(&mut self, repository: &Arc<Repository>) {
+    fn keep_up(&mut self) {
+        let Some(repository) = self.current.clone() else {
+            return;
+        };
         let now = Instant::now();
         // What was left behind may still write to the clone.
         if self.next_upkeep.is_some_and(|next| now < next) || !self.left_behind.is_empty() {
@@ -342,7 +343,19 @@ impl Refresher {
         }
         let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
             Ok(Due::Nothing) => return,
-            Ok(Due::RollUp) => self.roll_up(repository),
+            Ok(Due::RollUp) => match self.roll_up(&repository) {
+                // Something in it cannot be read, perhaps something that only git clients would miss. Packs must not grow
+                // for ever because of it.
+                Err(RefreshError::Damaged(why)) if self.repairs.allowed(now) => {
+                    self.repairs.note(now);
+                    tracing::warn!(
+                        error = why,
+                        "small packs could not be rolled up; the clone will be replaced"
+                    );
+                    self.clone_anew()
+                }
+                other => other,
+            },
             Ok(Due::Renewal) => self.clone_anew(),
             Err(error) => Err(error.into()),
         };
@@ -459,7 +472,7 @@ impl Refresher {
     }
 
     /// Makes the git index anew if it is not what it was, for example because it was damaged or could not be made before.
-    fn repair_git_index(&self, repository: &Arc<Repository>, commit: CommitId) {
+    fn repair_git_index(&mut self, repository: &Arc<Repository>, commit: CommitId) {
         let tip = |served: &Option<Arc<ServedIndex>>| served.as_ref().map(|served| served.tip());
         let served = self.serve_by_git(repository, commit);
         if tip(&served) != tip(&self.handle.served()) {
@@ -469,17 +482,28 @@ impl Refresher {
 
     /// Makes the git index show what the snapshot shows. If that fails the one before stays: it is whole, and late.
     fn serve_by_git(
-        &self,
+        &mut self,
         repository: &Arc<Repository>,
         commit: CommitId,
     ) -> Option<Arc<ServedIndex>> {
-        let settings = self.settings.git_index.as_ref()?;
+        let settings = self.settings.git_index.clone()?;
+        let now = Instant::now();
+        let is_damaged = self
+            .handle
+            .served()
+            .is_some_and(|served| served.is_damaged());
+        if is_damaged && self.repairs.allowed(now) {
+            self.repairs.note(now);
+            tracing::warn!("git cannot read the git index, which is made anew");
+            // What cannot be removed cannot be read either, and is seen below.
+            let _removed = overlay::remove(repository.path());
+        }
         match overlay::bring_up_to_date(repository.path(), commit, &settings.config) {
             Ok(tip) => Some(Arc::new(ServedIndex::new(
                 commit,
                 tip,
                 Arc::clone(repository),
-                settings.program.clone(),
+                settings.program,
             ))),
             Err(error) => {
                 tracing::warn!(error = %error, "the git index could not be brought up to date");

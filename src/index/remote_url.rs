@@ -20,6 +20,9 @@ pub(crate) struct RemoteUrl {
     is_local: bool,
 }
 
+/// The port that ssh URLs need not name; the `url` crate knows those of the others.
+const SSH_PORT: u16 = 22;
+
 /// A user name, and a password if there is one. Has no `Debug` on purpose.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
@@ -84,6 +87,37 @@ impl RemoteUrl {
     /// Whether this is a path on this machine. libgit2's transport for those knows no shallow fetch.
     pub(crate) fn is_local(&self) -> bool {
         self.is_local
+    }
+
+    /// Whether this is most likely the same repository as another one: the same host, port and path, whatever the scheme,
+    /// the user, and the `.git` that hosts allow to be left out.
+    pub(crate) fn is_same_place_as(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+
+    fn place(&self) -> String {
+        let place = match Url::parse(&self.address) {
+            Ok(url) if url.scheme() == "file" => url.path().to_owned(),
+            Ok(url) if url.has_host() => {
+                // One that is not its scheme's own tells servers on one machine apart.
+                let port = url.port().filter(|port| *port != SSH_PORT);
+                let port = port.map_or_else(String::new, |port| format!(":{port}"));
+                format!(
+                    "{}{port}/{}",
+                    url.host_str().unwrap_or_default(),
+                    url.path()
+                )
+            }
+            // The short form of ssh, or a path.
+            _ if self.is_local => std::fs::canonicalize(&self.address).map_or_else(
+                |_missing| self.address.clone(),
+                |path| path.to_string_lossy().into_owned(),
+            ),
+            _ => self.shown.replacen(':', "/", 1),
+        };
+        let parts = place.split('/').filter(|part| !part.is_empty());
+        let place = parts.collect::<Vec<_>>().join("/").to_lowercase();
+        place.trim_end_matches(".git").to_owned()
     }
 
     /// Tells this upstream from others, also from those that are shown alike, and says nothing of its secrets.
@@ -263,6 +297,32 @@ mod tests {
         ] {
             assert_eq!(RemoteUrl::parse(text).unwrap_err(), why, "{text}");
         }
+    }
+
+    #[test]
+    fn one_place_is_recognised_in_many_forms() {
+        let url = |text| RemoteUrl::parse(text).unwrap();
+        for same in [
+            "https://Git.example/Org/index.git",
+            "http://git.example:80/org/index/",
+            "https://t0ken@git.example/org//index",
+            "ssh://git@git.example:22/org/index.git",
+            "git@git.example:org/index.git",
+        ] {
+            assert!(
+                url(same).is_same_place_as(&url("https://git.example/org/index")),
+                "{same}"
+            );
+        }
+        for other in [
+            "https://git.example/org/copy",
+            "https://git.example:8443/org/index",
+            "https://h/org/index",
+            "/org/index",
+        ] {
+            assert!(!url(other).is_same_place_as(&url("https://git.example/org/index")));
+        }
+        assert!(url("file:///srv/index").is_same_place_as(&url("/srv/index.git/")));
     }
 
     #[test]

@@ -27,6 +27,13 @@ pub(crate) struct Repository {
 #[error("the clone of the index cannot be read")]
 pub(crate) struct ReadError(#[from] git2::Error);
 
+impl ReadError {
+    /// Whether the system refused, most often for want of file descriptors, which says nothing of the clone.
+    fn is_the_systems(&self) -> bool {
+        self.0.class() == git2::ErrorClass::Os
+    }
+}
+
 impl Repository {
     /// Opens the clone at `path`.
     pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
@@ -60,7 +67,9 @@ impl Repository {
         self.close_idle_handles();
         let unreadable = self.unreadable().take();
         let blob = unreadable.map_or(Ok(()), |blob| self.read_blob(blob, |_content| ()));
-        let damaged = blob.is_err() || Snapshot::read(self, None).is_err();
+        let damaged = [blob, Snapshot::read(self, None).map(drop)]
+            .into_iter()
+            .any(|read| read.is_err_and(|error| !error.is_the_systems()));
         self.suspect.store(damaged, Ordering::Relaxed);
         damaged
     }

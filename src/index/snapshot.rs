@@ -11,6 +11,13 @@ use crate::package::{CrateName, IndexPath};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CommitId(pub(super) ObjectId);
 
+impl CommitId {
+    /// The id in hexadecimal.
+    pub(crate) fn hex(self) -> [u8; 40] {
+        self.0.hex()
+    }
+}
+
 impl fmt::Display for CommitId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)

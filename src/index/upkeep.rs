@@ -6,11 +6,11 @@
 //! as much as the index itself, a new clone is due. Everything here is blocking.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use git2::{Odb, PackBuilderStage, Repository};
+use git2::{Odb, OdbLookupFlags, PackBuilderStage, Repository};
 
 use super::clone_dir::{is_leftover, remove_tree};
 use super::overlay;
@@ -120,6 +120,8 @@ fn copy(from: &Path, to: &Path, are_objects: bool) -> io::Result<()> {
                 .or_else(|_unsupported| fs::copy(&source, &target).map(drop))?;
         } else {
             fs::copy(&source, &target)?;
+            // These are small, and without them the copy is none: they must outlive a failure of power.
+            File::open(&target)?.sync_all()?;
         }
     }
     Ok(())
@@ -145,7 +147,7 @@ fn pack_small_ones(repository: &Path, progress: &ProgressCell) -> Result<(), Upk
         .set_progress_callback(|_stage: PackBuilderStage, _done, _all| !progress.is_stopped())?;
     let mut inserted = Ok(());
     loose.foreach(|&id| {
-        if !kept.exists(id) {
+        if !kept.exists_ext(id, OdbLookupFlags::NO_REFRESH) {
             inserted = builder.insert_object(id, None);
         }
         inserted.is_ok() && !progress.is_stopped()

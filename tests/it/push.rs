@@ -63,6 +63,20 @@ impl Scene {
         (!there.is_empty()).then(content)
     }
 
+    /// The processes that push for this mirror.
+    fn pushes(&self) -> usize {
+        let data = self.data.path().to_str().unwrap();
+        let address = self.target_server.url();
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let commands = processes.filter_map(|process| {
+            // Many are gone before they are looked at.
+            std::fs::read_to_string(process.ok()?.path().join("cmdline")).ok()
+        });
+        commands
+            .filter(|command| command.contains(data) || command.contains(&address))
+            .count()
+    }
+
     #[track_caller]
     fn wait_until_pushed(&self, text: &str) {
         eventually("it is pushed", || {
@@ -183,7 +197,9 @@ fn a_push_that_hangs_is_ended_when_the_mirror_stops() {
     });
     let commit = scene.publish("1.0.0");
     mirror.wait_for_commit(&commit);
+    assert!(scene.pushes() > 0);
     mirror.stop();
+    eventually("no child of the push is left", || scene.pushes() == 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use crate::cargo::{Project, succeeds};
 use crate::support::{
     Authority, CrateFile, CrateFiles, GitIndex, GitServer, Http2, Program, chosen, eventually,
-    get_by_http1, index_line, shown, tls,
+    get_by_http1, hermetic, index_line, shown, tls,
 };
 
 struct Scene {
@@ -138,6 +138,48 @@ fn cargo_reads_the_sparse_index_over_tls_by_http2() {
                 .contains(&format!("version = \"{version}\""))
         });
     }
+}
+
+#[test]
+fn git_fetches_the_index_over_tls_by_http2() {
+    let index = GitIndex::with_fixtures();
+    let server = GitServer::start(&index);
+    let scene = scene(&server.url(), &[("PUBLIC_URL", "https://mirror.example")]);
+    scene.wait_until_ready();
+    let home = TempDir::new().unwrap();
+    let url = format!(
+        "https://localhost:{}/git/index",
+        scene.program.address.port()
+    );
+    let git = |arguments: &[&str]| {
+        let output = hermetic("git", home.path())
+            .current_dir(home.path())
+            .env("GIT_SSL_CAINFO", scene.authority.file())
+            .env("GIT_CURL_VERBOSE", "1")
+            .args(arguments)
+            .output()
+            .unwrap();
+        succeeds(&output);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = git(&["clone", "--bare", &url, "clone"]);
+    assert!(said.contains("HTTP/2 200"), "{said}");
+    index
+        .commit()
+        .crate_file("leaf", &index_line("leaf", "1.0.0", false))
+        .send();
+    eventually("the publish arrives", || {
+        git(&["-C", "clone", "fetch", "origin", "HEAD:master"]);
+        let shown = hermetic("git", home.path())
+            .arg("--git-dir")
+            .arg(home.path().join("clone"))
+            .args(["ls-tree", "-r", "--name-only", "master"])
+            .output()
+            .unwrap();
+        String::from_utf8(shown.stdout)
+            .unwrap()
+            .contains("le/af/leaf")
+    });
 }
 
 #[test]

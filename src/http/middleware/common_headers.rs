@@ -1,4 +1,4 @@
-//! The headers that crates.io puts on every answer.
+//! The headers that crates.io puts on every answer of its site and API, and the few of them that its index has, too.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,17 +10,17 @@ use axum::response::Response;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-/// On every answer.
-const ALWAYS: [(HeaderName, HeaderValue); 2] = [
-    (
-        header::ACCESS_CONTROL_ALLOW_ORIGIN,
-        HeaderValue::from_static("*"),
-    ),
-    (
-        header::STRICT_TRANSPORT_SECURITY,
-        HeaderValue::from_static("max-age=31536000"),
-    ),
-];
+/// On every answer, of the index, too: whatever reads it may run in a browser.
+const ANY_ORIGIN: (HeaderName, HeaderValue) = (
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    HeaderValue::from_static("*"),
+);
+
+/// On every answer of the site and the API.
+const ONLY_TLS: (HeaderName, HeaderValue) = (
+    header::STRICT_TRANSPORT_SECURITY,
+    HeaderValue::from_static("max-age=31536000"),
+);
 
 /// On successful answers with content; not on the redirects to crate files.
 const WITH_CONTENT: [(HeaderName, HeaderValue); 3] = [
@@ -64,9 +64,15 @@ impl<S: Service<Request, Response = Response>> Service<Request> for CommonHeader
 
     fn call(&mut self, request: Request) -> Self::Future {
         CommonHeadersFuture {
+            is_index: is_index(request.uri().path()),
             inner: self.inner.call(request),
         }
     }
+}
+
+/// cargo, which reads the index thousands of times a day, has no use for what is meant for browsers.
+fn is_index(path: &str) -> bool {
+    path.starts_with("/index/") || path.starts_with("/git/")
 }
 
 pin_project! {
@@ -74,6 +80,7 @@ pin_project! {
     pub(super) struct CommonHeadersFuture<F> {
         #[pin]
         inner: F,
+        is_index: bool,
     }
 }
 
@@ -81,7 +88,8 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for CommonHeadersFuture<
     type Output = Result<Response, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = ready!(self.project().inner.poll(context))?;
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(context))?;
         let carries_content = carries_content(response.status());
         let not_modified = response.status() == StatusCode::NOT_MODIFIED;
         let headers = response.headers_mut();
@@ -89,9 +97,12 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for CommonHeadersFuture<
             // axum notes the length of the empty body; here it would have to be that of the file (RFC 9110, 8.6).
             headers.remove(header::CONTENT_LENGTH);
         }
-        headers.extend(ALWAYS);
-        if carries_content {
-            headers.extend(WITH_CONTENT);
+        headers.extend([ANY_ORIGIN]);
+        if !*this.is_index {
+            headers.extend([ONLY_TLS]);
+            if carries_content {
+                headers.extend(WITH_CONTENT);
+            }
         }
         Poll::Ready(Ok(response))
     }

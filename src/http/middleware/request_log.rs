@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::response::Response;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
+use tracing::Level;
 
 use crate::http::error::Cause;
 
@@ -52,10 +53,12 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestLog<S
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let seen = Seen::of(&request);
+        // Where not even failures are logged, nothing needs to be kept.
+        let is_logged = tracing::enabled!(target: TARGET, Level::WARN);
+        let seen = is_logged.then(|| Seen::of(&request));
         RequestLogFuture {
             inner: self.inner.call(request),
-            seen: Some(seen),
+            seen,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -188,6 +188,15 @@ where
     connection.await.map_err(io::Error::other)
 }
 
+/// Most requests have no body, and need no block of memory for it.
+pub(super) fn body_of(incoming: Incoming) -> Body {
+    if incoming.is_end_stream() {
+        Body::empty()
+    } else {
+        Body::new(incoming)
+    }
+}
+
 /// The stack as hyper calls it. Every layer of it is always ready, as axum's `Router` is, so `poll_ready` is left out.
 struct PerConnection<S>(S);
 
@@ -197,6 +206,6 @@ impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnecti
     type Future = S::Future;
 
     fn call(&self, request: hyper::Request<Incoming>) -> S::Future {
-        self.0.clone().call(request.map(Body::new))
+        self.0.clone().call(request.map(body_of))
     }
 }

@@ -8,7 +8,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -18,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::Stack;
-use super::connection::{Draining, Limits};
+use super::connection::{Draining, Limits, body_of};
 use super::traffic::{Exchange, Traffic, Verdict, WatchedBody};
 
 /// Requests at a time on one connection. Whoever has more waits for an answer before the next one; the protocol asks for
@@ -40,8 +39,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// How often a client is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long it may take to say so.
-const PING_WAIT_MAX: Duration = Duration::from_secs(20);
+/// How long it may take to say so. The question waits behind all that is on its way to the client, and so does a slow line.
+const PING_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Serves a connection until it ends, is told to end, or breaks a limit.
 pub(super) async fn serve<S>(
@@ -118,7 +117,7 @@ impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for Watched<S> 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let exchange = self.traffic.begin();
         WatchedFuture {
-            inner: self.stack.clone().call(request.map(Body::new)),
+            inner: self.stack.clone().call(request.map(body_of)),
             exchange,
         }
     }

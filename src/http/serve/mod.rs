@@ -17,13 +17,14 @@ mod traffic;
 use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -56,6 +57,8 @@ pub(crate) struct ServeOptions {
     pub(crate) certificate: Option<CurrentCertificate>,
     /// How long clients may take.
     pub(crate) limits: Limits,
+    /// How many connections may be open at a time.
+    pub(crate) connections_max: usize,
 }
 
 /// What every connection needs: the stack of `http::middleware`.
@@ -86,7 +89,7 @@ pub(crate) async fn serve(
     for number in 0..options.workers.get() {
         workers.push(Worker::start(number, stack.clone(), options.clone())?);
     }
-    accept(&listener, &workers, &stop).await?;
+    accept(&listener, &workers, &stop, options.connections_max).await?;
     drop(listener);
     // All are told before any is waited for, so that they drain at the same time.
     let mut ending = Vec::with_capacity(workers.len());
@@ -105,14 +108,25 @@ async fn accept(
     listener: &TcpListener,
     workers: &[Worker],
     stop: &CancellationToken,
+    connections_max: usize,
 ) -> io::Result<()> {
+    // Further ones wait in the system's queue. Without a bound they would take the descriptors that git and the clone need.
+    let room = Arc::new(Semaphore::new(connections_max));
     for worker in workers.iter().cycle() {
-        let stream = tokio::select! {
-            stream = accept_one(listener) => stream,
+        let accepted = async {
+            let place = Arc::clone(&room).acquire_owned().await;
+            (accept_one(listener).await, place)
+        };
+        let (stream, place) = tokio::select! {
+            accepted = accepted => accepted,
             () = stop.cancelled() => return Ok(()),
         };
+        let accepted = Accepted {
+            stream,
+            _place: place.map_err(io::Error::other)?,
+        };
         tokio::select! {
-            taken = worker.connections.send(stream) => taken.map_err(|_closed| worker_died())?,
+            taken = worker.connections.send(accepted) => taken.map_err(|_closed| worker_died())?,
             () = stop.cancelled() => return Ok(()),
         }
     }
@@ -152,9 +166,15 @@ fn worker_died() -> io::Error {
     io::Error::other("a thread that serves connections has died")
 }
 
+/// A connection, and its place among those that may be open.
+struct Accepted {
+    stream: std::net::TcpStream,
+    _place: OwnedSemaphorePermit,
+}
+
 /// A thread with an event loop of its own. It ends when no more connections can come and all are finished.
 struct Worker {
-    connections: mpsc::Sender<std::net::TcpStream>,
+    connections: mpsc::Sender<Accepted>,
     ended: oneshot::Receiver<Drained>,
     thread: std::thread::JoinHandle<()>,
 }
@@ -196,22 +216,32 @@ async fn join(
 }
 
 async fn work(
-    mut waiting: mpsc::Receiver<std::net::TcpStream>,
+    mut waiting: mpsc::Receiver<Accepted>,
     stack: impl Stack,
     options: ServeOptions,
 ) -> Drained {
     let drain_max = options.drain_max;
     // Every connection holds a receiver to its end, so that the sender can tell all of them and see them go.
     let (draining, _) = watch::channel(());
-    while let Some(stream) = waiting.recv().await {
+    while let Some(Accepted {
+        stream,
+        _place: place,
+    }) = waiting.recv().await
+    {
         match TcpStream::from_std(stream) {
-            Ok(stream) => drop(tokio::spawn(connection::serve(
-                stream,
-                stack.clone(),
-                options.certificate.clone(),
-                options.limits,
-                draining.subscribe(),
-            ))),
+            Ok(stream) => {
+                let connection = connection::serve(
+                    stream,
+                    stack.clone(),
+                    options.certificate.clone(),
+                    options.limits,
+                    draining.subscribe(),
+                );
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
             Err(error) => recover(&error).await,
         }
     }

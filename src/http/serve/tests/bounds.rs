@@ -181,7 +181,7 @@ async fn a_client_that_says_nothing_more_is_cut() {
     let mut sent = Vec::new();
     stream.read_to_end(&mut sent).await.unwrap();
     drop(server.await.unwrap());
-    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(began.elapsed() < Duration::from_secs(120));
 }
 
 #[tokio::test(start_paused = true)]
