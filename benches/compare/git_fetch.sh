@@ -44,7 +44,7 @@ received() { # received WHAT COMMAND…
 for version in 2 0; do
     received "full clone, protocol $version" git -c protocol.version=$version clone --quiet --bare "$through" "$temporary/clone-$version"
 done
-path=$(git -C "$index" ls-tree -r --name-only HEAD | grep -m 1 '/.*/')
+path=$(git -C "$index" ls-tree -r --name-only HEAD | awk '/\/.*\// && !found { print; found = 1 }')
 branch=$(git -C "$index" symbolic-ref HEAD)
 {
     printf 'commit %s\ncommitter bench <bench@example> 1800000000 +0000\ndata 7\npublish\nfrom %s^0\n' "$branch" "$branch"
