@@ -214,9 +214,10 @@ impl Refresher {
 
     fn refresh(&mut self) -> Result<Refreshed, RefreshError> {
         self.open_data_dir()?;
-        self.check_current();
+        // Before the check, which for a while allows no other step.
         let now = Instant::now();
         let replace = self.local_failures >= LOCAL_FAILURES_MAX && self.repairs.allowed(now);
+        self.check_current();
         match self.current.clone() {
             Some(_) if self.settings.interval.is_none() => return Ok(Refreshed::NotWanted),
             Some(repository) if !replace => self.fetch(&repository)?,

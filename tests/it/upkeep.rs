@@ -85,6 +85,14 @@ fn packs(repository: &Path) -> usize {
         .count()
 }
 
+fn pack_files(repository: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(repository.join("objects/pack")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|end| end == "pack"))
+        .collect()
+}
+
 fn git(repository: &Path, arguments: &[&str]) -> String {
     let output = hermetic("git", repository)
         .arg("--git-dir")
@@ -170,6 +178,74 @@ fn a_clone_that_holds_much_old_history_is_replaced() {
         count.parse::<usize>().unwrap() < 40
     });
     scene.publish(&mirror, 1);
+}
+
+#[test]
+fn a_clone_with_an_old_pack_that_cannot_be_read_is_replaced() {
+    let scene = Scene::new();
+    let mirror = scene.start(u64::MAX / 4);
+    let first = scene.only_clone();
+    let whole = pack_files(&first);
+    scene.publish(&mirror, 0);
+    let added = pack_files(&first);
+    let added = added.iter().find(|pack| !whole.contains(pack)).unwrap();
+    // What it holds is in no state that anybody asks for any more.
+    scene.publish(&mirror, 3);
+    scene.publish(&mirror, 6);
+    let content = std::fs::read(added).unwrap();
+    let damaged: Vec<u8> = content.iter().map(|byte| !byte).collect();
+    // Another file of this name: what is mapped into memory stays as it is.
+    std::fs::remove_file(added).unwrap();
+    std::fs::write(added, [&content[..12], &damaged[12..]].concat()).unwrap();
+    for number in 1..=PACKS_MAX {
+        scene.publish(&mirror, 3 * number + 6);
+    }
+    eventually("the clone is replaced", || !first.exists());
+    let served = scene.only_clone().join("served");
+    let states = git(&served, &["rev-list", "--count", "master"]);
+    assert!(states.parse::<usize>().unwrap() <= PACKS_MAX, "{states}");
+    git(&served, &["fsck", "--full", "--strict"]);
+    assert_every_file_is_served(&mirror, &scene.index);
+}
+
+#[test]
+fn a_clone_whose_packs_cannot_be_rolled_up_is_replaced() {
+    let scene = Scene::new();
+    let mirror = scene.start(u64::MAX / 4);
+    let first = scene.only_clone();
+    for number in 0..3 {
+        scene.publish(&mirror, number);
+    }
+    // Old states of the git index, which only a git client that has nothing yet would miss.
+    let served = first.join("served");
+    let kept = git(
+        &served,
+        &["rev-parse", "master", "master^{tree}", "master:config.json"],
+    );
+    for directory in std::fs::read_dir(served.join("objects")).unwrap() {
+        let directory = directory.unwrap();
+        let beginning = directory.file_name().into_string().unwrap();
+        if beginning.len() != 2 {
+            continue;
+        }
+        for object in std::fs::read_dir(directory.path()).unwrap() {
+            let object = object.unwrap();
+            let id = format!("{beginning}{}", object.file_name().to_str().unwrap());
+            if !kept.contains(&id) {
+                std::fs::remove_file(object.path()).unwrap();
+                std::fs::write(object.path(), "junk").unwrap();
+            }
+        }
+    }
+    for number in 3..3 + PACKS_MAX {
+        scene.publish(&mirror, number);
+    }
+    eventually("the clone is replaced", || !first.exists());
+    let served = scene.only_clone().join("served");
+    let states = git(&served, &["rev-list", "--count", "master"]);
+    assert!(states.parse::<usize>().unwrap() <= PACKS_MAX, "{states}");
+    git(&served, &["fsck", "--full", "--strict"]);
+    assert_every_file_is_served(&mirror, &scene.index);
 }
 
 #[test]
