@@ -130,6 +130,15 @@ make_index() {
     git -C "$index" repack -a -d --quiet
 }
 
+# The same, as a copy that may get commits.
+make_own_index() {
+    make_index "$1"
+    if [ -n "${BENCH_INDEX:-}" ]; then
+        cp -a "$index" "$temporary/index.git"
+        index=$temporary/index.git
+    fi
+}
+
 # Serves $index over smart HTTP; sets $url. The address is the index's name below a directory that holds nothing else.
 serve_index() {
     mkdir "$temporary/served"

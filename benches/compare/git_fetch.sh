@@ -15,11 +15,7 @@ crates=${1:-250000}
 need git python3
 
 build
-make_index "$crates"
-if [ -n "${BENCH_INDEX:-}" ]; then
-    cp -a "$index" "$temporary/index.git"
-    index=$temporary/index.git
-fi
+make_own_index "$crates"
 serve_index
 PUBLIC_URL=https://mirror.example
 export PUBLIC_URL

@@ -17,11 +17,7 @@ rounds=${2:-60}
 need git python3
 
 mirror=$(build_bench quick_mirror)
-make_index "$crates"
-if [ -n "${BENCH_INDEX:-}" ]; then
-    cp -a "$index" "$temporary/index.git"
-    index=$temporary/index.git
-fi
+make_own_index "$crates"
 serve_index
 PORT=$(free_port)
 export PORT BIND_ADDRESS=127.0.0.1 RUST_LOG=info,crates_io_mirror::request=off

@@ -21,11 +21,7 @@ refreshes=${2:-200}
 need git python3
 
 build
-make_index "$crates"
-if [ -n "${BENCH_INDEX:-}" ]; then
-    cp -a "$index" "$temporary/index.git"
-    index=$temporary/index.git
-fi
+make_own_index "$crates"
 serve_index
 start_mirror 1
 wait_until_ready

@@ -21,11 +21,7 @@ limits=("${@:3}")
 need git python3
 
 mirror=$(build_bench quick_mirror)
-make_index "$crates"
-if [ -n "${BENCH_INDEX:-}" ]; then
-    cp -a "$index" "$temporary/index.git"
-    index=$temporary/index.git
-fi
+make_own_index "$crates"
 serve_index
 port=$(free_port)
 run_in_background "$temporary/mirror.log" env BIND_ADDRESS=127.0.0.1 PORT="$port" DATA_DIR="$temporary/data" \

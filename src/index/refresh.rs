@@ -338,8 +338,10 @@ impl Refresher {
             return;
         };
         let now = Instant::now();
-        // What was left behind may still write to the clone.
-        if self.next_upkeep.is_some_and(|next| now < next) || !self.left_behind.is_empty() {
+        // What was left behind may still write to the clone; it hardly does after as long as any transfer may take.
+        let mut left_behind = self.left_behind.iter();
+        let may_write = left_behind.any(|(_thread, since)| since.elapsed() < FETCH_TIME_MAX);
+        if self.next_upkeep.is_some_and(|next| now < next) || may_write {
             return;
         }
         let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
