@@ -12,7 +12,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::clone_dir::{self, CloneDir, CloneRecord};
-use super::fetch::{self, FETCH_TIME_MAX, FetchError};
+use super::fetch::{self, FetchError};
 use super::handle::IndexHandle;
 use super::overlay;
 use super::remote_url::RemoteUrl;
@@ -21,19 +21,13 @@ use super::retry::{Repairs, backoff, jittered};
 use super::served::{GitProgram, ServedIndex};
 use super::snapshot::{CommitId, Snapshot};
 use super::status::{Phase, ProgressCell};
-use super::supervise::{LeftBehind, PREPARATION_MAX, supervise};
+use super::supervise::Transfers;
 use super::upkeep::{self, Due, UpkeepError, UpkeepLimits};
 use crate::clock::Clock;
 use crate::memory::return_freed_blocks;
 
 /// Failures that may be our clone's fault, in a row, after which the clone is replaced.
 const LOCAL_FAILURES_MAX: u32 = 3;
-
-/// Transfers that were left behind and still wait for the other side. With so many there are no new ones.
-const LEFT_BEHIND_MAX: usize = 2;
-
-/// The same, with those of longer ago than any transfer should take.
-const LEFT_BEHIND_EVER_MAX: usize = 16;
 
 /// How long to leave the clone as it is when it could not be made smaller.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
@@ -81,7 +75,7 @@ pub(crate) struct Refresher {
     repairs: Repairs,
     /// Not before then is the clone made smaller again.
     next_upkeep: Option<Instant>,
-    left_behind: Vec<(LeftBehind, Instant)>,
+    transfers: Transfers,
 }
 
 /// What a try without a failure did.
@@ -133,7 +127,7 @@ impl Refresher {
             local_failures: 0,
             repairs: Repairs::default(),
             next_upkeep: None,
-            left_behind: Vec::new(),
+            transfers: Transfers::default(),
         }
     }
 
@@ -338,10 +332,7 @@ impl Refresher {
             return;
         };
         let now = Instant::now();
-        // What was left behind may still write to the clone; it hardly does after as long as any transfer may take.
-        let mut left_behind = self.left_behind.iter();
-        let may_write = left_behind.any(|(_thread, since)| since.elapsed() < FETCH_TIME_MAX);
-        if self.next_upkeep.is_some_and(|next| now < next) || may_write {
+        if self.next_upkeep.is_some_and(|next| now < next) || self.transfers.may_still_write() {
             return;
         }
         let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
@@ -392,32 +383,10 @@ impl Refresher {
         phase: Phase,
         transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
     ) -> Result<(), FetchError> {
-        self.left_behind
-            .retain(|(thread, _since)| !thread.is_finished());
-        let recent = |since: &Instant| since.elapsed() < FETCH_TIME_MAX;
-        let recently = self
-            .left_behind
-            .iter()
-            .filter(|(_thread, since)| recent(since))
-            .count();
-        if recently >= LEFT_BEHIND_MAX || self.left_behind.len() >= LEFT_BEHIND_EVER_MAX {
-            let why = "earlier tries still wait for the other side, which sends next to nothing";
-            return Err(FetchError::Upstream(why.to_owned()));
-        }
+        self.transfers.make_room()?;
         let progress = self.handle.begin(phase);
-        if progress.is_stopped() {
-            return Err(FetchError::Stopped);
-        }
-        // A path is packed by this very process, which says nothing until it is done, minutes later for a large index.
-        let preparation_max = if self.settings.url.is_local() {
-            FETCH_TIME_MAX
-        } else {
-            PREPARATION_MAX
-        };
-        let (result, left_behind) = supervise(&progress, preparation_max, transfer);
-        self.left_behind
-            .extend(left_behind.map(|thread| (thread, Instant::now())));
-        result
+        self.transfers
+            .run(&progress, self.settings.url.is_local(), transfer)
     }
 
     fn clone_anew(&mut self) -> Result<(), RefreshError> {

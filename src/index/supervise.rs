@@ -7,22 +7,84 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::fetch::FetchError;
+use super::fetch::{FETCH_TIME_MAX, FetchError};
 use super::status::ProgressCell;
 
 /// The longest that the other side may take before the first object comes, counted from its last message that it is
 /// preparing. libgit2's own time-out begins anew with every byte.
-pub(super) const PREPARATION_MAX: Duration = Duration::from_secs(300);
+const PREPARATION_MAX: Duration = Duration::from_secs(300);
 
 /// How often a transfer is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Transfers that were left behind and still wait for the other side. With so many there are no new ones.
+const LEFT_BEHIND_MAX: usize = 2;
+
+/// The same, with those of longer ago than any transfer should take.
+const LEFT_BEHIND_EVER_MAX: usize = 16;
+
 /// A transfer that was given up on, but whose thread still waits for the other side.
-pub(super) type LeftBehind = JoinHandle<()>;
+type LeftBehind = JoinHandle<()>;
+
+/// Transfers, one at a time, and those that were left behind.
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    left_behind: Vec<(LeftBehind, Instant)>,
+}
+
+impl Transfers {
+    /// Whether there may be one more.
+    ///
+    /// # Errors
+    /// [`FetchError::Upstream`] if too many were left behind.
+    pub(super) fn make_room(&mut self) -> Result<(), FetchError> {
+        self.left_behind
+            .retain(|(thread, _since)| !thread.is_finished());
+        let recent = self.recent().count();
+        if recent >= LEFT_BEHIND_MAX || self.left_behind.len() >= LEFT_BEHIND_EVER_MAX {
+            let why = "earlier tries still wait for the other side, which sends next to nothing";
+            return Err(FetchError::Upstream(why.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Runs a clone or a fetch. One that hangs is left behind.
+    pub(super) fn run(
+        &mut self,
+        progress: &Arc<ProgressCell>,
+        is_local: bool,
+        transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
+    ) -> Result<(), FetchError> {
+        if progress.is_stopped() {
+            return Err(FetchError::Stopped);
+        }
+        // A path is packed by this very process, which says nothing until it is done, minutes later for a large index.
+        let preparation_max = if is_local {
+            FETCH_TIME_MAX
+        } else {
+            PREPARATION_MAX
+        };
+        let (result, left_behind) = supervise(progress, preparation_max, transfer);
+        self.left_behind
+            .extend(left_behind.map(|thread| (thread, Instant::now())));
+        result
+    }
+
+    /// Whether one that was left behind may still write to a clone. It hardly does after as long as any may take.
+    pub(super) fn may_still_write(&self) -> bool {
+        self.recent().any(|(thread, _since)| !thread.is_finished())
+    }
+
+    fn recent(&self) -> impl Iterator<Item = &(LeftBehind, Instant)> {
+        self.left_behind
+            .iter()
+            .filter(|(_thread, since)| since.elapsed() < FETCH_TIME_MAX)
+    }
+}
 
 /// Runs a transfer on a thread of its own, so that one that hangs can be left behind: when it shall stop, and when
 /// nothing has come for too long.
-pub(super) fn supervise(
+fn supervise(
     progress: &Arc<ProgressCell>,
     preparation_max: Duration,
     transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,

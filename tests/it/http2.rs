@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::support::{
     Connection, GitIndex, GitServer, Http2, Http2Answer, Program, eventually, index_line,
@@ -181,27 +181,30 @@ fn a_client_that_asks_for_much_and_takes_nothing_holds_little() {
             Http2::with_window(address, 0).await,
             Http2::with_window(address, 1).await,
         ];
-        let asked: Vec<_> = (0..200)
-            .map(|number| {
-                let client = clients[number % 2].clone();
-                // The bodies are neither read nor given up.
-                tokio::spawn(async move {
-                    let path = "/api/v1/crates/large";
-                    client.begin("GET", path, &[], Body::empty()).await
-                })
-            })
-            .collect();
+        let mut asked = JoinSet::new();
+        for number in 0..200 {
+            let client = clients[number % 2].clone();
+            asked.spawn(async move {
+                let path = "/api/v1/crates/large";
+                client.begin("GET", path, &[], Body::empty()).await
+            });
+        }
         let mut peak = 0;
-        // Each is answered: with what it asked for, or with 503 for want of room.
-        while !asked.iter().all(JoinHandle::is_finished) {
+        // The bodies are neither read nor given up.
+        let mut answers = Vec::new();
+        while !asked.is_empty() {
+            // The next answer, or the next look at the memory while there is none.
+            let answer = tokio::time::timeout(LOOK_EVERY, asked.join_next()).await;
             peak = peak.max(scene.program.resident_kib());
-            tokio::time::sleep(LOOK_EVERY).await;
+            answers.extend(answer.ok().flatten());
         }
         let small = Http2::plain(address).await;
         assert_eq!(small.get("/livez").await.status, StatusCode::OK);
-        for answer in asked {
+        assert_eq!(answers.len(), 200);
+        // Each is answered: with what it asked for, or with 503 for want of room.
+        for answer in answers {
             assert!(matches!(
-                answer.await.unwrap().unwrap().status().as_u16(),
+                answer.unwrap().unwrap().status().as_u16(),
                 200 | 503
             ));
         }

@@ -68,6 +68,17 @@ impl Scene {
         clones
     }
 
+    /// A new clone is there, whole, and without the history of before.
+    #[track_caller]
+    fn assert_replaced(&self, first: &Path, mirror: &Mirror) {
+        eventually("the clone is replaced", || !first.exists());
+        let served = self.only_clone().join("served");
+        let states = git(&served, &["rev-list", "--count", "master"]);
+        assert!(states.parse::<usize>().unwrap() <= PACKS_MAX, "{states}");
+        git(&served, &["fsck", "--full", "--strict"]);
+        assert_every_file_is_served(mirror, &self.index);
+    }
+
     fn only_clone(&self) -> PathBuf {
         eventually("one clone is left", || self.clones().len() == 1);
         self.clones().remove(0)
@@ -200,12 +211,7 @@ fn a_clone_with_an_old_pack_that_cannot_be_read_is_replaced() {
     for number in 1..=PACKS_MAX {
         scene.publish(&mirror, 3 * number + 6);
     }
-    eventually("the clone is replaced", || !first.exists());
-    let served = scene.only_clone().join("served");
-    let states = git(&served, &["rev-list", "--count", "master"]);
-    assert!(states.parse::<usize>().unwrap() <= PACKS_MAX, "{states}");
-    git(&served, &["fsck", "--full", "--strict"]);
-    assert_every_file_is_served(&mirror, &scene.index);
+    scene.assert_replaced(&first, &mirror);
 }
 
 #[test]
@@ -216,10 +222,43 @@ fn a_clone_whose_packs_cannot_be_rolled_up_is_replaced() {
     for number in 0..3 {
         scene.publish(&mirror, number);
     }
-    // Old states of the git index, which only a git client that has nothing yet would miss.
-    let served = first.join("served");
+    spoil_old_states(&first.join("served"));
+    for number in 3..3 + PACKS_MAX {
+        scene.publish(&mirror, number);
+    }
+    scene.assert_replaced(&first, &mirror);
+}
+
+#[test]
+fn a_git_index_that_git_cannot_read_is_made_anew() {
+    let scene = Scene::new();
+    let mirror = scene.start(u64::MAX / 4);
+    for number in 0..3 {
+        scene.publish(&mirror, number);
+    }
+    spoil_old_states(&scene.only_clone().join("served"));
+    let home = TempDir::new().unwrap();
+    let url = format!("http://{}/git/index", mirror.address);
+    let mut tries = 0;
+    eventually("a clone succeeds", || {
+        tries += 1;
+        let clone = home.path().join(tries.to_string());
+        hermetic("git", home.path())
+            .args(["clone", "--quiet", "--bare", &url])
+            .arg(clone)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    });
+    assert!(tries > 1, "what was spoilt was not needed");
+    git(&home.path().join(tries.to_string()), &["fsck", "--full"]);
+}
+
+/// Destroys all of the git index but its newest state: what only a git client that has nothing yet would miss.
+fn spoil_old_states(served: &Path) {
     let kept = git(
-        &served,
+        served,
         &["rev-parse", "master", "master^{tree}", "master:config.json"],
     );
     for directory in std::fs::read_dir(served.join("objects")).unwrap() {
@@ -237,15 +276,6 @@ fn a_clone_whose_packs_cannot_be_rolled_up_is_replaced() {
             }
         }
     }
-    for number in 3..3 + PACKS_MAX {
-        scene.publish(&mirror, number);
-    }
-    eventually("the clone is replaced", || !first.exists());
-    let served = scene.only_clone().join("served");
-    let states = git(&served, &["rev-list", "--count", "master"]);
-    assert!(states.parse::<usize>().unwrap() <= PACKS_MAX, "{states}");
-    git(&served, &["fsck", "--full", "--strict"]);
-    assert_every_file_is_served(&mirror, &scene.index);
 }
 
 #[test]

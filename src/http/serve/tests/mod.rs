@@ -1,5 +1,6 @@
 //! Connections on their own, with a service made for the test.
 
+mod accepting;
 mod bounds;
 mod first_bytes;
 

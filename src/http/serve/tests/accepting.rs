@@ -1,0 +1,59 @@
+//! How many connections there may be.
+
+use std::io::ErrorKind;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use axum::body::Body;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::stack;
+use crate::http::serve::{Limits, ServeOptions, serve};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+async fn answered(client: &mut TcpStream) {
+    let mut beginning = [0; 15];
+    client.read_exact(&mut beginning).await.unwrap();
+    assert_eq!(&beginning, b"HTTP/1.1 200 OK");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"well") {
+        assert!(client.read_buf(&mut answer).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn beyond_so_many_connections_the_next_one_waits_for_a_place() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let options = ServeOptions {
+        workers: NonZeroUsize::MIN,
+        drain_max: Duration::from_secs(5),
+        certificate: None,
+        limits: Limits::default(),
+        connections_max: 2,
+    };
+    let stack = stack(|_| Body::from("all is well"));
+    let serving = tokio::spawn(serve(listener, stack, stop.clone(), options));
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let mut third = TcpStream::connect(address).await.unwrap();
+    third.write_all(REQUEST).await.unwrap();
+    // The others are served, so the mirror has had time for the third.
+    for _ in 0..20 {
+        for client in [&mut first, &mut second] {
+            client.write_all(REQUEST).await.unwrap();
+            answered(client).await;
+        }
+    }
+    let nothing = third.try_read(&mut [0]).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    drop(first);
+    answered(&mut third).await;
+    stop.cancel();
+    drop((second, third));
+    serving.await.unwrap().unwrap();
+}
