@@ -38,8 +38,8 @@ const GIT_CHILDREN_PER_PROCESSOR: usize = 2;
 /// The same on a machine with many processors: a full clone takes 50 MB for the largest index.
 const GIT_CHILDREN_MAX: usize = 4;
 
-/// Connections at a time, where the system allows so many open files. Each takes some kilobytes.
-const CONNECTIONS_MAX: usize = 10_000;
+/// Connections at a time, where the system allows so many open files. Each may hold the 64 kB of a head that is half sent.
+const CONNECTIONS_MAX: usize = 2_048;
 
 /// Connections at a time, however little the system allows.
 const CONNECTIONS_MIN: usize = 64;
