@@ -1,34 +1,52 @@
 //! The SHA-256 of a `.crate` file.
 
 use std::fmt;
+use std::str::FromStr;
 
-/// A SHA-256 in lower-case hexadecimal, as the index's `cksum` field has it.
-///
-/// Invariant: 64 characters, digits and `a` to `f`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Checksum(String);
+/// The SHA-256 that the index's `cksum` field gives of a crate file. Shown in lower-case hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Checksum([u8; 32]);
 
 /// A text that is not 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a checksum is 64 hexadecimal digits")]
 pub(crate) struct ChecksumError;
 
-impl TryFrom<String> for Checksum {
-    type Error = ChecksumError;
+impl From<[u8; 32]> for Checksum {
+    fn from(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+}
 
-    fn try_from(mut text: String) -> Result<Self, ChecksumError> {
-        if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            text.make_ascii_lowercase();
-            Ok(Self(text))
-        } else {
-            Err(ChecksumError)
+impl FromStr for Checksum {
+    type Err = ChecksumError;
+
+    fn from_str(text: &str) -> Result<Self, ChecksumError> {
+        let mut digest = [0; 32];
+        if text.len() != 2 * digest.len() {
+            return Err(ChecksumError);
         }
+        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = pair.iter().try_fold(0, |byte, digit| {
+                let digit = char::from(*digit).to_digit(16).ok_or(ChecksumError)?;
+                Ok((byte << 4) | u8::try_from(digit).map_err(|_impossible| ChecksumError)?)
+            })?;
+        }
+        Ok(Self(digest))
     }
 }
 
 impl fmt::Display for Checksum {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        self.0
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Checksum {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
     }
 }
 
@@ -39,18 +57,18 @@ mod tests {
     #[test]
     fn takes_64_hexadecimal_digits_and_nothing_else() {
         let digits = "0123456789abcdef".repeat(4);
-        assert_eq!(
-            Checksum::try_from(digits.clone()).unwrap().to_string(),
-            digits
-        );
-        assert_eq!(
-            Checksum::try_from(digits.to_uppercase())
-                .unwrap()
-                .to_string(),
-            digits
-        );
-        for bad in ["", "abc", &"g".repeat(64), &"0".repeat(65)] {
-            assert_eq!(Checksum::try_from(bad.to_owned()), Err(ChecksumError));
+        for text in [digits.clone(), digits.to_uppercase()] {
+            assert_eq!(text.parse::<Checksum>().unwrap().to_string(), digits);
+        }
+        for bad in [
+            "",
+            "abc",
+            &"g".repeat(64),
+            &"0".repeat(65),
+            &"+f".repeat(32),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(bad.parse::<Checksum>(), Err(ChecksumError), "{bad}");
         }
     }
 }

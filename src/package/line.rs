@@ -185,7 +185,7 @@ impl<'a> IndexLine<'a> {
 
     /// The checksum, if the line has a real one.
     pub(crate) fn checksum(&self) -> Option<Checksum> {
-        Checksum::try_from(self.cksum.clone()).ok()
+        self.cksum.parse().ok()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything here is a pure value that is valid by construction. What does not live here: I/O, clocks, git, HTTP.
 
 mod checksum;
+mod crate_file;
 mod history;
 mod line;
 mod name;
@@ -12,6 +13,7 @@ mod timestamp;
 mod version;
 
 pub(crate) use checksum::Checksum;
+pub(crate) use crate_file::CrateFile;
 pub(crate) use history::{CrateHistory, Release};
 pub(crate) use line::{Features, IndexDependency, IndexLine};
 pub(crate) use name::{CrateName, canonical_order};

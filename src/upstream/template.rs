@@ -198,7 +198,7 @@ mod tests {
         DownloadTemplate::parse(template).unwrap().expand(
             &CrateName::try_from(name.to_owned()).unwrap(),
             &CrateVersion::try_from(version.to_owned()).unwrap(),
-            Some(&Checksum::try_from("ab".repeat(32)).unwrap()),
+            Some(&"ab".repeat(32).parse().unwrap()),
         )
     }
 
