@@ -107,6 +107,11 @@ impl Snapshot {
         self.root.find_exactly(path).map(BlobId)
     }
 
+    /// The content of a crate's index file, whichever spelling its name is given in.
+    pub(crate) fn find(&self, name: &CrateName) -> Option<BlobId> {
+        self.root.find(&IndexPath::from(name)).map(BlobId)
+    }
+
     /// Reads an index file that this snapshot lists. Blocking.
     pub(crate) fn read_blob<T>(
         &self,
