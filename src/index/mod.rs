@@ -10,6 +10,7 @@ mod directory;
 mod fetch;
 mod handle;
 mod libgit2;
+mod open;
 mod overlay;
 mod push;
 mod refresh;
@@ -23,9 +24,11 @@ mod supervise;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upkeep;
+mod visit;
 
 pub(crate) use handle::IndexHandle;
 pub(crate) use libgit2::configure as configure_libgit2;
+pub(crate) use open::{HeldIndex, RefreshOnceError, open_current, refresh_once};
 pub(crate) use push::{Pusher, PusherSettings};
 pub(crate) use refresh::{GitIndexSettings, Refresher, RefresherSettings};
 pub(crate) use remote_url::{RemoteUrl, RemoteUrlError};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use super::clone_dir::{self, CloneDir, CloneRecord};
+use super::clone_dir::{self, CloneDir, CloneRecord, DataDirError};
 use super::fetch::{self, FetchError};
 use super::handle::IndexHandle;
 use super::overlay;
@@ -88,13 +88,24 @@ enum Refreshed {
 
 /// Why a try brought no snapshot.
 #[derive(Debug, thiserror::Error)]
-enum RefreshError {
+pub(super) enum RefreshError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("cannot use DATA_DIR: {0}")]
     Disk(#[from] io::Error),
+    #[error("cannot use DATA_DIR: another mirror is using this DATA_DIR")]
+    Held,
     #[error("the clone on disk is damaged: {0}")]
     Damaged(String),
+}
+
+impl From<DataDirError> for RefreshError {
+    fn from(error: DataDirError) -> Self {
+        match error {
+            DataDirError::Held => Self::Held,
+            DataDirError::Disk(error) => Self::Disk(error),
+        }
+    }
 }
 
 impl From<UpkeepError> for RefreshError {
@@ -168,6 +179,16 @@ impl Refresher {
                 }
             }
         }
+    }
+
+    /// One try, for whoever does not go on.
+    pub(super) fn refresh_once(&mut self) -> Result<(), RefreshError> {
+        if let Refreshed::Fetched = self.refresh()? {
+            self.handle.succeeded(self.settings.clock.now());
+            self.keep_up();
+        }
+        self.drop_retired();
+        Ok(())
     }
 
     /// One try. Returns the pause before the next one; `None` waits until there is a reason.
@@ -389,7 +410,7 @@ impl Refresher {
             .run(&progress, self.settings.url.is_local(), transfer)
     }
 
-    fn clone_anew(&mut self) -> Result<(), RefreshError> {
+    pub(super) fn clone_anew(&mut self) -> Result<(), RefreshError> {
         let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
             return Ok(());
         };
