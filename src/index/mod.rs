@@ -8,6 +8,7 @@
 mod clone_dir;
 mod directory;
 mod fetch;
+mod force;
 mod handle;
 mod libgit2;
 mod open;
@@ -26,6 +27,7 @@ pub(crate) mod testing;
 mod upkeep;
 mod visit;
 
+pub(crate) use force::RefreshOutcome;
 pub(crate) use handle::IndexHandle;
 pub(crate) use libgit2::configure as configure_libgit2;
 pub(crate) use open::{HeldIndex, RefreshOnceError, open_current, refresh_once};
