@@ -97,6 +97,16 @@ impl Snapshot {
         }
     }
 
+    /// The directory at the top.
+    pub(super) fn root(&self) -> &Directory {
+        &self.root
+    }
+
+    /// The clone that contents are read from.
+    pub(super) fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
     /// How many crates the index lists.
     pub(crate) fn crate_count(&self) -> usize {
         self.root.count()
