@@ -18,7 +18,7 @@ use crate::http::{
     self, AppState, CurrentCertificate, Drained, Limits, ServeOptions, Settings, TlsCertificate,
 };
 use crate::index::{
-    GitIndexSettings, GitProgram, IndexHandle, Pusher, PusherSettings, Refresher,
+    GitIndexSettings, GitProgram, IndexHandle, Network, Pusher, PusherSettings, Refresher,
     RefresherSettings, configure_libgit2,
 };
 use crate::package::registry_config;
@@ -168,6 +168,7 @@ impl App {
             interval: config.refresh_interval,
             clock,
             git_index,
+            network: Network::Allowed,
             upkeep: config.upkeep,
         };
         Ok(Self {

@@ -1,6 +1,7 @@
 //! A clone on disk, open for reading by many threads.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,15 @@ pub(crate) struct Repository {
     unreadable: Mutex<Option<ObjectId>>,
     /// Keeps other processes from removing the clone.
     _hold: Option<File>,
+    place: Option<Place>,
+}
+
+/// What tells directories apart that had the same path one after the other.
+type Place = (u64, u64);
+
+fn place(path: &Path) -> Option<Place> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Something that the snapshot lists could not be read from the clone: the clone is damaged.
@@ -50,12 +60,18 @@ impl Repository {
             suspect: AtomicBool::new(false),
             unreadable: Mutex::new(None),
             _hold: hold,
+            place: place(path),
         })
     }
 
     /// Where the clone lies.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the directory at the path is still the one that was opened.
+    pub(super) fn is_still_there(&self) -> bool {
+        place(&self.path) == self.place
     }
 
     /// Whether a read has failed.
