@@ -169,6 +169,7 @@ impl App {
             clock,
             git_index,
             network: Network::Allowed,
+            held: None,
             upkeep: config.upkeep,
         };
         Ok(Self {

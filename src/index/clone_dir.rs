@@ -268,7 +268,7 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
 }
 
 /// Writes aside, flushes to the disk, then renames: a reader finds the old content or the new one, never a part.
-fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+pub(super) fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let aside = directory.join(format!("{name}.new"));
     let mut file = File::create(&aside)?;
     file.write_all(content)?;

@@ -31,7 +31,7 @@ impl Refresher {
         match self.clone_on_disk() {
             Some(path) if !self.is_current(&path) => self.serve_whatever_lies_at(&path),
             None if self.current.is_none() => Err(RefreshError::NoIndex),
-            _ => Ok(()),
+            _ => self.follow_holdings(),
         }
     }
 

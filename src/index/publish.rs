@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::overlay;
+use super::overlay::{self, Shown};
 use super::refresh::Refresher;
 use super::repository::Repository;
 use super::served::ServedIndex;
-use super::snapshot::{CommitId, Snapshot};
+use super::snapshot::Snapshot;
 
 impl Refresher {
     pub(super) fn publish(
@@ -17,15 +17,15 @@ impl Refresher {
         message: &str,
     ) {
         tracing::info!(index.commit = %snapshot.commit(), index.crates = snapshot.crate_count(), "{message}");
-        let served = self.serve_by_git(&repository, snapshot.commit());
+        let served = self.serve_by_git(&repository, &snapshot);
         self.current = Some(repository);
         self.handle.publish(Arc::new(snapshot), served);
     }
 
     /// Makes the git index anew if it is not what it was, for example because it was damaged or could not be made before.
-    pub(super) fn repair_git_index(&mut self, repository: &Arc<Repository>, commit: CommitId) {
+    pub(super) fn repair_git_index(&mut self, repository: &Arc<Repository>, snapshot: &Snapshot) {
         let tip = |served: &Option<Arc<ServedIndex>>| served.as_ref().map(|served| served.tip());
-        let served = self.serve_by_git(repository, commit);
+        let served = self.serve_by_git(repository, snapshot);
         if tip(&served) != tip(&self.handle.served()) {
             self.handle.serve(served);
         }
@@ -35,7 +35,7 @@ impl Refresher {
     fn serve_by_git(
         &mut self,
         repository: &Arc<Repository>,
-        commit: CommitId,
+        snapshot: &Snapshot,
     ) -> Option<Arc<ServedIndex>> {
         let settings = self.settings.git_index.clone()?;
         let now = Instant::now();
@@ -49,9 +49,13 @@ impl Refresher {
             // What cannot be removed cannot be read either, and is seen below.
             let _removed = overlay::remove(repository.path());
         }
-        match overlay::bring_up_to_date(repository.path(), commit, &settings.config) {
+        let shown = Shown {
+            commit: snapshot.commit(),
+            tree: snapshot.root().tree(),
+        };
+        match overlay::bring_up_to_date(repository.path(), shown, &settings.config) {
             Ok(tip) => Some(Arc::new(ServedIndex::new(
-                commit,
+                snapshot.commit(),
                 tip,
                 Arc::clone(repository),
                 settings.program,

@@ -14,12 +14,12 @@ use super::clone_dir::{self, CloneDir, CloneRecord};
 use super::fetch::{self, FetchError};
 use super::force::RefreshOutcome;
 use super::handle::IndexHandle;
+use super::holdings::HoldingsState;
 use super::refresh_error::RefreshError;
 use super::replace::warn_if_left;
 use super::repository::Repository;
 use super::retry::{Repairs, backoff, jittered};
 use super::settings::RefresherSettings;
-use super::snapshot::Snapshot;
 use super::status::{Phase, ProgressCell};
 use super::supervise::Transfers;
 
@@ -42,6 +42,7 @@ pub(crate) struct Refresher {
     /// Failures in a row that may be the clone's fault.
     local_failures: u32,
     pub(super) repairs: Repairs,
+    pub(super) holdings: HoldingsState,
     /// Not before then is the clone made smaller again.
     pub(super) next_upkeep: Option<Instant>,
     pub(super) transfers: Transfers,
@@ -66,6 +67,7 @@ impl Refresher {
             retired: Vec::new(),
             local_failures: 0,
             repairs: Repairs::default(),
+            holdings: HoldingsState::default(),
             next_upkeep: None,
             transfers: Transfers::default(),
         }
@@ -163,7 +165,9 @@ impl Refresher {
                 }
                 self.after_success();
                 self.handle.enter(Phase::Idle);
-                let others = !self.retired.is_empty() || !self.settings.may_fetch();
+                let others = !self.retired.is_empty()
+                    || !self.settings.may_fetch()
+                    || self.settings.held.is_some();
                 let look_again = others.then_some(LOOK_PAUSE);
                 self.settings.interval.or(look_again).map(jittered)
             }
@@ -201,7 +205,10 @@ impl Refresher {
         let replace = self.local_failures >= LOCAL_FAILURES_MAX && self.repairs.allowed(now);
         self.check_current();
         match self.current.clone() {
-            Some(_) if self.settings.interval.is_none() => return Ok(Refreshed::NotAsked),
+            Some(_) if self.settings.interval.is_none() => {
+                self.follow_holdings()?;
+                return Ok(Refreshed::NotAsked);
+            }
             Some(repository) if !replace => self.fetch(&repository)?,
             current => {
                 if current.is_some() {
@@ -233,12 +240,14 @@ impl Refresher {
                     index.upstream = %self.settings.url,
                     "the clone on disk is of another index and will be replaced"
                 ),
-                Err(error) => {
+                Err(error @ RefreshError::Damaged(_)) => {
                     tracing::warn!(error = %error, "the clone on disk is set aside and will be replaced");
                     if let Err(error) = clones.set_aside(&path) {
                         tracing::warn!(error = %error, "the damaged clone could not be set aside");
                     }
                 }
+                // That is not the clone's fault.
+                Err(error) => return Err(error),
             }
         }
         let keep: Vec<&Path> = self
@@ -271,7 +280,7 @@ impl Refresher {
     ) -> Result<(), RefreshError> {
         clone_dir::tidy(path).map_err(|error| RefreshError::Damaged(error.to_string()))?;
         let repository = Arc::new(Repository::open(path)?);
-        let snapshot = Snapshot::read(&repository, self.handle.snapshot().as_deref())?;
+        let snapshot = self.view(&repository)?;
         self.handle.remember_success(last_success);
         self.retired.extend(self.current.take());
         self.publish(repository, snapshot, "serving the index found on disk");
@@ -316,14 +325,7 @@ impl Refresher {
             _ => self.local_failures = 0,
         }
         fetched?;
-        let previous = self.handle.snapshot();
-        let snapshot = Snapshot::read(repository, previous.as_deref())?;
-        repository.close_idle_handles();
-        if previous.is_none_or(|previous| previous.commit() != snapshot.commit()) {
-            self.publish(Arc::clone(repository), snapshot, "the index has changed");
-        } else {
-            self.repair_git_index(repository, snapshot.commit());
-        }
+        self.show(repository)?;
         // The time of this success would be lost in a restart; nothing else is.
         if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
             tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");

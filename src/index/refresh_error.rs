@@ -18,6 +18,8 @@ pub(super) enum RefreshError {
     Held,
     #[error("DATA_DIR holds no index, and DOWNLOAD_MODE=offline fetches none: import one")]
     NoIndex,
+    #[error("which crate files are held cannot be told: {0}")]
+    Holdings(String),
     #[error("the clone on disk is damaged: {0}")]
     Damaged(String),
 }

@@ -112,9 +112,9 @@ impl Refresher {
     }
 
     /// Makes a complete clone the one in use.
-    fn take_over(&self, path: &Path) -> Result<(Arc<Repository>, Snapshot), RefreshError> {
+    fn take_over(&mut self, path: &Path) -> Result<(Arc<Repository>, Snapshot), RefreshError> {
         let repository = Arc::new(Repository::open(path)?);
-        let snapshot = Snapshot::read(&repository, self.handle.snapshot().as_deref())?;
+        let snapshot = self.view(&repository)?;
         clone_dir::write_record(path, &self.record())?;
         if let Some(clones) = &self.clones {
             clones.activate(path)?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clone_dir;
 use super::directory::ObjectId;
-use super::snapshot::Snapshot;
+use super::snapshot::{CommitId, Snapshot};
 
 /// How many open handles are kept for the next reader. More readers than this at a time open and close their own.
 const IDLE_HANDLES_MAX: usize = 8;
@@ -126,6 +126,23 @@ impl Repository {
             self.suspect();
             ReadError(error)
         })
+    }
+
+    /// The upstream commit that the clone holds, and its tree.
+    pub(super) fn upstream(&self) -> Result<(CommitId, ObjectId), ReadError> {
+        self.with(|git| {
+            let commit = git
+                .find_reference(super::fetch::UPSTREAM_HEAD)?
+                .peel_to_commit()?;
+            Ok((CommitId(commit.id().into()), commit.tree_id().into()))
+        })
+    }
+
+    /// The tree of this id, if the clone has it.
+    pub(super) fn find_tree(&self, id: &str) -> Option<ObjectId> {
+        let id = git2::Oid::from_str(id).ok()?;
+        let exists = self.with(|git| Ok(git.odb()?.exists(id)));
+        exists.is_ok_and(|exists| exists).then(|| id.into())
     }
 
     /// Gives the content of a blob to `read`. The content is not copied: the largest ones have megabytes.

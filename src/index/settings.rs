@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::holdings::Holdings;
 use super::remote_url::RemoteUrl;
 use super::served::GitProgram;
 use super::upkeep::UpkeepLimits;
@@ -23,6 +24,8 @@ pub(crate) struct RefresherSettings {
     pub(crate) git_index: Option<GitIndexSettings>,
     /// Whether the upstream may be asked when it is not on this machine.
     pub(crate) network: Network,
+    /// Which crate files are held, where the index shall show only those; `None` shows all.
+    pub(crate) held: Option<Holdings>,
     /// When the clone is made smaller.
     pub(crate) upkeep: UpkeepLimits,
 }

@@ -10,7 +10,7 @@ use super::remote_url::RemoteUrl;
 use super::settings::{Network, RefresherSettings};
 use super::{IndexHandle, UpkeepLimits, configure_libgit2};
 use crate::clock::Clock;
-use crate::package::CrateName;
+use crate::package::{Checksum, CrateName};
 
 /// An upstream index and a clone of it, both in one temporary directory.
 #[derive(Debug)]
@@ -38,6 +38,11 @@ impl TestIndex {
             refresher: Some(refresher),
             handle,
         }
+    }
+
+    /// Changes what the clone is made with, from the next fetch on.
+    pub(crate) fn settings_mut(&mut self, change: impl FnOnce(&mut RefresherSettings)) {
+        change(&mut self.refresher().settings);
     }
 
     /// Ends what fetches. The data directory is free then.
@@ -98,6 +103,21 @@ impl TestIndex {
     }
 }
 
+/// A checksum that differs with the number.
+pub(crate) fn checksum(number: u8) -> Checksum {
+    let mut digest = [number; 32];
+    digest[0] = 0;
+    Checksum::from(digest)
+}
+
+/// The line of a version with this checksum, without an end.
+pub(crate) fn line(name: &str, number: u8) -> String {
+    format!(
+        r#"{{"name":"{name}","vers":"0.{number}.0","deps":[],"cksum":"{}","features":{{}},"yanked":false}}"#,
+        checksum(number)
+    )
+}
+
 /// The content of a crate's index file.
 pub(crate) fn read_crate(handle: &IndexHandle, name: &str) -> Option<String> {
     let name = CrateName::try_from(name.to_owned()).unwrap();
@@ -113,6 +133,7 @@ fn settings(directory: &Path) -> RefresherSettings {
         clock: Clock::system(),
         git_index: None,
         network: Network::Allowed,
+        held: None,
         upkeep: UpkeepLimits::default(),
     }
 }
