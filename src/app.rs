@@ -19,7 +19,7 @@ use crate::http::{
     self, AppState, CurrentCertificate, Drained, Limits, ServeOptions, Settings, TlsCertificate,
 };
 use crate::index::{
-    GitIndexSettings, GitProgram, IndexHandle, Pusher, PusherSettings, Refresher,
+    GitIndexSettings, GitProgram, IndexHandle, Network, Pusher, PusherSettings, Refresher,
     RefresherSettings, configure_libgit2,
 };
 use crate::package::registry_config;
@@ -189,6 +189,8 @@ impl App {
             interval: config.refresh_interval,
             clock,
             git_index,
+            network: Network::Allowed,
+            held: None,
             upkeep: config.upkeep,
         };
         Ok(Self {
