@@ -49,6 +49,7 @@ mod index;
 mod memory;
 mod observability;
 mod package;
+mod store;
 mod upstream;
 
 pub use app::{App, RunError, StartError};
@@ -56,4 +57,5 @@ pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
+pub use upstream::FetchLimits;
 pub use observability::{Logging, start_logging};

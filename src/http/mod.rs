@@ -6,6 +6,7 @@
 mod base_url;
 mod budget;
 mod conditional;
+mod crate_file;
 mod download;
 mod error;
 mod file_cache;
@@ -15,6 +16,7 @@ mod health;
 mod index_answer;
 mod metadata;
 mod middleware;
+mod ranges;
 mod serve;
 mod site;
 mod sparse;
@@ -54,7 +56,7 @@ pub(crate) fn router(state: AppState) -> Router {
     let cargo = Router::new()
         .route(
             "/api/v1/crates/{name}/{version}/download",
-            get(download::redirect),
+            get(download::download),
         )
         .route("/index/config.json", get(sparse::config))
         .route("/index/{*path}", get(sparse::file));

@@ -179,6 +179,23 @@ impl Directory {
         self.count
     }
 
+    /// The index files of this directory itself: name, which is the crate's in lower case, and content.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, ObjectId)> {
+        self.files.iter().map(|file| (self.name(file), file.blob))
+    }
+
+    /// The directories directly below this one.
+    pub(super) fn directories(&self) -> impl Iterator<Item = (&str, &Arc<Self>)> {
+        self.directories
+            .iter()
+            .map(|(name, directory)| (name.as_ref(), directory))
+    }
+
+    /// The git tree that this was read from.
+    pub(super) fn tree(&self) -> ObjectId {
+        self.tree
+    }
+
     /// The index file of a crate, whichever spelling its name is given in. Where an index has several spellings of one
     /// name, which crates.io never has, the one given wins.
     pub(super) fn find(&self, path: &IndexPath) -> Option<ObjectId> {

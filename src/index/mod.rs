@@ -8,8 +8,10 @@
 mod clone_dir;
 mod directory;
 mod fetch;
+mod force;
 mod handle;
 mod libgit2;
+mod open;
 mod overlay;
 mod push;
 mod refresh;
@@ -23,9 +25,12 @@ mod supervise;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upkeep;
+mod visit;
 
+pub(crate) use force::RefreshOutcome;
 pub(crate) use handle::IndexHandle;
 pub(crate) use libgit2::configure as configure_libgit2;
+pub(crate) use open::{HeldIndex, RefreshOnceError, open_current, refresh_once};
 pub(crate) use push::{Pusher, PusherSettings};
 pub(crate) use refresh::{GitIndexSettings, Refresher, RefresherSettings};
 pub(crate) use remote_url::{RemoteUrl, RemoteUrlError};

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use super::clone_dir::{self, CloneDir, CloneRecord};
+use super::clone_dir::{self, CloneDir, CloneRecord, DataDirError};
 use super::fetch::{self, FetchError};
+use super::force::RefreshOutcome;
 use super::handle::IndexHandle;
 use super::overlay;
 use super::remote_url::RemoteUrl;
@@ -88,13 +89,24 @@ enum Refreshed {
 
 /// Why a try brought no snapshot.
 #[derive(Debug, thiserror::Error)]
-enum RefreshError {
+pub(super) enum RefreshError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("cannot use DATA_DIR: {0}")]
     Disk(#[from] io::Error),
+    #[error("cannot use DATA_DIR: another mirror is using this DATA_DIR")]
+    Held,
     #[error("the clone on disk is damaged: {0}")]
     Damaged(String),
+}
+
+impl From<DataDirError> for RefreshError {
+    fn from(error: DataDirError) -> Self {
+        match error {
+            DataDirError::Held => Self::Held,
+            DataDirError::Disk(error) => Self::Disk(error),
+        }
+    }
 }
 
 impl From<UpkeepError> for RefreshError {
@@ -138,6 +150,7 @@ impl Refresher {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
         let handle = self.handle.clone();
         let mut refresher = self;
+        let _until_the_end = ForbidOnDrop(&handle);
         loop {
             let mut work = tokio::task::spawn_blocking(move || {
                 let pause = refresher.step();
@@ -147,6 +160,7 @@ impl Refresher {
             tokio::select! {
                 done = &mut work => (refresher, pause) = done?,
                 () = stop.cancelled() => {
+                    handle.forced().forbid();
                     handle.stop();
                     work.await?;
                     handle.enter(Phase::Stopped);
@@ -162,6 +176,7 @@ impl Refresher {
             tokio::select! {
                 () = wait(pause) => {}
                 () = repair, if may_repair => {}
+                () = handle.forced().wanted() => {}
                 () = stop.cancelled() => {
                     handle.enter(Phase::Stopped);
                     return Ok(());
@@ -170,9 +185,41 @@ impl Refresher {
         }
     }
 
+    /// One try, for whoever does not go on.
+    pub(super) fn refresh_once(&mut self) -> Result<(), RefreshError> {
+        if let Refreshed::Fetched = self.refresh()? {
+            self.handle.succeeded(self.settings.clock.now());
+            self.keep_up();
+        }
+        self.drop_retired();
+        Ok(())
+    }
+
     /// One try. Returns the pause before the next one; `None` waits until there is a reason.
     pub(super) fn step(&mut self) -> Option<Duration> {
-        match self.refresh() {
+        // Whatever is fetched in this step is fetched from now on.
+        let wanted = self.handle.forced().begin();
+        let tried = self.refresh();
+        let outcome = match &tried {
+            Ok(Refreshed::Fetched) => RefreshOutcome::Fetched,
+            Ok(Refreshed::NotWanted) => RefreshOutcome::NotNow,
+            Err(_) => RefreshOutcome::Failed,
+        };
+        if let Some(wanted) = wanted {
+            wanted.end(outcome);
+        }
+        if outcome == RefreshOutcome::Fetched && self.settings.interval.is_some() {
+            self.handle.forced().allow();
+        } else {
+            // After a failure the other side must not be asked all the time.
+            self.handle.forced().forbid();
+        }
+        self.follow_up(tried)
+    }
+
+    /// Draws the consequences of a try: what to say of it, and when to try again.
+    fn follow_up(&mut self, tried: Result<Refreshed, RefreshError>) -> Option<Duration> {
+        match tried {
             Ok(refreshed) => {
                 self.local_failures = 0;
                 if let Refreshed::Fetched = refreshed {
@@ -389,7 +436,7 @@ impl Refresher {
             .run(&progress, self.settings.url.is_local(), transfer)
     }
 
-    fn clone_anew(&mut self) -> Result<(), RefreshError> {
+    pub(super) fn clone_anew(&mut self) -> Result<(), RefreshError> {
         let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
             return Ok(());
         };
@@ -508,6 +555,15 @@ impl Refresher {
     }
 }
 
+/// Tells whoever waits for a fetch that none will come any more, however the background task ends.
+struct ForbidOnDrop<'a>(&'a IndexHandle);
+
+impl Drop for ForbidOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.forced().forbid();
+    }
+}
+
 /// What cannot be removed costs room, and nothing else.
 fn warn_if_left(swept: io::Result<()>) {
     if let Err(error) = swept {
@@ -520,5 +576,106 @@ async fn wait(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestIndex;
+    use super::*;
+
+    /// A background task, as a mirror has it.
+    struct Running {
+        handle: IndexHandle,
+        stop: CancellationToken,
+        task: tokio::task::JoinHandle<Result<(), JoinError>>,
+    }
+
+    impl Running {
+        fn start(settings: RefresherSettings) -> Self {
+            let handle = IndexHandle::new();
+            let stop = CancellationToken::new();
+            let task = tokio::spawn(Refresher::new(settings, handle.clone()).run(stop.clone()));
+            Self { handle, stop, task }
+        }
+
+        /// The first answer other than that nothing will come, which is what there is to say before the first snapshot.
+        async fn refresh(&self) -> RefreshOutcome {
+            loop {
+                match self.handle.refresh_now().await {
+                    RefreshOutcome::NotNow => tokio::task::yield_now().await,
+                    outcome => return outcome,
+                }
+            }
+        }
+
+        async fn phase(&self, phase: Phase) {
+            while self.handle.status().phase != phase {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        async fn end(self) -> IndexHandle {
+            self.stop.cancel();
+            self.task.await.unwrap().unwrap();
+            self.handle
+        }
+    }
+
+    fn settings_of(index: &TestIndex) -> RefresherSettings {
+        RefresherSettings {
+            // Nothing but what is asked for.
+            interval: Some(Duration::from_secs(86_400)),
+            ..index.settings()
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_a_fetch_finds_what_was_published_before() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let running = Running::start(settings_of(&index));
+        assert_eq!(running.refresh().await, RefreshOutcome::Fetched);
+        let commit = index.commit(&[("1/a", "new")]);
+        let asked = tokio::join!(running.handle.refresh_now(), running.handle.refresh_now());
+        assert_eq!(asked, (RefreshOutcome::Fetched, RefreshOutcome::Fetched));
+        let snapshot = running.handle.snapshot().unwrap();
+        assert_eq!(snapshot.commit().to_string(), commit);
+        let handle = running.end().await;
+        assert_eq!(handle.refresh_now().await, RefreshOutcome::NotNow);
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_no_fetch_is_forced() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let running = Running::start(settings_of(&index));
+        assert_eq!(running.refresh().await, RefreshOutcome::Fetched);
+        index.remove_upstream();
+        assert_eq!(running.handle.refresh_now().await, RefreshOutcome::Failed);
+        running.phase(Phase::Retrying).await;
+        assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
+        running.end().await;
+    }
+
+    #[tokio::test]
+    async fn where_nothing_is_ever_fetched_no_fetch_is_forced() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let running = Running::start(RefresherSettings {
+            interval: None,
+            ..index.settings()
+        });
+        running.phase(Phase::Idle).await;
+        assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
+        running.end().await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_when_the_task_is_dropped_is_told_so() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let running = Running::start(settings_of(&index));
+        assert_eq!(running.refresh().await, RefreshOutcome::Fetched);
+        running.phase(Phase::Idle).await;
+        running.task.abort();
+        // Asked before the task has noticed, on a runtime with one thread.
+        assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
     }
 }

@@ -1,9 +1,11 @@
 //! A clone on disk, open for reading by many threads.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::clone_dir;
 use super::directory::ObjectId;
 use super::snapshot::Snapshot;
 
@@ -20,6 +22,8 @@ pub(crate) struct Repository {
     suspect: AtomicBool,
     /// The blob that could not be read, if that is what raised the suspicion.
     unreadable: Mutex<Option<ObjectId>>,
+    /// Keeps other processes from removing the clone.
+    _hold: Option<File>,
 }
 
 /// Something that the snapshot lists could not be read from the clone: the clone is damaged.
@@ -37,12 +41,15 @@ impl ReadError {
 impl Repository {
     /// Opens the clone at `path`.
     pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
+        let hold = clone_dir::hold(path);
+        // After the hold: from here on it is there, or it was gone before.
         let handle = git2::Repository::open_bare(path)?;
         Ok(Self {
             path: path.to_owned(),
             idle: Mutex::new(vec![handle]),
             suspect: AtomicBool::new(false),
             unreadable: Mutex::new(None),
+            _hold: hold,
         })
     }
 

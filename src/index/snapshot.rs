@@ -97,6 +97,16 @@ impl Snapshot {
         }
     }
 
+    /// The directory at the top.
+    pub(super) fn root(&self) -> &Directory {
+        &self.root
+    }
+
+    /// The clone that contents are read from.
+    pub(super) fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
     /// How many crates the index lists.
     pub(crate) fn crate_count(&self) -> usize {
         self.root.count()
@@ -105,6 +115,11 @@ impl Snapshot {
     /// The content of the index file at exactly this path, as cargo asks for it.
     pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<BlobId> {
         self.root.find_exactly(path).map(BlobId)
+    }
+
+    /// The content of a crate's index file, whichever spelling its name is given in.
+    pub(crate) fn find(&self, name: &CrateName) -> Option<BlobId> {
+        self.root.find(&IndexPath::from(name)).map(BlobId)
     }
 
     /// Reads an index file that this snapshot lists. Blocking.

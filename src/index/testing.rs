@@ -1,6 +1,6 @@
 //! A real git index in a temporary directory, for the tests of other rooms.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{Index, IndexEntry, IndexTime, Oid, Repository, Signature, Time};
 use tempfile::TempDir;
@@ -27,14 +27,7 @@ impl TestIndex {
         let directory = tempfile::tempdir().unwrap();
         Repository::init_bare(directory.path().join("upstream")).unwrap();
         commit(&directory.path().join("upstream"), files);
-        let settings = RefresherSettings {
-            url: RemoteUrl::parse(directory.path().join("upstream").to_str().unwrap()).unwrap(),
-            data_dir: directory.path().join("data"),
-            interval: Some(std::time::Duration::from_secs(60)),
-            clock: Clock::system(),
-            git_index: None,
-            upkeep: UpkeepLimits::default(),
-        };
+        let settings = settings(directory.path());
         let handle = IndexHandle::new();
         let refresher = Refresher::new(settings, handle.clone());
         Self {
@@ -49,10 +42,41 @@ impl TestIndex {
         commit(&self.directory.path().join("upstream"), files).to_string()
     }
 
+    /// What the clone is made with.
+    pub(crate) fn settings(&self) -> RefresherSettings {
+        settings(self.directory.path())
+    }
+
+    /// Where the clone lies.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.settings().data_dir
+    }
+
+    /// Takes the upstream away.
+    pub(crate) fn remove_upstream(&self) {
+        std::fs::remove_dir_all(self.directory.path().join("upstream")).unwrap();
+    }
+
+    /// Puts a new clone in the place of the current one.
+    pub(crate) fn replace_clone(&mut self) {
+        self.refresher.clone_anew().unwrap();
+    }
+
     /// Clones, or fetches what is new.
     pub(crate) fn refresh(&mut self) {
         self.refresher.step();
         assert_eq!(self.handle.status().last_error, None);
+    }
+}
+
+fn settings(directory: &Path) -> RefresherSettings {
+    RefresherSettings {
+        url: RemoteUrl::parse(directory.join("upstream").to_str().unwrap()).unwrap(),
+        data_dir: directory.join("data"),
+        interval: Some(std::time::Duration::from_secs(60)),
+        clock: Clock::system(),
+        git_index: None,
+        upkeep: UpkeepLimits::default(),
     }
 }
 
