@@ -29,6 +29,9 @@ use crate::support::{
 /// What never changes is kept for a year.
 const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
 
+/// How long an upstream may hang where a test waits for that; a healthy one is faster on a busy machine, too.
+const IMPATIENCE: Duration = Duration::from_millis(700);
+
 /// A mirror in cache mode, and all that it mirrors.
 struct Scene {
     mirror: Mirror,
@@ -140,8 +143,16 @@ fn mirror(
     mirror
 }
 
-/// Time-outs that a test can wait for.
-fn be_quick(_config: &mut Config) {}
+/// Pauses that a test can wait for. Time-outs stay long: a busy machine must not reach them.
+fn be_quick(config: &mut Config) {
+    config.fetch_limits.retry_pause = Duration::from_millis(5);
+}
+
+/// Time-outs that a test can wait for, where an upstream hangs.
+fn be_impatient(config: &mut Config) {
+    config.fetch_limits.head_timeout = IMPATIENCE;
+    config.fetch_limits.silence_timeout = IMPATIENCE;
+}
 
 /// The mirror sends these bytes, whatever it takes to get them.
 #[track_caller]

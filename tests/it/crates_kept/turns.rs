@@ -8,7 +8,7 @@ fn two_upstreams() -> (Scene, CrateUpstream) {
     let origin = Origin::of(1);
     let second = CrateUpstream::start(&origin.files);
     let both = format!("{}  {}", origin.upstream.template(), second.template());
-    let scene = Scene::with(origin, &[("DOWNLOAD_URL", &both)]);
+    let scene = Scene::changed(origin, &[("DOWNLOAD_URL", &both)], be_impatient);
     (scene, second)
 }
 
@@ -58,8 +58,8 @@ fn the_next_upstream_comes_after_three_tries_that_may_have_been_bad_luck() {
     for fault in [
         UpstreamFault::ResetsBeforeHead,
         UpstreamFault::Status(500),
-        UpstreamFault::Status(503),
-        UpstreamFault::Status(429),
+        UpstreamFault::RetryAfter(503, "0"),
+        UpstreamFault::RetryAfter(429, "0"),
     ] {
         moves_on_after(fault, 3);
     }
@@ -78,7 +78,7 @@ fn bad_luck_that_ends_after_two_tries_does_not_show() {
     for fault in [
         UpstreamFault::ResetsBeforeHead,
         UpstreamFault::Status(500),
-        UpstreamFault::Status(429),
+        UpstreamFault::RetryAfter(429, "0"),
     ] {
         let scene = Scene::of(1);
         scene.origin.upstream.fail_times(2, fault);
