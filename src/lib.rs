@@ -57,5 +57,5 @@ pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
-pub use upstream::FetchLimits;
 pub use observability::{Logging, start_logging};
+pub use upstream::FetchLimits;

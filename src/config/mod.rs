@@ -398,7 +398,6 @@ mod tests {
             ("DOWNLOAD_URL", "https://good.example/{crate} bad"),
             ("DOWNLOAD_MODE", "sometimes"),
             ("STORAGE_URL", "ftp://host/crates"),
-            ("STORAGE_URL", "s3://key:s3cret@bucket/crates"),
             ("STORAGE_MAX_BYTES", "10GB"),
             ("INDEX_PRUNED", "maybe"),
             ("INDEX_PRUNED", "true"),
@@ -463,6 +462,7 @@ mod tests {
             ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/\u{1}{crate}"),
             ("PUBLIC_URL", "ftp://b0b:s3cret@h.example"),
             ("PUBLIC_URL", "https://b0b:s3cret@h.example"),
+            ("STORAGE_URL", "s3://b0b:s3cret@bucket/crates"),
         ] {
             let message = config(&[(variable, value)]).unwrap_err().to_string();
             assert!(

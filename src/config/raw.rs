@@ -87,9 +87,7 @@ impl RawEnv {
 const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
 fn is_of_a_cloud(name: &str) -> bool {
-    CLOUD_PREFIXES
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn cloud_variables() -> Result<Vec<(String, String)>, ConfigError> {

@@ -16,13 +16,12 @@ use super::error::ApiError;
 use super::index_answer::{X_INDEX_COMMIT, with_read_permit};
 use super::ranges::{Part, part_of};
 use super::state::AppState;
-use crate::index::{BlobId, Snapshot};
+use crate::index::{BlobId, RefreshOutcome, Snapshot};
 use crate::package::{CrateFile, CrateHistory, CrateName, CrateVersion};
-use crate::store::{Held, Keeper, Reading};
+use crate::store::{Keeper, Reading};
 
 /// What crates.io's storage sends: name and version of a crate file keep their bytes, nearly always.
-const KEEP_FOR_EVER: HeaderValue =
-    HeaderValue::from_static("public, max-age=31536000, immutable");
+const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// Cargo would unpack a file that were called gzip-encoded. This says what it is, not how it was sent.
 const GZIP_FILE: HeaderValue = HeaderValue::from_static("application/gzip");
@@ -41,7 +40,7 @@ pub(super) async fn send(
     let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
     let found = match look_up(state, &snapshot, &wanted).await {
         // The index may be behind a publish.
-        Err(error) if error.is_not_found() && state.index.refresh_now().await => {
+        Err(error) if error.is_not_found() && refreshed(state, keeper).await => {
             let newer = state.index.snapshot().ok_or(ApiError::NotReady)?;
             let found = look_up(state, &newer, &wanted).await;
             found.map(|file| (file, newer))
@@ -55,6 +54,11 @@ pub(super) async fn send(
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     mark(&mut response, &snapshot)?;
     Ok(response)
+}
+
+/// Whether the index has been fetched since this was called.
+async fn refreshed(state: &AppState, keeper: &Keeper) -> bool {
+    keeper.fetches() && state.index.refresh_now().await == RefreshOutcome::Fetched
 }
 
 /// The whole file, for a plain request that can be answered at once; `None` where the router must decide.
@@ -197,11 +201,7 @@ fn describe(response: &mut Response, file: &CrateFile) {
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
 }
 
-fn set(
-    response: &mut Response,
-    name: header::HeaderName,
-    value: String,
-) -> Result<(), ApiError> {
+fn set(response: &mut Response, name: header::HeaderName, value: String) -> Result<(), ApiError> {
     let value = HeaderValue::try_from(value).map_err(ApiError::internal)?;
     response.headers_mut().insert(name, value);
     Ok(())

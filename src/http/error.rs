@@ -87,7 +87,9 @@ pub(super) enum ApiError {
     #[error("crate file `{0}` does not exist upstream")]
     CrateFileMissing(String),
     /// What upstreams sent is not what the index says.
-    #[error("crate file `{file}` cannot be served: what the upstream sent is not what the index says")]
+    #[error(
+        "crate file `{file}` cannot be served: what the upstream sent is not what the index says"
+    )]
     CrateFileCorrupt {
         /// Name and version.
         file: String,

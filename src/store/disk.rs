@@ -80,6 +80,7 @@ impl Identity {
 /// Why there is no open file to serve.
 enum NotOpened {
     Absent,
+    Damaged(PathBuf),
     Failed(io::Error),
 }
 
@@ -138,16 +139,16 @@ impl Disk {
         let open = async {
             let (path, known) = (self.root.join(key), self.checked.get(checksum));
             let (expected, now) = (*checksum, self.bound.is_some().then(|| self.clock.now()));
-            on_a_blocking_thread(move || open_checked(&path, &expected, known, now)).await?
+            on_a_blocking_thread(move || open_checked(&path, &expected, known, now)).await
         };
         match self.open_files.get_or_insert_async(checksum, open).await {
             Ok(file) => {
                 self.checked.insert(*checksum, file.identity);
                 Ok(Some(file))
             }
-            Err(Opening::NotOpened(NotOpened::Absent)) => Ok(None),
-            Err(Opening::NotOpened(NotOpened::Failed(error))) => Err(error),
-            Err(Opening::Damaged(path)) => {
+            Err(NotOpened::Absent) => Ok(None),
+            Err(NotOpened::Failed(error)) => Err(error),
+            Err(NotOpened::Damaged(path)) => {
                 self.remove_damaged(checksum, path, counters).await;
                 Ok(None)
             }
@@ -157,8 +158,7 @@ impl Disk {
     async fn remove_damaged(&self, checksum: &Checksum, path: PathBuf, counters: &Counters) {
         counters.damaged.add(1);
         self.checked.remove(checksum);
-        let removed = on_a_blocking_thread(move || Ok(std::fs::remove_file(path)?)).await;
-        let removed: Result<(), Opening> = removed;
+        let removed = on_a_blocking_thread(move || std::fs::remove_file(path)).await;
         tracing::error!(
             crate.checksum = %checksum,
             removed = removed.is_ok(),
@@ -170,11 +170,11 @@ impl Disk {
     pub(super) async fn verify(&self, checksum: &Checksum, key: &str) -> io::Result<Verdict> {
         let (path, expected) = (self.root.join(key), *checksum);
         let verified = on_a_blocking_thread(move || open_checked(&path, &expected, None, None));
-        match verified.await.flatten() {
+        match verified.await {
             Ok(file) => Ok(Verdict::Right { size: file.size() }),
-            Err(Opening::Damaged(_)) => Ok(Verdict::Damaged),
-            Err(Opening::NotOpened(NotOpened::Absent)) => Ok(Verdict::Absent),
-            Err(Opening::NotOpened(NotOpened::Failed(error))) => Err(error),
+            Err(NotOpened::Damaged(_)) => Ok(Verdict::Damaged),
+            Err(NotOpened::Absent) => Ok(Verdict::Absent),
+            Err(NotOpened::Failed(error)) => Err(error),
         }
     }
 
@@ -195,29 +195,17 @@ impl Disk {
     }
 }
 
-/// Why a file is not served.
-enum Opening {
-    NotOpened(NotOpened),
-    Damaged(PathBuf),
-}
-
-impl<E: Into<NotOpened>> From<E> for Opening {
-    fn from(error: E) -> Self {
-        Self::NotOpened(error.into())
-    }
-}
-
 /// Opens a file and hashes it, unless it is the `known` one that was hashed before. Blocking.
 fn open_checked(
     path: &Path,
     expected: &Checksum,
     known: Option<Identity>,
     used_at: Option<SystemTime>,
-) -> Result<Arc<OpenFile>, Opening> {
+) -> Result<Arc<OpenFile>, NotOpened> {
     let mut file = File::open(path)?;
     let identity = Identity::of(&file)?;
     if known != Some(identity) && hash(&mut file)? != *expected {
-        return Err(Opening::Damaged(path.to_owned()));
+        return Err(NotOpened::Damaged(path.to_owned()));
     }
     if let Some(now) = used_at {
         note_use(&file, now);

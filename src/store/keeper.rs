@@ -208,10 +208,9 @@ impl Keeper {
     /// Removes what a crash left in the store, in the background.
     pub(crate) fn sweep(&self) {
         let keeper = self.clone();
-        self.0.tasks.spawn_blocking_on(
-            move || keeper.store().sweep(),
-            &self.0.runtime,
-        );
+        self.0
+            .tasks
+            .spawn_blocking_on(move || keeper.store().sweep(), &self.0.runtime);
     }
 
     /// Waits for the fetch of a file, which begins now if none is under way.
@@ -343,7 +342,10 @@ impl Keeper {
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<Checksum, watch::Receiver<Option<Outcome>>>> {
-        self.0.flights.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -177,17 +177,15 @@ impl CloudPlace {
         runtime: Option<&Handle>,
     ) -> object_store::Result<Arc<dyn ObjectStore>> {
         use_ring();
+        let client = client_options().with_allow_http(self.speaks_plain_http());
         macro_rules! build {
             ($builder:ty) => {{
                 let mut builder = <$builder>::new()
-                    .with_client_options(client_options())
+                    .with_client_options(client)
                     .with_retry(retries());
                 if let Some(runtime) = runtime {
                     builder =
                         builder.with_http_connector(SpawnedReqwestConnector::new(runtime.clone()));
-                }
-                if self.speaks_plain_http() {
-                    builder = builder.with_allow_http(true);
                 }
                 for (name, value) in &self.variables {
                     // Other tools have variables that mean nothing here.

@@ -35,7 +35,9 @@ pub(super) fn accept(response: Response, now: SystemTime) -> Result<Response, Tr
 /// How long an upstream wants to be left alone (RFC 9110, section 10.2.3): seconds, or a date.
 fn pause(response: &Response, now: SystemTime) -> Duration {
     let text = response.headers().get(RETRY_AFTER);
-    let text = text.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = text
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let pause = match text.trim().parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_not_seconds) => match httpdate::parse_http_date(text.trim()) {

@@ -257,8 +257,7 @@ impl CrateSources {
 
     async fn next_part(&self, body: &mut Response) -> Result<Option<Bytes>, TryError> {
         let part = timeout(self.limits.silence_timeout, body.chunk()).await;
-        part.map_err(|_elapsed| TryError::TimedOut)?
-            .map_err(reason)
+        part.map_err(|_elapsed| TryError::TimedOut)?.map_err(reason)
     }
 }
 

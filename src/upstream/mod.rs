@@ -9,7 +9,7 @@ mod template;
 mod templates;
 
 pub(crate) use client::{ClientError, use_ring};
-pub(crate) use fetch::{CrateSources, FetchError, Receiver, SourcesSettings};
 pub use fetch::FetchLimits;
+pub(crate) use fetch::{CrateSources, FetchError, Receiver, SourcesSettings};
 pub(crate) use template::{DownloadTemplate, TemplateError};
 pub(crate) use templates::DownloadTemplates;

@@ -15,11 +15,12 @@ impl DownloadTemplates {
     /// # Errors
     /// The first text that is none, and why.
     pub(crate) fn parse(text: &str) -> Result<Self, (String, TemplateError)> {
-        let parse = |text: &str| {
-            DownloadTemplate::parse(text).map_err(|error| (text.to_owned(), error))
-        };
+        let parse =
+            |text: &str| DownloadTemplate::parse(text).map_err(|error| (text.to_owned(), error));
         let mut texts = text.split(' ').filter(|text| !text.is_empty());
-        let first = texts.next().ok_or_else(|| (text.to_owned(), TemplateError::NotAUrl))?;
+        let first = texts
+            .next()
+            .ok_or_else(|| (text.to_owned(), TemplateError::NotAUrl))?;
         Ok(Self {
             first: parse(first)?,
             others: texts.map(parse).collect::<Result<_, _>>()?,

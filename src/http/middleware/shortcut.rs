@@ -13,7 +13,7 @@ use crate::http::{download, sparse};
 
 /// Answers what can be answered at once.
 pub(super) fn take(state: &AppState, request: Request) -> Early {
-    let answer = download::at_once(state, &request)
-        .or_else(|| sparse::file_from_memory(state, &request));
+    let answer =
+        download::at_once(state, &request).or_else(|| sparse::file_from_memory(state, &request));
     answer.map_or_else(|| Early::Passed(request), Early::Answered)
 }
