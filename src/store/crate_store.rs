@@ -255,6 +255,13 @@ impl CrateStore {
         }
     }
 
+    /// Lets go of whatever may take up room, now that the store has failed.
+    pub(super) fn let_go(&self) {
+        if let Some(disk) = &self.disk {
+            disk.close_all();
+        }
+    }
+
     /// Takes the bytes of a file that is to be kept.
     pub(crate) fn spool(&self, checksum: &Checksum) -> Spool {
         Spool::new(Arc::clone(&self.objects), self.key(checksum))

@@ -184,6 +184,11 @@ impl Disk {
         self.checked.remove(checksum);
     }
 
+    /// Keeps no file open: one that somebody removed takes up room for as long as it is open.
+    pub(super) fn close_all(&self) {
+        self.open_files.clear();
+    }
+
     /// The time of last use decides who makes room. It is kept with the file, so that it outlives this process.
     fn note_use_of(&self, file: &Arc<OpenFile>) {
         if self.bound.is_none() || !file.is_due_to_be_noted() {

@@ -344,6 +344,7 @@ impl Keeper {
 
     fn note_store_failure(&self, file: &CrateFile, error: &StoreError) {
         self.counters().store_failures.add(1);
+        self.store().let_go();
         tracing::error!("crate.file" = %file, error = %error, "the store of crate files failed");
     }
 
