@@ -19,13 +19,16 @@ use tokio::runtime::Handle;
 use super::counters::Counters;
 use super::disk::Disk;
 use super::held::{Held, Reading};
-use super::location::{Place, StorageLocation};
+use super::location::{Place, StorageLocation, Uploads};
 use super::spool::Spool;
 use crate::clock::Clock;
 use crate::package::Checksum;
 
 /// How many files in a cloud are remembered with their size, so that reading one takes one request.
 const SIZES_REMEMBERED_MAX: usize = 65_536;
+
+/// Where large files are put together, in clouds that would mix up uploads of the same file.
+const UPLOADS: &str = "uploads";
 
 /// What ends the name of a file.
 const EXTENSION: &str = ".crate";
@@ -48,6 +51,7 @@ pub(crate) struct CrateStore {
     prefix: Path,
     /// Where the files are local ones.
     pub(super) disk: Option<Disk>,
+    uploads: Uploads,
     sizes: Cache<Checksum, u64>,
     pub(super) counters: Arc<Counters>,
 }
@@ -105,6 +109,7 @@ impl CrateStore {
         counters: Arc<Counters>,
     ) -> Result<Self, StoreError> {
         let mut disk = None;
+        let mut uploads = Uploads::Apart;
         let (objects, prefix): (Arc<dyn ObjectStore>, Path) = match settings.location.place() {
             Place::Disk { path, use_of } => {
                 std::fs::create_dir_all(path).map_err(|source| StoreError::Open {
@@ -116,13 +121,17 @@ impl CrateStore {
                 disk = Some(Disk::new(path, *use_of, settings.bytes_max, settings.clock));
                 (Arc::new(objects), Path::default())
             }
-            Place::Cloud(cloud) => (cloud.open(Some(&Handle::current()))?, cloud.prefix()),
+            Place::Cloud(cloud) => {
+                uploads = cloud.uploads();
+                (cloud.open(Some(&Handle::current()))?, cloud.prefix())
+            }
             Place::Memory => (Arc::new(InMemory::new()), Path::default()),
         };
         Ok(Self {
             objects,
             prefix,
             disk,
+            uploads,
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
             counters,
         })
@@ -264,7 +273,15 @@ impl CrateStore {
 
     /// Takes the bytes of a file that is to be kept.
     pub(crate) fn spool(&self, checksum: &Checksum) -> Spool {
-        Spool::new(Arc::clone(&self.objects), self.key(checksum))
+        let key = self.key(checksum);
+        let upload_to = match self.uploads {
+            Uploads::Apart => key.clone(),
+            Uploads::Mixed => {
+                let name = format!("{checksum}-{:016x}", fastrand::u64(..));
+                self.prefix.clone().join(UPLOADS).join(name)
+            }
+        };
+        Spool::new(Arc::clone(&self.objects), key, upload_to)
     }
 
     /// Keeps a local store within its bound, now that a file has come.

@@ -64,6 +64,15 @@ enum Provider {
     Microsoft,
 }
 
+/// What happens when two mirrors upload the same file at the same time, part by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Uploads {
+    /// Each upload has parts of its own.
+    Apart,
+    /// The parts belong to the file, whoever sent them: the one that completes it may get the other's, unchecked.
+    Mixed,
+}
+
 /// Why a text does not name a place for crate files.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LocationError {
@@ -207,7 +216,15 @@ impl CloudPlace {
     fn speaks_plain_http(&self) -> bool {
         self.variables
             .iter()
-            .any(|(name, value)| name.contains("ENDPOINT") && value.starts_with("http://"))
+            .any(|(name, value)| is_address(name) && value.starts_with("http://"))
+    }
+
+    /// How large files get to this cloud.
+    pub(super) fn uploads(&self) -> Uploads {
+        match self.provider {
+            Provider::Amazon | Provider::Google => Uploads::Apart,
+            Provider::Microsoft => Uploads::Mixed,
+        }
     }
 
     /// What stands before each key.
@@ -215,6 +232,11 @@ impl CloudPlace {
         // A path that a URL has, an object can have.
         Path::from_url_path(self.url.path()).unwrap_or_default()
     }
+}
+
+/// Whether a cloud's variable says where the cloud is.
+fn is_address(name: &str) -> bool {
+    name.contains("ENDPOINT") || name.ends_with("BASE_URL")
 }
 
 fn client_options() -> ClientOptions {

@@ -22,6 +22,8 @@ const PART_BYTES: usize = 5 * 1024 * 1024;
 pub(crate) struct Spool {
     objects: Arc<dyn ObjectStore>,
     key: Path,
+    /// Where parts are put together: at the key itself, where nobody finds them before they are complete, or elsewhere.
+    upload_to: Path,
     waiting: BytesMut,
     upload: Option<Box<dyn MultipartUpload>>,
 }
@@ -36,10 +38,11 @@ pub(crate) struct Spooled {
 }
 
 impl Spool {
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path) -> Self {
+    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, upload_to: Path) -> Self {
         Self {
             objects,
             key,
+            upload_to,
             waiting: BytesMut::new(),
             upload: None,
         }
@@ -60,9 +63,13 @@ impl Spool {
             if !last.is_empty() {
                 upload.put_part(last.into()).await?;
             }
-            upload.complete().await
+            upload.complete().await?;
+            if self.upload_to != self.key {
+                self.objects.rename(&self.upload_to, &self.key).await?;
+            }
+            Ok(())
         };
-        let kept = complete.await.map(drop);
+        let kept = complete.await;
         if kept.is_err() {
             abort(upload).await;
         }
@@ -80,7 +87,7 @@ impl Spool {
     async fn send_part(&mut self, part: Bytes) -> Result<(), ObjectError> {
         let upload = match &mut self.upload {
             Some(upload) => upload,
-            none => none.insert(self.objects.put_multipart(&self.key).await?),
+            none => none.insert(self.objects.put_multipart(&self.upload_to).await?),
         };
         upload.put_part(PutPayload::from(part)).await
     }

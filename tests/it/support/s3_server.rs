@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -41,6 +41,13 @@ pub(crate) enum S3Fault {
     Hang,
 }
 
+/// Who is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visitors {
+    WithKeys,
+    Anybody,
+}
+
 /// Serves one bucket, until it is dropped.
 pub(crate) struct S3Server {
     address: SocketAddr,
@@ -51,12 +58,28 @@ pub(crate) struct S3Server {
 }
 
 impl S3Server {
-    /// Serves an empty bucket.
+    /// Serves an empty bucket to whoever has the keys.
     pub(crate) fn start() -> Self {
+        Self::serve(Some(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY)))
+    }
+
+    /// Serves an empty bucket to everybody.
+    pub(crate) fn start_open() -> Self {
+        Self::serve(None)
+    }
+
+    fn serve(login: Option<SimpleAuth>) -> Self {
         let root = TempDir::new().unwrap();
         std::fs::create_dir(root.path().join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let visitors = if login.is_some() {
+            Visitors::WithKeys
+        } else {
+            Visitors::Anybody
+        };
+        if let Some(login) = login {
+            builder.set_auth(login);
+        }
         let service = builder.build();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -64,7 +87,8 @@ impl S3Server {
             .build()
             .unwrap();
         // Bound without waiting: tests that run in a runtime themselves start one, too.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let listener =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         listener.set_nonblocking(true).unwrap();
         let listener = {
             let _entered = runtime.enter();
@@ -78,7 +102,7 @@ impl S3Server {
             runtime: Some(runtime),
         };
         let (fault, seen) = (Arc::clone(&server.fault), Arc::clone(&server.seen));
-        let accepting = accept(listener, service, fault, seen);
+        let accepting = accept(listener, (service, visitors), fault, seen);
         drop(server.runtime.as_ref().unwrap().spawn(accepting));
         server
     }
@@ -131,13 +155,17 @@ impl Drop for S3Server {
 
 async fn accept(
     listener: TcpListener,
-    service: S3Service,
+    (service, visitors): (S3Service, Visitors),
     fault: Arc<tokio::sync::watch::Sender<S3Fault>>,
     seen: Arc<Mutex<Vec<String>>>,
 ) {
     while let Ok((stream, _)) = listener.accept().await {
         let (service, fault, seen) = (service.clone(), Arc::clone(&fault), Arc::clone(&seen));
-        let answering = service_fn(move |request: Request<Incoming>| {
+        let answering = service_fn(move |mut request: Request<Incoming>| {
+            if visitors == Visitors::Anybody {
+                // Google's client always has something to show, if only an empty token.
+                drop(request.headers_mut().remove(header::AUTHORIZATION));
+            }
             let line = format!("{} {}", request.method(), request.uri());
             seen.lock().unwrap().push(line);
             answer(request, service.clone(), fault.subscribe())
