@@ -12,7 +12,7 @@ use super::*;
 use crate::support::{S3Fault, S3Server};
 
 /// More than one part of an upload.
-const LARGE_LENGTH: usize = 9 * 1024 * 1024;
+const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 fn scene(bucket: &S3Server, origin: Origin) -> Scene {
     let its = bucket.settings();
