@@ -14,13 +14,13 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Config, DownloadMode};
+use crate::config::{Config, DownloadMode, IndexListing};
 use crate::http::{
     self, AppState, CurrentCertificate, Drained, Limits, ServeOptions, Settings, TlsCertificate,
 };
 use crate::index::{
-    GitIndexSettings, GitProgram, IndexHandle, Pusher, PusherSettings, Refresher,
-    RefresherSettings, configure_libgit2,
+    GitIndexSettings, GitProgram, Holdings, IndexHandle, Network, Pusher, PusherSettings,
+    Refresher, RefresherSettings, configure_libgit2,
 };
 use crate::package::registry_config;
 use crate::store::{Counters, CrateStore, Keeper, KeeperSettings, StoreError, StoreSettings};
@@ -156,9 +156,19 @@ impl App {
             USER_AGENT,
             config.contact.as_deref(),
         );
-        let always_stale = config
-            .refresh_interval
-            .is_some_and(|interval| interval >= config.max_staleness);
+        let network = match config.download_mode {
+            DownloadMode::Offline => Network::Forbidden,
+            DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
+        };
+        let follows_the_index = network == Network::Allowed || config.git_repo_url.is_local();
+        let always_stale = follows_the_index
+            && config
+                .refresh_interval
+                .is_some_and(|interval| interval >= config.max_staleness);
+        let held = keeper
+            .clone()
+            .filter(|_| config.index_listing == IndexListing::HeldOnly)
+            .map(holdings);
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let user_agent = user_agent(config.contact.as_deref());
@@ -178,7 +188,10 @@ impl App {
             public_url,
             tls: config.tls.is_some(),
             upstream: config.git_repo_url.to_string(),
-            max_staleness: config.refresh_interval.map(|_| config.max_staleness),
+            max_staleness: config
+                .refresh_interval
+                .filter(|_| follows_the_index)
+                .map(|_| config.max_staleness),
             clock: clock.clone(),
             git_children_max: (GIT_CHILDREN_PER_PROCESSOR * processors).min(GIT_CHILDREN_MAX),
             index_reads_max: (INDEX_READS_PER_PROCESSOR * processors).min(INDEX_READS_MAX),
@@ -189,6 +202,8 @@ impl App {
             interval: config.refresh_interval,
             clock,
             git_index,
+            network,
+            held,
             upkeep: config.upkeep,
         };
         Ok(Self {
@@ -333,6 +348,12 @@ fn keeper(config: &Config, clock: &Clock) -> Result<Option<Keeper>, StartError> 
         missing_remembered: config.missing_remembered,
         wait_max: config.fetch_wait_max,
     })))
+}
+
+/// What is held, for the index to show that and no more. To be asked on a thread that may block.
+fn holdings(keeper: Keeper) -> Holdings {
+    let runtime = tokio::runtime::Handle::current();
+    Holdings::new(move || Ok(runtime.block_on(keeper.store().held())?))
 }
 
 /// What servers see as `User-Agent`.

@@ -152,12 +152,15 @@ impl Config {
             "GIT_REPO_URL",
             raw.git_repo_url.as_deref().unwrap_or(DEFAULT_GIT_REPO_URL),
         )?;
-        let index_push_url =
-            index_push_url(raw.index_push_url, &git_repo_url, public_url.as_ref())?;
         let data_dir = raw
             .data_dir
             .map_or_else(|| PathBuf::from("data"), PathBuf::from);
         let download_mode = crate_files::mode(raw.download_mode)?;
+        let index_push_url =
+            index_push_url(raw.index_push_url, &git_repo_url, public_url.as_ref())?;
+        if let Some(url) = &index_push_url {
+            may_push(url, download_mode)?;
+        }
         Ok(Self {
             git_repo_url,
             listen: SocketAddr::new(address, port),
@@ -261,6 +264,15 @@ fn index_push_url(
         return Ok(Some(url));
     };
     Err(ConfigError::new("INDEX_PUSH_URL", &text, remedy))
+}
+
+/// Nothing leaves the machine of a mirror that is offline.
+fn may_push(url: &RemoteUrl, mode: DownloadMode) -> Result<(), ConfigError> {
+    if mode == DownloadMode::Offline && !url.is_local() {
+        let remedy = "a path on this machine, since DOWNLOAD_MODE is offline";
+        return Err(ConfigError::new("INDEX_PUSH_URL", &url.to_string(), remedy));
+    }
+    Ok(())
 }
 
 /// Both or neither.

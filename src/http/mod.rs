@@ -15,6 +15,7 @@ mod git_output;
 mod health;
 mod index_answer;
 mod metadata;
+mod metrics;
 mod middleware;
 mod ranges;
 mod serve;
@@ -92,7 +93,8 @@ pub(crate) fn router(state: AppState) -> Router {
     let operation = Router::new()
         .route("/", get(status_page::show))
         .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready));
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::show));
 
     Router::new()
         .merge(metadata.layer(CompressionLayer::new().gzip(true)))

@@ -155,7 +155,7 @@ impl CloneDir {
             if ours
                 && path.is_dir()
                 && !keep.contains(&path.as_path())
-                && let Some(_nobody_begins_now) = without_readers(&path)
+                && let Readers::None(_kept_out) = readers_of(&path)
             {
                 remove_tree(&path)?;
             }
@@ -195,14 +195,20 @@ pub(super) fn hold(clone: &Path) -> Option<File> {
     Some(readers)
 }
 
-/// What keeps others from beginning to read from a clone; `None` if somebody does read from it.
-fn without_readers(clone: &Path) -> Option<Option<File>> {
+/// Who reads from a clone, in this process or in another one.
+enum Readers {
+    Some,
+    /// Nobody, and nobody can begin for as long as this is held.
+    None(Option<File>),
+}
+
+fn readers_of(clone: &Path) -> Readers {
     let Ok(readers) = readers_file(clone) else {
-        return Some(None);
+        return Readers::None(None);
     };
     match readers.try_lock() {
-        Err(TryLockError::WouldBlock) => None,
-        _ => Some(Some(readers)),
+        Err(TryLockError::WouldBlock) => Readers::Some,
+        _ => Readers::None(Some(readers)),
     }
 }
 
@@ -262,7 +268,7 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
 }
 
 /// Writes aside, flushes to the disk, then renames: a reader finds the old content or the new one, never a part.
-fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+pub(super) fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let aside = directory.join(format!("{name}.new"));
     let mut file = File::create(&aside)?;
     file.write_all(content)?;

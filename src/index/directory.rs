@@ -38,6 +38,11 @@ impl ObjectId {
         hex
     }
 
+    /// The id as git stores it.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The id as git2 has it.
     pub(super) fn to_oid(self) -> Result<Oid, git2::Error> {
         Oid::from_bytes(&self.0)

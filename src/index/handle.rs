@@ -141,6 +141,13 @@ impl IndexHandle {
         status.failures = 0;
     }
 
+    /// Notes that the last failure no longer holds, without a fetch.
+    pub(super) fn recovered(&self) {
+        let mut status = self.lock();
+        status.last_error = None;
+        status.failures = 0;
+    }
+
     pub(super) fn remember_success(&self, at: Option<SystemTime>) {
         self.lock().last_success = at;
     }

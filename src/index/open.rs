@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use super::clone_dir;
 use super::handle::IndexHandle;
-use super::refresh::{RefreshError, Refresher, RefresherSettings};
+use super::refresh::Refresher;
+use super::refresh_error::RefreshError;
 use super::repository::{ReadError, Repository};
+use super::settings::RefresherSettings;
 use super::snapshot::Snapshot;
 
 /// How often to look again for the clone in use, if the one found was replaced and removed in that moment.

@@ -42,6 +42,12 @@ impl BlobId {
     }
 }
 
+impl From<BlobId> for ObjectId {
+    fn from(blob: BlobId) -> Self {
+        blob.0
+    }
+}
+
 impl fmt::Display for BlobId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
@@ -65,22 +71,29 @@ impl Snapshot {
         repository: &Arc<Repository>,
         previous: Option<&Self>,
     ) -> Result<Self, ReadError> {
-        repository.with(|git| {
-            let commit = git
-                .find_reference(super::fetch::UPSTREAM_HEAD)?
-                .peel_to_commit()?;
-            let root = Directory::read(
-                git,
-                commit.tree_id(),
-                "",
-                previous.map(|previous| &previous.root),
-            )?;
-            Ok(Self {
-                commit: CommitId(commit.id().into()),
-                root,
-                repository: Arc::clone(repository),
-            })
+        let (commit, tree) = repository.upstream()?;
+        Self::read_tree(repository, commit, tree, previous)
+    }
+
+    /// Reads another tree in place of the commit's own. Blocking.
+    pub(super) fn read_tree(
+        repository: &Arc<Repository>,
+        commit: CommitId,
+        tree: ObjectId,
+        previous: Option<&Self>,
+    ) -> Result<Self, ReadError> {
+        let previous = previous.map(|previous| &previous.root);
+        let root = repository.with(|git| Directory::read(git, tree.to_oid()?, "", previous))?;
+        Ok(Self {
+            commit,
+            root,
+            repository: Arc::clone(repository),
         })
+    }
+
+    /// Whether another snapshot is of the same commit and lists the same.
+    pub(super) fn shows_the_same_as(&self, other: &Self) -> bool {
+        self.commit == other.commit && self.root.tree() == other.root.tree()
     }
 
     /// The upstream commit that this snapshot shows.

@@ -1,12 +1,13 @@
 //! The store: crate files by checksum, in whatever place was named.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -201,6 +202,14 @@ impl CrateStore {
             Err(error) => Some(Err(error.into())),
         });
         files.boxed()
+    }
+
+    /// The checksums of all files.
+    ///
+    /// # Errors
+    /// [`StoreError`], if the store cannot be listed to the end.
+    pub(crate) async fn held(&self) -> Result<HashSet<Checksum>, StoreError> {
+        self.list().map_ok(|file| file.checksum).try_collect().await
     }
 
     /// Reads a file and hashes it.

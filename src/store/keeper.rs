@@ -143,6 +143,12 @@ impl Keeper {
         &self.store().counters
     }
 
+    /// How many answers of upstreams were not what the index says.
+    pub(crate) fn mismatches(&self) -> u64 {
+        let sources = self.0.settings.sources.as_ref();
+        sources.map_or(0, CrateSources::mismatches)
+    }
+
     /// Whether files that are not held can be fetched.
     pub(crate) fn fetches(&self) -> bool {
         self.0.settings.sources.is_some()

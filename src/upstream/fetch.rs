@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ pub(crate) struct CrateSources {
     client: Client,
     limits: FetchLimits,
     clock: Clock,
+    mismatches: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -162,7 +164,13 @@ impl CrateSources {
             client: client::build(&settings.user_agent, &settings.limits)?,
             limits: settings.limits,
             clock: settings.clock,
+            mismatches: AtomicU64::new(0),
         })
+    }
+
+    /// How many answers were not what the index says.
+    pub(crate) fn mismatches(&self) -> u64 {
+        self.mismatches.load(Ordering::Relaxed)
     }
 
     /// Gives the bytes of a file to `receiver`, and returns their number when they are known to be right. Upstreams are
@@ -251,6 +259,7 @@ impl CrateSources {
         if actual == file.checksum {
             Ok(bytes)
         } else {
+            self.mismatches.fetch_add(1, Ordering::Relaxed);
             Err(TryError::Corrupt { actual }.into())
         }
     }
