@@ -53,7 +53,7 @@ pub(crate) struct CrateStore {
 }
 
 /// A file that lies in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct StoredFile {
     /// What its bytes are, unless it is damaged.
     pub(crate) checksum: Checksum,
@@ -295,7 +295,7 @@ impl CrateStore {
     }
 
     /// `{prefix}/ab/cd/abcd….crate`: directories of a size that tools can list.
-    fn key(&self, checksum: &Checksum) -> Path {
+    pub(super) fn key(&self, checksum: &Checksum) -> Path {
         let name = checksum.to_string();
         let directories = [name.get(..2), name.get(2..4)].into_iter().flatten();
         let key = directories.fold(self.prefix.clone(), |path, part| path.join(part));

@@ -13,6 +13,8 @@ mod keeper;
 mod location;
 mod spool;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use counters::Counters;
 pub(crate) use crate_store::{CrateStore, StoreError, StoreSettings, StoredFile};

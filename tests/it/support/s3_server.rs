@@ -63,9 +63,13 @@ impl S3Server {
             .enable_all()
             .build()
             .unwrap();
-        let listener = runtime
-            .block_on(TcpListener::bind("127.0.0.1:0"))
-            .expect("loopback has a free port");
+        // Bound without waiting: tests that run in a runtime themselves start one, too.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        listener.set_nonblocking(true).unwrap();
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(listener).unwrap()
+        };
         let server = Self {
             address: listener.local_addr().unwrap(),
             root,
