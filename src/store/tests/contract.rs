@@ -175,10 +175,7 @@ async fn check_damage(store: &CrateStore) {
 
 async fn check_shared(one: &CrateStore, other: &CrateStore) {
     let (bytes, checksum) = file(LARGE, 4);
-    tokio::join!(
-        keep(one, &bytes, &checksum),
-        keep(other, &bytes, &checksum)
-    );
+    tokio::join!(keep(one, &bytes, &checksum), keep(other, &bytes, &checksum));
     for store in [one, other] {
         let size = LARGE as u64;
         assert_eq!(
