@@ -64,7 +64,8 @@ impl S3Server {
             .build()
             .unwrap();
         // Bound without waiting: tests that run in a runtime themselves start one, too.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let listener =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         listener.set_nonblocking(true).unwrap();
         let listener = {
             let _entered = runtime.enter();
