@@ -38,7 +38,9 @@ impl HeldFiles {
                 self.look_below(&path, store);
             } else if name.contains('#') {
                 self.staged.push(path);
-            } else if let Ok(bytes) = std::fs::read(&path) {
+            } else if name.ends_with(".crate")
+                && let Ok(bytes) = std::fs::read(&path)
+            {
                 let found = checksum(&bytes);
                 assert_eq!(path, held_path(store, &found), "it holds other bytes");
                 self.bytes += u64::try_from(bytes.len()).unwrap();
