@@ -42,6 +42,8 @@ pub(super) struct Disk {
     pub(super) use_of: DiskUse,
     pub(super) bound: Option<Bound>,
     clock: Clock,
+    /// Whatever was written before is not ours.
+    pub(super) opened_at: SystemTime,
     open_files: Cache<Checksum, Arc<OpenFile>>,
     checked: Cache<Checksum, Identity>,
 }
@@ -104,6 +106,7 @@ impl Disk {
             root,
             use_of,
             bound: bytes_max.map(Bound::new),
+            opened_at: clock.now(),
             clock,
             open_files: Cache::new(OPEN_FILES_MAX),
             checked: Cache::new(CHECKED_FILES_MAX),

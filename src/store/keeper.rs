@@ -166,6 +166,13 @@ impl Keeper {
     /// # Errors
     /// [`GetError`].
     pub(crate) async fn get(&self, file: &CrateFile) -> Result<Held, GetError> {
+        // The store may be as silent as an upstream, and nobody waits for both in turn.
+        tokio::time::timeout(self.0.settings.wait_max, self.find_or_fetch(file))
+            .await
+            .unwrap_or(Err(GetError::Pending))
+    }
+
+    async fn find_or_fetch(&self, file: &CrateFile) -> Result<Held, GetError> {
         let found = self.store().find(&file.checksum).await;
         if let Ok(Some(held)) = found {
             self.counters().hits.add(1);

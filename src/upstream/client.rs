@@ -42,7 +42,7 @@ pub(super) fn build(user_agent: &str, limits: &FetchLimits) -> Result<Client, Cl
         .build()?)
 }
 
-/// Follows a handful, and never from https to http.
+/// Follows a handful, never from https to http, and none with a user in it: libraries below write those to the log.
 fn redirects() -> Policy {
     Policy::custom(|attempt| {
         let before = attempt.previous();
@@ -52,6 +52,8 @@ fn redirects() -> Policy {
             attempt.error("too many redirects")
         } else if leaves_tls {
             attempt.error("a redirect from https to http")
+        } else if !attempt.url().username().is_empty() || attempt.url().password().is_some() {
+            attempt.error("a redirect with credentials in its URL")
         } else {
             attempt.follow()
         }

@@ -1,6 +1,7 @@
 //! A store that is a bucket: `STORAGE_URL=s3://…`, and the server that stands for it in the tests.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::SpawnedReqwestConnector;
@@ -12,7 +13,7 @@ use super::*;
 use crate::support::{S3Fault, S3Server};
 
 /// More than one part of an upload.
-const LARGE_LENGTH: usize = 9 * 1024 * 1024;
+const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 fn scene(bucket: &S3Server, origin: Origin) -> Scene {
     let its = bucket.settings();
@@ -186,4 +187,41 @@ fn a_bucket_that_is_away_is_no_reason_to_say_that_a_file_does_not_exist() {
     bucket.stop();
     let answer = scene.download(1);
     assert!(matches!(answer.status, 200 | 500..=504), "{answer:?}");
+}
+
+#[test]
+fn a_bucket_that_hangs_makes_nobody_wait_longer_than_an_upstream_would() {
+    let bucket = S3Server::start();
+    let its = bucket.settings();
+    let settings: Vec<(&str, &str)> = its
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let scene = Scene::changed(Origin::of(2), &settings, |config| {
+        config.fetch_wait_max = Duration::from_millis(500);
+    });
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    bucket.set(S3Fault::Hang);
+    let began = Instant::now();
+    std::thread::scope(|threads| {
+        for number in 0..2 {
+            let scene = &scene;
+            threads.spawn(move || {
+                let answer = scene.download(number);
+                if answer.status == 200 {
+                    assert!(answer.body == scene.origin.files[number].bytes());
+                } else {
+                    assert_fails(&answer, 503);
+                }
+            });
+        }
+    });
+    let waited = began.elapsed();
+    assert!(waited < Duration::from_secs(8), "{waited:?}");
+    bucket.set(S3Fault::None);
+    for number in 0..2 {
+        eventually("the bucket is used again", || {
+            scene.download(number).status == 200
+        });
+    }
 }

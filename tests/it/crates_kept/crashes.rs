@@ -3,8 +3,8 @@
 use super::*;
 use crate::support::Program;
 
-/// So large that the half of it that comes before a kill does not wait in memory.
-const LARGE_LENGTH: usize = 14 * 1024 * 1024;
+/// So large that what comes before a kill does not wait in memory.
+const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 fn program(origin: &Origin, data: &TempDir) -> Program {
     let own = origin.settings();

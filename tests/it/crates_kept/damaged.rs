@@ -1,6 +1,7 @@
 //! Files in the store that are not what they were: damaged, cut off, removed, replaced.
 
 use std::fs;
+use std::time::SystemTime;
 
 use super::*;
 use crate::support::held_path;
@@ -102,6 +103,10 @@ fn a_file_left_half_written_is_never_served_and_goes_with_the_next_start() {
     let staged = held_path(&store, &file.checksum()).with_extension("crate#1");
     fs::create_dir_all(staged.parent().unwrap()).unwrap();
     fs::write(&staged, &file.bytes()[..100]).unwrap();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let times = fs::FileTimes::new().set_modified(long_ago);
+    let leftover = fs::File::options().write(true).open(&staged);
+    leftover.unwrap().set_times(times).unwrap();
     let mirror = mirror(&origin, data.path(), &[], |_config| ());
     assert_serves(&mirror, file);
     eventually("the leftover is gone", || {

@@ -10,7 +10,7 @@ const DISK_KIB: u64 = 2048;
 const MEDIUM_LENGTH: usize = 900 * 1024;
 
 /// More than the small disk holds, and more than waits in memory.
-const LARGE_LENGTH: usize = 9 * 1024 * 1024;
+const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 struct Scene {
     program: Program,

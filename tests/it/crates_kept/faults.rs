@@ -5,8 +5,8 @@
 
 use super::*;
 
-/// Larger than what a mirror would want to keep in memory for each fetch.
-const LARGE_LENGTH: usize = 9 * 1024 * 1024 + 1;
+/// More than waits in memory while it is fetched.
+const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 /// A small file and a large one.
 fn sizes() -> Origin {
@@ -93,7 +93,7 @@ fn wrong_bytes_are_502() {
 }
 
 #[test]
-fn half_a_file_is_502() {
+fn most_of_a_file_is_502() {
     is_answered(UpstreamFault::Truncated, 502);
 }
 
@@ -132,9 +132,13 @@ fn status_500_is_502() {
 
 #[test]
 fn a_status_that_makes_no_sense_is_502() {
-    for status in [204, 206, 304, 401] {
-        is_answered(UpstreamFault::Status(status), 502);
+    let scene = Scene::of(1);
+    for status in [204, 206, 304, 400, 401] {
+        scene.origin.upstream.fail(UpstreamFault::Status(status));
+        assert_fails(&scene.download(0), 502);
+        scene.origin.upstream.heal();
     }
+    scene.ends_well();
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod damaged;
 mod disks;
 mod faults;
 mod index_decides;
+mod large;
 mod missing;
 mod offline;
 mod settings;

@@ -3,8 +3,8 @@
 use super::*;
 use crate::support::S3Server;
 
-/// So large that the half of it does not wait in memory.
-const LARGE_LENGTH: usize = 14 * 1024 * 1024;
+/// So large that most of it does not wait in memory.
+const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 /// Two mirrors of one origin, with these settings.
 struct Pair {

@@ -127,6 +127,24 @@ fn a_file_that_hangs_holds_up_no_other() {
 }
 
 #[test]
+fn many_fetches_that_hang_hold_up_nothing_that_is_held() {
+    const HANGING: usize = 40;
+    let scene = Scene::of(HANGING + 1);
+    assert_serves(&scene.mirror, &scene.origin.files[HANGING]);
+    scene.origin.upstream.fail(UpstreamFault::HangsBeforeHead);
+    let mut waiting: Vec<Connection> = (0..HANGING).map(|number| ask(&scene, number)).collect();
+    eventually("fetches hang", || scene.origin.fetched().len() > 10);
+    assert_serves(&scene.mirror, &scene.origin.files[HANGING]);
+    assert_eq!(scene.mirror.metadata("kept-000").status, 200);
+    scene.origin.upstream.open_gate();
+    for connection in &mut waiting {
+        assert_eq!(connection.read_answer(false).unwrap().status, 200);
+    }
+    let most = scene.origin.upstream.most_in_flight();
+    assert!(most < HANGING, "an upstream is not flooded: {most}");
+}
+
+#[test]
 fn a_failure_is_told_to_all_who_wait_and_costs_one_fetch() {
     let scene = Scene::of(1);
     scene.origin.upstream.fail(UpstreamFault::WrongBytes);

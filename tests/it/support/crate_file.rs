@@ -11,6 +11,8 @@ pub(crate) struct CrateFile {
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,
     pub(crate) content: Content,
+    /// SHA-256, as the index writes it.
+    checksum: String,
     dependencies: Vec<&'static str>,
 }
 
@@ -41,10 +43,21 @@ impl CrateFile {
                 .append_data(&mut header, path, content.as_bytes())
                 .unwrap();
         }
+        let content = Content::Given(archive.into_inner().unwrap().finish().unwrap());
+        Self::holding(name, version, content, dependencies)
+    }
+
+    fn holding(
+        name: &'static str,
+        version: &'static str,
+        content: Content,
+        dependencies: &[&'static str],
+    ) -> Self {
         Self {
             name,
             version,
-            content: Content::Given(archive.into_inner().unwrap().finish().unwrap()),
+            checksum: content.checksum(),
+            content,
             dependencies: dependencies.to_vec(),
         }
     }
@@ -62,12 +75,7 @@ impl CrateFile {
         seed: u64,
         length: usize,
     ) -> Self {
-        Self {
-            name,
-            version,
-            content: Content::Noise { seed, length },
-            dependencies: Vec::new(),
-        }
+        Self::holding(name, version, Content::Noise { seed, length }, &[])
     }
 
     /// The bytes, all at once.
@@ -80,7 +88,7 @@ impl CrateFile {
 
     /// SHA-256, as the index writes it.
     pub(crate) fn checksum(&self) -> String {
-        self.content.checksum()
+        self.checksum.clone()
     }
 
     /// The line of this version in the index.

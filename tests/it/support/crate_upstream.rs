@@ -174,11 +174,6 @@ impl CrateUpstream {
         seen.iter().filter(|seen| seen.path == path).count()
     }
 
-    /// How many requests are being answered.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.script.in_flight.load(Ordering::SeqCst)
-    }
-
     /// The most requests that were being answered at one time.
     pub(crate) fn most_in_flight(&self) -> usize {
         self.script.most_in_flight.load(Ordering::SeqCst)

@@ -55,9 +55,12 @@ impl Disk {
             (DiskMade::Otherwise, Self::Small(_)) => {
                 format!("trap '' XFSZ; ulimit -f {FALLBACK_FILE_BLOCKS}; exec \"$0\"")
             }
-            // What root may write in spite of this, a file in the directory's place keeps it from.
+            // Permissions mean nothing to root. Files in the place of all directories keep anybody from making those.
             (DiskMade::Otherwise, Self::ReadOnly) => {
-                "rmdir \"$1\" && : > \"$1\" && exec \"$0\"".to_owned()
+                let digits = "0 1 2 3 4 5 6 7 8 9 a b c d e f";
+                format!(
+                    "for a in {digits}; do for b in {digits}; do : > \"$1/$a$b\"; done; done; exec \"$0\""
+                )
             }
         };
         let mut command = match made {

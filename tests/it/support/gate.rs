@@ -18,12 +18,8 @@ pub(crate) struct Gate {
 impl Gate {
     /// Lets everybody through, from now on.
     pub(crate) fn open(&self) {
-        self.set(true);
-    }
-
-    /// Lets nobody through, from now on.
-    pub(crate) fn close(&self) {
-        self.set(false);
+        *self.open.lock().unwrap() = true;
+        self.changed.notify_all();
     }
 
     /// Waits until the gate is open; an error if the client goes away first.
@@ -44,11 +40,6 @@ impl Gate {
             .wait_timeout_while(open, LOOK_EVERY, |open| !*open)
             .unwrap();
         *open
-    }
-
-    fn set(&self, open: bool) {
-        *self.open.lock().unwrap() = open;
-        self.changed.notify_all();
     }
 }
 

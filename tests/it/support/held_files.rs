@@ -22,12 +22,12 @@ impl HeldFiles {
     #[track_caller]
     pub(crate) fn look(store: &Path) -> Self {
         let mut held = Self::default();
-        held.look_below(store, &[]);
+        held.look_below(store, store);
         held
     }
 
     #[track_caller]
-    fn look_below(&mut self, directory: &Path, names: &[String]) {
+    fn look_below(&mut self, directory: &Path, store: &Path) {
         // Directories and files come and go meanwhile.
         let Ok(entries) = std::fs::read_dir(directory) else {
             return;
@@ -35,14 +35,14 @@ impl HeldFiles {
         for entry in entries.flatten() {
             let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
             if path.is_dir() {
-                self.look_below(&path, &[names, &[name]].concat());
+                self.look_below(&path, store);
             } else if name.contains('#') {
                 self.staged.push(path);
-            } else if let Ok(bytes) = std::fs::read(&path) {
+            } else if name.ends_with(".crate")
+                && let Ok(bytes) = std::fs::read(&path)
+            {
                 let found = checksum(&bytes);
-                assert_eq!(name, format!("{found}.crate"), "in {}", path.display());
-                let expected = [found[..2].to_owned(), found[2..4].to_owned()];
-                assert_eq!(names, expected, "{}", path.display());
+                assert_eq!(path, held_path(store, &found), "it holds other bytes");
                 self.bytes += u64::try_from(bytes.len()).unwrap();
                 self.checksums.insert(found);
             }
@@ -52,7 +52,8 @@ impl HeldFiles {
 
 /// Where a store keeps the file with this checksum.
 pub(crate) fn held_path(store: &Path, checksum: &str) -> PathBuf {
-    let (first, second) = (&checksum[..2], &checksum[2..4]);
+    let (first, rest) = checksum.split_at(2);
+    let (second, _) = rest.split_at(2);
     store
         .join(first)
         .join(second)

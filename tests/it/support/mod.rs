@@ -31,6 +31,7 @@ mod wire;
 pub(crate) use certificate::Authority;
 pub(crate) use client::{Answer, Client, Connection};
 pub(crate) use command::hermetic;
+pub(crate) use content::Content;
 pub(crate) use crate_file::CrateFile;
 pub(crate) use crate_files::CrateFiles;
 pub(crate) use crate_upstream::CrateUpstream;

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,6 +18,7 @@ use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 /// The one bucket that there is.
 pub(crate) const BUCKET: &str = "crate-files";
@@ -52,8 +53,7 @@ enum Visitors {
 pub(crate) struct S3Server {
     address: SocketAddr,
     root: TempDir,
-    fault: Arc<tokio::sync::watch::Sender<S3Fault>>,
-    seen: Arc<Mutex<Vec<String>>>,
+    fault: Arc<watch::Sender<S3Fault>>,
     runtime: Option<Runtime>,
 }
 
@@ -97,12 +97,10 @@ impl S3Server {
         let server = Self {
             address: listener.local_addr().unwrap(),
             root,
-            fault: Arc::new(tokio::sync::watch::Sender::new(S3Fault::None)),
-            seen: Arc::default(),
+            fault: Arc::new(watch::Sender::new(S3Fault::None)),
             runtime: Some(runtime),
         };
-        let (fault, seen) = (Arc::clone(&server.fault), Arc::clone(&server.seen));
-        let accepting = accept(listener, (service, visitors), fault, seen);
+        let accepting = accept(listener, (service, visitors), Arc::clone(&server.fault));
         drop(server.runtime.as_ref().unwrap().spawn(accepting));
         server
     }
@@ -131,7 +129,7 @@ impl S3Server {
 
     /// Changes what goes wrong, also for requests that hang.
     pub(crate) fn set(&self, fault: S3Fault) {
-        drop(self.fault.send_replace(fault));
+        let _before = self.fault.send_replace(fault);
     }
 
     /// Refuses connections from now on, and cuts those that there are.
@@ -139,11 +137,6 @@ impl S3Server {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-    }
-
-    /// Method and path of all requests so far.
-    pub(crate) fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
     }
 }
 
@@ -156,18 +149,15 @@ impl Drop for S3Server {
 async fn accept(
     listener: TcpListener,
     (service, visitors): (S3Service, Visitors),
-    fault: Arc<tokio::sync::watch::Sender<S3Fault>>,
-    seen: Arc<Mutex<Vec<String>>>,
+    fault: Arc<watch::Sender<S3Fault>>,
 ) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (service, fault, seen) = (service.clone(), Arc::clone(&fault), Arc::clone(&seen));
+        let (service, fault) = (service.clone(), Arc::clone(&fault));
         let answering = service_fn(move |mut request: Request<Incoming>| {
             if visitors == Visitors::Anybody {
                 // Google's client always has something to show, if only an empty token.
                 drop(request.headers_mut().remove(header::AUTHORIZATION));
             }
-            let line = format!("{} {}", request.method(), request.uri());
-            seen.lock().unwrap().push(line);
             answer(request, service.clone(), fault.subscribe())
         });
         let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), answering);
@@ -178,7 +168,7 @@ async fn accept(
 async fn answer(
     request: Request<Incoming>,
     service: S3Service,
-    mut fault: tokio::sync::watch::Receiver<S3Fault>,
+    mut fault: watch::Receiver<S3Fault>,
 ) -> Result<Response<Body>, HttpError> {
     let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let now = fault.wait_for(|fault| *fault != S3Fault::Hang).await;

@@ -12,6 +12,9 @@ const HUGE_HEAD_LENGTH: usize = 4 * 1024 * 1024;
 /// How much a slow upstream sends at a time.
 const TRICKLE_LENGTH: usize = 16;
 
+/// How many sixteenths of a file come before it goes wrong: so many that a mirror has begun to write a large one.
+const MOST_OF_16: usize = 15;
+
 /// What goes wrong with an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UpstreamFault {
@@ -31,7 +34,7 @@ pub(crate) enum UpstreamFault {
     CutShort,
     /// As long as the right file, with one byte that is another.
     WrongBytes,
-    /// Half of the file, as if it were all of it.
+    /// Most of the file, as if it were all of it.
     Truncated,
     /// The file and one more byte, as if they were the file.
     Extended,
@@ -39,7 +42,7 @@ pub(crate) enum UpstreamFault {
     RunsOver,
     /// The right file without a `Content-Length`, which is no fault.
     Chunked,
-    /// Half of the file in chunks, and no last chunk.
+    /// Most of the file in chunks, and no last chunk.
     ChunkedCutShort,
     /// The right file, said to be compressed once more.
     ClaimsGzip,
@@ -68,7 +71,7 @@ pub(super) fn answer(
     use UpstreamFault as Fault;
 
     let length = content.length();
-    let half = length / 2;
+    let most = length * MOST_OF_16 / 16;
     let Some(fault) = fault else {
         head(&mut wire, length)?;
         content.write(0..length, &mut wire)?;
@@ -84,10 +87,10 @@ pub(super) fn answer(
         }
         Fault::HangsMidBody => {
             head(&mut wire, length)?;
-            content.write(0..half, &mut wire)?;
+            content.write(0..most, &mut wire)?;
             wire.flush()?;
             gate.wait(wire.socket())?;
-            content.write(half..length, &mut wire)?;
+            content.write(most..length, &mut wire)?;
         }
         Fault::Trickles => {
             head(&mut wire, length)?;
@@ -103,12 +106,12 @@ pub(super) fn answer(
         }
         Fault::ResetsMidBody => {
             head(&mut wire, length)?;
-            content.write(0..half, &mut wire)?;
+            content.write(0..most, &mut wire)?;
             return wire.reset();
         }
         Fault::CutShort => {
             head(&mut wire, length)?;
-            content.write(0..half, &mut wire)?;
+            content.write(0..most, &mut wire)?;
         }
         Fault::WrongBytes => {
             head(&mut wire, length)?;
@@ -118,8 +121,8 @@ pub(super) fn answer(
             content.write(1..length, &mut wire)?;
         }
         Fault::Truncated => {
-            head(&mut wire, half)?;
-            content.write(0..half, &mut wire)?;
+            head(&mut wire, most)?;
+            content.write(0..most, &mut wire)?;
         }
         Fault::Extended => {
             head(&mut wire, length + 1)?;
@@ -135,7 +138,7 @@ pub(super) fn answer(
             chunk(&mut wire, content, length)?;
             wire.write_all(b"0\r\n\r\n")?;
         }
-        Fault::ChunkedCutShort => chunk(&mut wire, content, half)?,
+        Fault::ChunkedCutShort => chunk(&mut wire, content, most)?,
         Fault::ClaimsGzip => {
             write!(
                 wire,
