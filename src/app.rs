@@ -133,9 +133,7 @@ impl App {
             USER_AGENT,
             config.contact.as_deref(),
         );
-        let always_stale = config
-            .refresh_interval
-            .is_some_and(|interval| interval >= config.max_staleness);
+        let always_stale = config.is_always_stale();
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let public_url = config.public_url.map(|url| url.to_string());

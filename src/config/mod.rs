@@ -3,6 +3,7 @@
 //! Only this room reads the environment. What does not live here: defaults that no operator can change; those are
 //! constants beside the code that they limit.
 
+mod describe;
 mod error;
 mod public_url;
 mod raw;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::EnvFilter;
 
+pub(crate) use describe::{Origin, Setting};
 pub use error::ConfigError;
 pub(crate) use public_url::PublicUrl;
 use raw::RawEnv;

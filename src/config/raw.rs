@@ -17,6 +17,13 @@ macro_rules! variables {
         pub(super) struct RawEnv {
             $(pub(super) $field: Option<String>,)*
         }
+
+        impl RawEnv {
+            /// What is set, in the order of [`VARIABLES`].
+            pub(super) fn texts(&self) -> Vec<Option<&str>> {
+                vec![$(self.$field.as_deref()),*]
+            }
+        }
     };
 }
 
