@@ -1,0 +1,1 @@
+//! Archives: one tar file with an index and crate files, for machines without a network.
