@@ -8,6 +8,7 @@
 mod archive;
 mod args;
 mod check_config;
+mod help;
 mod outcome;
 mod prefetch;
 mod run;

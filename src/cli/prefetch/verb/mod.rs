@@ -8,13 +8,13 @@ use indicatif::{DecimalBytes, HumanCount};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::everything::{EveryFile, hand_over_everything};
-use super::executor::{CrateKeeper, Ended, Tally, fetch_all};
-use super::findings::{Finding, Severity};
-use super::index_reader::{IndexReader, IndexUnreadable};
-use super::plan::{Plan, Wanted};
-use super::progress::Progress;
 use crate::cli::outcome::Outcome;
+use crate::cli::prefetch::everything::{EveryFile, hand_over_everything};
+use crate::cli::prefetch::executor::{CrateKeeper, Ended, Tally, fetch_all};
+use crate::cli::prefetch::findings::{Finding, Severity};
+use crate::cli::prefetch::index_reader::{IndexReader, IndexUnreadable};
+use crate::cli::prefetch::plan::{Plan, Wanted};
+use crate::cli::prefetch::progress::Progress;
 use crate::cli::terminal::Terminal;
 use crate::package::CrateFile;
 
@@ -68,10 +68,12 @@ pub(crate) async fn prefetch(
     // Reading the index blocks.
     let (total, total_known) = tokio::sync::oneshot::channel();
     let planning = tokio::task::spawn_blocking(move || source.hand_over(&*index, sender, total));
-    let total = total_known.await.ok().flatten();
-    let carried_out = match prefetch.action {
-        Action::List => list(files, terminal, stop).await,
-        Action::Fetch { jobs } => fetch(files, total, &keeper, jobs, terminal, stop).await,
+    let carried_out = match (total_known.await, prefetch.action) {
+        (Err(_no_plan), _) => Outcome::Incomplete,
+        (Ok(_), Action::List) => list(files, terminal, stop).await,
+        (Ok(total), Action::Fetch { jobs }) => {
+            fetch(files, total, &keeper, jobs, terminal, stop).await
+        }
     };
     if stop.is_cancelled() {
         terminal.note("stopped; run the same again to go on from here");
@@ -230,3 +232,6 @@ impl EveryFile for Sending<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
