@@ -18,7 +18,11 @@ use super::check_config::check_config;
 use super::outcome::Outcome;
 use super::prefetch::{Action, Dependencies, InputError, Inputs, Prefetch, Selection};
 use super::terminal::Terminal;
-use crate::config::Config;
+use crate::config::{Config, Origin, Setting};
+use crate::observability::start_logging_of_verb;
+
+/// Which log events of verbs are written, where `RUST_LOG` does not say.
+const FILTER_DEFAULT: &str = "warn";
 
 /// How long a verb may take to stop. What is on disk is good at any time, so this is for its last words only.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -67,6 +71,7 @@ impl Verb {
             }
         };
         crate::return_large_blocks();
+        start_logging(&config, &terminal);
         let runtime = match tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -84,6 +89,22 @@ impl Verb {
         runtime.shutdown_background();
         outcome.into()
     }
+}
+
+/// A verb says itself what it does; the log is for what nobody expected, unless it was asked for.
+fn start_logging(config: &Config, terminal: &Terminal) {
+    let was_asked_for = Config::describe_environment().is_ok_and(|settings| {
+        let is_filter = |setting: &Setting| setting.name == "RUST_LOG";
+        let mut filters = settings.iter().filter(|setting| is_filter(setting));
+        filters.any(|setting| setting.origin == Origin::Environment)
+    });
+    let filter = if was_asked_for {
+        &config.log_filter
+    } else {
+        FILTER_DEFAULT
+    };
+    let terminal = terminal.clone();
+    start_logging_of_verb(config, filter, move || terminal.log_writer());
 }
 
 /// Tells the work to stop when a signal comes, and leaves it behind if it does not.

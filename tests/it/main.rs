@@ -25,3 +25,4 @@ mod tls;
 mod upkeep;
 mod uploads;
 mod upstream_fails;
+mod verbs;

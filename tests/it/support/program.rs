@@ -66,9 +66,17 @@ impl Program {
 
     /// Runs the program to its end, which must come by itself.
     pub(crate) fn run(settings: &[(&str, &str)]) -> Output {
+        Self::run_verb(&[], settings)
+    }
+
+    /// Runs the program with these arguments to its end, which must come by itself.
+    pub(crate) fn run_verb(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
         let home = TempDir::new().unwrap();
         let program = env!("CARGO_BIN_EXE_crates-io-mirror");
-        let mut child = command(program, &home, settings).spawn().unwrap();
+        let mut child = command(program, &home, settings)
+            .args(arguments)
+            .spawn()
+            .unwrap();
         eventually_some("the program ends", || child.try_wait().unwrap());
         child.wait_with_output().unwrap()
     }
