@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,15 +14,17 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DownloadMode, IndexListing};
 use crate::http::{
     self, AppState, CurrentCertificate, Drained, Limits, ServeOptions, Settings, TlsCertificate,
 };
 use crate::index::{
-    GitIndexSettings, GitProgram, IndexHandle, Pusher, PusherSettings, Refresher,
-    RefresherSettings, configure_libgit2,
+    GitIndexSettings, GitProgram, Holdings, IndexHandle, Network, Pusher, PusherSettings,
+    Refresher, RefresherSettings, configure_libgit2,
 };
 use crate::package::registry_config;
+use crate::store::{Counters, CrateStore, Keeper, KeeperSettings, StoreError, StoreSettings};
+use crate::upstream::{ClientError, CrateSources, SourcesSettings};
 
 /// How long requests under way may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -56,6 +59,7 @@ pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     state: AppState,
+    keeper: Option<Keeper>,
     refresher: Refresher,
     pusher: Option<Pusher>,
     certificate: Option<TlsCertificate>,
@@ -82,6 +86,24 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The store of crate files cannot be used.
+    #[error("STORAGE_URL: {0}")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Crate files cannot be fetched by this machine.
+    #[error("DOWNLOAD_URL: {0}")]
+    Upstream(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<ClientError> for StartError {
+    fn from(error: ClientError) -> Self {
+        Self::Upstream(error.into())
+    }
 }
 
 /// Why the mirror ended otherwise than by being told to.
@@ -120,6 +142,7 @@ impl App {
             path: config.data_dir.clone(),
             source,
         })?;
+        let keeper = keeper(&config, &clock)?;
         let listener = listen(config.listen)
             .await
             .map_err(|source| StartError::Bind {
@@ -133,9 +156,19 @@ impl App {
             USER_AGENT,
             config.contact.as_deref(),
         );
+        let network = match config.download_mode {
+            DownloadMode::Offline => Network::Forbidden,
+            DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
+        };
+        let follows_the_index = config.follows_the_index();
         let always_stale = config.is_always_stale();
+        let held = keeper
+            .clone()
+            .filter(|_| config.index_listing == IndexListing::HeldOnly)
+            .map(holdings);
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let user_agent = user_agent(config.contact.as_deref());
         let public_url = config.public_url.map(|url| url.to_string());
         let program = GitProgram::new(config.search_path);
         let git_index = public_url.as_deref().map(|url| GitIndexSettings {
@@ -145,17 +178,17 @@ impl App {
         let pusher = config.index_push_url.map(|url| PusherSettings {
             url,
             program,
-            user_agent: match &config.contact {
-                Some(contact) => format!("{USER_AGENT} ({contact})"),
-                None => USER_AGENT.to_owned(),
-            },
+            user_agent,
         });
         let settings = Settings {
-            download: config.download,
+            download: config.downloads.first().clone(),
             public_url,
             tls: config.tls.is_some(),
             upstream: config.git_repo_url.to_string(),
-            max_staleness: config.refresh_interval.map(|_| config.max_staleness),
+            max_staleness: config
+                .refresh_interval
+                .filter(|_| follows_the_index)
+                .map(|_| config.max_staleness),
             clock: clock.clone(),
             git_children_max: (GIT_CHILDREN_PER_PROCESSOR * processors).min(GIT_CHILDREN_MAX),
             index_reads_max: (INDEX_READS_PER_PROCESSOR * processors).min(INDEX_READS_MAX),
@@ -166,12 +199,15 @@ impl App {
             interval: config.refresh_interval,
             clock,
             git_index,
+            network,
+            held,
             upkeep: config.upkeep,
         };
         Ok(Self {
             listener,
             address,
-            state: AppState::new(settings, index.clone()),
+            state: AppState::new(settings, index.clone(), keeper.clone()),
+            keeper,
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
             refresher: Refresher::new(refresher, index),
             certificate: config.tls,
@@ -211,6 +247,9 @@ impl App {
             limits: Limits::default(),
             connections_max: connections_max(),
         };
+        if let Some(keeper) = &self.keeper {
+            keeper.sweep();
+        }
         let server = http::serve(self.listener, stack, token.clone(), options);
         let server = spawn(server, &token);
         let refresher = spawn(self.refresher.run(token.clone()), &token);
@@ -228,6 +267,9 @@ impl App {
             () = token.cancelled() => {}
         }
         let (served, refreshed) = tokio::join!(server, refresher);
+        if let Some(keeper) = self.keeper {
+            keeper.stop().await;
+        }
         if let Some(follower) = follower {
             follower.await.flatten().map_err(RunError::Certificate)?;
         }
@@ -278,6 +320,45 @@ fn connections_max() -> usize {
     allowed
         .map_or(CONNECTIONS_MAX, |files| files.saturating_sub(OTHER_FILES))
         .clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}
+
+/// What gives out crate files, unless clients are sent to the upstream.
+fn keeper(config: &Config, clock: &Clock) -> Result<Option<Keeper>, StartError> {
+    let sources = match config.download_mode {
+        DownloadMode::Redirect => return Ok(None),
+        DownloadMode::Offline => None,
+        DownloadMode::Cache => Some(CrateSources::new(SourcesSettings {
+            templates: config.downloads.clone(),
+            user_agent: user_agent(config.contact.as_deref()),
+            limits: config.fetch_limits,
+            clock: clock.clone(),
+        })?),
+    };
+    let store = StoreSettings {
+        location: config.storage.clone(),
+        bytes_max: config.storage_bytes_max,
+        clock: clock.clone(),
+    };
+    Ok(Some(Keeper::new(KeeperSettings {
+        store: CrateStore::open(store, Arc::new(Counters::default()))?,
+        sources,
+        missing_remembered: config.missing_remembered,
+        wait_max: config.fetch_wait_max,
+    })))
+}
+
+/// What is held, for the index to show that and no more. To be asked on a thread that may block.
+fn holdings(keeper: Keeper) -> Holdings {
+    let runtime = tokio::runtime::Handle::current();
+    Holdings::new(move || Ok(runtime.block_on(keeper.store().held())?))
+}
+
+/// What servers see as `User-Agent`.
+fn user_agent(contact: Option<&str>) -> String {
+    match contact {
+        Some(contact) => format!("{USER_AGENT} ({contact})"),
+        None => USER_AGENT.to_owned(),
+    }
 }
 
 /// Binds like every server does: a port that was just closed can be taken at once.

@@ -51,6 +51,7 @@ mod index;
 mod memory;
 mod observability;
 mod package;
+mod store;
 mod upstream;
 
 pub use app::{App, RunError, StartError};
@@ -60,3 +61,4 @@ pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
 pub use observability::{Logging, start_logging};
+pub use upstream::FetchLimits;

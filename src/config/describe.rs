@@ -4,7 +4,7 @@
 
 use super::error::without_secrets;
 use super::raw::RawEnv;
-use super::{Config, ConfigError, VARIABLES};
+use super::{Config, ConfigError, DownloadMode, VARIABLES};
 
 /// One variable and what holds for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +47,17 @@ const UNSET: &[(&str, Unset)] = &[
         Unset::Means("taken from each request, and no git index"),
     ),
     ("DATA_DIR", Unset::Like("data")),
-    ("DOWNLOAD_URL", Unset::Like(super::DEFAULT_DOWNLOAD_URL)),
+    (
+        "DOWNLOAD_URL",
+        Unset::Like(super::crate_files::DEFAULT_DOWNLOAD_URL),
+    ),
     ("DOWNLOAD_MODE", Unset::Like("redirect")),
+    (
+        "STORAGE_URL",
+        Unset::Means("the directory `crates` in DATA_DIR"),
+    ),
+    ("STORAGE_MAX_BYTES", Unset::Means("no bound")),
+    ("INDEX_PRUNED", Unset::Like("false")),
     ("REFRESH_INTERVAL_SECS", Unset::Like("60")),
     ("MAX_STALENESS_SECS", Unset::Like("3600")),
     ("INDEX_PUSH_URL", Unset::Means("the index is not pushed")),
@@ -78,8 +87,13 @@ impl Config {
 
     /// Whether the index grows too old before it is fetched again, so that the mirror is unready between fetches.
     pub(crate) fn is_always_stale(&self) -> bool {
-        self.refresh_interval
-            .is_some_and(|interval| interval >= self.max_staleness)
+        let mut interval = self.refresh_interval.iter();
+        self.follows_the_index() && interval.any(|interval| *interval >= self.max_staleness)
+    }
+
+    /// Whether the index is fetched at all: offline, only one on this machine is.
+    pub(crate) fn follows_the_index(&self) -> bool {
+        self.download_mode != DownloadMode::Offline || self.git_repo_url.is_local()
     }
 }
 

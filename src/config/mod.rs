@@ -3,6 +3,7 @@
 //! Only this room reads the environment. What does not live here: defaults that no operator can change; those are
 //! constants beside the code that they limit.
 
+mod crate_files;
 mod describe;
 mod error;
 mod public_url;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use tracing_subscriber::filter::EnvFilter;
 
+pub(crate) use crate_files::DownloadMode;
 pub(crate) use describe::{Origin, Setting};
 pub use error::ConfigError;
 pub(crate) use public_url::PublicUrl;
@@ -24,14 +26,19 @@ pub use raw::VARIABLES;
 
 use crate::http::{CertificateError, TlsCertificate};
 use crate::index::{RemoteUrl, RemoteUrlError, UpkeepLimits};
-use crate::upstream::{DownloadTemplate, TemplateError};
+use crate::store::StorageLocation;
+use crate::upstream::{DownloadTemplates, FetchLimits};
 
 const DEFAULT_GIT_REPO_URL: &str = "https://github.com/rust-lang/crates.io-index.git";
-const DEFAULT_DOWNLOAD_URL: &str =
-    "https://crates-io.s3.us-west-1.amazonaws.com/crates/{crate}/{crate}-{version}.crate";
 
 /// How long to wait for a TCP connection to the upstream index.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a crate file that no upstream has is known to be missing.
+const MISSING_REMEMBERED: Duration = Duration::from_secs(30);
+
+/// How long a request waits for a crate file. Cargo, and Heroku's router, give up after 30 s without a byte.
+const FETCH_WAIT_MAX: Duration = Duration::from_secs(25);
 
 /// How long an upstream may send nothing at all. git hosts send a sign of life every five seconds while they prepare.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,8 +54,16 @@ pub struct Config {
     pub(crate) public_url: Option<PublicUrl>,
     /// Where the clone lies (`DATA_DIR`).
     pub(crate) data_dir: PathBuf,
-    /// Where crate files come from (`DOWNLOAD_URL`): the first of the templates given.
-    pub(crate) download: DownloadTemplate,
+    /// Where crate files come from (`DOWNLOAD_URL`).
+    pub(crate) downloads: DownloadTemplates,
+    /// Who sends crate files to clients (`DOWNLOAD_MODE`).
+    pub(crate) download_mode: DownloadMode,
+    /// Where crate files are kept (`STORAGE_URL`); a redirecting mirror keeps none.
+    pub(crate) storage: StorageLocation,
+    /// How many bytes of crate files may lie on the local disk (`STORAGE_MAX_BYTES`); `None` for any number.
+    pub(crate) storage_bytes_max: Option<u64>,
+    /// Whether the index lists only versions that are held (`INDEX_PRUNED`).
+    pub(crate) index_listing: IndexListing,
     /// The pause between fetches (`REFRESH_INTERVAL_SECS`); `None` never fetches after the first clone.
     pub refresh_interval: Option<Duration>,
     /// The age of the last successful fetch at which the mirror is no longer ready (`MAX_STALENESS_SECS`).
@@ -71,6 +86,21 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long the upstream of the index may be silent. No variable: it is for tests.
     pub silence_timeout: Duration,
+    /// How long to wait for an upstream of crate files. No variable: it is for tests.
+    pub fetch_limits: FetchLimits,
+    /// How long a crate file that no upstream has is known to be missing. No variable: it is for tests.
+    pub missing_remembered: Duration,
+    /// How long a request waits for a crate file that is being fetched. No variable: it is for tests.
+    pub fetch_wait_max: Duration,
+}
+
+/// Which versions the index lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IndexListing {
+    /// All that the upstream lists.
+    Everything,
+    /// Those whose crate file is held.
+    HeldOnly,
 }
 
 /// How log events are written.
@@ -124,17 +154,26 @@ impl Config {
             "GIT_REPO_URL",
             raw.git_repo_url.as_deref().unwrap_or(DEFAULT_GIT_REPO_URL),
         )?;
+        let data_dir = raw
+            .data_dir
+            .map_or_else(|| PathBuf::from("data"), PathBuf::from);
+        let download_mode = crate_files::mode(raw.download_mode)?;
         let index_push_url =
             index_push_url(raw.index_push_url, &git_repo_url, public_url.as_ref())?;
+        if let Some(url) = &index_push_url {
+            may_push(url, download_mode)?;
+        }
         Ok(Self {
             git_repo_url,
             listen: SocketAddr::new(address, port),
             index_push_url,
             public_url,
-            data_dir: raw
-                .data_dir
-                .map_or_else(|| PathBuf::from("data"), PathBuf::from),
-            download: download(raw.download_url, raw.download_mode)?,
+            downloads: crate_files::downloads(raw.download_url)?,
+            storage: crate_files::storage(raw.storage_url, &data_dir, raw.cloud)?,
+            storage_bytes_max: crate_files::bytes_max(raw.storage_max_bytes)?,
+            index_listing: crate_files::index_listing(raw.index_pruned, download_mode)?,
+            download_mode,
+            data_dir,
             refresh_interval: (!interval.is_zero()).then_some(interval),
             max_staleness: bounded_seconds(
                 "MAX_STALENESS_SECS",
@@ -150,6 +189,9 @@ impl Config {
             upkeep: UpkeepLimits::default(),
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
+            fetch_limits: FetchLimits::default(),
+            missing_remembered: MISSING_REMEMBERED,
+            fetch_wait_max: FETCH_WAIT_MAX,
         })
     }
 }
@@ -226,34 +268,13 @@ fn index_push_url(
     Err(ConfigError::new("INDEX_PUSH_URL", &text, remedy))
 }
 
-fn download(urls: Option<String>, mode: Option<String>) -> Result<DownloadTemplate, ConfigError> {
-    if let Some(mode) = mode.filter(|mode| mode != "redirect") {
-        return Err(ConfigError::new(
-            "DOWNLOAD_MODE",
-            &mode,
-            "`redirect`, the one mode of this version",
-        ));
+/// Nothing leaves the machine of a mirror that is offline.
+fn may_push(url: &RemoteUrl, mode: DownloadMode) -> Result<(), ConfigError> {
+    if mode == DownloadMode::Offline && !url.is_local() {
+        let remedy = "a path on this machine, since DOWNLOAD_MODE is offline";
+        return Err(ConfigError::new("INDEX_PUSH_URL", &url.to_string(), remedy));
     }
-    let urls = urls.unwrap_or_else(|| DEFAULT_DOWNLOAD_URL.to_owned());
-    let mut first = None;
-    for url in urls.split(' ').filter(|url| !url.is_empty()) {
-        let template = DownloadTemplate::parse(url).map_err(|error| {
-            let remedy = match error {
-                TemplateError::NotAUrl => "a URL like https://host/{crate}/{version}",
-                TemplateError::Scheme => "an http or https URL",
-                TemplateError::Character => "a URL in ASCII without control characters",
-            };
-            ConfigError::new("DOWNLOAD_URL", url, remedy)
-        })?;
-        first.get_or_insert(template);
-    }
-    first.ok_or_else(|| {
-        ConfigError::new(
-            "DOWNLOAD_URL",
-            &urls,
-            "a URL like https://host/{crate}/{version}",
-        )
-    })
+    Ok(())
 }
 
 /// Both or neither.
@@ -353,7 +374,7 @@ mod tests {
             assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
             assert_eq!(config.data_dir, PathBuf::from("data"));
             assert_eq!(
-                config.download.base(),
+                config.downloads.first().base(),
                 "https://crates-io.s3.us-west-1.amazonaws.com"
             );
             assert_eq!(config.refresh_interval, Some(Duration::from_secs(60)));
@@ -389,7 +410,11 @@ mod tests {
             ("GIT_REPO_URL", "ftp://mirror.example/index"),
             ("DOWNLOAD_URL", "s3://bucket/{crate}"),
             ("DOWNLOAD_URL", "https://good.example/{crate} bad"),
-            ("DOWNLOAD_MODE", "cache"),
+            ("DOWNLOAD_MODE", "sometimes"),
+            ("STORAGE_URL", "ftp://host/crates"),
+            ("STORAGE_MAX_BYTES", "10GB"),
+            ("INDEX_PRUNED", "maybe"),
+            ("INDEX_PRUNED", "true"),
             ("LOG_FORMAT", "xml"),
             ("RUST_LOG", "a=b=c"),
             ("CONTACT", "a\nb"),
@@ -451,6 +476,7 @@ mod tests {
             ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/\u{1}{crate}"),
             ("PUBLIC_URL", "ftp://b0b:s3cret@h.example"),
             ("PUBLIC_URL", "https://b0b:s3cret@h.example"),
+            ("STORAGE_URL", "s3://b0b:s3cret@bucket/crates"),
         ] {
             let message = config(&[(variable, value)]).unwrap_err().to_string();
             assert!(

@@ -16,6 +16,9 @@ macro_rules! variables {
         #[derive(Default, Deserialize)]
         pub(super) struct RawEnv {
             $(pub(super) $field: Option<String>,)*
+            /// What the clouds' own variables say, by name: `AWS_REGION` and the like.
+            #[serde(skip)]
+            pub(super) cloud: Vec<(String, String)>,
         }
 
         impl RawEnv {
@@ -35,6 +38,9 @@ variables! {
     data_dir = "DATA_DIR",
     download_url = "DOWNLOAD_URL",
     download_mode = "DOWNLOAD_MODE",
+    storage_url = "STORAGE_URL",
+    storage_max_bytes = "STORAGE_MAX_BYTES",
+    index_pruned = "INDEX_PRUNED",
     refresh_interval_secs = "REFRESH_INTERVAL_SECS",
     max_staleness_secs = "MAX_STALENESS_SECS",
     index_push_url = "INDEX_PUSH_URL",
@@ -48,7 +54,7 @@ variables! {
 impl RawEnv {
     /// Reads the environment of this process.
     pub(super) fn from_environment() -> Result<Self, ConfigError> {
-        let mut pairs = Vec::new();
+        let mut pairs = cloud_variables()?;
         for variable in VARIABLES {
             #[expect(
                 clippy::disallowed_methods,
@@ -69,12 +75,40 @@ impl RawEnv {
     pub(super) fn from_pairs(
         pairs: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        let (cloud, pairs): (Vec<_>, Vec<_>) = pairs
+            .into_iter()
+            .filter(|(_name, value)| !value.is_empty())
+            .partition(|(name, _value)| is_of_a_cloud(name));
         // envy matches names without regard to case, and stops at two of one name: give it ours only.
         let ours = pairs
             .into_iter()
-            .filter(|(name, value)| VARIABLES.contains(&name.as_str()) && !value.is_empty());
-        envy::from_iter(ours).map_err(|error| {
+            .filter(|(name, _value)| VARIABLES.contains(&name.as_str()));
+        let raw: Self = envy::from_iter(ours).map_err(|error| {
             ConfigError::new("the environment", &error.to_string(), "each variable once")
-        })
+        })?;
+        Ok(Self { cloud, ..raw })
     }
+}
+
+/// How the names of variables begin that the tools of Amazon, Google and Microsoft read, too.
+const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+
+fn is_of_a_cloud(name: &str) -> bool {
+    CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn cloud_variables() -> Result<Vec<(String, String)>, ConfigError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the environment"
+    )]
+    let all = env::vars_os();
+    // Others' variables may be anything; one of ours that is no text is a mistake, and may be a secret.
+    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _value)| is_of_a_cloud(name))
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_not_text) => Err(ConfigError::new("STORAGE_URL", &name, "a text in UTF-8")),
+        })
+        .collect()
 }

@@ -1,33 +1,46 @@
 //! `GET /api/v1/crates/{name}/{version}/download`.
 //!
-//! A pure function of name, version and template, as on crates.io: no look-up, since the index may be minutes behind a
-//! publish. Only a template with `{sha256-checksum}` needs the index.
-
-use std::convert::Infallible;
+//! In the mode `redirect` a pure function of name, version and template, as on crates.io: no look-up, since the index may
+//! be minutes behind a publish. Only a template with `{sha256-checksum}` needs the index. In the other modes the mirror
+//! sends the file itself (`crate_file`).
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path, Request, State};
-use axum::http::request::Parts;
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::crate_file;
 use super::error::ApiError;
 use super::index_answer;
 use super::state::AppState;
 use crate::package::{CrateName, CrateVersion};
 
-/// The redirect to the crate file, or its URL as JSON for a client that asks for that.
-pub(super) async fn redirect(
+/// The crate file, or the way to it.
+pub(super) async fn download(
     State(state): State<AppState>,
     path: Result<Path<(String, String)>, PathRejection>,
-    WantsJson(wants_json): WantsJson,
+    method: Method,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path((name, version)) = path?;
     let (name, version) = parse(name, version)?;
+    match &state.keeper {
+        Some(keeper) => crate_file::send(&state, keeper, (name, version), &method, &headers).await,
+        None => redirect(&state, name, version, wants_json(&headers)).await,
+    }
+}
+
+/// The redirect to the crate file, or its URL as JSON for a client that asks for that.
+async fn redirect(
+    state: &AppState,
+    name: CrateName,
+    version: CrateVersion,
+    wants_json: bool,
+) -> Result<Response, ApiError> {
     let template = &state.settings.download;
     if template.needs_checksum() {
-        return index_answer::with_crate(&state, name, move |name, history, state| {
+        return index_answer::with_crate(state, name, move |name, history, state| {
             let found = history
                 .find(&version)
                 .and_then(|release| release.line.checksum());
@@ -48,12 +61,10 @@ pub(super) async fn redirect(
     answer(template.expand(&name, &version, None), wants_json)
 }
 
-/// The redirect, for a request that asks for one and nothing else; `None` where the router must decide. The answers of
-/// both ways are the same.
-pub(super) fn plain_redirect(state: &AppState, request: &Request) -> Option<Response> {
-    let template = &state.settings.download;
-    if request.method() != Method::GET || template.needs_checksum() || wants_json(request.headers())
-    {
+/// The file or the redirect, for a plain request that can be answered at once; `None` where the router must decide. The
+/// answers of both ways are the same.
+pub(super) fn at_once(state: &AppState, request: &Request) -> Option<Response> {
+    if request.method() != Method::GET {
         return None;
     }
     let path = request.uri().path().strip_prefix("/api/v1/crates/")?;
@@ -61,6 +72,13 @@ pub(super) fn plain_redirect(state: &AppState, request: &Request) -> Option<Resp
     // A slash or a percent sign is in no version and no name, so that what is left needs no decoding.
     let version = CrateVersion::try_from(version.to_owned()).ok()?;
     let name = CrateName::try_from(name.to_owned()).ok()?;
+    if let Some(keeper) = &state.keeper {
+        return crate_file::send_now(state, keeper, (name, version), request);
+    }
+    let template = &state.settings.download;
+    if template.needs_checksum() || wants_json(request.headers()) {
+        return None;
+    }
     answer(template.expand(&name, &version, None), false).ok()
 }
 
@@ -97,16 +115,6 @@ fn answer(url: String, wants_json: bool) -> Result<Response, ApiError> {
 }
 
 /// Whether any `Accept` line holds `json`, which is all that crates.io looks for.
-pub(super) struct WantsJson(bool);
-
-impl<S: Sync> FromRequestParts<S> for WantsJson {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        Ok(Self(wants_json(&parts.headers)))
-    }
-}
-
 fn wants_json(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::ACCEPT).iter();
     lines.any(|line| line.as_bytes().windows(4).any(|window| window == b"json"))

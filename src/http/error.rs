@@ -11,9 +11,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::index::ReadError;
+use crate::package::CrateFile;
+use crate::store::GetError;
 
 /// How long a client shall wait for the index, in seconds. Cargo honours up to 10.
-const RETRY_AFTER_SECONDS: u16 = 5;
+const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// The answer to every write. Cargo shows it to whoever tried to publish, yank or change owners.
 const READ_ONLY: &str = "This is a read-only mirror of crates.io. To publish, yank or change owners, use crates.io \
@@ -78,6 +80,46 @@ pub(super) enum ApiError {
     /// A push, or the protocol of before 2009.
     #[error("{READ_ONLY} Fetching needs git 1.6.6 or later.")]
     GitServiceRefused,
+    /// Nothing may be fetched, and the file is not there.
+    #[error("crate file `{0}` is not held by this mirror, which is offline")]
+    CrateFileNotHeld(String),
+    /// No upstream has the file, though the index lists it.
+    #[error("crate file `{0}` does not exist upstream")]
+    CrateFileMissing(String),
+    /// What upstreams sent is not what the index says.
+    #[error(
+        "crate file `{file}` cannot be served: what the upstream sent is not what the index says"
+    )]
+    CrateFileCorrupt {
+        /// Name and version.
+        file: String,
+        /// What came.
+        source: GetError,
+    },
+    /// Upstreams cannot be reached, or answer with errors.
+    #[error("crate file `{file}` could not be fetched from the upstream")]
+    UpstreamFailed {
+        /// Name and version.
+        file: String,
+        /// What happened.
+        source: GetError,
+    },
+    /// Upstreams are silent.
+    #[error("crate file `{file}` could not be fetched: the upstream did not answer in time")]
+    UpstreamTimedOut {
+        /// Name and version.
+        file: String,
+        /// What happened.
+        source: GetError,
+    },
+    /// There will be a file, or an answer, later.
+    #[error("crate file `{file}` is not available yet. Try again in a few seconds.")]
+    CrateFileLater {
+        /// Name and version.
+        file: String,
+        /// What happened.
+        source: GetError,
+    },
     /// A mistake in the mirror.
     #[error("Internal Server Error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -111,11 +153,45 @@ impl ApiError {
         Self::Internal(error.into())
     }
 
+    /// Why a crate file cannot be sent.
+    pub(super) fn crate_file_unavailable(file: &CrateFile, source: GetError) -> Self {
+        let file = file.to_string();
+        match source {
+            GetError::NotHeld => Self::CrateFileNotHeld(file),
+            GetError::Missing => Self::CrateFileMissing(file),
+            GetError::Corrupt(_) => Self::CrateFileCorrupt { file, source },
+            GetError::TimedOut => Self::UpstreamTimedOut { file, source },
+            GetError::Failed(_) => Self::UpstreamFailed { file, source },
+            GetError::Busy(_) | GetError::Pending | GetError::Store(_) | GetError::Stopping => {
+                Self::CrateFileLater { file, source }
+            }
+        }
+    }
+
+    /// Whether the index lists no such thing.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::CrateNotFound(_) | Self::VersionNotFound { .. })
+    }
+
+    fn retry_after_seconds(&self) -> u64 {
+        match self {
+            Self::CrateFileLater {
+                source: GetError::Busy(pause),
+                ..
+            } => pause.as_secs().max(1),
+            _ => RETRY_AFTER_SECONDS,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
-            Self::CrateNotFound(_) | Self::VersionNotFound { .. } | Self::NotFound => {
-                StatusCode::NOT_FOUND
-            }
+            Self::CrateNotFound(_)
+            | Self::VersionNotFound { .. }
+            | Self::NotFound
+            | Self::CrateFileNotHeld(_)
+            | Self::CrateFileMissing(_) => StatusCode::NOT_FOUND,
+            Self::CrateFileCorrupt { .. } | Self::UpstreamFailed { .. } => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ReadOnly | Self::GitServiceRefused => StatusCode::FORBIDDEN,
             Self::GitRequestType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -125,7 +201,8 @@ impl ApiError {
             | Self::IndexUnreadable(_)
             | Self::NoPublicUrl
             | Self::NoGitProgram
-            | Self::GitFailed(_) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::GitFailed(_)
+            | Self::CrateFileLater { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -137,7 +214,7 @@ impl ApiError {
         let status = self.status();
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            let seconds = HeaderValue::from(RETRY_AFTER_SECONDS);
+            let seconds = HeaderValue::from(self.retry_after_seconds());
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         if status.is_server_error() {

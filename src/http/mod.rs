@@ -6,6 +6,7 @@
 mod base_url;
 mod budget;
 mod conditional;
+mod crate_file;
 mod download;
 mod error;
 mod file_cache;
@@ -14,7 +15,9 @@ mod git_output;
 mod health;
 mod index_answer;
 mod metadata;
+mod metrics;
 mod middleware;
+mod ranges;
 mod serve;
 mod site;
 mod sparse;
@@ -54,7 +57,7 @@ pub(crate) fn router(state: AppState) -> Router {
     let cargo = Router::new()
         .route(
             "/api/v1/crates/{name}/{version}/download",
-            get(download::redirect),
+            get(download::download),
         )
         .route("/index/config.json", get(sparse::config))
         .route("/index/{*path}", get(sparse::file));
@@ -90,7 +93,8 @@ pub(crate) fn router(state: AppState) -> Router {
     let operation = Router::new()
         .route("/", get(status_page::show))
         .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready));
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::show));
 
     Router::new()
         .merge(metadata.layer(CompressionLayer::new().gzip(true)))

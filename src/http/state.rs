@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::budget::AnswerBudget;
+use super::crate_file::KnownFiles;
 use super::file_cache::FileCache;
 use crate::clock::Clock;
 use crate::index::IndexHandle;
+use crate::store::Keeper;
 use crate::upstream::DownloadTemplate;
 
 /// All large answers to look-ups together, in KiB. The largest real one has 4.6 MB.
@@ -16,6 +18,9 @@ const LOOK_UP_ANSWERS_KIB_MAX: u32 = 64 * 1024;
 
 /// All large index files on their way to clients together, in KiB: the cache may have dropped them already.
 const FILE_ANSWERS_KIB_MAX: u32 = 32 * 1024;
+
+/// How many versions are remembered with the checksum of their file, two hundred bytes each.
+const KNOWN_FILES_MAX: usize = 32_768;
 
 /// What the composition root gives to the HTTP side.
 #[derive(Debug)]
@@ -55,11 +60,14 @@ pub(crate) struct Inner {
     pub(super) file_budget: AnswerBudget,
     pub(super) files: FileCache,
     pub(super) git_children: Arc<Semaphore>,
+    /// Gives out crate files; a redirecting mirror has none.
+    pub(super) keeper: Option<Keeper>,
+    pub(super) crate_files: KnownFiles,
 }
 
 impl AppState {
-    /// The state of a mirror that answers from `index`.
-    pub(crate) fn new(settings: Settings, index: IndexHandle) -> Self {
+    /// The state of a mirror that answers from `index`, and sends the files of `keeper`, or else redirects.
+    pub(crate) fn new(settings: Settings, index: IndexHandle, keeper: Option<Keeper>) -> Self {
         let index_reads = Arc::new(Semaphore::new(settings.index_reads_max));
         let file_reads = Arc::new(Semaphore::new(settings.index_reads_max));
         let git_children = Arc::new(Semaphore::new(settings.git_children_max));
@@ -72,6 +80,8 @@ impl AppState {
             file_reads,
             files: FileCache::new(),
             git_children,
+            keeper,
+            crate_files: KnownFiles::new(KNOWN_FILES_MAX),
         }))
     }
 }

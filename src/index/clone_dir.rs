@@ -6,6 +6,7 @@
 //!   current       the name of the clone in use; replaced by rename, so it names an old clone or a new one, whole
 //!   clone-7/      a bare git repository …
 //!     mirror.json … and what it is a clone of
+//!     readers     locked, shared, by every process that reads from it
 //!   set-aside/    a damaged clone, until its replacement is in use
 //! ```
 //!
@@ -24,6 +25,7 @@ use super::remote_url::RemoteUrl;
 const LOCK: &str = "lock";
 const CURRENT: &str = "current";
 const RECORD: &str = "mirror.json";
+const READERS: &str = "readers";
 const SET_ASIDE: &str = "set-aside";
 const CLONE_PREFIX: &str = "clone-";
 
@@ -49,6 +51,17 @@ pub(super) struct CloneRecord {
     last_success: u64,
 }
 
+/// Why the directory cannot be taken possession of.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DataDirError {
+    /// Somebody else has it.
+    #[error("another mirror is using this DATA_DIR")]
+    Held,
+    /// The system refuses.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+}
+
 impl CloneRecord {
     pub(super) fn new(upstream: &RemoteUrl, last_success: SystemTime) -> Self {
         let since_1970 = last_success.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -71,8 +84,8 @@ impl CloneRecord {
 
 impl CloneDir {
     /// Takes possession of the directory, creating it if needed.
-    pub(super) fn open(data_dir: &Path) -> io::Result<Self> {
-        let root = data_dir.join("index");
+    pub(super) fn open(data_dir: &Path) -> Result<Self, DataDirError> {
+        let root = root(data_dir);
         fs::create_dir_all(&root)?;
         let lock = File::create(root.join(LOCK))?;
         match lock.try_lock() {
@@ -81,11 +94,8 @@ impl CloneDir {
                 lock,
                 highest: 0,
             }),
-            Err(TryLockError::WouldBlock) => Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                "another mirror is using this DATA_DIR",
-            )),
-            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::Held),
+            Err(TryLockError::Error(error)) => Err(error.into()),
         }
     }
 
@@ -102,11 +112,7 @@ impl CloneDir {
 
     /// The clone in use, if one was ever completed.
     pub(super) fn current(&self) -> Option<PathBuf> {
-        let name = fs::read_to_string(self.root.join(CURRENT)).ok()?;
-        let name = name.trim();
-        // A torn or foreign file must not lead anywhere else.
-        number_of(name)?;
-        Some(self.root.join(name)).filter(|path| path.is_dir())
+        current(&self.root)
     }
 
     /// A path for a new clone, not yet existing.
@@ -146,7 +152,11 @@ impl CloneDir {
                 .file_name()
                 .to_str()
                 .is_some_and(|name| name == SET_ASIDE || number_of(name).is_some());
-            if ours && path.is_dir() && !keep.contains(&path.as_path()) {
+            if ours
+                && path.is_dir()
+                && !keep.contains(&path.as_path())
+                && let Readers::None(_kept_out) = readers_of(&path)
+            {
                 remove_tree(&path)?;
             }
         }
@@ -158,6 +168,56 @@ impl CloneDir {
         let aside = self.root.join(SET_ASIDE);
         self.sweep(&[keep, &[aside.as_path()]].concat())
     }
+}
+
+/// The clone in use below this data directory, whoever has possession of it.
+pub(super) fn current_in(data_dir: &Path) -> Option<PathBuf> {
+    current(&root(data_dir))
+}
+
+fn root(data_dir: &Path) -> PathBuf {
+    data_dir.join("index")
+}
+
+fn current(root: &Path) -> Option<PathBuf> {
+    let name = fs::read_to_string(root.join(CURRENT)).ok()?;
+    let name = name.trim();
+    // A torn or foreign file must not lead anywhere else.
+    number_of(name)?;
+    Some(root.join(name)).filter(|path| path.is_dir())
+}
+
+/// Keeps a clone from being removed by other processes for as long as this is held. `None` where the directory cannot be
+/// written to, or the file system knows no locks: then there is no such promise.
+pub(super) fn hold(clone: &Path) -> Option<File> {
+    let readers = readers_file(clone).ok()?;
+    readers.try_lock_shared().ok()?;
+    Some(readers)
+}
+
+/// Who reads from a clone, in this process or in another one.
+enum Readers {
+    Some,
+    /// Nobody, and nobody can begin for as long as this is held.
+    None(Option<File>),
+}
+
+fn readers_of(clone: &Path) -> Readers {
+    let Ok(readers) = readers_file(clone) else {
+        return Readers::None(None);
+    };
+    match readers.try_lock() {
+        Err(TryLockError::WouldBlock) => Readers::Some,
+        _ => Readers::None(Some(readers)),
+    }
+}
+
+fn readers_file(clone: &Path) -> io::Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(clone.join(READERS))
 }
 
 /// The number in the name of a clone's directory; `None` for other names.
@@ -208,7 +268,7 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
 }
 
 /// Writes aside, flushes to the disk, then renames: a reader finds the old content or the new one, never a part.
-fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+pub(super) fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let aside = directory.join(format!("{name}.new"));
     let mut file = File::create(&aside)?;
     file.write_all(content)?;

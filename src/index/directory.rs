@@ -38,6 +38,11 @@ impl ObjectId {
         hex
     }
 
+    /// The id as git stores it.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The id as git2 has it.
     pub(super) fn to_oid(self) -> Result<Oid, git2::Error> {
         Oid::from_bytes(&self.0)
@@ -177,6 +182,23 @@ impl Directory {
     /// How many index files are here and below.
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// The index files of this directory itself: name, which is the crate's in lower case, and content.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, ObjectId)> {
+        self.files.iter().map(|file| (self.name(file), file.blob))
+    }
+
+    /// The directories directly below this one.
+    pub(super) fn directories(&self) -> impl Iterator<Item = (&str, &Arc<Self>)> {
+        self.directories
+            .iter()
+            .map(|(name, directory)| (name.as_ref(), directory))
+    }
+
+    /// The git tree that this was read from.
+    pub(super) fn tree(&self) -> ObjectId {
+        self.tree
     }
 
     /// The index file of a crate, whichever spelling its name is given in. Where an index has several spellings of one

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
+use super::force::{ForcedFetches, RefreshOutcome};
 use super::served::ServedIndex;
 use super::snapshot::Snapshot;
 use super::status::{IndexStatus, Phase, Progress, ProgressCell, PushStatus};
@@ -26,6 +27,7 @@ struct Shared {
     progress: ArcSwap<ProgressCell>,
     wake: Notify,
     served_changed: Notify,
+    forced: ForcedFetches,
     stopping: AtomicBool,
 }
 
@@ -47,6 +49,7 @@ impl IndexHandle {
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
                 served_changed: Notify::new(),
+                forced: ForcedFetches::new(),
                 stopping: AtomicBool::new(false),
             }),
         }
@@ -67,6 +70,16 @@ impl IndexHandle {
         let mut status = self.lock().clone();
         status.progress = self.shared.progress.load().get();
         status
+    }
+
+    /// Asks for a fetch now, and waits until one that began after this call has ended; at most 20 s, and not at all if none
+    /// will come: after many such calls, after a failure, where nothing is ever fetched, and without a background task.
+    pub(crate) async fn refresh_now(&self) -> RefreshOutcome {
+        self.shared.forced.ask().await
+    }
+
+    pub(super) fn forced(&self) -> &ForcedFetches {
+        &self.shared.forced
     }
 
     /// Says that a read of the current snapshot failed, so that the background task looks at the clone at once.
@@ -124,6 +137,13 @@ impl IndexHandle {
         let mut status = self.lock();
         status.phase = Phase::Idle;
         status.last_success = Some(at);
+        status.last_error = None;
+        status.failures = 0;
+    }
+
+    /// Notes that the last failure no longer holds, without a fetch.
+    pub(super) fn recovered(&self) {
+        let mut status = self.lock();
         status.last_error = None;
         status.failures = 0;
     }

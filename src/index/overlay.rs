@@ -46,19 +46,28 @@ pub(super) fn path(clone: &Path) -> PathBuf {
     clone.join(SERVED)
 }
 
-/// Makes the served branch show this upstream commit with `config` as its `config.json`, and returns the branch's
+/// What the served branch shall show.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    /// The upstream commit, for its author, time and message.
+    pub(super) commit: CommitId,
+    /// Its tree, or what was made of that.
+    pub(super) tree: ObjectId,
+}
+
+/// Makes the served branch show this with `config` as its `config.json`, and returns the branch's
 /// commit. Blocking.
 pub(super) fn bring_up_to_date(
     clone: &Path,
-    upstream: CommitId,
+    shown: Shown,
     config: &str,
 ) -> Result<ObjectId, OverlayError> {
-    match add_commit(clone, upstream, config) {
+    match add_commit(clone, shown, config) {
         // Beginning anew costs every client a full download, so a full disk or a want of descriptors is no reason for it.
         Err(error) if is_damaged(&path(clone)) => {
             tracing::warn!(error = %error, "the git index is damaged and is made anew");
             remove(clone)?;
-            add_commit(clone, upstream, config)
+            add_commit(clone, shown, config)
         }
         other => other,
     }
@@ -81,11 +90,12 @@ fn is_damaged(served: &Path) -> bool {
     served.exists() && read().is_err_and(|error| error.class() != ErrorClass::Os)
 }
 
-fn add_commit(clone: &Path, upstream: CommitId, config: &str) -> Result<ObjectId, OverlayError> {
+fn add_commit(clone: &Path, shown: Shown, config: &str) -> Result<ObjectId, OverlayError> {
     let served = open_or_create(clone)?;
-    let upstream = served.find_commit(upstream.0.to_oid()?)?;
+    let upstream = served.find_commit(shown.commit.0.to_oid()?)?;
+    let tree = served.find_tree(shown.tree.to_oid()?)?;
     let config = served.blob(config.as_bytes())?;
-    let mut root = served.treebuilder(Some(&upstream.tree()?))?;
+    let mut root = served.treebuilder(Some(&tree))?;
     root.insert(CONFIG_FILE, config, FILE_MODE)?;
     let tree = served.find_tree(root.write()?)?;
     let previous = current(&served)?;

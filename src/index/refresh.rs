@@ -3,116 +3,57 @@
 //! It owns everything that changes the clone. Each try runs on a blocking thread; the async side only waits, so a fetch
 //! that hangs never holds up serving.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::clone_dir::{self, CloneDir, CloneRecord};
 use super::fetch::{self, FetchError};
+use super::force::RefreshOutcome;
 use super::handle::IndexHandle;
-use super::overlay;
-use super::remote_url::RemoteUrl;
-use super::repository::{ReadError, Repository};
+use super::holdings::HoldingsState;
+use super::refresh_error::RefreshError;
+use super::replace::warn_if_left;
+use super::repository::Repository;
 use super::retry::{Repairs, backoff, jittered};
-use super::served::{GitProgram, ServedIndex};
-use super::snapshot::{CommitId, Snapshot};
+use super::settings::RefresherSettings;
 use super::status::{Phase, ProgressCell};
 use super::supervise::Transfers;
-use super::upkeep::{self, Due, UpkeepError, UpkeepLimits};
-use crate::clock::Clock;
-use crate::memory::return_freed_blocks;
 
 /// Failures that may be our clone's fault, in a row, after which the clone is replaced.
 const LOCAL_FAILURES_MAX: u32 = 3;
 
-/// How long to leave the clone as it is when it could not be made smaller.
-const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
-
-/// How soon to look again for requests that still read from a replaced clone, where nothing else would.
-const RETIRED_PAUSE: Duration = Duration::from_secs(60);
-
-/// What the background task needs to know.
-#[derive(Clone, Debug)]
-pub(crate) struct RefresherSettings {
-    /// The index to follow.
-    pub(crate) url: RemoteUrl,
-    /// Where the clone lies.
-    pub(crate) data_dir: PathBuf,
-    /// The pause between fetches; `None` never fetches after the first clone.
-    pub(crate) interval: Option<Duration>,
-    /// Tells the time of a success.
-    pub(crate) clock: Clock,
-    /// How to serve the index over git; `None` does not.
-    pub(crate) git_index: Option<GitIndexSettings>,
-    /// When the clone is made smaller.
-    pub(crate) upkeep: UpkeepLimits,
-}
-
-/// What the git index needs beside the clone.
-#[derive(Clone, Debug)]
-pub(crate) struct GitIndexSettings {
-    /// The content of its `config.json`.
-    pub(crate) config: String,
-    /// What serves it.
-    pub(crate) program: GitProgram,
-}
+/// How soon to look again where there are no fetches: for requests that still read from a replaced clone, and for what an
+/// import has brought.
+const LOOK_PAUSE: Duration = Duration::from_secs(60);
 
 /// The owner of the clone.
 #[derive(Debug)]
 pub(crate) struct Refresher {
-    settings: RefresherSettings,
-    handle: IndexHandle,
-    clones: Option<CloneDir>,
-    current: Option<Arc<Repository>>,
+    pub(super) settings: RefresherSettings,
+    pub(super) handle: IndexHandle,
+    pub(super) clones: Option<CloneDir>,
+    pub(super) current: Option<Arc<Repository>>,
     /// Replaced clones that a request may still be reading from.
-    retired: Vec<Arc<Repository>>,
+    pub(super) retired: Vec<Arc<Repository>>,
     /// Failures in a row that may be the clone's fault.
     local_failures: u32,
-    repairs: Repairs,
+    pub(super) repairs: Repairs,
+    pub(super) holdings: HoldingsState,
     /// Not before then is the clone made smaller again.
-    next_upkeep: Option<Instant>,
-    transfers: Transfers,
+    pub(super) next_upkeep: Option<Instant>,
+    pub(super) transfers: Transfers,
 }
 
 /// What a try without a failure did.
-enum Refreshed {
+pub(super) enum Refreshed {
     /// The clone is as new as the upstream.
     Fetched,
-    /// There is a clone, and the settings say that it shall stay as it is.
-    NotWanted,
-}
-
-/// Why a try brought no snapshot.
-#[derive(Debug, thiserror::Error)]
-enum RefreshError {
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    #[error("cannot use DATA_DIR: {0}")]
-    Disk(#[from] io::Error),
-    #[error("the clone on disk is damaged: {0}")]
-    Damaged(String),
-}
-
-impl From<UpkeepError> for RefreshError {
-    fn from(error: UpkeepError) -> Self {
-        match error {
-            UpkeepError::Disk(error) => Self::Disk(error),
-            UpkeepError::Git(error) => Self::Damaged(error.message().to_owned()),
-        }
-    }
-}
-
-impl From<ReadError> for RefreshError {
-    fn from(error: ReadError) -> Self {
-        Self::Damaged(
-            std::error::Error::source(&error)
-                .map_or_else(|| error.to_string(), ToString::to_string),
-        )
-    }
+    /// There is a clone, and the settings say that the upstream is not asked.
+    NotAsked,
 }
 
 impl Refresher {
@@ -126,6 +67,7 @@ impl Refresher {
             retired: Vec::new(),
             local_failures: 0,
             repairs: Repairs::default(),
+            holdings: HoldingsState::default(),
             next_upkeep: None,
             transfers: Transfers::default(),
         }
@@ -138,6 +80,7 @@ impl Refresher {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
         let handle = self.handle.clone();
         let mut refresher = self;
+        let _until_the_end = ForbidOnDrop(&handle);
         loop {
             let mut work = tokio::task::spawn_blocking(move || {
                 let pause = refresher.step();
@@ -147,6 +90,7 @@ impl Refresher {
             tokio::select! {
                 done = &mut work => (refresher, pause) = done?,
                 () = stop.cancelled() => {
+                    handle.forced().forbid();
                     handle.stop();
                     work.await?;
                     handle.enter(Phase::Stopped);
@@ -162,6 +106,7 @@ impl Refresher {
             tokio::select! {
                 () = wait(pause) => {}
                 () = repair, if may_repair => {}
+                () = handle.forced().wanted() => {}
                 () = stop.cancelled() => {
                     handle.enter(Phase::Stopped);
                     return Ok(());
@@ -170,21 +115,64 @@ impl Refresher {
         }
     }
 
+    /// One try, for whoever does not go on.
+    pub(super) fn refresh_once(&mut self) -> Result<(), RefreshError> {
+        self.refresh()?;
+        self.after_success();
+        Ok(())
+    }
+
+    fn after_success(&mut self) {
+        self.keep_up();
+        self.drop_retired();
+    }
+
     /// One try. Returns the pause before the next one; `None` waits until there is a reason.
     pub(super) fn step(&mut self) -> Option<Duration> {
-        match self.refresh() {
+        // Whatever is fetched in this step is fetched from now on.
+        let wanted = self.handle.forced().begin();
+        let tried = self.refresh();
+        let outcome = match &tried {
+            Ok(Refreshed::Fetched) => RefreshOutcome::Fetched,
+            Ok(Refreshed::NotAsked) => RefreshOutcome::NotNow,
+            Err(_) => RefreshOutcome::Failed,
+        };
+        if let Some(wanted) = wanted {
+            wanted.end(outcome);
+        }
+        if outcome == RefreshOutcome::Fetched && self.settings.interval.is_some() {
+            self.handle.forced().allow();
+        } else {
+            // After a failure the other side must not be asked all the time.
+            self.handle.forced().forbid();
+        }
+        let pause = self.follow_up(tried);
+        if !self.settings.may_fetch() {
+            // Between two looks somebody may import.
+            self.clones = None;
+        }
+        pause
+    }
+
+    /// Draws the consequences of a try: what to say of it, and when to try again.
+    fn follow_up(&mut self, tried: Result<Refreshed, RefreshError>) -> Option<Duration> {
+        match tried {
             Ok(refreshed) => {
                 self.local_failures = 0;
-                if let Refreshed::Fetched = refreshed {
-                    self.handle.succeeded(self.settings.clock.now());
-                    self.keep_up();
+                match refreshed {
+                    Refreshed::Fetched => self.handle.succeeded(self.settings.clock.now()),
+                    Refreshed::NotAsked => self.handle.recovered(),
                 }
+                self.after_success();
                 self.handle.enter(Phase::Idle);
-                self.drop_retired();
-                let look_again = (!self.retired.is_empty()).then_some(RETIRED_PAUSE);
-                self.settings.interval.map(jittered).or(look_again)
+                let others = !self.retired.is_empty()
+                    || !self.settings.may_fetch()
+                    || self.settings.held.is_some();
+                let look_again = others.then_some(LOOK_PAUSE);
+                self.settings.interval.or(look_again).map(jittered)
             }
             Err(RefreshError::Fetch(FetchError::Stopped)) => None,
+            Err(error) if !self.settings.may_fetch() => Some(self.note_offline_failure(&error)),
             Err(error) => {
                 let failures = self.handle.failed(error.to_string());
                 let pause = backoff(failures, self.settings.interval.unwrap_or_default());
@@ -207,13 +195,20 @@ impl Refresher {
     }
 
     fn refresh(&mut self) -> Result<Refreshed, RefreshError> {
+        if !self.settings.may_fetch() {
+            self.follow_disk()?;
+            return Ok(Refreshed::NotAsked);
+        }
         self.open_data_dir()?;
         // Before the check, which for a while allows no other step.
         let now = Instant::now();
         let replace = self.local_failures >= LOCAL_FAILURES_MAX && self.repairs.allowed(now);
         self.check_current();
         match self.current.clone() {
-            Some(_) if self.settings.interval.is_none() => return Ok(Refreshed::NotWanted),
+            Some(_) if self.settings.interval.is_none() => {
+                self.follow_holdings()?;
+                return Ok(Refreshed::NotAsked);
+            }
             Some(repository) if !replace => self.fetch(&repository)?,
             current => {
                 if current.is_some() {
@@ -245,12 +240,14 @@ impl Refresher {
                     index.upstream = %self.settings.url,
                     "the clone on disk is of another index and will be replaced"
                 ),
-                Err(error) => {
+                Err(error @ RefreshError::Damaged(_)) => {
                     tracing::warn!(error = %error, "the clone on disk is set aside and will be replaced");
                     if let Err(error) = clones.set_aside(&path) {
                         tracing::warn!(error = %error, "the damaged clone could not be set aside");
                     }
                 }
+                // That is not the clone's fault.
+                Err(error) => return Err(error),
             }
         }
         let keep: Vec<&Path> = self
@@ -271,31 +268,48 @@ impl Refresher {
         if !record.is_of(&self.settings.url) {
             return Ok(false);
         }
+        self.serve_clone(path, record.last_success())?;
+        Ok(true)
+    }
+
+    /// Publishes the clone at `path`, which was brought up to date then.
+    pub(super) fn serve_clone(
+        &mut self,
+        path: &Path,
+        last_success: Option<SystemTime>,
+    ) -> Result<(), RefreshError> {
         clone_dir::tidy(path).map_err(|error| RefreshError::Damaged(error.to_string()))?;
         let repository = Arc::new(Repository::open(path)?);
-        let snapshot = Snapshot::read(&repository, None)?;
-        self.handle.remember_success(record.last_success());
+        let snapshot = self.view(&repository)?;
+        self.handle.remember_success(last_success);
+        self.retired.extend(self.current.take());
         self.publish(repository, snapshot, "serving the index found on disk");
-        Ok(true)
+        Ok(())
     }
 
     /// Drops the current clone if a read from it failed and fails again. Its snapshot stays in use until a new one is
     /// there: what can be read from it is right.
     fn check_current(&mut self) {
-        let Some(repository) = self.current.clone() else {
-            return;
-        };
-        let now = Instant::now();
-        if !repository.is_suspect() || !self.repairs.allowed(now) {
-            return;
-        }
-        self.repairs.note_check(now);
-        if repository.confirm_damage() {
-            self.repairs.note(now);
+        if let Some(repository) = self.damaged_clone() {
             tracing::warn!("the clone on disk is damaged and will be replaced");
             self.current = None;
             self.retired.push(repository);
         }
+    }
+
+    /// The current clone, if a read from it failed and fails again.
+    pub(super) fn damaged_clone(&mut self) -> Option<Arc<Repository>> {
+        let repository = self.current.clone()?;
+        let now = Instant::now();
+        if !repository.is_suspect() || !self.repairs.allowed(now) {
+            return None;
+        }
+        self.repairs.note_check(now);
+        let damaged = repository.confirm_damage();
+        if damaged {
+            self.repairs.note(now);
+        }
+        damaged.then_some(repository)
     }
 
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
@@ -311,14 +325,7 @@ impl Refresher {
             _ => self.local_failures = 0,
         }
         fetched?;
-        let previous = self.handle.snapshot();
-        let snapshot = Snapshot::read(repository, previous.as_deref())?;
-        repository.close_idle_handles();
-        if previous.is_none_or(|previous| previous.commit() != snapshot.commit()) {
-            self.publish(Arc::clone(repository), snapshot, "the index has changed");
-        } else {
-            self.repair_git_index(repository, snapshot.commit());
-        }
+        self.show(repository)?;
         // The time of this success would be lost in a restart; nothing else is.
         if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
             tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
@@ -326,59 +333,8 @@ impl Refresher {
         Ok(())
     }
 
-    /// Makes the clone smaller if it has become too large. Without success it stays as it is, and works as before.
-    fn keep_up(&mut self) {
-        let Some(repository) = self.current.clone() else {
-            return;
-        };
-        let now = Instant::now();
-        if self.next_upkeep.is_some_and(|next| now < next) || self.transfers.may_still_write() {
-            return;
-        }
-        let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
-            Ok(Due::Nothing) => return,
-            Ok(Due::RollUp) => match self.roll_up(&repository) {
-                // Something in it cannot be read, perhaps something that only git clients would miss. Packs must not grow
-                // for ever because of it.
-                Err(RefreshError::Damaged(why)) if self.repairs.allowed(now) => {
-                    self.repairs.note(now);
-                    tracing::warn!(
-                        error = why,
-                        "small packs could not be rolled up; the clone will be replaced"
-                    );
-                    self.clone_anew()
-                }
-                other => other,
-            },
-            Ok(Due::Renewal) => self.clone_anew(),
-            Err(error) => Err(error.into()),
-        };
-        match done {
-            Ok(()) | Err(RefreshError::Fetch(FetchError::Stopped)) => {}
-            Err(error) => {
-                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
-                tracing::warn!(error = %error, "the clone could not be made smaller; this is tried again later");
-            }
-        }
-    }
-
-    fn roll_up(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
-        let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
-            return Ok(());
-        };
-        let progress = self.handle.begin(Phase::Maintaining);
-        let rolled_up = upkeep::roll_up(repository.path(), &path, &progress);
-        // Being stopped may have been the reason for an error, and is no reason for a warning.
-        let rolled_up = if progress.is_stopped() {
-            Err(FetchError::Stopped.into())
-        } else {
-            rolled_up.map_err(RefreshError::from)
-        };
-        self.replace_by(&path, rolled_up, "small packs were rolled up")
-    }
-
     /// Runs a clone or a fetch. One that hangs is left behind.
-    fn transfer(
+    pub(super) fn transfer(
         &mut self,
         phase: Phase,
         transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
@@ -389,129 +345,17 @@ impl Refresher {
             .run(&progress, self.settings.url.is_local(), transfer)
     }
 
-    fn clone_anew(&mut self) -> Result<(), RefreshError> {
-        let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
-            return Ok(());
-        };
-        tracing::info!(index.upstream = %self.settings.url, "cloning the index");
-        let (target, url) = (path.clone(), self.settings.url.clone());
-        let cloned = self
-            .transfer(Phase::Cloning, move |progress| {
-                fetch::clone(&target, &url, progress)
-            })
-            .map_err(RefreshError::from);
-        self.replace_by(&path, cloned, "serving the index")
-    }
-
-    /// Puts a new clone in the place of the current one, if it came out well.
-    fn replace_by(
-        &mut self,
-        path: &Path,
-        made: Result<(), RefreshError>,
-        message: &str,
-    ) -> Result<(), RefreshError> {
-        match made.and_then(|()| self.take_over(path)) {
-            Ok((repository, snapshot)) => {
-                self.retired.extend(self.current.take());
-                self.publish(repository, snapshot, message);
-                return_freed_blocks();
-                Ok(())
-            }
-            Err(error) => {
-                // A half-written clone is of no use, and a full disk needs the room, also that of a damaged one.
-                self.sweep();
-                Err(error)
-            }
-        }
-    }
-
-    /// Makes a complete clone the one in use.
-    fn take_over(&self, path: &Path) -> Result<(Arc<Repository>, Snapshot), RefreshError> {
-        let repository = Arc::new(Repository::open(path)?);
-        let snapshot = Snapshot::read(&repository, self.handle.snapshot().as_deref())?;
-        clone_dir::write_record(path, &self.record())?;
-        if let Some(clones) = &self.clones {
-            clones.activate(path)?;
-        }
-        Ok((repository, snapshot))
-    }
-
-    fn publish(&mut self, repository: Arc<Repository>, snapshot: Snapshot, message: &str) {
-        tracing::info!(index.commit = %snapshot.commit(), index.crates = snapshot.crate_count(), "{message}");
-        let served = self.serve_by_git(&repository, snapshot.commit());
-        self.current = Some(repository);
-        self.handle.publish(Arc::new(snapshot), served);
-    }
-
-    /// Makes the git index anew if it is not what it was, for example because it was damaged or could not be made before.
-    fn repair_git_index(&mut self, repository: &Arc<Repository>, commit: CommitId) {
-        let tip = |served: &Option<Arc<ServedIndex>>| served.as_ref().map(|served| served.tip());
-        let served = self.serve_by_git(repository, commit);
-        if tip(&served) != tip(&self.handle.served()) {
-            self.handle.serve(served);
-        }
-    }
-
-    /// Makes the git index show what the snapshot shows. If that fails the one before stays: it is whole, and late.
-    fn serve_by_git(
-        &mut self,
-        repository: &Arc<Repository>,
-        commit: CommitId,
-    ) -> Option<Arc<ServedIndex>> {
-        let settings = self.settings.git_index.clone()?;
-        let now = Instant::now();
-        let is_damaged = self
-            .handle
-            .served()
-            .is_some_and(|served| served.is_damaged());
-        if is_damaged && self.repairs.allowed(now) {
-            self.repairs.note(now);
-            tracing::warn!("git cannot read the git index, which is made anew");
-            // What cannot be removed cannot be read either, and is seen below.
-            let _removed = overlay::remove(repository.path());
-        }
-        match overlay::bring_up_to_date(repository.path(), commit, &settings.config) {
-            Ok(tip) => Some(Arc::new(ServedIndex::new(
-                commit,
-                tip,
-                Arc::clone(repository),
-                settings.program,
-            ))),
-            Err(error) => {
-                tracing::warn!(error = %error, "the git index could not be brought up to date");
-                self.handle.served()
-            }
-        }
-    }
-
-    /// Removes replaced clones that no request reads from any more, and whatever a crash left.
-    fn drop_retired(&mut self) {
-        self.retired
-            .retain(|repository| Arc::strong_count(repository) > 1);
-        self.sweep();
-    }
-
-    /// Removes every clone that is not in use.
-    fn sweep(&self) {
-        let keep: Vec<&Path> = self.in_use().map(|repository| repository.path()).collect();
-        if let Some(clones) = &self.clones {
-            warn_if_left(clones.sweep(&keep));
-        }
-    }
-
-    fn in_use(&self) -> impl Iterator<Item = &Arc<Repository>> {
-        self.current.iter().chain(&self.retired)
-    }
-
-    fn record(&self) -> CloneRecord {
+    pub(super) fn record(&self) -> CloneRecord {
         CloneRecord::new(&self.settings.url, self.settings.clock.now())
     }
 }
 
-/// What cannot be removed costs room, and nothing else.
-fn warn_if_left(swept: io::Result<()>) {
-    if let Err(error) = swept {
-        tracing::warn!(error = %error, "an old clone could not be removed");
+/// Tells whoever waits for a fetch that none will come any more, however the background task ends.
+struct ForbidOnDrop<'a>(&'a IndexHandle);
+
+impl Drop for ForbidOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.forced().forbid();
     }
 }
 
@@ -520,5 +364,106 @@ async fn wait(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::TestIndex;
+    use super::*;
+
+    /// A background task, as a mirror has it.
+    struct Running {
+        handle: IndexHandle,
+        stop: CancellationToken,
+        task: tokio::task::JoinHandle<Result<(), JoinError>>,
+    }
+
+    impl Running {
+        fn start(settings: RefresherSettings) -> Self {
+            let handle = IndexHandle::new();
+            let stop = CancellationToken::new();
+            let task = tokio::spawn(Refresher::new(settings, handle.clone()).run(stop.clone()));
+            Self { handle, stop, task }
+        }
+
+        /// The first answer other than that nothing will come, which is what there is to say before the first snapshot.
+        async fn refresh(&self) -> RefreshOutcome {
+            loop {
+                match self.handle.refresh_now().await {
+                    RefreshOutcome::NotNow => tokio::task::yield_now().await,
+                    outcome => return outcome,
+                }
+            }
+        }
+
+        async fn phase(&self, phase: Phase) {
+            while self.handle.status().phase != phase {
+                tokio::task::yield_now().await;
+            }
+        }
+
+        async fn end(self) -> IndexHandle {
+            self.stop.cancel();
+            self.task.await.unwrap().unwrap();
+            self.handle
+        }
+    }
+
+    fn settings_of(index: &TestIndex) -> RefresherSettings {
+        RefresherSettings {
+            // Nothing but what is asked for.
+            interval: Some(Duration::from_secs(86_400)),
+            ..index.settings()
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_a_fetch_finds_what_was_published_before() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let running = Running::start(settings_of(&index));
+        assert_eq!(running.refresh().await, RefreshOutcome::Fetched);
+        let commit = index.commit(&[("1/a", "new")]);
+        let asked = tokio::join!(running.handle.refresh_now(), running.handle.refresh_now());
+        assert_eq!(asked, (RefreshOutcome::Fetched, RefreshOutcome::Fetched));
+        let snapshot = running.handle.snapshot().unwrap();
+        assert_eq!(snapshot.commit().to_string(), commit);
+        let handle = running.end().await;
+        assert_eq!(handle.refresh_now().await, RefreshOutcome::NotNow);
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_no_fetch_is_forced() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let running = Running::start(settings_of(&index));
+        assert_eq!(running.refresh().await, RefreshOutcome::Fetched);
+        index.remove_upstream();
+        assert_eq!(running.handle.refresh_now().await, RefreshOutcome::Failed);
+        running.phase(Phase::Retrying).await;
+        assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
+        running.end().await;
+    }
+
+    #[tokio::test]
+    async fn where_nothing_is_ever_fetched_no_fetch_is_forced() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let running = Running::start(RefresherSettings {
+            interval: None,
+            ..index.settings()
+        });
+        running.phase(Phase::Idle).await;
+        assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
+        running.end().await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_when_the_task_is_dropped_is_told_so() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let running = Running::start(settings_of(&index));
+        assert_eq!(running.refresh().await, RefreshOutcome::Fetched);
+        running.phase(Phase::Idle).await;
+        running.task.abort();
+        // Asked before the task has noticed, on a runtime with one thread.
+        assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
     }
 }

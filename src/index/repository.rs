@@ -1,11 +1,14 @@
 //! A clone on disk, open for reading by many threads.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::clone_dir;
 use super::directory::ObjectId;
-use super::snapshot::Snapshot;
+use super::snapshot::{CommitId, Snapshot};
 
 /// How many open handles are kept for the next reader. More readers than this at a time open and close their own.
 const IDLE_HANDLES_MAX: usize = 8;
@@ -20,6 +23,17 @@ pub(crate) struct Repository {
     suspect: AtomicBool,
     /// The blob that could not be read, if that is what raised the suspicion.
     unreadable: Mutex<Option<ObjectId>>,
+    /// Keeps other processes from removing the clone.
+    _hold: Option<File>,
+    place: Option<Place>,
+}
+
+/// What tells directories apart that had the same path one after the other.
+type Place = (u64, u64);
+
+fn place(path: &Path) -> Option<Place> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Something that the snapshot lists could not be read from the clone: the clone is damaged.
@@ -37,18 +51,27 @@ impl ReadError {
 impl Repository {
     /// Opens the clone at `path`.
     pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
+        let hold = clone_dir::hold(path);
+        // After the hold: from here on it is there, or it was gone before.
         let handle = git2::Repository::open_bare(path)?;
         Ok(Self {
             path: path.to_owned(),
             idle: Mutex::new(vec![handle]),
             suspect: AtomicBool::new(false),
             unreadable: Mutex::new(None),
+            _hold: hold,
+            place: place(path),
         })
     }
 
     /// Where the clone lies.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the directory at the path is still the one that was opened.
+    pub(super) fn is_still_there(&self) -> bool {
+        place(&self.path) == self.place
     }
 
     /// Whether a read has failed.
@@ -103,6 +126,23 @@ impl Repository {
             self.suspect();
             ReadError(error)
         })
+    }
+
+    /// The upstream commit that the clone holds, and its tree.
+    pub(super) fn upstream(&self) -> Result<(CommitId, ObjectId), ReadError> {
+        self.with(|git| {
+            let commit = git
+                .find_reference(super::fetch::UPSTREAM_HEAD)?
+                .peel_to_commit()?;
+            Ok((CommitId(commit.id().into()), commit.tree_id().into()))
+        })
+    }
+
+    /// The tree of this id, if the clone has it.
+    pub(super) fn find_tree(&self, id: &str) -> Option<ObjectId> {
+        let id = git2::Oid::from_str(id).ok()?;
+        let exists = self.with(|git| Ok(git.odb()?.exists(id)));
+        exists.is_ok_and(|exists| exists).then(|| id.into())
     }
 
     /// Gives the content of a blob to `read`. The content is not copied: the largest ones have megabytes.

@@ -42,6 +42,12 @@ impl BlobId {
     }
 }
 
+impl From<BlobId> for ObjectId {
+    fn from(blob: BlobId) -> Self {
+        blob.0
+    }
+}
+
 impl fmt::Display for BlobId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
@@ -65,22 +71,29 @@ impl Snapshot {
         repository: &Arc<Repository>,
         previous: Option<&Self>,
     ) -> Result<Self, ReadError> {
-        repository.with(|git| {
-            let commit = git
-                .find_reference(super::fetch::UPSTREAM_HEAD)?
-                .peel_to_commit()?;
-            let root = Directory::read(
-                git,
-                commit.tree_id(),
-                "",
-                previous.map(|previous| &previous.root),
-            )?;
-            Ok(Self {
-                commit: CommitId(commit.id().into()),
-                root,
-                repository: Arc::clone(repository),
-            })
+        let (commit, tree) = repository.upstream()?;
+        Self::read_tree(repository, commit, tree, previous)
+    }
+
+    /// Reads another tree in place of the commit's own. Blocking.
+    pub(super) fn read_tree(
+        repository: &Arc<Repository>,
+        commit: CommitId,
+        tree: ObjectId,
+        previous: Option<&Self>,
+    ) -> Result<Self, ReadError> {
+        let previous = previous.map(|previous| &previous.root);
+        let root = repository.with(|git| Directory::read(git, tree.to_oid()?, "", previous))?;
+        Ok(Self {
+            commit,
+            root,
+            repository: Arc::clone(repository),
         })
+    }
+
+    /// Whether another snapshot is of the same commit and lists the same.
+    pub(super) fn shows_the_same_as(&self, other: &Self) -> bool {
+        self.commit == other.commit && self.root.tree() == other.root.tree()
     }
 
     /// The upstream commit that this snapshot shows.
@@ -97,6 +110,16 @@ impl Snapshot {
         }
     }
 
+    /// The directory at the top.
+    pub(super) fn root(&self) -> &Directory {
+        &self.root
+    }
+
+    /// The clone that contents are read from.
+    pub(super) fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
     /// How many crates the index lists.
     pub(crate) fn crate_count(&self) -> usize {
         self.root.count()
@@ -105,6 +128,11 @@ impl Snapshot {
     /// The content of the index file at exactly this path, as cargo asks for it.
     pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<BlobId> {
         self.root.find_exactly(path).map(BlobId)
+    }
+
+    /// The content of a crate's index file, whichever spelling its name is given in.
+    pub(crate) fn find(&self, name: &CrateName) -> Option<BlobId> {
+        self.root.find(&IndexPath::from(name)).map(BlobId)
     }
 
     /// Reads an index file that this snapshot lists. Blocking.

@@ -15,6 +15,8 @@ pub(crate) enum Phase {
     Cloning,
     /// Fetching what is new.
     Fetching,
+    /// Leaving out of the index what is not held.
+    Pruning,
     /// Making the clone smaller.
     Maintaining,
     /// Waiting for the next fetch, after a success.

@@ -1,20 +1,23 @@
 //! A real git index in a temporary directory, for the tests of other rooms.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{Index, IndexEntry, IndexTime, Oid, Repository, Signature, Time};
 use tempfile::TempDir;
 
-use super::refresh::{Refresher, RefresherSettings};
+use super::refresh::Refresher;
 use super::remote_url::RemoteUrl;
+use super::settings::{Network, RefresherSettings};
 use super::{IndexHandle, UpkeepLimits, configure_libgit2};
 use crate::clock::Clock;
+use crate::package::{Checksum, CrateName};
 
 /// An upstream index and a clone of it, both in one temporary directory.
 #[derive(Debug)]
 pub(crate) struct TestIndex {
     directory: TempDir,
-    refresher: Refresher,
+    /// `None` while nobody has possession of the data directory.
+    refresher: Option<Refresher>,
     /// What the clone publishes.
     pub(crate) handle: IndexHandle,
 }
@@ -27,20 +30,44 @@ impl TestIndex {
         let directory = tempfile::tempdir().unwrap();
         Repository::init_bare(directory.path().join("upstream")).unwrap();
         commit(&directory.path().join("upstream"), files);
-        let settings = RefresherSettings {
-            url: RemoteUrl::parse(directory.path().join("upstream").to_str().unwrap()).unwrap(),
-            data_dir: directory.path().join("data"),
-            interval: Some(std::time::Duration::from_secs(60)),
-            clock: Clock::system(),
-            git_index: None,
-            upkeep: UpkeepLimits::default(),
-        };
+        let settings = settings(directory.path());
         let handle = IndexHandle::new();
         let refresher = Refresher::new(settings, handle.clone());
         Self {
             directory,
-            refresher,
+            refresher: Some(refresher),
             handle,
+        }
+    }
+
+    /// Changes what the clone is made with, from the next fetch on.
+    pub(crate) fn settings_mut(&mut self, change: impl FnOnce(&mut RefresherSettings)) {
+        change(&mut self.refresher().settings);
+    }
+
+    /// Ends what fetches. The data directory is free then.
+    pub(crate) fn stop(&mut self) {
+        self.refresher = None;
+    }
+
+    /// What fetches begins anew.
+    pub(crate) fn start_again(&mut self) {
+        self.refresher = Some(Refresher::new(self.settings(), self.handle.clone()));
+    }
+
+    fn refresher(&mut self) -> &mut Refresher {
+        self.refresher.as_mut().unwrap()
+    }
+
+    /// Overwrites the end of every object file of a clone.
+    pub(crate) fn damage_clone(&self, clone: &Path) {
+        for directory in std::fs::read_dir(clone.join("objects")).unwrap() {
+            for file in std::fs::read_dir(directory.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                let length = std::fs::metadata(&path).unwrap().len();
+                std::fs::remove_file(&path).unwrap();
+                std::fs::write(&path, vec![b'x'; usize::try_from(length).unwrap()]).unwrap();
+            }
         }
     }
 
@@ -49,10 +76,65 @@ impl TestIndex {
         commit(&self.directory.path().join("upstream"), files).to_string()
     }
 
+    /// What the clone is made with.
+    pub(crate) fn settings(&self) -> RefresherSettings {
+        settings(self.directory.path())
+    }
+
+    /// Where the clone lies.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.settings().data_dir
+    }
+
+    /// Takes the upstream away.
+    pub(crate) fn remove_upstream(&self) {
+        std::fs::remove_dir_all(self.directory.path().join("upstream")).unwrap();
+    }
+
+    /// Puts a new clone in the place of the current one.
+    pub(crate) fn replace_clone(&mut self) {
+        self.refresher().clone_anew().unwrap();
+    }
+
     /// Clones, or fetches what is new.
     pub(crate) fn refresh(&mut self) {
-        self.refresher.step();
+        self.refresher().step();
         assert_eq!(self.handle.status().last_error, None);
+    }
+}
+
+/// A checksum that differs with the number.
+pub(crate) fn checksum(number: u8) -> Checksum {
+    let mut digest = [number; 32];
+    digest[0] = 0;
+    Checksum::from(digest)
+}
+
+/// The line of a version with this checksum, without an end.
+pub(crate) fn line(name: &str, number: u8) -> String {
+    format!(
+        r#"{{"name":"{name}","vers":"0.{number}.0","deps":[],"cksum":"{}","features":{{}},"yanked":false}}"#,
+        checksum(number)
+    )
+}
+
+/// The content of a crate's index file.
+pub(crate) fn read_crate(handle: &IndexHandle, name: &str) -> Option<String> {
+    let name = CrateName::try_from(name.to_owned()).unwrap();
+    let text = |content: &[u8]| String::from_utf8(content.to_vec()).unwrap();
+    handle.snapshot().unwrap().index_file(&name, text).unwrap()
+}
+
+fn settings(directory: &Path) -> RefresherSettings {
+    RefresherSettings {
+        url: RemoteUrl::parse(directory.join("upstream").to_str().unwrap()).unwrap(),
+        data_dir: directory.join("data"),
+        interval: Some(std::time::Duration::from_secs(60)),
+        clock: Clock::system(),
+        git_index: None,
+        network: Network::Allowed,
+        held: None,
+        upkeep: UpkeepLimits::default(),
     }
 }
 
@@ -105,16 +187,9 @@ fn entry(path: &str, id: Oid, mode: u32) -> IndexEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::package::CrateName;
 
     fn find(index: &TestIndex, name: &str) -> Option<String> {
-        let name = CrateName::try_from(name.to_owned()).unwrap();
-        let snapshot = index.handle.snapshot().unwrap();
-        snapshot
-            .index_file(&name, |content| {
-                String::from_utf8(content.to_vec()).unwrap()
-            })
-            .unwrap()
+        read_crate(&index.handle, name)
     }
 
     #[test]

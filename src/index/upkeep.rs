@@ -211,7 +211,7 @@ fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
     Ok(packs)
 }
 
-fn pack_directory(repository: &Path) -> PathBuf {
+pub(super) fn pack_directory(repository: &Path) -> PathBuf {
     pack_directory_of(&repository.join("objects"))
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 /// Invariant: the text is valid semver 2.0 by the `semver` crate, the one that crates.io and cargo use.
 ///
 /// Identity is the **exact text**: `1.0.0+a` and `1.0.0+b` are two versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CrateVersion {
     text: String,
     semver: semver::Version,

@@ -1,7 +1,15 @@
-//! Where crate files come from: the download template.
+//! Where crate files come from: the download templates, and fetching one file.
 //!
 //! What does not live here: keeping crate files, and HTTP towards our own clients.
 
+mod answer;
+mod client;
+mod fetch;
 mod template;
+mod templates;
 
+pub(crate) use client::{ClientError, use_ring};
+pub use fetch::FetchLimits;
+pub(crate) use fetch::{CrateSources, FetchError, Receiver, SourcesSettings};
 pub(crate) use template::{DownloadTemplate, TemplateError};
+pub(crate) use templates::DownloadTemplates;

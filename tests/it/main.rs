@@ -11,6 +11,7 @@
 
 mod cargo;
 mod clone_on_disk;
+mod crates_kept;
 mod documents;
 mod every_file;
 mod follows;

@@ -1,5 +1,5 @@
-//! Answers the plain forms of the hot requests, redirects to crate files and index files that are in memory, without
-//! going through the router.
+//! Answers the plain forms of the hot requests, redirects to crate files, crate files that are open and index files that
+//! are in memory, without going through the router.
 //!
 //! Routing, boxing and extracting cost as much as everything else that the mirror does for them
 //! (`benches/compare/redirect.sh`). Whatever is not plain (percent-encoding, JSON, HEAD, a bad name, a file that must be
@@ -13,7 +13,7 @@ use crate::http::{download, sparse};
 
 /// Answers what can be answered at once.
 pub(super) fn take(state: &AppState, request: Request) -> Early {
-    let answer = download::plain_redirect(state, &request)
-        .or_else(|| sparse::file_from_memory(state, &request));
+    let answer =
+        download::at_once(state, &request).or_else(|| sparse::file_from_memory(state, &request));
     answer.map_or_else(|| Early::Passed(request), Early::Answered)
 }

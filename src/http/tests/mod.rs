@@ -99,7 +99,7 @@ impl TestMirror {
             public_url: Some(url.to_owned()),
             ..settings("https://files.example/{crate}")
         };
-        let state = AppState::new(settings, index.handle.clone());
+        let state = AppState::new(settings, index.handle.clone(), None);
         Self {
             state,
             index: Some(index),
@@ -167,7 +167,7 @@ impl Answer {
 }
 
 fn state(template: &str, index: IndexHandle) -> AppState {
-    AppState::new(settings(template), index)
+    AppState::new(settings(template), index, None)
 }
 
 fn settings(template: &str) -> Settings {

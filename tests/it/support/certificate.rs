@@ -1,10 +1,14 @@
 //! A private authority, and certificates for a mirror on loopback.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
-use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Signs certificates, and keeps the files that they are read from.
 pub(crate) struct Authority {
@@ -66,6 +70,19 @@ impl Authority {
             key.serialize_pem(),
             certificate.der().clone(),
         )
+    }
+
+    /// What a server on loopback shows.
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        let (_, key, certificate) = self.sign();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Arc::new(config)
     }
 
     /// Replaces the content of the files.

@@ -3,13 +3,14 @@
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+
+use super::content::Content;
 
 /// A packed crate, with all that its line in the index needs.
 pub(crate) struct CrateFile {
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) content: Content,
     dependencies: Vec<&'static str>,
 }
 
@@ -43,17 +44,47 @@ impl CrateFile {
         Self {
             name,
             version,
-            bytes: archive.into_inner().unwrap().finish().unwrap(),
+            content: Content::Given(archive.into_inner().unwrap().finish().unwrap()),
             dependencies: dependencies.to_vec(),
         }
     }
 
+    /// Version 1.0.0 of one of many small libraries.
+    pub(crate) fn numbered(number: usize) -> Self {
+        // Names live as long as the tests do.
+        Self::pack(format!("kept-{number:03}").leak(), "1.0.0", &[])
+    }
+
+    /// A file that nobody can unpack, as large as wanted.
+    pub(crate) fn noise(
+        name: &'static str,
+        version: &'static str,
+        seed: u64,
+        length: usize,
+    ) -> Self {
+        Self {
+            name,
+            version,
+            content: Content::Noise { seed, length },
+            dependencies: Vec::new(),
+        }
+    }
+
+    /// The bytes, all at once.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let length = self.content.length();
+        self.content.write(0..length, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// SHA-256, as the index writes it.
+    pub(crate) fn checksum(&self) -> String {
+        self.content.checksum()
+    }
+
     /// The line of this version in the index.
     pub(crate) fn index_line(&self) -> Vec<u8> {
-        let checksum: String = Sha256::digest(&self.bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         let dependencies: Vec<Value> = self
             .dependencies
             .iter()
@@ -66,9 +97,14 @@ impl CrateFile {
             .collect();
         let line = json!({
             "name": self.name, "vers": self.version, "deps": dependencies,
-            "cksum": checksum, "features": {}, "yanked": false,
+            "cksum": self.checksum(), "features": {}, "yanked": false,
         });
         format!("{line}\n").into_bytes()
+    }
+
+    /// Where a mirror serves the file.
+    pub(crate) fn download_path(&self) -> String {
+        format!("/api/v1/crates/{}/{}/download", self.name, self.version)
     }
 
     /// Where the file lies on a server that is laid out like the one of crates.io.

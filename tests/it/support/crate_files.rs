@@ -20,7 +20,7 @@ impl CrateFiles {
     pub(crate) fn start(files: &[CrateFile]) -> Self {
         let files: HashMap<String, Vec<u8>> = files
             .iter()
-            .map(|file| (file.path(), file.bytes.clone()))
+            .map(|file| (file.path(), file.bytes()))
             .collect();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let accepting = AcceptLoop::start(AcceptLoop::listen(), {

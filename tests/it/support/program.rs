@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::disk::{Disk, DiskMade, as_seen_by};
 use super::{Client, eventually_some, hermetic};
 
 /// Heroku kills a process that takes longer.
@@ -39,12 +41,30 @@ impl Program {
         )
     }
 
+    /// Starts the program with a disk at this directory that is not as it should be, and says how it was made.
+    pub(crate) fn start_on(
+        disk: Disk,
+        directory: &Path,
+        settings: &[(&str, &str)],
+    ) -> (Self, DiskMade) {
+        let home = TempDir::new().unwrap();
+        let program = env!("CARGO_BIN_EXE_crates-io-mirror");
+        let (command, made) = disk.command(directory, program, home.path());
+        (
+            Self::run_with(configured(command, &home, settings), home),
+            made,
+        )
+    }
+
     fn spawn(settings: &[(&str, &str)], program: &str, arguments: &[&str]) -> Self {
         let home = TempDir::new().unwrap();
-        let mut child = command(program, &home, settings)
-            .args(arguments)
-            .spawn()
-            .unwrap();
+        let mut command = command(program, &home, settings);
+        command.args(arguments);
+        Self::run_with(command, home)
+    }
+
+    fn run_with(mut command: Command, home: TempDir) -> Self {
+        let mut child = command.spawn().unwrap();
         let output = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().unwrap(), &output);
         collect(child.stderr.take().unwrap(), &output);
@@ -92,6 +112,11 @@ impl Program {
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let number = line.and_then(|line| line.split_whitespace().nth(1));
         number.unwrap().parse().unwrap()
+    }
+
+    /// A directory as the program sees it.
+    pub(crate) fn sees(&self, directory: &Path) -> PathBuf {
+        as_seen_by(self.child.id(), directory)
     }
 
     /// How many children the program has, dead ones that it has not taken note of included.
@@ -156,7 +181,10 @@ impl Drop for Program {
 }
 
 fn command(program: &str, home: &TempDir, settings: &[(&str, &str)]) -> Command {
-    let mut command = hermetic(program, home.path());
+    configured(hermetic(program, home.path()), home, settings)
+}
+
+fn configured(mut command: Command, home: &TempDir, settings: &[(&str, &str)]) -> Command {
     command
         .current_dir(home.path())
         .env("BIND_ADDRESS", "127.0.0.1")

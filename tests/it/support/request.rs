@@ -43,6 +43,26 @@ impl Request {
         Ok(request)
     }
 
+    /// Reads the head of a request that has no body, and not one byte more.
+    pub(crate) fn read_bodiless(stream: &mut impl Read) -> io::Result<Self> {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        let mut reader = head.as_slice();
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let mut words = line.split_whitespace().map(str::to_owned);
+        Ok(Self {
+            method: words.next().unwrap_or_default(),
+            target: words.next().unwrap_or_default(),
+            headers: read_headers(&mut reader)?,
+            body: Vec::new(),
+        })
+    }
+
     /// The value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers

@@ -1,0 +1,217 @@
+//! The bytes of a crate file, where the mirror sends them itself: in the modes `cache` and `offline`.
+//!
+//! The index says which bytes a version has. So nothing is sent that could not be checked, and a version that was deleted
+//! from the index is gone, held or not.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::conditional::{has_any, known_tag};
+use super::error::ApiError;
+use super::index_answer::{X_INDEX_COMMIT, with_read_permit};
+use super::ranges::{Part, part_of};
+use super::state::AppState;
+use crate::index::{BlobId, RefreshOutcome, Snapshot};
+use crate::package::{CrateFile, CrateHistory, CrateName, CrateVersion};
+use crate::store::{Keeper, Reading};
+
+/// What crates.io's storage sends: name and version of a crate file keep their bytes, nearly always.
+const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// Cargo would unpack a file that were called gzip-encoded. This says what it is, not how it was sent.
+const GZIP_FILE: HeaderValue = HeaderValue::from_static("application/gzip");
+
+/// How many headers an answer has at most, so that their table is made once.
+const HEADERS_MAX: usize = 12;
+
+/// The file of a version, whole or a part of it.
+pub(super) async fn send(
+    state: &AppState,
+    keeper: &Keeper,
+    wanted: (CrateName, CrateVersion),
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
+    let found = match look_up(state, &snapshot, &wanted).await {
+        // The index may be behind a publish.
+        Err(error) if error.is_not_found() && refreshed(state, keeper).await => {
+            let newer = state.index.snapshot().ok_or(ApiError::NotReady)?;
+            let found = look_up(state, &newer, &wanted).await;
+            found.map(|file| (file, newer))
+        }
+        other => other.map(|file| (file, Arc::clone(&snapshot))),
+    };
+    let (answer, snapshot) = match found {
+        Ok((file, snapshot)) => (answer(keeper, &file, method, headers).await, snapshot),
+        Err(error) => (Err(error), state.index.snapshot().unwrap_or(snapshot)),
+    };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    mark(&mut response, &snapshot)?;
+    Ok(response)
+}
+
+/// Whether the index has been fetched since this was called.
+async fn refreshed(state: &AppState, keeper: &Keeper) -> bool {
+    keeper.fetches() && state.index.refresh_now().await == RefreshOutcome::Fetched
+}
+
+/// The whole file, for a plain request that can be answered at once; `None` where the router must decide.
+pub(super) fn send_now(
+    state: &AppState,
+    keeper: &Keeper,
+    wanted: (CrateName, CrateVersion),
+    request: &Request,
+) -> Option<Response> {
+    let headers = request.headers();
+    if headers.contains_key(header::RANGE) || headers.contains_key(header::IF_NONE_MATCH) {
+        return None;
+    }
+    let snapshot = state.index.snapshot()?;
+    let (name, version) = wanted;
+    let blob = snapshot.find(&name)?;
+    let file = state.crate_files.get(&(blob, version))?;
+    let held = keeper.get_now(&file.checksum)?;
+    let body = held.read_now(0..held.size())?;
+    let mut response = whole(&file, held.size(), Body::from_stream(body));
+    mark(&mut response, &snapshot).ok()?;
+    Some(response)
+}
+
+/// What the index says of a version's file.
+async fn look_up(
+    state: &AppState,
+    snapshot: &Arc<Snapshot>,
+    (name, version): &(CrateName, CrateVersion),
+) -> Result<Arc<CrateFile>, ApiError> {
+    let blob = snapshot
+        .find(name)
+        .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
+    if let Some(file) = state.crate_files.get(&(blob, version.clone())) {
+        return Ok(file);
+    }
+    let read = {
+        let (snapshot, name, version) = (Arc::clone(snapshot), name.clone(), version.clone());
+        move || snapshot.read_blob(blob, |content| read_line(content, &name, version))
+    };
+    let read = with_read_permit(&state.index_reads, read).await?;
+    let file = read.map_err(|unreadable| {
+        state.index.report_damage();
+        ApiError::IndexUnreadable(unreadable)
+    })??;
+    let file = Arc::new(file);
+    let key = (blob, version.clone());
+    state.crate_files.insert(key, Arc::clone(&file));
+    Ok(file)
+}
+
+/// Blocking: the largest index file takes a tenth of a second.
+fn read_line(
+    content: &[u8],
+    name: &CrateName,
+    version: CrateVersion,
+) -> Result<CrateFile, ApiError> {
+    let history = CrateHistory::parse(content, name)
+        .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
+    let release = history.find(&version);
+    let line = release.map(|release| &release.line);
+    match line.and_then(|line| Some((line.name.clone(), line.checksum()?))) {
+        Some((name, checksum)) => Ok(CrateFile {
+            name,
+            version,
+            checksum,
+        }),
+        None => Err(ApiError::VersionNotFound {
+            name: name.to_string(),
+            version: version.to_string(),
+        }),
+    }
+}
+
+async fn answer(
+    keeper: &Keeper,
+    file: &CrateFile,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let tag = format!("\"{}\"", file.checksum);
+    if has_any(headers) || known_tag(headers, |known| (known == tag).then_some(())).is_some() {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        describe(&mut response, file);
+        return Ok(response);
+    }
+    let unavailable = |reason| ApiError::crate_file_unavailable(file, reason);
+    let held = keeper.get(file).await.map_err(unavailable)?;
+    let read = async |range: Range<u64>| -> Result<Body, ApiError> {
+        // Whoever asks for the head gets no body, and the store need not be asked for one.
+        if method == Method::HEAD {
+            return Ok(Body::empty());
+        }
+        let reading: Reading = held
+            .read(range, keeper.store())
+            .await
+            .map_err(|error| unavailable(error.into()))?;
+        Ok(Body::from_stream(reading))
+    };
+    match part_of(headers, method, &tag, held.size()) {
+        Part::Whole => Ok(whole(file, held.size(), read(0..held.size()).await?)),
+        Part::Range(range) => {
+            let body = read(range.clone()).await?;
+            let mut response = whole(file, range.end - range.start, body);
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let place = format!("bytes {}-{}/{}", range.start, range.end - 1, held.size());
+            set(&mut response, header::CONTENT_RANGE, place)?;
+            Ok(response)
+        }
+        Part::Outside => {
+            let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+            set(
+                &mut response,
+                header::CONTENT_RANGE,
+                format!("bytes */{}", held.size()),
+            )?;
+            Ok(response)
+        }
+    }
+}
+
+fn whole(file: &CrateFile, bytes: u64, body: Body) -> Response {
+    let mut response = Response::new(body);
+    describe(&mut response, file);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, GZIP_FILE);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    response
+}
+
+/// What a file's answer and its 304 have in common.
+fn describe(response: &mut Response, file: &CrateFile) {
+    let headers = response.headers_mut();
+    headers.reserve(HEADERS_MAX);
+    // Hexadecimal digits in quotes always are a header's value.
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", file.checksum)) {
+        headers.insert(header::ETAG, tag);
+    }
+    headers.insert(header::CACHE_CONTROL, KEEP_FOR_EVER);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+}
+
+fn set(response: &mut Response, name: header::HeaderName, value: String) -> Result<(), ApiError> {
+    let value = HeaderValue::try_from(value).map_err(ApiError::internal)?;
+    response.headers_mut().insert(name, value);
+    Ok(())
+}
+
+fn mark(response: &mut Response, snapshot: &Snapshot) -> Result<(), ApiError> {
+    let commit = HeaderValue::from_bytes(&snapshot.commit().hex()).map_err(ApiError::internal)?;
+    response.headers_mut().insert(X_INDEX_COMMIT, commit);
+    Ok(())
+}
+
+/// What is remembered of lines that were read: the file of a version, by the index file that says so.
+pub(super) type KnownFiles = quick_cache::sync::Cache<(BlobId, CrateVersion), Arc<CrateFile>>;

@@ -1,0 +1,228 @@
+//! Serving an index without asking any upstream: the clone that lies in the data directory, and whatever an import puts
+//! in its place.
+//!
+//! Nothing can replace such a clone, so a damaged one is never removed. The data directory is held only while this looks
+//! at it: an import can take possession of it between two looks.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::clone_dir::{self, CloneDir};
+use super::refresh::Refresher;
+use super::refresh_error::RefreshError;
+
+/// How soon to look again for an index where there is none, or none that can be read.
+const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
+
+impl Refresher {
+    /// Serves the clone that lies on disk, whatever index it is of.
+    pub(super) fn follow_disk(&mut self) -> Result<(), RefreshError> {
+        match self.hold_data_dir() {
+            Ok(()) => {}
+            // Most likely by an import, and what it brings is seen at the next look.
+            Err(RefreshError::Held) if self.current.is_some() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if self.damaged_clone().is_some() {
+            tracing::error!(
+                "the clone on disk is damaged and nothing can replace it: import the index again; what can be read stays in use"
+            );
+        }
+        match self.clone_on_disk() {
+            Some(path) if !self.is_current(&path) => self.serve_whatever_lies_at(&path),
+            None if self.current.is_none() => Err(RefreshError::NoIndex),
+            _ => self.follow_holdings(),
+        }
+    }
+
+    /// Says why there is nothing new, once, and returns the pause before the next look.
+    pub(super) fn note_offline_failure(&self, error: &RefreshError) -> Duration {
+        let why = error.to_string();
+        let is_known = self.handle.status().last_error.as_deref() == Some(&why);
+        self.handle.failed(why);
+        if !is_known {
+            tracing::warn!(error = %error, "the index on disk cannot be served; this is tried again every few seconds");
+        }
+        LOOK_AGAIN_PAUSE
+    }
+
+    fn hold_data_dir(&mut self) -> Result<(), RefreshError> {
+        if self.clones.is_none() {
+            self.clones = Some(CloneDir::open(&self.settings.data_dir)?);
+        }
+        Ok(())
+    }
+
+    fn clone_on_disk(&self) -> Option<PathBuf> {
+        self.clones.as_ref().and_then(CloneDir::current)
+    }
+
+    fn is_current(&self, path: &Path) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| current.path() == path && current.is_still_there())
+    }
+
+    fn serve_whatever_lies_at(&mut self, path: &Path) -> Result<(), RefreshError> {
+        // What is not known of it does not keep it from being served.
+        let record = clone_dir::read_record(path).ok();
+        if !record
+            .as_ref()
+            .is_some_and(|record| record.is_of(&self.settings.url))
+        {
+            tracing::info!(
+                index.upstream = %self.settings.url,
+                "the index on disk is of another upstream than GIT_REPO_URL, and is served all the same"
+            );
+        }
+        self.serve_clone(path, record.and_then(|record| record.last_success()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::refresh::Refresher;
+    use super::super::remote_url::RemoteUrl;
+    use super::super::settings::{Network, RefresherSettings};
+    use super::super::testing::{TestIndex, read_crate};
+    use super::super::{HeldIndex, IndexHandle, refresh_once};
+    use super::*;
+
+    /// A mirror that may ask nobody, on the data directory of `index`.
+    fn offline(index: &TestIndex) -> (Refresher, IndexHandle) {
+        let handle = IndexHandle::new();
+        (
+            Refresher::new(offline_settings(index), handle.clone()),
+            handle,
+        )
+    }
+
+    fn offline_settings(index: &TestIndex) -> RefresherSettings {
+        RefresherSettings {
+            // Nobody answers there, and nobody is asked.
+            url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
+            network: Network::Forbidden,
+            ..index.settings()
+        }
+    }
+
+    /// What an import does: holds the data directory, and puts another clone there.
+    fn import(index: &TestIndex) -> HeldIndex {
+        refresh_once(index.settings(), &IndexHandle::new()).unwrap()
+    }
+
+    #[test]
+    fn an_index_that_is_imported_later_is_found_without_a_restart() {
+        let index = TestIndex::new(&[("1/a", "imported")]);
+        let (mut mirror, handle) = offline(&index);
+        for _ in 0..2 {
+            assert_eq!(mirror.step(), Some(LOOK_AGAIN_PAUSE));
+            let why = handle.status().last_error.unwrap();
+            assert!(why.contains("import one"), "{why}");
+        }
+        let importing = import(&index);
+        assert_eq!(mirror.step(), Some(LOOK_AGAIN_PAUSE));
+        drop(importing);
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("imported"));
+        let status = handle.status();
+        assert_eq!((status.last_error, status.failures), (None, 0));
+        assert!(status.last_success.is_some(), "of the clone's own fetch");
+    }
+
+    #[test]
+    fn while_serving_another_clone_can_be_put_in_its_place() {
+        let mut index = TestIndex::new(&[("1/a", "old")]);
+        index.refresh();
+        let (mut mirror, handle) = offline(&index);
+        mirror.step();
+        assert_eq!(
+            handle.status().last_error.as_deref(),
+            Some("cannot use DATA_DIR: another mirror is using this DATA_DIR")
+        );
+        index.stop();
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
+        let old = handle.snapshot().unwrap();
+        index.commit(&[("1/a", "new")]);
+        index.start_again();
+        index.refresh();
+        index.replace_clone();
+        mirror.step();
+        assert_eq!(
+            handle.status().last_error,
+            None,
+            "held by another is no failure"
+        );
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
+        index.stop();
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
+        assert!(old.repository().path().exists());
+        drop(old);
+        mirror.step();
+        let clones = fs::read_dir(index.data_dir().join("index")).unwrap();
+        let clones = clones.filter(|entry| entry.as_ref().unwrap().path().is_dir());
+        assert_eq!(clones.count(), 1, "the replaced one is removed");
+    }
+
+    #[test]
+    fn a_damaged_clone_is_neither_removed_nor_replaced() {
+        let mut index = TestIndex::new(&[("1/a", "one"), ("2/io", "two")]);
+        index.refresh();
+        index.stop();
+        let (mut mirror, handle) = offline(&index);
+        mirror.step();
+        let clone = handle.snapshot().unwrap().repository().path().to_owned();
+        index.damage_clone(&clone);
+        handle.snapshot().unwrap().repository().close_idle_handles();
+        handle.snapshot().unwrap().repository().suspect();
+        mirror.step();
+        assert!(handle.snapshot().is_some() && clone.exists());
+        // libgit2 shares what is open among all who read from the same files.
+        index.handle = IndexHandle::new();
+        drop((mirror, handle));
+        let (mut mirror, handle) = offline(&index);
+        for _ in 0..3 {
+            mirror.step();
+        }
+        assert!(handle.status().last_error.unwrap().contains("damaged"));
+        assert!(clone.exists());
+        assert_eq!(
+            clone_dir::current_in(&index.data_dir()).as_ref(),
+            Some(&clone)
+        );
+    }
+
+    #[test]
+    fn a_path_on_this_machine_is_cloned_and_fetched_as_ever() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let handle = IndexHandle::new();
+        let settings = RefresherSettings {
+            network: Network::Forbidden,
+            ..index.settings()
+        };
+        let mut mirror = Refresher::new(settings, handle.clone());
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
+        index.commit(&[("1/a", "new")]);
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn a_command_that_may_ask_nobody_opens_what_is_there() {
+        let mut index = TestIndex::new(&[("1/a", "old")]);
+        let without = refresh_once(offline_settings(&index), &IndexHandle::new());
+        assert!(without.unwrap_err().to_string().contains("import one"));
+        index.refresh();
+        index.stop();
+        index.commit(&[("1/a", "new")]);
+        let handle = IndexHandle::new();
+        let opened = refresh_once(offline_settings(&index), &handle).unwrap();
+        assert_eq!(opened.snapshot().crate_count(), 1);
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
+    }
+}

@@ -1,0 +1,154 @@
+//! Putting a new clone in the place of the current one, because the current one is damaged, outgrown or not there, and
+//! removing those that were replaced.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::clone_dir::{self, CloneDir};
+use super::fetch::{self, FetchError};
+use super::refresh::Refresher;
+use super::refresh_error::RefreshError;
+use super::repository::Repository;
+use super::snapshot::Snapshot;
+use super::status::Phase;
+use super::upkeep::{self, Due};
+use crate::memory::return_freed_blocks;
+
+/// How long to leave the clone as it is when it could not be made smaller.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
+
+impl Refresher {
+    /// Makes the clone smaller if it has become too large. Without success it stays as it is, and works as before.
+    pub(super) fn keep_up(&mut self) {
+        let Some(repository) = self.current.clone() else {
+            return;
+        };
+        let now = Instant::now();
+        if self.next_upkeep.is_some_and(|next| now < next) || self.transfers.may_still_write() {
+            return;
+        }
+        let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
+            Ok(Due::Nothing) => return,
+            Ok(Due::RollUp) => match self.roll_up(&repository) {
+                // Something in it cannot be read, perhaps something that only git clients would miss. Packs must not grow
+                // for ever because of it.
+                Err(RefreshError::Damaged(why))
+                    if self.repairs.allowed(now) && self.settings.may_fetch() =>
+                {
+                    self.repairs.note(now);
+                    tracing::warn!(
+                        error = why,
+                        "small packs could not be rolled up; the clone will be replaced"
+                    );
+                    self.clone_anew()
+                }
+                other => other,
+            },
+            Ok(Due::Renewal) if self.settings.may_fetch() => self.clone_anew(),
+            // What belongs to the index cannot be told from the rest without the upstream.
+            Ok(Due::Renewal) => return,
+            Err(error) => Err(error.into()),
+        };
+        match done {
+            Ok(()) | Err(RefreshError::Fetch(FetchError::Stopped)) => {}
+            Err(error) => {
+                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
+                tracing::warn!(error = %error, "the clone could not be made smaller; this is tried again later");
+            }
+        }
+    }
+
+    fn roll_up(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
+        let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
+            return Ok(());
+        };
+        let progress = self.handle.begin(Phase::Maintaining);
+        let rolled_up = upkeep::roll_up(repository.path(), &path, &progress);
+        // Being stopped may have been the reason for an error, and is no reason for a warning.
+        let rolled_up = if progress.is_stopped() {
+            Err(FetchError::Stopped.into())
+        } else {
+            rolled_up.map_err(RefreshError::from)
+        };
+        self.replace_by(&path, rolled_up, "small packs were rolled up")
+    }
+
+    pub(super) fn clone_anew(&mut self) -> Result<(), RefreshError> {
+        let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
+            return Ok(());
+        };
+        tracing::info!(index.upstream = %self.settings.url, "cloning the index");
+        let (target, url) = (path.clone(), self.settings.url.clone());
+        let cloned = self
+            .transfer(Phase::Cloning, move |progress| {
+                fetch::clone(&target, &url, progress)
+            })
+            .map_err(RefreshError::from);
+        self.replace_by(&path, cloned, "serving the index")
+    }
+
+    /// Puts a new clone in the place of the current one, if it came out well.
+    fn replace_by(
+        &mut self,
+        path: &Path,
+        made: Result<(), RefreshError>,
+        message: &str,
+    ) -> Result<(), RefreshError> {
+        match made.and_then(|()| self.take_over(path)) {
+            Ok((repository, snapshot)) => {
+                self.retired.extend(self.current.take());
+                self.publish(repository, snapshot, message);
+                return_freed_blocks();
+                Ok(())
+            }
+            Err(error) => {
+                // A half-written clone is of no use, and a full disk needs the room, also that of a damaged one.
+                self.sweep();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a complete clone the one in use.
+    fn take_over(&mut self, path: &Path) -> Result<(Arc<Repository>, Snapshot), RefreshError> {
+        let repository = Arc::new(Repository::open(path)?);
+        let snapshot = self.view(&repository)?;
+        clone_dir::write_record(path, &self.record())?;
+        if let Some(clones) = &self.clones {
+            clones.activate(path)?;
+        }
+        Ok((repository, snapshot))
+    }
+
+    /// Removes replaced clones that no request reads from any more, and whatever a crash left.
+    pub(super) fn drop_retired(&mut self) {
+        self.retired
+            .retain(|repository| Arc::strong_count(repository) > 1);
+        self.sweep();
+    }
+
+    /// Removes every clone that is not in use.
+    fn sweep(&self) {
+        let Some(clones) = &self.clones else {
+            return;
+        };
+        let in_use = self.in_use().map(|repository| repository.path().to_owned());
+        // What nothing can replace stays, however damaged.
+        let irreplaceable = clones.current().filter(|_| !self.settings.may_fetch());
+        let keep: Vec<PathBuf> = in_use.chain(irreplaceable).collect();
+        warn_if_left(clones.sweep(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()));
+    }
+
+    fn in_use(&self) -> impl Iterator<Item = &Arc<Repository>> {
+        self.current.iter().chain(&self.retired)
+    }
+}
+
+/// What cannot be removed costs room, and nothing else.
+pub(super) fn warn_if_left(swept: io::Result<()>) {
+    if let Err(error) = swept {
+        tracing::warn!(error = %error, "an old clone could not be removed");
+    }
+}

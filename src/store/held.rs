@@ -1,0 +1,102 @@
+//! A file that may be served, and reading it.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+use super::crate_store::{CrateStore, StoreError};
+use super::disk::OpenFile;
+use crate::package::Checksum;
+
+/// How much of a file is read at a time. Every download in progress holds about so much.
+const READ_BYTES_MAX: u64 = 128 * 1024;
+
+/// The bytes of a file, part by part.
+pub(crate) type Reading = BoxStream<'static, io::Result<Bytes>>;
+
+/// A file whose bytes are what its checksum says.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    size: u64,
+    content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Disk(Arc<OpenFile>),
+    Memory(Bytes),
+    Cloud(Checksum),
+}
+
+impl Held {
+    pub(super) fn on_disk(file: Arc<OpenFile>) -> Self {
+        Self {
+            size: file.size(),
+            content: Content::Disk(file),
+        }
+    }
+
+    pub(super) fn in_memory(bytes: Bytes) -> Self {
+        Self {
+            size: bytes.len() as u64,
+            content: Content::Memory(bytes),
+        }
+    }
+
+    pub(super) fn in_cloud(checksum: Checksum, size: u64) -> Self {
+        Self {
+            size,
+            content: Content::Cloud(checksum),
+        }
+    }
+
+    /// How many bytes it has.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The bytes in a range, which must lie inside the file.
+    ///
+    /// # Errors
+    /// [`StoreError`], if the store fails before the first byte.
+    pub(crate) async fn read(
+        &self,
+        range: Range<u64>,
+        store: &CrateStore,
+    ) -> Result<Reading, StoreError> {
+        match &self.content {
+            Content::Memory(bytes) => {
+                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+                let part = bytes.slice(place(range.start)..place(range.end));
+                Ok(stream::once(async { Ok(part) }).boxed())
+            }
+            Content::Disk(file) => Ok(read_file(Arc::clone(file), range)),
+            Content::Cloud(checksum) => store.read_object(checksum, range).await,
+        }
+    }
+
+    /// The same, where it needs no waiting.
+    pub(crate) fn read_now(&self, range: Range<u64>) -> Option<Reading> {
+        match &self.content {
+            Content::Disk(file) => Some(read_file(Arc::clone(file), range)),
+            Content::Memory(_) | Content::Cloud(_) => None,
+        }
+    }
+}
+
+/// Reads when the part before has been sent, so that a slow client costs no more memory than a fast one.
+fn read_file(file: Arc<OpenFile>, range: Range<u64>) -> Reading {
+    let parts = stream::try_unfold((file, range), |(file, range)| async move {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let end = range.end.min(range.start + READ_BYTES_MAX);
+        let part = OpenFile::read(&file, range.start..end).await?;
+        let next = range.start + part.len() as u64..range.end;
+        Ok(Some((part, (file, next))))
+    });
+    parts.boxed()
+}

@@ -1,0 +1,369 @@
+//! The keeper: gives out files that are held, and fetches those that are not, each once for all who wait.
+//!
+//! A fetch is a task of its own. Whoever waits for it may leave; the others get the file, and so does the store.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::counters::Counters;
+use super::crate_store::{CrateStore, StoreError};
+use super::held::Held;
+use super::spool::Spooled;
+use crate::package::{Checksum, CrateFile};
+use crate::upstream::{CrateSources, FetchError};
+
+/// Fetches at a time. Each holds 5 MB at most.
+const FETCHES_MAX: usize = 16;
+
+/// Missing files that are remembered.
+const MISSING_MAX: usize = 10_000;
+
+/// What the keeper needs to know.
+#[derive(Debug)]
+pub(crate) struct KeeperSettings {
+    /// Where files are kept.
+    pub(crate) store: CrateStore,
+    /// Where they come from; `None` fetches nothing.
+    pub(crate) sources: Option<CrateSources>,
+    /// How long a file that no upstream has is known to be missing.
+    pub(crate) missing_remembered: Duration,
+    /// How long somebody waits for a file.
+    pub(crate) wait_max: Duration,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: KeeperSettings,
+    /// Fetches that are under way, and their results for those who wait.
+    flights: Mutex<HashMap<Checksum, watch::Receiver<Option<Outcome>>>>,
+    missing: Cache<Checksum, Instant>,
+    fetches: Semaphore,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Fetches run here: threads that serve requests may end before others have their file.
+    runtime: Handle,
+}
+
+/// How a fetch ended.
+type Outcome = Result<Fetched, GetError>;
+
+/// A file that came from an upstream and was right.
+#[derive(Clone, Debug)]
+struct Fetched {
+    bytes: u64,
+    /// The bytes, if there are few of them: whoever waits gets them even if the store failed.
+    content: Option<Bytes>,
+    kept: Result<(), Arc<str>>,
+}
+
+/// What was done to have a file in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ensured {
+    /// Nothing: it was there.
+    HeldAlready,
+    /// It was fetched.
+    Fetched {
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+/// Why there is no file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum GetError {
+    /// It is not held, and nothing may be fetched.
+    #[error("it is not held")]
+    NotHeld,
+    /// No upstream has it.
+    #[error("no upstream has it")]
+    Missing,
+    /// What came is not what the index says.
+    #[error("{0}")]
+    Corrupt(Arc<str>),
+    /// An upstream did not answer in time.
+    #[error("an upstream was silent for too long")]
+    TimedOut,
+    /// An upstream wants to be left alone for so long.
+    #[error("an upstream has too much to do")]
+    Busy(Duration),
+    /// No upstream can be reached, or all answer with errors.
+    #[error("{0}")]
+    Failed(Arc<str>),
+    /// It is still being fetched.
+    #[error("it is still being fetched")]
+    Pending,
+    /// The store cannot be read or written to.
+    #[error("the store failed: {0}")]
+    Store(Arc<str>),
+    /// The mirror is about to end.
+    #[error("the mirror is stopping")]
+    Stopping,
+}
+
+impl From<StoreError> for GetError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string().into())
+    }
+}
+
+impl Keeper {
+    /// To be called inside the runtime that fetches are to run in.
+    pub(crate) fn new(settings: KeeperSettings) -> Self {
+        Self(Arc::new(Inner {
+            settings,
+            flights: Mutex::default(),
+            missing: Cache::new(MISSING_MAX),
+            fetches: Semaphore::new(FETCHES_MAX),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            runtime: Handle::current(),
+        }))
+    }
+
+    /// Where files are kept.
+    pub(crate) fn store(&self) -> &CrateStore {
+        &self.0.settings.store
+    }
+
+    /// What happened so far.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.store().counters
+    }
+
+    /// How many answers of upstreams were not what the index says.
+    pub(crate) fn mismatches(&self) -> u64 {
+        let sources = self.0.settings.sources.as_ref();
+        sources.map_or(0, CrateSources::mismatches)
+    }
+
+    /// Whether files that are not held can be fetched.
+    pub(crate) fn fetches(&self) -> bool {
+        self.0.settings.sources.is_some()
+    }
+
+    /// A file that is held, if that can be said without waiting.
+    pub(crate) fn get_now(&self, checksum: &Checksum) -> Option<Held> {
+        let held = self.store().find_now(checksum)?;
+        self.counters().hits.add(1);
+        Some(held)
+    }
+
+    /// A file, fetched if it is not held.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub(crate) async fn get(&self, file: &CrateFile) -> Result<Held, GetError> {
+        let found = self.store().find(&file.checksum).await;
+        if let Ok(Some(held)) = found {
+            self.counters().hits.add(1);
+            return Ok(held);
+        }
+        if let Err(error) = found {
+            self.note_store_failure(file, &error);
+            // What the store cannot give an upstream perhaps can.
+            if !self.fetches() {
+                return Err(error.into());
+            }
+        }
+        let fetched = self.fetch(file).await?;
+        match (fetched.content, fetched.kept) {
+            (Some(content), _) => Ok(Held::in_memory(content)),
+            (None, Ok(())) => {
+                let held = self.store().find(&file.checksum).await?;
+                held.ok_or_else(|| GetError::Store("it is gone again".into()))
+            }
+            (None, Err(why)) => Err(GetError::Store(why)),
+        }
+    }
+
+    /// Sees to it that a file is in the store.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub(crate) async fn ensure(&self, file: &CrateFile) -> Result<Ensured, GetError> {
+        if self.store().holds(&file.checksum).await? {
+            return Ok(Ensured::HeldAlready);
+        }
+        let fetched = self.fetch(file).await?;
+        fetched.kept.map_err(GetError::Store)?;
+        Ok(Ensured::Fetched {
+            bytes: fetched.bytes,
+        })
+    }
+
+    /// Ends all fetches and waits for them. Nothing is half-written then.
+    pub(crate) async fn stop(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Removes what a crash left in the store, in the background.
+    pub(crate) fn sweep(&self) {
+        let keeper = self.clone();
+        self.0
+            .tasks
+            .spawn_blocking_on(move || keeper.store().sweep(), &self.0.runtime);
+    }
+
+    /// Waits for the fetch of a file, which begins now if none is under way.
+    async fn fetch(&self, file: &CrateFile) -> Result<Fetched, GetError> {
+        if !self.fetches() {
+            return Err(GetError::NotHeld);
+        }
+        if self.is_known_missing(&file.checksum) {
+            return Err(GetError::Missing);
+        }
+        let mut result = self.join_flight(file);
+        let done = result.wait_for(Option::is_some);
+        let outcome = tokio::time::timeout(self.0.settings.wait_max, done)
+            .await
+            .map_err(|_elapsed| GetError::Pending)?
+            .map_err(|_ended_without_a_result| GetError::Stopping)?;
+        outcome.clone().unwrap_or(Err(GetError::Stopping))
+    }
+
+    fn join_flight(&self, file: &CrateFile) -> watch::Receiver<Option<Outcome>> {
+        let mut flights = self.flights();
+        if let Some(result) = flights.get(&file.checksum) {
+            return result.clone();
+        }
+        let (sender, result) = watch::channel(None);
+        flights.insert(file.checksum, result.clone());
+        let (keeper, file) = (self.clone(), file.clone());
+        let flight = async move {
+            let landing = Landing {
+                keeper: &keeper,
+                checksum: file.checksum,
+            };
+            let outcome = tokio::select! {
+                outcome = keeper.fly(&file) => outcome,
+                () = keeper.0.stop.cancelled() => Err(GetError::Stopping),
+            };
+            keeper.note(&file, &outcome);
+            // Whoever comes after the result finds the file in the store, and no flight.
+            drop(landing);
+            sender.send_replace(Some(outcome));
+        };
+        self.0.tasks.spawn_on(flight, &self.0.runtime);
+        result
+    }
+
+    async fn fly(&self, file: &CrateFile) -> Outcome {
+        let _permit = self.0.fetches.acquire().await;
+        // The flight before this one may have ended between a look at the store and the beginning of this one.
+        if let Ok(Some(held)) = self.store().find(&file.checksum).await {
+            return Ok(Fetched {
+                bytes: held.size(),
+                content: None,
+                kept: Ok(()),
+            });
+        }
+        let Some(sources) = &self.0.settings.sources else {
+            return Err(GetError::NotHeld);
+        };
+        let mut spool = self.store().spool(&file.checksum);
+        match sources.fetch(file, &mut spool).await {
+            Ok(bytes) => {
+                let spooled = spool.keep().await;
+                self.counters().fetched.add(1);
+                self.counters().fetched_bytes.add(bytes);
+                Ok(self.finish(file, bytes, spooled).await)
+            }
+            Err(error) => {
+                spool.discard().await;
+                Err(self.reason(file, error))
+            }
+        }
+    }
+
+    async fn finish(&self, file: &CrateFile, bytes: u64, spooled: Spooled) -> Fetched {
+        let kept = match spooled.kept {
+            Ok(()) => {
+                self.store().make_room(&file.checksum, bytes).await;
+                Ok(())
+            }
+            Err(error) => {
+                let error = StoreError::from(error);
+                self.note_store_failure(file, &error);
+                Err(error.to_string().into())
+            }
+        };
+        Fetched {
+            bytes,
+            content: spooled.content,
+            kept,
+        }
+    }
+
+    fn reason(&self, file: &CrateFile, error: FetchError<object_store::Error>) -> GetError {
+        match error {
+            FetchError::Missing => GetError::Missing,
+            FetchError::Corrupt { .. } => GetError::Corrupt(error.to_string().into()),
+            FetchError::TimedOut => GetError::TimedOut,
+            FetchError::Busy(pause) => GetError::Busy(pause),
+            FetchError::Failed(why) => GetError::Failed(why.into()),
+            FetchError::Receiver(error) => {
+                let error = StoreError::from(error);
+                self.note_store_failure(file, &error);
+                error.into()
+            }
+        }
+    }
+
+    fn note(&self, file: &CrateFile, outcome: &Outcome) {
+        let counters = self.counters();
+        match outcome {
+            Ok(_) | Err(GetError::Stopping | GetError::Store(_)) => {}
+            Err(GetError::Missing) => {
+                counters.missing.add(1);
+                self.0.missing.insert(file.checksum, Instant::now());
+            }
+            Err(GetError::Corrupt(_)) => counters.corrupt.add(1),
+            Err(_) => counters.failed.add(1),
+        }
+    }
+
+    fn is_known_missing(&self, checksum: &Checksum) -> bool {
+        let noted = self.0.missing.get(checksum);
+        noted.is_some_and(|noted| noted.elapsed() < self.0.settings.missing_remembered)
+    }
+
+    fn note_store_failure(&self, file: &CrateFile, error: &StoreError) {
+        self.counters().store_failures.add(1);
+        self.store().let_go();
+        tracing::error!("crate.file" = %file, error = %error, "the store of crate files failed");
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<Checksum, watch::Receiver<Option<Outcome>>>> {
+        self.0
+            .flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes room for another flight, however the one before ends.
+struct Landing<'a> {
+    keeper: &'a Keeper,
+    checksum: Checksum,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.keeper.flights().remove(&self.checksum);
+    }
+}

@@ -1,0 +1,292 @@
+//! Where crate files are kept: `STORAGE_URL`, and the clouds' own variables.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::SpawnedReqwestConnector;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use tokio::runtime::Handle;
+use url::Url;
+
+use crate::upstream::use_ring;
+
+/// How long to wait for a connection to a cloud.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a cloud may send nothing. There is no bound for a whole transfer: a large file takes its time.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often something is asked of a cloud again, and for how long: somebody is waiting.
+const RETRIES_MAX: usize = 3;
+const RETRY_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Where crate files are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct StorageLocation(Place);
+
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A directory.
+    Disk { path: PathBuf, use_of: DiskUse },
+    /// A bucket or container, with a prefix.
+    Cloud(CloudPlace),
+    /// The memory of this process, for a try.
+    Memory,
+}
+
+/// Whether other processes may be writing to a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DiskUse {
+    /// It is in `DATA_DIR`, which belongs to one mirror.
+    Alone,
+    /// It was named, and may be the place of several mirrors.
+    Shared,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct CloudPlace {
+    provider: Provider,
+    url: Url,
+    /// The clouds' variables. Secrets are among them.
+    variables: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Provider {
+    Amazon,
+    Google,
+    Microsoft,
+}
+
+/// Why a text does not name a place for crate files.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LocationError {
+    /// It begins like a URL, but is none.
+    #[error("it is not a URL")]
+    NotAUrl,
+    /// Nothing is kept at places of this kind.
+    #[error("its scheme is not one of file, s3, gs, az and memory")]
+    Scheme,
+    /// It holds a user or a password.
+    #[error("it holds credentials")]
+    Credentials,
+    /// The cloud's client can make nothing of it.
+    #[error("the bucket or the cloud's variables are incomplete or malformed")]
+    Incomplete,
+}
+
+impl StorageLocation {
+    /// A directory that no other process uses.
+    pub(crate) fn within(path: PathBuf) -> Self {
+        Self(Place::Disk {
+            path,
+            use_of: DiskUse::Alone,
+        })
+    }
+
+    /// Reads `STORAGE_URL`: a path, or a URL with the scheme `file`, `s3`, `gs`, `az` (and its older names) or
+    /// `memory`. `variables` are the clouds' own, like `AWS_REGION`.
+    ///
+    /// # Errors
+    /// [`LocationError`].
+    pub(crate) fn parse(
+        text: &str,
+        variables: Vec<(String, String)>,
+    ) -> Result<Self, LocationError> {
+        let disk = |path| {
+            Self(Place::Disk {
+                path,
+                use_of: DiskUse::Shared,
+            })
+        };
+        if !text.contains("://") {
+            return Ok(disk(PathBuf::from(text)));
+        }
+        let url = Url::parse(text).map_err(|_not_a_url| LocationError::NotAUrl)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(LocationError::Credentials);
+        }
+        let provider = match url.scheme() {
+            "file" => {
+                let path = url.to_file_path().map_err(|()| LocationError::NotAUrl)?;
+                return Ok(disk(path));
+            }
+            "memory" => return Ok(Self(Place::Memory)),
+            "s3" | "s3a" => Provider::Amazon,
+            "gs" => Provider::Google,
+            "az" | "azure" | "abfs" | "abfss" | "adl" => Provider::Microsoft,
+            _ => return Err(LocationError::Scheme),
+        };
+        let cloud = CloudPlace {
+            provider,
+            url,
+            variables,
+        };
+        // A mistake must be known before anything is bound.
+        cloud
+            .open(None)
+            .map_err(|_its_text_may_hold_secrets| LocationError::Incomplete)?;
+        Ok(Self(Place::Cloud(cloud)))
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.0
+    }
+
+    /// Whether crate files lie on a disk of this machine, where they can be counted and old ones removed.
+    pub(crate) fn is_disk(&self) -> bool {
+        matches!(self.0, Place::Disk { .. })
+    }
+}
+
+impl fmt::Display for StorageLocation {
+    /// Without secrets: a URL that holds any is refused.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::Disk { path, .. } => path.display().fmt(formatter),
+            Place::Cloud(cloud) => formatter.write_str(&shown(&cloud.url)),
+            Place::Memory => formatter.write_str("memory://"),
+        }
+    }
+}
+
+impl fmt::Debug for StorageLocation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// A query has no meaning here; somebody may still have put a token there.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.to_string()
+}
+
+impl CloudPlace {
+    /// Connects nothing yet. Connections belong to `runtime`, because the one that asks first may end before others do.
+    pub(super) fn open(
+        &self,
+        runtime: Option<&Handle>,
+    ) -> object_store::Result<Arc<dyn ObjectStore>> {
+        use_ring();
+        let client = client_options().with_allow_http(self.speaks_plain_http());
+        macro_rules! build {
+            ($builder:ty) => {{
+                let mut builder = <$builder>::new()
+                    .with_client_options(client)
+                    .with_retry(retries());
+                if let Some(runtime) = runtime {
+                    builder =
+                        builder.with_http_connector(SpawnedReqwestConnector::new(runtime.clone()));
+                }
+                for (name, value) in &self.variables {
+                    // Other tools have variables that mean nothing here.
+                    if let Ok(key) = name.to_ascii_lowercase().parse() {
+                        builder = builder.with_config(key, value);
+                    }
+                }
+                Ok(Arc::new(builder.with_url(self.url.as_str()).build()?) as Arc<dyn ObjectStore>)
+            }};
+        }
+        match self.provider {
+            Provider::Amazon => build!(AmazonS3Builder),
+            Provider::Google => build!(GoogleCloudStorageBuilder),
+            Provider::Microsoft => build!(MicrosoftAzureBuilder),
+        }
+    }
+
+    /// Whether an endpoint was named that has no TLS: whoever writes `http://` means it.
+    fn speaks_plain_http(&self) -> bool {
+        self.variables
+            .iter()
+            .any(|(name, value)| name.contains("ENDPOINT") && value.starts_with("http://"))
+    }
+
+    /// What stands before each key.
+    pub(super) fn prefix(&self) -> Path {
+        // A path that a URL has, an object can have.
+        Path::from_url_path(self.url.path()).unwrap_or_default()
+    }
+}
+
+fn client_options() -> ClientOptions {
+    ClientOptions::new()
+        .with_timeout_disabled()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_read_timeout(SILENCE_TIMEOUT)
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig {
+        max_retries: RETRIES_MAX,
+        retry_timeout: RETRY_TIME_MAX,
+        ..RetryConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<StorageLocation, LocationError> {
+        let variables = [
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_SECRET_ACCESS_KEY", "s3cret"),
+            ("AWS_ACCESS_KEY_ID", "b0b"),
+            ("AWS_PAGER", "less"),
+            ("AZURE_STORAGE_ACCOUNT_NAME", "account"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        StorageLocation::parse(text, variables.into())
+    }
+
+    #[test]
+    fn paths_and_the_schemes_of_three_clouds_are_places() {
+        for (text, shown) in [
+            ("crates", "crates"),
+            ("/srv/crates", "/srv/crates"),
+            ("file:///srv/crates", "/srv/crates"),
+            ("memory://", "memory://"),
+            ("s3://bucket", "s3://bucket"),
+            ("s3://bucket/a/b?token=s3cret", "s3://bucket/a/b"),
+            ("gs://bucket/a", "gs://bucket/a"),
+            ("az://container/a", "az://container/a"),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn other_places_are_refused() {
+        for (text, error) in [
+            ("ftp://host/x", LocationError::Scheme),
+            ("https://bucket.example/x", LocationError::Scheme),
+            ("s3://b0b:s3cret@bucket/x", LocationError::Credentials),
+            ("://", LocationError::NotAUrl),
+            ("file://host/x", LocationError::NotAUrl),
+            ("s3://", LocationError::Incomplete),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_of_clouds_are_used_and_never_shown() {
+        let place = parse("s3://bucket/a").unwrap();
+        assert!(!format!("{place:?}").contains("s3cret"));
+        let Place::Cloud(cloud) = place.place() else {
+            panic!("not a cloud");
+        };
+        let opened = format!("{:?}", cloud.open(None).unwrap());
+        assert!(opened.contains("eu-west-1"), "{opened}");
+        assert_eq!(cloud.prefix().as_ref(), "a");
+    }
+}

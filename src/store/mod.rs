@@ -1,0 +1,23 @@
+//! Crate files, kept by their checksum on a disk or in an object store, and fetched once for all who wait.
+//!
+//! A file gets its key only when its bytes are known to be what the index says, so that whatever has a key may be served.
+//! A file on a disk is hashed once more when this process first opens it: disks rot, and a crash may cut a file short.
+//! Only this room touches `object_store`. What does not live here: HTTP, and which file a request means.
+
+mod counters;
+mod crate_store;
+mod disk;
+mod eviction;
+mod held;
+mod keeper;
+mod location;
+mod spool;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use counters::Counters;
+pub(crate) use crate_store::{CrateStore, StoreError, StoreSettings, StoredFile};
+pub(crate) use held::{Held, Reading};
+pub(crate) use keeper::{Ensured, GetError, Keeper, KeeperSettings};
+pub(crate) use location::{LocationError, StorageLocation};

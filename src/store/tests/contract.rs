@@ -1,0 +1,192 @@
+//! One suite that every kind of place passes: memory, a disk, S3.
+//!
+//! Other places can be given in `STORE_CONTRACT_URLS`, separated by spaces, with the clouds' own variables:
+//! `.ci/clouds` does so with emulators.
+
+use std::collections::HashSet;
+
+use futures_util::TryStreamExt;
+use object_store::ObjectStoreExt;
+
+use super::super::crate_store::Verdict;
+use super::super::{CrateStore, StorageLocation, StoredFile};
+use super::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
+use super::{file, keep, open};
+use crate::upstream::Receiver;
+
+/// Larger than two parts of an upload.
+const LARGE: usize = 11_000_000;
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    let place = StorageLocation::parse("memory://", Vec::new()).unwrap();
+    // Each store has a memory of its own.
+    check(&open(place)).await;
+}
+
+#[tokio::test]
+async fn a_disk_keeps_the_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("made/when/opened");
+    let place = StorageLocation::parse(path.to_str().unwrap(), Vec::new()).unwrap();
+    check(&open(place.clone())).await;
+    check_shared(&open(place.clone()), &open(place)).await;
+}
+
+#[tokio::test]
+async fn s3_keeps_the_contract() {
+    let server = S3Server::start();
+    let url = format!("s3://{BUCKET}/a/prefix");
+    let place = StorageLocation::parse(&url, variables_of(&server)).unwrap();
+    check(&open(place.clone())).await;
+    check_shared(&open(place.clone()), &open(place)).await;
+}
+
+#[tokio::test]
+async fn prefixes_of_a_bucket_are_stores_of_their_own() {
+    let server = S3Server::start();
+    let at = |prefix: &str| {
+        let url = format!("s3://{BUCKET}/{prefix}");
+        open(StorageLocation::parse(&url, variables_of(&server)).unwrap())
+    };
+    let (one, other) = (at("one"), at("two"));
+    let (bytes, checksum) = file(10, 1);
+    keep(&one, &bytes, &checksum).await;
+    assert!(one.holds(&checksum).await.unwrap());
+    assert!(!other.holds(&checksum).await.unwrap());
+    assert_eq!(list(&other).await, HashSet::new());
+}
+
+#[tokio::test]
+async fn places_given_from_outside_keep_the_contract() {
+    #[expect(clippy::disallowed_methods, reason = "no setting of the mirror")]
+    let (urls, variables) = (std::env::var("STORE_CONTRACT_URLS"), std::env::vars());
+    let variables: Vec<_> = variables.collect();
+    for url in urls.unwrap_or_default().split_whitespace() {
+        let place = StorageLocation::parse(url, variables.clone()).unwrap();
+        check(&open(place.clone())).await;
+        check_shared(&open(place.clone()), &open(place)).await;
+    }
+}
+
+fn variables_of(server: &S3Server) -> Vec<(String, String)> {
+    [
+        ("AWS_ENDPOINT_URL", server.endpoint().as_str()),
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+        ("AWS_REGION", "us-east-1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+async fn check(store: &CrateStore) {
+    for size in [0, 1, 50_000, LARGE] {
+        check_one_file(store, size).await;
+    }
+    check_what_is_not_kept(store).await;
+    check_damage(store).await;
+    assert_eq!(list(store).await, HashSet::new());
+}
+
+async fn check_one_file(store: &CrateStore, size: usize) {
+    let (bytes, checksum) = file(size, 1);
+    assert!(store.find(&checksum).await.unwrap().is_none());
+    assert!(!store.holds(&checksum).await.unwrap());
+    assert_eq!(store.verify(&checksum).await.unwrap(), Verdict::Absent);
+    keep(store, &bytes, &checksum).await;
+    // A second mirror may keep the same file.
+    keep(store, &bytes, &checksum).await;
+    assert!(store.holds(&checksum).await.unwrap());
+    let size = size as u64;
+    assert_eq!(
+        list(store).await,
+        HashSet::from([StoredFile { checksum, size }])
+    );
+    assert_eq!(
+        store.verify(&checksum).await.unwrap(),
+        Verdict::Right { size }
+    );
+    let held = store.find(&checksum).await.unwrap().unwrap();
+    assert_eq!(held.size(), size);
+    for range in [
+        0..size,
+        0..size.min(1),
+        size / 3..size / 2,
+        size.saturating_sub(5)..size,
+    ] {
+        if range.is_empty() {
+            continue;
+        }
+        let read = held.read(range.clone(), store).await.unwrap();
+        let read: Vec<_> = read.try_collect().await.unwrap();
+        let expected = &bytes[range.start as usize..range.end as usize];
+        assert!(read.concat() == expected, "{range:?} of {size}");
+    }
+    store.remove(&checksum).await.unwrap();
+    store.remove(&checksum).await.unwrap();
+    assert!(store.find(&checksum).await.unwrap().is_none());
+}
+
+/// What was not found right, or was cut short, leaves nothing behind.
+async fn check_what_is_not_kept(store: &CrateStore) {
+    for size in [1_000, LARGE] {
+        let (bytes, checksum) = file(size, 2);
+        let mut spool = store.spool(&checksum);
+        spool.write(bytes.clone()).await.unwrap();
+        assert!(!store.holds(&checksum).await.unwrap());
+        assert!(store.find(&checksum).await.unwrap().is_none());
+        spool.discard().await;
+        assert!(store.find(&checksum).await.unwrap().is_none());
+        // Another try after one that was cut short.
+        let mut spool = store.spool(&checksum);
+        spool
+            .write(bytes.slice(..bytes.len() * 2 / 3))
+            .await
+            .unwrap();
+        spool.restart().await;
+        spool.write(bytes.clone()).await.unwrap();
+        spool.keep().await.kept.unwrap();
+        assert_eq!(
+            store.verify(&checksum).await.unwrap(),
+            Verdict::Right { size: size as u64 }
+        );
+        store.remove(&checksum).await.unwrap();
+    }
+}
+
+async fn check_damage(store: &CrateStore) {
+    let (bytes, checksum) = file(1_000, 3);
+    keep(store, &bytes, &checksum).await;
+    let key = store.key(&checksum);
+    store
+        .objects
+        .put(&key, bytes.slice(..999).into())
+        .await
+        .unwrap();
+    assert_eq!(store.verify(&checksum).await.unwrap(), Verdict::Damaged);
+    store.remove(&checksum).await.unwrap();
+    // What others put there is none of our files.
+    let stranger = object_store::path::Path::from(format!("{key}.txt"));
+    store.objects.put(&stranger, "x".into()).await.unwrap();
+    assert_eq!(list(store).await, HashSet::new());
+    store.objects.delete(&stranger).await.unwrap();
+}
+
+async fn check_shared(one: &CrateStore, other: &CrateStore) {
+    let (bytes, checksum) = file(LARGE, 4);
+    tokio::join!(keep(one, &bytes, &checksum), keep(other, &bytes, &checksum));
+    for store in [one, other] {
+        let size = LARGE as u64;
+        assert_eq!(
+            store.verify(&checksum).await.unwrap(),
+            Verdict::Right { size }
+        );
+    }
+    one.remove(&checksum).await.unwrap();
+    assert!(!other.holds(&checksum).await.unwrap());
+}
+
+async fn list(store: &CrateStore) -> HashSet<StoredFile> {
+    store.list().try_collect().await.unwrap()
+}

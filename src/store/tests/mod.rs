@@ -1,0 +1,43 @@
+//! What every place for crate files must do, and what the keeper does with one.
+
+mod contract;
+#[path = "../../../tests/it/support/s3_server.rs"]
+mod s3_server;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::{Counters, CrateStore, StorageLocation, StoreSettings};
+use crate::clock::Clock;
+use crate::package::Checksum;
+use crate::upstream::Receiver;
+
+/// A store at this place.
+fn open(location: StorageLocation) -> CrateStore {
+    let settings = StoreSettings {
+        location,
+        bytes_max: None,
+        clock: Clock::system(),
+    };
+    CrateStore::open(settings, Arc::new(Counters::default())).unwrap()
+}
+
+/// Bytes that differ from each other, and their checksum.
+fn file(size: usize, seed: u8) -> (Bytes, Checksum) {
+    let bytes: Vec<u8> = (0..size)
+        .map(|at| (at / 7 + at * 31) as u8 ^ seed)
+        .collect();
+    let checksum = Checksum::from(<[u8; 32]>::from(Sha256::digest(&bytes)));
+    (bytes.into(), checksum)
+}
+
+/// Keeps a file, as the keeper does when its bytes were right.
+async fn keep(store: &CrateStore, bytes: &Bytes, checksum: &Checksum) {
+    let mut spool = store.spool(checksum);
+    for part in bytes.chunks(100_000) {
+        spool.write(bytes.slice_ref(part)).await.unwrap();
+    }
+    spool.keep().await.kept.unwrap();
+}

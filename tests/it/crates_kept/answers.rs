@@ -1,0 +1,218 @@
+//! The answers themselves: headers, ranges, conditions.
+
+use super::*;
+
+/// A file that is held, and its path.
+fn scene() -> (Scene, String, Vec<u8>) {
+    let scene = Scene::of(1);
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    let (path, bytes) = {
+        let file = &scene.origin.files[0];
+        (file.download_path(), file.bytes())
+    };
+    (scene, path, bytes)
+}
+
+fn etag(scene: &Scene) -> String {
+    format!("\"{}\"", scene.origin.files[0].checksum())
+}
+
+#[test]
+fn a_file_is_described_in_full() {
+    let (scene, path, bytes) = scene();
+    let commit = scene.origin.index.head();
+    for method in ["GET", "HEAD"] {
+        let answer = scene.mirror.request(method, &path, &[]);
+        assert_eq!(answer.status, 200);
+        let length = bytes.len().to_string();
+        for (name, value) in [
+            ("content-length", length.as_str()),
+            ("content-type", "application/gzip"),
+            ("etag", &etag(&scene)),
+            ("cache-control", CACHE_CONTROL),
+            ("accept-ranges", "bytes"),
+            ("x-index-commit", &commit),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{method}: {answer:?}");
+        }
+        assert_eq!(answer.header("content-encoding"), None);
+        assert_eq!(answer.header("transfer-encoding"), None);
+        let expected = if method == "HEAD" { &[][..] } else { &bytes };
+        assert!(answer.body == expected);
+    }
+}
+
+#[test]
+fn a_head_of_a_file_that_is_not_held_yet_is_as_of_one_that_is() {
+    let scene = Scene::of(1);
+    let file = &scene.origin.files[0];
+    let answer = scene.mirror.request("HEAD", &file.download_path(), &[]);
+    assert_eq!(answer.status, 200);
+    let length = file.bytes().len().to_string();
+    assert_eq!(answer.header("content-length"), Some(length.as_str()));
+    assert_eq!(answer.header("etag"), Some(etag(&scene).as_str()));
+    assert_serves(&scene.mirror, file);
+}
+
+#[test]
+fn a_file_is_never_compressed_once_more() {
+    let (scene, path, bytes) = scene();
+    for encoding in ["gzip", "gzip, deflate, br, zstd", "*"] {
+        let headers = [("Accept-Encoding", encoding)];
+        let answer = scene.mirror.request("GET", &path, &headers);
+        assert_eq!(answer.header("content-encoding"), None, "{answer:?}");
+        assert!(answer.body == bytes);
+    }
+}
+
+#[test]
+fn parts_of_a_file_can_be_asked_for() {
+    let (scene, path, bytes) = scene();
+    let length = bytes.len();
+    for (range, expected) in [
+        ("bytes=0-0".to_owned(), 0..1),
+        ("bytes=10-19".to_owned(), 10..20),
+        ("bytes=10-".to_owned(), 10..length),
+        ("bytes=-7".to_owned(), length - 7..length),
+        (format!("bytes=0-{}", length * 2), 0..length),
+        (format!("bytes=-{}", length * 2), 0..length),
+    ] {
+        let headers = [("Range", range.as_str())];
+        let answer = scene.mirror.request("GET", &path, &headers);
+        assert_eq!(answer.status, 206, "{range}: {answer:?}");
+        let (first, last) = (expected.start, expected.end - 1);
+        let shown = format!("bytes {first}-{last}/{length}");
+        assert_eq!(answer.header("content-range"), Some(shown.as_str()));
+        let part = expected.len().to_string();
+        assert_eq!(answer.header("content-length"), Some(part.as_str()));
+        assert_eq!(answer.header("etag"), Some(etag(&scene).as_str()));
+        assert!(answer.body == bytes[expected], "{range}");
+        // A range means something for GET only (RFC 9110, 14.2).
+        let head = scene.mirror.request("HEAD", &path, &headers);
+        assert_eq!(head.status, 200, "{range}: {head:?}");
+    }
+}
+
+#[test]
+fn a_part_that_is_not_there_is_416() {
+    let (scene, path, bytes) = scene();
+    let length = bytes.len();
+    for range in [format!("bytes={length}-"), "bytes=-0".to_owned()] {
+        let headers = [("Range", range.as_str())];
+        let answer = scene.mirror.request("GET", &path, &headers);
+        assert_eq!(answer.status, 416, "{range}: {answer:?}");
+        let shown = format!("bytes */{length}");
+        assert_eq!(answer.header("content-range"), Some(shown.as_str()));
+        let cached = answer.header("cache-control").unwrap_or_default();
+        assert!(!cached.contains("immutable"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_range_that_says_nothing_sensible_is_the_whole_file() {
+    let (scene, path, bytes) = scene();
+    for range in [
+        "bytes=",
+        "bytes=a-b",
+        "bytes=9-3",
+        "pages=1-2",
+        "0-5",
+        "bytes=--1",
+    ] {
+        let answer = scene.mirror.request("GET", &path, &[("Range", range)]);
+        assert_eq!(answer.status, 200, "{range}: {answer:?}");
+        assert!(answer.body == bytes, "{range}");
+    }
+}
+
+#[test]
+fn several_ranges_are_answered_with_nothing_wrong() {
+    let (scene, path, bytes) = scene();
+    let headers = [("Range", "bytes=0-1,4-5")];
+    let answer = scene.mirror.request("GET", &path, &headers);
+    // A server may ignore what it does not want to do.
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body == bytes);
+}
+
+#[test]
+fn a_range_counts_only_if_the_file_is_still_the_same() {
+    let (scene, path, bytes) = scene();
+    let (same, weak) = (etag(&scene), format!("W/{}", etag(&scene)));
+    let other = format!("\"{}\"", "0".repeat(64));
+    for (condition, status) in [
+        (same.as_str(), 206),
+        (other.as_str(), 200),
+        // Weak ones never match a range.
+        (weak.as_str(), 200),
+        ("Sat, 01 Jan 2050 00:00:00 GMT", 200),
+    ] {
+        let headers = [("Range", "bytes=5-8"), ("If-Range", condition)];
+        let answer = scene.mirror.request("GET", &path, &headers);
+        assert_eq!(answer.status, status, "{condition}: {answer:?}");
+        let expected = if status == 206 { &bytes[5..9] } else { &bytes };
+        assert!(answer.body == expected, "{condition}");
+    }
+}
+
+#[test]
+fn whoever_has_the_file_is_told_so() {
+    let (mut scene, path, _bytes) = scene();
+    scene.origin.upstream.stop();
+    let etag = etag(&scene);
+    for condition in [
+        etag.clone(),
+        format!("W/{etag}"),
+        format!("\"other\", {etag}"),
+        "*".to_owned(),
+    ] {
+        for method in ["GET", "HEAD"] {
+            // Before the range is looked at.
+            let headers = [
+                ("If-None-Match", condition.as_str()),
+                ("Range", "bytes=0-1"),
+            ];
+            let answer = scene.mirror.request(method, &path, &headers);
+            assert_eq!(answer.status, 304, "{condition}: {answer:?}");
+            assert_eq!(answer.header("etag"), Some(etag.as_str()));
+            assert_eq!(answer.header("cache-control"), Some(CACHE_CONTROL));
+            assert!(answer.header("x-index-commit").is_some());
+            assert!(answer.body.is_empty());
+        }
+    }
+    let headers = [("If-None-Match", "\"other\"")];
+    let answer = scene.mirror.request("GET", &path, &headers);
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn a_client_that_asks_for_json_gets_an_url_that_works() {
+    let (scene, path, bytes) = scene();
+    let headers = [("Accept", "application/json")];
+    let answer = scene.mirror.request("GET", &path, &headers);
+    assert_eq!(answer.status, 200);
+    if answer.header("content-type") == Some("application/json") {
+        let json = answer.json();
+        let url = json["url"].as_str().unwrap();
+        let base = format!("http://{}", scene.mirror.address);
+        let path = url.strip_prefix(&base).unwrap();
+        assert!(scene.mirror.get(path).body == bytes);
+    } else {
+        assert!(answer.body == bytes);
+    }
+}
+
+#[test]
+fn another_spelling_of_the_name_is_the_same_file() {
+    let origin = Origin::with(vec![CrateFile::pack("Mixed_Case", "1.2.3", &[])]);
+    let scene = Scene::with(origin, &[]);
+    let file = &scene.origin.files[0];
+    assert_serves(&scene.mirror, file);
+    for name in ["mixed_case", "MIXED_CASE"] {
+        let path = format!("/api/v1/crates/{name}/1.2.3/download");
+        let answer = scene.mirror.get(&path);
+        assert_eq!(answer.status, 200, "{name}: {answer:?}");
+        assert!(answer.body == file.bytes());
+    }
+    assert_eq!(scene.origin.fetched(), [file.path()]);
+}

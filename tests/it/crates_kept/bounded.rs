@@ -1,0 +1,115 @@
+//! `STORAGE_MAX_BYTES`.
+
+use super::*;
+
+const FILE_LENGTH: usize = 10_000;
+
+/// Room for three files and a half.
+const BYTES_MAX: u64 = 35_000;
+
+/// Six files of one length.
+fn scene() -> Scene {
+    let names = ["one", "two", "three", "four", "five", "six"];
+    let files = names
+        .iter()
+        .zip(1..)
+        .map(|(name, seed)| CrateFile::noise(name, "1.0.0", seed, FILE_LENGTH));
+    let origin = Origin::with(files.collect());
+    let bound = BYTES_MAX.to_string();
+    Scene::with(origin, &[("STORAGE_MAX_BYTES", &bound)])
+}
+
+#[track_caller]
+fn wait_until_just_these_are_held(scene: &Scene, numbers: &[usize]) {
+    let expected = numbers
+        .iter()
+        .map(|number| scene.origin.files[*number].checksum());
+    let expected = expected.collect();
+    eventually("just these are held", || scene.held().checksums == expected);
+}
+
+/// Uses a file at a time that differs from the one before, however coarse the clock of the disk is.
+#[track_caller]
+fn use_file(scene: &Scene, number: usize) {
+    let file = &scene.origin.files[number];
+    assert_serves(&scene.mirror, file);
+    let path = crate::support::held_path(&scene.store(), &file.checksum());
+    let before = std::fs::metadata(&path)
+        .ok()
+        .and_then(|data| data.accessed().ok());
+    eventually("the use is noted", || {
+        assert_serves(&scene.mirror, file);
+        let now = std::fs::metadata(&path)
+            .ok()
+            .and_then(|data| data.accessed().ok());
+        before.is_none() || now > before
+    });
+}
+
+#[test]
+fn the_store_stays_within_its_bound() {
+    let scene = scene();
+    for round in 0..3 {
+        for number in 0..6 {
+            assert_serves(&scene.mirror, &scene.origin.files[number]);
+            // What has just come may be there before room is made for it.
+            let most = BYTES_MAX + FILE_LENGTH as u64;
+            let held = scene.held();
+            assert!(held.bytes <= most, "{round}: {held:?}");
+        }
+    }
+    eventually("room is made", || scene.held().bytes <= BYTES_MAX);
+    assert!(scene.held().checksums.len() >= 2, "{:?}", scene.held());
+}
+
+#[test]
+fn what_was_not_used_for_longest_goes_first() {
+    let scene = scene();
+    for number in [0, 1, 2] {
+        use_file(&scene, number);
+    }
+    wait_until_just_these_are_held(&scene, &[0, 1, 2]);
+    use_file(&scene, 0);
+    use_file(&scene, 3);
+    wait_until_just_these_are_held(&scene, &[0, 2, 3]);
+    // What went is fetched again.
+    assert_serves(&scene.mirror, &scene.origin.files[1]);
+    assert_eq!(scene.requests(1), 2);
+    assert_eq!(scene.requests(0), 1);
+}
+
+#[test]
+fn the_order_of_use_survives_a_restart() {
+    let scene = scene();
+    for number in [0, 1, 2] {
+        use_file(&scene, number);
+    }
+    use_file(&scene, 0);
+    let bound = BYTES_MAX.to_string();
+    let scene = scene.restarted(&[("STORAGE_MAX_BYTES", &bound)]);
+    use_file(&scene, 3);
+    wait_until_just_these_are_held(&scene, &[0, 2, 3]);
+}
+
+#[test]
+fn a_bound_that_was_lowered_is_kept_after_the_next_fetch() {
+    let scene = scene();
+    for number in [0, 1, 2] {
+        assert_serves(&scene.mirror, &scene.origin.files[number]);
+    }
+    let scene = scene.restarted(&[("STORAGE_MAX_BYTES", "10000")]);
+    assert_serves(&scene.mirror, &scene.origin.files[3]);
+    wait_until_just_these_are_held(&scene, &[3]);
+}
+
+#[test]
+fn a_file_larger_than_the_bound_is_served_all_the_same() {
+    let scene = scene().restarted(&[("STORAGE_MAX_BYTES", "1000")]);
+    for _ in 0..2 {
+        assert_serves(&scene.mirror, &scene.origin.files[0]);
+        assert_serves(&scene.mirror, &scene.origin.files[1]);
+    }
+    eventually("at most one file is held", || {
+        scene.held().checksums.len() <= 1
+    });
+}

@@ -1,0 +1,189 @@
+//! A store that is a bucket: `STORAGE_URL=s3://…`, and the server that stands for it in the tests.
+
+use std::sync::Arc;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::client::SpawnedReqwestConnector;
+use object_store::path::Path as ObjectPath;
+use object_store::{MultipartUpload as _, ObjectStore, ObjectStoreExt as _};
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::support::{S3Fault, S3Server};
+
+/// More than one part of an upload.
+const LARGE_LENGTH: usize = 9 * 1024 * 1024;
+
+fn scene(bucket: &S3Server, origin: Origin) -> Scene {
+    let its = bucket.settings();
+    let settings: Vec<(&str, &str)> = its
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    Scene::with(origin, &settings)
+}
+
+fn small_and_large() -> Origin {
+    Origin::with(vec![
+        CrateFile::numbered(0),
+        CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH),
+    ])
+}
+
+/// The server of the tests, as the library of the mirror uses it.
+fn client(server: &S3Server, runtime: &Runtime) -> Arc<dyn ObjectStore> {
+    let connector = SpawnedReqwestConnector::new(runtime.handle().clone());
+    let mut builder = AmazonS3Builder::new()
+        .with_http_connector(connector)
+        .with_allow_http(true);
+    for (name, value) in server.settings() {
+        if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+            builder = builder.with_config(key, value);
+        } else {
+            builder = builder.with_url(value);
+        }
+    }
+    Arc::new(builder.build().unwrap())
+}
+
+#[test]
+fn the_server_of_the_tests_speaks_s3() {
+    drop(tokio_rustls::rustls::crypto::ring::default_provider().install_default());
+    let server = S3Server::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let store = client(&server, &runtime);
+    runtime.block_on(async {
+        let (small, large) = (
+            ObjectPath::from("ab/cd/small"),
+            ObjectPath::from("ef/gh/large"),
+        );
+        store.put(&small, "0123456789".into()).await.unwrap();
+        let range = store.get_range(&small, 3..6).await.unwrap();
+        assert_eq!(&range[..], b"345");
+        assert_eq!(store.head(&small).await.unwrap().size, 10);
+
+        let mut upload = store.put_multipart(&large).await.unwrap();
+        let part = vec![b'x'; 5 * 1024 * 1024];
+        upload.put_part(part.into()).await.unwrap();
+        assert!(store.head(&large).await.is_err(), "not before its end");
+        upload.put_part("end".into()).await.unwrap();
+        upload.complete().await.unwrap();
+        assert_eq!(store.head(&large).await.unwrap().size, 5 * 1024 * 1024 + 3);
+
+        let mut given_up = store.put_multipart(&small).await.unwrap();
+        given_up.put_part("other".into()).await.unwrap();
+        given_up.abort().await.unwrap();
+        let listed = store.list_with_delimiter(None).await.unwrap();
+        assert_eq!(listed.common_prefixes.len(), 2, "{listed:?}");
+        let kept = store.get(&small).await.unwrap().bytes().await.unwrap();
+        assert_eq!(&kept[..], b"0123456789");
+
+        store.delete(&small).await.unwrap();
+        assert!(store.head(&small).await.is_err());
+        server.set(S3Fault::Status(403));
+        assert!(store.head(&large).await.is_err());
+        server.set(S3Fault::None);
+        assert!(store.head(&large).await.is_ok());
+    });
+    runtime.shutdown_background();
+}
+
+#[test]
+fn a_bucket_keeps_small_files_and_large_ones() {
+    let bucket = S3Server::start();
+    let mut scene = scene(&bucket, small_and_large());
+    for _ in 0..2 {
+        for file in &scene.origin.files {
+            assert_serves(&scene.mirror, file);
+        }
+    }
+    let held = HeldFiles::look(&bucket.bucket());
+    assert_eq!(held.checksums.len(), 2, "{held:?}");
+    assert_eq!(scene.origin.fetched().len(), 2);
+    assert!(!scene.store().exists(), "nothing on the disk");
+
+    // Another mirror, with an empty disk, finds them.
+    scene.origin.upstream.stop();
+    let its = bucket.settings();
+    let settings: Vec<(&str, &str)> = its
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let data = TempDir::new().unwrap();
+    let second = mirror(&scene.origin, data.path(), &settings, |_config| ());
+    for file in &scene.origin.files {
+        assert_serves(&second, file);
+        let headers = [("Range", "bytes=100-199")];
+        let part = second.request("GET", &file.download_path(), &headers);
+        assert_eq!(part.status, 206, "{part:?}");
+        assert!(part.body == file.bytes()[100..200]);
+        let etag = format!("\"{}\"", file.checksum());
+        let headers = [("If-None-Match", etag.as_str())];
+        let same = second.request("GET", &file.download_path(), &headers);
+        assert_eq!(same.status, 304);
+    }
+}
+
+#[test]
+fn wrong_bytes_never_get_into_the_bucket() {
+    let bucket = S3Server::start();
+    let scene = scene(&bucket, small_and_large());
+    for fault in [
+        UpstreamFault::WrongBytes,
+        UpstreamFault::CutShort,
+        UpstreamFault::Extended,
+    ] {
+        scene.origin.upstream.fail(fault);
+        for number in 0..2 {
+            assert_fails(&scene.download(number), 502);
+        }
+        scene.origin.upstream.heal();
+    }
+    assert!(HeldFiles::look(&bucket.bucket()).checksums.is_empty());
+    for file in &scene.origin.files {
+        assert_serves(&scene.mirror, file);
+    }
+    assert_eq!(HeldFiles::look(&bucket.bucket()).checksums.len(), 2);
+}
+
+#[test]
+fn a_bucket_that_takes_nothing_costs_only_the_keeping() {
+    let bucket = S3Server::start();
+    let scene = scene(&bucket, Origin::of(2));
+    bucket.set(S3Fault::StatusOfWrites(403));
+    for _ in 0..2 {
+        assert_serves(&scene.mirror, &scene.origin.files[0]);
+    }
+    assert!(HeldFiles::look(&bucket.bucket()).checksums.is_empty());
+    bucket.set(S3Fault::None);
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    assert_eq!(HeldFiles::look(&bucket.bucket()).checksums.len(), 1);
+}
+
+#[test]
+fn a_bucket_that_is_away_is_no_reason_to_say_that_a_file_does_not_exist() {
+    let mut bucket = S3Server::start();
+    let scene = scene(&bucket, Origin::of(2));
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    bucket.set(S3Fault::Status(403));
+    // Either from upstream, verified, or not at all.
+    for number in 0..2 {
+        let answer = scene.download(number);
+        if answer.status == 200 {
+            assert!(answer.body == scene.origin.files[number].bytes());
+        } else {
+            assert!((500..=504).contains(&answer.status), "{answer:?}");
+        }
+    }
+    bucket.set(S3Fault::None);
+    for file in &scene.origin.files {
+        assert_serves(&scene.mirror, file);
+    }
+    bucket.stop();
+    let answer = scene.download(1);
+    assert!(matches!(answer.status, 200 | 500..=504), "{answer:?}");
+}

@@ -1,0 +1,99 @@
+//! SIGKILL while files are being fetched and stored.
+
+use super::*;
+use crate::support::Program;
+
+/// So large that the half of it that comes before a kill does not wait in memory.
+const LARGE_LENGTH: usize = 14 * 1024 * 1024;
+
+fn program(origin: &Origin, data: &TempDir) -> Program {
+    let own = origin.settings();
+    let mut settings: Vec<(&str, &str)> = own
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.push(("DATA_DIR", data.path().to_str().unwrap()));
+    let program = Program::start(&settings);
+    program.wait_until_ready();
+    program
+}
+
+#[test]
+fn a_file_whose_writing_was_killed_is_never_found() {
+    let large = CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH);
+    let origin = Origin::with(vec![large]);
+    let file = &origin.files[0];
+    let data = TempDir::new().unwrap();
+    let store = data.path().join("crates");
+    origin.upstream.fail(UpstreamFault::HangsMidBody);
+    let first = program(&origin, &data);
+    std::thread::scope(|threads| {
+        let path = file.download_path();
+        let client = Client::new(first.address);
+        let asking = threads.spawn(move || client.try_request("GET", &path, &[]));
+        eventually("a part is on the disk", || {
+            let held = HeldFiles::look(&store);
+            assert!(held.checksums.is_empty(), "{held:?}");
+            !held.staged.is_empty()
+        });
+        first.kill();
+        assert!(
+            asking.join().unwrap().is_err(),
+            "the client was told nothing"
+        );
+    });
+    let left = HeldFiles::look(&store);
+    assert!(left.checksums.is_empty() && !left.staged.is_empty());
+
+    origin.upstream.heal();
+    let second = program(&origin, &data);
+    eventually("what was left is gone", || {
+        HeldFiles::look(&store).staged.is_empty()
+    });
+    assert_serves(&second, file);
+    wait_until_held(&store, file);
+    assert!(HeldFiles::look(&store).staged.is_empty());
+}
+
+#[test]
+fn kills_at_any_moment_leave_nothing_wrong() {
+    const FILES: usize = 40;
+    let origin = Origin::of(FILES);
+    let data = TempDir::new().unwrap();
+    let store = data.path().join("crates");
+    for round in 1..=4 {
+        let running = program(&origin, &data);
+        let client = Client::new(running.address);
+        std::thread::scope(|threads| {
+            for thread in 0..4 {
+                let files = &origin.files;
+                threads.spawn(move || {
+                    for file in files.iter().skip(thread).step_by(4) {
+                        // Until the kill, answers are right; after it there are none.
+                        let answer = client.try_request("GET", &file.download_path(), &[]);
+                        let Ok(answer) = answer else { return };
+                        assert_eq!(answer.status, 200, "{answer:?}");
+                        assert!(answer.body == file.bytes());
+                    }
+                });
+            }
+            let enough = FILES * round / 5;
+            eventually("some files are held", || {
+                HeldFiles::look(&store).checksums.len() >= enough
+            });
+            running.kill();
+        });
+        println!(
+            "round {round}: {} held",
+            HeldFiles::look(&store).checksums.len()
+        );
+    }
+    let last = program(&origin, &data);
+    for file in &origin.files {
+        assert_serves(&last, file);
+    }
+    eventually("all are held, and nothing else", || {
+        let held = HeldFiles::look(&store);
+        held.staged.is_empty() && held.checksums.len() == FILES
+    });
+}

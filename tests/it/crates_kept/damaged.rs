@@ -1,0 +1,151 @@
+//! Files in the store that are not what they were: damaged, cut off, removed, replaced.
+
+use std::fs;
+
+use super::*;
+use crate::support::held_path;
+
+/// A mirror that holds its only file, and the file's path.
+fn holding() -> (Scene, PathBuf) {
+    let scene = Scene::of(1);
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    let path = held_path(&scene.store(), &scene.origin.files[0].checksum());
+    assert!(path.is_file());
+    (scene, path)
+}
+
+/// After something was done to the file while the mirror was stopped, the file is fetched once more.
+#[track_caller]
+fn is_fetched_again_after(damage: impl FnOnce(&Path)) {
+    let (scene, path) = holding();
+    let Scene {
+        mirror: stopping,
+        origin,
+        data,
+    } = scene;
+    stopping.stop();
+    damage(&path);
+    let mirror = mirror(&origin, data.path(), &[], |_config| ());
+    let scene = Scene {
+        mirror,
+        origin,
+        data,
+    };
+    // Whoever has the right bytes is told so without a look at them; parts are not served unchecked, either.
+    let path = scene.origin.files[0].download_path();
+    let part = scene
+        .mirror
+        .request("GET", &path, &[("Range", "bytes=0-9")]);
+    assert_eq!(part.status, 206, "{part:?}");
+    assert!(part.body == scene.origin.files[0].bytes()[..10]);
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    assert_eq!(scene.requests(0), 2);
+    scene.ends_well();
+}
+
+#[test]
+fn a_file_with_another_byte_is_fetched_again() {
+    is_fetched_again_after(|path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[20] ^= 1;
+        fs::write(path, bytes).unwrap();
+    });
+}
+
+#[test]
+fn a_file_cut_short_is_fetched_again() {
+    is_fetched_again_after(|path| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+}
+
+#[test]
+fn an_empty_file_is_fetched_again() {
+    is_fetched_again_after(|path| fs::write(path, b"").unwrap());
+}
+
+#[test]
+fn a_removed_file_is_fetched_again() {
+    is_fetched_again_after(|path| fs::remove_file(path).unwrap());
+}
+
+#[test]
+fn a_damaged_file_is_not_served_when_it_cannot_be_fetched_again() {
+    let (scene, path) = holding();
+    let Scene {
+        mirror: stopping,
+        mut origin,
+        data,
+    } = scene;
+    stopping.stop();
+    origin.upstream.stop();
+    fs::write(path, b"damaged").unwrap();
+    let mirror = mirror(&origin, data.path(), &[], |_config| ());
+    assert_fails(&mirror.get(&origin.files[0].download_path()), 502);
+    origin.upstream.restart();
+    Scene {
+        mirror,
+        origin,
+        data,
+    }
+    .ends_well();
+}
+
+#[test]
+fn a_file_left_half_written_is_never_served_and_goes_with_the_next_start() {
+    let origin = Origin::of(1);
+    let file = &origin.files[0];
+    let data = TempDir::new().unwrap();
+    let store = data.path().join("crates");
+    // As a process leaves it that was killed between two writes.
+    let staged = held_path(&store, &file.checksum()).with_extension("crate#1");
+    fs::create_dir_all(staged.parent().unwrap()).unwrap();
+    fs::write(&staged, &file.bytes()[..100]).unwrap();
+    let mirror = mirror(&origin, data.path(), &[], |_config| ());
+    assert_serves(&mirror, file);
+    eventually("the leftover is gone", || {
+        HeldFiles::look(&store).staged.is_empty()
+    });
+    let scene = Scene {
+        mirror,
+        origin,
+        data,
+    };
+    assert_eq!(scene.requests(0), 1);
+    scene.ends_well();
+}
+
+#[test]
+fn a_file_removed_while_the_mirror_runs_is_still_right_or_fetched_again() {
+    let (scene, path) = holding();
+    fs::remove_file(path).unwrap();
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+}
+
+#[test]
+fn a_store_removed_while_the_mirror_runs_is_made_anew() {
+    let scene = Scene::of(2);
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    fs::remove_dir_all(scene.store()).unwrap();
+    for number in [1, 0, 1, 0] {
+        assert_serves(&scene.mirror, &scene.origin.files[number]);
+    }
+    wait_until_held(&scene.store(), &scene.origin.files[1]);
+    scene.restarted(&[]).ends_well();
+}
+
+#[test]
+fn a_file_in_the_place_of_the_store_costs_only_the_keeping() {
+    let scene = Scene::of(2);
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    fs::remove_dir_all(scene.store()).unwrap();
+    fs::write(scene.store(), b"in the way").unwrap();
+    for number in [1, 1] {
+        assert_serves(&scene.mirror, &scene.origin.files[number]);
+    }
+    fs::remove_file(scene.store()).unwrap();
+    assert_serves(&scene.mirror, &scene.origin.files[1]);
+    wait_until_held(&scene.store(), &scene.origin.files[1]);
+}

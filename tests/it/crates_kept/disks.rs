@@ -1,0 +1,124 @@
+//! Disks that are full or cannot be written to.
+
+use super::*;
+use crate::support::{Disk, DiskMade, Program};
+
+/// What the small disk holds.
+const DISK_KIB: u64 = 2048;
+
+/// More than a fallback disk takes, and three of them are more than the small disk holds.
+const MEDIUM_LENGTH: usize = 900 * 1024;
+
+/// More than the small disk holds, and more than waits in memory.
+const LARGE_LENGTH: usize = 9 * 1024 * 1024;
+
+struct Scene {
+    program: Program,
+    made: DiskMade,
+    origin: Origin,
+    directory: TempDir,
+    _data: TempDir,
+}
+
+/// A small file, three of medium size, and a large one.
+fn scene(disk: Disk) -> Scene {
+    let noise = CrateFile::noise;
+    let origin = Origin::with(vec![
+        CrateFile::numbered(0),
+        noise("medium-1", "1.0.0", 1, MEDIUM_LENGTH),
+        noise("medium-2", "1.0.0", 2, MEDIUM_LENGTH),
+        noise("medium-3", "1.0.0", 3, MEDIUM_LENGTH),
+        noise("large", "1.0.0", 4, LARGE_LENGTH),
+    ]);
+    let (directory, data) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let own = origin.settings();
+    let mut settings: Vec<(&str, &str)> = own
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.push(("DATA_DIR", data.path().to_str().unwrap()));
+    settings.push(("STORAGE_URL", directory.path().to_str().unwrap()));
+    let (program, made) = Program::start_on(disk, directory.path(), &settings);
+    program.wait_until_ready();
+    Scene {
+        program,
+        made,
+        origin,
+        directory,
+        _data: data,
+    }
+}
+
+impl Scene {
+    /// What the program sees in its store.
+    fn held(&self) -> HeldFiles {
+        HeldFiles::look(&self.program.sees(self.directory.path()))
+    }
+
+    /// The large file does not fit anywhere: not served is fine, wrong or missing is not.
+    #[track_caller]
+    fn assert_large_is_right_or_an_error(&self) {
+        let large = &self.origin.files[4];
+        let answer = self.program.get(&large.download_path());
+        if answer.status == 200 {
+            assert!(answer.body == large.bytes());
+        } else {
+            assert!((500..=504).contains(&answer.status), "{answer:?}");
+            assert!(!answer.detail().is_empty());
+        }
+        let held = self.held();
+        assert!(!held.checksums.contains(&large.checksum()), "{held:?}");
+        assert!(held.staged.is_empty(), "{held:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_costs_only_the_keeping() {
+    let scene = scene(Disk::Small(DISK_KIB));
+    scene.assert_large_is_right_or_an_error();
+    for _ in 0..2 {
+        for file in &scene.origin.files[..4] {
+            assert_serves(&scene.program, file);
+        }
+    }
+    let held = scene.held();
+    assert!(held.staged.is_empty(), "{held:?}");
+    assert!(held.checksums.len() < 4, "{held:?}");
+    scene.assert_large_is_right_or_an_error();
+    if scene.made == DiskMade::Otherwise {
+        return;
+    }
+
+    // Once there is room, what comes is kept.
+    assert!(held.checksums.len() >= 2, "{held:?}");
+    let store = scene.program.sees(scene.directory.path());
+    for checksum in &held.checksums {
+        std::fs::remove_file(crate::support::held_path(&store, checksum)).unwrap();
+    }
+    let mut files = scene.origin.files[..4].iter();
+    let not_kept = files.find(|file| !held.checksums.contains(&file.checksum()));
+    let not_kept = not_kept.unwrap();
+    eventually("what comes is kept", || {
+        assert_serves(&scene.program, not_kept);
+        HeldFiles::look(&store)
+            .checksums
+            .contains(&not_kept.checksum())
+    });
+}
+
+#[test]
+fn a_read_only_disk_costs_only_the_keeping() {
+    let scene = scene(Disk::ReadOnly);
+    scene.assert_large_is_right_or_an_error();
+    for _ in 0..2 {
+        for file in &scene.origin.files[..4] {
+            assert_serves(&scene.program, file);
+        }
+    }
+    let held = scene.held();
+    assert!(
+        held.checksums.is_empty() && held.staged.is_empty(),
+        "{held:?}"
+    );
+    assert_eq!(scene.program.get("/readyz").status, 200);
+}

@@ -1,0 +1,197 @@
+//! `DOWNLOAD_MODE=cache` and `offline`: crate files that the mirror fetches, verifies, keeps and serves itself.
+
+mod answers;
+mod bounded;
+mod bucket;
+mod crashes;
+mod damaged;
+mod disks;
+mod faults;
+mod index_decides;
+mod missing;
+mod offline;
+mod settings;
+mod shared;
+mod tls;
+mod together;
+mod turns;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crates_io_mirror::Config;
+use tempfile::TempDir;
+
+use crate::support::{
+    Answer, Client, CrateFile, HeldFiles, Mirror, Origin, UpstreamFault, eventually,
+};
+
+/// What never changes is kept for a year.
+const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
+
+/// How long an upstream may hang where a test waits for that; a healthy one is faster on a busy machine, too.
+const IMPATIENCE: Duration = Duration::from_millis(700);
+
+/// A mirror in cache mode, and all that it mirrors.
+struct Scene {
+    mirror: Mirror,
+    origin: Origin,
+    data: TempDir,
+}
+
+impl Scene {
+    /// A mirror of so many crates.
+    fn of(count: usize) -> Self {
+        Self::with(Origin::of(count), &[])
+    }
+
+    /// A mirror of an origin, with more settings.
+    fn with(origin: Origin, settings: &[(&str, &str)]) -> Self {
+        Self::changed(origin, settings, |_config| ())
+    }
+
+    /// A mirror with settings that have no variables.
+    fn changed(
+        origin: Origin,
+        settings: &[(&str, &str)],
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let data = TempDir::new().unwrap();
+        let mirror = mirror(&origin, data.path(), settings, change);
+        Self {
+            mirror,
+            origin,
+            data,
+        }
+    }
+
+    /// Another mirror on the same data, after this one has stopped.
+    fn restarted(self, settings: &[(&str, &str)]) -> Self {
+        let Self {
+            mirror: stopping,
+            origin,
+            data,
+        } = self;
+        stopping.stop();
+        let mirror = mirror(&origin, data.path(), settings, |_config| ());
+        Self {
+            mirror,
+            origin,
+            data,
+        }
+    }
+
+    /// The directory of the local store.
+    fn store(&self) -> PathBuf {
+        self.data.path().join("crates")
+    }
+
+    fn held(&self) -> HeldFiles {
+        HeldFiles::look(&self.store())
+    }
+
+    /// How often the upstream was asked for a file.
+    fn requests(&self, number: usize) -> usize {
+        let path = self.origin.files[number].path();
+        self.origin.upstream.requests(&path)
+    }
+
+    fn download(&self, number: usize) -> Answer {
+        self.mirror.get(&self.origin.files[number].download_path())
+    }
+
+    /// Nothing wrong is held now, and nothing half-written after the mirror was stopped and started again; and what the
+    /// mirror could fetch it then serves without its upstream.
+    #[track_caller]
+    fn ends_well(self) {
+        for number in 0..self.origin.files.len() {
+            assert_serves(&self.mirror, &self.origin.files[number]);
+        }
+        let mut scene = self.restarted(&[]);
+        scene.origin.upstream.stop();
+        let held = scene.held();
+        assert!(held.staged.is_empty(), "{held:?}");
+        for file in &scene.origin.files {
+            assert!(held.checksums.contains(&file.checksum()), "{held:?}");
+            assert_serves(&scene.mirror, file);
+        }
+    }
+}
+
+/// A mirror of an origin that keeps its data here, ready.
+fn mirror(
+    origin: &Origin,
+    data: &Path,
+    settings: &[(&str, &str)],
+    change: impl FnOnce(&mut Config),
+) -> Mirror {
+    let data = data.to_str().unwrap();
+    let own = origin.settings();
+    let is_set = |name: &str| settings.iter().any(|(other, _)| *other == name);
+    let mut all: Vec<(&str, &str)> = own
+        .iter()
+        .filter(|(name, _)| !is_set(name))
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    all.push(("DATA_DIR", data));
+    all.extend(settings);
+    let mirror = Mirror::start_with(&all, |config| {
+        be_quick(config);
+        change(config);
+    });
+    mirror.wait_until_ready();
+    mirror
+}
+
+/// Pauses that a test can wait for. Time-outs stay long: a busy machine must not reach them.
+fn be_quick(config: &mut Config) {
+    config.fetch_limits.retry_pause = Duration::from_millis(5);
+}
+
+/// Time-outs that a test can wait for, where an upstream hangs.
+fn be_impatient(config: &mut Config) {
+    config.fetch_limits.head_timeout = IMPATIENCE;
+    config.fetch_limits.silence_timeout = IMPATIENCE;
+}
+
+/// The mirror sends these bytes, whatever it takes to get them.
+#[track_caller]
+fn assert_serves(mirror: &Client, file: &CrateFile) {
+    let answer = mirror.get(&file.download_path());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(
+        answer.body == file.bytes(),
+        "not the bytes of {}",
+        file.name
+    );
+    let etag = format!("\"{}\"", file.checksum());
+    assert_eq!(answer.header("etag"), Some(etag.as_str()));
+    assert_eq!(answer.header("cache-control"), Some(CACHE_CONTROL));
+    assert_eq!(answer.header("content-encoding"), None);
+}
+
+/// Waits until a file is held.
+#[track_caller]
+fn wait_until_held(store: &Path, file: &CrateFile) {
+    let checksum = file.checksum();
+    eventually("the file is held", || {
+        HeldFiles::look(store).checksums.contains(&checksum)
+    });
+}
+
+/// An answer that says that it is not the client's fault, and shows nothing of the cause.
+#[track_caller]
+fn assert_fails(answer: &Answer, status: u16) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    let detail = answer.detail();
+    assert!(
+        !detail.is_empty() && !detail.contains("127.0.0.1"),
+        "{detail}"
+    );
+    let cached = answer.header("cache-control").unwrap_or_default();
+    assert!(!cached.contains("immutable"), "{answer:?}");
+    if status == 503 {
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+    }
+}

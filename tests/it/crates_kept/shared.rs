@@ -1,0 +1,122 @@
+//! Several mirrors that keep their files in one place, and a place that is only memory.
+
+use super::*;
+use crate::support::S3Server;
+
+/// So large that the half of it does not wait in memory.
+const LARGE_LENGTH: usize = 14 * 1024 * 1024;
+
+/// Two mirrors of one origin, with these settings.
+struct Pair {
+    mirrors: [Mirror; 2],
+    origin: Origin,
+    _data: [TempDir; 2],
+}
+
+impl Pair {
+    fn start(origin: Origin, settings: &[(&str, &str)]) -> Self {
+        let data = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+        let start = |data: &TempDir| mirror(&origin, data.path(), settings, |_config| ());
+        Self {
+            mirrors: [start(&data[0]), start(&data[1])],
+            origin,
+            _data: data,
+        }
+    }
+
+    /// Both serve everything at the same time, and then each without the upstream what the other one may have fetched.
+    #[track_caller]
+    fn serve_everything(&mut self) {
+        std::thread::scope(|threads| {
+            for mirror in &self.mirrors {
+                let files = &self.origin.files;
+                threads.spawn(move || {
+                    for file in files {
+                        assert_serves(mirror, file);
+                    }
+                });
+            }
+        });
+        let fetches = self.origin.fetched().len();
+        let files = self.origin.files.len();
+        assert!((files..=2 * files).contains(&fetches), "{fetches}");
+        self.origin.upstream.stop();
+        for mirror in &self.mirrors {
+            for file in &self.origin.files {
+                assert_serves(mirror, file);
+            }
+        }
+    }
+}
+
+#[test]
+fn two_mirrors_share_a_directory() {
+    let store = TempDir::new().unwrap();
+    let settings = [("STORAGE_URL", store.path().to_str().unwrap())];
+    let mut pair = Pair::start(Origin::of(20), &settings);
+    pair.serve_everything();
+    let held = HeldFiles::look(store.path());
+    assert_eq!(held.checksums.len(), 20);
+    assert!(held.staged.is_empty(), "{held:?}");
+}
+
+#[test]
+fn what_one_mirror_fetched_the_other_does_not_fetch() {
+    let store = TempDir::new().unwrap();
+    let settings = [("STORAGE_URL", store.path().to_str().unwrap())];
+    let pair = Pair::start(Origin::of(1), &settings);
+    for mirror in &pair.mirrors {
+        assert_serves(mirror, &pair.origin.files[0]);
+    }
+    assert_eq!(pair.origin.fetched().len(), 1);
+}
+
+#[test]
+fn a_mirror_that_starts_does_not_take_what_another_is_writing_for_a_leftover() {
+    let store = TempDir::new().unwrap();
+    let settings = [("STORAGE_URL", store.path().to_str().unwrap())];
+    let large = CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH);
+    let scene = Scene::with(Origin::with(vec![large]), &settings);
+    let file = &scene.origin.files[0];
+    scene.origin.upstream.fail(UpstreamFault::HangsMidBody);
+    std::thread::scope(|threads| {
+        let asking = threads.spawn(|| assert_serves(&scene.mirror, file));
+        eventually("a part is on the disk", || {
+            !HeldFiles::look(store.path()).staged.is_empty()
+        });
+        let data = TempDir::new().unwrap();
+        let second = mirror(&scene.origin, data.path(), &settings, |_config| ());
+        assert!(!HeldFiles::look(store.path()).staged.is_empty());
+        scene.origin.upstream.open_gate();
+        asking.join().unwrap();
+        assert_serves(&second, file);
+    });
+    assert!(HeldFiles::look(store.path()).staged.is_empty());
+}
+
+#[test]
+fn two_mirrors_share_a_bucket() {
+    let bucket = S3Server::start();
+    let its = bucket.settings();
+    let settings: Vec<(&str, &str)> = its
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let mut pair = Pair::start(Origin::of(10), &settings);
+    pair.serve_everything();
+    let held = HeldFiles::look(&bucket.bucket());
+    assert_eq!(held.checksums.len(), 10);
+}
+
+#[test]
+fn a_store_in_memory_serves_and_leaves_nothing_on_the_disk() {
+    let mut scene = Scene::with(Origin::of(3), &[("STORAGE_URL", "memory://")]);
+    for file in &scene.origin.files {
+        assert_serves(&scene.mirror, file);
+    }
+    scene.origin.upstream.stop();
+    for file in &scene.origin.files {
+        assert_serves(&scene.mirror, file);
+    }
+    assert!(!scene.store().exists());
+}

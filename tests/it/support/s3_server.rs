@@ -1,0 +1,170 @@
+//! An object store on loopback that speaks S3, keeps objects in a directory, and fails on demand.
+//!
+//! It uses nothing else of the tests, so that code beside `src/store` may include it as well.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, HttpError};
+use s3s_fs::FileSystem;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// The one bucket that there is.
+pub(crate) const BUCKET: &str = "crate-files";
+
+/// Who may use it.
+pub(crate) const ACCESS_KEY: &str = "AKIAOFTHETESTS";
+
+/// What a log must never hold.
+pub(crate) const SECRET_KEY: &str = "the/secret+key/of/the/tests";
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum S3Fault {
+    /// Nothing.
+    None,
+    /// Every answer is this status.
+    Status(u16),
+    /// Every answer to something that writes is this status.
+    StatusOfWrites(u16),
+    /// Nothing is answered until the fault is another.
+    Hang,
+}
+
+/// Serves one bucket, until it is dropped.
+pub(crate) struct S3Server {
+    address: SocketAddr,
+    root: TempDir,
+    fault: Arc<tokio::sync::watch::Sender<S3Fault>>,
+    seen: Arc<Mutex<Vec<String>>>,
+    runtime: Option<Runtime>,
+}
+
+impl S3Server {
+    /// Serves an empty bucket.
+    pub(crate) fn start() -> Self {
+        let root = TempDir::new().unwrap();
+        std::fs::create_dir(root.path().join(BUCKET)).unwrap();
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let service = builder.build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        // Bound without waiting: tests that run in a runtime themselves start one, too.
+        let listener =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        listener.set_nonblocking(true).unwrap();
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(listener).unwrap()
+        };
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            root,
+            fault: Arc::new(tokio::sync::watch::Sender::new(S3Fault::None)),
+            seen: Arc::default(),
+            runtime: Some(runtime),
+        };
+        let (fault, seen) = (Arc::clone(&server.fault), Arc::clone(&server.seen));
+        let accepting = accept(listener, service, fault, seen);
+        drop(server.runtime.as_ref().unwrap().spawn(accepting));
+        server
+    }
+
+    /// `http://` and the address.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// `STORAGE_URL`, and the variables that say where this S3 is and who uses it.
+    pub(crate) fn settings(&self) -> [(&'static str, String); 6] {
+        [
+            ("STORAGE_URL", format!("s3://{BUCKET}")),
+            ("AWS_ENDPOINT", self.endpoint()),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_owned()),
+        ]
+    }
+
+    /// The directory that holds the bucket's objects, each under its key.
+    pub(crate) fn bucket(&self) -> PathBuf {
+        self.root.path().join(BUCKET)
+    }
+
+    /// Changes what goes wrong, also for requests that hang.
+    pub(crate) fn set(&self, fault: S3Fault) {
+        drop(self.fault.send_replace(fault));
+    }
+
+    /// Refuses connections from now on, and cuts those that there are.
+    pub(crate) fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Method and path of all requests so far.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    service: S3Service,
+    fault: Arc<tokio::sync::watch::Sender<S3Fault>>,
+    seen: Arc<Mutex<Vec<String>>>,
+) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (service, fault, seen) = (service.clone(), Arc::clone(&fault), Arc::clone(&seen));
+        let answering = service_fn(move |request: Request<Incoming>| {
+            let line = format!("{} {}", request.method(), request.uri());
+            seen.lock().unwrap().push(line);
+            answer(request, service.clone(), fault.subscribe())
+        });
+        let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), answering);
+        drop(tokio::spawn(serving));
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    service: S3Service,
+    mut fault: tokio::sync::watch::Receiver<S3Fault>,
+) -> Result<Response<Body>, HttpError> {
+    let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let now = fault.wait_for(|fault| *fault != S3Fault::Hang).await;
+    let now = now.map_or(S3Fault::None, |fault| *fault);
+    match now {
+        S3Fault::Status(status) => Ok(refusal(status)),
+        S3Fault::StatusOfWrites(status) if writes => Ok(refusal(status)),
+        _ => Service::call(&service, request).await,
+    }
+}
+
+fn refusal(status: u16) -> Response<Body> {
+    let mut refusal = Response::new(Body::empty());
+    *refusal.status_mut() = StatusCode::from_u16(status).unwrap();
+    refusal
+}
