@@ -9,6 +9,8 @@ mod archive;
 mod args;
 mod check_config;
 mod help;
+mod keeping;
+mod opening;
 mod outcome;
 mod prefetch;
 mod run;

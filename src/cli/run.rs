@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -15,11 +16,13 @@ use super::args::{
     VerbArguments,
 };
 use super::check_config::check_config;
+use super::opening::{OpenError, OpenIndex, open_index, open_store};
 use super::outcome::Outcome;
-use super::prefetch::{Action, Dependencies, InputError, Inputs, Prefetch, Selection};
+use super::prefetch::{Action, Dependencies, InputError, Inputs, Prefetch, Selection, prefetch};
 use super::terminal::Terminal;
-use crate::config::{Config, Origin, Setting};
+use crate::config::{Config, DownloadMode, Origin, Setting};
 use crate::observability::start_logging_of_verb;
+use crate::store::Keeper;
 
 /// Which log events of verbs are written, where `RUST_LOG` does not say.
 const FILTER_DEFAULT: &str = "warn";
@@ -135,7 +138,7 @@ async fn carry_out(
     verb: VerbArguments,
     config: Config,
     terminal: Terminal,
-    _stop: CancellationToken,
+    stop: CancellationToken,
 ) -> Outcome {
     match verb {
         VerbArguments::CheckConfig => match Config::describe_environment() {
@@ -143,7 +146,7 @@ async fn carry_out(
             Err(bad_setting) => unusable(&terminal, &bad_setting),
         },
         VerbArguments::Prefetch(arguments) => match read_prefetch(*arguments) {
-            Ok(_prefetch) => not_wired(&terminal),
+            Ok(prefetch) => run_prefetch(prefetch, &config, &terminal, &stop).await,
             Err(bad_input) => unusable(&terminal, &bad_input),
         },
         VerbArguments::Serve
@@ -151,6 +154,49 @@ async fn carry_out(
         | VerbArguments::Export(_)
         | VerbArguments::Import(_) => not_wired(&terminal),
     }
+}
+
+async fn run_prefetch(
+    arguments: Prefetch,
+    config: &Config,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> Outcome {
+    let fetches = matches!(arguments.action, Action::Fetch { .. });
+    if fetches && config.download_mode == DownloadMode::Offline {
+        terminal.note(
+            "DOWNLOAD_MODE: `offline` forbids to fetch anything; prefetch where there is a network",
+        );
+        return Outcome::Unusable;
+    }
+    let (index, keeper) = match open_both(config, terminal, stop).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            terminal.note(&error.to_string());
+            return Outcome::Incomplete;
+        }
+    };
+    let outcome = prefetch(
+        arguments,
+        Arc::new(index),
+        Arc::new(keeper.clone()),
+        terminal,
+        stop,
+    )
+    .await;
+    keeper.stop().await;
+    outcome
+}
+
+/// The store is quick to open, so what is wrong with it is known before the index is fetched.
+async fn open_both(
+    config: &Config,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> Result<(OpenIndex, Keeper), OpenError> {
+    let keeper = open_store(config)?;
+    let index = open_index(config, terminal, stop).await?;
+    Ok((index, keeper))
 }
 
 /// Reads what the arguments name. Blocking, but nothing else runs yet.

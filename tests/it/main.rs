@@ -18,6 +18,7 @@ mod follows;
 mod git_served;
 mod hostile;
 mod http2;
+mod prefetch;
 mod process;
 mod push;
 mod secrets;

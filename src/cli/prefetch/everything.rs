@@ -19,7 +19,7 @@ pub(super) trait EveryFile {
 /// Hands over every file that the index lists, until there are no more or the taker breaks off. Blocking.
 pub(super) fn hand_over_everything(
     index: &impl IndexReader,
-    taker: &mut impl EveryFile,
+    taker: &mut (impl EveryFile + Send),
 ) -> Result<(), IndexUnreadable> {
     index.visit_index_files(&mut |name, file| {
         let (files, findings) = files_of_crate(name, file);

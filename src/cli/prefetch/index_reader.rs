@@ -13,7 +13,7 @@ pub(crate) trait IndexReader {
     /// Shows every index file, one at a time, until there are no more or `visit` breaks off.
     fn visit_index_files(
         &self,
-        visit: &mut dyn FnMut(&CrateName, &[u8]) -> ControlFlow<()>,
+        visit: &mut (dyn FnMut(&CrateName, &[u8]) -> ControlFlow<()> + Send),
     ) -> Result<(), IndexUnreadable>;
 }
 
@@ -100,7 +100,7 @@ pub(crate) mod testing {
 
         fn visit_index_files(
             &self,
-            visit: &mut dyn FnMut(&CrateName, &[u8]) -> ControlFlow<()>,
+            visit: &mut (dyn FnMut(&CrateName, &[u8]) -> ControlFlow<()> + Send),
         ) -> Result<(), IndexUnreadable> {
             for (name, file) in &self.0 {
                 let name = CrateName::try_from(name.clone()).unwrap();

@@ -20,6 +20,7 @@ mod verb;
 
 pub(crate) use closure::Dependencies;
 pub(crate) use crate_spec::CrateSpec;
-pub(crate) use executor::{JOBS_DEFAULT, JOBS_MAX};
+pub(crate) use executor::{CrateKeeper, EnsureError, Ensured, JOBS_DEFAULT, JOBS_MAX};
+pub(crate) use index_reader::{IndexReader, IndexUnreadable};
 pub(crate) use inputs::{InputError, Inputs};
-pub(crate) use verb::{Action, Prefetch, Selection};
+pub(crate) use verb::{Action, Prefetch, Selection, prefetch};
