@@ -51,7 +51,7 @@ const CONNECTIONS_MIN: usize = 64;
 const OTHER_FILES: usize = 512;
 
 /// What git servers see as the product in `User-Agent`.
-const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
 
 /// A mirror that has bound its port and does nothing else yet.
 #[derive(Debug)]
@@ -160,11 +160,8 @@ impl App {
             DownloadMode::Offline => Network::Forbidden,
             DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
         };
-        let follows_the_index = network == Network::Allowed || config.git_repo_url.is_local();
-        let always_stale = follows_the_index
-            && config
-                .refresh_interval
-                .is_some_and(|interval| interval >= config.max_staleness);
+        let follows_the_index = config.follows_the_index();
+        let always_stale = config.is_always_stale();
         let held = keeper
             .clone()
             .filter(|_| config.index_listing == IndexListing::HeldOnly)
@@ -330,24 +327,38 @@ fn keeper(config: &Config, clock: &Clock) -> Result<Option<Keeper>, StartError> 
     let sources = match config.download_mode {
         DownloadMode::Redirect => return Ok(None),
         DownloadMode::Offline => None,
-        DownloadMode::Cache => Some(CrateSources::new(SourcesSettings {
-            templates: config.downloads.clone(),
-            user_agent: user_agent(config.contact.as_deref()),
-            limits: config.fetch_limits,
-            clock: clock.clone(),
-        })?),
+        DownloadMode::Cache => Some(crate_sources(config, clock)?),
     };
+    Ok(Some(open_keeper(config, clock, sources)?))
+}
+
+/// The upstreams of crate files.
+pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSources, ClientError> {
+    CrateSources::new(SourcesSettings {
+        templates: config.downloads.clone(),
+        user_agent: user_agent(config.contact.as_deref()),
+        limits: config.fetch_limits,
+        clock: clock.clone(),
+    })
+}
+
+/// The store, and a keeper that fills it from these upstreams. To be called inside a runtime.
+pub(crate) fn open_keeper(
+    config: &Config,
+    clock: &Clock,
+    sources: Option<CrateSources>,
+) -> Result<Keeper, StoreError> {
     let store = StoreSettings {
         location: config.storage.clone(),
         bytes_max: config.storage_bytes_max,
         clock: clock.clone(),
     };
-    Ok(Some(Keeper::new(KeeperSettings {
+    Ok(Keeper::new(KeeperSettings {
         store: CrateStore::open(store, Arc::new(Counters::default()))?,
         sources,
         missing_remembered: config.missing_remembered,
         wait_max: config.fetch_wait_max,
-    })))
+    }))
 }
 
 /// What is held, for the index to show that and no more. To be asked on a thread that may block.

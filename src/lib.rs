@@ -8,6 +8,7 @@
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
+//! | `cli` | the command line, the verbs beside serve, archives | `config`, `index`, `package` |
 //! | `config` | environment variables → [`Config`] | `index` and `upstream`, for the types of their URLs; `http`, for that of the certificate |
 //! | `http` | routes, handlers, errors, headers, the accept loop, TLS, HTTP/2 | `index`, `upstream`, `package` |
 //! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package` |
@@ -42,6 +43,7 @@
 //! - Nothing from outside can cause a panic, and nothing that blocks runs on an async worker.
 
 mod app;
+mod cli;
 mod clock;
 mod config;
 mod http;
@@ -53,6 +55,7 @@ mod store;
 mod upstream;
 
 pub use app::{App, RunError, StartError};
+pub use cli::{Invocation, Verb, read_command_line};
 pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;

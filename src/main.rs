@@ -1,14 +1,24 @@
-//! The program: settings, logging, run, exit code.
+//! The program: command line, settings, logging, run, exit code.
 
 use std::process::ExitCode;
 
-use crates_io_mirror::{App, Config, return_large_blocks, start_logging};
+use crates_io_mirror::{
+    App, Config, Invocation, read_command_line, return_large_blocks, start_logging,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit code for settings that are no good.
 const BAD_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
+    match read_command_line(std::env::args_os()) {
+        Invocation::Serve => serve(),
+        Invocation::Verb(verb) => verb.run(),
+        Invocation::Said(code) => code,
+    }
+}
+
+fn serve() -> ExitCode {
     let config = match Config::from_environment() {
         Ok(config) => config,
         Err(error) => return fail(&error, BAD_SETTINGS),

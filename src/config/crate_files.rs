@@ -6,7 +6,7 @@ use super::{ConfigError, IndexListing};
 use crate::store::{LocationError, StorageLocation};
 use crate::upstream::{DownloadTemplates, TemplateError};
 
-const DEFAULT_DOWNLOAD_URL: &str =
+pub(super) const DEFAULT_DOWNLOAD_URL: &str =
     "https://crates-io.s3.us-west-1.amazonaws.com/crates/{crate}/{crate}-{version}.crate";
 
 /// The directory in `DATA_DIR` in which crate files are kept unless another place is named.

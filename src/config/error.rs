@@ -44,7 +44,7 @@ impl std::error::Error for ConfigError {}
 ///
 /// The value is bad, so no URL parser can be trusted with it: everything up to the last `@` of a word is taken out, but
 /// the scheme.
-fn without_secrets(text: &str) -> String {
+pub(super) fn without_secrets(text: &str) -> String {
     if let Some((before, _)) = text.split_once(PEM_BEGIN) {
         return without_secrets(before) + PEM_BEGIN + "***";
     }

@@ -4,6 +4,7 @@
 //! constants beside the code that they limit.
 
 mod crate_files;
+mod describe;
 mod error;
 mod public_url;
 mod raw;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tracing_subscriber::filter::EnvFilter;
 
 pub(crate) use crate_files::DownloadMode;
+pub(crate) use describe::{Origin, Setting};
 pub use error::ConfigError;
 pub(crate) use public_url::PublicUrl;
 use raw::RawEnv;

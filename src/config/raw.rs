@@ -20,6 +20,13 @@ macro_rules! variables {
             #[serde(skip)]
             pub(super) cloud: Vec<(String, String)>,
         }
+
+        impl RawEnv {
+            /// What is set, in the order of [`VARIABLES`].
+            pub(super) fn texts(&self) -> Vec<Option<&str>> {
+                vec![$(self.$field.as_deref()),*]
+            }
+        }
     };
 }
 

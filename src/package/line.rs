@@ -57,6 +57,8 @@ pub(crate) struct IndexDependency {
     pub(crate) target: Option<String>,
     /// `normal`, `build` or `dev`.
     pub(crate) kind: &'static str,
+    /// The index of another registry that the crate is in; `None` for one in this index.
+    pub(crate) registry: Option<String>,
 }
 
 /// Feature names and what each turns on, as JSON: the old-syntax features and `features2`, merged.
@@ -248,6 +250,8 @@ struct RawDependency {
     kind: Option<String>,
     #[serde(default)]
     package: Option<String>,
+    #[serde(default)]
+    registry: Option<String>,
 }
 
 /// Default features are on where the line does not say (lines of cargo 1.84 and later may omit the field).
@@ -270,6 +274,7 @@ impl RawDependency {
                 Some("build") => "build",
                 _ => "normal",
             },
+            registry: self.registry,
         }
     }
 }
@@ -338,6 +343,23 @@ mod tests {
         );
         assert!(dependency.optional && dependency.default_features && dependency.target.is_none());
         assert!(line.checksum().is_none(), "two digits are no checksum");
+    }
+
+    #[test]
+    fn a_dependency_names_its_registry_only_if_that_is_another_one() {
+        for (registry, expected) in [
+            ("null", None),
+            (
+                "\"https://other.example/index\"",
+                Some("https://other.example/index"),
+            ),
+        ] {
+            let text = format!(
+                r#"{{"name":"a","vers":"1.0.0","cksum":"","deps":[{{"name":"b","req":"*","registry":{registry}}}]}}"#
+            );
+            let line = IndexLine::parse(text.as_bytes()).unwrap();
+            assert_eq!(line.dependencies[0].registry.as_deref(), expected);
+        }
     }
 
     #[test]

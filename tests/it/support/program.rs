@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::disk::{Disk, DiskMade, as_seen_by};
-use super::{Client, eventually_some, hermetic};
+use super::{Client, eventually, eventually_some, hermetic};
 
 /// Heroku kills a process that takes longer.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
@@ -86,9 +86,38 @@ impl Program {
 
     /// Runs the program to its end, which must come by itself.
     pub(crate) fn run(settings: &[(&str, &str)]) -> Output {
+        Self::run_verb(&[], settings)
+    }
+
+    /// Runs the program with these arguments to its end, which must come by itself.
+    pub(crate) fn run_verb(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+        Self::run_verb_until(arguments, settings, |_child| ())
+    }
+
+    /// Runs the program with these arguments, and sends SIGTERM as soon as `condition` holds.
+    pub(crate) fn stop_verb_when(
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+        condition: impl Fn() -> bool,
+    ) -> Output {
+        Self::run_verb_until(arguments, settings, |child| {
+            eventually("it is time to stop", condition);
+            terminate(child);
+        })
+    }
+
+    fn run_verb_until(
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+        meanwhile: impl FnOnce(&Child),
+    ) -> Output {
         let home = TempDir::new().unwrap();
         let program = env!("CARGO_BIN_EXE_crates-io-mirror");
-        let mut child = command(program, &home, settings).spawn().unwrap();
+        let mut child = command(program, &home, settings)
+            .args(arguments)
+            .spawn()
+            .unwrap();
+        meanwhile(&child);
         eventually_some("the program ends", || child.try_wait().unwrap());
         child.wait_with_output().unwrap()
     }
@@ -130,10 +159,7 @@ impl Program {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
-        // Without unsafe code, a shell is the way to send a signal.
-        let kill = format!("kill -TERM {}", self.child.id());
-        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
-        assert!(status.success());
+        terminate(&self.child);
     }
 
     /// Sends SIGKILL, and waits for the end.
@@ -170,6 +196,13 @@ impl Drop for Program {
             println!("output of the program:\n{}", self.output());
         }
     }
+}
+
+fn terminate(child: &Child) {
+    // Without unsafe code, a shell is the way to send a signal.
+    let kill = format!("kill -TERM {}", child.id());
+    let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(status.success());
 }
 
 fn command(program: &str, home: &TempDir, settings: &[(&str, &str)]) -> Command {

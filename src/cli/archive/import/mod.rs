@@ -1,0 +1,267 @@
+//! `import`: an archive into the store and the index.
+//!
+//! Crate files are kept as they come, each verified: what was kept is of use even if the archive breaks off. The index
+//! is switched over at the very end, so it never names files that are still to come.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use indicatif::HumanCount;
+use tokio_util::sync::CancellationToken;
+
+use super::checked::{Checked, Verdict};
+use super::held::HeldList;
+use super::manifest::{Base, Manifest};
+use super::ports::{CrateSink, IndexSink, PortError};
+use super::read::{ArchiveError, Beginning, Taker, read_archive};
+use super::watch::Watch;
+use crate::cli::outcome::Outcome;
+use crate::cli::terminal::Terminal;
+use crate::package::Checksum;
+
+/// Bytes that are read at a time.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What `import` shall read.
+#[derive(Clone, Debug)]
+pub(crate) struct Import {
+    /// The archive; `-` is standard input.
+    pub(crate) archive: PathBuf,
+    /// What is done with it.
+    pub(crate) action: ImportAction,
+}
+
+/// What is done with an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ImportAction {
+    /// It is imported.
+    Keep,
+    /// It is read to its end, and nothing changes.
+    CheckOnly,
+}
+
+/// Why an archive was not imported, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportError {
+    /// It is no good.
+    #[error("the archive is no good: {0}")]
+    Archive(#[from] ArchiveError),
+    /// The archive before it was not imported.
+    #[error(
+        "this archive builds on `{}`, which has the index at {}: import that one first", .0.archive, .0.index_commit
+    )]
+    BaseMissing(Base),
+    /// The index does not take it.
+    #[error("the index cannot be imported: {0}")]
+    Index(#[source] PortError),
+    /// The store does not take it.
+    #[error("crate files cannot be stored: {0}")]
+    Store(#[source] PortError),
+}
+
+/// Reads the archive that was asked for. Blocking.
+pub(crate) fn import(
+    import: &Import,
+    index: &mut impl IndexSink,
+    store: &impl CrateSink,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> Outcome {
+    let standard_input = import.archive == Path::new("-");
+    let from: Box<dyn Read> = if standard_input {
+        Box::new(io::stdin().lock())
+    } else {
+        match File::open(&import.archive) {
+            Ok(file) => Box::new(file),
+            Err(error) => {
+                let path = import.archive.display();
+                terminal.note(&format!("cannot read {path}: {error}"));
+                return Outcome::Unusable;
+            }
+        }
+    };
+    let from = BufReader::with_capacity(BUFFER_BYTES, from);
+    import_from(from, import.action, index, store, terminal, stop)
+}
+
+fn import_from(
+    from: impl Read,
+    action: ImportAction,
+    index: &mut impl IndexSink,
+    store: &impl CrateSink,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> Outcome {
+    let mut importing = Importing {
+        index,
+        store,
+        action,
+        progress: Stage::Nothing,
+        index_is_here: false,
+        held: HeldList::default(),
+        counts: Counts::default(),
+        passed: Vec::new(),
+        watch: Watch::new(terminal),
+    };
+    let read = read_archive(from, &mut importing, stop).map(|beginning| {
+        importing.switch_over(&beginning.manifest)?;
+        Ok(importing.lost(&beginning.held))
+    });
+    match read.flatten() {
+        Ok(lost) => importing.sum_up(lost, terminal),
+        Err(error) => {
+            terminal.note(&error.to_string());
+            match importing.progress {
+                Stage::Nothing => Outcome::Unusable,
+                Stage::Begun => Outcome::Incomplete,
+            }
+        }
+    }
+}
+
+/// Whether anything can have changed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Nothing,
+    Begun,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    stored: u64,
+    held: u64,
+    damaged: u64,
+}
+
+struct Importing<'i, I, S> {
+    index: &'i mut I,
+    store: &'i S,
+    action: ImportAction,
+    progress: Stage,
+    /// The commit of the archive is here, so its index files are of no use.
+    index_is_here: bool,
+    /// What the store held before.
+    held: HeldList,
+    counts: Counts,
+    /// The crate files of the archive, in order.
+    passed: Vec<Checksum>,
+    watch: Watch,
+}
+
+impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
+    type Error = ImportError;
+
+    fn begin(&mut self, beginning: &Beginning) -> Result<(), ImportError> {
+        let manifest = &beginning.manifest;
+        let has = |commit: &str| self.index.has(commit).map_err(ImportError::Index);
+        self.index_is_here = has(&manifest.index_commit)?;
+        if let Some(base) = &manifest.base
+            && !self.index_is_here
+            && !has(&base.index_commit)?
+        {
+            return Err(ImportError::BaseMissing(base.clone()));
+        }
+        self.held = self.store.held().map_err(ImportError::Store)?.into();
+        self.watch.expect(manifest.crate_files);
+        self.progress = Stage::Begun;
+        Ok(())
+    }
+
+    fn index_file<R: Read>(
+        &mut self,
+        name: &str,
+        bytes: u64,
+        content: &mut Checked<'_, R>,
+    ) -> Result<(), ImportError> {
+        if self.index_is_here || self.action == ImportAction::CheckOnly {
+            return Ok(());
+        }
+        let received = self.index.receive(name, bytes, content);
+        received.map_err(ImportError::Index)
+    }
+
+    fn crate_file<R: Read>(
+        &mut self,
+        checksum: Checksum,
+        bytes: u64,
+        content: &mut Checked<'_, R>,
+    ) -> Result<(), ImportError> {
+        self.passed.push(checksum);
+        let is_held = self.held.contains(&checksum);
+        let put = if is_held || self.action == ImportAction::CheckOnly {
+            drop(io::copy(content, &mut io::sink()));
+            Ok(())
+        } else {
+            self.store.put(&checksum, bytes, content)
+        };
+        self.watch.passed(bytes);
+        match (content.verdict(), put) {
+            (Verdict::WrongChecksum, _) => {
+                self.counts.damaged += 1;
+                let said = "the archive has something else under this checksum";
+                self.watch.say(&format!("problem: {checksum}: {said}"));
+            }
+            // Others say what is wrong with an archive that breaks off.
+            (Verdict::TooShort | Verdict::TooLong | Verdict::Stopped, _) => {}
+            (_, Err(refused)) => return Err(ImportError::Store(refused)),
+            (_, Ok(())) if is_held => self.counts.held += 1,
+            (_, Ok(())) => self.counts.stored += 1,
+        }
+        Ok(())
+    }
+}
+
+impl<I: IndexSink, S: CrateSink> Importing<'_, I, S> {
+    fn switch_over(&mut self, manifest: &Manifest) -> Result<(), ImportError> {
+        if self.index_is_here || self.action == ImportAction::CheckOnly {
+            return Ok(());
+        }
+        self.index.switch_over(manifest).map_err(ImportError::Index)
+    }
+
+    /// How many files should be here from earlier archives, and are not.
+    fn lost(&self, expected: &HeldList) -> u64 {
+        let here = |checksum: &&Checksum| {
+            self.held.contains(checksum) || self.passed.binary_search(checksum).is_ok()
+        };
+        let lost = expected.iter().filter(|checksum| !here(checksum));
+        u64::try_from(lost.count()).unwrap_or(u64::MAX)
+    }
+
+    fn sum_up(&self, lost: u64, terminal: &Terminal) -> Outcome {
+        if lost > 0 {
+            terminal.note(&format!(
+                "problem: {} crate files of earlier archives are not here: import those again",
+                HumanCount(lost)
+            ));
+        }
+        let Counts {
+            stored,
+            held,
+            damaged,
+        } = self.counts;
+        let done = match self.action {
+            ImportAction::Keep => "imported",
+            ImportAction::CheckOnly => "would import",
+        };
+        let index = if self.index_is_here {
+            "the index is here already"
+        } else {
+            "and the index"
+        };
+        let summary = format!(
+            "{done} {} crate files, {index}; {} held already, {} damaged",
+            HumanCount(stored),
+            HumanCount(held),
+            HumanCount(damaged)
+        );
+        match terminal.result(&summary) {
+            Ok(()) if lost == 0 && damaged == 0 => Outcome::Done,
+            _ => Outcome::Incomplete,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

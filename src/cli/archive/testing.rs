@@ -1,0 +1,187 @@
+//! A store and an index in memory, and archives made from them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Cursor, Read};
+
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::held::HeldList;
+use super::manifest::{Base, Manifest};
+use super::ports::{
+    CrateSink, CrateSource, IndexExport, IndexSink, IndexSource, OpenFile, PortError,
+};
+use super::watch::Watch;
+use super::write::{Contents, WriteError, write_archive};
+use crate::cli::terminal::testing::remembering;
+use crate::package::Checksum;
+
+/// Where the index in memory comes from.
+pub(super) const UPSTREAM: &str = "https://git.example/index";
+
+/// A store in memory.
+#[derive(Clone, Default)]
+pub(super) struct MemoryStore(pub(super) RefCell<BTreeMap<Checksum, Vec<u8>>>);
+
+/// An index in memory: the commits that are here, the last of them the current one.
+#[derive(Default)]
+pub(super) struct MemoryIndex {
+    pub(super) commits: Vec<String>,
+    received: BTreeSet<String>,
+}
+
+/// The commit of this number.
+pub(super) fn commit(number: u8) -> String {
+    format!("{number:040x}")
+}
+
+impl MemoryStore {
+    /// A store of these contents.
+    pub(super) fn of(contents: &[&str]) -> Self {
+        let store = Self::default();
+        for content in contents {
+            let bytes = content.as_bytes().to_vec();
+            store.0.borrow_mut().insert(checksum(content), bytes);
+        }
+        store
+    }
+
+    /// All contents, sorted.
+    pub(super) fn contents(&self) -> Vec<String> {
+        let files = self.0.borrow();
+        let mut contents: Vec<String> = files
+            .values()
+            .map(|content| String::from_utf8(content.clone()).unwrap())
+            .collect();
+        contents.sort();
+        contents
+    }
+}
+
+/// The checksum of a content.
+pub(super) fn checksum(content: &str) -> Checksum {
+    let hash: [u8; 32] = Sha256::digest(content).into();
+    hash.into()
+}
+
+fn opened(content: Vec<u8>) -> OpenFile {
+    OpenFile {
+        bytes: content.len() as u64,
+        content: Box::new(Cursor::new(content)),
+    }
+}
+
+impl CrateSource for MemoryStore {
+    fn held(&self) -> Result<Vec<Checksum>, PortError> {
+        Ok(self.0.borrow().keys().copied().collect())
+    }
+
+    fn open(&self, checksum: &Checksum) -> Result<OpenFile, PortError> {
+        let files = self.0.borrow();
+        let content = files
+            .get(checksum)
+            .ok_or_else(|| PortError("gone".into()))?;
+        Ok(opened(content.clone()))
+    }
+}
+
+impl CrateSink for MemoryStore {
+    fn held(&self) -> Result<Vec<Checksum>, PortError> {
+        CrateSource::held(self)
+    }
+
+    fn put(
+        &self,
+        checksum: &Checksum,
+        bytes: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), PortError> {
+        let mut kept = Vec::new();
+        content
+            .take(bytes)
+            .read_to_end(&mut kept)
+            .map_err(|error| PortError(error.into()))?;
+        if kept == b"refused" {
+            return Err(PortError("the disk is full".into()));
+        }
+        self.0.borrow_mut().insert(*checksum, kept);
+        Ok(())
+    }
+}
+
+impl IndexSource for MemoryIndex {
+    fn export(&self, since: Option<&str>) -> Result<IndexExport, PortError> {
+        let commit = self.commits.last().unwrap().clone();
+        Ok(IndexExport {
+            base: since.map(str::to_owned),
+            upstream: UPSTREAM.to_owned(),
+            files: vec![(format!("pack-{commit}.pack"), opened(commit.clone().into()))],
+            commit,
+        })
+    }
+}
+
+impl IndexSink for MemoryIndex {
+    fn has(&self, commit: &str) -> Result<bool, PortError> {
+        Ok(self.commits.iter().any(|known| known == commit))
+    }
+
+    fn receive(
+        &mut self,
+        _name: &str,
+        _bytes: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), PortError> {
+        let mut commit = String::new();
+        let read = content.read_to_string(&mut commit);
+        read.map_err(|error| PortError(error.into()))?;
+        self.received.insert(commit);
+        Ok(())
+    }
+
+    fn switch_over(&mut self, manifest: &Manifest) -> Result<(), PortError> {
+        if !self.received.contains(&manifest.index_commit) {
+            return Err(PortError("the pack is not here".into()));
+        }
+        self.commits.push(manifest.index_commit.clone());
+        Ok(())
+    }
+}
+
+/// An index at this commit, which has seen none before.
+pub(super) fn index_at(number: u8) -> MemoryIndex {
+    MemoryIndex {
+        commits: vec![commit(number)],
+        received: BTreeSet::new(),
+    }
+}
+
+/// An archive of this store and an index at this commit.
+pub(super) fn archive(number: u8, store: &MemoryStore) -> Vec<u8> {
+    let held = HeldList::from(CrateSource::held(store).unwrap());
+    written(number, store, held.clone(), held, None).unwrap()
+}
+
+/// An archive of whatever.
+pub(super) fn written(
+    number: u8,
+    store: &MemoryStore,
+    new: HeldList,
+    held: HeldList,
+    base: Option<Base>,
+) -> Result<Vec<u8>, WriteError> {
+    let since = base.as_ref().map(|base| base.index_commit.as_str());
+    let contents = Contents {
+        index: index_at(number).export(since).unwrap(),
+        new,
+        held,
+        base,
+    };
+    let (terminal, _) = remembering();
+    let mut bytes = Vec::new();
+    let mut watch = Watch::new(&terminal);
+    let stop = CancellationToken::new();
+    write_archive(contents, store, &mut bytes, &mut watch, &stop)?;
+    Ok(bytes)
+}

@@ -1,0 +1,222 @@
+//! What can be typed, and the help that teaches it.
+//!
+//! These are the raw arguments, as `clap` reads them; each verb turns its own into what it works with.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::help::{
+    ABOUT_CHECK_CONFIG, ABOUT_EXPORT, ABOUT_IMPORT, ABOUT_PREFETCH, ABOUT_SETTINGS, ABOUT_VERIFY,
+};
+use super::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
+
+/// A read-only crates.io mirror: downloads, metadata and the index from one local clone.
+#[derive(Debug, Parser)]
+#[command(
+    name = "crates-io-mirror",
+    version,
+    after_help = ABOUT_SETTINGS,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Option<VerbArguments>,
+}
+
+/// One verb with its arguments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VerbArguments {
+    /// Run the server; the same as no verb at all
+    Serve,
+    /// Fetch crate files into the store, ahead of need
+    Prefetch(Box<PrefetchArguments>),
+    /// Hash every file of the store again and report damage
+    Verify(VerifyArguments),
+    /// Write the index and the crate files into one archive, for a machine without a network
+    Export(ExportArguments),
+    /// Read an archive that `export` wrote
+    Import(ImportArguments),
+    /// Print the settings and check them
+    #[command(after_help = ABOUT_CHECK_CONFIG)]
+    CheckConfig,
+}
+
+/// The arguments of `prefetch`.
+#[derive(Args, Debug)]
+#[command(after_help = ABOUT_PREFETCH)]
+pub(crate) struct PrefetchArguments {
+    #[command(flatten)]
+    pub(crate) selection: SelectionArguments,
+    #[command(flatten)]
+    pub(crate) dependencies: DependencyArguments,
+    /// How many files to fetch at a time
+    #[arg(short, long, value_name = "N", default_value_t = JOBS_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(JOBS_MAX)))]
+    pub(crate) jobs: u8,
+    /// Print what would be wanted, one `name@version` a line, and fetch nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What `prefetch` shall fetch: at least one of these.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub(crate) struct SelectionArguments {
+    /// A crate, like `serde`, `serde@1.0.200` or `serde@^1.0`; or the path of a Cargo.lock
+    #[arg(value_name = "CRATE")]
+    pub(crate) named: Vec<NamedArgument>,
+    /// A Cargo.lock file, or a directory that has one
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) lockfile: Vec<PathBuf>,
+    /// A file that lists crates, one CRATE a line; `-` for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) crates: Vec<PathBuf>,
+    /// Every version of every crate
+    #[arg(long, conflicts_with_all = ["named", "lockfile", "crates", "no_deps", "dev_deps"])]
+    pub(crate) all: bool,
+}
+
+/// Whose dependencies are fetched, too.
+#[derive(Args, Debug)]
+pub(crate) struct DependencyArguments {
+    /// Fetch only the CRATEs named, not what they depend on
+    #[arg(long, alias = "no-dependencies")]
+    pub(crate) no_deps: bool,
+    /// Fetch the dev-dependencies of the CRATEs named, too
+    #[arg(long, alias = "dev-dependencies", conflicts_with = "no_deps")]
+    pub(crate) dev_deps: bool,
+}
+
+/// What stands on the command line without an option before it.
+#[derive(Clone, Debug)]
+pub(crate) enum NamedArgument {
+    /// A crate.
+    Crate(CrateSpec),
+    /// A path that ends in `Cargo.lock`, which no crate's name can.
+    Lockfile(PathBuf),
+}
+
+impl std::str::FromStr for NamedArgument {
+    type Err = <CrateSpec as std::str::FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.ends_with(".lock") {
+            return Ok(Self::Lockfile(PathBuf::from(text)));
+        }
+        text.parse().map(Self::Crate)
+    }
+}
+
+/// The arguments of `verify`.
+#[derive(Args, Debug)]
+#[command(after_help = ABOUT_VERIFY)]
+pub(crate) struct VerifyArguments {
+    /// Remove damaged files, and fetch them again if the index still lists them
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+/// The arguments of `export`.
+#[derive(Args, Debug)]
+#[command(after_help = ABOUT_EXPORT)]
+pub(crate) struct ExportArguments {
+    /// The file to write; `-` for standard output
+    #[arg(value_name = "ARCHIVE")]
+    pub(crate) archive: PathBuf,
+    /// Write only what is new since this earlier archive
+    #[arg(long, value_name = "EARLIER_ARCHIVE")]
+    pub(crate) since: Option<PathBuf>,
+}
+
+/// The arguments of `import`.
+#[derive(Args, Debug)]
+#[command(after_help = ABOUT_IMPORT)]
+pub(crate) struct ImportArguments {
+    /// The file to read; `-` for standard input
+    #[arg(value_name = "ARCHIVE")]
+    pub(crate) archive: PathBuf,
+    /// Read and check all of the archive, and change nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        let program = ["crates-io-mirror"].iter();
+        Arguments::try_parse_from(program.chain(arguments))
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_verb_is_serve() {
+        assert!(parse(&[]).unwrap().verb.is_none());
+        assert!(matches!(
+            parse(&["serve"]).unwrap().verb,
+            Some(VerbArguments::Serve)
+        ));
+    }
+
+    #[test]
+    fn prefetch_wants_to_be_told_what() {
+        let refused = parse(&["prefetch"]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::MissingRequiredArgument);
+        for good in [
+            &["prefetch", "serde"][..],
+            &["prefetch", "serde@^1", "a@=1.0.0", "x/Cargo.lock"],
+            &["prefetch", "--lockfile", "a", "--lockfile", "b"],
+            &["prefetch", "--crates", "-", "-j", "64", "-n"],
+            &["prefetch", "--all"],
+            &["prefetch", "a", "--no-dependencies"],
+            &["prefetch", "a", "--dev-dependencies"],
+        ] {
+            assert!(parse(good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            &["prefetch", "--all", "serde"][..],
+            &["prefetch", "--all", "--lockfile", "a"],
+            &["prefetch", "--all", "--no-deps"],
+            &["prefetch", "a", "--no-deps", "--dev-deps"],
+            &["prefetch", "a", "--jobs", "0"],
+            &["prefetch", "a", "--jobs", "65"],
+            &["prefetch", "se/rde"],
+            &["prefetch", "serde@nonsense"],
+        ] {
+            let refused = parse(bad).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_help_teaches_with_exit_codes_or_examples() {
+        let mut command = Arguments::command();
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Exit codes:") && help.contains("Examples:"));
+        for verb in command.get_subcommands_mut() {
+            let help = verb.render_long_help().to_string();
+            let name = verb.get_name();
+            assert!(
+                name == "serve" || help.contains("Exit codes:") || help.contains("Examples:"),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_failures() {
+        for argument in ["--help", "--version"] {
+            assert_eq!(parse(&[argument]).unwrap_err().exit_code(), 0);
+        }
+    }
+}

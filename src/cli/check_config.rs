@@ -1,0 +1,186 @@
+//! `check-config`: the settings as they are read, and what can be said of them without the network.
+
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::outcome::Outcome;
+use super::terminal::Terminal;
+use crate::config::{Config, Origin, Setting};
+
+/// Written to see whether a directory can be written, and removed at once.
+const PROBE: &str = ".crates-io-mirror-check";
+
+/// Prints the settings, then what is wrong with them. Blocking.
+pub(crate) fn check_config(settings: &[Setting], config: &Config, terminal: &Terminal) -> Outcome {
+    for setting in settings {
+        if terminal.result(&line_of(setting)).is_err() {
+            return Outcome::Incomplete;
+        }
+    }
+    for warning in warnings(config) {
+        terminal.note(&format!("warning: {warning}"));
+    }
+    let failures = failures(config);
+    for failure in &failures {
+        terminal.note(&format!("problem: {failure}"));
+    }
+    if !failures.is_empty() {
+        return Outcome::Incomplete;
+    }
+    terminal.note("the settings are good");
+    Outcome::Done
+}
+
+fn line_of(setting: &Setting) -> String {
+    let Setting {
+        name,
+        value,
+        origin,
+    } = setting;
+    match origin {
+        Origin::Environment => format!("{name} = {value}"),
+        Origin::Default => format!("{name} = {value} (default)"),
+        Origin::NotSet => format!("{name} (not set: {value})"),
+    }
+}
+
+/// What works, but hardly as it was meant.
+fn warnings(config: &Config) -> Vec<&'static str> {
+    let public_url = config.public_url.as_ref().map(ToString::to_string);
+    let is_plain = |url: &String| url.starts_with("http://");
+    let cases = [
+        (
+            config.is_always_stale(),
+            "MAX_STALENESS_SECS is not longer than REFRESH_INTERVAL_SECS: /readyz will fail between fetches",
+        ),
+        (
+            config.tls.is_some() && public_url.as_ref().is_some_and(is_plain),
+            "PUBLIC_URL begins with http://, and TLS_CERT turns TLS on: cargo will not be answered there",
+        ),
+    ];
+    let applying = cases.into_iter().filter(|(applies, _)| *applies);
+    applying.map(|(_, warning)| warning).collect()
+}
+
+/// What keeps the mirror from working.
+fn failures(config: &Config) -> Vec<String> {
+    let mut failures = Vec::new();
+    if let Err((place, error)) = probe(&config.data_dir) {
+        failures.push(format!(
+            "DATA_DIR: cannot write to `{}`: {error}",
+            place.display()
+        ));
+    }
+    if config.public_url.is_some() && !is_on_path("git", &config.search_path) {
+        failures.push(
+            "PUBLIC_URL: there is no `git` program in PATH, and the git index needs one".to_owned(),
+        );
+    }
+    failures
+}
+
+/// Tries to write where the data directory is, or where it would be made. Leaves nothing behind.
+fn probe(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let mut place = data_dir;
+    while !place.exists() {
+        place = match place.parent() {
+            None => break,
+            // A relative path ends here.
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+        };
+    }
+    let file = place.join(format!("{PROBE}-{}", std::process::id()));
+    let create = OpenOptions::new().write(true).create_new(true).open(&file);
+    create
+        .and_then(|_file| std::fs::remove_file(&file))
+        .map_err(|error| (place.to_owned(), error))
+}
+
+fn is_on_path(program: &str, search_path: &OsStr) -> bool {
+    std::env::split_paths(search_path).any(|directory| {
+        directory
+            .join(program)
+            .metadata()
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::terminal::testing::remembering;
+    use super::*;
+
+    fn checked(pairs: &[(&str, &str)], search_path: &str) -> (Outcome, String, String) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let pairs: Vec<(String, String)> = pairs.iter().map(owned).collect();
+        let settings = Config::describe_pairs(pairs.clone()).unwrap();
+        let mut config = Config::from_pairs(pairs).unwrap();
+        config.search_path = search_path.into();
+        let (terminal, written) = remembering();
+        let outcome = check_config(&settings, &config, &terminal);
+        (outcome, written.results(), written.notes())
+    }
+
+    #[test]
+    fn prints_every_variable_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("a/b");
+        let settings = [
+            ("DATA_DIR", data_dir.to_str().unwrap()),
+            ("GIT_REPO_URL", "https://b0b:s3cret@git.example/index"),
+        ];
+        let (outcome, results, notes) = checked(&settings, "");
+        assert_eq!(
+            (outcome, notes.as_str()),
+            (Outcome::Done, "the settings are good\n")
+        );
+        assert!(results.contains("GIT_REPO_URL = https://***@git.example/index\n"));
+        assert!(results.contains("PORT = 8080 (default)\n"));
+        assert!(results.contains("CONTACT (not set: "));
+        assert_eq!(results.lines().count(), crate::VARIABLES.len());
+        assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_keeps_the_mirror_from_working_is_a_problem() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let below_a_file = file.join("data");
+        let (outcome, _, notes) = checked(&[("DATA_DIR", below_a_file.to_str().unwrap())], "");
+        assert_eq!(outcome, Outcome::Incomplete);
+        assert!(
+            notes.starts_with("problem: DATA_DIR: cannot write to `"),
+            "{notes}"
+        );
+        let public = [
+            ("DATA_DIR", directory.path().to_str().unwrap()),
+            ("PUBLIC_URL", "https://mirror.example"),
+        ];
+        let search_path = directory.path().to_str().unwrap();
+        let (outcome, _, notes) = checked(&public, search_path);
+        assert_eq!(outcome, Outcome::Incomplete);
+        assert!(notes.contains("no `git` program"), "{notes}");
+        let git = directory.path().join("git");
+        std::fs::write(&git, "").unwrap();
+        std::fs::set_permissions(&git, PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(checked(&public, search_path).0, Outcome::Done);
+    }
+
+    #[test]
+    fn what_hardly_is_meant_is_a_warning_and_no_failure() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = [
+            ("DATA_DIR", directory.path().to_str().unwrap()),
+            ("REFRESH_INTERVAL_SECS", "60"),
+            ("MAX_STALENESS_SECS", "60"),
+        ];
+        let (outcome, _, notes) = checked(&settings, "");
+        assert_eq!(outcome, Outcome::Done);
+        assert!(notes.starts_with("warning: MAX_STALENESS_SECS"), "{notes}");
+    }
+}

@@ -1,0 +1,37 @@
+//! The store as the verbs see it: the traits of this room, for the keeper of the mirror.
+
+use std::time::Duration;
+
+use super::prefetch::{CrateKeeper, EnsureError, Ensured};
+use crate::package::CrateFile;
+use crate::store::{self, GetError, Keeper};
+
+/// How often an upstream that is busy or slow is asked again for one file.
+const TRIES_MAX: u32 = 5;
+
+/// The longest that an upstream is left alone before it is asked again.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+impl CrateKeeper for Keeper {
+    async fn ensure(&self, file: &CrateFile) -> Result<Ensured, EnsureError> {
+        let mut tries = 1;
+        loop {
+            // The method of the keeper itself, not this one.
+            let error = match Self::ensure(self, file).await {
+                Ok(store::Ensured::HeldAlready) => return Ok(Ensured::AlreadyHeld),
+                Ok(store::Ensured::Fetched { bytes }) => return Ok(Ensured::Fetched { bytes }),
+                Err(error) => error,
+            };
+            match error {
+                GetError::Missing => return Err(EnsureError::Missing),
+                GetError::Busy(pause) if tries < TRIES_MAX => {
+                    tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+                }
+                // Nobody waits for an answer here: a large file may take its time.
+                GetError::Pending if tries < TRIES_MAX => {}
+                error => return Err(EnsureError::Failed(error.to_string())),
+            }
+            tries += 1;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `serde`, `serde@1.0.200`, `serde@^1.0`: a crate as it is typed on the command line or stands in a crate list.
+
+use std::fmt;
+use std::str::FromStr;
+
+use semver::VersionReq;
+
+use crate::package::{CrateName, CrateVersion, NotAName};
+
+/// A crate, and which of its versions is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CrateSpec {
+    /// Whose.
+    pub(crate) name: CrateName,
+    /// Which.
+    pub(crate) version: VersionWanted,
+}
+
+/// Which version of a crate is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum VersionWanted {
+    /// This one, even if it was yanked: whoever names a version has it in a lock file.
+    Exactly(CrateVersion),
+    /// The highest that cargo would pick for this requirement: none that was yanked, and a pre-release only if the
+    /// requirement names one.
+    Highest(VersionReq),
+}
+
+/// A text that is no [`CrateSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SpecError {
+    /// What stands before the `@`.
+    #[error("`{name}` is not a crate: {why}", name = .0.text, why = .0.why)]
+    Name(#[source] NotAName),
+    /// What stands behind the `@`.
+    #[error("`{text}` is neither a version nor a requirement: {why}")]
+    Version {
+        /// The text.
+        text: String,
+        /// What the parser of requirements said.
+        why: String,
+    },
+}
+
+impl FromStr for CrateSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name.trim(), Some(version.trim())),
+            None => (text.trim(), None),
+        };
+        let name = CrateName::try_from(name.to_owned()).map_err(SpecError::Name)?;
+        let version = match version {
+            Some(version) => version.parse()?,
+            None => VersionWanted::Highest(VersionReq::STAR),
+        };
+        Ok(Self { name, version })
+    }
+}
+
+impl FromStr for VersionWanted {
+    type Err = SpecError;
+
+    /// A full version means itself, with or without a `=`; everything else is a requirement as in Cargo.toml.
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let version = text.strip_prefix('=').unwrap_or(text).trim_start();
+        if let Ok(version) = CrateVersion::try_from(version.to_owned()) {
+            return Ok(Self::Exactly(version));
+        }
+        let requirement = VersionReq::parse(text).map_err(|error| SpecError::Version {
+            text: text.to_owned(),
+            why: error.to_string(),
+        })?;
+        Ok(Self::Highest(requirement))
+    }
+}
+
+impl fmt::Display for VersionWanted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(version) => version.fmt(formatter),
+            Self::Highest(requirement) => requirement.fmt(formatter),
+        }
+    }
+}
+
+impl fmt::Display for CrateSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            VersionWanted::Highest(any) if *any == VersionReq::STAR => self.name.fmt(formatter),
+            version => write!(formatter, "{}@{version}", self.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_version_means_itself_and_all_else_is_a_requirement() {
+        for (text, shown) in [
+            ("serde", "serde"),
+            (" serde ", "serde"),
+            ("serde@*", "serde"),
+            ("serde@1.0.200", "serde@1.0.200"),
+            ("serde@=1.0.200", "serde@1.0.200"),
+            ("serde@1.0.0-alpha.1+b", "serde@1.0.0-alpha.1+b"),
+            ("serde@1.0", "serde@^1.0"),
+            ("serde@^1.0.5", "serde@^1.0.5"),
+            ("serde@=1.0", "serde@=1.0"),
+            ("serde@>=1, <1.0.100", "serde@>=1, <1.0.100"),
+            ("serde @ ~1.2", "serde@~1.2"),
+        ] {
+            let spec: CrateSpec = text.parse().unwrap();
+            assert_eq!(spec.to_string(), shown);
+            let exact = matches!(spec.version, VersionWanted::Exactly(_));
+            assert_eq!(exact, text.contains("0.200") || text.contains("alpha"));
+            assert_eq!(shown.parse::<CrateSpec>().unwrap(), spec);
+        }
+    }
+
+    #[test]
+    fn what_is_neither_is_refused_with_its_text() {
+        for text in ["", "se/rde", "@1", "a@", "a@one", "a@1.0.0 2", "serde 1.0"] {
+            let error = text.parse::<CrateSpec>().unwrap_err().to_string();
+            assert!(error.contains('`') && error.contains(": "), "{error}");
+        }
+    }
+}

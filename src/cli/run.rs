@@ -1,0 +1,247 @@
+//! From the command line to an exit code: which verb, with which settings, on which runtime, until when.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{
+    Arguments, DependencyArguments, NamedArgument, PrefetchArguments, SelectionArguments,
+    VerbArguments,
+};
+use super::check_config::check_config;
+use super::opening::{OpenError, OpenIndex, open_index, open_store};
+use super::outcome::Outcome;
+use super::prefetch::{Action, Dependencies, InputError, Inputs, Prefetch, Selection, prefetch};
+use super::terminal::Terminal;
+use crate::config::{Config, DownloadMode, Origin, Setting};
+use crate::observability::start_logging_of_verb;
+use crate::store::Keeper;
+
+/// Which log events of verbs are written, where `RUST_LOG` does not say.
+const FILTER_DEFAULT: &str = "warn";
+
+/// How long a verb may take to stop. What is on disk is good at any time, so this is for its last words only.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What the program was started for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// To run the server.
+    Serve,
+    /// To do one thing and end.
+    Verb(Verb),
+    /// To say something about itself, or that it does not understand. That was said; this is the exit code.
+    Said(ExitCode),
+}
+
+/// One thing to do, beside serving.
+#[derive(Debug)]
+pub struct Verb(VerbArguments);
+
+/// Reads the command line, the name of the program included.
+pub fn read_command_line(arguments: impl IntoIterator<Item = OsString>) -> Invocation {
+    match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => match arguments.verb {
+            None | Some(VerbArguments::Serve) => Invocation::Serve,
+            Some(verb) => Invocation::Verb(Verb(verb)),
+        },
+        Err(not_a_verb) => {
+            // Help goes to standard output, complaints to standard error. If nobody reads it, that is no failure.
+            drop(not_a_verb.print());
+            let code = u8::try_from(not_a_verb.exit_code()).unwrap_or(2);
+            Invocation::Said(ExitCode::from(code))
+        }
+    }
+}
+
+impl Verb {
+    /// Does it, with the settings of the environment.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let terminal = Terminal::of_process();
+        let config = match Config::from_environment() {
+            Ok(config) => config,
+            Err(bad_setting) => {
+                terminal.note(&bad_setting.to_string());
+                return Outcome::Unusable.into();
+            }
+        };
+        crate::return_large_blocks();
+        start_logging(&config, &terminal);
+        let runtime = match tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                terminal.note(&error.to_string());
+                return Outcome::Incomplete.into();
+            }
+        };
+        let stop = CancellationToken::new();
+        let work = carry_out(self.0, config, terminal.clone(), stop.clone());
+        let outcome = runtime.block_on(until_stopped(work, &stop, &terminal));
+        // A read that hangs must not keep the process alive.
+        runtime.shutdown_background();
+        outcome.into()
+    }
+}
+
+/// A verb says itself what it does; the log is for what nobody expected, unless it was asked for.
+fn start_logging(config: &Config, terminal: &Terminal) {
+    let was_asked_for = Config::describe_environment().is_ok_and(|settings| {
+        let is_filter = |setting: &Setting| setting.name == "RUST_LOG";
+        let mut filters = settings.iter().filter(|setting| is_filter(setting));
+        filters.any(|setting| setting.origin == Origin::Environment)
+    });
+    let filter = if was_asked_for {
+        &config.log_filter
+    } else {
+        FILTER_DEFAULT
+    };
+    let terminal = terminal.clone();
+    start_logging_of_verb(config, filter, move || terminal.log_writer());
+}
+
+/// Tells the work to stop when a signal comes, and leaves it behind if it does not.
+async fn until_stopped(
+    work: impl Future<Output = Outcome>,
+    stop: &CancellationToken,
+    terminal: &Terminal,
+) -> Outcome {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        terminal.note("the system does not let signals be waited for");
+        return Outcome::Incomplete;
+    };
+    tokio::pin!(work);
+    tokio::select! {
+        outcome = &mut work => return outcome,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.cancel();
+    let stopped = tokio::time::timeout(STOP_TIME_MAX, work).await;
+    stopped.unwrap_or(Outcome::Incomplete)
+}
+
+async fn carry_out(
+    verb: VerbArguments,
+    config: Config,
+    terminal: Terminal,
+    stop: CancellationToken,
+) -> Outcome {
+    match verb {
+        VerbArguments::CheckConfig => match Config::describe_environment() {
+            Ok(settings) => check_config(&settings, &config, &terminal),
+            Err(bad_setting) => unusable(&terminal, &bad_setting),
+        },
+        VerbArguments::Prefetch(arguments) => match read_prefetch(*arguments) {
+            Ok(prefetch) => run_prefetch(prefetch, &config, &terminal, &stop).await,
+            Err(bad_input) => unusable(&terminal, &bad_input),
+        },
+        VerbArguments::Serve
+        | VerbArguments::Verify(_)
+        | VerbArguments::Export(_)
+        | VerbArguments::Import(_) => not_wired(&terminal),
+    }
+}
+
+async fn run_prefetch(
+    arguments: Prefetch,
+    config: &Config,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> Outcome {
+    let fetches = matches!(arguments.action, Action::Fetch { .. });
+    if fetches && config.download_mode == DownloadMode::Offline {
+        terminal.note(
+            "DOWNLOAD_MODE: `offline` forbids to fetch anything; prefetch where there is a network",
+        );
+        return Outcome::Unusable;
+    }
+    let (index, keeper) = match open_both(config, terminal, stop).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            terminal.note(&error.to_string());
+            return Outcome::Incomplete;
+        }
+    };
+    let outcome = prefetch(
+        arguments,
+        Arc::new(index),
+        Arc::new(keeper.clone()),
+        terminal,
+        stop,
+    )
+    .await;
+    keeper.stop().await;
+    outcome
+}
+
+/// The store is quick to open, so what is wrong with it is known before the index is fetched.
+async fn open_both(
+    config: &Config,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> Result<(OpenIndex, Keeper), OpenError> {
+    let keeper = open_store(config)?;
+    let index = open_index(config, terminal, stop).await?;
+    Ok((index, keeper))
+}
+
+/// Reads what the arguments name. Blocking, but nothing else runs yet.
+fn read_prefetch(arguments: PrefetchArguments) -> Result<Prefetch, InputError> {
+    let selection = if arguments.selection.all {
+        Selection::Everything
+    } else {
+        Selection::Named(inputs(arguments.selection, &arguments.dependencies).read()?)
+    };
+    let jobs = NonZeroUsize::new(arguments.jobs.into()).unwrap_or(NonZeroUsize::MIN);
+    let action = if arguments.dry_run {
+        Action::List
+    } else {
+        Action::Fetch { jobs }
+    };
+    Ok(Prefetch { selection, action })
+}
+
+fn inputs(selection: SelectionArguments, dependencies: &DependencyArguments) -> Inputs {
+    let (mut lockfiles, mut crates) = (selection.lockfile, Vec::new());
+    for named in selection.named {
+        match named {
+            NamedArgument::Crate(spec) => crates.push(spec),
+            NamedArgument::Lockfile(path) => lockfiles.push(path),
+        }
+    }
+    Inputs {
+        lockfiles,
+        lists: selection.crates,
+        crates,
+        dependencies: match dependencies {
+            DependencyArguments { no_deps: true, .. } => Dependencies::Ignored,
+            DependencyArguments { dev_deps: true, .. } => Dependencies::ToBuildAndTest,
+            DependencyArguments { .. } => Dependencies::ToBuild,
+        },
+    }
+}
+
+fn unusable(terminal: &Terminal, why: &dyn std::error::Error) -> Outcome {
+    terminal.note(&why.to_string());
+    Outcome::Unusable
+}
+
+/// The rooms that do the work are built at the same time as this one.
+fn not_wired(terminal: &Terminal) -> Outcome {
+    terminal.note("this version cannot do that yet");
+    Outcome::Incomplete
+}

@@ -1,0 +1,123 @@
+//! The terminal: results on standard output, everything else on standard error, and progress that does not tear either.
+//!
+//! Only this file knows the standard streams, so that tests can read what a verb says.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+
+/// Where a verb writes to.
+#[derive(Clone)]
+pub(crate) struct Terminal {
+    results: Stream,
+    notes: Stream,
+    /// Where progress bars are drawn; `None` where nobody would see them move.
+    bars: Option<MultiProgress>,
+}
+
+type Stream = Arc<Mutex<dyn Write + Send>>;
+
+impl Terminal {
+    /// The streams of this process.
+    pub(crate) fn of_process() -> Self {
+        let target = ProgressDrawTarget::stderr;
+        let bars = io::stderr()
+            .is_terminal()
+            .then(|| MultiProgress::with_draw_target(target()));
+        Self {
+            results: Arc::new(Mutex::new(io::stdout())),
+            notes: Arc::new(Mutex::new(io::stderr())),
+            bars,
+        }
+    }
+
+    /// Writes one line of results. A reader that has gone away is an error: there is nobody to go on for.
+    pub(crate) fn result(&self, line: &str) -> io::Result<()> {
+        self.write(&self.results, line)
+    }
+
+    /// Writes one line for whoever watches. If nobody can read it, that must not stop the work.
+    pub(crate) fn note(&self, line: &str) {
+        drop(self.write(&self.notes, line));
+    }
+
+    /// Shows a bar, if there is a terminal to show it on.
+    pub(crate) fn add_bar(&self, bar: ProgressBar) -> Option<ProgressBar> {
+        self.bars.as_ref().map(|bars| bars.add(bar))
+    }
+
+    /// Standard error for the log, past which bars are drawn again.
+    pub(crate) fn log_writer(&self) -> LogWriter {
+        LogWriter(self.clone())
+    }
+
+    fn write(&self, stream: &Stream, line: &str) -> io::Result<()> {
+        self.write_all(stream, format!("{line}\n").as_bytes())
+    }
+
+    fn write_all(&self, stream: &Stream, text: &[u8]) -> io::Result<()> {
+        let write = || {
+            let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            stream.write_all(text)?;
+            stream.flush()
+        };
+        match &self.bars {
+            Some(bars) => bars.suspend(write),
+            None => write(),
+        }
+    }
+}
+
+/// Writes log events between redraws of the progress bars.
+pub(crate) struct LogWriter(Terminal);
+
+impl Write for LogWriter {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.0.write_all(&self.0.notes, event)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A terminal that remembers what was written.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Arc, Mutex, Terminal};
+
+    /// What was written to a terminal.
+    pub(crate) struct Written {
+        results: Arc<Mutex<Vec<u8>>>,
+        notes: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Written {
+        /// All lines of results.
+        pub(crate) fn results(&self) -> String {
+            String::from_utf8(self.results.lock().unwrap().clone()).unwrap()
+        }
+
+        /// All other lines.
+        pub(crate) fn notes(&self) -> String {
+            String::from_utf8(self.notes.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// A terminal without progress bars, and what is written to it.
+    pub(crate) fn remembering() -> (Terminal, Written) {
+        let written = Written {
+            results: Arc::default(),
+            notes: Arc::default(),
+        };
+        let (results, notes) = (Arc::clone(&written.results), Arc::clone(&written.notes));
+        let terminal = Terminal {
+            results,
+            notes,
+            bars: None,
+        };
+        (terminal, written)
+    }
+}

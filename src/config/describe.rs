@@ -1,0 +1,193 @@
+//! The settings as a person reads them back: each variable, what it is set to, and what holds where it is not set.
+//!
+//! A table beside the raw settings: tests hold it against [`VARIABLES`] and against what [`Config`] really does.
+
+use super::error::without_secrets;
+use super::raw::RawEnv;
+use super::{Config, ConfigError, DownloadMode, VARIABLES};
+
+/// One variable and what holds for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// The name of the variable.
+    pub(crate) name: &'static str,
+    /// Its value on one line, without secrets.
+    pub(crate) value: String,
+    /// Where the value comes from.
+    pub(crate) origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The variable is set.
+    Environment,
+    /// The variable is not set, and this is its default.
+    Default,
+    /// The variable is not set and has no default: the value is a remark on what that means.
+    NotSet,
+}
+
+/// What holds where a variable is not set.
+#[derive(Clone, Copy)]
+enum Unset {
+    /// The same as if it were set to this.
+    Like(&'static str),
+    /// Something that cannot be said as a value.
+    Means(&'static str),
+}
+
+/// In the order of [`VARIABLES`].
+const UNSET: &[(&str, Unset)] = &[
+    ("GIT_REPO_URL", Unset::Like(super::DEFAULT_GIT_REPO_URL)),
+    ("PORT", Unset::Like("8080")),
+    ("BIND_ADDRESS", Unset::Like("0.0.0.0")),
+    (
+        "PUBLIC_URL",
+        Unset::Means("taken from each request, and no git index"),
+    ),
+    ("DATA_DIR", Unset::Like("data")),
+    (
+        "DOWNLOAD_URL",
+        Unset::Like(super::crate_files::DEFAULT_DOWNLOAD_URL),
+    ),
+    ("DOWNLOAD_MODE", Unset::Like("redirect")),
+    (
+        "STORAGE_URL",
+        Unset::Means("the directory `crates` in DATA_DIR"),
+    ),
+    ("STORAGE_MAX_BYTES", Unset::Means("no bound")),
+    ("INDEX_PRUNED", Unset::Like("false")),
+    ("REFRESH_INTERVAL_SECS", Unset::Like("60")),
+    ("MAX_STALENESS_SECS", Unset::Like("3600")),
+    ("INDEX_PUSH_URL", Unset::Means("the index is not pushed")),
+    ("TLS_CERT", Unset::Means("no TLS")),
+    ("TLS_KEY", Unset::Means("no TLS")),
+    (
+        "CONTACT",
+        Unset::Means("upstreams are not told who runs this"),
+    ),
+    ("LOG_FORMAT", Unset::Like("text")),
+    ("RUST_LOG", Unset::Like("info")),
+];
+
+impl Config {
+    /// Every variable with what the environment of this process says of it, in the order of [`VARIABLES`].
+    pub(crate) fn describe_environment() -> Result<Vec<Setting>, ConfigError> {
+        Ok(describe(&RawEnv::from_environment()?))
+    }
+
+    /// Like [`Config::describe_environment`], for these pairs.
+    #[cfg(test)]
+    pub(crate) fn describe_pairs(
+        pairs: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Vec<Setting>, ConfigError> {
+        Ok(describe(&RawEnv::from_pairs(pairs)?))
+    }
+
+    /// Whether the index grows too old before it is fetched again, so that the mirror is unready between fetches.
+    pub(crate) fn is_always_stale(&self) -> bool {
+        let mut interval = self.refresh_interval.iter();
+        self.follows_the_index() && interval.any(|interval| *interval >= self.max_staleness)
+    }
+
+    /// Whether the index is fetched at all: offline, only one on this machine is.
+    pub(crate) fn follows_the_index(&self) -> bool {
+        self.download_mode != DownloadMode::Offline || self.git_repo_url.is_local()
+    }
+}
+
+fn describe(raw: &RawEnv) -> Vec<Setting> {
+    let texts = raw.texts();
+    let variables = VARIABLES.iter().zip(texts);
+    variables
+        .map(|(name, text)| {
+            let (value, origin) = match text {
+                Some(text) => (without_any_secrets(text), Origin::Environment),
+                None => unset(name),
+            };
+            Setting {
+                name,
+                value,
+                origin,
+            }
+        })
+        .collect()
+}
+
+fn unset(name: &str) -> (String, Origin) {
+    match UNSET.iter().find(|(variable, _)| *variable == name) {
+        Some((_, Unset::Like(value))) => ((*value).to_owned(), Origin::Default),
+        Some((_, Unset::Means(remark))) => ((*remark).to_owned(), Origin::NotSet),
+        // A test sees to it that every variable is in the table.
+        None => (String::new(), Origin::NotSet),
+    }
+}
+
+/// One line without user, password and query of whatever in it is a URL: a query may carry a token or a signature.
+fn without_any_secrets(text: &str) -> String {
+    let hide = |word: &str| match word.split_once('?') {
+        Some((before, _query)) if word.contains("://") => format!("{before}?***"),
+        _ => word.to_owned(),
+    };
+    let words: Vec<String> = without_secrets(text).split(' ').map(hide).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn no_variable_is_forgotten() {
+        let described: Vec<&str> = UNSET.iter().map(|(name, _)| *name).collect();
+        assert_eq!(described, VARIABLES);
+    }
+
+    #[test]
+    fn a_default_that_is_set_changes_nothing() {
+        let untouched = format!("{:?}", Config::from_pairs(pairs(&[])).unwrap());
+        for (name, unset) in UNSET {
+            if let Unset::Like(value) = unset {
+                let config = Config::from_pairs(pairs(&[(name, value)])).unwrap();
+                assert_eq!(format!("{config:?}"), untouched, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_set_is_told_from_what_is_not() {
+        let settings = Config::describe_pairs(pairs(&[("PORT", "8080"), ("CONTACT", "")])).unwrap();
+        let of = |name: &str| {
+            settings
+                .iter()
+                .find(|setting| setting.name == name)
+                .unwrap()
+        };
+        assert_eq!(of("PORT").origin, Origin::Environment);
+        assert_eq!(of("BIND_ADDRESS").origin, Origin::Default);
+        assert_eq!(of("CONTACT").origin, Origin::NotSet);
+        assert_eq!(settings.len(), VARIABLES.len());
+    }
+
+    #[test]
+    fn no_secret_of_any_variable_is_shown() {
+        for name in VARIABLES {
+            for value in [
+                "https://b0b:s3cret@h.example/i",
+                "https://h.example/a?token=s3cret",
+                "https://h.example/a https://h.example/b?token=s3cret@h",
+                "s3cret@h.example:path",
+            ] {
+                let settings = Config::describe_pairs(pairs(&[(name, value)])).unwrap();
+                let shown = format!("{settings:?}");
+                assert!(!shown.contains("s3cret") && shown.contains("h"), "{shown}");
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `prefetch` as a process: a real index, a real upstream, a store on a disk.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::support::{CrateFile, HeldFiles, Mirror, Origin, Program, UpstreamFault};
+
+/// What a run said and did.
+struct Run {
+    code: Option<i32>,
+    results: String,
+    notes: String,
+}
+
+fn prefetch(origin: &Origin, data: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Run {
+    let own = origin.settings();
+    let mut all: Vec<(&str, &str)> = vec![("DATA_DIR", data.to_str().unwrap())];
+    all.extend(own.iter().map(|(name, value)| (*name, value.as_str())));
+    all.extend(settings);
+    let arguments = [&["prefetch"], arguments].concat();
+    let output = Program::run_verb(&arguments, &all);
+    Run {
+        code: output.status.code(),
+        results: String::from_utf8(output.stdout).unwrap(),
+        notes: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// `top` needs `middle`, that needs `bottom`; `other` needs nothing.
+fn origin() -> Origin {
+    Origin::with(vec![
+        CrateFile::pack("top", "1.0.0", &["middle"]),
+        CrateFile::pack("middle", "1.2.0", &["bottom"]),
+        CrateFile::pack("bottom", "1.0.3", &[]),
+        CrateFile::pack("other", "1.0.0", &[]),
+    ])
+}
+
+fn held(data: &TempDir) -> HeldFiles {
+    HeldFiles::look(&data.path().join("crates"))
+}
+
+#[test]
+fn a_crate_is_fetched_with_its_dependencies_once_and_served_offline() {
+    let (mut origin, data) = (origin(), TempDir::new().unwrap());
+    let run = prefetch(&origin, data.path(), &["top"], &[]);
+    assert_eq!(
+        (run.code, run.notes.as_str()),
+        (Some(0), ""),
+        "{}",
+        run.results
+    );
+    assert!(
+        run.results.starts_with("3 files: 3 fetched ("),
+        "{}",
+        run.results
+    );
+    assert_eq!(held(&data).checksums.len(), 3);
+    let again = prefetch(&origin, data.path(), &["top"], &[]);
+    assert_eq!(again.code, Some(0));
+    assert!(again.results.contains("0 fetched") && again.results.contains("3 held already"));
+    assert_eq!(origin.fetched().len(), 3);
+    origin.upstream.stop();
+    let own = origin.settings();
+    let mut settings: Vec<(&str, &str)> = own
+        .iter()
+        .filter(|(name, _)| *name != "DOWNLOAD_MODE")
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.extend([
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        ("DOWNLOAD_MODE", "offline"),
+    ]);
+    let mirror = Mirror::start_with(&settings, |_config| ());
+    mirror.wait_until_ready();
+    for file in &origin.files[..3] {
+        assert_eq!(mirror.get(&file.download_path()).body, file.bytes());
+    }
+    assert_eq!(mirror.get(&origin.files[3].download_path()).status, 404);
+}
+
+#[test]
+fn a_dry_run_lists_what_another_run_fetches_and_fetches_nothing() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    let list = prefetch(&origin, data.path(), &["--dry-run", "top"], &[]);
+    assert_eq!(list.code, Some(0), "{}", list.notes);
+    assert_eq!(list.results, "bottom@1.0.3\nmiddle@1.2.0\ntop@1.0.0\n");
+    assert!(origin.fetched().is_empty());
+    let file = data.path().join("list");
+    fs::write(&file, list.results).unwrap();
+    let arguments = ["--no-deps", "--crates", file.to_str().unwrap()];
+    assert_eq!(
+        prefetch(&origin, data.path(), &arguments, &[]).code,
+        Some(0)
+    );
+    assert_eq!(held(&data).checksums.len(), 3);
+}
+
+#[test]
+fn everything_is_everything_also_while_clients_are_sent_elsewhere() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    let redirect = [("DOWNLOAD_MODE", "redirect")];
+    let run = prefetch(&origin, data.path(), &["--all"], &redirect);
+    assert_eq!(run.code, Some(0), "{}", run.notes);
+    assert_eq!(held(&data).checksums.len(), 4);
+}
+
+#[test]
+fn a_lock_file_gets_what_it_names_and_a_wrong_checksum_in_it_is_a_problem() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    let package = |file: &CrateFile, checksum: &str| {
+        format!(
+            "[[package]]\nname = \"{}\"\nversion = \"{}\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = \"{checksum}\"\n",
+            file.name, file.version
+        )
+    };
+    let [top, middle] = [&origin.files[0], &origin.files[1]];
+    let good = package(top, &top.checksum());
+    let path = data.path().join("Cargo.lock");
+    fs::write(&path, &good).unwrap();
+    let run = prefetch(&origin, data.path(), &[path.to_str().unwrap()], &[]);
+    assert_eq!(run.code, Some(0), "{}", run.notes);
+    assert_eq!(held(&data).checksums.len(), 1);
+    fs::write(&path, good + &package(middle, &top.checksum())).unwrap();
+    let run = prefetch(&origin, data.path(), &[path.to_str().unwrap()], &[]);
+    assert_eq!(run.code, Some(1));
+    assert!(
+        run.notes
+            .starts_with("problem: middle@1.2.0: the lock file has the checksum"),
+        "{}",
+        run.notes
+    );
+    assert_eq!(held(&data).checksums.len(), 1);
+}
+
+#[test]
+fn it_works_beside_a_running_mirror_on_the_same_data() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    let own = origin.settings();
+    let mut settings: Vec<(&str, &str)> = own
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.push(("DATA_DIR", data.path().to_str().unwrap()));
+    let mirror = Mirror::start_with(&settings, |_config| ());
+    mirror.wait_until_ready();
+    let run = prefetch(&origin, data.path(), &["top"], &[]);
+    assert_eq!((run.code, run.notes.as_str()), (Some(0), ""));
+    assert_eq!(mirror.get(&origin.files[2].download_path()).status, 200);
+    assert_eq!(origin.fetched().len(), 3);
+}
+
+#[test]
+fn what_is_missing_upstream_is_said_and_all_else_is_fetched() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    origin.upstream.remove(&origin.files[1].path());
+    let run = prefetch(&origin, data.path(), &["top"], &[]);
+    assert_eq!(run.code, Some(1));
+    assert_eq!(run.notes, "problem: middle 1.2.0: no upstream has it\n");
+    assert!(run.results.contains("2 fetched") && run.results.contains("1 missing upstream"));
+}
+
+#[test]
+fn without_any_index_it_says_why_and_offline_it_does_not_even_try() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    let nowhere = [("GIT_REPO_URL", "/nowhere/at/all")];
+    let run = prefetch(&origin, data.path(), &["top"], &nowhere);
+    assert_eq!((run.code, run.results.as_str()), (Some(1), ""));
+    assert!(
+        run.notes.contains("there is no index in DATA_DIR"),
+        "{}",
+        run.notes
+    );
+    let offline = [("DOWNLOAD_MODE", "offline")];
+    let run = prefetch(&origin, data.path(), &["top"], &offline);
+    assert_eq!(run.code, Some(2));
+    assert!(run.notes.contains("`offline`"), "{}", run.notes);
+}
+
+#[test]
+fn sigterm_stops_it_and_what_is_held_stays_held() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    origin
+        .upstream
+        .fail_path(&origin.files[1].path(), UpstreamFault::HangsMidBody);
+    let own = origin.settings();
+    let mut settings: Vec<(&str, &str)> = own
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.push(("DATA_DIR", data.path().to_str().unwrap()));
+    let output = Program::stop_verb_when(&["prefetch", "top"], &settings, || {
+        held(&data).checksums.len() == 2
+    });
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("run the same again"), "{said}");
+    assert_eq!(held(&data).checksums.len(), 2);
+    origin.upstream.heal();
+    let run = prefetch(&origin, data.path(), &["top"], &[]);
+    assert_eq!(run.code, Some(0), "{}", run.notes);
+    assert!(run.results.contains("1 fetched") && run.results.contains("2 held already"));
+}

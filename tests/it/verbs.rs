@@ -1,0 +1,110 @@
+//! The command line as scripts see it: what is said where, and with which exit code.
+
+use std::fs;
+use std::process::Output;
+
+use tempfile::TempDir;
+
+use crate::support::Program;
+
+/// Exit code, standard output, standard error.
+fn said(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap();
+    (code, text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_and_version_go_to_standard_output_and_succeed() {
+    for arguments in [
+        &["--help"][..],
+        &["-h"],
+        &["prefetch", "--help"],
+        &["verify", "--help"],
+        &["export", "--help"],
+        &["import", "--help"],
+        &["check-config", "--help"],
+    ] {
+        let (code, out, err) = said(Program::run_verb(arguments, &[]));
+        assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
+        assert!(out.contains("Usage: crates-io-mirror"), "{out}");
+    }
+    let (code, out, _) = said(Program::run_verb(&["--version"], &[]));
+    assert_eq!(code, 0);
+    assert_eq!(
+        out,
+        format!("crates-io-mirror {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn bad_usage_is_exit_code_2_with_a_hint_on_standard_error() {
+    for (arguments, hint) in [
+        (&["prefetsch"][..], "prefetch"),
+        (&["--port", "80"], "--port"),
+        (&["prefetch"], "CRATE"),
+        (&["prefetch", "se/rde"], "`se/rde` is not a crate"),
+        (&["prefetch", "--jobs", "65", "serde"], "65"),
+        (&["prefetch", "absent/Cargo.lock"], "absent/Cargo.lock"),
+        (&["prefetch", "--crates", "absent.txt"], "absent.txt"),
+        (&["export"], "ARCHIVE"),
+    ] {
+        let (code, out, err) = said(Program::run_verb(arguments, &[]));
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
+        assert!(err.contains(hint), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn every_verb_says_of_a_bad_setting_what_the_server_says() {
+    let bad = [("PORT", "http"), ("GIT_REPO_URL", "/nowhere")];
+    let (code, _, of_server) = said(Program::run(&bad));
+    assert_eq!((code, of_server.lines().count()), (2, 1));
+    for arguments in [
+        &["serve"][..],
+        &["check-config"],
+        &["prefetch", "serde"],
+        &["verify"],
+        &["export", "a"],
+        &["import", "a"],
+    ] {
+        let (code, out, err) = said(Program::run_verb(arguments, &bad));
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
+        assert_eq!(err, of_server, "{arguments:?}");
+    }
+}
+
+#[test]
+fn check_config_prints_the_settings_without_secrets() {
+    let data = TempDir::new().unwrap();
+    let settings = [
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        ("GIT_REPO_URL", "https://b0b:s3cret@git.example/index"),
+        ("PORT", "8081"),
+    ];
+    let (code, out, err) = said(Program::run_verb(&["check-config"], &settings));
+    assert_eq!(
+        (code, err.as_str()),
+        (0, "the settings are good\n"),
+        "{out}"
+    );
+    assert!(
+        out.contains("GIT_REPO_URL = https://***@git.example/index\n"),
+        "{out}"
+    );
+    assert!(out.contains("PORT = 8081\n"), "{out}");
+    assert!(out.contains("DATA_DIR = "), "{out}");
+    assert!(!(out + &err).contains("s3cret"));
+    assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn check_config_fails_if_something_that_is_needed_is_not_there() {
+    let data = TempDir::new().unwrap();
+    let file = data.path().join("file");
+    fs::write(&file, "").unwrap();
+    let settings = [("DATA_DIR", file.to_str().unwrap())];
+    let (code, _, err) = said(Program::run_verb(&["check-config"], &settings));
+    assert_eq!(code, 1);
+    assert!(err.starts_with("problem: DATA_DIR"), "{err}");
+}
