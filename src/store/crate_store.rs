@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -29,6 +30,9 @@ const SIZES_REMEMBERED_MAX: usize = 65_536;
 
 /// Where large files are put together, in clouds that would mix up uploads of the same file.
 const UPLOADS: &str = "uploads";
+
+/// How long a cloud may take to say whether it has a file.
+const LOOK_MAX: Duration = Duration::from_secs(3);
 
 /// What ends the name of a file.
 const EXTENSION: &str = ".crate";
@@ -93,6 +97,9 @@ pub(crate) enum StoreError {
     /// The disk, or the cloud, failed.
     #[error("{0}")]
     Object(#[from] ObjectError),
+    /// The cloud does not say whether it has a file.
+    #[error("it is silent")]
+    Silent,
     /// The disk failed.
     #[error("{0}")]
     Disk(#[from] io::Error),
@@ -154,11 +161,16 @@ impl CrateStore {
         }
         let size = match self.sizes.get(checksum) {
             Some(size) => size,
-            None => match self.objects.head(&self.key(checksum)).await {
-                Ok(found) => found.size,
-                Err(ObjectError::NotFound { .. }) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            },
+            None => {
+                let key = self.key(checksum);
+                // An upstream may be faster than a store that is as good as gone.
+                let head = tokio::time::timeout(LOOK_MAX, self.objects.head(&key));
+                match head.await.map_err(|_elapsed| StoreError::Silent)? {
+                    Ok(found) => found.size,
+                    Err(ObjectError::NotFound { .. }) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                }
+            }
         };
         self.sizes.insert(*checksum, size);
         Ok(Some(Held::in_cloud(*checksum, size)))

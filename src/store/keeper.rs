@@ -17,12 +17,15 @@ use tokio_util::task::TaskTracker;
 use super::counters::Counters;
 use super::crate_store::{CrateStore, StoreError};
 use super::held::Held;
-use super::spool::Spooled;
+use super::spool::Spool;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
 
-/// Fetches at a time. Each holds 5 MB at most.
-const FETCHES_MAX: usize = 16;
+/// Fetches at a time. Each holds 5 MB at most, and most hold a tenth of one.
+const FETCHES_MAX: usize = 32;
+
+/// How long the store may take to keep a file before those who wait get it all the same.
+const KEEPING_WAITED_MAX: Duration = Duration::from_millis(500);
 
 /// Missing files that are remembered.
 const MISSING_MAX: usize = 10_000;
@@ -48,7 +51,7 @@ pub(crate) struct Keeper(Arc<Inner>);
 struct Inner {
     settings: KeeperSettings,
     /// Fetches that are under way, and their results for those who wait.
-    flights: Mutex<HashMap<Checksum, watch::Receiver<Option<Outcome>>>>,
+    flights: Mutex<HashMap<Checksum, watch::Receiver<Flight>>>,
     missing: Cache<Checksum, Instant>,
     fetches: Semaphore,
     tasks: TaskTracker,
@@ -57,8 +60,16 @@ struct Inner {
     runtime: Handle,
 }
 
-/// How a fetch ended.
-type Outcome = Result<Fetched, GetError>;
+/// How far a fetch is.
+#[derive(Clone, Debug)]
+enum Flight {
+    /// Nothing can be said yet.
+    Begun,
+    /// The bytes are there and right, and the store is slow.
+    Arrived(Bytes),
+    /// All is done.
+    Ended(Result<Fetched, GetError>),
+}
 
 /// A file that came from an upstream and was right.
 #[derive(Clone, Debug)]
@@ -185,7 +196,21 @@ impl Keeper {
                 return Err(error.into());
             }
         }
-        let fetched = self.fetch(file).await?;
+        let mut flight = self.join_flight(file)?;
+        let here = flight.wait_for(|flight| !matches!(flight, Flight::Begun));
+        let here = here
+            .await
+            .map_err(|_ended_early| GetError::Stopping)?
+            .clone();
+        match here {
+            Flight::Arrived(content) => Ok(Held::in_memory(content)),
+            Flight::Ended(fetched) => self.held_now(file, fetched?).await,
+            Flight::Begun => Err(GetError::Pending),
+        }
+    }
+
+    /// What was just fetched, to be read.
+    async fn held_now(&self, file: &CrateFile, fetched: Fetched) -> Result<Held, GetError> {
         match (fetched.content, fetched.kept) {
             (Some(content), _) => Ok(Held::in_memory(content)),
             (None, Ok(())) => {
@@ -204,11 +229,18 @@ impl Keeper {
         if self.store().holds(&file.checksum).await? {
             return Ok(Ensured::HeldAlready);
         }
-        let fetched = self.fetch(file).await?;
-        fetched.kept.map_err(GetError::Store)?;
-        Ok(Ensured::Fetched {
-            bytes: fetched.bytes,
-        })
+        let mut flight = self.join_flight(file)?;
+        let ended = flight.wait_for(|flight| matches!(flight, Flight::Ended(_)));
+        let ended = ended
+            .await
+            .map_err(|_ended_early| GetError::Stopping)?
+            .clone();
+        let Flight::Ended(fetched) = ended else {
+            return Err(GetError::Pending);
+        };
+        let Fetched { bytes, kept, .. } = fetched?;
+        kept.map_err(GetError::Store)?;
+        Ok(Ensured::Fetched { bytes })
     }
 
     /// Ends all fetches and waits for them. Nothing is half-written then.
@@ -226,50 +258,45 @@ impl Keeper {
             .spawn_blocking_on(move || keeper.store().sweep(), &self.0.runtime);
     }
 
-    /// Waits for the fetch of a file, which begins now if none is under way.
-    async fn fetch(&self, file: &CrateFile) -> Result<Fetched, GetError> {
+    /// The fetch of a file, which begins now if none is under way.
+    fn join_flight(&self, file: &CrateFile) -> Result<watch::Receiver<Flight>, GetError> {
         if !self.fetches() {
             return Err(GetError::NotHeld);
         }
         if self.is_known_missing(&file.checksum) {
             return Err(GetError::Missing);
         }
-        let mut result = self.join_flight(file);
-        let done = result.wait_for(Option::is_some);
-        let outcome = tokio::time::timeout(self.0.settings.wait_max, done)
-            .await
-            .map_err(|_elapsed| GetError::Pending)?
-            .map_err(|_ended_without_a_result| GetError::Stopping)?;
-        outcome.clone().unwrap_or(Err(GetError::Stopping))
-    }
-
-    fn join_flight(&self, file: &CrateFile) -> watch::Receiver<Option<Outcome>> {
         let mut flights = self.flights();
-        if let Some(result) = flights.get(&file.checksum) {
-            return result.clone();
+        if let Some(flight) = flights.get(&file.checksum) {
+            return Ok(flight.clone());
         }
-        let (sender, result) = watch::channel(None);
-        flights.insert(file.checksum, result.clone());
-        let (keeper, file) = (self.clone(), file.clone());
-        let flight = async move {
-            let landing = Landing {
-                keeper: &keeper,
-                checksum: file.checksum,
-            };
-            let outcome = tokio::select! {
-                outcome = keeper.fly(&file) => outcome,
-                () = keeper.0.stop.cancelled() => Err(GetError::Stopping),
-            };
-            keeper.note(&file, &outcome);
-            // Whoever comes after the result finds the file in the store, and no flight.
-            drop(landing);
-            sender.send_replace(Some(outcome));
-        };
-        self.0.tasks.spawn_on(flight, &self.0.runtime);
-        result
+        let (teller, flight) = watch::channel(Flight::Begun);
+        flights.insert(file.checksum, flight.clone());
+        let task = self.clone().fly(file.clone(), teller);
+        self.0.tasks.spawn_on(task, &self.0.runtime);
+        Ok(flight)
     }
 
-    async fn fly(&self, file: &CrateFile) -> Outcome {
+    async fn fly(self, file: CrateFile, teller: watch::Sender<Flight>) {
+        let landing = Landing {
+            keeper: &self,
+            checksum: file.checksum,
+        };
+        let fetched = tokio::select! {
+            fetched = self.fetch(&file, &teller) => fetched,
+            () = self.0.stop.cancelled() => Err(GetError::Stopping),
+        };
+        self.note(&file, &fetched);
+        // Whoever comes after the result finds the file in the store, and no flight.
+        drop(landing);
+        teller.send_replace(Flight::Ended(fetched));
+    }
+
+    async fn fetch(
+        &self,
+        file: &CrateFile,
+        teller: &watch::Sender<Flight>,
+    ) -> Result<Fetched, GetError> {
         let _permit = self.0.fetches.acquire().await;
         // The flight before this one may have ended between a look at the store and the beginning of this one.
         if let Ok(Some(held)) = self.store().find(&file.checksum).await {
@@ -284,12 +311,7 @@ impl Keeper {
         };
         let mut spool = self.store().spool(&file.checksum);
         match sources.fetch(file, &mut spool).await {
-            Ok(bytes) => {
-                let spooled = spool.keep().await;
-                self.counters().fetched.add(1);
-                self.counters().fetched_bytes.add(bytes);
-                Ok(self.finish(file, bytes, spooled).await)
-            }
+            Ok(bytes) => Ok(self.keep(file, bytes, spool, teller).await),
             Err(error) => {
                 spool.discard().await;
                 Err(self.reason(file, error))
@@ -297,8 +319,28 @@ impl Keeper {
         }
     }
 
-    async fn finish(&self, file: &CrateFile, bytes: u64, spooled: Spooled) -> Fetched {
-        let kept = match spooled.kept {
+    /// Puts a file that is right into the store. Those who wait do not wait for a slow store.
+    async fn keep(
+        &self,
+        file: &CrateFile,
+        bytes: u64,
+        mut spool: Spool,
+        teller: &watch::Sender<Flight>,
+    ) -> Fetched {
+        self.counters().fetched.add(1);
+        self.counters().fetched_bytes.add(bytes);
+        let content = spool.content();
+        let mut keeping = std::pin::pin!(spool.keep());
+        let kept = match tokio::time::timeout(KEEPING_WAITED_MAX, &mut keeping).await {
+            Ok(kept) => kept,
+            Err(_slow) => {
+                if let Some(content) = &content {
+                    teller.send_replace(Flight::Arrived(content.clone()));
+                }
+                keeping.await
+            }
+        };
+        let kept = match kept {
             Ok(()) => {
                 self.store().make_room(&file.checksum, bytes).await;
                 Ok(())
@@ -311,7 +353,7 @@ impl Keeper {
         };
         Fetched {
             bytes,
-            content: spooled.content,
+            content,
             kept,
         }
     }
@@ -331,7 +373,7 @@ impl Keeper {
         }
     }
 
-    fn note(&self, file: &CrateFile, outcome: &Outcome) {
+    fn note(&self, file: &CrateFile, outcome: &Result<Fetched, GetError>) {
         let counters = self.counters();
         match outcome {
             Ok(_) | Err(GetError::Stopping | GetError::Store(_)) => {}
@@ -355,7 +397,7 @@ impl Keeper {
         tracing::error!("crate.file" = %file, error = %error, "the store of crate files failed");
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<Checksum, watch::Receiver<Option<Outcome>>>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Checksum, watch::Receiver<Flight>>> {
         self.0
             .flights
             .lock()

@@ -25,16 +25,9 @@ pub(crate) struct Spool {
     /// Where parts are put together: at the key itself, where nobody finds them before they are complete, or elsewhere.
     upload_to: Path,
     waiting: BytesMut,
+    /// All bytes, once somebody has asked for them.
+    whole: Option<Bytes>,
     upload: Option<Box<dyn MultipartUpload>>,
-}
-
-/// What became of a file that was right.
-#[derive(Debug)]
-pub(crate) struct Spooled {
-    /// Its bytes, if they are still in memory.
-    pub(crate) content: Option<Bytes>,
-    /// Whether the store has it now.
-    pub(crate) kept: Result<(), ObjectError>,
 }
 
 impl Spool {
@@ -44,21 +37,30 @@ impl Spool {
             key,
             upload_to,
             waiting: BytesMut::new(),
+            whole: None,
             upload: None,
         }
     }
 
+    /// All bytes, if there are so few that they are in memory.
+    pub(crate) fn content(&mut self) -> Option<Bytes> {
+        if self.upload.is_some() {
+            return None;
+        }
+        let content = self.waiting.split().freeze();
+        self.whole = Some(content.clone());
+        Some(content)
+    }
+
     /// Gives the file its key, atomically. To be called only when its bytes are known to be right.
-    pub(crate) async fn keep(mut self) -> Spooled {
-        let Some(mut upload) = self.upload.take() else {
-            let content = self.waiting.freeze();
-            let put = self.objects.put(&self.key, content.clone().into()).await;
-            return Spooled {
-                content: Some(content),
-                kept: put.map(drop),
-            };
+    pub(crate) async fn keep(mut self) -> Result<(), ObjectError> {
+        let last = match self.whole.take() {
+            Some(content) => content,
+            None => self.waiting.split().freeze(),
         };
-        let last = self.waiting.freeze();
+        let Some(mut upload) = self.upload.take() else {
+            return self.objects.put(&self.key, last.into()).await.map(drop);
+        };
         let complete = async {
             if !last.is_empty() {
                 upload.put_part(last.into()).await?;
@@ -73,10 +75,7 @@ impl Spool {
         if kept.is_err() {
             abort(upload).await;
         }
-        Spooled {
-            content: None,
-            kept,
-        }
+        kept
     }
 
     /// Leaves nothing behind in the store.
@@ -98,6 +97,7 @@ impl Receiver for Spool {
 
     async fn restart(&mut self) {
         self.waiting = BytesMut::new();
+        self.whole = None;
         if let Some(upload) = self.upload.take() {
             abort(upload).await;
         }

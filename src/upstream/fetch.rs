@@ -24,6 +24,10 @@ const PAUSE_WAITED_MAX: Duration = Duration::from_secs(5);
 /// How long one file may take, even if it keeps coming.
 const FILE_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
+/// The pace below which a body is given up, in bytes a second on average, and how long it may be slower.
+const BYTES_PER_SECOND_MIN: u64 = 4_096;
+const PACE_FREE: Duration = Duration::from_secs(60);
+
 /// The largest crate file that is taken. crates.io allows 10 MB, and more by hand.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
@@ -245,12 +249,15 @@ impl CrateSources {
             .map_err(|_elapsed| TryError::TimedOut)?
             .map_err(|error| reason(error))?;
         let mut body = answer::accept(answer, self.clock.now())?;
-        let mut digest = Sha256::new();
-        let mut bytes = 0;
+        let began = Instant::now();
+        let (mut digest, mut bytes) = (Sha256::new(), 0);
         while let Some(part) = self.next_part(&mut body).await? {
             bytes += part.len() as u64;
             if bytes > FILE_BYTES_MAX {
                 return Err(TryError::Useless("the file is larger than 1 GiB".to_owned()).into());
+            }
+            if is_too_slow(bytes, began.elapsed()) {
+                return Err(TryError::TimedOut.into());
             }
             digest.update(&part);
             receiver.write(part).await.map_err(TryFailure::Receiver)?;
@@ -294,6 +301,11 @@ impl Source {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a body keeps coming, but so slowly that it only takes the place of others.
+fn is_too_slow(bytes: u64, elapsed: Duration) -> bool {
+    elapsed > PACE_FREE && bytes < elapsed.as_secs().saturating_mul(BYTES_PER_SECOND_MIN)
 }
 
 /// What to make of a failed request. The text has no URL, which may hold secrets, our own or those of a redirect.

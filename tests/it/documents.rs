@@ -12,7 +12,10 @@ use tokio::net::TcpStream;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const README: &str = include_str!("../../README.md");
 const ROUTER: &str = include_str!("../../src/http/mod.rs");
-const SETTINGS: &str = include_str!("../../src/config/mod.rs");
+const SETTINGS: &str = concat!(
+    include_str!("../../src/config/mod.rs"),
+    include_str!("../../src/config/crate_files.rs")
+);
 
 /// A setting as README's table has it.
 struct Setting {

@@ -1,6 +1,7 @@
 //! What every place for crate files must do, and what the keeper does with one.
 
 mod contract;
+#[expect(dead_code, reason = "the integration tests use the rest")]
 #[path = "../../../tests/it/support/s3_server.rs"]
 mod s3_server;
 
@@ -39,5 +40,5 @@ async fn keep(store: &CrateStore, bytes: &Bytes, checksum: &Checksum) {
     for part in bytes.chunks(100_000) {
         spool.write(bytes.slice_ref(part)).await.unwrap();
     }
-    spool.keep().await.kept.unwrap();
+    spool.keep().await.unwrap();
 }

@@ -23,6 +23,7 @@ mod mirror;
 mod origin;
 mod program;
 mod request;
+#[expect(dead_code, reason = "the tests of src/store use the rest")]
 mod s3_server;
 mod upstream_fault;
 mod wait;
