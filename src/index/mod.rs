@@ -2,7 +2,8 @@
 //!
 //! A background task ([`Refresher`]) clones and fetches; each success publishes a [`Snapshot`] through [`IndexHandle`].
 //! Readers take one snapshot per request; git clients get a `ServedIndex`, the same index with a
-//! `config.json` of our own. Only this room touches git2, and it does so on blocking threads only. What
+//! `config.json` of our own. Without a network an index is exported from one mirror and imported into another, which may
+//! show only what is held. Only this room touches git2, and it does so on blocking threads only. What
 //! does not live here: HTTP, and what index lines mean.
 
 mod clone_dir;
