@@ -72,6 +72,11 @@ impl CloneRecord {
         }
     }
 
+    /// The upstream it was cloned from, without credentials.
+    pub(super) fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
     /// Whether this is a clone of that upstream.
     pub(super) fn is_of(&self, upstream: &RemoteUrl) -> bool {
         self.fingerprint == upstream.fingerprint()

@@ -50,17 +50,7 @@ pub(super) fn clone(
     url: &RemoteUrl,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
-    let mut options = RepositoryInitOptions::new();
-    options
-        .bare(true)
-        .no_reinit(true)
-        .external_template(false)
-        .initial_head("upstream");
-    let create = || {
-        Repository::init_opts(path, &options)
-            .map_err(|error| FetchError::Local(describe(&error, url)))
-    };
-    let repository = create()?;
+    let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
     if url.is_local() {
         return run(&repository, url, None, progress);
     }
@@ -70,6 +60,17 @@ pub(super) fn clone(
         }
         other => other,
     }
+}
+
+/// Makes a new bare repository at `path`, with nothing in it.
+pub(super) fn create(path: &Path) -> Result<Repository, git2::Error> {
+    let mut options = RepositoryInitOptions::new();
+    options
+        .bare(true)
+        .no_reinit(true)
+        .external_template(false)
+        .initial_head("upstream");
+    Repository::init_opts(path, &options)
 }
 
 /// Brings a clone up to date. Without a depth: with one, git writes a line to the `shallow` file at every fetch.

@@ -342,6 +342,25 @@ mod tests {
     }
 
     #[test]
+    fn a_clone_whose_packs_were_rolled_up_shows_the_same() {
+        let mut scene = Scene::offline(&[2]);
+        scene.mirror.settings.upkeep.packs_max = 2;
+        scene.step();
+        let rolled_up = scene.handle.snapshot().unwrap();
+        assert_ne!(
+            rolled_up.repository().path(),
+            scene.index.handle.snapshot().unwrap().repository().path()
+        );
+        assert_eq!(scene.a(), Some(format!("{}\n", line("a", 2))));
+        assert_eq!(scene.a_over_git(), scene.a());
+        scene.shelf.put(Some(&[1, 3]));
+        scene.step();
+        assert_eq!(scene.a(), Some(format!("{}\n", line("a", 1))));
+        assert_eq!(scene.a_over_git(), scene.a());
+        assert_eq!(scene.handle.snapshot().unwrap().crate_count(), 2);
+    }
+
+    #[test]
     fn while_it_cannot_be_told_what_is_held_the_last_state_stays() {
         let mut scene = Scene::offline(&[2]);
         scene.shelf.put(None);

@@ -2,15 +2,18 @@
 //!
 //! A background task ([`Refresher`]) clones and fetches; each success publishes a [`Snapshot`] through [`IndexHandle`].
 //! Readers take one snapshot per request; git clients get a `ServedIndex`, the same index with a
-//! `config.json` of our own. Only this room touches git2, and it does so on blocking threads only. What
+//! `config.json` of our own. Without a network an index is exported from one mirror and imported into another, which may
+//! show only what is held. Only this room touches git2, and it does so on blocking threads only. What
 //! does not live here: HTTP, and what index lines mean.
 
 mod clone_dir;
 mod directory;
+mod export;
 mod fetch;
 mod force;
 mod handle;
 mod holdings;
+mod import;
 mod libgit2;
 mod offline;
 mod open;
@@ -35,9 +38,11 @@ pub(crate) mod testing;
 mod upkeep;
 mod visit;
 
+pub(crate) use export::{ExportError, IndexExport, export_all, export_since};
 pub(crate) use force::RefreshOutcome;
 pub(crate) use handle::IndexHandle;
 pub(crate) use holdings::{Holdings, HoldingsError};
+pub(crate) use import::{ImportError, IndexImport, import};
 pub(crate) use libgit2::configure as configure_libgit2;
 pub(crate) use open::{HeldIndex, RefreshOnceError, open_current, refresh_once};
 pub(crate) use push::{Pusher, PusherSettings};
@@ -46,6 +51,6 @@ pub(crate) use remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use repository::ReadError;
 pub(crate) use served::{GitChild, GitProgram, GitProtocol, GitRequest};
 pub(crate) use settings::{GitIndexSettings, Network, RefresherSettings};
-pub(crate) use snapshot::{BlobId, Snapshot};
+pub(crate) use snapshot::{BlobId, CommitId, Snapshot};
 pub(crate) use status::{IndexStatus, Phase, Progress, PushStatus};
 pub use upkeep::UpkeepLimits;

@@ -86,7 +86,7 @@ mod tests {
     use super::super::refresh::Refresher;
     use super::super::remote_url::RemoteUrl;
     use super::super::settings::{Network, RefresherSettings};
-    use super::super::testing::{TestIndex, read_crate};
+    use super::super::testing::{TestIndex, damage_clone, read_crate};
     use super::super::{HeldIndex, IndexHandle, refresh_once};
     use super::*;
 
@@ -176,7 +176,7 @@ mod tests {
         let (mut mirror, handle) = offline(&index);
         mirror.step();
         let clone = handle.snapshot().unwrap().repository().path().to_owned();
-        index.damage_clone(&clone);
+        damage_clone(&clone);
         handle.snapshot().unwrap().repository().close_idle_handles();
         handle.snapshot().unwrap().repository().suspect();
         mirror.step();

@@ -369,6 +369,8 @@ async fn wait(pause: Option<Duration>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::remote_url::RemoteUrl;
+    use super::super::settings::Network;
     use super::super::testing::TestIndex;
     use super::*;
 
@@ -446,14 +448,25 @@ mod tests {
 
     #[tokio::test]
     async fn where_nothing_is_ever_fetched_no_fetch_is_forced() {
-        let index = TestIndex::new(&[("1/a", "old")]);
-        let running = Running::start(RefresherSettings {
+        let mut index = TestIndex::new(&[("1/a", "old")]);
+        index.refresh();
+        index.stop();
+        let never = RefresherSettings {
             interval: None,
             ..index.settings()
-        });
-        running.phase(Phase::Idle).await;
-        assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
-        running.end().await;
+        };
+        let offline = RefresherSettings {
+            url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
+            network: Network::Forbidden,
+            ..settings_of(&index)
+        };
+        for settings in [never, offline] {
+            let running = Running::start(settings);
+            running.phase(Phase::Idle).await;
+            assert!(running.handle.snapshot().is_some());
+            assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
+            running.end().await;
+        }
     }
 
     #[tokio::test]

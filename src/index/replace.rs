@@ -35,7 +35,7 @@ impl Refresher {
                 // Something in it cannot be read, perhaps something that only git clients would miss. Packs must not grow
                 // for ever because of it.
                 Err(RefreshError::Damaged(why))
-                    if self.repairs.allowed(now) && self.settings.may_fetch() =>
+                    if self.repairs.allowed(now) && self.settings.may_renew() =>
                 {
                     self.repairs.note(now);
                     tracing::warn!(
@@ -46,8 +46,8 @@ impl Refresher {
                 }
                 other => other,
             },
-            Ok(Due::Renewal) if self.settings.may_fetch() => self.clone_anew(),
-            // What belongs to the index cannot be told from the rest without the upstream.
+            Ok(Due::Renewal) if self.settings.may_renew() => self.clone_anew(),
+            // What belongs to the index is not told from the rest without the upstream.
             Ok(Due::Renewal) => return,
             Err(error) => Err(error.into()),
         };

@@ -54,4 +54,9 @@ impl RefresherSettings {
     pub(super) fn may_fetch(&self) -> bool {
         self.network == Network::Allowed || self.url.is_local()
     }
+
+    /// Whether a clone that works may be replaced by a new one. Not where nothing shall be fetched after the first.
+    pub(super) fn may_renew(&self) -> bool {
+        self.may_fetch() && self.interval.is_some()
+    }
 }

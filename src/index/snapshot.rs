@@ -1,6 +1,7 @@
 //! One state of the index: a commit, and every index file in it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use super::directory::{Directory, ObjectId};
@@ -15,6 +16,21 @@ impl CommitId {
     /// The id in hexadecimal.
     pub(crate) fn hex(self) -> [u8; 40] {
         self.0.hex()
+    }
+}
+
+/// A text that is not 40 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a commit id is 40 hexadecimal digits")]
+pub(crate) struct NotACommitId;
+
+impl FromStr for CommitId {
+    type Err = NotACommitId;
+
+    fn from_str(text: &str) -> Result<Self, NotACommitId> {
+        // git2 takes shortened ids, too.
+        let id = git2::Oid::from_str(text).ok().filter(|_| text.len() == 40);
+        id.map(|id| Self(id.into())).ok_or(NotACommitId)
     }
 }
 

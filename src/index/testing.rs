@@ -59,21 +59,23 @@ impl TestIndex {
         self.refresher.as_mut().unwrap()
     }
 
-    /// Overwrites the end of every object file of a clone.
-    pub(crate) fn damage_clone(&self, clone: &Path) {
-        for directory in std::fs::read_dir(clone.join("objects")).unwrap() {
-            for file in std::fs::read_dir(directory.unwrap().path()).unwrap() {
-                let path = file.unwrap().path();
-                let length = std::fs::metadata(&path).unwrap().len();
-                std::fs::remove_file(&path).unwrap();
-                std::fs::write(&path, vec![b'x'; usize::try_from(length).unwrap()]).unwrap();
-            }
-        }
-    }
-
     /// Replaces the upstream's content by one new commit without a parent, and returns its id.
     pub(crate) fn commit(&self, files: &[(&str, &str)]) -> String {
         commit(&self.directory.path().join("upstream"), files).to_string()
+    }
+
+    /// Adds a commit of this content to the upstream's history.
+    pub(crate) fn commit_with_parents(&self, files: &[(&str, &str)]) {
+        let path = self.directory.path().join("upstream");
+        let upstream = Repository::open_bare(&path).unwrap();
+        let parent = upstream.head().unwrap().peel_to_commit().unwrap();
+        let new = upstream.find_commit(commit(&path, files)).unwrap();
+        let who = new.author();
+        let tree = new.tree().unwrap();
+        let with_parent = upstream.commit(None, &who, &who, "state", &tree, &[&parent]);
+        upstream
+            .reference("refs/heads/master", with_parent.unwrap(), true, "moved")
+            .unwrap();
     }
 
     /// What the clone is made with.
@@ -100,6 +102,18 @@ impl TestIndex {
     pub(crate) fn refresh(&mut self) {
         self.refresher().step();
         assert_eq!(self.handle.status().last_error, None);
+    }
+}
+
+/// Overwrites every object file of a clone.
+pub(crate) fn damage_clone(clone: &Path) {
+    for directory in std::fs::read_dir(clone.join("objects")).unwrap() {
+        for file in std::fs::read_dir(directory.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let length = std::fs::metadata(&path).unwrap().len();
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, vec![b'x'; usize::try_from(length).unwrap()]).unwrap();
+        }
     }
 }
 

@@ -67,8 +67,8 @@ pub(super) enum UpkeepError {
 
 /// A pack on disk.
 #[derive(Debug)]
-struct Pack {
-    path: PathBuf,
+pub(super) struct Pack {
+    pub(super) path: PathBuf,
     bytes: u64,
 }
 
@@ -103,7 +103,7 @@ pub(super) fn roll_up(
 }
 
 /// Copies a repository; objects, which never change, as further names of the same files where the file system can.
-fn copy(from: &Path, to: &Path, are_objects: bool) -> io::Result<()> {
+pub(super) fn copy(from: &Path, to: &Path, are_objects: bool) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -198,7 +198,7 @@ fn small_ones(mut packs: Vec<Pack>) -> Vec<Pack> {
     packs
 }
 
-fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
+pub(super) fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
     let mut packs = Vec::new();
     for entry in fs::read_dir(pack_directory(repository))? {
         let entry = entry?;

@@ -1,14 +1,18 @@
 //! Reading every index file of a snapshot, by several threads: for work that needs them all and no look-up, like finding
-//! which version a checksum belongs to. A quarter of a million files take about 40 s of processor time.
+//! which version a checksum belongs to. A quarter of a million files take about 10 s of processor time in the
+//! order of the packs, and 40 s in any other.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::directory::{Directory, ObjectId};
-use super::repository::ReadError;
+use super::repository::{ReadError, Repository};
 use super::snapshot::Snapshot;
 use crate::package::CrateName;
+
+/// So many index files are read by one thread, one behind the other.
+const SHARE: usize = 256;
 
 impl Snapshot {
     /// Gives every index file to `visit`, in no order, from so many threads: the crate's name in lower case, and the
@@ -31,22 +35,29 @@ impl Snapshot {
         })
     }
 
-    /// Gives the name and the blob of every index file to `visit`.
-    pub(super) fn for_each_entry<E: Send>(
+    /// Gives the name and the blob of every index file to `visit`, about in the order in which they lie in the packs.
+    pub(super) fn for_each_entry<E>(
         &self,
         threads: NonZeroUsize,
         visit: impl Fn(&str, ObjectId) -> Result<(), E> + Sync,
-    ) -> Result<(), E> {
-        let mut directories = Vec::new();
-        collect(self.root(), &mut directories);
+    ) -> Result<(), E>
+    where
+        E: From<ReadError> + Send,
+    {
+        let mut entries = Vec::with_capacity(self.crate_count());
+        collect(self.root(), &mut entries);
+        sort_as_in_packs(self.repository(), &mut entries)?;
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         let work = || {
-            while let Some(directory) = directories.get(next.fetch_add(1, Ordering::Relaxed)) {
-                for (name, blob) in directory.files() {
-                    if let Err(error) = visit(name, blob) {
+            while let Some(share) = entries
+                .chunks(SHARE)
+                .nth(next.fetch_add(1, Ordering::Relaxed))
+            {
+                for entry in share {
+                    if let Err(error) = visit(entry.name, entry.blob) {
                         // Nothing is left to do for the others.
-                        next.store(directories.len(), Ordering::Relaxed);
+                        next.store(entries.len(), Ordering::Relaxed);
                         *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                         return;
                     }
@@ -66,11 +77,44 @@ impl Snapshot {
     }
 }
 
-fn collect<'a>(directory: &'a Directory, found: &mut Vec<&'a Directory>) {
-    found.push(directory);
+/// An index file, and where it lies among all objects.
+struct Entry<'a> {
+    name: &'a str,
+    blob: ObjectId,
+    rank: u32,
+}
+
+fn collect<'a>(directory: &'a Directory, found: &mut Vec<Entry<'a>>) {
+    found.extend(directory.files().map(|(name, blob)| Entry {
+        name,
+        blob,
+        rank: u32::MAX,
+    }));
     for (_name, below) in directory.directories() {
         collect(below, found);
     }
+}
+
+/// Most objects are differences to one that lies near: read in the order of the packs, that one was just read, too.
+fn sort_as_in_packs(repository: &Repository, entries: &mut [Entry<'_>]) -> Result<(), ReadError> {
+    entries.sort_unstable_by(|left, right| left.blob.as_bytes().cmp(right.blob.as_bytes()));
+    let mut rank = 0_u32;
+    repository.with(|git| {
+        // libgit2 lists the objects of a pack by their offsets.
+        git.odb()?.foreach(|id| {
+            rank = rank.saturating_add(1);
+            let start = entries.partition_point(|entry| entry.blob.as_bytes() < id.as_bytes());
+            for entry in entries.iter_mut().skip(start) {
+                if entry.blob.as_bytes() != id.as_bytes() {
+                    break;
+                }
+                entry.rank = rank;
+            }
+            true
+        })
+    })?;
+    entries.sort_unstable_by_key(|entry| entry.rank);
+    Ok(())
 }
 
 #[cfg(test)]
