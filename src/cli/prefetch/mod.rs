@@ -11,7 +11,7 @@ mod crate_spec;
 mod everything;
 mod executor;
 mod findings;
-mod index_reader;
+pub(in crate::cli) mod index_reader;
 mod inputs;
 mod lockfile;
 mod plan;
