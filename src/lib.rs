@@ -8,7 +8,7 @@
 //! | room | what lives there | uses |
 //! | --- | --- | --- |
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
-//! | `cli` | the command line, the verbs beside serve, archives | `config`, `index`, `package` |
+//! | `cli` | the command line, the verbs beside serve, archives | `config`, `index`, `store`, `package`; `app`, to open the store |
 //! | `config` | environment variables → [`Config`] | `index` and `upstream`, for the types of their URLs; `http`, for that of the certificate |
 //! | `http` | routes, handlers, errors, headers, the accept loop, TLS, HTTP/2 | `index`, `upstream`, `package` |
 //! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package` |

@@ -18,7 +18,7 @@ use super::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
     version,
     after_help = ABOUT_SETTINGS,
     disable_help_subcommand = true,
-    max_term_width = 110
+    max_term_width = 100
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]

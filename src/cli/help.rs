@@ -3,67 +3,73 @@
 /// Shown below the help of the program.
 pub(super) const ABOUT_SETTINGS: &str = "\
 Settings:
-  Everything that can be set is an environment variable, the same for the server and for every verb:
-  GIT_REPO_URL (the index to follow), DATA_DIR (where it is kept), PORT, PUBLIC_URL and others, explained
-  in README. `crates-io-mirror check-config` prints them all and says whether they are good.
+  Everything that can be set is an environment variable, the same for the server and for every
+  verb: GIT_REPO_URL (the index to follow), DATA_DIR (where it is kept), PORT, PUBLIC_URL and
+  others, explained in README. `crates-io-mirror check-config` prints them all and says whether
+  they are good.
 
 Exit codes:
   0  done, and all is well
   1  something is missing, damaged or failed, or could not be done: standard error says what
   2  the arguments, an input file or the settings are no good; nothing was done
 
-Results go to standard output, progress and complaints to standard error. Ctrl-C and SIGTERM stop every
-verb; what is done by then stays done, and the verb goes on from there when it is run again.
+Results go to standard output, progress and complaints to standard error. Ctrl-C and SIGTERM stop
+every verb; what is done by then stays done, and most verbs go on from there when run again.
 
 Examples:
   crates-io-mirror                              serve with the settings of the environment
   crates-io-mirror prefetch Cargo.lock          hold all that this project needs
-  crates-io-mirror export crates.tar            take index and crates to a machine without a network";
+  crates-io-mirror export crates.tar            take all of it to a machine without a network";
 
 /// Shown below the help of `prefetch`.
 pub(super) const ABOUT_PREFETCH: &str = "\
 What is fetched:
-  CRATE          `serde`          the highest version
-                 `serde@1.0.200`  this version, even if it was yanked
-                 `serde@^1.0.5`   the highest version that cargo would pick for this requirement; any
-                                  requirement of Cargo.toml will do: `serde@1.0`, `'serde@>=1, <1.0.100'`
-                 with all that it depends on, see below
-  Cargo.lock     a path to a Cargo.lock, or to a directory that has one, is what --lockfile takes too
-  --lockfile     every package that the lock file has from a registry, and nothing else: a lock file
-                 is complete
-  --crates       a text file with one CRATE a line; `#` begins a comment; `-` reads standard input
-  --all          every version of every crate, yanked ones included. That is more than a terabyte for
-                 the index of crates.io
+  CRATE        `serde`          the highest version
+               `serde@1.0.200`  this version, even if it was yanked
+               `serde@^1.0.5`   the highest version that cargo would pick for this requirement;
+                                any requirement of Cargo.toml will do: `'serde@>=1, <1.0.100'`
+               with all that it depends on, see below
+  Cargo.lock   the path of a Cargo.lock instead of a CRATE is the same as --lockfile
+  --lockfile   every package that the lock file has from a registry, and nothing else: a lock
+               file is complete
+  --crates     a text file with one CRATE a line; `#` begins a comment; `-` is standard input
+  --all        every version of every crate, yanked ones included: well over a hundred gigabytes
+               for the index of crates.io
 
 Dependencies:
-  For each CRATE, the normal and build dependencies of all platforms and features, and theirs in turn: the
-  highest version for every requirement. That is what a new project resolves to, with few exceptions; for
-  an existing one its Cargo.lock says it exactly. Dev-dependencies are needed to run the tests of a crate,
-  not to build with it: --dev-deps adds those of the CRATEs named.
+  For each CRATE, the normal and build dependencies of all platforms and features, and theirs in
+  turn: the highest version for every requirement. That is what a new project resolves to, with
+  few exceptions; what an existing one needs its Cargo.lock says exactly. --dev-deps adds what
+  the tests of the CRATEs named need. Dependencies on other registries are passed over.
 
 What counts as a failure (exit code 1):
-  A package of a lock file that is not in the index, or with another checksum there. A CRATE that nothing
-  matches. A requirement that nothing matches, unless only an optional dependency leads to it: that is a
-  warning. A file that no upstream has, or that could not be fetched. Everything else is fetched all the same.
+  - a package of a lock file that is not in the index, or has another checksum there
+  - a CRATE that nothing matches
+  - a requirement that nothing matches, unless only optional dependencies lead to it: then it is
+    a warning
+  - a file that no upstream has, or that could not be fetched
+  Everything else is fetched all the same.
 
 Examples:
   crates-io-mirror prefetch Cargo.lock
   crates-io-mirror prefetch --lockfile one/Cargo.lock --lockfile two/Cargo.lock
   crates-io-mirror prefetch tokio axum@0.8 --dev-deps
   crates-io-mirror prefetch --crates team.txt --jobs 8
-  crates-io-mirror prefetch tokio --dry-run > tokio.txt    a crate list again, with every version named
+  crates-io-mirror prefetch tokio --dry-run > list    a crate list with every version named
 
-It asks the upstreams of DOWNLOAD_URL for 4 files at a time. What is held already is not asked for, so a run
+It works beside a running server on the same DATA_DIR. It asks the upstreams of DOWNLOAD_URL for
+4 files at a time unless --jobs says otherwise. What is held already is not asked for, so a run
 that was stopped goes on where it was when it is started again.";
 
 /// Shown below the help of `verify`.
 pub(super) const ABOUT_VERIFY: &str = "\
-Each file of the store is read, and its SHA-256 compared with the name that it is kept under. Damaged files
-are listed on standard output, one checksum a line.
+Each file of the store is read, and its SHA-256 compared with the name that it is kept under.
+The checksums of damaged files go to standard output, one a line.
 
 Exit codes:
   0  every file is what it should be, or --repair has seen to it
   1  files are damaged, or could not be read or repaired
+  2  the arguments or the settings are no good
 
 Examples:
   crates-io-mirror verify
@@ -71,12 +77,18 @@ Examples:
 
 /// Shown below the help of `export`.
 pub(super) const ABOUT_EXPORT: &str = "\
-The archive is one tar file with the index as it is now and every crate file of the store. It is written to a
-temporary name beside ARCHIVE and renamed when it is complete. Only what the store holds is exported: `prefetch`
-comes first.
+The archive is one tar file with the index as it is now and every crate file of the store. It is
+written to a temporary name beside ARCHIVE and renamed when it is complete. Only what the store
+holds is exported: `prefetch` comes first.
 
-With --since, only what is new since an earlier archive is written. Each builds on the one before it, and the
-other side imports them in the same order. Of the earlier archive only the beginning is read.
+With --since, only what is new since an earlier archive is written. Each archive builds on the one
+before it, and the other side imports them in the same order. Of the earlier archive only the
+beginning is read.
+
+Exit codes:
+  0  the archive is complete
+  1  there is no archive: something could not be read or written
+  2  the arguments or the settings are no good, or the earlier archive is not one
 
 Examples:
   crates-io-mirror export monday.tar
@@ -85,12 +97,17 @@ Examples:
 
 /// Shown below the help of `import`.
 pub(super) const ABOUT_IMPORT: &str = "\
-Reads an archive that `export` wrote, once from the beginning to the end, so it may come from a pipe. The SHA-256
-of every crate file is checked; one that is wrong is passed over and reported (exit code 1). The index is switched
-to the new one when all of the archive was read. An archive made with --since is refused if the one that it
-builds on was not imported: the complaint says which one that is.
+Reads an archive that `export` wrote, once from the beginning to the end, so it may come from a
+pipe. The SHA-256 of every crate file is checked; a wrong one is passed over and reported. The
+index is switched to the new one when all of the archive was read. An archive made with --since is
+refused if the one that it builds on was not imported: the complaint says which one that is.
 
-Run the server behind the gap with REFRESH_INTERVAL_SECS=0 and DOWNLOAD_MODE=offline.
+Run the server behind the gap with DOWNLOAD_MODE=offline.
+
+Exit codes:
+  0  all of the archive was imported
+  1  it breaks off, files in it are damaged, or not all could be stored
+  2  it is no archive, or builds on one that was not imported; nothing has changed
 
 Examples:
   crates-io-mirror import monday.tar
@@ -98,11 +115,11 @@ Examples:
 
 /// Shown below the help of `check-config`.
 pub(super) const ABOUT_CHECK_CONFIG: &str = "\
-Prints one line `NAME = value` for each variable, secrets hidden, then checks what can be checked without the
-network: whether DATA_DIR can be written, whether git is there if PUBLIC_URL needs it, whether the files of TLS
-can be read. Warnings do not change the exit code.
+Prints one line `NAME = value` for each variable, secrets hidden, then checks what can be checked
+without the network: whether DATA_DIR can be written, whether git is there if PUBLIC_URL needs it,
+whether the files of TLS can be read. Warnings do not change the exit code.
 
 Exit codes:
   0  the settings are good
   1  the settings are good in themselves, but something that they need is not there
-  2  a setting is bad; the one line is what `serve` would print";
+  2  a setting is bad; the one line is what the server would print";

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::prefetch::{CrateKeeper, EnsureError, Ensured};
-use crate::package::CrateFile;
-use crate::store::{self, GetError, Keeper};
+use super::verify::{CheckableStore, Health};
+use crate::package::{Checksum, CrateFile};
+use crate::store::{self, GetError, Keeper, Verdict};
 
 /// How often an upstream that is busy or slow is asked again for one file.
 const TRIES_MAX: u32 = 5;
@@ -33,5 +34,27 @@ impl CrateKeeper for Keeper {
             }
             tries += 1;
         }
+    }
+}
+
+impl CheckableStore for Keeper {
+    async fn held(&self) -> Result<Vec<Checksum>, String> {
+        let held = self.store().held().await;
+        held.map(|held| held.into_iter().collect())
+            .map_err(|error| error.to_string())
+    }
+
+    async fn check(&self, checksum: &Checksum) -> Result<Health, String> {
+        match self.store().verify(checksum).await {
+            Ok(Verdict::Right { size }) => Ok(Health::Good { bytes: size }),
+            Ok(Verdict::Damaged) => Ok(Health::Damaged),
+            Ok(Verdict::Absent) => Ok(Health::Gone),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn remove(&self, checksum: &Checksum) -> Result<(), String> {
+        let removed = self.store().remove(checksum).await;
+        removed.map_err(|error| error.to_string())
     }
 }

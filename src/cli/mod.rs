@@ -15,5 +15,7 @@ mod outcome;
 mod prefetch;
 mod run;
 mod terminal;
+mod verify;
+mod watch;
 
 pub use run::{Invocation, Verb, read_command_line};

@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{
     Arguments, DependencyArguments, NamedArgument, PrefetchArguments, SelectionArguments,
-    VerbArguments,
+    VerbArguments, VerifyArguments,
 };
 use super::check_config::check_config;
 use super::opening::{OpenError, OpenIndex, open_index, open_store};
 use super::outcome::Outcome;
 use super::prefetch::{Action, Dependencies, InputError, Inputs, Prefetch, Selection, prefetch};
 use super::terminal::Terminal;
+use super::verify::{check_all, outcome_of, repair};
 use crate::config::{Config, DownloadMode, Origin, Setting};
 use crate::observability::start_logging_of_verb;
 use crate::store::Keeper;
@@ -149,10 +150,10 @@ async fn carry_out(
             Ok(prefetch) => run_prefetch(prefetch, &config, &terminal, &stop).await,
             Err(bad_input) => unusable(&terminal, &bad_input),
         },
-        VerbArguments::Serve
-        | VerbArguments::Verify(_)
-        | VerbArguments::Export(_)
-        | VerbArguments::Import(_) => not_wired(&terminal),
+        VerbArguments::Verify(arguments) => run_verify(&arguments, &config, &terminal, &stop).await,
+        VerbArguments::Serve | VerbArguments::Export(_) | VerbArguments::Import(_) => {
+            not_wired(&terminal)
+        }
     }
 }
 
@@ -171,10 +172,7 @@ async fn run_prefetch(
     }
     let (index, keeper) = match open_both(config, terminal, stop).await {
         Ok(opened) => opened,
-        Err(error) => {
-            terminal.note(&error.to_string());
-            return Outcome::Incomplete;
-        }
+        Err(error) => return cannot_begin(terminal, &error),
     };
     let outcome = prefetch(
         arguments,
@@ -186,6 +184,36 @@ async fn run_prefetch(
     .await;
     keeper.stop().await;
     outcome
+}
+
+async fn run_verify(
+    arguments: &VerifyArguments,
+    config: &Config,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> Outcome {
+    let keeper = match open_store(config) {
+        Ok(keeper) => Arc::new(keeper),
+        Err(error) => return cannot_begin(terminal, &error),
+    };
+    let checked = match check_all(&keeper, terminal, stop).await {
+        Ok(checked) => checked,
+        Err(outcome) => return outcome,
+    };
+    if !arguments.repair || checked.damaged().is_empty() {
+        return outcome_of(&checked);
+    }
+    let outcome = match open_index(config, terminal, stop).await {
+        Ok(index) => repair(checked, &keeper, &keeper, Arc::new(index), terminal, stop).await,
+        Err(error) => cannot_begin(terminal, &error),
+    };
+    keeper.stop().await;
+    outcome
+}
+
+fn cannot_begin(terminal: &Terminal, why: &OpenError) -> Outcome {
+    terminal.note(&why.to_string());
+    Outcome::Incomplete
 }
 
 /// The store is quick to open, so what is wrong with it is known before the index is fetched.

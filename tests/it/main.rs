@@ -28,3 +28,4 @@ mod upkeep;
 mod uploads;
 mod upstream_fails;
 mod verbs;
+mod verify;

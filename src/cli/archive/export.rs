@@ -12,10 +12,10 @@ use super::manifest::{Base, End};
 use super::output::Output;
 use super::ports::{CrateSource, IndexSource, PortError};
 use super::read::{ArchiveError, Beginning, read_beginning};
-use super::watch::Watch;
 use super::write::{Contents, WriteError, write_archive};
 use crate::cli::outcome::Outcome;
 use crate::cli::terminal::Terminal;
+use crate::cli::watch::Watch;
 
 /// What `export` shall write.
 #[derive(Clone, Debug)]

@@ -23,5 +23,4 @@ mod ports;
 mod read;
 #[cfg(test)]
 mod testing;
-mod watch;
 mod write;

@@ -12,9 +12,9 @@ use super::manifest::{Base, Manifest};
 use super::ports::{
     CrateSink, CrateSource, IndexExport, IndexSink, IndexSource, OpenFile, PortError,
 };
-use super::watch::Watch;
 use super::write::{Contents, WriteError, write_archive};
 use crate::cli::terminal::testing::remembering;
+use crate::cli::watch::Watch;
 use crate::package::Checksum;
 
 /// Where the index in memory comes from.

@@ -10,7 +10,7 @@ use super::entry::{EntryName, is_index_name};
 use super::held::HeldList;
 use super::manifest::{Base, End, FORMAT, Manifest};
 use super::ports::{CrateSource, IndexExport, OpenFile, PortError};
-use super::watch::Watch;
+use crate::cli::watch::Watch;
 use crate::package::Checksum;
 
 /// Who writes archives.

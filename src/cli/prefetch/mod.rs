@@ -1,8 +1,8 @@
 //! `prefetch`: which crate files are wanted, and fetching them ahead of need.
 //!
-//! Arguments and files ([`Inputs`]) are read into what is wanted by name ([`Wanted`]), that is looked up in the index
-//! and becomes a [`Plan`], and a plan is carried out by so many jobs at a time. Nothing is remembered between runs but
-//! the files themselves: a file that is held costs a look-up.
+//! Arguments and files ([`Inputs`]) are read into what is wanted by name ([`Wanted`](plan::Wanted)), that is looked up
+//! in the index and becomes a [`Plan`](plan::Plan), and a plan is carried out by so many jobs at a time. Nothing is
+//! remembered between runs but the files themselves: a file that is held costs a look-up.
 
 mod choose;
 mod closure;
@@ -11,7 +11,7 @@ mod crate_spec;
 mod everything;
 mod executor;
 mod findings;
-mod index_reader;
+pub(in crate::cli) mod index_reader;
 mod inputs;
 mod lockfile;
 mod plan;

@@ -15,9 +15,9 @@ use super::held::HeldList;
 use super::manifest::{Base, Manifest};
 use super::ports::{CrateSink, IndexSink, PortError};
 use super::read::{ArchiveError, Beginning, Taker, read_archive};
-use super::watch::Watch;
 use crate::cli::outcome::Outcome;
 use crate::cli::terminal::Terminal;
+use crate::cli::watch::Watch;
 use crate::package::Checksum;
 
 /// Bytes that are read at a time.

@@ -1,4 +1,4 @@
-//! How far an export or an import is.
+//! How far a verb is that passes over crate files one by one.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 const BAR: &str = "{bar:30} {human_pos} of {human_len} crate files, {msg}, {eta} left";
 
 /// Shows how many crate files have passed.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     terminal: Terminal,
     bar: Option<ProgressBar>,
     total: u64,
@@ -24,7 +24,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Nothing has passed yet.
-    pub(super) fn new(terminal: &Terminal) -> Self {
+    pub(crate) fn new(terminal: &Terminal) -> Self {
         Self {
             terminal: terminal.clone(),
             bar: None,
@@ -36,7 +36,7 @@ impl Watch {
     }
 
     /// So many files are to be expected.
-    pub(super) fn expect(&mut self, files: u64) {
+    pub(crate) fn expect(&mut self, files: u64) {
         // The template is a constant, and a test reads it.
         let style = ProgressStyle::with_template(BAR);
         let bar = ProgressBar::new(files)
@@ -46,7 +46,7 @@ impl Watch {
     }
 
     /// One more has passed.
-    pub(super) fn passed(&mut self, bytes: u64) {
+    pub(crate) fn passed(&mut self, bytes: u64) {
         self.files += 1;
         self.bytes += bytes;
         if let Some(bar) = &self.bar {
@@ -62,7 +62,7 @@ impl Watch {
     }
 
     /// Says something, past the bar.
-    pub(super) fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         self.terminal.note(line);
     }
 }
