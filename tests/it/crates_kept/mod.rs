@@ -11,6 +11,7 @@ mod index_decides;
 mod large;
 mod missing;
 mod offline;
+mod sending;
 mod settings;
 mod shared;
 mod tls;
