@@ -139,7 +139,8 @@ async fn check_one_file(store: &CrateStore, size: usize) {
         }
         let read = held.read(range.clone(), store).await.unwrap();
         let read: Vec<_> = read.try_collect().await.unwrap();
-        let expected = &bytes[range.start as usize..range.end as usize];
+        let place = |at: u64| usize::try_from(at).unwrap();
+        let expected = &bytes[place(range.start)..place(range.end)];
         assert!(read.concat() == expected, "{range:?} of {size}");
     }
     store.remove(&checksum).await.unwrap();
