@@ -296,12 +296,12 @@ impl CrateStore {
         Spool::new(Arc::clone(&self.objects), key, upload_to)
     }
 
-    /// Keeps a local store within its bound, now that a file has come.
-    pub(super) async fn make_room(&self, newest: &Checksum, size: u64) {
+    /// Keeps a local store within its bound, now that a file of so many bytes has come, or at any other time.
+    pub(super) async fn make_room(&self, newest: Option<(&Checksum, u64)>) {
         let Some(disk) = &self.disk else {
             return;
         };
-        match disk.make_room(newest, size).await {
+        match disk.make_room(newest).await {
             Ok(evicted) => self.counters.evicted.add(evicted),
             Err(error) => {
                 tracing::warn!(error = %error, "no room could be made in the store of crate files");
