@@ -55,6 +55,7 @@ pub(crate) struct CrateStore {
     prefix: Path,
     /// Where the files are local ones.
     pub(super) disk: Option<Disk>,
+    location: StorageLocation,
     uploads: Uploads,
     sizes: Cache<Checksum, u64>,
     pub(super) counters: Arc<Counters>,
@@ -138,10 +139,16 @@ impl CrateStore {
             objects,
             prefix,
             disk,
+            location: settings.location,
             uploads,
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
             counters,
         })
+    }
+
+    /// Where it is, without secrets.
+    pub(crate) fn place(&self) -> &StorageLocation {
+        &self.location
     }
 
     /// A held file, if that can be said without waiting.

@@ -3,6 +3,7 @@
 mod answers;
 mod bounded;
 mod bucket;
+mod counted;
 mod crashes;
 mod damaged;
 mod disks;
