@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -210,8 +210,9 @@ fn whole(file: &CrateFile, bytes: u64, body: Body) -> Response {
 fn describe(response: &mut Response, file: &CrateFile) {
     let headers = response.headers_mut();
     headers.reserve(HEADERS_MAX);
+    let tag = [b"\"".as_slice(), &file.checksum.hex(), b"\""].concat();
     // Hexadecimal digits in quotes always are a header's value.
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", file.checksum)) {
+    if let Ok(tag) = HeaderValue::from_maybe_shared(Bytes::from(tag)) {
         headers.insert(header::ETAG, tag);
     }
     headers.insert(header::CACHE_CONTROL, KEEP_FOR_EVER);

@@ -294,7 +294,11 @@ impl OpenFile {
     /// Whether the byte at this place can be read without waiting for the disk.
     #[cfg(target_os = "linux")]
     pub(super) fn is_in_memory(&self, at: u64) -> bool {
-        matches!(self.read_now(&(at..at + 1)), Ok(Some(_)))
+        use rustix::io::{ReadWriteFlags, preadv2};
+
+        let mut byte = [0];
+        let parts = &mut [io::IoSliceMut::new(&mut byte)];
+        preadv2(&self.file, parts, at, ReadWriteFlags::NOWAIT) == Ok(1)
     }
 
     /// Has the system read a part from the disk. Blocking.
