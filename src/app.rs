@@ -50,6 +50,9 @@ const CONNECTIONS_MIN: usize = 64;
 /// Open files that are no connections: packs, pipes to git, the log, the clone that is being made.
 const OTHER_FILES: usize = 512;
 
+/// How long it may take to list the store of crate files: a bucket lists a thousand at a time.
+const LISTING_TIME_MAX: Duration = Duration::from_secs(600);
+
 /// What git servers see as the product in `User-Agent`.
 pub(crate) const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
 
@@ -60,6 +63,7 @@ pub struct App {
     address: SocketAddr,
     state: AppState,
     keeper: Option<Keeper>,
+    stop: CancellationToken,
     refresher: Refresher,
     pusher: Option<Pusher>,
     certificate: Option<TlsCertificate>,
@@ -162,10 +166,11 @@ impl App {
         };
         let follows_the_index = config.follows_the_index();
         let always_stale = config.is_always_stale();
+        let stop = CancellationToken::new();
         let held = keeper
             .clone()
             .filter(|_| config.index_listing == IndexListing::HeldOnly)
-            .map(holdings);
+            .map(|keeper| holdings(keeper, stop.clone()));
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let user_agent = user_agent(config.contact.as_deref());
@@ -208,6 +213,7 @@ impl App {
             address,
             state: AppState::new(settings, index.clone(), keeper.clone()),
             keeper,
+            stop,
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
             refresher: Refresher::new(refresher, index),
             certificate: config.tls,
@@ -237,7 +243,7 @@ impl App {
                 "MAX_STALENESS_SECS is not longer than REFRESH_INTERVAL_SECS: /readyz will fail between fetches"
             );
         }
-        let token = CancellationToken::new();
+        let token = self.stop;
         let stack = http::stack(http::router(self.state.clone()), self.state);
         let current = self.certificate.as_ref().map(CurrentCertificate::new);
         let options = ServeOptions {
@@ -354,7 +360,7 @@ pub(crate) fn open_keeper(
         clock: clock.clone(),
     };
     Ok(Keeper::new(KeeperSettings {
-        store: CrateStore::open(store, Arc::new(Counters::default()))?,
+        store: Arc::new(CrateStore::open(store, Arc::new(Counters::default()))?),
         sources,
         missing_remembered: config.missing_remembered,
         wait_max: config.fetch_wait_max,
@@ -362,9 +368,17 @@ pub(crate) fn open_keeper(
 }
 
 /// What is held, for the index to show that and no more. To be asked on a thread that may block.
-fn holdings(keeper: Keeper) -> Holdings {
+fn holdings(keeper: Keeper, stop: CancellationToken) -> Holdings {
     let runtime = tokio::runtime::Handle::current();
-    Holdings::new(move || Ok(runtime.block_on(keeper.store().held())?))
+    Holdings::new(move || {
+        let listing = async {
+            tokio::select! {
+                held = tokio::time::timeout(LISTING_TIME_MAX, keeper.store().held()) => Ok(held??),
+                () = stop.cancelled() => Err("the mirror is stopping".into()),
+            }
+        };
+        runtime.block_on(listing)
+    })
 }
 
 /// What servers see as `User-Agent`.

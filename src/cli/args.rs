@@ -176,7 +176,7 @@ mod tests {
             &["prefetch", "serde"][..],
             &["prefetch", "serde@^1", "a@=1.0.0", "x/Cargo.lock"],
             &["prefetch", "--lockfile", "a", "--lockfile", "b"],
-            &["prefetch", "--crates", "-", "-j", "64", "-n"],
+            &["prefetch", "--crates", "-", "-j", "32", "-n"],
             &["prefetch", "--all"],
             &["prefetch", "a", "--no-dependencies"],
             &["prefetch", "a", "--dev-dependencies"],

@@ -78,11 +78,19 @@ pub(super) fn storage(
 }
 
 /// `STORAGE_MAX_BYTES`.
-pub(super) fn bytes_max(text: Option<String>) -> Result<Option<u64>, ConfigError> {
+pub(super) fn bytes_max(
+    text: Option<String>,
+    storage: &StorageLocation,
+) -> Result<Option<u64>, ConfigError> {
     let parse = |text: String| {
-        text.parse().map_err(|_not_a_number| {
-            ConfigError::new("STORAGE_MAX_BYTES", &text, "a whole number of bytes")
-        })
+        let bad = |remedy| ConfigError::new("STORAGE_MAX_BYTES", &text, remedy);
+        if !storage.is_disk() {
+            return Err(bad(
+                "a path in STORAGE_URL: clouds have rules of their own for what is old",
+            ));
+        }
+        text.parse()
+            .map_err(|_not_a_number| bad("a whole number of bytes"))
     };
     text.map(parse).transpose()
 }

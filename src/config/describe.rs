@@ -2,7 +2,7 @@
 //!
 //! A table beside the raw settings: tests hold it against [`VARIABLES`] and against what [`Config`] really does.
 
-use super::error::without_secrets;
+use super::error::without_any_secrets;
 use super::raw::RawEnv;
 use super::{Config, ConfigError, DownloadMode, VARIABLES};
 
@@ -122,16 +122,6 @@ fn unset(name: &str) -> (String, Origin) {
         // A test sees to it that every variable is in the table.
         None => (String::new(), Origin::NotSet),
     }
-}
-
-/// One line without user, password and query of whatever in it is a URL: a query may carry a token or a signature.
-fn without_any_secrets(text: &str) -> String {
-    let hide = |word: &str| match word.split_once('?') {
-        Some((before, _query)) if word.contains("://") => format!("{before}?***"),
-        _ => word.to_owned(),
-    };
-    let words: Vec<String> = without_secrets(text).split(' ').map(hide).collect();
-    words.join(" ")
 }
 
 #[cfg(test)]

@@ -22,7 +22,12 @@ impl ConfigError {
     pub(super) fn new(variable: &'static str, value: &str, remedy: &'static str) -> Self {
         Self {
             variable,
-            value: without_secrets(value),
+            // What is public by its name may be shown with its query, which is what is wrong with it.
+            value: if variable == "PUBLIC_URL" {
+                without_secrets(value)
+            } else {
+                without_any_secrets(value)
+            },
             remedy,
         }
     }
@@ -44,7 +49,7 @@ impl std::error::Error for ConfigError {}
 ///
 /// The value is bad, so no URL parser can be trusted with it: everything up to the last `@` of a word is taken out, but
 /// the scheme.
-pub(super) fn without_secrets(text: &str) -> String {
+fn without_secrets(text: &str) -> String {
     if let Some((before, _)) = text.split_once(PEM_BEGIN) {
         return without_secrets(before) + PEM_BEGIN + "***";
     }
@@ -71,6 +76,16 @@ pub(super) fn without_secrets(text: &str) -> String {
         .collect()
 }
 
+/// One line without user, password and query of whatever in it is a URL: a query may carry a token or a signature.
+pub(super) fn without_any_secrets(text: &str) -> String {
+    let hide = |word: &str| match word.split_once('?') {
+        Some((before, _query)) if word.contains("://") => format!("{before}?***"),
+        _ => word.to_owned(),
+    };
+    let words: Vec<String> = without_secrets(text).split(' ').map(hide).collect();
+    words.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +103,7 @@ mod tests {
                 "http://a/b https://***@host",
             ),
             ("user:pass@host", "***@host"),
+            ("https://host/path?sig=s3cret", "https://host/path?***"),
             (
                 "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----",
                 "-----BEGIN ***",

@@ -158,6 +158,7 @@ impl Config {
             .data_dir
             .map_or_else(|| PathBuf::from("data"), PathBuf::from);
         let download_mode = crate_files::mode(raw.download_mode)?;
+        let storage = crate_files::storage(raw.storage_url, &data_dir, raw.cloud)?;
         let index_push_url =
             index_push_url(raw.index_push_url, &git_repo_url, public_url.as_ref())?;
         if let Some(url) = &index_push_url {
@@ -169,8 +170,8 @@ impl Config {
             index_push_url,
             public_url,
             downloads: crate_files::downloads(raw.download_url)?,
-            storage: crate_files::storage(raw.storage_url, &data_dir, raw.cloud)?,
-            storage_bytes_max: crate_files::bytes_max(raw.storage_max_bytes)?,
+            storage_bytes_max: crate_files::bytes_max(raw.storage_max_bytes, &storage)?,
+            storage,
             index_listing: crate_files::index_listing(raw.index_pruned, download_mode)?,
             download_mode,
             data_dir,

@@ -18,7 +18,7 @@ use super::ranges::{Part, part_of};
 use super::state::AppState;
 use crate::index::{BlobId, RefreshOutcome, Snapshot};
 use crate::package::{CrateFile, CrateHistory, CrateName, CrateVersion};
-use crate::store::{Held, Keeper, Reading};
+use crate::store::{GetError, Held, Keeper, Reading};
 
 /// What crates.io's storage sends: name and version of a crate file keep their bytes, nearly always.
 const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -29,7 +29,7 @@ const GZIP_FILE: HeaderValue = HeaderValue::from_static("application/gzip");
 /// How many headers an answer has at most, so that their table is made once.
 const HEADERS_MAX: usize = 12;
 
-/// The file of a version, whole or a part of it.
+/// The file of a version, whole or a part of it. Nobody waits for longer than the keeper says, whatever for.
 pub(super) async fn send(
     state: &AppState,
     keeper: &Keeper,
@@ -37,28 +37,46 @@ pub(super) async fn send(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
-    let found = match look_up(state, &snapshot, &wanted).await {
-        // The index may be behind a publish.
-        Err(error) if error.is_not_found() && refreshed(state, keeper).await => {
-            let newer = state.index.snapshot().ok_or(ApiError::NotReady)?;
-            let found = look_up(state, &newer, &wanted).await;
-            found.map(|file| (file, newer))
-        }
-        other => other.map(|file| (file, Arc::clone(&snapshot))),
+    let mut snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
+    let answer = async {
+        let file = find(state, keeper, &mut snapshot, &wanted).await?;
+        answer(keeper, &file, method, headers).await
     };
-    let (answer, snapshot) = match found {
-        Ok((file, snapshot)) => (answer(keeper, &file, method, headers).await, snapshot),
-        Err(error) => (Err(error), state.index.snapshot().unwrap_or(snapshot)),
-    };
+    let answer = tokio::time::timeout(keeper.wait_max(), answer).await;
+    let answer = answer.unwrap_or_else(|_elapsed| {
+        let (name, version) = &wanted;
+        let file = format!("{name} {}", version.as_str());
+        let source = GetError::Pending;
+        Err(ApiError::CrateFileLater { file, source })
+    });
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     mark(&mut response, &snapshot)?;
     Ok(response)
 }
 
-/// Whether the index has been fetched since this was called.
-async fn refreshed(state: &AppState, keeper: &Keeper) -> bool {
-    keeper.fetches() && state.index.refresh_now().await == RefreshOutcome::Fetched
+/// What the index says of a version's file, after a look at the upstream index if it says nothing: it may be behind a
+/// publish. `snapshot` is then the one that the answer is made from.
+async fn find(
+    state: &AppState,
+    keeper: &Keeper,
+    snapshot: &mut Arc<Snapshot>,
+    wanted: &(CrateName, CrateVersion),
+) -> Result<Arc<CrateFile>, ApiError> {
+    let unknown = match look_up(state, snapshot, wanted).await {
+        Err(error) if error.is_not_found() && keeper.fetches() => error,
+        other => return other,
+    };
+    let outcome = state.index.refresh_now().await;
+    let newer = state.index.snapshot().ok_or(ApiError::NotReady)?;
+    if newer.commit() != snapshot.commit() {
+        *snapshot = newer;
+        return look_up(state, snapshot, wanted).await;
+    }
+    match outcome {
+        RefreshOutcome::Fetched | RefreshOutcome::NotNow => Err(unknown),
+        // It may have been published; nobody knows.
+        RefreshOutcome::Failed | RefreshOutcome::TooLate => Err(ApiError::IndexUnreachable),
+    }
 }
 
 /// The whole file, for a plain request that can be answered at once; `None` where the router must decide.
@@ -141,13 +159,20 @@ async fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let tag = format!("\"{}\"", file.checksum);
-    if has_any(headers) || known_tag(headers, |known| (known == tag).then_some(())).is_some() {
+    let not_modified = || {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         describe(&mut response, file);
-        return Ok(response);
+        response
+    };
+    // Whoever has these bytes has what the index says, wherever else they are.
+    if known_tag(headers, |known| (known == tag).then_some(())).is_some() {
+        return Ok(not_modified());
     }
     let unavailable = |reason| ApiError::crate_file_unavailable(file, reason);
     let held = keeper.get(file).await.map_err(unavailable)?;
+    if has_any(headers) {
+        return Ok(not_modified());
+    }
     let read = async |range: Range<u64>| -> Result<Body, ApiError> {
         // Whoever asks for the head gets no body, and the store need not be asked for one.
         if method == Method::HEAD {

@@ -120,6 +120,11 @@ pub(super) enum ApiError {
         /// What happened.
         source: GetError,
     },
+    /// The index says nothing of a version, and its upstream cannot be asked.
+    #[error(
+        "The mirror's index lists no such version, and its upstream cannot be reached. Try again in a few seconds."
+    )]
+    IndexUnreachable,
     /// A mistake in the mirror.
     #[error("Internal Server Error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -202,7 +207,8 @@ impl ApiError {
             | Self::NoPublicUrl
             | Self::NoGitProgram
             | Self::GitFailed(_)
-            | Self::CrateFileLater { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::CrateFileLater { .. }
+            | Self::IndexUnreachable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -217,7 +223,8 @@ impl ApiError {
             let seconds = HeaderValue::from(self.retry_after_seconds());
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
-        if status.is_server_error() {
+        let is_of_now = matches!(self, Self::CrateFileNotHeld(_) | Self::CrateFileMissing(_));
+        if status.is_server_error() || is_of_now {
             response
                 .headers_mut()
                 .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

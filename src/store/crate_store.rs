@@ -2,40 +2,43 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{Error as ObjectError, GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use object_store::{
+    Error as ObjectError, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
+};
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::counters::Counters;
 use super::disk::Disk;
 use super::held::{Held, Reading};
-use super::location::{Place, StorageLocation, Uploads};
-use super::spool::Spool;
+use super::location::{Place, StorageLocation};
+use super::spool::{Assembly, Spool};
+use super::sweep::UPLOADS;
+use super::walk::{EXTENSION, path_of};
 use crate::clock::Clock;
 use crate::package::Checksum;
 
 /// How many files in a cloud are remembered with their size, so that reading one takes one request.
 const SIZES_REMEMBERED_MAX: usize = 65_536;
 
-/// Where large files are put together, in clouds that would mix up uploads of the same file.
-const UPLOADS: &str = "uploads";
-
 /// How long a cloud may take to say whether it has a file.
 const LOOK_MAX: Duration = Duration::from_secs(3);
 
-/// What ends the name of a file.
-const EXTENSION: &str = ".crate";
+/// How long a cloud that was silent is taken to be silent still, so that not everybody has to wait for it.
+const SILENCE_REMEMBERED: Duration = Duration::from_secs(10);
 
 /// What the store needs to know.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ pub(crate) struct CrateStore {
     /// Where the files are local ones.
     pub(super) disk: Option<Disk>,
     location: StorageLocation,
-    uploads: Uploads,
+    silent_until: Mutex<Option<Instant>>,
     sizes: Cache<Checksum, u64>,
     pub(super) counters: Arc<Counters>,
 }
@@ -96,7 +99,7 @@ pub(crate) enum StoreError {
         source: io::Error,
     },
     /// The disk, or the cloud, failed.
-    #[error("{0}")]
+    #[error("{}", without_body(.0))]
     Object(#[from] ObjectError),
     /// The cloud does not say whether it has a file.
     #[error("it is silent")]
@@ -104,6 +107,16 @@ pub(crate) enum StoreError {
     /// The disk failed.
     #[error("{0}")]
     Disk(#[from] io::Error),
+}
+
+/// What a cloud answers may repeat keys and tokens that it was shown.
+fn without_body(error: &ObjectError) -> String {
+    let text = error.to_string();
+    text.split('<')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_owned()
 }
 
 impl CrateStore {
@@ -117,7 +130,6 @@ impl CrateStore {
         counters: Arc<Counters>,
     ) -> Result<Self, StoreError> {
         let mut disk = None;
-        let mut uploads = Uploads::Apart;
         let (objects, prefix): (Arc<dyn ObjectStore>, Path) = match settings.location.place() {
             Place::Disk { path, use_of } => {
                 std::fs::create_dir_all(path).map_err(|source| StoreError::Open {
@@ -129,10 +141,7 @@ impl CrateStore {
                 disk = Some(Disk::new(path, *use_of, settings.bytes_max, settings.clock));
                 (Arc::new(objects), Path::default())
             }
-            Place::Cloud(cloud) => {
-                uploads = cloud.uploads();
-                (cloud.open(Some(&Handle::current()))?, cloud.prefix())
-            }
+            Place::Cloud(cloud) => (cloud.open(Some(&Handle::current()))?, cloud.prefix()),
             Place::Memory => (Arc::new(InMemory::new()), Path::default()),
         };
         Ok(Self {
@@ -140,7 +149,7 @@ impl CrateStore {
             prefix,
             disk,
             location: settings.location,
-            uploads,
+            silent_until: Mutex::new(None),
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
             counters,
         })
@@ -167,20 +176,37 @@ impl CrateStore {
             return Ok(opened.map(Held::on_disk));
         }
         let size = match self.sizes.get(checksum) {
-            Some(size) => size,
-            None => {
-                let key = self.key(checksum);
-                // An upstream may be faster than a store that is as good as gone.
-                let head = tokio::time::timeout(LOOK_MAX, self.objects.head(&key));
-                match head.await.map_err(|_elapsed| StoreError::Silent)? {
-                    Ok(found) => found.size,
-                    Err(ObjectError::NotFound { .. }) => return Ok(None),
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            Some(size) => Some(size),
+            None => self.size_in_cloud(checksum).await?,
         };
-        self.sizes.insert(*checksum, size);
-        Ok(Some(Held::in_cloud(*checksum, size)))
+        Ok(size.map(|size| {
+            self.sizes.insert(*checksum, size);
+            Held::in_cloud(*checksum, size)
+        }))
+    }
+
+    async fn size_in_cloud(&self, checksum: &Checksum) -> Result<Option<u64>, StoreError> {
+        let is_silent = |until: Option<Instant>| until.is_some_and(|until| Instant::now() < until);
+        if is_silent(*self.silent_until()) {
+            return Err(StoreError::Silent);
+        }
+        let key = self.key(checksum);
+        // An upstream may be faster than a store that is as good as gone.
+        match tokio::time::timeout(LOOK_MAX, self.objects.head(&key)).await {
+            Ok(Ok(found)) => Ok(right_size(checksum, found.size)),
+            Ok(Err(ObjectError::NotFound { .. })) => Ok(None),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_elapsed) => {
+                *self.silent_until() = Instant::now().checked_add(SILENCE_REMEMBERED);
+                Err(StoreError::Silent)
+            }
+        }
+    }
+
+    fn silent_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a file with this key, without a look at its bytes.
@@ -189,20 +215,25 @@ impl CrateStore {
     /// [`StoreError`], if the store cannot say.
     pub(crate) async fn holds(&self, checksum: &Checksum) -> Result<bool, StoreError> {
         match self.objects.head(&self.key(checksum)).await {
-            Ok(_found) => Ok(true),
+            Ok(found) => Ok(right_size(checksum, found.size).is_some()),
             Err(ObjectError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Reads a part of a file from the cloud.
+    /// Reads a file from the cloud, or a part of it. What is read whole is hashed on its way.
     pub(super) async fn read_object(
-        &self,
+        self: &Arc<Self>,
         checksum: &Checksum,
-        range: std::ops::Range<u64>,
+        range: Range<u64>,
+        size: u64,
     ) -> Result<Reading, StoreError> {
+        if range.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
+        let is_whole = range == (0..size);
         let options = GetOptions {
-            range: Some(GetRange::Bounded(range)),
+            range: (!is_whole).then_some(GetRange::Bounded(range)),
             ..GetOptions::default()
         };
         let got = self.objects.get_opts(&self.key(checksum), options).await;
@@ -210,26 +241,47 @@ impl CrateStore {
             // It may be gone; the next one who asks must be told.
             self.sizes.remove(checksum);
         }
-        let parts = got?.into_stream();
-        Ok(parts.map(|part| part.map_err(io::Error::other)).boxed())
+        let parts = got?.into_stream().map_err(io::Error::other).boxed();
+        if !is_whole {
+            return Ok(parts);
+        }
+        let (store, checksum) = (Arc::clone(self), *checksum);
+        Ok(checked(parts, checksum, async move {
+            store.counters.damaged.add(1);
+            let removed = store.remove(&checksum).await;
+            tracing::error!(
+                crate.checksum = %checksum,
+                removed = removed.is_ok(),
+                "a crate file in the store is damaged, and is not served to its end"
+            );
+        }))
     }
 
     /// All files, in no order.
     pub(crate) fn list(&self) -> BoxStream<'_, Result<StoredFile, StoreError>> {
+        if let Some(disk) = &self.disk {
+            return disk.list();
+        }
         let prefix = (!self.prefix.as_ref().is_empty()).then_some(&self.prefix);
         let listed = self.objects.list(prefix);
         let files = listed.filter_map(async |object| match object {
-            Ok(object) => checksum_of(&object.location).map(|checksum| {
-                Ok(StoredFile {
-                    checksum,
-                    size: object.size,
-                })
-            }),
+            Ok(object) => self.stored(&object).map(Ok),
             // Removed while it was listed.
             Err(ObjectError::NotFound { .. }) => None,
             Err(error) => Some(Err(error.into())),
         });
         files.boxed()
+    }
+
+    /// What an object is, unless it is not ours: a bucket may hold other things, and copies of such files elsewhere.
+    fn stored(&self, object: &ObjectMeta) -> Option<StoredFile> {
+        let name = object.location.filename()?.strip_suffix(EXTENSION)?;
+        let checksum = name.parse().ok()?;
+        let is_in_place = self.key(&checksum) == object.location;
+        is_in_place.then_some(StoredFile {
+            checksum,
+            size: object.size,
+        })
     }
 
     /// The checksums of all files.
@@ -292,15 +344,14 @@ impl CrateStore {
 
     /// Takes the bytes of a file that is to be kept.
     pub(crate) fn spool(&self, checksum: &Checksum) -> Spool {
-        let key = self.key(checksum);
-        let upload_to = match self.uploads {
-            Uploads::Apart => key.clone(),
-            Uploads::Mixed => {
+        let assembly = match &self.disk {
+            Some(_) => {
                 let name = format!("{checksum}-{:016x}", fastrand::u64(..));
-                self.prefix.clone().join(UPLOADS).join(name)
+                Assembly::At(Path::from(UPLOADS).join(name))
             }
+            None => Assembly::AtKey,
         };
-        Spool::new(Arc::clone(&self.objects), key, upload_to)
+        Spool::new(Arc::clone(&self.objects), self.key(checksum), assembly)
     }
 
     /// Keeps a local store within its bound, now that a file of so many bytes has come, or at any other time.
@@ -330,16 +381,62 @@ impl CrateStore {
         }
     }
 
-    /// `{prefix}/ab/cd/abcd….crate`: directories of a size that tools can list.
+    /// The prefix, and what every store has below it.
     pub(super) fn key(&self, checksum: &Checksum) -> Path {
-        let name = checksum.to_string();
-        let directories = [name.get(..2), name.get(2..4)].into_iter().flatten();
-        let key = directories.fold(self.prefix.clone(), |path, part| path.join(part));
-        key.join(name.clone() + EXTENSION)
+        let path = path_of(checksum);
+        path.split('/').fold(self.prefix.clone(), Path::join)
     }
 }
 
-/// What a key says of its file; `None` for what is not ours.
-fn checksum_of(key: &Path) -> Option<Checksum> {
-    key.filename()?.strip_suffix(EXTENSION)?.parse().ok()
+/// The size that the store says a file has. An empty one is what a crash may leave of another.
+fn right_size(checksum: &Checksum, size: u64) -> Option<u64> {
+    let is_empty_file = || Checksum::from(<[u8; 32]>::from(Sha256::digest([]))) == *checksum;
+    (size > 0 || is_empty_file()).then_some(size)
+}
+
+/// The same parts, but the last one only if all of them have this checksum; otherwise an error, after `report`.
+fn checked(
+    parts: Reading,
+    checksum: Checksum,
+    report: impl Future<Output = ()> + Send + 'static,
+) -> Reading {
+    struct State<R> {
+        parts: Reading,
+        digest: Sha256,
+        kept_back: Option<Bytes>,
+        report: R,
+    }
+
+    let state = State {
+        parts,
+        digest: Sha256::new(),
+        kept_back: None,
+        report: Some(Box::pin(report)),
+    };
+    let checked = stream::try_unfold(state, move |mut state| async move {
+        loop {
+            match state.parts.try_next().await? {
+                Some(part) => {
+                    state.digest.update(&part);
+                    if let Some(before) = state.kept_back.replace(part) {
+                        return Ok(Some((before, state)));
+                    }
+                }
+                None => {
+                    let Some(last) = state.kept_back.take() else {
+                        return Ok(None);
+                    };
+                    let actual = <[u8; 32]>::from(state.digest.finalize_reset());
+                    if Checksum::from(actual) == checksum {
+                        return Ok(Some((last, state)));
+                    }
+                    if let Some(report) = state.report.take() {
+                        report.await;
+                    }
+                    return Err(io::Error::other("the file in the store is damaged"));
+                }
+            }
+        }
+    });
+    checked.boxed()
 }

@@ -10,13 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 
 use super::counters::Counters;
-use super::crate_store::Verdict;
+use super::crate_store::{StoreError, StoredFile, Verdict};
 use super::eviction::Bound;
 use super::location::DiskUse;
+use super::walk::walk;
 use crate::clock::Clock;
 use crate::package::Checksum;
 
@@ -32,8 +35,8 @@ const CHECKED_FILES_MAX: usize = 65_536;
 /// How exactly the time of last use is noted.
 const USE_RESOLUTION: Duration = Duration::from_millis(100);
 
-/// How much is read at a time to be hashed.
-const HASH_BUFFER_BYTES: usize = 128 * 1024;
+/// How much is read at a time to be hashed. Below the size from which the allocator asks the system for each block.
+const HASH_BUFFER_BYTES: usize = 120 * 1024;
 
 /// A directory of crate files.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl Identity {
 /// Why there is no open file to serve.
 enum NotOpened {
     Absent,
-    Damaged(PathBuf),
+    Damaged(PathBuf, Identity),
     Failed(io::Error),
 }
 
@@ -151,22 +154,53 @@ impl Disk {
             }
             Err(NotOpened::Absent) => Ok(None),
             Err(NotOpened::Failed(error)) => Err(error),
-            Err(NotOpened::Damaged(path)) => {
-                self.remove_damaged(checksum, path, counters).await;
+            Err(NotOpened::Damaged(path, identity)) => {
+                self.remove_damaged(checksum, path, identity, counters)
+                    .await;
                 Ok(None)
             }
         }
     }
 
-    async fn remove_damaged(&self, checksum: &Checksum, path: PathBuf, counters: &Counters) {
+    async fn remove_damaged(
+        &self,
+        checksum: &Checksum,
+        path: PathBuf,
+        identity: Identity,
+        counters: &Counters,
+    ) {
         counters.damaged.add(1);
         self.checked.remove(checksum);
-        let removed = on_a_blocking_thread(move || std::fs::remove_file(path)).await;
+        let removed = on_a_blocking_thread(move || {
+            // Somebody else may have replaced it by a good one meanwhile.
+            if Identity::of(&File::open(&path)?)? == identity {
+                std::fs::remove_file(path)?;
+            }
+            Ok::<_, io::Error>(())
+        });
+        let removed = removed.await;
         tracing::error!(
             crate.checksum = %checksum,
             removed = removed.is_ok(),
             "a crate file on the disk is damaged, and is not served"
         );
+    }
+
+    /// All files.
+    pub(super) fn list(&self) -> BoxStream<'static, Result<StoredFile, StoreError>> {
+        let root = self.root.clone();
+        let listed = on_a_blocking_thread(move || {
+            let mut files = Vec::new();
+            walk(&root, &mut |file| {
+                files.push(StoredFile {
+                    checksum: file.checksum,
+                    size: file.size,
+                });
+            })?;
+            Ok::<_, io::Error>(files)
+        });
+        let files = listed.map_ok(|files| stream::iter(files.into_iter().map(Ok)));
+        files.try_flatten_stream().map_err(StoreError::from).boxed()
     }
 
     /// Hashes a file, whether or not it was hashed before.
@@ -175,7 +209,7 @@ impl Disk {
         let verified = on_a_blocking_thread(move || open_checked(&path, &expected, None, None));
         match verified.await {
             Ok(file) => Ok(Verdict::Right { size: file.size() }),
-            Err(NotOpened::Damaged(_)) => Ok(Verdict::Damaged),
+            Err(NotOpened::Damaged(..)) => Ok(Verdict::Damaged),
             Err(NotOpened::Absent) => Ok(Verdict::Absent),
             Err(NotOpened::Failed(error)) => Err(error),
         }
@@ -213,7 +247,7 @@ fn open_checked(
     let mut file = File::open(path)?;
     let identity = Identity::of(&file)?;
     if known != Some(identity) && hash(&mut file)? != *expected {
-        return Err(NotOpened::Damaged(path.to_owned()));
+        return Err(NotOpened::Damaged(path.to_owned(), identity));
     }
     if let Some(now) = used_at {
         note_use(&file, now);

@@ -5,13 +5,13 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use tokio::sync::Mutex;
 
 use super::disk::Disk;
+use super::walk::{path_of, walk};
 use crate::package::Checksum;
 
 /// Above this bound a little more room is made than is needed, because looking at all files takes a while.
@@ -34,15 +34,6 @@ pub(super) struct Bound {
 enum Looked {
     Never,
     Before,
-}
-
-/// A file that may have to go.
-#[derive(Debug)]
-pub(super) struct Candidate {
-    pub(super) path: PathBuf,
-    pub(super) size: u64,
-    used_at: SystemTime,
-    pub(super) written_at: SystemTime,
 }
 
 impl Bound {
@@ -81,12 +72,13 @@ impl Disk {
         let work = move || clear(&root, bytes_max, target, newest);
         let cleared = tokio::task::spawn_blocking(work)
             .await
-            .map_err(io::Error::other)??;
+            .map_err(io::Error::other)?;
         bound.bytes.store(cleared.bytes_left, Ordering::Relaxed);
         *looked = Looked::Before;
         for checksum in &cleared.removed {
             self.forget(checksum);
         }
+        cleared.failure?;
         Ok(cleared.removed.len() as u64)
     }
 }
@@ -94,78 +86,39 @@ impl Disk {
 struct Cleared {
     bytes_left: u64,
     removed: Vec<Checksum>,
+    failure: io::Result<()>,
 }
 
-/// Blocking.
-fn clear(
-    root: &Path,
-    bytes_max: u64,
-    target: u64,
-    newest: Option<Checksum>,
-) -> io::Result<Cleared> {
-    let mut candidates = Vec::new();
-    visit(root, &mut |candidate| candidates.push(candidate))?;
-    let mut left: u64 = candidates.iter().map(|candidate| candidate.size).sum();
+/// Blocking. What cannot be read or removed does not keep others from making room.
+fn clear(root: &Path, bytes_max: u64, target: u64, newest: Option<Checksum>) -> Cleared {
+    let mut files = Vec::new();
+    let mut failure = walk(root, &mut |file| files.push(file));
+    let mut left: u64 = files.iter().map(|file| file.size).sum();
     let mut removed = Vec::new();
     if left > bytes_max {
-        candidates.sort_by_key(|candidate| candidate.used_at);
-        for candidate in candidates {
+        files.sort_by_key(|file| file.used_at);
+        for file in files {
             if left <= target {
                 break;
             }
-            let Some(checksum) = checksum_of(&candidate.path) else {
-                continue;
-            };
-            if Some(checksum) == newest {
+            if Some(file.checksum) == newest {
                 continue;
             }
-            match fs::remove_file(&candidate.path) {
-                Ok(()) => removed.push(checksum),
+            match fs::remove_file(root.join(path_of(&file.checksum))) {
+                Ok(()) => removed.push(file.checksum),
                 // Another mirror was faster.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    failure = failure.and(Err(error));
+                    continue;
+                }
             }
-            left = left.saturating_sub(candidate.size);
+            left = left.saturating_sub(file.size);
         }
     }
-    Ok(Cleared {
+    Cleared {
         bytes_left: left,
         removed,
-    })
-}
-
-/// The checksum of a file that is complete.
-fn checksum_of(path: &Path) -> Option<Checksum> {
-    let name = path.file_name()?.to_str()?;
-    name.strip_suffix(".crate")?.parse().ok()
-}
-
-/// Visits every file below a directory, two levels down as the keys have it. Blocking.
-pub(super) fn visit(root: &Path, found: &mut dyn FnMut(Candidate)) -> io::Result<()> {
-    for entry in read_directory(root)? {
-        let entry = entry?;
-        let Ok(metadata) = entry.metadata() else {
-            // Removed meanwhile.
-            continue;
-        };
-        if metadata.is_dir() {
-            visit(&entry.path(), found)?;
-        } else if metadata.is_file() {
-            found(Candidate {
-                path: entry.path(),
-                size: metadata.len(),
-                used_at: metadata.accessed().unwrap_or(SystemTime::UNIX_EPOCH),
-                written_at: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn read_directory(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
-    match fs::read_dir(path) {
-        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
-        Err(error) => Err(error),
+        failure,
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::crate_store::{CrateStore, StoreError};
 use super::disk::OpenFile;
 use crate::package::Checksum;
 
-/// How much of a file is read at a time. Every download in progress holds about so much.
-const READ_BYTES_MAX: u64 = 128 * 1024;
+/// How much of a file is read at a time. Every download in progress holds about so much. Below the size from which the
+/// allocator asks the system for each block (`memory`), which doubled the time that a file takes.
+const READ_BYTES_MAX: u64 = 120 * 1024;
 
 /// The bytes of a file, part by part.
 pub(crate) type Reading = BoxStream<'static, io::Result<Bytes>>;
@@ -31,6 +33,18 @@ enum Content {
     Cloud(Checksum),
 }
 
+/// Bytes that take up room which is bounded.
+struct InMemory {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for InMemory {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Held {
     pub(super) fn on_disk(file: Arc<OpenFile>) -> Self {
         Self {
@@ -39,10 +53,11 @@ impl Held {
         }
     }
 
-    pub(super) fn in_memory(bytes: Bytes) -> Self {
+    /// `room` is given back when the last of the bytes has been sent.
+    pub(super) fn in_memory(bytes: Bytes, room: OwnedSemaphorePermit) -> Self {
         Self {
             size: bytes.len() as u64,
-            content: Content::Memory(bytes),
+            content: Content::Memory(Bytes::from_owner(InMemory { bytes, _room: room })),
         }
     }
 
@@ -65,7 +80,7 @@ impl Held {
     pub(crate) async fn read(
         &self,
         range: Range<u64>,
-        store: &CrateStore,
+        store: &Arc<CrateStore>,
     ) -> Result<Reading, StoreError> {
         match &self.content {
             Content::Memory(bytes) => {
@@ -74,7 +89,7 @@ impl Held {
                 Ok(stream::once(async { Ok(part) }).boxed())
             }
             Content::Disk(file) => Ok(read_file(Arc::clone(file), range)),
-            Content::Cloud(checksum) => store.read_object(checksum, range).await,
+            Content::Cloud(checksum) => store.read_object(checksum, range, self.size).await,
         }
     }
 

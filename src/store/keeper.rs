@@ -24,6 +24,18 @@ use crate::upstream::{CrateSources, FetchError};
 /// Fetches at a time. Each holds 5 MB at most, and most hold a tenth of one.
 const FETCHES_MAX: usize = 32;
 
+/// Files that are being put into the store at a time. Where it hangs, others are served without being kept.
+const KEEPINGS_MAX: usize = 32;
+
+/// Fetches that are under way or wait for their turn.
+const FLIGHTS_MAX: usize = 4_096;
+
+/// How soon to come again when there are more.
+const PAUSE_WHEN_FULL: Duration = Duration::from_secs(5);
+
+/// Files that go to clients from memory, together, in KiB: those that the store could not take. A client may be slow.
+const MEMORY_KIB_MAX: usize = 64 * 1024;
+
 /// How long the store may take to keep a file before those who wait get it all the same.
 const KEEPING_WAITED_MAX: Duration = Duration::from_millis(500);
 
@@ -34,7 +46,7 @@ const MISSING_MAX: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct KeeperSettings {
     /// Where files are kept.
-    pub(crate) store: CrateStore,
+    pub(crate) store: Arc<CrateStore>,
     /// Where they come from; `None` fetches nothing.
     pub(crate) sources: Option<CrateSources>,
     /// How long a file that no upstream has is known to be missing.
@@ -54,6 +66,8 @@ struct Inner {
     flights: Mutex<HashMap<Checksum, watch::Receiver<Flight>>>,
     missing: Cache<Checksum, Instant>,
     fetches: Semaphore,
+    keepings: Semaphore,
+    memory: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Fetches run here: threads that serve requests may end before others have their file.
@@ -138,6 +152,8 @@ impl Keeper {
             flights: Mutex::default(),
             missing: Cache::new(MISSING_MAX),
             fetches: Semaphore::new(FETCHES_MAX),
+            keepings: Semaphore::new(KEEPINGS_MAX),
+            memory: Arc::new(Semaphore::new(MEMORY_KIB_MAX)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             runtime: Handle::current(),
@@ -145,7 +161,7 @@ impl Keeper {
     }
 
     /// Where files are kept.
-    pub(crate) fn store(&self) -> &CrateStore {
+    pub(crate) fn store(&self) -> &Arc<CrateStore> {
         &self.0.settings.store
     }
 
@@ -160,6 +176,11 @@ impl Keeper {
         sources.map_or(0, CrateSources::mismatches)
     }
 
+    /// How long somebody waits for a file.
+    pub(crate) fn wait_max(&self) -> Duration {
+        self.0.settings.wait_max
+    }
+
     /// Whether files that are not held can be fetched.
     pub(crate) fn fetches(&self) -> bool {
         self.0.settings.sources.is_some()
@@ -172,18 +193,11 @@ impl Keeper {
         Some(held)
     }
 
-    /// A file, fetched if it is not held.
+    /// A file, fetched if it is not held. Whoever gives up waiting loses nothing: the fetch goes on.
     ///
     /// # Errors
     /// [`GetError`].
     pub(crate) async fn get(&self, file: &CrateFile) -> Result<Held, GetError> {
-        // The store may be as silent as an upstream, and nobody waits for both in turn.
-        tokio::time::timeout(self.0.settings.wait_max, self.find_or_fetch(file))
-            .await
-            .unwrap_or(Err(GetError::Pending))
-    }
-
-    async fn find_or_fetch(&self, file: &CrateFile) -> Result<Held, GetError> {
         let found = self.store().find(&file.checksum).await;
         if let Ok(Some(held)) = found {
             self.counters().hits.add(1);
@@ -203,22 +217,31 @@ impl Keeper {
             .map_err(|_ended_early| GetError::Stopping)?
             .clone();
         match here {
-            Flight::Arrived(content) => Ok(Held::in_memory(content)),
+            Flight::Arrived(content) => self.from_memory(content),
             Flight::Ended(fetched) => self.held_now(file, fetched?).await,
             Flight::Begun => Err(GetError::Pending),
         }
     }
 
-    /// What was just fetched, to be read.
+    /// What was just fetched, to be read: from the store if that has it, since a slow client would keep it in memory.
     async fn held_now(&self, file: &CrateFile, fetched: Fetched) -> Result<Held, GetError> {
-        match (fetched.content, fetched.kept) {
-            (Some(content), _) => Ok(Held::in_memory(content)),
-            (None, Ok(())) => {
-                let held = self.store().find(&file.checksum).await?;
-                held.ok_or_else(|| GetError::Store("it is gone again".into()))
-            }
-            (None, Err(why)) => Err(GetError::Store(why)),
-        }
+        let why = match fetched.kept {
+            Ok(()) => match self.store().find(&file.checksum).await {
+                Ok(Some(held)) => return Ok(held),
+                Ok(None) => "it is gone again".into(),
+                Err(error) => error.to_string().into(),
+            },
+            Err(why) => why,
+        };
+        let content = fetched.content.ok_or(GetError::Store(why))?;
+        self.from_memory(content)
+    }
+
+    fn from_memory(&self, content: Bytes) -> Result<Held, GetError> {
+        let kib = u32::try_from(content.len() / 1024 + 1).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.0.memory).try_acquire_many_owned(kib);
+        let room = room.map_err(|_full| GetError::Busy(PAUSE_WHEN_FULL))?;
+        Ok(Held::in_memory(content, room))
     }
 
     /// Sees to it that a file is in the store.
@@ -257,7 +280,10 @@ impl Keeper {
             let sweeper = keeper.clone();
             // A sweep that panicked would have logged it; making room needs none of it.
             let _swept = tokio::task::spawn_blocking(move || sweeper.store().sweep()).await;
-            keeper.store().make_room(None).await;
+            // What goes could never come back to a mirror that fetches nothing.
+            if keeper.fetches() {
+                keeper.store().make_room(None).await;
+            }
         };
         let stop = self.0.stop.clone();
         let tidying = async move {
@@ -281,6 +307,9 @@ impl Keeper {
         if let Some(flight) = flights.get(&file.checksum) {
             return Ok(flight.clone());
         }
+        if flights.len() >= FLIGHTS_MAX {
+            return Err(GetError::Busy(PAUSE_WHEN_FULL));
+        }
         let (teller, flight) = watch::channel(Flight::Begun);
         flights.insert(file.checksum, flight.clone());
         let task = self.clone().fly(file.clone(), teller);
@@ -298,9 +327,16 @@ impl Keeper {
             () = self.0.stop.cancelled() => Err(GetError::Stopping),
         };
         self.note(&file, &fetched);
+        let kept = fetched
+            .as_ref()
+            .ok()
+            .and_then(|fetched| fetched.kept.is_ok().then_some(fetched.bytes));
         // Whoever comes after the result finds the file in the store, and no flight.
         drop(landing);
         teller.send_replace(Flight::Ended(fetched));
+        if let Some(bytes) = kept {
+            self.store().make_room(Some((&file.checksum, bytes))).await;
+        }
     }
 
     async fn fetch(
@@ -308,7 +344,11 @@ impl Keeper {
         file: &CrateFile,
         teller: &watch::Sender<Flight>,
     ) -> Result<Fetched, GetError> {
-        let _permit = self.0.fetches.acquire().await;
+        let permit = self.0.fetches.acquire().await;
+        // One receiver is that of the table. Where many gave up waiting for their turn, nobody shall wait for them.
+        if teller.receiver_count() <= 1 {
+            return Err(GetError::Pending);
+        }
         // The flight before this one may have ended between a look at the store and the beginning of this one.
         if let Ok(Some(held)) = self.store().find(&file.checksum).await {
             return Ok(Fetched {
@@ -322,7 +362,11 @@ impl Keeper {
         };
         let mut spool = self.store().spool(&file.checksum);
         match sources.fetch(file, &mut spool).await {
-            Ok(bytes) => Ok(self.keep(file, bytes, spool, teller).await),
+            Ok(bytes) => {
+                // The upstream has done its part; others may have theirs.
+                drop(permit);
+                Ok(self.keep(file, bytes, spool, teller).await)
+            }
             Err(error) => {
                 spool.discard().await;
                 Err(self.reason(file, error))
@@ -341,6 +385,15 @@ impl Keeper {
         self.counters().fetched.add(1);
         self.counters().fetched_bytes.add(bytes);
         let content = spool.content();
+        let Ok(_permit) = self.0.keepings.try_acquire() else {
+            spool.discard().await;
+            let kept = Err("it takes nothing any more".into());
+            return Fetched {
+                bytes,
+                content,
+                kept,
+            };
+        };
         let mut keeping = std::pin::pin!(spool.keep());
         let kept = match tokio::time::timeout(KEEPING_WAITED_MAX, &mut keeping).await {
             Ok(kept) => kept,
@@ -351,17 +404,11 @@ impl Keeper {
                 keeping.await
             }
         };
-        let kept = match kept {
-            Ok(()) => {
-                self.store().make_room(Some((&file.checksum, bytes))).await;
-                Ok(())
-            }
-            Err(error) => {
-                let error = StoreError::from(error);
-                self.note_store_failure(file, &error);
-                Err(error.to_string().into())
-            }
-        };
+        let kept = kept.map_err(|error| {
+            let error = StoreError::from(error);
+            self.note_store_failure(file, &error);
+            error.to_string().into()
+        });
         Fetched {
             bytes,
             content,
@@ -387,7 +434,7 @@ impl Keeper {
     fn note(&self, file: &CrateFile, outcome: &Result<Fetched, GetError>) {
         let counters = self.counters();
         match outcome {
-            Ok(_) | Err(GetError::Stopping | GetError::Store(_)) => {}
+            Ok(_) | Err(GetError::Stopping | GetError::Store(_) | GetError::Pending) => {}
             Err(GetError::Missing) => {
                 counters.missing.add(1);
                 self.0.missing.insert(file.checksum, Instant::now());

@@ -64,15 +64,6 @@ enum Provider {
     Microsoft,
 }
 
-/// What happens when two mirrors upload the same file at the same time, part by part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Uploads {
-    /// Each upload has parts of its own.
-    Apart,
-    /// The parts belong to the file, whoever sent them: the one that completes it may get the other's, unchecked.
-    Mixed,
-}
-
 /// Why a text does not name a place for crate files.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LocationError {
@@ -115,10 +106,20 @@ impl StorageLocation {
             })
         };
         if !text.contains("://") {
-            return Ok(disk(PathBuf::from(text)));
+            // With a slash too few it would be taken for a directory.
+            let looks_like_a_url = text
+                .split_once(':')
+                .is_some_and(|(scheme, _)| is_scheme(scheme));
+            return if looks_like_a_url {
+                Err(LocationError::NotAUrl)
+            } else {
+                Ok(disk(PathBuf::from(text)))
+            };
         }
         let url = Url::parse(text).map_err(|_not_a_url| LocationError::NotAUrl)?;
-        if !url.username().is_empty() || url.password().is_some() {
+        // What stands there in `abfss://container@account…` is no user.
+        let names_a_container = url.scheme().starts_with("abfs") && url.password().is_none();
+        if (!url.username().is_empty() || url.password().is_some()) && !names_a_container {
             return Err(LocationError::Credentials);
         }
         let provider = match url.scheme() {
@@ -137,7 +138,10 @@ impl StorageLocation {
             url,
             variables,
         };
-        // A mistake must be known before anything is bound.
+        // A mistake must be known before anything is bound. Without a prefix all of the bucket would be ours.
+        cloud
+            .read_prefix()
+            .map_err(|_not_a_path| LocationError::NotAUrl)?;
         cloud
             .open(None)
             .map_err(|_its_text_may_hold_secrets| LocationError::Incomplete)?;
@@ -219,19 +223,23 @@ impl CloudPlace {
             .any(|(name, value)| is_address(name) && value.starts_with("http://"))
     }
 
-    /// How large files get to this cloud.
-    pub(super) fn uploads(&self) -> Uploads {
-        match self.provider {
-            Provider::Amazon | Provider::Google => Uploads::Apart,
-            Provider::Microsoft => Uploads::Mixed,
-        }
-    }
-
     /// What stands before each key.
     pub(super) fn prefix(&self) -> Path {
-        // A path that a URL has, an object can have.
-        Path::from_url_path(self.url.path()).unwrap_or_default()
+        // It was read once when the place was.
+        self.read_prefix().unwrap_or_default()
     }
+
+    fn read_prefix(&self) -> Result<Path, object_store::path::Error> {
+        Path::from_url_path(self.url.path())
+    }
+}
+
+/// Whether this is the scheme of a place, or of a URL that people take for one.
+fn is_scheme(text: &str) -> bool {
+    [
+        "file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "http", "https",
+    ]
+    .contains(&text)
 }
 
 /// Whether a cloud's variable says where the cloud is.
@@ -295,6 +303,9 @@ mod tests {
             ("://", LocationError::NotAUrl),
             ("file://host/x", LocationError::NotAUrl),
             ("s3://", LocationError::Incomplete),
+            ("s3://bucket/a//b", LocationError::NotAUrl),
+            ("s3:/bucket", LocationError::NotAUrl),
+            ("file:/srv", LocationError::NotAUrl),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }

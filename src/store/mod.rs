@@ -17,6 +17,7 @@ mod spool;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub(crate) use counters::Counters;
 pub(crate) use crate_store::{CrateStore, StoreError, StoreSettings, StoredFile, Verdict};

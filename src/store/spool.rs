@@ -1,8 +1,11 @@
 //! The bytes of a file on their way into the store.
 //!
 //! Small files wait in memory until they are known to be right. Of a large one the parts go to the store as they come,
-//! under a name that nobody reads (a staging file, or an upload that is not complete); only [`Spool::keep`] gives it its
-//! key. So memory does not grow with the file, and no unchecked file can be found.
+//! where nobody looks for them; only [`Spool::keep`] gives the file its key. So memory does not grow with the file, and no
+//! unchecked file can be found.
+//!
+//! On a disk a file is put together under a name that no other process makes up, and then renamed. Clouds put uploads
+//! together by themselves. What a spool leaves there when it is dropped half-way, the cloud's own rule has to remove.
 
 use std::sync::Arc;
 
@@ -11,19 +14,28 @@ use object_store::path::Path;
 use object_store::{
     Error as ObjectError, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload,
 };
+use tokio::runtime::Handle;
 
 use crate::upstream::Receiver;
 
 /// The size of a part: the smallest that S3 takes. A file that is no larger waits in memory.
-const PART_BYTES: usize = 5 * 1024 * 1024;
+pub(super) const PART_BYTES: usize = 5 * 1024 * 1024;
 
-/// See the module. One that is dropped leaves nothing behind.
+/// Where a file is put together.
+#[derive(Debug)]
+pub(super) enum Assembly {
+    /// At its key: the store shows nothing before it is complete, and keeps uploads apart.
+    AtKey,
+    /// Here, on a disk.
+    At(Path),
+}
+
+/// See the module.
 #[derive(Debug)]
 pub(crate) struct Spool {
     objects: Arc<dyn ObjectStore>,
     key: Path,
-    /// Where parts are put together: at the key itself, where nobody finds them before they are complete, or elsewhere.
-    upload_to: Path,
+    assembly: Assembly,
     waiting: BytesMut,
     /// All bytes, once somebody has asked for them.
     whole: Option<Bytes>,
@@ -31,11 +43,11 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, upload_to: Path) -> Self {
+    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, assembly: Assembly) -> Self {
         Self {
             objects,
             key,
-            upload_to,
+            assembly,
             waiting: BytesMut::new(),
             whole: None,
             upload: None,
@@ -58,24 +70,30 @@ impl Spool {
             Some(content) => content,
             None => self.waiting.split().freeze(),
         };
-        let Some(mut upload) = self.upload.take() else {
-            return self.objects.put(&self.key, last.into()).await.map(drop);
-        };
-        let complete = async {
-            if !last.is_empty() {
-                upload.put_part(last.into()).await?;
+        let assembled = match self.upload.take() {
+            None => {
+                let put = self.objects.put(self.place(), last.into());
+                put.await.map(drop)
             }
-            upload.complete().await?;
-            if self.upload_to != self.key {
-                self.objects.rename(&self.upload_to, &self.key).await?;
-            }
-            Ok(())
+            Some(upload) => complete(upload, last).await,
         };
-        let kept = complete.await;
-        if kept.is_err() {
-            abort(upload).await;
+        match (&self.assembly, assembled) {
+            (Assembly::At(place), Ok(())) => {
+                let renamed = self.objects.rename(place, &self.key).await;
+                if renamed.is_err() {
+                    // Whatever the reason was, it may be there still.
+                    let _removed = self.objects.delete(place).await;
+                }
+                renamed
+            }
+            (Assembly::At(_), Err(error)) => Err(error),
+            (Assembly::AtKey, Ok(())) => Ok(()),
+            // Another mirror may have completed the same file first, which ends our upload in some clouds.
+            (Assembly::AtKey, Err(error)) => match self.objects.head(&self.key).await {
+                Ok(_kept_by_another) => Ok(()),
+                Err(_nor_there) => Err(error),
+            },
         }
-        kept
     }
 
     /// Leaves nothing behind in the store.
@@ -83,13 +101,35 @@ impl Spool {
         self.restart().await;
     }
 
-    async fn send_part(&mut self, part: Bytes) -> Result<(), ObjectError> {
-        let upload = match &mut self.upload {
-            Some(upload) => upload,
-            none => none.insert(self.objects.put_multipart(&self.upload_to).await?),
-        };
-        upload.put_part(PutPayload::from(part)).await
+    fn place(&self) -> &Path {
+        match &self.assembly {
+            Assembly::AtKey => &self.key,
+            Assembly::At(place) => place,
+        }
     }
+
+    async fn send_part(&mut self, part: Bytes) -> Result<(), ObjectError> {
+        let upload = match self.upload.take() {
+            Some(upload) => upload,
+            None => begin_upload(Arc::clone(&self.objects), self.place().clone()).await?,
+        };
+        self.upload
+            .insert(upload)
+            .put_part(PutPayload::from(part))
+            .await
+    }
+}
+
+/// On a disk this opens a file at once, and a disk may hang.
+async fn begin_upload(
+    objects: Arc<dyn ObjectStore>,
+    place: Path,
+) -> Result<Box<dyn MultipartUpload>, ObjectError> {
+    let runtime = Handle::current();
+    let begin = move || runtime.block_on(objects.put_multipart(&place));
+    tokio::task::spawn_blocking(begin)
+        .await
+        .map_err(|source| ObjectError::JoinError { source })?
 }
 
 impl Receiver for Spool {
@@ -111,6 +151,20 @@ impl Receiver for Spool {
         }
         Ok(())
     }
+}
+
+async fn complete(mut upload: Box<dyn MultipartUpload>, last: Bytes) -> Result<(), ObjectError> {
+    let completed = async {
+        if !last.is_empty() {
+            upload.put_part(last.into()).await?;
+        }
+        upload.complete().await.map(drop)
+    };
+    let completed = completed.await;
+    if completed.is_err() {
+        abort(upload).await;
+    }
+    completed
 }
 
 async fn abort(mut upload: Box<dyn MultipartUpload>) {

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::disk::Disk;
-use super::eviction::visit;
 use super::location::DiskUse;
+
+/// Where files are put together. Their names begin with a checksum, and end in a number that nobody else makes up.
+pub(super) const UPLOADS: &str = "uploads";
 
 /// How long nobody must have written to an unfinished file before it counts as left behind, where other mirrors may be
 /// writing.
@@ -15,32 +17,43 @@ const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(3_600);
 /// How far the time of writing, as a disk notes it, may be behind the clock.
 const DISK_TIME_LAG: Duration = Duration::from_millis(20);
 
-/// What `object_store` puts between the name of a file and a number while it writes the file.
-const STAGING_MARK: char = '#';
+/// The length of a checksum in hexadecimal.
+const CHECKSUM_DIGITS: usize = 64;
 
 impl Disk {
     /// Removes unfinished files, and returns their number. Blocking.
     pub(super) fn sweep(&self) -> io::Result<u64> {
-        let now = self.now();
+        let entries = match fs::read_dir(self.root.join(UPLOADS)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
         let mut swept = 0;
-        visit(&self.root, &mut |file| {
-            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            if !name.contains(STAGING_MARK) || !name.contains(".crate") {
-                return;
-            }
-            let is_left = match self.use_of {
-                // This process may have begun to write by now.
-                DiskUse::Alone => file.written_at + DISK_TIME_LAG < self.opened_at,
-                DiskUse::Shared => {
-                    let age = now.duration_since(file.written_at).unwrap_or_default();
-                    age > LEFT_BEHIND_AFTER
-                }
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let digits = name.as_encoded_bytes().get(..CHECKSUM_DIGITS);
+            let is_ours = digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+            // Removed meanwhile, if it has no time.
+            let Ok(written_at) = entry.metadata().and_then(|metadata| metadata.modified()) else {
+                continue;
             };
-            if is_left && fs::remove_file(&file.path).is_ok() {
+            if is_ours && self.is_left_behind(written_at) && fs::remove_file(entry.path()).is_ok() {
                 swept += 1;
             }
-        })?;
+        }
         Ok(swept)
+    }
+
+    fn is_left_behind(&self, written_at: SystemTime) -> bool {
+        match self.use_of {
+            // This process may have begun to write by now. Another one that does loses a fetch, and nothing else.
+            DiskUse::Alone => written_at + DISK_TIME_LAG < self.opened_at,
+            DiskUse::Shared => {
+                let age = self.now().duration_since(written_at).unwrap_or_default();
+                age > LEFT_BEHIND_AFTER
+            }
+        }
     }
 }
 
@@ -48,14 +61,16 @@ impl Disk {
 mod tests {
     use std::fs::{File, FileTimes};
     use std::path::Path;
-    use std::time::SystemTime;
 
     use tempfile::TempDir;
 
     use super::*;
     use crate::clock::Clock;
 
-    const STAGED: &str = "ab/cd/abcd.crate#1";
+    /// Of a checksum that is all `a`.
+    fn staged() -> String {
+        format!("uploads/{}-0123456789abcdef#1", "a".repeat(64))
+    }
 
     fn write(root: &Path, name: &str, written_at: SystemTime) {
         let path = root.join(name);
@@ -79,13 +94,16 @@ mod tests {
         ] {
             let root = TempDir::new().unwrap();
             let disk = Disk::new(root.path().to_owned(), use_of, None, clock.clone());
-            write(root.path(), STAGED, begun);
-            write(root.path(), "ab/cd/abcd.crate", now - seconds(7_200));
-            write(root.path(), "ab/cd/note#1", now - seconds(7_200));
+            let others = ["ab/cd/abcd.crate", "ab/cd/abcd.crate#1", "uploads/note#1"];
+            write(root.path(), &staged(), begun);
+            for other in others {
+                write(root.path(), other, now - seconds(7_200));
+            }
             assert_eq!(disk.sweep().unwrap(), swept, "{use_of:?}");
-            assert_eq!(root.path().join(STAGED).exists(), swept == 0);
-            assert!(root.path().join("ab/cd/abcd.crate").exists());
-            assert!(root.path().join("ab/cd/note#1").exists());
+            assert_eq!(root.path().join(staged()).exists(), swept == 0);
+            for other in others {
+                assert!(root.path().join(other).exists());
+            }
         }
     }
 }

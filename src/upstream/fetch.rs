@@ -293,7 +293,10 @@ impl Source {
     }
 
     fn leave_alone_for(&self, pause: Duration) {
-        *self.lock() = Instant::now().checked_add(pause);
+        let until = Instant::now().checked_add(pause);
+        let mut not_before = self.lock();
+        // Others may have been told to wait for longer.
+        *not_before = until.max(*not_before);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

@@ -15,7 +15,7 @@ use crate::package::CrateFile;
 pub(crate) const JOBS_DEFAULT: u8 = 4;
 
 /// More than this at a time is no longer polite to anybody.
-pub(crate) const JOBS_MAX: u8 = 64;
+pub(crate) const JOBS_MAX: u8 = 32;
 
 /// How many failures in a row mean that upstream is down.
 const FAILURES_IN_A_ROW_MAX: u64 = 100;

@@ -4,6 +4,7 @@
 //! `.ci/clouds` does so with emulators.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use object_store::ObjectStoreExt;
@@ -99,7 +100,7 @@ fn variables_of(server: &S3Server) -> Vec<(String, String)> {
 const NO_LOGIN: &str =
     r#"{"disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}"#;
 
-async fn check(store: &CrateStore) {
+async fn check(store: &Arc<CrateStore>) {
     for size in [0, 1, 50_000, LARGE] {
         check_one_file(store, size).await;
     }
@@ -108,7 +109,7 @@ async fn check(store: &CrateStore) {
     assert_eq!(list(store).await, HashSet::new());
 }
 
-async fn check_one_file(store: &CrateStore, size: usize) {
+async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
     let (bytes, checksum) = file(size, 1);
     assert!(store.find(&checksum).await.unwrap().is_none());
     assert!(!store.holds(&checksum).await.unwrap());
@@ -149,7 +150,7 @@ async fn check_one_file(store: &CrateStore, size: usize) {
 }
 
 /// What was not found right, or was cut short, leaves nothing behind.
-async fn check_what_is_not_kept(store: &CrateStore) {
+async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
     for size in [1_000, LARGE] {
         let (bytes, checksum) = file(size, 2);
         let mut spool = store.spool(&checksum);
@@ -175,7 +176,7 @@ async fn check_what_is_not_kept(store: &CrateStore) {
     }
 }
 
-async fn check_damage(store: &CrateStore) {
+async fn check_damage(store: &Arc<CrateStore>) {
     let (bytes, checksum) = file(1_000, 3);
     keep(store, &bytes, &checksum).await;
     let key = store.key(&checksum);
@@ -193,7 +194,7 @@ async fn check_damage(store: &CrateStore) {
     store.objects.delete(&stranger).await.unwrap();
 }
 
-async fn check_shared(one: &CrateStore, other: &CrateStore) {
+async fn check_shared(one: &Arc<CrateStore>, other: &Arc<CrateStore>) {
     let (bytes, checksum) = file(LARGE, 4);
     tokio::join!(keep(one, &bytes, &checksum), keep(other, &bytes, &checksum));
     for store in [one, other] {
@@ -207,6 +208,6 @@ async fn check_shared(one: &CrateStore, other: &CrateStore) {
     assert!(!other.holds(&checksum).await.unwrap());
 }
 
-async fn list(store: &CrateStore) -> HashSet<StoredFile> {
+async fn list(store: &Arc<CrateStore>) -> HashSet<StoredFile> {
     store.list().try_collect().await.unwrap()
 }

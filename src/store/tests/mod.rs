@@ -16,13 +16,13 @@ use crate::package::Checksum;
 use crate::upstream::Receiver;
 
 /// A store at this place.
-fn open(location: StorageLocation) -> CrateStore {
+fn open(location: StorageLocation) -> Arc<CrateStore> {
     let settings = StoreSettings {
         location,
         bytes_max: None,
         clock: Clock::system(),
     };
-    CrateStore::open(settings, Arc::new(Counters::default())).unwrap()
+    Arc::new(CrateStore::open(settings, Arc::new(Counters::default())).unwrap())
 }
 
 /// Bytes that differ from each other, and their checksum.

@@ -100,7 +100,7 @@ fn a_file_left_half_written_is_never_served_and_goes_with_the_next_start() {
     let data = TempDir::new().unwrap();
     let store = data.path().join("crates");
     // As a process leaves it that was killed between two writes.
-    let staged = held_path(&store, &file.checksum()).with_extension("crate#1");
+    let staged = store.join(format!("uploads/{}-0123456789abcdef#1", file.checksum()));
     fs::create_dir_all(staged.parent().unwrap()).unwrap();
     fs::write(&staged, &file.bytes()[..100]).unwrap();
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
