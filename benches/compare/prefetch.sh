@@ -8,8 +8,10 @@
 # The index has been cloned before. What it takes to open it and to bring it up to date, and to make a list of all files, is
 # the time of --dry-run, and is in each of the others.
 #
-# What was written is not yet on the disk when either of them ends, but before the next one begins. Needs nginx, curl, git,
-# python3 and cargo, and room for three copies of the files in TMPDIR.
+# What was written is not yet on the disk when either of them ends, but before the next one begins. Nothing is removed before
+# the end: for minutes after that, ext4 is slow to make new files, since it passes over the inodes of those removed.
+#
+# Needs nginx, curl, git, python3 and cargo, and room in TMPDIR for 19 copies of the files: 5 GB.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -27,48 +29,47 @@ start_nginx <<<"server { listen 127.0.0.1:$nginx_port; root $temporary/www; acce
 wait_for_port "$nginx_port"
 read -ra upstream < <(fetch_from "$nginx_port")
 
-# prefetch ARGUMENT…: leaves the seconds in $took and the number of questions to the upstream in $asked.
+# prefetch ARGUMENT…: fills $store; leaves the seconds in $took and the number of questions to the upstream in $asked.
 prefetch() {
     local began before
-    before=$(wc -l <"$temporary/upstream.log")
+    before=$(times_asked)
     began=$(now)
-    env DATA_DIR="$temporary/data" STORAGE_URL="$temporary/store" GIT_REPO_URL="$url" "${upstream[@]}" \
+    env DATA_DIR="$temporary/data" STORAGE_URL="$store" GIT_REPO_URL="$url" "${upstream[@]}" \
         "$mirror" prefetch --all "$@" >"$temporary/said" 2>&1 || { tail "$temporary/said" >&2; exit 1; }
     took=$(since "$began")
-    asked=$(($(wc -l <"$temporary/upstream.log") - before))
-}
-# Both write to an empty directory, and neither while the disk is still busy with what the other wrote.
-empty() {
-    rm -rf "$temporary/store" "$temporary/curl"
-    sync -f "$temporary"
+    asked=$(($(times_asked) - before))
 }
 
-paths_at nginx <"$temporary/names" | awk -v base="http://127.0.0.1:$nginx_port" -v to="$temporary/curl" \
-    '{ printf "url = \"%s%s\"\noutput = \"%s/%d\"\n", base, $1, to, NR }' >"$temporary/curl-config"
+paths_at nginx <"$temporary/names" | awk -v base="http://127.0.0.1:$nginx_port" \
+    '{ printf "url = \"%s%s\"\noutput = \"%d\"\n", base, $1, NR }' >"$temporary/curl-config"
+store=$temporary/store
 prefetch --dry-run
 for ((round = 1; round <= rounds; round++)); do
     prefetch --dry-run
     echo "$took" >>"$temporary/dry-run"
     for number in "${jobs[@]}"; do
-        empty
-        mkdir "$temporary/curl"
+        by_curl=$temporary/by-curl-$round-$number
+        store=$temporary/store-$round-$number
+        mkdir "$by_curl"
         began=$(now)
         # Its progress cannot be turned off where it does several things at a time.
-        curl --fail --parallel --parallel-max "$number" --config "$temporary/curl-config" 2>"$temporary/said" ||
+        (cd "$by_curl" &&
+            curl --fail --parallel --parallel-max "$number" --config "$temporary/curl-config") 2>"$temporary/said" ||
             { cat "$temporary/said" >&2; exit 1; }
         since "$began" >>"$temporary/curl-$number"
-        [ "$(find "$temporary/curl" -type f -size "${bytes}c" | wc -l)" = "$count" ] ||
+        [ "$(find "$by_curl" -type f -size "${bytes}c" | wc -l)" = "$count" ] ||
             { echo 'curl does not have all files' >&2; exit 1; }
-        empty
+        sync -f "$temporary"
         prefetch --jobs "$number"
         [ "$asked" = "$count" ] || { echo "the upstream was asked $asked times for $count files" >&2; exit 1; }
-        [ "$(find "$temporary/store" -name '*.crate' | wc -l)" = "$count" ] ||
+        [ "$(find "$store" -name '*.crate' | wc -l)" = "$count" ] ||
             { echo 'the store does not have all files' >&2; exit 1; }
         echo "$took" >>"$temporary/prefetch-$number"
         sync -f "$temporary"
         prefetch --jobs "$number"
         [ "$asked" = 0 ] || { echo "the upstream was asked $asked times for files that are held" >&2; exit 1; }
         echo "$took" >>"$temporary/again-$number"
+        sync -f "$temporary"
     done
     echo "round $round of $rounds" >&2
 done

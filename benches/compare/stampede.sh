@@ -45,11 +45,11 @@ done
 # ask SERVER PORT ORDER PART: the client's report and the number of fetches go to the file of the part.
 ask() {
     local before bytes_seen report
-    before=$(wc -l <"$temporary/upstream.log")
+    before=$(times_asked)
     report=$("$each_once" "$2" "$clients" "$temporary/$3-$1") || { cat "$mirror_log" >&2; exit 1; }
     bytes_seen=${report##* }
     [ "$bytes_seen" = $((clients * crates * bytes)) ] || { echo "$1 sent $bytes_seen bytes" >&2; exit 1; }
-    fetched=$(($(wc -l <"$temporary/upstream.log") - before))
+    fetched=$(($(times_asked) - before))
     echo "$report $fetched" >>"$temporary/report-$4-$3"
 }
 for ((round = 1; round <= rounds; round++)); do
