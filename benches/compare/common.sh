@@ -191,6 +191,12 @@ fetch_from() {
     echo DOWNLOAD_MODE=cache "DOWNLOAD_URL=http://127.0.0.1:$1/crates/{crate}/{crate}-{version}.crate"
 }
 
+# How often an nginx was asked that logs to $temporary/upstream.log: it does so when it has sent all.
+times_asked() {
+    sleep 0.2
+    wc -l <"$temporary/upstream.log"
+}
+
 # The process ids of an nginx that start_nginx has started, all but the one that serves nothing.
 nginx_workers() { cat "/proc/$(<"$temporary/nginx.pid")/task/$(<"$temporary/nginx.pid")/children"; }
 

@@ -66,7 +66,7 @@ end
 LUA
     done
 done
-asked=$(wc -l <"$temporary/upstream.log")
+asked=$(times_asked)
 [ "$asked" = $((2 * $(wc -l <"$temporary/names"))) ] ||
     { echo "the mirrors have asked $asked times for $(wc -l <"$temporary/names") files" >&2; exit 1; }
 

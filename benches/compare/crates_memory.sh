@@ -42,7 +42,7 @@ memory() {
 echo "$clients clients, $slow of them slow, a file of $bytes bytes"
 memory 'before'
 for part in miss held; do
-    asked=$(wc -l <"$temporary/upstream.log")
+    asked=$(times_asked)
     echo 5 >"/proc/$process/clear_refs"
     watch_memory "$process" "$temporary/peak-$part"
     watcher=$last
@@ -52,7 +52,7 @@ for part in miss held; do
     read -r right refused first fast last_one <"$temporary/report"
     printf '%-28s RssAnon %6d kB at its peak VmHWM %6d kB\n' "during: $part" "$(<"$temporary/peak-$part")" \
         "$(of_status "$process" VmHWM)"
-    echo "    right: $right of $clients, 503: $refused, upstream fetches: $(($(wc -l <"$temporary/upstream.log") - asked))"
+    echo "    right: $right of $clients, 503: $refused, upstream fetches: $(($(times_asked) - asked))"
     echo "    the last to wait waited $first s, all fast clients were done after $fast s, the slow ones after $last_one s"
     memory "after: $part"
 done
