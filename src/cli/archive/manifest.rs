@@ -21,6 +21,9 @@ pub(crate) struct Manifest {
     pub(crate) index_commit: String,
     /// The commit that the index files of this archive build on; `None` if they are enough.
     pub(crate) index_base: Option<String>,
+    /// When the upstream of the index was last asked, in seconds since 1970, if that is known.
+    #[serde(default)]
+    pub(crate) index_fetched: Option<u64>,
     /// How many index files follow.
     pub(crate) index_files: u64,
     /// How many crate files follow.

@@ -47,6 +47,8 @@ pub(crate) struct IndexExport {
     pub(crate) base: Option<String>,
     /// The URL of the upstream, without secrets.
     pub(crate) upstream: String,
+    /// When the upstream was last asked, in seconds since 1970, if that is known.
+    pub(crate) fetched: Option<u64>,
     /// The files, by name. A name is letters, digits, `-`, `_` and `.`, and begins with a letter or digit.
     pub(crate) files: Vec<(String, OpenFile)>,
 }

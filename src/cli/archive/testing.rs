@@ -116,6 +116,7 @@ impl IndexSource for MemoryIndex {
         Ok(IndexExport {
             base: since.map(str::to_owned),
             upstream: UPSTREAM.to_owned(),
+            fetched: Some(1_700_000_000),
             files: vec![(format!("pack-{commit}.pack"), opened(commit.clone().into()))],
             commit,
         })
