@@ -52,7 +52,7 @@ pub(crate) struct StoreSettings {
 #[derive(Debug)]
 pub(crate) struct CrateStore {
     pub(super) objects: Arc<dyn ObjectStore>,
-    prefix: Path,
+    pub(super) prefix: Path,
     /// Where the files are local ones.
     pub(super) disk: Option<Disk>,
     uploads: Uploads,

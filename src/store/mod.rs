@@ -11,6 +11,7 @@ mod eviction;
 mod held;
 mod keeper;
 mod location;
+mod probe;
 mod spool;
 mod sweep;
 #[cfg(test)]
@@ -21,3 +22,4 @@ pub(crate) use crate_store::{CrateStore, StoreError, StoreSettings, Verdict};
 pub(crate) use held::Reading;
 pub(crate) use keeper::{Ensured, GetError, Keeper, KeeperSettings};
 pub(crate) use location::{LocationError, StorageLocation};
+pub(crate) use probe::{Access, probe};
