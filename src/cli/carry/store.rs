@@ -105,7 +105,7 @@ impl CrateSink for CarriedStore {
         }
         let kept = self.waiter.wait(spool.keep())?;
         kept.map_err(|error| refused(error.into()))?;
-        self.waiter.wait(store.make_room(checksum, bytes))
+        self.waiter.wait(store.make_room(Some((checksum, bytes))))
     }
 }
 

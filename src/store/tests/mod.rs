@@ -29,7 +29,7 @@ fn open(location: StorageLocation) -> CrateStore {
 /// Bytes that differ from each other, and their checksum.
 fn file(size: usize, seed: u8) -> (Bytes, Checksum) {
     let bytes: Vec<u8> = (0..size)
-        .map(|at| (at / 7 + at * 31).to_le_bytes()[0] ^ seed)
+        .map(|at| ((at / 7 + at * 31) % 251).to_le_bytes()[0] ^ seed)
         .collect();
     let checksum = Checksum::from(<[u8; 32]>::from(Sha256::digest(&bytes)));
     (bytes.into(), checksum)

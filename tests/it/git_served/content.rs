@@ -234,7 +234,9 @@ fn a_damaged_git_index_is_made_anew_with_the_next_commit() {
         assert_ne!(scene.tip(), tip);
         let clone = GitClone::of(&scene.url(), &[]);
         clone.git(&["fsck", "--full"]);
-        assert_eq!(clone.git(&["rev-list", "--count", "HEAD"]).trim(), "1");
+        // Two, if a fetch that found nothing new came between the damage and the publish, and mended it.
+        let commits = clone.git(&["rev-list", "--count", "HEAD"]);
+        assert!(["1", "2"].contains(&commits.trim()), "{commits}");
     }
 }
 
