@@ -49,6 +49,11 @@ pub(super) enum OpenIndex {
 }
 
 impl OpenIndex {
+    /// What the index shows, no longer kept from others.
+    pub(super) fn into_snapshot(self) -> Arc<Snapshot> {
+        Arc::clone(self.snapshot())
+    }
+
     fn snapshot(&self) -> &Arc<Snapshot> {
         match self {
             Self::Own(held) => held.snapshot(),
@@ -106,6 +111,25 @@ pub(super) fn open_store(config: &Config) -> Result<Keeper, OpenError> {
         }
     };
     open_keeper(config, &clock, sources).map_err(|error| OpenError::Store(error.into()))
+}
+
+/// Opens the store for a verb that fetches nothing.
+pub(super) fn open_store_without_upstreams(config: &Config) -> Result<Keeper, OpenError> {
+    open_keeper(config, &Clock::system(), None).map_err(|error| OpenError::Store(error.into()))
+}
+
+/// Says so if what is about to be stored may not be there when it is wanted.
+pub(super) fn warn_of_a_store_that_forgets(config: &Config, terminal: &Terminal) {
+    if config.storage.is_memory() {
+        terminal.note(
+            "warning: STORAGE_URL is memory://, so what is stored now is gone when this command ends",
+        );
+    }
+    if config.storage.is_disk() && config.storage_bytes_max.is_some() {
+        terminal.note(
+            "warning: STORAGE_MAX_BYTES is set, so what is stored now may push out what was stored before",
+        );
+    }
 }
 
 fn refresher_settings(config: &Config) -> RefresherSettings {

@@ -55,7 +55,7 @@ pub(crate) struct StoreSettings {
 #[derive(Debug)]
 pub(crate) struct CrateStore {
     pub(super) objects: Arc<dyn ObjectStore>,
-    prefix: Path,
+    pub(super) prefix: Path,
     /// Where the files are local ones.
     pub(super) disk: Option<Disk>,
     location: StorageLocation,
@@ -71,6 +71,14 @@ pub(crate) struct StoredFile {
     pub(crate) checksum: Checksum,
     /// Their number.
     pub(crate) size: u64,
+}
+
+/// A file that lies in the store, whose bytes nobody has looked at.
+pub(crate) struct UnverifiedFile {
+    /// How many bytes it has.
+    pub(crate) size: u64,
+    /// Its bytes.
+    pub(crate) content: Reading,
 }
 
 /// What reading a whole file for its checksum found.
@@ -257,6 +265,27 @@ impl CrateStore {
         }))
     }
 
+    /// Opens a file for one who reads and hashes all of it; a damaged one stays where it is. This does not count as a use.
+    ///
+    /// # Errors
+    /// [`StoreError`], if it is there and cannot be opened.
+    pub(crate) async fn open_unverified(
+        &self,
+        checksum: &Checksum,
+    ) -> Result<Option<UnverifiedFile>, StoreError> {
+        match self.objects.get(&self.key(checksum)).await {
+            Ok(got) => Ok(Some(UnverifiedFile {
+                size: got.meta.size,
+                content: got
+                    .into_stream()
+                    .map(|part| part.map_err(io::Error::other))
+                    .boxed(),
+            })),
+            Err(ObjectError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// All files, in no order.
     pub(crate) fn list(&self) -> BoxStream<'_, Result<StoredFile, StoreError>> {
         if let Some(disk) = &self.disk {
@@ -355,7 +384,7 @@ impl CrateStore {
     }
 
     /// Keeps a local store within its bound, now that a file of so many bytes has come, or at any other time.
-    pub(super) async fn make_room(&self, newest: Option<(&Checksum, u64)>) {
+    pub(crate) async fn make_room(&self, newest: Option<(&Checksum, u64)>) {
         let Some(disk) = &self.disk else {
             return;
         };

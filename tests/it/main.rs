@@ -10,6 +10,7 @@
 )]
 
 mod cargo;
+mod carry;
 mod clone_on_disk;
 mod crates_kept;
 mod documents;

@@ -13,10 +13,12 @@
 //! the files of the index are, and where crate files are kept; both come through the traits in `ports`.
 
 mod checked;
+mod earlier;
 mod entry;
 mod export;
 mod held;
 mod import;
+mod input;
 mod manifest;
 mod output;
 mod ports;
@@ -24,3 +26,10 @@ mod read;
 #[cfg(test)]
 mod testing;
 mod write;
+
+pub(super) use export::{Export, export};
+pub(super) use import::{Import, ImportAction, import};
+pub(super) use manifest::Manifest;
+pub(super) use ports::{
+    CrateSink, CrateSource, CurrentIndex, IndexExport, IndexSink, IndexSource, OpenFile, PortError,
+};

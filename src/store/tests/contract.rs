@@ -9,8 +9,8 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use object_store::ObjectStoreExt;
 
-use super::super::crate_store::Verdict;
-use super::super::{CrateStore, StorageLocation, StoredFile};
+use super::super::crate_store::{StoredFile, Verdict};
+use super::super::{CrateStore, StorageLocation};
 use super::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use super::{file, keep, open};
 use crate::upstream::Receiver;
@@ -85,7 +85,7 @@ async fn places_given_from_outside_keep_the_contract() {
     }
 }
 
-fn variables_of(server: &S3Server) -> Vec<(String, String)> {
+pub(super) fn variables_of(server: &S3Server) -> Vec<(String, String)> {
     [
         ("AWS_ENDPOINT_URL", server.endpoint().as_str()),
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY),

@@ -3,15 +3,18 @@
 //! Crate files are kept as they come, each verified: what was kept is of use even if the archive breaks off. The index
 //! is switched over at the very end, so it never names files that are still to come.
 
-use std::fs::File;
+mod index_part;
+
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use indicatif::HumanCount;
 use tokio_util::sync::CancellationToken;
 
+use self::index_part::{IndexPart, base_is_here};
 use super::checked::{Checked, Verdict};
 use super::held::HeldList;
+use super::input::Input;
 use super::manifest::{Base, Manifest};
 use super::ports::{CrateSink, IndexSink, PortError};
 use super::read::{ArchiveError, Beginning, Taker, read_archive};
@@ -68,21 +71,22 @@ pub(crate) fn import(
     terminal: &Terminal,
     stop: &CancellationToken,
 ) -> Outcome {
-    let standard_input = import.archive == Path::new("-");
-    let from: Box<dyn Read> = if standard_input {
-        Box::new(io::stdin().lock())
-    } else {
-        match File::open(&import.archive) {
-            Ok(file) => Box::new(file),
-            Err(error) => {
-                let path = import.archive.display();
-                terminal.note(&format!("cannot read {path}: {error}"));
-                return Outcome::Unusable;
-            }
+    let from = match Input::open(&import.archive, stop) {
+        Ok(from) => from,
+        Err(error) => {
+            let path = import.archive.display();
+            terminal.note(&format!("cannot read {path}: {error}"));
+            return Outcome::Unusable;
         }
     };
-    let from = BufReader::with_capacity(BUFFER_BYTES, from);
-    import_from(from, import.action, index, store, terminal, stop)
+    import_from(
+        BufReader::with_capacity(BUFFER_BYTES, from),
+        import.action,
+        index,
+        store,
+        terminal,
+        stop,
+    )
 }
 
 fn import_from(
@@ -98,7 +102,7 @@ fn import_from(
         store,
         action,
         progress: Stage::Nothing,
-        index_is_here: false,
+        index_part: IndexPart::Wanted,
         held: HeldList::default(),
         counts: Counts::default(),
         passed: Vec::new(),
@@ -110,6 +114,11 @@ fn import_from(
     });
     match read.flatten() {
         Ok(lost) => importing.sum_up(lost, terminal),
+        Err(_because_of_it) if stop.is_cancelled() => {
+            terminal
+                .note("stopped; files that were stored stay, and the index is the one from before");
+            Outcome::Incomplete
+        }
         Err(error) => {
             terminal.note(&error.to_string());
             match importing.progress {
@@ -139,8 +148,7 @@ struct Importing<'i, I, S> {
     store: &'i S,
     action: ImportAction,
     progress: Stage,
-    /// The commit of the archive is here, so its index files are of no use.
-    index_is_here: bool,
+    index_part: IndexPart,
     /// What the store held before.
     held: HeldList,
     counts: Counts,
@@ -154,15 +162,15 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
 
     fn begin(&mut self, beginning: &Beginning) -> Result<(), ImportError> {
         let manifest = &beginning.manifest;
-        let has = |commit: &str| self.index.has(commit).map_err(ImportError::Index);
-        self.index_is_here = has(&manifest.index_commit)?;
-        if let Some(base) = &manifest.base
-            && !self.index_is_here
-            && !has(&base.index_commit)?
+        self.held = self.store.held().map_err(ImportError::Store)?.into();
+        let index = &*self.index;
+        self.index_part = IndexPart::of(manifest, index).map_err(ImportError::Index)?;
+        if self.index_part == IndexPart::Wanted
+            && let Some(base) = &manifest.base
+            && !base_is_here(beginning, &self.held, index).map_err(ImportError::Index)?
         {
             return Err(ImportError::BaseMissing(base.clone()));
         }
-        self.held = self.store.held().map_err(ImportError::Store)?.into();
         self.watch.expect(manifest.crate_files);
         self.progress = Stage::Begun;
         Ok(())
@@ -174,7 +182,7 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
         bytes: u64,
         content: &mut Checked<'_, R>,
     ) -> Result<(), ImportError> {
-        if self.index_is_here || self.action == ImportAction::CheckOnly {
+        if !self.replaces_the_index() {
             return Ok(());
         }
         let received = self.index.receive(name, bytes, content);
@@ -213,8 +221,12 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
 }
 
 impl<I: IndexSink, S: CrateSink> Importing<'_, I, S> {
+    fn replaces_the_index(&self) -> bool {
+        self.index_part == IndexPart::Wanted && self.action == ImportAction::Keep
+    }
+
     fn switch_over(&mut self, manifest: &Manifest) -> Result<(), ImportError> {
-        if self.index_is_here || self.action == ImportAction::CheckOnly {
+        if !self.replaces_the_index() {
             return Ok(());
         }
         self.index.switch_over(manifest).map_err(ImportError::Index)
@@ -245,10 +257,10 @@ impl<I: IndexSink, S: CrateSink> Importing<'_, I, S> {
             ImportAction::Keep => "imported",
             ImportAction::CheckOnly => "would import",
         };
-        let index = if self.index_is_here {
-            "the index is here already"
-        } else {
-            "and the index"
+        let index = match self.index_part {
+            IndexPart::Wanted => "and the index",
+            IndexPart::IsHere => "the index is here already",
+            IndexPart::IsOlder => "the index here is newer and stays",
         };
         let summary = format!(
             "{done} {} crate files, {index}; {} held already, {} damaged",
