@@ -217,7 +217,7 @@ impl Keeper {
             .map_err(|_ended_early| GetError::Stopping)?
             .clone();
         match here {
-            Flight::Arrived(content) => self.from_memory(content),
+            Flight::Arrived(content) => self.give_from_memory(content),
             Flight::Ended(fetched) => self.held_now(file, fetched?).await,
             Flight::Begun => Err(GetError::Pending),
         }
@@ -234,10 +234,10 @@ impl Keeper {
             Err(why) => why,
         };
         let content = fetched.content.ok_or(GetError::Store(why))?;
-        self.from_memory(content)
+        self.give_from_memory(content)
     }
 
-    fn from_memory(&self, content: Bytes) -> Result<Held, GetError> {
+    fn give_from_memory(&self, content: Bytes) -> Result<Held, GetError> {
         let kib = u32::try_from(content.len() / 1024 + 1).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.0.memory).try_acquire_many_owned(kib);
         let room = room.map_err(|_full| GetError::Busy(PAUSE_WHEN_FULL))?;
