@@ -22,6 +22,7 @@ mod meter;
 mod mirror;
 mod origin;
 mod program;
+mod project;
 mod request;
 #[expect(dead_code, reason = "the tests of src/store use the rest")]
 mod s3_server;
@@ -46,6 +47,7 @@ pub(crate) use meter::Meter;
 pub(crate) use mirror::Mirror;
 pub(crate) use origin::Origin;
 pub(crate) use program::Program;
+pub(crate) use project::{Project, succeeds};
 pub(crate) use s3_server::{S3Fault, S3Server, SECRET_KEY};
 pub(crate) use upstream_fault::UpstreamFault;
 pub(crate) use wait::{eventually, eventually_some};
