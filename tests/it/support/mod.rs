@@ -44,7 +44,7 @@ pub(crate) use git_server::{Fault, GitServer};
 pub(crate) use held_files::{HeldFiles, held_path};
 pub(crate) use http2::{Http2, Http2Answer, chosen, get_by_http1, shown, tls};
 pub(crate) use meter::Meter;
-pub(crate) use mirror::Mirror;
+pub(crate) use mirror::{Mirror, borrowed};
 pub(crate) use origin::Origin;
 pub(crate) use program::Program;
 pub(crate) use project::{Project, succeeds};
