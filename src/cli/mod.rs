@@ -7,6 +7,7 @@
 
 mod archive;
 mod args;
+mod carry;
 mod check_config;
 mod help;
 mod keeping;

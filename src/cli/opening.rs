@@ -49,6 +49,11 @@ pub(super) enum OpenIndex {
 }
 
 impl OpenIndex {
+    /// What the index shows, no longer kept from others.
+    pub(super) fn into_snapshot(self) -> Arc<Snapshot> {
+        Arc::clone(self.snapshot())
+    }
+
     fn snapshot(&self) -> &Arc<Snapshot> {
         match self {
             Self::Own(held) => held.snapshot(),
@@ -106,6 +111,11 @@ pub(super) fn open_store(config: &Config) -> Result<Keeper, OpenError> {
         }
     };
     open_keeper(config, &clock, sources).map_err(|error| OpenError::Store(error.into()))
+}
+
+/// Opens the store for a verb that fetches nothing.
+pub(super) fn open_store_without_upstreams(config: &Config) -> Result<Keeper, OpenError> {
+    open_keeper(config, &Clock::system(), None).map_err(|error| OpenError::Store(error.into()))
 }
 
 fn refresher_settings(config: &Config) -> RefresherSettings {

@@ -11,10 +11,12 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::archive::{Export, Import, ImportAction};
 use super::args::{
-    Arguments, DependencyArguments, NamedArgument, PrefetchArguments, SelectionArguments,
-    VerbArguments, VerifyArguments,
+    Arguments, DependencyArguments, ExportArguments, ImportArguments, NamedArgument,
+    PrefetchArguments, SelectionArguments, VerbArguments, VerifyArguments,
 };
+use super::carry::{run_export, run_import};
 use super::check_config::check_config;
 use super::opening::{OpenError, OpenIndex, open_index, open_store};
 use super::outcome::Outcome;
@@ -142,6 +144,8 @@ async fn carry_out(
     stop: CancellationToken,
 ) -> Outcome {
     match verb {
+        // The command line is read into something else for it.
+        VerbArguments::Serve => Outcome::Unusable,
         VerbArguments::CheckConfig => match Config::describe_environment() {
             Ok(settings) => check_config(&settings, &config, &terminal),
             Err(bad_setting) => unusable(&terminal, &bad_setting),
@@ -151,8 +155,11 @@ async fn carry_out(
             Err(bad_input) => unusable(&terminal, &bad_input),
         },
         VerbArguments::Verify(arguments) => run_verify(&arguments, &config, &terminal, &stop).await,
-        VerbArguments::Serve | VerbArguments::Export(_) | VerbArguments::Import(_) => {
-            not_wired(&terminal)
+        VerbArguments::Export(ExportArguments { archive, since }) => {
+            run_export(Export { archive, since }, &config, &terminal, &stop).await
+        }
+        VerbArguments::Import(arguments) => {
+            run_import(read_import(arguments), &config, &terminal, &stop).await
         }
     }
 }
@@ -243,6 +250,18 @@ fn read_prefetch(arguments: PrefetchArguments) -> Result<Prefetch, InputError> {
     Ok(Prefetch { selection, action })
 }
 
+fn read_import(arguments: ImportArguments) -> Import {
+    let action = if arguments.dry_run {
+        ImportAction::CheckOnly
+    } else {
+        ImportAction::Keep
+    };
+    Import {
+        archive: arguments.archive,
+        action,
+    }
+}
+
 fn inputs(selection: SelectionArguments, dependencies: &DependencyArguments) -> Inputs {
     let (mut lockfiles, mut crates) = (selection.lockfile, Vec::new());
     for named in selection.named {
@@ -266,10 +285,4 @@ fn inputs(selection: SelectionArguments, dependencies: &DependencyArguments) -> 
 fn unusable(terminal: &Terminal, why: &dyn std::error::Error) -> Outcome {
     terminal.note(&why.to_string());
     Outcome::Unusable
-}
-
-/// The rooms that do the work are built at the same time as this one.
-fn not_wired(terminal: &Terminal) -> Outcome {
-    terminal.note("this version cannot do that yet");
-    Outcome::Incomplete
 }

@@ -37,7 +37,7 @@ fn parse(text: &str, size: u64) -> Option<Part> {
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
     }
-    let range = match (number(first)?, number(last)?) {
+    let range = match (number(first).ok()?, number(last).ok()?) {
         (None, None) => return None,
         (None, Some(length)) => size.saturating_sub(length)..size,
         (Some(first), None) => first..size,
@@ -51,15 +51,18 @@ fn parse(text: &str, size: u64) -> Option<Part> {
     })
 }
 
-/// Nothing, or a number; `None` for anything else. A number too large for us is beyond every file.
-fn number(text: &str) -> Option<Option<u64>> {
+/// Something that cannot stand where a number or nothing can.
+struct NotANumber;
+
+/// A number, or none. One too large for us is beyond every file.
+fn number(text: &str) -> Result<Option<u64>, NotANumber> {
     let text = text.trim();
     match text {
-        "" => Some(None),
+        "" => Ok(None),
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Some(Some(text.parse().unwrap_or(u64::MAX)))
+            Ok(Some(text.parse().unwrap_or(u64::MAX)))
         }
-        _ => None,
+        _ => Err(NotANumber),
     }
 }
 

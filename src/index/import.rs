@@ -80,6 +80,12 @@ impl From<git2::Error> for ImportError {
     }
 }
 
+/// Whether an import could begin now: [`ImportError::Held`] if somebody has possession of the data directory.
+pub(crate) fn may_import(data_dir: &Path) -> Result<(), ImportError> {
+    let _free = CloneDir::open(data_dir)?;
+    Ok(())
+}
+
 /// Makes the imported index the one in use. A running mirror that may ask nobody shows it within a minute; of any other
 /// running mirror the data directory is held.
 pub(crate) fn import(data_dir: &Path, import: &IndexImport<'_>) -> Result<(), ImportError> {

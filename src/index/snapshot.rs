@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use super::clone_dir;
 use super::directory::{Directory, ObjectId};
 use super::repository::{ReadError, Repository};
 use crate::package::{CrateName, IndexPath};
@@ -115,6 +117,18 @@ impl Snapshot {
     /// The upstream commit that this snapshot shows.
     pub(crate) fn commit(&self) -> CommitId {
         self.commit
+    }
+
+    /// Whether the clone has this commit, as the one that it shows or from before. Blocking.
+    pub(crate) fn knows(&self, commit: CommitId) -> Result<bool, ReadError> {
+        self.repository
+            .with(|git| Ok(git.odb()?.exists(commit.0.to_oid()?)))
+    }
+
+    /// When the upstream of the clone was last asked with success, if that is known. Blocking.
+    pub(crate) fn fetched(&self) -> Option<SystemTime> {
+        let record = clone_dir::read_record(self.repository.path()).ok()?;
+        record.last_success()
     }
 
     /// Whether a directory at the top of the index is one and the same in memory as in another snapshot.

@@ -69,6 +69,14 @@ pub(crate) struct StoredFile {
     pub(crate) size: u64,
 }
 
+/// A file that lies in the store, whose bytes nobody has looked at.
+pub(crate) struct UnverifiedFile {
+    /// How many bytes it has.
+    pub(crate) size: u64,
+    /// Its bytes.
+    pub(crate) content: Reading,
+}
+
 /// What reading a whole file for its checksum found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -207,6 +215,27 @@ impl CrateStore {
         Ok(parts.map(|part| part.map_err(io::Error::other)).boxed())
     }
 
+    /// Opens a file for one who reads and hashes all of it; a damaged one stays where it is. This does not count as a use.
+    ///
+    /// # Errors
+    /// [`StoreError`], if it is there and cannot be opened.
+    pub(crate) async fn open_unverified(
+        &self,
+        checksum: &Checksum,
+    ) -> Result<Option<UnverifiedFile>, StoreError> {
+        match self.objects.get(&self.key(checksum)).await {
+            Ok(got) => Ok(Some(UnverifiedFile {
+                size: got.meta.size,
+                content: got
+                    .into_stream()
+                    .map(|part| part.map_err(io::Error::other))
+                    .boxed(),
+            })),
+            Err(ObjectError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// All files, in no order.
     pub(crate) fn list(&self) -> BoxStream<'_, Result<StoredFile, StoreError>> {
         let prefix = (!self.prefix.as_ref().is_empty()).then_some(&self.prefix);
@@ -297,7 +326,7 @@ impl CrateStore {
     }
 
     /// Keeps a local store within its bound, now that a file has come.
-    pub(super) async fn make_room(&self, newest: &Checksum, size: u64) {
+    pub(crate) async fn make_room(&self, newest: &Checksum, size: u64) {
         let Some(disk) = &self.disk else {
             return;
         };

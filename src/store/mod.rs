@@ -17,7 +17,7 @@ mod sweep;
 mod tests;
 
 pub(crate) use counters::Counters;
-pub(crate) use crate_store::{CrateStore, StoreError, StoreSettings, StoredFile, Verdict};
-pub(crate) use held::{Held, Reading};
+pub(crate) use crate_store::{CrateStore, StoreError, StoreSettings, Verdict};
+pub(crate) use held::Reading;
 pub(crate) use keeper::{Ensured, GetError, Keeper, KeeperSettings};
 pub(crate) use location::{LocationError, StorageLocation};

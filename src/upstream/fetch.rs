@@ -247,7 +247,7 @@ impl CrateSources {
         let answer = timeout(self.limits.head_timeout, self.client.get(url).send()).await;
         let answer = answer
             .map_err(|_elapsed| TryError::TimedOut)?
-            .map_err(|error| reason(error))?;
+            .map_err(reason)?;
         let mut body = answer::accept(answer, self.clock.now())?;
         let began = Instant::now();
         let (mut digest, mut bytes) = (Sha256::new(), 0);

@@ -11,6 +11,7 @@
 
 mod air_gap;
 mod cargo;
+mod carry;
 mod clone_on_disk;
 mod crates_kept;
 mod documents;

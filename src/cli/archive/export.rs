@@ -92,6 +92,10 @@ pub(crate) fn export(
 ) -> Outcome {
     match write(export, index, store, terminal, stop) {
         Ok(end) => say(export, &end, terminal),
+        Err(_because_of_it) if stop.is_cancelled() => {
+            terminal.note("stopped; there is no archive");
+            Outcome::Incomplete
+        }
         Err(error) => {
             terminal.note(&error.to_string());
             error.outcome()

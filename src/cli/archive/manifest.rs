@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::index::RemoteUrl;
+
 /// The format that is written, and the only one that is read.
 pub(super) const FORMAT: u32 = 1;
 
@@ -19,8 +21,11 @@ pub(crate) struct Manifest {
     pub(crate) upstream: String,
     /// The commit of the index, in hexadecimal.
     pub(crate) index_commit: String,
-    /// The commit that the index files of this archive build on; `None` if they are enough.
+    /// The commit that the index files of this archive build on, that of `base`; `None` if they are enough.
     pub(crate) index_base: Option<String>,
+    /// When the upstream of the index was last asked, in seconds since 1970, if that is known.
+    #[serde(default)]
+    pub(crate) index_fetched: Option<u64>,
     /// How many index files follow.
     pub(crate) index_files: u64,
     /// How many crate files follow.
@@ -90,6 +95,12 @@ impl Manifest {
         if !commits.iter().flatten().all(|commit| is_commit(commit)) {
             return Err(ManifestError::Impossible("commit"));
         }
+        if manifest.index_base.is_some() && manifest.index_base.as_ref() != base {
+            return Err(ManifestError::Impossible("base of the index"));
+        }
+        if RemoteUrl::parse(&manifest.upstream).is_err() {
+            return Err(ManifestError::Impossible("upstream"));
+        }
         if manifest.index_files > INDEX_FILES_MAX || manifest.crate_files > manifest.held_files {
             return Err(ManifestError::Impossible("number of files"));
         }
@@ -97,10 +108,10 @@ impl Manifest {
     }
 }
 
-/// git ids are SHA-1 or SHA-256.
+/// An index with ids of SHA-256 cannot be read.
 fn is_commit(text: &str) -> bool {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    matches!(text.len(), 40 | 64) && text.bytes().all(is_digit)
+    text.len() == 40 && text.bytes().all(is_digit)
 }
 
 #[cfg(test)]
@@ -124,6 +135,9 @@ mod tests {
             ("format", "x".into(), "cannot be read"),
             ("index_commit", "../../etc".into(), "commit"),
             ("index_base", "main".into(), "commit"),
+            ("index_base", "b".repeat(40).into(), "base of the index"),
+            ("index_commit", "a".repeat(64).into(), "commit"),
+            ("upstream", "ftp://index.example".into(), "upstream"),
             (
                 "base",
                 serde_json::json!({"index_commit": "A", "archive": "a"}),

@@ -17,6 +17,7 @@ mod entry;
 mod export;
 mod held;
 mod import;
+mod input;
 mod manifest;
 mod output;
 mod ports;
@@ -24,3 +25,10 @@ mod read;
 #[cfg(test)]
 mod testing;
 mod write;
+
+pub(super) use export::{Export, export};
+pub(super) use import::{Import, ImportAction, import};
+pub(super) use manifest::Manifest;
+pub(super) use ports::{
+    CrateSink, CrateSource, CurrentIndex, IndexExport, IndexSink, IndexSource, OpenFile, PortError,
+};

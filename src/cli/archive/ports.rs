@@ -11,6 +11,22 @@ use crate::package::Checksum;
 #[error("{0}")]
 pub(crate) struct PortError(#[source] pub(crate) Box<dyn Error + Send + Sync>);
 
+impl PortError {
+    /// An error with its causes, each of which is said once.
+    pub(crate) fn new(error: &(dyn Error + 'static)) -> Self {
+        let mut said = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !said.contains(&text) {
+                said = format!("{said}: {text}");
+            }
+            cause = error.source();
+        }
+        Self(said.into())
+    }
+}
+
 /// A file to be read once.
 pub(crate) struct OpenFile {
     /// How large it is.
@@ -47,6 +63,8 @@ pub(crate) struct IndexExport {
     pub(crate) base: Option<String>,
     /// The URL of the upstream, without secrets.
     pub(crate) upstream: String,
+    /// When the upstream was last asked, in seconds since 1970, if that is known.
+    pub(crate) fetched: Option<u64>,
     /// The files, by name. A name is letters, digits, `-`, `_` and `.`, and begins with a letter or digit.
     pub(crate) files: Vec<(String, OpenFile)>,
 }
@@ -57,9 +75,21 @@ pub(crate) trait IndexSource {
     fn export(&self, since: Option<&str>) -> Result<IndexExport, PortError>;
 }
 
+/// The index that an archive may replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CurrentIndex {
+    /// The commit that it shows, in hexadecimal.
+    pub(crate) commit: String,
+    /// When its upstream was last asked, in seconds since 1970, if that is known.
+    pub(crate) fetched: Option<u64>,
+}
+
 /// The index, to be replaced.
 pub(crate) trait IndexSink {
-    /// Whether this commit is there.
+    /// What is there now; `None` if there is nothing that can be read.
+    fn current(&self) -> Result<Option<CurrentIndex>, PortError>;
+
+    /// Whether this commit is there, as the current one or from before.
     fn has(&self, commit: &str) -> Result<bool, PortError>;
 
     /// Puts a file aside. Nothing may change for readers yet.

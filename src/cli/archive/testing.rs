@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::held::HeldList;
 use super::manifest::{Base, Manifest};
 use super::ports::{
-    CrateSink, CrateSource, IndexExport, IndexSink, IndexSource, OpenFile, PortError,
+    CrateSink, CrateSource, CurrentIndex, IndexExport, IndexSink, IndexSource, OpenFile, PortError,
 };
 use super::write::{Contents, WriteError, write_archive};
 use crate::cli::terminal::testing::remembering;
@@ -19,6 +19,9 @@ use crate::package::Checksum;
 
 /// Where the index in memory comes from.
 pub(super) const UPSTREAM: &str = "https://git.example/index";
+
+/// When that was last asked.
+const FETCHED: u64 = 1_700_000_000;
 
 /// A store in memory.
 #[derive(Clone, Default)]
@@ -116,6 +119,7 @@ impl IndexSource for MemoryIndex {
         Ok(IndexExport {
             base: since.map(str::to_owned),
             upstream: UPSTREAM.to_owned(),
+            fetched: Some(FETCHED),
             files: vec![(format!("pack-{commit}.pack"), opened(commit.clone().into()))],
             commit,
         })
@@ -123,6 +127,13 @@ impl IndexSource for MemoryIndex {
 }
 
 impl IndexSink for MemoryIndex {
+    fn current(&self) -> Result<Option<CurrentIndex>, PortError> {
+        Ok(self.commits.last().map(|commit| CurrentIndex {
+            commit: commit.clone(),
+            fetched: Some(FETCHED),
+        }))
+    }
+
     fn has(&self, commit: &str) -> Result<bool, PortError> {
         Ok(self.commits.iter().any(|known| known == commit))
     }

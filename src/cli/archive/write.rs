@@ -94,6 +94,7 @@ impl Contents {
             upstream: self.index.upstream.clone(),
             index_commit: self.index.commit.clone(),
             index_base: self.index.base.clone(),
+            index_fetched: self.index.fetched,
             index_files: u64::try_from(self.index.files.len()).unwrap_or(u64::MAX),
             crate_files: self.new.count(),
             held_files: self.held.count(),

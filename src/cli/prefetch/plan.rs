@@ -53,6 +53,7 @@ impl Plan {
     }
 
     /// The files, in the order of their names.
+    #[cfg(test)]
     pub(crate) fn files(&self) -> impl Iterator<Item = &CrateFile> {
         self.files.values()
     }

@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use futures_util::TryStreamExt;
 use object_store::ObjectStoreExt;
 
+use super::super::crate_store::StoredFile;
 use super::super::crate_store::Verdict;
-use super::super::{CrateStore, StorageLocation, StoredFile};
+use super::super::{CrateStore, StorageLocation};
 use super::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use super::{file, keep, open};
 use crate::upstream::Receiver;

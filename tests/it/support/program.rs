@@ -1,6 +1,6 @@
 //! The mirror as a process of its own.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -118,6 +118,49 @@ impl Program {
         })
     }
 
+    /// Runs the program twice, the second time with the output of the first as its input, to their ends.
+    pub(crate) fn run_verbs_in_a_pipe(
+        from: (&[&str], &[(&str, &str)]),
+        to: (&[&str], &[(&str, &str)]),
+    ) -> [Output; 2] {
+        let home = TempDir::new().unwrap();
+        let program = env!("CARGO_BIN_EXE_crates-io-mirror");
+        let mut from = command(program, &home, from.1)
+            .args(from.0)
+            .spawn()
+            .unwrap();
+        let to = command(program, &home, to.1)
+            .args(to.0)
+            .stdin(from.stdout.take().unwrap())
+            .spawn()
+            .unwrap();
+        [from, to].map(ended)
+    }
+
+    /// Runs the program with these arguments and this input, which does not end, and sends SIGTERM as soon as `condition`
+    /// holds.
+    pub(crate) fn stop_verb_fed_with(
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+        input: &[u8],
+        condition: impl Fn() -> bool,
+    ) -> Output {
+        let home = TempDir::new().unwrap();
+        let program = env!("CARGO_BIN_EXE_crates-io-mirror");
+        let mut child = command(program, &home, settings)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input).unwrap();
+        eventually("it is time to stop", condition);
+        terminate(&child);
+        let output = ended(child);
+        drop(stdin);
+        output
+    }
+
     fn run_verb_until(
         arguments: &[&str],
         settings: &[(&str, &str)],
@@ -125,13 +168,12 @@ impl Program {
     ) -> Output {
         let home = TempDir::new().unwrap();
         let program = env!("CARGO_BIN_EXE_crates-io-mirror");
-        let mut child = command(program, &home, settings)
+        let child = command(program, &home, settings)
             .args(arguments)
             .spawn()
             .unwrap();
         meanwhile(&child);
-        eventually_some("the program ends", || child.try_wait().unwrap());
-        child.wait_with_output().unwrap()
+        ended(child)
     }
 
     /// All that the program has written so far, to either stream.
@@ -208,6 +250,12 @@ impl Drop for Program {
             println!("output of the program:\n{}", self.output());
         }
     }
+}
+
+/// Waits for the end of a program that ends by itself.
+fn ended(mut child: Child) -> Output {
+    eventually_some("the program ends", || child.try_wait().unwrap());
+    child.wait_with_output().unwrap()
 }
 
 fn terminate(child: &Child) {

@@ -40,6 +40,8 @@ pub(crate) enum S3Fault {
     StatusOfWrites(u16),
     /// Nothing is answered until the fault is another.
     Hang,
+    /// No crate file is sent until the fault is another.
+    HangOnFiles,
 }
 
 /// Who is let in.
@@ -171,7 +173,13 @@ async fn answer(
     mut fault: watch::Receiver<S3Fault>,
 ) -> Result<Response<Body>, HttpError> {
     let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    let now = fault.wait_for(|fault| *fault != S3Fault::Hang).await;
+    let reads_a_file = !writes && request.uri().path().ends_with(".crate");
+    let now = fault.wait_for(|fault| match fault {
+        S3Fault::Hang => false,
+        S3Fault::HangOnFiles => !reads_a_file,
+        S3Fault::None | S3Fault::Status(_) | S3Fault::StatusOfWrites(_) => true,
+    });
+    let now = now.await;
     let now = now.map_or(S3Fault::None, |fault| *fault);
     match now {
         S3Fault::Status(status) => Ok(refusal(status)),

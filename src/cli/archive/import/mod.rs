@@ -3,15 +3,15 @@
 //! Crate files are kept as they come, each verified: what was kept is of use even if the archive breaks off. The index
 //! is switched over at the very end, so it never names files that are still to come.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use indicatif::HumanCount;
 use tokio_util::sync::CancellationToken;
 
 use super::checked::{Checked, Verdict};
 use super::held::HeldList;
+use super::input::Input;
 use super::manifest::{Base, Manifest};
 use super::ports::{CrateSink, IndexSink, PortError};
 use super::read::{ArchiveError, Beginning, Taker, read_archive};
@@ -68,21 +68,22 @@ pub(crate) fn import(
     terminal: &Terminal,
     stop: &CancellationToken,
 ) -> Outcome {
-    let standard_input = import.archive == Path::new("-");
-    let from: Box<dyn Read> = if standard_input {
-        Box::new(io::stdin().lock())
-    } else {
-        match File::open(&import.archive) {
-            Ok(file) => Box::new(file),
-            Err(error) => {
-                let path = import.archive.display();
-                terminal.note(&format!("cannot read {path}: {error}"));
-                return Outcome::Unusable;
-            }
+    let from = match Input::open(&import.archive, stop) {
+        Ok(from) => from,
+        Err(error) => {
+            let path = import.archive.display();
+            terminal.note(&format!("cannot read {path}: {error}"));
+            return Outcome::Unusable;
         }
     };
-    let from = BufReader::with_capacity(BUFFER_BYTES, from);
-    import_from(from, import.action, index, store, terminal, stop)
+    import_from(
+        BufReader::with_capacity(BUFFER_BYTES, from),
+        import.action,
+        index,
+        store,
+        terminal,
+        stop,
+    )
 }
 
 fn import_from(
@@ -98,7 +99,7 @@ fn import_from(
         store,
         action,
         progress: Stage::Nothing,
-        index_is_here: false,
+        index_part: IndexPart::Wanted,
         held: HeldList::default(),
         counts: Counts::default(),
         passed: Vec::new(),
@@ -110,6 +111,11 @@ fn import_from(
     });
     match read.flatten() {
         Ok(lost) => importing.sum_up(lost, terminal),
+        Err(_because_of_it) if stop.is_cancelled() => {
+            terminal
+                .note("stopped; files that were stored stay, and the index is the one from before");
+            Outcome::Incomplete
+        }
         Err(error) => {
             terminal.note(&error.to_string());
             match importing.progress {
@@ -127,6 +133,17 @@ enum Stage {
     Begun,
 }
 
+/// What becomes of the index in an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IndexPart {
+    /// It is imported.
+    Wanted,
+    /// It is here, and the archive could not mend it.
+    IsHere,
+    /// The index here was made from it, and is newer.
+    IsOlder,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     stored: u64,
@@ -139,8 +156,7 @@ struct Importing<'i, I, S> {
     store: &'i S,
     action: ImportAction,
     progress: Stage,
-    /// The commit of the archive is here, so its index files are of no use.
-    index_is_here: bool,
+    index_part: IndexPart,
     /// What the store held before.
     held: HeldList,
     counts: Counts,
@@ -154,15 +170,11 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
 
     fn begin(&mut self, beginning: &Beginning) -> Result<(), ImportError> {
         let manifest = &beginning.manifest;
-        let has = |commit: &str| self.index.has(commit).map_err(ImportError::Index);
-        self.index_is_here = has(&manifest.index_commit)?;
-        if let Some(base) = &manifest.base
-            && !self.index_is_here
-            && !has(&base.index_commit)?
-        {
-            return Err(ImportError::BaseMissing(base.clone()));
-        }
         self.held = self.store.held().map_err(ImportError::Store)?.into();
+        self.index_part = self.index_part(manifest)?;
+        if self.index_part == IndexPart::Wanted {
+            self.check_base(beginning)?;
+        }
         self.watch.expect(manifest.crate_files);
         self.progress = Stage::Begun;
         Ok(())
@@ -174,7 +186,7 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
         bytes: u64,
         content: &mut Checked<'_, R>,
     ) -> Result<(), ImportError> {
-        if self.index_is_here || self.action == ImportAction::CheckOnly {
+        if !self.replaces_the_index() {
             return Ok(());
         }
         let received = self.index.receive(name, bytes, content);
@@ -213,8 +225,52 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
 }
 
 impl<I: IndexSink, S: CrateSink> Importing<'_, I, S> {
+    fn index_part(&self, manifest: &Manifest) -> Result<IndexPart, ImportError> {
+        let Some(current) = self.index.current().map_err(ImportError::Index)? else {
+            return Ok(IndexPart::Wanted);
+        };
+        let builds_on_another = manifest.index_base.is_some();
+        if current.commit == manifest.index_commit {
+            // A complete index may be here to mend a damaged one.
+            return Ok(match builds_on_another {
+                true => IndexPart::IsHere,
+                false => IndexPart::Wanted,
+            });
+        }
+        // Files of an earlier archive may be wanted again, and must not take the index back. The commit alone does not
+        // tell: an upstream may go back to it.
+        let is_newer = manifest.index_fetched > current.fetched;
+        Ok(match is_newer || !self.has(&manifest.index_commit)? {
+            true => IndexPart::Wanted,
+            false => IndexPart::IsOlder,
+        })
+    }
+
+    /// What the archive builds on must be here. A complete index needs no other one, but its crate files may.
+    fn check_base(&self, beginning: &Beginning) -> Result<(), ImportError> {
+        let manifest = &beginning.manifest;
+        let Some(base) = &manifest.base else {
+            return Ok(());
+        };
+        let absent = beginning.held.without(&self.held).count();
+        let index_is_complete = manifest.index_base.is_none();
+        let is_here = (index_is_complete && absent <= manifest.crate_files)
+            || self.has(&base.index_commit)?;
+        is_here
+            .then_some(())
+            .ok_or_else(|| ImportError::BaseMissing(base.clone()))
+    }
+
+    fn has(&self, commit: &str) -> Result<bool, ImportError> {
+        self.index.has(commit).map_err(ImportError::Index)
+    }
+
+    fn replaces_the_index(&self) -> bool {
+        self.index_part == IndexPart::Wanted && self.action == ImportAction::Keep
+    }
+
     fn switch_over(&mut self, manifest: &Manifest) -> Result<(), ImportError> {
-        if self.index_is_here || self.action == ImportAction::CheckOnly {
+        if !self.replaces_the_index() {
             return Ok(());
         }
         self.index.switch_over(manifest).map_err(ImportError::Index)
@@ -245,10 +301,10 @@ impl<I: IndexSink, S: CrateSink> Importing<'_, I, S> {
             ImportAction::Keep => "imported",
             ImportAction::CheckOnly => "would import",
         };
-        let index = if self.index_is_here {
-            "the index is here already"
-        } else {
-            "and the index"
+        let index = match self.index_part {
+            IndexPart::Wanted => "and the index",
+            IndexPart::IsHere => "the index is here already",
+            IndexPart::IsOlder => "the index here is newer and stays",
         };
         let summary = format!(
             "{done} {} crate files, {index}; {} held already, {} damaged",
