@@ -1,5 +1,6 @@
 //! From a mirror with a network to one without: what is kept, carried over in an archive, and served there.
 
+mod archives;
 mod pruned;
 
 use std::path::Path;
@@ -22,12 +23,16 @@ fn done(arguments: &[&str], data: &Path, settings: &[(&'static str, String)]) ->
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A mirror that may ask nobody, though somebody would answer.
+/// Where nobody answers. An index at a path would be followed: no network is needed for that.
+const NOWHERE: &str = "http://127.0.0.1:1/index.git";
+
+/// A mirror that may ask nobody.
 fn offline(origin: &Origin, data: &Path, more: &[(&str, &str)]) -> Mirror {
     let own = origin.settings();
     let mut settings = borrowed(&own);
-    settings.retain(|(name, _)| *name != "DOWNLOAD_MODE");
+    settings.retain(|(name, _)| *name == "DOWNLOAD_URL");
     settings.extend([
+        ("GIT_REPO_URL", NOWHERE),
         ("DATA_DIR", data.to_str().unwrap()),
         ("DOWNLOAD_MODE", "offline"),
     ]);
