@@ -2,6 +2,7 @@
 
 mod archives;
 mod pruned;
+mod real_crates;
 
 use std::path::Path;
 use std::process::Output;
