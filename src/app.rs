@@ -248,7 +248,7 @@ impl App {
             connections_max: connections_max(),
         };
         if let Some(keeper) = &self.keeper {
-            keeper.sweep();
+            keeper.tidy();
         }
         let server = http::serve(self.listener, stack, token.clone(), options);
         let server = spawn(server, &token);

@@ -9,10 +9,12 @@
 //! | --- | --- | --- |
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
 //! | `cli` | the command line, the verbs beside serve, archives | `config`, `index`, `store`, `package`; `app`, to open the store |
-//! | `config` | environment variables → [`Config`] | `index` and `upstream`, for the types of their URLs; `http`, for that of the certificate |
-//! | `http` | routes, handlers, errors, headers, the accept loop, TLS, HTTP/2 | `index`, `upstream`, `package` |
+//! | `config` | environment variables → [`Config`] | `index`, `store` and `upstream`, for the types of their URLs; `http`, for that of the certificate |
+//! | `http` | routes, handlers, errors, headers, the accept loop, TLS, HTTP/2 | `index`, `store`, `upstream`, `package` |
 //! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package` |
-//! | `upstream` | the template of crate file URLs | `package` |
+//! | `store` | crate files by checksum on a disk or in a cloud; fetching each once for all who wait | `upstream`, `package` |
+//! | `upstream` | the templates of crate file URLs; fetching one file and checking it | `package` |
+//! | `cli` | the verbs beside `serve`: prefetch, verify, export, import, check-config | all but `http` |
 //! | `package` | names, versions, index lines: pure values | nothing |
 //! | `observability` | logging set-up | `config` |
 //! | `clock` | the time of day, injected | nothing |
@@ -26,6 +28,13 @@
 //! template. An index file is found in the snapshot in memory, and its bytes mostly in a cache by blob id. A git client
 //! is answered by a child, git's own `upload-pack` (`index::served`), whose input and output `http::git` carries.
 //!
+//! # The way of a crate file
+//!
+//! Where the mirror sends crate files itself, the snapshot says which checksum a version has (`http::crate_file`). The
+//! keeper (`store::keeper`) has the file, or begins a task that fetches it (`upstream::fetch`), which hashes what comes on
+//! its way into the store. Only what is right gets its key. From a disk the system sends it to a plain connection by
+//! itself (`http::serve::send_file`).
+//!
 //! # The way of a commit
 //!
 //! The refresher (`index::refresh`) fetches on a blocking thread, reads the directories that changed, and publishes a
@@ -38,7 +47,9 @@
 //!
 //! # Invariants
 //!
-//! - Only `config` reads the environment, only `http` names a status code, only `index` touches git2 and starts `git`.
+//! - Only `config` reads the environment, only `http` names a status code, only `index` touches git2 and starts `git`,
+//!   only `store` touches `object_store`.
+//! - A crate file is served only if its SHA-256 was found to be what the index says of the version asked for.
 //! - Snapshots are swapped, never changed.
 //! - Nothing from outside can cause a panic, and nothing that blocks runs on an async worker.
 

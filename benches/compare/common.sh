@@ -168,6 +168,40 @@ make_site() {
     git -C "$url" -c user.name=bench -c user.email=bench@example commit --quiet --message files
 }
 
+# Makes crate files and an index that lists them: make_crates COUNTxBYTES…. Sets $url to the index; the files are where
+# nginx can serve them, and their names in the file $temporary/names, one size after the other.
+make_crates() {
+    python3 "$compare/make_crates.py" "$temporary/made" "$@"
+    mkdir -p "$temporary/www"
+    mv "$temporary/made/files/crates" "$temporary/www/crates"
+    find "$temporary/www/crates" -mindepth 1 -maxdepth 1 -printf '%f\n' | sort -V >"$temporary/names"
+    url=$temporary/made/index.git
+}
+
+# What a server calls the crates whose names are on standard input: paths_at nginx or mirror.
+paths_at() {
+    case $1 in
+        nginx*) sed 's|.*|/crates/&/&-1.0.0.crate|' ;;
+        *) sed 's|.*|/api/v1/crates/&/1.0.0/download|' ;;
+    esac
+}
+
+# What a mirror needs to fetch from an nginx on this port what make_crates made.
+fetch_from() {
+    echo DOWNLOAD_MODE=cache "DOWNLOAD_URL=http://127.0.0.1:$1/crates/{crate}/{crate}-{version}.crate"
+}
+
+# The process ids of an nginx that start_nginx has started, all but the one that serves nothing.
+nginx_workers() { cat "/proc/$(<"$temporary/nginx.pid")/task/$(<"$temporary/nginx.pid")/children"; }
+
+# The processor time of processes so far, in seconds.
+processor_time() {
+    local process
+    # What stands before the last ) may have spaces in it.
+    for process in "$@"; do sed 's/.*) //' "/proc/$process/stat"; done |
+        awk -v ticks="$(getconf CLK_TCK)" '{ sum += $12 + $13 } END { printf "%.2f\n", sum / ticks }'
+}
+
 # Starts nginx with the `server` blocks on standard input, with two workers and without a log. It keeps open what it has
 # served, and closes no connection.
 start_nginx() {

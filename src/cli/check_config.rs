@@ -1,4 +1,4 @@
-//! `check-config`: the settings as they are read, and what can be said of them without the network.
+//! `check-config`: the settings as they are read, and whether the machine and the store are as they need it.
 
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
@@ -8,22 +8,29 @@ use std::path::{Path, PathBuf};
 
 use super::outcome::Outcome;
 use super::terminal::Terminal;
-use crate::config::{Config, Origin, Setting};
+use crate::config::{Config, DownloadMode, Origin, Setting};
+use crate::store::{Access, probe as probe_store};
 
 /// Written to see whether a directory can be written, and removed at once.
 const PROBE: &str = ".crates-io-mirror-check";
 
-/// Prints the settings, then what is wrong with them. Blocking.
-pub(crate) fn check_config(settings: &[Setting], config: &Config, terminal: &Terminal) -> Outcome {
-    for setting in settings {
-        if terminal.result(&line_of(setting)).is_err() {
+/// Prints the settings, then what is wrong with them. It also blocks, for a few files on a disk.
+pub(crate) async fn check_config(
+    settings: &[Setting],
+    config: &Config,
+    terminal: &Terminal,
+) -> Outcome {
+    let lines = settings.iter().map(line_of).chain(cloud_lines(config));
+    for line in lines {
+        if terminal.result(&line).is_err() {
             return Outcome::Incomplete;
         }
     }
     for warning in warnings(config) {
         terminal.note(&format!("warning: {warning}"));
     }
-    let failures = failures(config);
+    let mut failures = failures(config);
+    failures.extend(store_failure(config).await);
     for failure in &failures {
         terminal.note(&format!("problem: {failure}"));
     }
@@ -45,6 +52,28 @@ fn line_of(setting: &Setting) -> String {
         Origin::Default => format!("{name} = {value} (default)"),
         Origin::NotSet => format!("{name} (not set: {value})"),
     }
+}
+
+/// The clouds' own variables, as far as the store depends on them.
+fn cloud_lines(config: &Config) -> Vec<String> {
+    if config.download_mode == DownloadMode::Redirect {
+        return Vec::new();
+    }
+    let used = config.storage.used_variables().into_iter();
+    used.map(|(name, value)| format!("{name} = {value}"))
+        .collect()
+}
+
+/// What the store does not let the mirror do.
+async fn store_failure(config: &Config) -> Option<String> {
+    let access = match config.download_mode {
+        DownloadMode::Redirect => return None,
+        DownloadMode::Cache => Access::Write,
+        DownloadMode::Offline => Access::Read,
+    };
+    let error = probe_store(&config.storage, access).await.err()?;
+    let why = config.storage.redact(&error.to_string());
+    Some(format!("STORAGE_URL: `{}`: {why}", config.storage))
 }
 
 /// What works, but hardly as it was meant.
@@ -121,7 +150,8 @@ mod tests {
         let mut config = Config::from_pairs(pairs).unwrap();
         config.search_path = search_path.into();
         let (terminal, written) = remembering();
-        let outcome = check_config(&settings, &config, &terminal);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let outcome = runtime.block_on(check_config(&settings, &config, &terminal));
         (outcome, written.results(), written.notes())
     }
 

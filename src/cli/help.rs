@@ -81,6 +81,8 @@ The archive is one tar file with the index as it is now and every crate file of 
 written to a temporary name beside ARCHIVE and renamed when it is complete. Only what the store
 holds is exported: `prefetch` comes first.
 
+It works beside a running server on the same DATA_DIR, whatever its DOWNLOAD_MODE.
+
 With --since, only what is new since an earlier archive is written. Each archive builds on the one
 before it, and the other side imports them in the same order. Of the earlier archive only the
 beginning is read.
@@ -102,7 +104,10 @@ pipe. The SHA-256 of every crate file is checked; a wrong one is passed over and
 index is switched to the new one when all of the archive was read. An archive made with --since is
 refused if the one that it builds on was not imported: the complaint says which one that is.
 
-Run the server behind the gap with DOWNLOAD_MODE=offline.
+An earlier archive, imported again for files that were lost, does not take the index back.
+
+Run the server behind the gap with DOWNLOAD_MODE=offline; GIT_REPO_URL need not be set. One that is
+running shows what was imported after a minute or so. Beside one that fetches, an import is refused.
 
 Exit codes:
   0  all of the archive was imported
@@ -115,9 +120,11 @@ Examples:
 
 /// Shown below the help of `check-config`.
 pub(super) const ABOUT_CHECK_CONFIG: &str = "\
-Prints one line `NAME = value` for each variable, secrets hidden, then checks what can be checked
-without the network: whether DATA_DIR can be written, whether git is there if PUBLIC_URL needs it,
-whether the files of TLS can be read. Warnings do not change the exit code.
+Prints one line `NAME = value` for each variable, secrets hidden, then checks whether DATA_DIR can
+be written, whether git is there if PUBLIC_URL needs it, and whether the files of TLS can be read.
+With DOWNLOAD_MODE=cache or offline it prints the cloud's own variables that count, too, and tries
+the store of STORAGE_URL: whether it can be listed and, for `cache`, whether a file of a few bytes
+can be written, read and removed. No upstream is asked. Warnings do not change the exit code.
 
 Exit codes:
   0  the settings are good

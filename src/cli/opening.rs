@@ -118,6 +118,20 @@ pub(super) fn open_store_without_upstreams(config: &Config) -> Result<Keeper, Op
     open_keeper(config, &Clock::system(), None).map_err(|error| OpenError::Store(error.into()))
 }
 
+/// Says so if what is about to be stored may not be there when it is wanted.
+pub(super) fn warn_of_a_store_that_forgets(config: &Config, terminal: &Terminal) {
+    if config.storage.is_memory() {
+        terminal.note(
+            "warning: STORAGE_URL is memory://, so what is stored now is gone when this command ends",
+        );
+    }
+    if config.storage.is_disk() && config.storage_bytes_max.is_some() {
+        terminal.note(
+            "warning: STORAGE_MAX_BYTES is set, so what is stored now may push out what was stored before",
+        );
+    }
+}
+
 fn refresher_settings(config: &Config) -> RefresherSettings {
     RefresherSettings {
         url: config.git_repo_url.clone(),

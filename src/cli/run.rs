@@ -18,7 +18,7 @@ use super::args::{
 };
 use super::carry::{run_export, run_import};
 use super::check_config::check_config;
-use super::opening::{OpenError, OpenIndex, open_index, open_store};
+use super::opening::{OpenError, OpenIndex, open_index, open_store, warn_of_a_store_that_forgets};
 use super::outcome::Outcome;
 use super::prefetch::{Action, Dependencies, InputError, Inputs, Prefetch, Selection, prefetch};
 use super::terminal::Terminal;
@@ -147,7 +147,7 @@ async fn carry_out(
         // The command line is read into something else for it.
         VerbArguments::Serve => Outcome::Unusable,
         VerbArguments::CheckConfig => match Config::describe_environment() {
-            Ok(settings) => check_config(&settings, &config, &terminal),
+            Ok(settings) => check_config(&settings, &config, &terminal).await,
             Err(bad_setting) => unusable(&terminal, &bad_setting),
         },
         VerbArguments::Prefetch(arguments) => match read_prefetch(*arguments) {
@@ -176,6 +176,9 @@ async fn run_prefetch(
             "DOWNLOAD_MODE: `offline` forbids to fetch anything; prefetch where there is a network",
         );
         return Outcome::Unusable;
+    }
+    if fetches {
+        warn_of_a_store_that_forgets(config, terminal);
     }
     let (index, keeper) = match open_both(config, terminal, stop).await {
         Ok(opened) => opened,

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use super::ranges::{Part, part_of};
 use super::state::AppState;
 use crate::index::{BlobId, RefreshOutcome, Snapshot};
 use crate::package::{CrateFile, CrateHistory, CrateName, CrateVersion};
-use crate::store::{Keeper, Reading};
+use crate::store::{Held, Keeper, Reading};
 
 /// What crates.io's storage sends: name and version of a crate file keep their bytes, nearly always.
 const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -79,6 +79,7 @@ pub(super) fn send_now(
     let held = keeper.get_now(&file.checksum)?;
     let body = held.read_now(0..held.size())?;
     let mut response = whole(&file, held.size(), Body::from_stream(body));
+    offer_part(&mut response, &held, 0..held.size());
     mark(&mut response, &snapshot).ok()?;
     Some(response)
 }
@@ -159,13 +160,19 @@ async fn answer(
         Ok(Body::from_stream(reading))
     };
     match part_of(headers, method, &tag, held.size()) {
-        Part::Whole => Ok(whole(file, held.size(), read(0..held.size()).await?)),
+        Part::Whole => {
+            let range = 0..held.size();
+            let mut response = whole(file, held.size(), read(range.clone()).await?);
+            offer_part(&mut response, &held, range);
+            Ok(response)
+        }
         Part::Range(range) => {
             let body = read(range.clone()).await?;
             let mut response = whole(file, range.end - range.start, body);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let place = format!("bytes {}-{}/{}", range.start, range.end - 1, held.size());
             set(&mut response, header::CONTENT_RANGE, place)?;
+            offer_part(&mut response, &held, range);
             Ok(response)
         }
         Part::Outside => {
@@ -178,6 +185,16 @@ async fn answer(
             Ok(response)
         }
     }
+}
+
+/// Lets a connection that can have the system send a file do so, instead of reading the body.
+fn offer_part(response: &mut Response, held: &Held, range: Range<u64>) {
+    #[cfg(target_os = "linux")]
+    if let Some(part) = held.part(range) {
+        response.extensions_mut().insert(part);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _unused = (response, held, range);
 }
 
 fn whole(file: &CrateFile, bytes: u64, body: Body) -> Response {
@@ -193,8 +210,9 @@ fn whole(file: &CrateFile, bytes: u64, body: Body) -> Response {
 fn describe(response: &mut Response, file: &CrateFile) {
     let headers = response.headers_mut();
     headers.reserve(HEADERS_MAX);
+    let tag = [b"\"".as_slice(), &file.checksum.hex(), b"\""].concat();
     // Hexadecimal digits in quotes always are a header's value.
-    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", file.checksum)) {
+    if let Ok(tag) = HeaderValue::from_maybe_shared(Bytes::from(tag)) {
         headers.insert(header::ETAG, tag);
     }
     headers.insert(header::CACHE_CONTROL, KEEP_FOR_EVER);

@@ -37,12 +37,16 @@ fn parse(text: &str, size: u64) -> Option<Part> {
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
     }
-    let range = match (number(first).ok()?, number(last).ok()?) {
-        (None, None) => return None,
-        (None, Some(length)) => size.saturating_sub(length)..size,
-        (Some(first), None) => first..size,
-        (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(size),
-        (Some(_), Some(_)) => return None,
+    let range = match (first.trim(), last.trim()) {
+        ("", length) => size.saturating_sub(number(length)?)..size,
+        (first, "") => number(first)?..size,
+        (first, last) => {
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return None;
+            }
+            first..last.saturating_add(1).min(size)
+        }
     };
     Some(if range.start < range.end {
         Part::Range(range)
@@ -51,19 +55,10 @@ fn parse(text: &str, size: u64) -> Option<Part> {
     })
 }
 
-/// Something that cannot stand where a number or nothing can.
-struct NotANumber;
-
-/// A number, or none. One too large for us is beyond every file.
-fn number(text: &str) -> Result<Option<u64>, NotANumber> {
-    let text = text.trim();
-    match text {
-        "" => Ok(None),
-        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok(Some(text.parse().unwrap_or(u64::MAX)))
-        }
-        _ => Err(NotANumber),
-    }
+/// A number too large for us is beyond every file.
+fn number(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

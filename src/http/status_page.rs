@@ -19,7 +19,12 @@ pub(super) async fn show(
 ) -> Result<Response, ApiError> {
     let base = base_url(&state, &uri, &headers)?;
     let serves_git = state.settings.public_url.is_some();
-    let page = page(&Readiness::of(&state), &base, serves_git);
+    let page = page(
+        &Readiness::of(&state),
+        &crate_files(&state),
+        &base,
+        serves_git,
+    );
     let headers = [
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "host, x-forwarded-proto"),
@@ -27,7 +32,22 @@ pub(super) async fn show(
     Ok((headers, Html(page)).into_response())
 }
 
-fn page(readiness: &Readiness, base: &str, serves_git: bool) -> String {
+/// Who sends crate files, and what happened so far.
+fn crate_files(state: &AppState) -> String {
+    let Some(keeper) = &state.keeper else {
+        return format!("redirected to {}", state.settings.download.base());
+    };
+    let counters = keeper.counters();
+    let (hits, fetched) = (counters.hits.get(), counters.fetched.get());
+    let place = keeper.store().place();
+    if keeper.fetches() {
+        format!("kept in {place}; {hits} were held, {fetched} were fetched")
+    } else {
+        format!("those in {place}, no others; {hits} were sent")
+    }
+}
+
+fn page(readiness: &Readiness, crate_files: &str, base: &str, serves_git: bool) -> String {
     let index = &readiness.index;
     let state = readiness.reason.as_deref().unwrap_or("ready");
     let mut rows = String::new();
@@ -47,6 +67,7 @@ fn page(readiness: &Readiness, base: &str, serves_git: bool) -> String {
     if let Some(error) = &index.last_error {
         row("Last failure", error);
     }
+    row("Crate files", crate_files);
     if let Some(push) = &readiness.push {
         row("Pushed to", &push.remote);
         row(

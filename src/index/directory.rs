@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use git2::{ObjectType, Oid, Repository, Tree};
 
-use crate::package::{CrateName, IndexPath, canonical_order};
+use crate::package::{CrateName, IndexPath, canonical_order, write_hex};
 
 /// How many directories deep index files lie at most: `se/rd/serde`.
 const DEPTH_MAX: usize = 2;
@@ -29,12 +29,8 @@ impl From<Oid> for ObjectId {
 impl ObjectId {
     /// The id in hexadecimal.
     pub(super) fn hex(self) -> [u8; 40] {
-        const DIGITS: [u8; 16] = *b"0123456789abcdef";
         let mut hex = [0; 40];
-        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
-            let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
+        write_hex(&self.0, &mut hex);
         hex
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::write_hex;
+
 /// The SHA-256 that the index's `cksum` field gives of a crate file. Shown in lower-case hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Checksum([u8; 32]);
@@ -36,11 +38,18 @@ impl FromStr for Checksum {
     }
 }
 
+impl Checksum {
+    /// The checksum in hexadecimal. Every answer with a file has it.
+    pub(crate) fn hex(&self) -> [u8; 64] {
+        let mut hex = [0; 64];
+        write_hex(&self.0, &mut hex);
+        hex
+    }
+}
+
 impl fmt::Display for Checksum {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        formatter.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
 

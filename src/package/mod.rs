@@ -4,6 +4,7 @@
 
 mod checksum;
 mod crate_file;
+mod hex;
 mod history;
 mod line;
 mod name;
@@ -14,6 +15,7 @@ mod version;
 
 pub(crate) use checksum::Checksum;
 pub(crate) use crate_file::CrateFile;
+pub(crate) use hex::write_hex;
 pub(crate) use history::{CrateHistory, Release};
 pub(crate) use line::{Features, IndexDependency, IndexLine};
 pub(crate) use name::{CrateName, NotAName, canonical_order};

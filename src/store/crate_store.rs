@@ -52,9 +52,10 @@ pub(crate) struct StoreSettings {
 #[derive(Debug)]
 pub(crate) struct CrateStore {
     pub(super) objects: Arc<dyn ObjectStore>,
-    prefix: Path,
+    pub(super) prefix: Path,
     /// Where the files are local ones.
     pub(super) disk: Option<Disk>,
+    location: StorageLocation,
     uploads: Uploads,
     sizes: Cache<Checksum, u64>,
     pub(super) counters: Arc<Counters>,
@@ -146,10 +147,16 @@ impl CrateStore {
             objects,
             prefix,
             disk,
+            location: settings.location,
             uploads,
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
             counters,
         })
+    }
+
+    /// Where it is, without secrets.
+    pub(crate) fn place(&self) -> &StorageLocation {
+        &self.location
     }
 
     /// A held file, if that can be said without waiting.
@@ -325,12 +332,12 @@ impl CrateStore {
         Spool::new(Arc::clone(&self.objects), key, upload_to)
     }
 
-    /// Keeps a local store within its bound, now that a file has come.
-    pub(crate) async fn make_room(&self, newest: &Checksum, size: u64) {
+    /// Keeps a local store within its bound, now that a file of so many bytes has come, or at any other time.
+    pub(crate) async fn make_room(&self, newest: Option<(&Checksum, u64)>) {
         let Some(disk) = &self.disk else {
             return;
         };
-        match disk.make_room(newest, size).await {
+        match disk.make_room(newest).await {
             Ok(evicted) => self.counters.evicted.add(evicted),
             Err(error) => {
                 tracing::warn!(error = %error, "no room could be made in the store of crate files");

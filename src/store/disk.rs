@@ -291,6 +291,38 @@ impl OpenFile {
         }
     }
 
+    /// Whether the byte at this place can be read without waiting for the disk.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_in_memory(&self, at: u64) -> bool {
+        use rustix::io::{ReadWriteFlags, preadv2};
+
+        let mut byte = [0];
+        let parts = &mut [io::IoSliceMut::new(&mut byte)];
+        preadv2(&self.file, parts, at, ReadWriteFlags::NOWAIT) == Ok(1)
+    }
+
+    /// Has the system read a part from the disk. Blocking.
+    #[cfg(target_os = "linux")]
+    pub(super) fn load(&self, range: &Range<u64>) -> io::Result<()> {
+        self.file.read_exact_at(&mut buffer_for(range), range.start)
+    }
+
+    /// Has the system send a part to a socket; how much of it, is returned.
+    #[cfg(target_os = "linux")]
+    pub(super) fn send(
+        &self,
+        mut at: u64,
+        bytes: usize,
+        socket: std::os::fd::BorrowedFd<'_>,
+    ) -> io::Result<usize> {
+        Ok(rustix::fs::sendfile(
+            socket,
+            &self.file,
+            Some(&mut at),
+            bytes,
+        )?)
+    }
+
     #[cfg(not(target_os = "linux"))]
     fn read_now(&self, _range: &Range<u64>) -> io::Result<Option<Bytes>> {
         Ok(None)

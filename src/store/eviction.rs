@@ -65,19 +65,20 @@ impl Bound {
 }
 
 impl Disk {
-    /// Makes room if there is too much, now that a file of `size` bytes has come. That one stays. Returns how many went.
-    pub(super) async fn make_room(&self, newest: &Checksum, size: u64) -> io::Result<u64> {
+    /// Makes room if there is too much, now that a file of so many bytes has come. That one stays. Returns how many went.
+    pub(super) async fn make_room(&self, newest: Option<(&Checksum, u64)>) -> io::Result<u64> {
         let Some(bound) = &self.bound else {
             return Ok(0);
         };
+        let size = newest.map_or(0, |(_checksum, size)| size);
         bound.bytes.fetch_add(size, Ordering::Relaxed);
         let mut looked = bound.look.lock().await;
         if *looked == Looked::Before && bound.bytes.load(Ordering::Relaxed) <= bound.bytes_max {
             return Ok(0);
         }
-        let (root, newest) = (self.root.clone(), newest.to_string());
+        let (root, newest) = (self.root.clone(), newest.map(|(checksum, _size)| *checksum));
         let (bytes_max, target) = (bound.bytes_max, bound.target());
-        let work = move || clear(&root, bytes_max, target, &newest);
+        let work = move || clear(&root, bytes_max, target, newest);
         let cleared = tokio::task::spawn_blocking(work)
             .await
             .map_err(io::Error::other)??;
@@ -96,7 +97,12 @@ struct Cleared {
 }
 
 /// Blocking.
-fn clear(root: &Path, bytes_max: u64, target: u64, newest: &str) -> io::Result<Cleared> {
+fn clear(
+    root: &Path,
+    bytes_max: u64,
+    target: u64,
+    newest: Option<Checksum>,
+) -> io::Result<Cleared> {
     let mut candidates = Vec::new();
     visit(root, &mut |candidate| candidates.push(candidate))?;
     let mut left: u64 = candidates.iter().map(|candidate| candidate.size).sum();
@@ -110,7 +116,7 @@ fn clear(root: &Path, bytes_max: u64, target: u64, newest: &str) -> io::Result<C
             let Some(checksum) = checksum_of(&candidate.path) else {
                 continue;
             };
-            if checksum.to_string() == newest {
+            if Some(checksum) == newest {
                 continue;
             }
             match fs::remove_file(&candidate.path) {

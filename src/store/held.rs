@@ -87,6 +87,17 @@ impl Held {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Held {
+    /// The same, for whoever can have the system send it.
+    pub(crate) fn part(&self, range: Range<u64>) -> Option<super::FilePart> {
+        match &self.content {
+            Content::Disk(file) => Some(super::FilePart::new(Arc::clone(file), range)),
+            Content::Memory(_) | Content::Cloud(_) => None,
+        }
+    }
+}
+
 /// Reads when the part before has been sent, so that a slow client costs no more memory than a fast one.
 fn read_file(file: Arc<OpenFile>, range: Range<u64>) -> Reading {
     let parts = stream::try_unfold((file, range), |(file, range)| async move {

@@ -250,12 +250,23 @@ impl Keeper {
         self.0.tasks.wait().await;
     }
 
-    /// Removes what a crash left in the store, in the background.
-    pub(crate) fn sweep(&self) {
+    /// Removes what a crash left in the store, and what is too much, in the background.
+    pub(crate) fn tidy(&self) {
         let keeper = self.clone();
-        self.0
-            .tasks
-            .spawn_blocking_on(move || keeper.store().sweep(), &self.0.runtime);
+        let tidying = async move {
+            let sweeper = keeper.clone();
+            // A sweep that panicked would have logged it; making room needs none of it.
+            let _swept = tokio::task::spawn_blocking(move || sweeper.store().sweep()).await;
+            keeper.store().make_room(None).await;
+        };
+        let stop = self.0.stop.clone();
+        let tidying = async move {
+            tokio::select! {
+                () = tidying => {}
+                () = stop.cancelled() => {}
+            }
+        };
+        self.0.tasks.spawn_on(tidying, &self.0.runtime);
     }
 
     /// The fetch of a file, which begins now if none is under way.
@@ -342,7 +353,7 @@ impl Keeper {
         };
         let kept = match kept {
             Ok(()) => {
-                self.store().make_room(&file.checksum, bytes).await;
+                self.store().make_room(Some((&file.checksum, bytes))).await;
                 Ok(())
             }
             Err(error) => {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::SpawnedReqwestConnector;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use tokio::runtime::Handle;
@@ -152,6 +152,36 @@ impl StorageLocation {
     pub(crate) fn is_disk(&self) -> bool {
         matches!(self.0, Place::Disk { .. })
     }
+
+    /// Whether crate files are gone when this process ends.
+    pub(crate) fn is_memory(&self) -> bool {
+        self.0 == Place::Memory
+    }
+
+    /// The clouds' variables that decide where crate files are kept and who keeps them there, as they may be shown.
+    pub(crate) fn used_variables(&self) -> Vec<(&str, String)> {
+        let Place::Cloud(cloud) = &self.0 else {
+            return Vec::new();
+        };
+        let used = cloud.variables.iter().filter(|(name, _)| cloud.uses(name));
+        used.map(|(name, value)| (name.as_str(), shown_of(name, value)))
+            .collect()
+    }
+
+    /// A text on one line with the clouds' secrets taken out, in case a cloud put one there.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let Place::Cloud(cloud) = &self.0 else {
+            return text;
+        };
+        let hidden = cloud.variables.iter().filter(|(name, value)| {
+            // One of a few letters is a part of many words, and hiding those would tell which it is.
+            value.len() > 3 && shown_of(name, value) == HIDDEN
+        });
+        hidden.fold(text, |text, (_, value)| {
+            text.replace(value.as_str(), HIDDEN)
+        })
+    }
 }
 
 impl fmt::Display for StorageLocation {
@@ -179,7 +209,35 @@ fn shown(url: &Url) -> String {
     url.to_string()
 }
 
+/// What is shown of something that may be a secret.
+const HIDDEN: &str = "***";
+
+/// As much of a cloud's variable as nobody needs to keep to themselves.
+fn shown_of(name: &str, value: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_shown =
+        (name.contains("REGION") || name.ends_with("ALLOW_HTTP")) && value.bytes().all(is_plain);
+    match Url::parse(value) {
+        Ok(mut url) if is_address(name) => {
+            let hidden = url.set_username("").and_then(|()| url.set_password(None));
+            hidden.map_or_else(|()| HIDDEN.to_owned(), |()| shown(&url))
+        }
+        _ if is_shown => value.to_owned(),
+        _ => HIDDEN.to_owned(),
+    }
+}
+
 impl CloudPlace {
+    /// Whether a variable of this name means anything to the cloud's client.
+    fn uses(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        match self.provider {
+            Provider::Amazon => name.parse::<AmazonS3ConfigKey>().is_ok(),
+            Provider::Google => name.parse::<GoogleConfigKey>().is_ok(),
+            Provider::Microsoft => name.parse::<AzureConfigKey>().is_ok(),
+        }
+    }
+
     /// Connects nothing yet. Connections belong to `runtime`, because the one that asks first may end before others do.
     pub(super) fn open(
         &self,
@@ -298,6 +356,46 @@ mod tests {
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn of_the_variables_that_are_used_only_the_plain_ones_are_shown() {
+        let variables = [
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_DEFAULT_REGION", "s3cret/with+other signs"),
+            (
+                "AWS_ENDPOINT",
+                "https://b0b:s3cret@s3.example:9000/a?token=s3cret",
+            ),
+            ("AWS_ENDPOINT_URL", "s3cret without a scheme"),
+            ("AWS_SECRET_ACCESS_KEY", "s3cret"),
+            ("AWS_ACCESS_KEY_ID", "b0bs-key"),
+            ("AWS_PAGER", "less"),
+            ("GOOGLE_BASE_URL", "http://other.example"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let place = StorageLocation::parse("s3://bucket", variables.into()).unwrap();
+        let used = place.used_variables();
+        let used: Vec<(&str, &str)> = used
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        assert_eq!(
+            used,
+            [
+                ("AWS_REGION", "eu-west-1"),
+                ("AWS_DEFAULT_REGION", "***"),
+                ("AWS_ENDPOINT", "https://s3.example:9000/a"),
+                ("AWS_ENDPOINT_URL", "***"),
+                ("AWS_SECRET_ACCESS_KEY", "***"),
+                ("AWS_ACCESS_KEY_ID", "***"),
+            ]
+        );
+        assert_eq!(
+            place.redact("no key\n  b0bs-key\tin eu-west-1"),
+            "no key *** in eu-west-1"
+        );
+        assert!(parse("memory://").unwrap().used_variables().is_empty());
     }
 
     #[test]

@@ -8,9 +8,12 @@ mod counters;
 mod crate_store;
 mod disk;
 mod eviction;
+#[cfg(target_os = "linux")]
+mod file_part;
 mod held;
 mod keeper;
 mod location;
+mod probe;
 mod spool;
 mod sweep;
 #[cfg(test)]
@@ -18,6 +21,9 @@ mod tests;
 
 pub(crate) use counters::Counters;
 pub(crate) use crate_store::{CrateStore, StoreError, StoreSettings, Verdict};
-pub(crate) use held::Reading;
+#[cfg(target_os = "linux")]
+pub(crate) use file_part::FilePart;
+pub(crate) use held::{Held, Reading};
 pub(crate) use keeper::{Ensured, GetError, Keeper, KeeperSettings};
 pub(crate) use location::{LocationError, StorageLocation};
+pub(crate) use probe::{Access, probe};

@@ -83,6 +83,16 @@ impl Spool {
         self.restart().await;
     }
 
+    /// Takes the next bytes.
+    pub(crate) async fn add(&mut self, bytes: Bytes) -> Result<(), ObjectError> {
+        self.waiting.extend_from_slice(&bytes);
+        while self.waiting.len() > PART_BYTES {
+            let part = self.waiting.split_to(PART_BYTES).freeze();
+            self.send_part(part).await?;
+        }
+        Ok(())
+    }
+
     async fn send_part(&mut self, part: Bytes) -> Result<(), ObjectError> {
         let upload = match &mut self.upload {
             Some(upload) => upload,
@@ -104,12 +114,7 @@ impl Receiver for Spool {
     }
 
     async fn write(&mut self, bytes: Bytes) -> Result<(), ObjectError> {
-        self.waiting.extend_from_slice(&bytes);
-        while self.waiting.len() > PART_BYTES {
-            let part = self.waiting.split_to(PART_BYTES).freeze();
-            self.send_part(part).await?;
-        }
-        Ok(())
+        self.add(bytes).await
     }
 }
 

@@ -4,11 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use crates_io_mirror::Config;
 use tempfile::TempDir;
 
 use crate::support::{
     CrateFile, HeldFiles, Mirror, Origin, Program, S3Fault, S3Server, eventually,
 };
+
+const README: &str = include_str!("../../README.md");
+
+/// Where a lock file says that crates come from.
+const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// A mirror with a network, one without, and a directory between them.
 struct Gap {
@@ -94,6 +100,29 @@ impl Gap {
         self.outside(&["export", archive, "--since", since]).done()
     }
 
+    /// A path among what is carried for what is a file on the command line, and the same word otherwise.
+    fn located(&self, word: &str) -> String {
+        let is_file = word.ends_with(".tar") || word.ends_with(".lock");
+        if is_file {
+            self.archive(word)
+        } else {
+            word.to_owned()
+        }
+    }
+
+    /// A project that needs all crates of the origin.
+    fn write_lockfile(&self, path: &str) {
+        let packages = self.origin.files.iter().map(|file| {
+            format!(
+                "[[package]]\nname = \"{}\"\nversion = \"{}\"\nsource = \"{SOURCE}\"\nchecksum = \"{}\"\n",
+                file.name,
+                file.version,
+                file.checksum()
+            )
+        });
+        fs::write(path, packages.collect::<String>()).unwrap();
+    }
+
     fn held_inside(&self) -> usize {
         let held = HeldFiles::look(&self.inside.path().join("crates"));
         assert!(held.staged.is_empty(), "{:?}", held.staged);
@@ -142,6 +171,14 @@ fn text(path: &Path) -> String {
 
 fn scratch(data: &Path) -> PathBuf {
     data.join("scratch")
+}
+
+/// The lines of a block of commands that are the program's, of what comes after its beginning.
+fn block_lines(rest: &str) -> impl Iterator<Item = &str> {
+    let block = rest.split("```").next().unwrap();
+    block
+        .lines()
+        .filter(|line| line.contains("crates-io-mirror") && !line.contains("://"))
 }
 
 /// The names of the entries of an archive, and where their content is.
@@ -203,6 +240,38 @@ fn everything_is_carried_over_then_only_what_is_new_beside_a_running_mirror() {
         new.bytes()
     );
     gap.assert_nothing_is_left();
+}
+
+#[test]
+fn the_commands_of_the_readme_do_what_it_says() {
+    let gap = Gap::of(2);
+    gap.write_lockfile(&gap.archive("Cargo.lock"));
+    let mut verbs = Vec::new();
+    for line in README.split("```sh\n").skip(1).flat_map(block_lines) {
+        let (settings, command) = line.split_once("crates-io-mirror").unwrap_or((line, ""));
+        let settings = settings
+            .split_whitespace()
+            .filter_map(|pair| pair.split_once('='));
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let arguments: Vec<String> = command
+            .split_whitespace()
+            .map(|word| gap.located(word))
+            .collect();
+        let Some(verb) = arguments.first() else {
+            Config::from_pairs(settings).unwrap();
+            continue;
+        };
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let run = match verb.as_str() {
+            "import" => gap.inside(&arguments),
+            _ => gap.outside(&arguments),
+        };
+        assert_eq!(run.code, Some(0), "{line}: {}", run.notes);
+        verbs.push(verb.clone());
+    }
+    let expected = "prefetch prefetch export import prefetch export import verify";
+    assert_eq!(verbs.join(" "), expected);
+    assert_eq!(gap.held_inside(), 2);
 }
 
 #[test]

@@ -92,6 +92,25 @@ fn a_crate_is_fetched_with_its_dependencies_once_and_served_offline() {
 }
 
 #[test]
+fn a_store_that_forgets_is_warned_of() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    for (setting, words) in [
+        (("STORAGE_URL", "memory://"), "gone when this command ends"),
+        (("STORAGE_MAX_BYTES", "1000000"), "may push out"),
+    ] {
+        let run = prefetch(&origin, data.path(), &["top"], &[setting]);
+        assert_eq!((run.code, run.notes.lines().count()), (Some(0), 1));
+        assert!(
+            run.notes.starts_with(&format!("warning: {}", setting.0)) && run.notes.contains(words),
+            "{}",
+            run.notes
+        );
+        let dry = prefetch(&origin, data.path(), &["-n", "top"], &[setting]);
+        assert_eq!((dry.code, dry.notes.as_str()), (Some(0), ""));
+    }
+}
+
+#[test]
 fn a_dry_run_lists_what_another_run_fetches_and_fetches_nothing() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let list = prefetch(&origin, data.path(), &["--dry-run", "top"], &[]);

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::support::Program;
+use crate::support::{Program, S3Fault, S3Server, SECRET_KEY};
 
 /// Exit code, standard output, standard error.
 fn said(output: Output) -> (i32, String, String) {
@@ -96,6 +96,43 @@ fn check_config_prints_the_settings_without_secrets() {
     assert!(out.contains("DATA_DIR = "), "{out}");
     assert!(!(out + &err).contains("s3cret"));
     assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn check_config_tries_the_store_and_shows_the_variables_of_its_cloud_without_secrets() {
+    let (data, bucket) = (TempDir::new().unwrap(), S3Server::start());
+    let own = bucket.settings();
+    let mut settings: Vec<(&str, &str)> = own
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.extend([
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        ("DOWNLOAD_MODE", "cache"),
+    ]);
+    let (code, out, err) = said(Program::run_verb(&["check-config"], &settings));
+    assert_eq!((code, err.as_str()), (0, "the settings are good\n"));
+    assert!(out.contains("AWS_REGION = us-east-1\n"), "{out}");
+    assert!(out.contains("AWS_SECRET_ACCESS_KEY = ***\n"), "{out}");
+    assert!(!out.contains(SECRET_KEY));
+    assert_eq!(fs::read_dir(bucket.bucket()).unwrap().count(), 0);
+
+    bucket.set(S3Fault::StatusOfWrites(403));
+    let (code, _, err) = said(Program::run_verb(&["check-config"], &settings));
+    assert_eq!((code, err.lines().count()), (1, 1), "{err}");
+    assert!(
+        err.starts_with("problem: STORAGE_URL: `s3://crate-files`: it cannot be written to: "),
+        "{err}"
+    );
+    settings.push(("DOWNLOAD_MODE", "offline"));
+    assert_eq!(said(Program::run_verb(&["check-config"], &settings)).0, 0);
+    bucket.set(S3Fault::Status(403));
+    let (code, _, err) = said(Program::run_verb(&["check-config"], &settings));
+    assert_eq!(code, 1);
+    assert!(err.contains("it cannot be listed: "), "{err}");
+    settings.push(("DOWNLOAD_MODE", "redirect"));
+    let (code, out, _) = said(Program::run_verb(&["check-config"], &settings));
+    assert!(code == 0 && !out.contains("AWS_"), "{out}");
 }
 
 #[test]

@@ -1,17 +1,16 @@
 //! `export`: the index and the store into an archive, or what is new in them since an earlier one.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use indicatif::{DecimalBytes, HumanCount};
 use tokio_util::sync::CancellationToken;
 
+use super::earlier::{Earlier, EarlierError};
 use super::held::HeldList;
-use super::manifest::{Base, End};
+use super::manifest::End;
 use super::output::Output;
 use super::ports::{CrateSource, IndexSource, PortError};
-use super::read::{ArchiveError, Beginning, read_beginning};
 use super::write::{Contents, WriteError, write_archive};
 use crate::cli::outcome::Outcome;
 use crate::cli::terminal::Terminal;
@@ -29,27 +28,14 @@ pub(crate) struct Export {
 /// Why there is no archive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExportError {
-    /// The earlier archive is no good.
+    /// The earlier archive is no good for this.
     #[error("--since {}: {why}", path.display())]
     Earlier {
         /// The archive.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
-        why: ArchiveError,
-    },
-    /// The earlier archive would be overwritten.
-    #[error("--since {}: the new archive must be another file than the one that it builds on", .0.display())]
-    SameFile(PathBuf),
-    /// The earlier archive is of another index.
-    #[error("--since {}: that archive is of the index {theirs}, this one would be of {ours}", path.display())]
-    OtherIndex {
-        /// The archive.
-        path: PathBuf,
-        /// Whose index is in it.
-        theirs: String,
-        /// Whose index is here.
-        ours: String,
+        why: EarlierError,
     },
     /// The index does not give what it should.
     #[error("the index cannot be exported: {0}")]
@@ -74,7 +60,7 @@ impl ExportError {
     /// Arguments that are no good are the caller's to mend.
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Earlier { .. } | Self::SameFile(_) | Self::OtherIndex { .. } => Outcome::Unusable,
+            Self::Earlier { .. } => Outcome::Unusable,
             Self::Index(_) | Self::Store(_) | Self::Output { .. } | Self::Write(_) => {
                 Outcome::Incomplete
             }
@@ -110,9 +96,11 @@ fn write(
     terminal: &Terminal,
     stop: &CancellationToken,
 ) -> Result<End, ExportError> {
-    let earlier = export.since.as_deref();
-    let earlier = earlier.map(|path| read_earlier(path, &export.archive));
-    let contents = gather(earlier.transpose()?, index, store)?;
+    let earlier = match &export.since {
+        Some(path) => Some(Earlier::read(path, &export.archive).map_err(no_good(path))?),
+        None => None,
+    };
+    let contents = gather(earlier, index, store)?;
     let failed = |source| ExportError::Output {
         path: export.archive.clone(),
         source,
@@ -122,37 +110,6 @@ fn write(
     let end = write_archive(contents, store, &mut output, &mut watch, stop)?;
     output.complete().map_err(failed)?;
     Ok(end)
-}
-
-/// The archive that the new one builds on.
-struct Earlier {
-    path: PathBuf,
-    beginning: Beginning,
-}
-
-impl Earlier {
-    fn base(&self) -> Base {
-        let name = self.path.file_name().unwrap_or_default();
-        Base {
-            index_commit: self.beginning.manifest.index_commit.clone(),
-            archive: name.to_string_lossy().into_owned(),
-        }
-    }
-}
-
-fn read_earlier(path: &Path, target: &Path) -> Result<Earlier, ExportError> {
-    let real = |path: &Path| path.canonicalize().ok();
-    if real(path).is_some_and(|path| real(target) == Some(path)) {
-        return Err(ExportError::SameFile(path.to_owned()));
-    }
-    let beginning = File::open(path)
-        .map_err(ArchiveError::Unreadable)
-        .and_then(|file| read_beginning(io::BufReader::new(file)));
-    let path = path.to_owned();
-    match beginning {
-        Ok(beginning) => Ok(Earlier { path, beginning }),
-        Err(why) => Err(ExportError::Earlier { path, why }),
-    }
 }
 
 /// What the archive shall hold. The list of the store comes first: a file that is added meanwhile is in the next one.
@@ -165,7 +122,7 @@ fn gather(
     let base = earlier.as_ref().map(Earlier::base);
     let since = base.as_ref().map(|base| base.index_commit.as_str());
     let index = index.export(since).map_err(ExportError::Index)?;
-    let Some(Earlier { path, beginning }) = earlier else {
+    let Some(earlier) = earlier else {
         return Ok(Contents {
             index,
             new: held.clone(),
@@ -173,19 +130,19 @@ fn gather(
             base: None,
         });
     };
-    if beginning.manifest.upstream != index.upstream {
-        return Err(ExportError::OtherIndex {
-            path,
-            theirs: beginning.manifest.upstream,
-            ours: index.upstream,
-        });
-    }
+    let same_index = earlier.check_upstream(&index.upstream);
+    same_index.map_err(no_good(&earlier.path))?;
     Ok(Contents {
         index,
-        new: held.without(&beginning.held),
-        held: held.with(&beginning.held),
+        new: held.without(&earlier.beginning.held),
+        held: held.with(&earlier.beginning.held),
         base,
     })
+}
+
+fn no_good(path: &Path) -> impl FnOnce(EarlierError) -> ExportError {
+    let path = path.to_owned();
+    |why| ExportError::Earlier { path, why }
 }
 
 fn say(export: &Export, end: &End, terminal: &Terminal) -> Outcome {
@@ -207,6 +164,9 @@ fn say(export: &Export, end: &End, terminal: &Terminal) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
+    use super::super::read::{Beginning, read_beginning};
     use super::super::testing::{MemoryStore, checksum, index_at, written};
     use super::*;
     use crate::cli::terminal::testing::remembering;

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn every_byte_of_a_file_is_read_and_then_it_ends() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let content: Vec<u8> = (0..PIECE_BYTES * 9 + 7).map(|at| at as u8).collect();
+        let content: Vec<u8> = (0..=250).cycle().take(PIECE_BYTES * 9 + 7).collect();
         std::fs::write(file.path(), &content).unwrap();
         let stop = CancellationToken::new();
         let mut input = Input::open(file.path(), &stop).unwrap();

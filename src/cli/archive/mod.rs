@@ -13,6 +13,7 @@
 //! the files of the index are, and where crate files are kept; both come through the traits in `ports`.
 
 mod checked;
+mod earlier;
 mod entry;
 mod export;
 mod held;

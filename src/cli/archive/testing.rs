@@ -21,7 +21,7 @@ use crate::package::Checksum;
 pub(super) const UPSTREAM: &str = "https://git.example/index";
 
 /// When that was last asked.
-const FETCHED: u64 = 1_700_000_000;
+pub(super) const FETCHED: u64 = 1_700_000_000;
 
 /// A store in memory.
 #[derive(Clone, Default)]
@@ -162,8 +162,13 @@ impl IndexSink for MemoryIndex {
 
 /// An index at this commit, which has seen none before.
 pub(super) fn index_at(number: u8) -> MemoryIndex {
+    index_with(&[number])
+}
+
+/// An index that has seen these commits, and is at the last of them.
+pub(super) fn index_with(numbers: &[u8]) -> MemoryIndex {
     MemoryIndex {
-        commits: vec![commit(number)],
+        commits: numbers.iter().map(|number| commit(*number)).collect(),
         received: BTreeSet::new(),
     }
 }

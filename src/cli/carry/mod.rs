@@ -14,7 +14,7 @@ use self::index::{ExportedIndex, ImportedIndex};
 use self::scratch::Scratch;
 use self::store::CarriedStore;
 use super::archive::{Export, Import, ImportAction, export, import};
-use super::opening::{open_index, open_store_without_upstreams};
+use super::opening::{open_index, open_store_without_upstreams, warn_of_a_store_that_forgets};
 use super::outcome::Outcome;
 use super::terminal::Terminal;
 use crate::config::Config;
@@ -53,10 +53,11 @@ pub(super) async fn run_import(
     stop: &CancellationToken,
 ) -> Outcome {
     let mut index = ImportedIndex::new(&config.data_dir, &config.git_repo_url, stop);
-    if arguments.action == ImportAction::Keep
-        && let Err(refused) = index.wait_until_free().await
-    {
-        return cannot_begin(terminal, &refused);
+    if arguments.action == ImportAction::Keep {
+        if let Err(refused) = index.wait_until_free().await {
+            return cannot_begin(terminal, &refused);
+        }
+        warn_of_a_store_that_forgets(config, terminal);
     }
     let store = match open_store_without_upstreams(config) {
         Ok(keeper) => CarriedStore::new(keeper, stop),

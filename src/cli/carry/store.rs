@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::super::archive::{CrateSink, CrateSource, OpenFile, PortError};
 use crate::package::Checksum;
 use crate::store::{Keeper, Reading, StoreError};
-use crate::upstream::Receiver;
 
 /// How much of a file is handed to the store at a time.
 const PIECE_BYTES: u64 = 128 * 1024;
@@ -96,7 +95,7 @@ impl CrateSink for CarriedStore {
             if read.map_err(|error| PortError(error.into()))? == 0 {
                 return Ok(());
             }
-            let written = self.waiter.wait(spool.write(piece.into()))?;
+            let written = self.waiter.wait(spool.add(piece.into()))?;
             written.map_err(|error| refused(error.into()))?;
         };
         if let Err(error) = copy() {
@@ -106,7 +105,7 @@ impl CrateSink for CarriedStore {
         }
         let kept = self.waiter.wait(spool.keep())?;
         kept.map_err(|error| refused(error.into()))?;
-        self.waiter.wait(store.make_room(checksum, bytes))
+        self.waiter.wait(store.make_room(Some((checksum, bytes))))
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
+use super::tally::{EnsureError, Ensured, Tally};
 use crate::package::CrateFile;
 
 /// How many files are fetched at a time if nobody says otherwise: what one cargo would do is far more.
@@ -28,63 +29,6 @@ pub(crate) trait CrateKeeper: Send + Sync + 'static {
     /// Makes sure that a file is held, and fetches it if need be. Dropping the future must leave nothing half done.
     fn ensure(&self, file: &CrateFile)
     -> impl Future<Output = Result<Ensured, EnsureError>> + Send;
-}
-
-/// How a file came to be held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ensured {
-    /// It was there.
-    AlreadyHeld,
-    /// It was fetched and verified.
-    Fetched {
-        /// How large it is.
-        bytes: u64,
-    },
-}
-
-/// Why a file is not held.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EnsureError {
-    /// No upstream has it.
-    #[error("no upstream has it")]
-    Missing,
-    /// It could not be fetched, verified or stored.
-    #[error("{0}")]
-    Failed(String),
-}
-
-/// What became of the files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Files that were held already.
-    pub(crate) held: u64,
-    /// Files that were fetched.
-    pub(crate) fetched: u64,
-    /// Their bytes.
-    pub(crate) fetched_bytes: u64,
-    /// Files that no upstream has.
-    pub(crate) missing: u64,
-    /// Files that could not be fetched.
-    pub(crate) failed: u64,
-}
-
-impl Tally {
-    /// How many files were dealt with.
-    pub(crate) fn files(&self) -> u64 {
-        self.held + self.fetched + self.missing + self.failed
-    }
-
-    fn count(&mut self, result: &Result<Ensured, EnsureError>) {
-        match result {
-            Ok(Ensured::AlreadyHeld) => self.held += 1,
-            Ok(Ensured::Fetched { bytes }) => {
-                self.fetched += 1;
-                self.fetched_bytes += bytes;
-            }
-            Err(EnsureError::Missing) => self.missing += 1,
-            Err(EnsureError::Failed(_)) => self.failed += 1,
-        }
-    }
 }
 
 /// Why fetching came to its end.

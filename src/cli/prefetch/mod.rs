@@ -16,11 +16,13 @@ mod inputs;
 mod lockfile;
 mod plan;
 mod progress;
+mod tally;
 mod verb;
 
 pub(crate) use closure::Dependencies;
 pub(crate) use crate_spec::CrateSpec;
-pub(crate) use executor::{CrateKeeper, EnsureError, Ensured, JOBS_DEFAULT, JOBS_MAX};
+pub(crate) use executor::{CrateKeeper, JOBS_DEFAULT, JOBS_MAX};
 pub(crate) use index_reader::{IndexReader, IndexUnreadable};
 pub(crate) use inputs::{InputError, Inputs};
+pub(crate) use tally::{EnsureError, Ensured};
 pub(crate) use verb::{Action, Prefetch, Selection, prefetch};

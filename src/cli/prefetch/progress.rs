@@ -3,7 +3,7 @@
 use indicatif::{DecimalBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-use super::executor::{EnsureError, Ensured, Tally};
+use super::tally::{EnsureError, Ensured, Tally};
 use crate::cli::terminal::Terminal;
 use crate::package::CrateFile;
 

@@ -11,6 +11,7 @@ use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
@@ -19,6 +20,8 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+#[cfg(target_os = "linux")]
+use super::send_file::{FileBody, Outgoing, SendFileStream, WithFiles};
 use super::tls::{ALPN_HTTP2, CurrentCertificate};
 use super::{Stack, http2};
 
@@ -98,12 +101,38 @@ async fn serve_plain(
         asked = asking => asked??,
         _ = draining.changed() => return Ok(()),
     };
-    let stream = with_write_timeout(stream, limits);
     if speaks_http2 {
+        let stream = with_write_timeout(stream, limits);
         Box::pin(http2::serve(stream, stack, limits, draining)).await
     } else {
-        serve_http1(stream, stack, limits, draining).await
+        serve_plain_http1(stream, stack, limits, draining).await
     }
+}
+
+/// The system sends crate files itself.
+#[cfg(target_os = "linux")]
+async fn serve_plain_http1(
+    stream: TcpStream,
+    stack: impl Stack,
+    limits: Limits,
+    draining: &mut Draining,
+) -> io::Result<()> {
+    let outgoing = Outgoing::default();
+    let stream = SendFileStream::new(stream, outgoing.clone());
+    let stream = with_write_timeout(stream, limits);
+    let service = SendingFiles { stack, outgoing };
+    serve_http1(stream, service, limits, draining).await
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn serve_plain_http1(
+    stream: TcpStream,
+    stack: impl Stack,
+    limits: Limits,
+    draining: &mut Draining,
+) -> io::Result<()> {
+    let stream = with_write_timeout(stream, limits);
+    serve_http1(stream, PerConnection(stack), limits, draining).await
 }
 
 async fn serve_tls(
@@ -123,7 +152,7 @@ async fn serve_tls(
     if speaks_http2(&stream) {
         Box::pin(http2::serve(stream, stack, limits, draining)).await
     } else {
-        serve_http1(stream, stack, limits, draining).await
+        serve_http1(stream, PerConnection(stack), limits, draining).await
     }
 }
 
@@ -132,10 +161,10 @@ fn speaks_http2<S>(stream: &TlsStream<S>) -> bool {
     session.alpn_protocol() == Some(ALPN_HTTP2)
 }
 
-fn with_write_timeout(
-    stream: TcpStream,
+fn with_write_timeout<S: AsyncRead + AsyncWrite>(
+    stream: S,
     limits: Limits,
-) -> std::pin::Pin<Box<TimeoutStream<TcpStream>>> {
+) -> std::pin::Pin<Box<TimeoutStream<S>>> {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_stall_max));
     Box::pin(stream)
@@ -164,21 +193,24 @@ pub(super) async fn begins_with_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn serve_http1<S>(
+async fn serve_http1<S, V, B>(
     stream: S,
-    stack: impl Stack,
+    service: V,
     limits: Limits,
     draining: &mut Draining,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
+    V: HttpService<Incoming, ResBody = B, Error = Infallible>,
+    B: HttpBody<Error = axum::Error> + 'static,
 {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_wait_max)
+        // Chunks of a body are never copied; `send_file` relies on it.
+        .writev(true)
         .max_buf_size(HEAD_BYTES_MAX);
-    let service = PerConnection(stack);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         biased;
@@ -207,5 +239,26 @@ impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnecti
 
     fn call(&self, request: hyper::Request<Incoming>) -> S::Future {
         self.0.clone().call(request.map(body_of))
+    }
+}
+
+/// The same, on a connection that has the system send files.
+#[cfg(target_os = "linux")]
+struct SendingFiles<S> {
+    stack: S,
+    outgoing: Outgoing,
+}
+
+#[cfg(target_os = "linux")]
+impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for SendingFiles<S> {
+    type Response = hyper::Response<FileBody>;
+    type Error = Infallible;
+    type Future = WithFiles<S::Future>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        WithFiles {
+            answer: self.stack.clone().call(request.map(body_of)),
+            outgoing: self.outgoing.clone(),
+        }
     }
 }

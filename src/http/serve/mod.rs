@@ -9,6 +9,8 @@
 
 mod connection;
 mod http2;
+#[cfg(target_os = "linux")]
+mod send_file;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -8,8 +8,7 @@ use std::collections::HashSet;
 use futures_util::TryStreamExt;
 use object_store::ObjectStoreExt;
 
-use super::super::crate_store::StoredFile;
-use super::super::crate_store::Verdict;
+use super::super::crate_store::{StoredFile, Verdict};
 use super::super::{CrateStore, StorageLocation};
 use super::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use super::{file, keep, open};
@@ -85,7 +84,7 @@ async fn places_given_from_outside_keep_the_contract() {
     }
 }
 
-fn variables_of(server: &S3Server) -> Vec<(String, String)> {
+pub(super) fn variables_of(server: &S3Server) -> Vec<(String, String)> {
     [
         ("AWS_ENDPOINT_URL", server.endpoint().as_str()),
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
@@ -140,7 +139,8 @@ async fn check_one_file(store: &CrateStore, size: usize) {
         }
         let read = held.read(range.clone(), store).await.unwrap();
         let read: Vec<_> = read.try_collect().await.unwrap();
-        let expected = &bytes[range.start as usize..range.end as usize];
+        let place = |at: u64| usize::try_from(at).unwrap();
+        let expected = &bytes[place(range.start)..place(range.end)];
         assert!(read.concat() == expected, "{range:?} of {size}");
     }
     store.remove(&checksum).await.unwrap();

@@ -1,6 +1,7 @@
 //! What every place for crate files must do, and what the keeper does with one.
 
 mod contract;
+mod probe;
 #[expect(dead_code, reason = "the integration tests use the rest")]
 #[path = "../../../tests/it/support/s3_server.rs"]
 mod s3_server;
@@ -28,7 +29,7 @@ fn open(location: StorageLocation) -> CrateStore {
 /// Bytes that differ from each other, and their checksum.
 fn file(size: usize, seed: u8) -> (Bytes, Checksum) {
     let bytes: Vec<u8> = (0..size)
-        .map(|at| (at / 7 + at * 31) as u8 ^ seed)
+        .map(|at| ((at / 7 + at * 31) % 251).to_le_bytes()[0] ^ seed)
         .collect();
     let checksum = Checksum::from(<[u8; 32]>::from(Sha256::digest(&bytes)));
     (bytes.into(), checksum)

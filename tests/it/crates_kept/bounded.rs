@@ -113,3 +113,13 @@ fn a_file_larger_than_the_bound_is_served_all_the_same() {
         scene.held().checksums.len() <= 1
     });
 }
+
+#[test]
+fn a_bound_that_was_lowered_holds_as_soon_as_the_mirror_runs() {
+    let scene = scene();
+    for number in 0..3 {
+        use_file(&scene, number);
+    }
+    let scene = scene.restarted(&[("STORAGE_MAX_BYTES", "10000")]);
+    wait_until_just_these_are_held(&scene, &[2]);
+}

@@ -3,6 +3,7 @@
 mod answers;
 mod bounded;
 mod bucket;
+mod counted;
 mod crashes;
 mod damaged;
 mod disks;
@@ -11,6 +12,7 @@ mod index_decides;
 mod large;
 mod missing;
 mod offline;
+mod sending;
 mod settings;
 mod shared;
 mod tls;

@@ -3,12 +3,15 @@
 //! Crate files are kept as they come, each verified: what was kept is of use even if the archive breaks off. The index
 //! is switched over at the very end, so it never names files that are still to come.
 
+mod index_part;
+
 use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 
 use indicatif::HumanCount;
 use tokio_util::sync::CancellationToken;
 
+use self::index_part::{IndexPart, base_is_here};
 use super::checked::{Checked, Verdict};
 use super::held::HeldList;
 use super::input::Input;
@@ -133,17 +136,6 @@ enum Stage {
     Begun,
 }
 
-/// What becomes of the index in an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum IndexPart {
-    /// It is imported.
-    Wanted,
-    /// It is here, and the archive could not mend it.
-    IsHere,
-    /// The index here was made from it, and is newer.
-    IsOlder,
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     stored: u64,
@@ -171,9 +163,13 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
     fn begin(&mut self, beginning: &Beginning) -> Result<(), ImportError> {
         let manifest = &beginning.manifest;
         self.held = self.store.held().map_err(ImportError::Store)?.into();
-        self.index_part = self.index_part(manifest)?;
-        if self.index_part == IndexPart::Wanted {
-            self.check_base(beginning)?;
+        let index = &*self.index;
+        self.index_part = IndexPart::of(manifest, index).map_err(ImportError::Index)?;
+        if self.index_part == IndexPart::Wanted
+            && let Some(base) = &manifest.base
+            && !base_is_here(beginning, &self.held, index).map_err(ImportError::Index)?
+        {
+            return Err(ImportError::BaseMissing(base.clone()));
         }
         self.watch.expect(manifest.crate_files);
         self.progress = Stage::Begun;
@@ -225,46 +221,6 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
 }
 
 impl<I: IndexSink, S: CrateSink> Importing<'_, I, S> {
-    fn index_part(&self, manifest: &Manifest) -> Result<IndexPart, ImportError> {
-        let Some(current) = self.index.current().map_err(ImportError::Index)? else {
-            return Ok(IndexPart::Wanted);
-        };
-        let builds_on_another = manifest.index_base.is_some();
-        if current.commit == manifest.index_commit {
-            // A complete index may be here to mend a damaged one.
-            return Ok(match builds_on_another {
-                true => IndexPart::IsHere,
-                false => IndexPart::Wanted,
-            });
-        }
-        // Files of an earlier archive may be wanted again, and must not take the index back. The commit alone does not
-        // tell: an upstream may go back to it.
-        let is_newer = manifest.index_fetched > current.fetched;
-        Ok(match is_newer || !self.has(&manifest.index_commit)? {
-            true => IndexPart::Wanted,
-            false => IndexPart::IsOlder,
-        })
-    }
-
-    /// What the archive builds on must be here. A complete index needs no other one, but its crate files may.
-    fn check_base(&self, beginning: &Beginning) -> Result<(), ImportError> {
-        let manifest = &beginning.manifest;
-        let Some(base) = &manifest.base else {
-            return Ok(());
-        };
-        let absent = beginning.held.without(&self.held).count();
-        let index_is_complete = manifest.index_base.is_none();
-        let is_here = (index_is_complete && absent <= manifest.crate_files)
-            || self.has(&base.index_commit)?;
-        is_here
-            .then_some(())
-            .ok_or_else(|| ImportError::BaseMissing(base.clone()))
-    }
-
-    fn has(&self, commit: &str) -> Result<bool, ImportError> {
-        self.index.has(commit).map_err(ImportError::Index)
-    }
-
     fn replaces_the_index(&self) -> bool {
         self.index_part == IndexPart::Wanted && self.action == ImportAction::Keep
     }

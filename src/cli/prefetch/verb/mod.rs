@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::outcome::Outcome;
 use crate::cli::prefetch::everything::{EveryFile, hand_over_everything};
-use crate::cli::prefetch::executor::{CrateKeeper, Ended, Tally, fetch_all};
+use crate::cli::prefetch::executor::{CrateKeeper, Ended, fetch_all};
 use crate::cli::prefetch::findings::{Finding, Severity};
 use crate::cli::prefetch::index_reader::{IndexReader, IndexUnreadable};
 use crate::cli::prefetch::plan::{Plan, Wanted};
 use crate::cli::prefetch::progress::Progress;
+use crate::cli::prefetch::tally::Tally;
 use crate::cli::terminal::Terminal;
 use crate::package::CrateFile;
 

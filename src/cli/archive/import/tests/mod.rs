@@ -1,5 +1,7 @@
 //! Archives are written, damaged and imported in memory.
 
+mod refused;
+
 use tar::{Builder, EntryType, Header};
 
 use super::super::entry::EntryName;
@@ -235,100 +237,4 @@ fn a_store_that_takes_no_more_ends_it() {
     assert_eq!(full.outcome, Outcome::Incomplete);
     assert!(full.notes.contains("the disk is full"), "{}", full.notes);
     assert!(full.index.commits.is_empty());
-}
-
-#[test]
-fn entries_that_do_not_belong_there_are_refused() {
-    let good = taken_apart(&archive(1, &MemoryStore::of(&["one", "two"])));
-    let with = |place: usize, name: &str, content: &[u8]| {
-        let mut entries = good.clone();
-        entries.insert(place, (name.to_owned(), content.to_vec()));
-        entries
-    };
-    let swapped = |left: usize, right: usize| {
-        let mut entries = good.clone();
-        entries.swap(left, right);
-        entries
-    };
-    let without = |place: usize| {
-        let mut entries = good.clone();
-        entries.remove(place);
-        entries
-    };
-    let unlisted = EntryName::Crate([255; 32].into()).to_string();
-    for (entries, words) in [
-        (
-            with(2, "index/../../etc/passwd", b"x"),
-            "nothing that an archive has",
-        ),
-        (with(2, "/etc/passwd", b"x"), "nothing that an archive has"),
-        (with(2, "index/.git", b"x"), "nothing that an archive has"),
-        (with(5, "index/late.pack", b"x"), "in the wrong place"),
-        (with(2, "index/more.pack", b"x"), "it counts other files"),
-        (with(5, &unlisted, b"x"), "not in held.txt"),
-        (with(6, "index/more.pack", b"x"), "behind the end"),
-        (with(1, "manifest.json", b"{}"), "ends early"),
-        (with(2, "manifest.json", b"{}"), "in the wrong place"),
-        (swapped(0, 1), "not an archive"),
-        (swapped(3, 4), "in the wrong place"),
-        (without(0), "not an archive"),
-        (without(1), "ends early"),
-        (without(3), "it counts other files"),
-        (without(5), "ends early"),
-        (Vec::new(), "not an archive"),
-    ] {
-        let refused = into_nothing(&put_together(&entries));
-        assert_ne!(refused.outcome, Outcome::Done, "{words}");
-        assert!(refused.notes.contains(words), "{words}: {}", refused.notes);
-        assert!(refused.index.commits.is_empty());
-    }
-}
-
-#[test]
-fn what_is_no_archive_at_all_is_said_to_be_none() {
-    for bytes in [&b""[..], b"#!/bin/sh\n", &[0; 4096], &[b'x'; 4096]] {
-        let refused = into_nothing(bytes);
-        assert_eq!(refused.outcome, Outcome::Unusable);
-        assert!(
-            refused.notes.contains("not an archive that `export` wrote"),
-            "{}",
-            refused.notes
-        );
-    }
-}
-
-#[test]
-fn an_entry_may_be_neither_a_link_nor_too_large_nor_an_extension() {
-    let good = taken_apart(&archive(1, &MemoryStore::of(&["one"])));
-    for kind in [
-        EntryType::Symlink,
-        EntryType::Link,
-        EntryType::Directory,
-        EntryType::XHeader,
-        EntryType::GNULongName,
-    ] {
-        let mut bytes = put_together(&good[..2]);
-        bytes.truncate(bytes.len() - 1024);
-        let mut header = Header::new_ustar();
-        header.set_path("index/a.pack").unwrap();
-        header.set_entry_type(kind);
-        header.set_size(0);
-        header.set_cksum();
-        bytes.extend_from_slice(header.as_bytes());
-        let refused = into_nothing(&bytes);
-        assert!(
-            refused.notes.contains("nothing that an archive has"),
-            "{kind:?}: {}",
-            refused.notes
-        );
-    }
-    let mut bytes = put_together(&good[..3]);
-    bytes.truncate(bytes.len() - 1024);
-    let mut header = Header::new_ustar();
-    header.set_path(&good[3].0).unwrap();
-    header.set_size(1024 * 1024 * 1024 + 1);
-    header.set_cksum();
-    bytes.extend_from_slice(header.as_bytes());
-    let refused = into_nothing(&bytes);
-    assert!(refused.notes.contains("too large"), "{}", refused.notes);
 }

@@ -1,0 +1,59 @@
+//! A part of a file on the disk, for whoever can have the system send it without reading it.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::disk::OpenFile;
+
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct FilePart {
+    file: Arc<OpenFile>,
+    range: Range<u64>,
+}
+
+impl FilePart {
+    pub(super) fn new(file: Arc<OpenFile>, range: Range<u64>) -> Self {
+        Self { file, range }
+    }
+
+    /// How many bytes are left of it.
+    pub(crate) fn bytes_left(&self) -> u64 {
+        self.range.end.saturating_sub(self.range.start)
+    }
+
+    /// Takes so many bytes off its beginning, or all that are left.
+    pub(crate) fn split_to(&mut self, bytes: u64) -> Self {
+        let middle = self.range.end.min(self.range.start.saturating_add(bytes));
+        let first = Self::new(Arc::clone(&self.file), self.range.start..middle);
+        self.range.start = middle;
+        first
+    }
+
+    /// Whether the system most likely has it in memory, so that sending it waits for no disk. A look at both ends.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        let last = self.range.end.saturating_sub(1);
+        [self.range.start, last]
+            .into_iter()
+            .all(|at| self.file.is_in_memory(at))
+    }
+
+    /// Has the system read it from the disk. Blocking.
+    pub(crate) fn load(&self) -> io::Result<()> {
+        self.file.load(&self.range)
+    }
+
+    /// Has the system send bytes from its beginning to a socket, without waiting, and takes those off that it took.
+    pub(crate) fn send_to(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let bytes = usize::try_from(self.bytes_left()).unwrap_or(usize::MAX);
+        let sent = self.file.send(self.range.start, bytes, socket)?;
+        if sent == 0 && bytes > 0 {
+            // Cut short under our hands.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.range.start += sent as u64;
+        Ok(sent)
+    }
+}
