@@ -1,12 +1,11 @@
 //! Real cargo, through source replacement: with the mirror's own index in every way that cargo can read it, and as in the
 //! classic set-up, a fork of the index whose `config.json` points at the mirror.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
 use tempfile::TempDir;
 
-use crate::support::{CrateFile, CrateFiles, GitIndex, GitServer, Mirror, hermetic, index_line};
+use crate::support::{
+    CrateFile, CrateFiles, GitIndex, GitServer, Mirror, Project, index_line, succeeds,
+};
 
 /// A way in which cargo reads the mirror's index.
 struct Way {
@@ -158,92 +157,6 @@ impl Scene {
             ]
         );
     }
-}
-
-/// A package that depends on a crate of the index, with a cargo home of its own.
-pub(crate) struct Project {
-    root: TempDir,
-    settings: &'static [(&'static str, &'static str)],
-}
-
-impl Project {
-    pub(crate) fn new(index: &str, settings: &'static [(&'static str, &'static str)]) -> Self {
-        let root = TempDir::new().unwrap();
-        let write = |path: &str, content: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        };
-        write(
-            "home/config.toml",
-            &format!(
-                "[source.crates-io]\nreplace-with = \"mirror\"\n\n[source.mirror]\nregistry = \"{index}\"\n\n\
-                 [registries.mirror]\nindex = \"{index}\"\n"
-            ),
-        );
-        write(
-            "package/Cargo.toml",
-            "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n\
-             [dependencies]\nunder_score = \"1\"\n",
-        );
-        write(
-            "package/src/main.rs",
-            "fn main() {\n    println!(\"{}\", under_score::count());\n}\n",
-        );
-        Self { root, settings }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    /// Adds to cargo's configuration.
-    pub(crate) fn configure(&self, toml: &str) {
-        let path = self.path("home/config.toml");
-        let config = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(path, format!("{config}\n{toml}")).unwrap();
-    }
-
-    /// Runs the program, which counts the crates that it is made of.
-    fn program_says(&self) -> String {
-        let program = self.path("package/target/debug/user");
-        let output = Command::new(program).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    pub(crate) fn lock_file(&self) -> String {
-        std::fs::read_to_string(self.path("package/Cargo.lock")).unwrap()
-    }
-
-    pub(crate) fn cargo(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// cargo in the package.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let cargo = Path::new(env!("CARGO"));
-        let mut command = hermetic(cargo, self.root.path());
-        // Beside cargo itself, where rustup keeps them: its stand-ins on PATH need a home that is not there.
-        let rustc = cargo.with_file_name("rustc");
-        if rustc.exists() {
-            command.env("RUSTC", rustc);
-        }
-        command
-            .current_dir(self.path("package"))
-            .env("CARGO_HOME", self.path("home"))
-            .envs(self.settings.iter().copied())
-            .args(arguments);
-        command
-    }
-}
-
-#[track_caller]
-pub(crate) fn succeeds(output: &Output) {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 #[test]

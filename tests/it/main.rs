@@ -9,6 +9,7 @@
     reason = "a test that meets something unexpected shall fail, and say what it saw"
 )]
 
+mod air_gap;
 mod cargo;
 mod carry;
 mod clone_on_disk;

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::support::{CrateFile, HeldFiles, Mirror, Origin, Program, UpstreamFault};
+use crate::support::{
+    CrateFile, HeldFiles, Mirror, Origin, Program, Project, UpstreamFault, borrowed, succeeds,
+};
 
 /// What a run said and did.
 struct Run {
@@ -36,6 +38,14 @@ fn origin() -> Origin {
         CrateFile::pack("bottom", "1.0.3", &[]),
         CrateFile::pack("other", "1.0.0", &[]),
     ])
+}
+
+/// The settings of a mirror of this origin that keeps its data here.
+fn settings(origin: &Origin, data: &TempDir) -> Vec<(&'static str, String)> {
+    let data = data.path().to_str().unwrap().to_owned();
+    let mut settings = origin.settings().to_vec();
+    settings.push(("DATA_DIR", data));
+    settings
 }
 
 fn held(data: &TempDir) -> HeldFiles {
@@ -157,13 +167,8 @@ fn a_lock_file_gets_what_it_names_and_a_wrong_checksum_in_it_is_a_problem() {
 #[test]
 fn it_works_beside_a_running_mirror_on_the_same_data() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
-    let own = origin.settings();
-    let mut settings: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    settings.push(("DATA_DIR", data.path().to_str().unwrap()));
-    let mirror = Mirror::start_with(&settings, |_config| ());
+    let settings = settings(&origin, &data);
+    let mirror = Mirror::start(&borrowed(&settings));
     mirror.wait_until_ready();
     let run = prefetch(&origin, data.path(), &["top"], &[]);
     assert_eq!((run.code, run.notes.as_str()), (Some(0), ""));
@@ -204,13 +209,8 @@ fn sigterm_stops_it_and_what_is_held_stays_held() {
     origin
         .upstream
         .fail_path(&origin.files[1].path(), UpstreamFault::HangsMidBody);
-    let own = origin.settings();
-    let mut settings: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    settings.push(("DATA_DIR", data.path().to_str().unwrap()));
-    let output = Program::stop_verb_when(&["prefetch", "top"], &settings, || {
+    let settings = settings(&origin, &data);
+    let output = Program::stop_verb_when(&["prefetch", "top"], &borrowed(&settings), || {
         held(&data).checksums.len() == 2
     });
     assert_eq!(output.status.code(), Some(1));
@@ -221,4 +221,49 @@ fn sigterm_stops_it_and_what_is_held_stays_held() {
     let run = prefetch(&origin, data.path(), &["top"], &[]);
     assert_eq!(run.code, Some(0), "{}", run.notes);
     assert!(run.results.contains("1 fetched") && run.results.contains("2 held already"));
+}
+
+#[test]
+fn after_a_kill_only_what_is_missing_is_fetched() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    let [top, middle, bottom] = [0, 1, 2].map(|number| origin.files[number].path());
+    let middle_hangs = UpstreamFault::HangsMidBody;
+    origin.upstream.fail_path(&middle, middle_hangs);
+    let settings = settings(&origin, &data);
+    let output = Program::kill_verb_when(&["prefetch", "top"], &borrowed(&settings), || {
+        held(&data).checksums.len() == 2
+    });
+    assert_eq!(output.status.code(), None);
+    origin.upstream.heal();
+    let run = prefetch(&origin, data.path(), &["top"], &[]);
+    assert_eq!(run.code, Some(0), "{}", run.notes);
+    // This fails if any file is not what its name says.
+    assert_eq!(held(&data).checksums.len(), 3);
+    let requests = [&top, &middle, &bottom].map(|path| origin.upstream.requests(path));
+    assert_eq!(requests, [1, 2, 1]);
+}
+
+#[test]
+fn what_a_lock_file_names_is_enough_for_cargo_when_the_upstream_is_gone() {
+    let mut origin = Origin::with(vec![
+        CrateFile::pack("under_score", "1.0.1", &["MixedCase", "plus-build"]),
+        CrateFile::pack("MixedCase", "1.2.3", &["leaf"]),
+        CrateFile::pack("plus-build", "1.0.0+b", &[]),
+        CrateFile::pack("leaf", "1.0.0", &[]),
+        CrateFile::pack("other", "1.0.0", &[]),
+    ]);
+    let data = TempDir::new().unwrap();
+    let settings = settings(&origin, &data);
+    let mirror = Mirror::start(&borrowed(&settings));
+    mirror.wait_until_ready();
+    let project = Project::new(&format!("sparse+http://{}/index/", mirror.address), &[]);
+    succeeds(&project.cargo(&["generate-lockfile"]));
+    assert!(origin.fetched().is_empty());
+    let lock = project.lock_path();
+    let run = prefetch(&origin, data.path(), &[lock.to_str().unwrap()], &[]);
+    assert_eq!((run.code, run.notes.as_str()), (Some(0), ""));
+    assert_eq!(origin.fetched().len(), 4);
+    origin.upstream.stop();
+    succeeds(&project.cargo(&["build", "--locked"]));
+    assert_eq!(project.program_says(), "4\n");
 }

@@ -4,10 +4,9 @@ use axum::http::StatusCode;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::cargo::{Project, succeeds};
 use crate::support::{
-    Authority, CrateFile, CrateFiles, GitIndex, GitServer, Http2, Program, chosen, eventually,
-    get_by_http1, hermetic, index_line, shown, tls,
+    Authority, CrateFile, CrateFiles, GitIndex, GitServer, Http2, Program, Project, chosen,
+    eventually, get_by_http1, hermetic, index_line, shown, succeeds, tls,
 };
 
 struct Scene {

@@ -151,13 +151,13 @@ fn start(server: &GitServer, data: &TempDir, settings: &[(&str, &str)]) -> Mirro
 }
 
 /// A repository of a git client.
-struct GitClone {
+pub(crate) struct GitClone {
     root: TempDir,
 }
 
 impl GitClone {
     /// Clones with these options.
-    fn of(url: &str, options: &[&str]) -> Self {
+    pub(crate) fn of(url: &str, options: &[&str]) -> Self {
         let clone = Self {
             root: TempDir::new().unwrap(),
         };
@@ -179,7 +179,7 @@ impl GitClone {
         self.root.path()
     }
 
-    fn git(&self, arguments: &[&str]) -> String {
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
         String::from_utf8(self.git_bytes(arguments)).unwrap()
     }
 

@@ -47,6 +47,11 @@ impl CrateFile {
         Self::holding(name, version, content, dependencies)
     }
 
+    /// A file as it was published, by somebody who knows its line in the index.
+    pub(crate) fn published(name: &'static str, version: &'static str, bytes: Vec<u8>) -> Self {
+        Self::holding(name, version, Content::Given(bytes), &[])
+    }
+
     fn holding(
         name: &'static str,
         version: &'static str,

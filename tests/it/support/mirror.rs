@@ -89,6 +89,12 @@ impl Mirror {
     }
 }
 
+/// Settings as a mirror and the program take them.
+pub(crate) fn borrowed<'s>(settings: &'s [(&'static str, String)]) -> Vec<(&'s str, &'s str)> {
+    let pairs = settings.iter();
+    pairs.map(|(name, value)| (*name, value.as_str())).collect()
+}
+
 fn config(settings: &[(&str, &str)]) -> Config {
     // What the test sets comes instead.
     let is_set = |name: &str| settings.iter().any(|(other, _)| *other == name);

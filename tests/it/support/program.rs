@@ -106,6 +106,18 @@ impl Program {
         })
     }
 
+    /// Runs the program with these arguments, and sends SIGKILL as soon as `condition` holds.
+    pub(crate) fn kill_verb_when(
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+        condition: impl Fn() -> bool,
+    ) -> Output {
+        Self::run_verb_until(arguments, settings, |child| {
+            eventually("it is time to kill it", condition);
+            send_signal("KILL", child);
+        })
+    }
+
     /// Runs the program twice, the second time with the output of the first as its input, to their ends.
     pub(crate) fn run_verbs_in_a_pipe(
         from: (&[&str], &[(&str, &str)]),
@@ -247,8 +259,12 @@ fn ended(mut child: Child) -> Output {
 }
 
 fn terminate(child: &Child) {
+    send_signal("TERM", child);
+}
+
+fn send_signal(name: &str, child: &Child) {
     // Without unsafe code, a shell is the way to send a signal.
-    let kill = format!("kill -TERM {}", child.id());
+    let kill = format!("kill -{name} {}", child.id());
     let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
     assert!(status.success());
 }

@@ -1,0 +1,132 @@
+//! What cargo is used for: a package with dependencies, and a cargo home that leads it to an index.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use super::hermetic;
+
+/// A program that depends on crates of an index, with a cargo home of its own.
+pub(crate) struct Project {
+    root: TempDir,
+    settings: &'static [(&'static str, &'static str)],
+}
+
+impl Project {
+    /// A program that prints how many crates it is made of: `under_score` counts them.
+    pub(crate) fn new(index: &str, settings: &'static [(&'static str, &'static str)]) -> Self {
+        Self::with(
+            index,
+            settings,
+            "under_score = \"1\"\n",
+            "println!(\"{}\", under_score::count());",
+        )
+    }
+
+    /// A program that does this, and needs that for it.
+    pub(crate) fn with(
+        index: &str,
+        settings: &'static [(&'static str, &'static str)],
+        dependencies: &str,
+        main: &str,
+    ) -> Self {
+        let project = Self {
+            root: TempDir::new().unwrap(),
+            settings,
+        };
+        project.write(
+            "home/config.toml",
+            &format!(
+                "[source.crates-io]\nreplace-with = \"mirror\"\n\n[source.mirror]\nregistry = \"{index}\"\n\n\
+                 [registries.mirror]\nindex = \"{index}\"\n"
+            ),
+        );
+        project.write(
+            "package/Cargo.toml",
+            // The less the compiler writes, the sooner it is done.
+            &format!(
+                "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n\
+                 [profile.dev]\ndebug = false\nincremental = false\n\n[dependencies]\n{dependencies}"
+            ),
+        );
+        project.write(
+            "package/src/main.rs",
+            &format!("fn main() {{\n{main}\n}}\n"),
+        );
+        project
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// Adds to cargo's configuration.
+    pub(crate) fn configure(&self, toml: &str) {
+        let path = self.path("home/config.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{config}\n{toml}")).unwrap();
+    }
+
+    /// Leaves nothing in the cargo home but its configuration, as on a machine that has never built anything.
+    pub(crate) fn empty_home(&self) {
+        let config = std::fs::read_to_string(self.path("home/config.toml")).unwrap();
+        std::fs::remove_dir_all(self.path("home")).unwrap();
+        self.write("home/config.toml", &config);
+    }
+
+    /// Runs the program, and returns what it prints.
+    pub(crate) fn program_says(&self) -> String {
+        let program = self.path("package/target/debug/user");
+        let output = Command::new(program).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Where the lock file lies.
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.path("package/Cargo.lock")
+    }
+
+    /// The lock file.
+    pub(crate) fn lock_file(&self) -> String {
+        std::fs::read_to_string(self.lock_path()).unwrap()
+    }
+
+    /// Runs cargo in the package.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// cargo in the package.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let cargo = Path::new(env!("CARGO"));
+        let mut command = hermetic(cargo, self.root.path());
+        // Beside cargo itself, where rustup keeps them: its stand-ins on PATH need a home that is not there.
+        let rustc = cargo.with_file_name("rustc");
+        if rustc.exists() {
+            command.env("RUSTC", rustc);
+        }
+        command
+            .current_dir(self.path("package"))
+            .env("CARGO_HOME", self.path("home"))
+            .envs(self.settings.iter().copied())
+            .args(arguments);
+        command
+    }
+}
+
+/// A command has done what it shall; otherwise the test shows why not.
+#[track_caller]
+pub(crate) fn succeeds(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
