@@ -3,13 +3,18 @@
 //! The index says which bytes a version has. So nothing is sent that could not be checked, and a version that was deleted
 //! from the index is gone, held or not.
 
+use std::io;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use hyper::body::{Frame, SizeHint};
 
 use super::conditional::{has_any, known_tag};
 use super::error::ApiError;
@@ -95,9 +100,12 @@ pub(super) fn send_now(
     let blob = snapshot.find(&name)?;
     let file = state.crate_files.get(&(blob, version))?;
     let held = keeper.get_now(&file.checksum)?;
-    let body = held.read_now(0..held.size())?;
-    let mut response = whole(&file, held.size(), Body::from_stream(body));
-    offer_part(&mut response, &held, 0..held.size());
+    let range = 0..held.size();
+    if !held.is_on_disk() {
+        return None;
+    }
+    let mut response = whole(&file, held.size(), HeldBody::of(&held, range.clone()));
+    offer_part(&mut response, &held, range);
     mark(&mut response, &snapshot).ok()?;
     Some(response)
 }
@@ -178,6 +186,9 @@ async fn answer(
         if method == Method::HEAD {
             return Ok(Body::empty());
         }
+        if held.is_on_disk() {
+            return Ok(HeldBody::of(&held, range));
+        }
         let reading: Reading = held
             .read(range, keeper.store())
             .await
@@ -220,6 +231,52 @@ fn offer_part(response: &mut Response, held: &Held, range: Range<u64>) {
     }
     #[cfg(not(target_os = "linux"))]
     let _unused = (response, held, range);
+}
+
+/// A file on the disk, or a part of it. It is read when somebody wants its bytes: a connection that has the system send
+/// the file never does.
+struct HeldBody {
+    held: Held,
+    range: Range<u64>,
+    reading: Option<Reading>,
+}
+
+impl HeldBody {
+    fn of(held: &Held, range: Range<u64>) -> Body {
+        Body::new(Self {
+            held: held.clone(),
+            range,
+            reading: None,
+        })
+    }
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.reading.is_none() {
+            self.reading = self.held.read_now(self.range.clone());
+        }
+        let Some(reading) = &mut self.reading else {
+            // Only what is on the disk gets here.
+            return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into())));
+        };
+        let part = ready!(reading.as_mut().poll_next(context));
+        Poll::Ready(part.map(|part| part.map(Frame::data)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Until it is read; whoever asks afterwards knows from the headers.
+        match self.reading {
+            None => SizeHint::with_exact(self.range.end - self.range.start),
+            Some(_) => SizeHint::default(),
+        }
+    }
 }
 
 fn whole(file: &CrateFile, bytes: u64, body: Body) -> Response {

@@ -45,9 +45,15 @@ impl FilePart {
         self.file.load(&self.range)
     }
 
-    /// Has the system send bytes from its beginning to a socket, without waiting, and takes those off that it took.
-    pub(crate) fn send_to(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    /// Has the system send bytes from its beginning to a socket, at most so many, without waiting, and takes those off
+    /// that were sent.
+    pub(crate) fn send_to(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        bytes_max: usize,
+    ) -> io::Result<usize> {
         let bytes = usize::try_from(self.bytes_left()).unwrap_or(usize::MAX);
+        let bytes = bytes.min(bytes_max);
         let sent = self.file.send(self.range.start, bytes, socket)?;
         if sent == 0 && bytes > 0 {
             // Cut short under our hands.

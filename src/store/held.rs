@@ -93,7 +93,12 @@ impl Held {
         }
     }
 
-    /// The same, where it needs no waiting.
+    /// Whether it can be read without asking for it first.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        matches!(self.content, Content::Disk(_))
+    }
+
+    /// The bytes in a range, where reading them needs no request to anybody.
     pub(crate) fn read_now(&self, range: Range<u64>) -> Option<Reading> {
         match &self.content {
             Content::Disk(file) => Some(read_file(Arc::clone(file), range)),
@@ -104,7 +109,7 @@ impl Held {
 
 #[cfg(target_os = "linux")]
 impl Held {
-    /// The same, for whoever can have the system send it.
+    /// A range of the file, for whoever can have the system send it.
     pub(crate) fn part(&self, range: Range<u64>) -> Option<super::FilePart> {
         match &self.content {
             Content::Disk(file) => Some(super::FilePart::new(Arc::clone(file), range)),
