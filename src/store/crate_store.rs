@@ -342,6 +342,13 @@ impl CrateStore {
         }
     }
 
+    /// Lets go of files that were not looked at for long.
+    pub(super) fn close_expired(&self) {
+        if let Some(disk) = &self.disk {
+            disk.close_expired(std::time::Instant::now());
+        }
+    }
+
     /// Takes the bytes of a file that is to be kept.
     pub(crate) fn spool(&self, checksum: &Checksum) -> Spool {
         let assembly = match &self.disk {

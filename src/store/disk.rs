@@ -27,7 +27,7 @@ use crate::package::Checksum;
 const OPEN_FILES_MAX: usize = 256;
 
 /// How long a file is kept open, so that one that was removed or replaced is noticed.
-const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
+pub(super) const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How many files are remembered as hashed.
 const CHECKED_FILES_MAX: usize = 65_536;
@@ -224,6 +224,13 @@ impl Disk {
     /// Keeps no file open: one that somebody removed takes up room for as long as it is open.
     pub(super) fn close_all(&self) {
         self.open_files.clear();
+    }
+
+    /// Closes files that were opened too long before this moment. Otherwise one that was removed and is never asked for
+    /// again would take up room until the mirror ends.
+    pub(super) fn close_expired(&self, now: Instant) {
+        self.open_files
+            .retain(|_checksum, file| now.saturating_duration_since(file.opened) <= OPEN_TIME_MAX);
     }
 
     /// The time of last use decides who makes room. It is kept with the file, so that it outlives this process.

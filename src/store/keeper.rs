@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::counters::Counters;
 use super::crate_store::{CrateStore, StoreError};
+use super::disk::OPEN_TIME_MAX;
 use super::held::Held;
 use super::spool::Spool;
 use crate::package::{Checksum, CrateFile};
@@ -273,7 +274,8 @@ impl Keeper {
         self.0.tasks.wait().await;
     }
 
-    /// Removes what a crash left in the store, and what is too much, in the background.
+    /// Removes what a crash left in the store, and what is too much, in the background; and gives back the room of files
+    /// that were removed while they were open, for as long as the mirror runs.
     pub(crate) fn tidy(&self) {
         let keeper = self.clone();
         let tidying = async move {
@@ -283,6 +285,10 @@ impl Keeper {
             // What goes could never come back to a mirror that fetches nothing.
             if keeper.fetches() {
                 keeper.store().make_room(None).await;
+            }
+            loop {
+                tokio::time::sleep(OPEN_TIME_MAX).await;
+                keeper.store().close_expired();
             }
         };
         let stop = self.0.stop.clone();
