@@ -47,8 +47,19 @@ pub(crate) struct StoreSettings {
     pub(crate) location: StorageLocation,
     /// How many bytes may lie on a local disk; `None` for any number.
     pub(crate) bytes_max: Option<u64>,
+    /// What becomes of damaged files.
+    pub(crate) damaged_files: DamagedFiles,
     /// Tells when a file was used.
     pub(crate) clock: Clock,
+}
+
+/// What becomes of a file that is damaged. It is not served in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DamagedFiles {
+    /// It is removed, since it can be fetched again.
+    Remove,
+    /// It stays where it is: nothing can bring it back but somebody who repairs it.
+    Leave,
 }
 
 /// Crate files by checksum.
@@ -59,6 +70,7 @@ pub(crate) struct CrateStore {
     /// Where the files are local ones.
     pub(super) disk: Option<Disk>,
     location: StorageLocation,
+    damaged_files: DamagedFiles,
     silent_until: Mutex<Option<Instant>>,
     sizes: Cache<Checksum, u64>,
     pub(super) counters: Arc<Counters>,
@@ -138,7 +150,13 @@ impl CrateStore {
                 })?;
                 let path = path.canonicalize()?;
                 let objects = LocalFileSystem::new_with_prefix(&path)?;
-                disk = Some(Disk::new(path, *use_of, settings.bytes_max, settings.clock));
+                disk = Some(Disk::new(
+                    path,
+                    *use_of,
+                    settings.bytes_max,
+                    settings.damaged_files,
+                    settings.clock,
+                ));
                 (Arc::new(objects), Path::default())
             }
             Place::Cloud(cloud) => (cloud.open(Some(&Handle::current()))?, cloud.prefix()),
@@ -152,6 +170,7 @@ impl CrateStore {
             silent_until: Mutex::new(None),
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
             counters,
+            damaged_files: settings.damaged_files,
         })
     }
 
@@ -248,10 +267,13 @@ impl CrateStore {
         let (store, checksum) = (Arc::clone(self), *checksum);
         Ok(checked(parts, checksum, async move {
             store.counters.damaged.add(1);
-            let removed = store.remove(&checksum).await;
+            let removed = match store.damaged_files {
+                DamagedFiles::Remove => store.remove(&checksum).await.is_ok(),
+                DamagedFiles::Leave => false,
+            };
             tracing::error!(
                 crate.checksum = %checksum,
-                removed = removed.is_ok(),
+                removed,
                 "a crate file in the store is damaged, and is not served to its end"
             );
         }))

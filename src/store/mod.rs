@@ -13,6 +13,7 @@ mod file_part;
 mod held;
 mod keeper;
 mod location;
+mod open_file;
 mod spool;
 mod sweep;
 #[cfg(test)]
@@ -20,9 +21,11 @@ mod tests;
 mod walk;
 
 pub(crate) use counters::Counters;
-pub(crate) use crate_store::{CrateStore, StoreError, StoreSettings, StoredFile, Verdict};
+pub(crate) use crate_store::{
+    CrateStore, DamagedFiles, StoreError, StoreSettings, StoredFile, Verdict,
+};
 #[cfg(target_os = "linux")]
 pub(crate) use file_part::FilePart;
-pub(crate) use held::{Held, Reading};
+pub(crate) use held::Held;
 pub(crate) use keeper::{Ensured, GetError, Keeper, KeeperSettings};
 pub(crate) use location::{LocationError, StorageLocation};
