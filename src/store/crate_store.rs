@@ -113,6 +113,9 @@ pub(crate) enum StoreError {
     /// The disk, or the cloud, failed.
     #[error("{}", without_body(.0))]
     Object(#[from] ObjectError),
+    /// A file is not there any more, or another one is in its place. Whoever wants it has to look once more.
+    #[error("it holds something else than a moment ago")]
+    Changed,
     /// The cloud does not say whether it has a file.
     #[error("it is silent")]
     Silent,
@@ -167,10 +170,10 @@ impl CrateStore {
             prefix,
             disk,
             location: settings.location,
+            damaged_files: settings.damaged_files,
             silent_until: Mutex::new(None),
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
             counters,
-            damaged_files: settings.damaged_files,
         })
     }
 
@@ -255,16 +258,25 @@ impl CrateStore {
             range: (!is_whole).then_some(GetRange::Bounded(range)),
             ..GetOptions::default()
         };
-        let got = self.objects.get_opts(&self.key(checksum), options).await;
+        let got = match self.objects.get_opts(&self.key(checksum), options).await {
+            // What was promised to the client is no longer true.
+            Ok(got) if got.meta.size != size => Err(StoreError::Changed),
+            Err(ObjectError::NotFound { .. }) => Err(StoreError::Changed),
+            got => got.map_err(StoreError::from),
+        };
         if got.is_err() {
             // It may be gone; the next one who asks must be told.
             self.sizes.remove(checksum);
         }
-        let parts = got?.into_stream().map_err(io::Error::other).boxed();
+        let counters = Arc::clone(&self.counters);
+        let parts = got?.into_stream().map_err(move |error| {
+            counters.store_failures.add(1);
+            io::Error::other(error)
+        });
         if !is_whole {
-            return Ok(parts);
+            return Ok(parts.boxed());
         }
-        let (store, checksum) = (Arc::clone(self), *checksum);
+        let (store, checksum, parts) = (Arc::clone(self), *checksum, parts.boxed());
         Ok(checked(parts, checksum, async move {
             store.counters.damaged.add(1);
             let removed = match store.damaged_files {

@@ -3,6 +3,7 @@
 //! A fetch is a task of its own. Whoever waits for it may leave; the others get the file, and so does the store.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::counters::Counters;
 use super::crate_store::{CrateStore, StoreError};
 use super::disk::OPEN_TIME_MAX;
-use super::held::Held;
+use super::held::{Held, Reading};
 use super::spool::Spool;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
@@ -236,6 +237,25 @@ impl Keeper {
         };
         let content = fetched.content.ok_or(GetError::Store(why))?;
         self.from_memory(content)
+    }
+
+    /// Reads a range that lies inside a file.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn read(
+        &self,
+        file: &CrateFile,
+        held: &Held,
+        range: Range<u64>,
+    ) -> Result<Reading, StoreError> {
+        let reading = held.read(range, self.store()).await;
+        if let Err(error) = &reading
+            && !matches!(error, StoreError::Changed)
+        {
+            self.note_store_failure(file, error);
+        }
+        reading
     }
 
     fn from_memory(&self, content: Bytes) -> Result<Held, GetError> {
