@@ -191,6 +191,7 @@ impl App {
             download: config.downloads.first().clone(),
             public_url,
             tls: config.tls.is_some(),
+            pruned: config.index_listing == IndexListing::HeldOnly,
             upstream: config.git_repo_url.to_string(),
             max_staleness: config
                 .refresh_interval

@@ -63,9 +63,15 @@ async fn find(
     wanted: &(CrateName, CrateVersion),
 ) -> Result<Arc<CrateFile>, ApiError> {
     let unknown = match look_up(state, snapshot, wanted).await {
-        Err(error) if error.is_not_found() && keeper.fetches() => error,
+        Err(error) if error.is_not_found() => error,
         other => return other,
     };
+    if state.settings.pruned {
+        return Err(ApiError::CrateFileNotListed(unknown.to_string()));
+    }
+    if !keeper.fetches() {
+        return Err(unknown);
+    }
     let outcome = state.index.refresh_now().await;
     let newer = state.index.snapshot().ok_or(ApiError::NotReady)?;
     if newer.commit() != snapshot.commit() {
