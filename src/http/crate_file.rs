@@ -78,11 +78,18 @@ async fn find(
         *snapshot = newer;
         return look_up(state, snapshot, wanted).await;
     }
-    match outcome {
-        RefreshOutcome::Fetched | RefreshOutcome::NotNow => Err(unknown),
-        // It may have been published; nobody knows.
-        RefreshOutcome::Failed | RefreshOutcome::TooLate => Err(ApiError::IndexUnreachable),
-    }
+    // It may have been published; nobody knows.
+    let is_unreachable = match outcome {
+        RefreshOutcome::Fetched => false,
+        // Either there were many looks just now, or the last one failed and the next one is due later.
+        RefreshOutcome::NotNow => state.index.status().last_error.is_some(),
+        RefreshOutcome::Failed | RefreshOutcome::TooLate => true,
+    };
+    Err(if is_unreachable {
+        ApiError::IndexUnreachable
+    } else {
+        unknown
+    })
 }
 
 /// The whole file, for a plain request that can be answered at once; `None` where the router must decide.
@@ -180,8 +187,8 @@ async fn answer(
         return Ok(not_modified());
     }
     let answer = match answer_with(keeper, file, &held, (method, headers)).await {
-        // Somebody else has a hand in the store. A second look finds what is there now, or fetches the file.
-        Err(NotRead::Store(StoreError::Changed)) => {
+        // A second look finds what is there now, or fetches what the store cannot give.
+        Err(NotRead::Store(_)) => {
             let held = keeper.get(file).await.map_err(unavailable)?;
             answer_with(keeper, file, &held, (method, headers)).await
         }

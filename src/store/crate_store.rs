@@ -34,7 +34,7 @@ use crate::package::Checksum;
 /// How many files in a cloud are remembered with their size, so that reading one takes one request.
 const SIZES_REMEMBERED_MAX: usize = 65_536;
 
-/// How long a cloud may take to say whether it has a file.
+/// How long a cloud may take to say whether it has a file, or to begin sending it.
 const LOOK_MAX: Duration = Duration::from_secs(3);
 
 /// How long a cloud that was silent is taken to be silent still, so that not everybody has to wait for it.
@@ -116,7 +116,7 @@ pub(crate) enum StoreError {
     /// A file is not there any more, or another one is in its place. Whoever wants it has to look once more.
     #[error("it holds something else than a moment ago")]
     Changed,
-    /// The cloud does not say whether it has a file.
+    /// The cloud does not answer.
     #[error("it is silent")]
     Silent,
     /// The disk failed.
@@ -208,16 +208,24 @@ impl CrateStore {
     }
 
     async fn size_in_cloud(&self, checksum: &Checksum) -> Result<Option<u64>, StoreError> {
+        match self.ask(self.objects.head(&self.key(checksum))).await {
+            Ok(found) => Ok(right_size(checksum, found.size)),
+            Err(StoreError::Object(ObjectError::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the cloud answers, unless it is silent: an upstream may be faster than a store that is as good as gone.
+    async fn ask<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ObjectError>>,
+    ) -> Result<T, StoreError> {
         let is_silent = |until: Option<Instant>| until.is_some_and(|until| Instant::now() < until);
         if is_silent(*self.silent_until()) {
             return Err(StoreError::Silent);
         }
-        let key = self.key(checksum);
-        // An upstream may be faster than a store that is as good as gone.
-        match tokio::time::timeout(LOOK_MAX, self.objects.head(&key)).await {
-            Ok(Ok(found)) => Ok(right_size(checksum, found.size)),
-            Ok(Err(ObjectError::NotFound { .. })) => Ok(None),
-            Ok(Err(error)) => Err(error.into()),
+        match tokio::time::timeout(LOOK_MAX, answer).await {
+            Ok(answer) => Ok(answer?),
             Err(_elapsed) => {
                 *self.silent_until() = Instant::now().checked_add(SILENCE_REMEMBERED);
                 Err(StoreError::Silent)
@@ -258,11 +266,12 @@ impl CrateStore {
             range: (!is_whole).then_some(GetRange::Bounded(range)),
             ..GetOptions::default()
         };
-        let got = match self.objects.get_opts(&self.key(checksum), options).await {
-            // What was promised to the client is no longer true.
+        let key = self.key(checksum);
+        let got = match self.ask(self.objects.get_opts(&key, options)).await {
+            // What was found a moment ago is no longer true.
             Ok(got) if got.meta.size != size => Err(StoreError::Changed),
-            Err(ObjectError::NotFound { .. }) => Err(StoreError::Changed),
-            got => got.map_err(StoreError::from),
+            Err(StoreError::Object(ObjectError::NotFound { .. })) => Err(StoreError::Changed),
+            got => got,
         };
         if got.is_err() {
             // It may be gone; the next one who asks must be told.

@@ -213,15 +213,17 @@ impl Keeper {
             }
         }
         let mut flight = self.join_flight(file)?;
-        let here = flight.wait_for(|flight| !matches!(flight, Flight::Begun));
-        let here = here
-            .await
-            .map_err(|_ended_early| GetError::Stopping)?
-            .clone();
-        match here {
-            Flight::Arrived(content) => self.from_memory(content),
+        let here = wait_for(&mut flight, |flight| !matches!(flight, Flight::Begun)).await?;
+        if let Flight::Arrived(content) = here
+            && let Ok(held) = self.from_memory(content)
+        {
+            return Ok(held);
+        }
+        // Where others are sent as much from memory as may be, the store is worth waiting for.
+        let ended = wait_for(&mut flight, |flight| matches!(flight, Flight::Ended(_))).await?;
+        match ended {
             Flight::Ended(fetched) => self.held_now(file, fetched?).await,
-            Flight::Begun => Err(GetError::Pending),
+            Flight::Begun | Flight::Arrived(_) => Err(GetError::Pending),
         }
     }
 
@@ -274,11 +276,7 @@ impl Keeper {
             return Ok(Ensured::HeldAlready);
         }
         let mut flight = self.join_flight(file)?;
-        let ended = flight.wait_for(|flight| matches!(flight, Flight::Ended(_)));
-        let ended = ended
-            .await
-            .map_err(|_ended_early| GetError::Stopping)?
-            .clone();
+        let ended = wait_for(&mut flight, |flight| matches!(flight, Flight::Ended(_))).await?;
         let Flight::Ended(fetched) = ended else {
             return Err(GetError::Pending);
         };
@@ -487,6 +485,15 @@ impl Keeper {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a flight is when it is what was waited for.
+async fn wait_for(
+    flight: &mut watch::Receiver<Flight>,
+    condition: impl FnMut(&Flight) -> bool,
+) -> Result<Flight, GetError> {
+    let reached = flight.wait_for(condition).await;
+    Ok(reached.map_err(|_ended_early| GetError::Stopping)?.clone())
 }
 
 /// Makes room for another flight, however the one before ends.
