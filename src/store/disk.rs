@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
@@ -21,9 +21,6 @@ use crate::package::Checksum;
 
 /// How many files are kept open.
 const OPEN_FILES_MAX: usize = 256;
-
-/// How long a file is kept open, so that one that was removed or replaced is noticed.
-pub(super) const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How many files are remembered as hashed.
 const CHECKED_FILES_MAX: usize = 65_536;
@@ -70,7 +67,7 @@ impl Disk {
     /// A file that is open already.
     pub(super) fn open_now(&self, checksum: &Checksum) -> Option<Arc<OpenFile>> {
         let file = self.open_files.get(checksum)?;
-        if file.opened().elapsed() > OPEN_TIME_MAX {
+        if file.is_expired(Instant::now()) {
             self.open_files.remove(checksum);
             return None;
         }
@@ -193,9 +190,8 @@ impl Disk {
     /// Closes files that were opened too long before this moment. Otherwise one that was removed and is never asked for
     /// again would take up room until the mirror ends.
     pub(super) fn close_expired(&self, now: Instant) {
-        self.open_files.retain(|_checksum, file| {
-            now.saturating_duration_since(file.opened()) <= OPEN_TIME_MAX
-        });
+        self.open_files
+            .retain(|_checksum, file| !file.is_expired(now));
     }
 
     /// The time of last use decides who makes room. It is kept with the file, so that it outlives this process.

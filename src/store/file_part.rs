@@ -49,10 +49,6 @@ impl FilePart {
     pub(crate) fn send_to(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let bytes = usize::try_from(self.bytes_left()).unwrap_or(usize::MAX);
         let sent = self.file.send(self.range.start, bytes, socket)?;
-        if sent == 0 && bytes > 0 {
-            // Cut short under our hands.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         self.range.start += sent as u64;
         Ok(sent)
     }

@@ -17,8 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::counters::Counters;
 use super::crate_store::{CrateStore, StoreError};
-use super::disk::OPEN_TIME_MAX;
 use super::held::{Held, Reading};
+use super::open_file::OPEN_TIME_MAX;
 use super::spool::Spool;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
@@ -123,8 +123,8 @@ pub(crate) enum GetError {
     /// An upstream did not answer in time.
     #[error("an upstream was silent for too long")]
     TimedOut,
-    /// An upstream wants to be left alone for so long.
-    #[error("an upstream has too much to do")]
+    /// An upstream, or this mirror itself, wants to be left alone for so long.
+    #[error("an upstream or this mirror has too much to do")]
     Busy(Duration),
     /// No upstream can be reached, or all answer with errors.
     #[error("{0}")]

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -14,6 +14,9 @@ use sha2::{Digest, Sha256};
 
 use super::disk::on_a_blocking_thread;
 use crate::package::Checksum;
+
+/// How long a file is kept open, so that one that was removed or replaced is noticed.
+pub(super) const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How exactly the time of last use is noted.
 const USE_RESOLUTION: Duration = Duration::from_millis(100);
@@ -33,6 +36,8 @@ pub(crate) struct OpenFile {
     opened: Instant,
     /// When its use was last noted, in milliseconds after it was opened.
     noted: AtomicU64,
+    /// Whether reading it failed, as it does after somebody cut it.
+    failed: AtomicBool,
     #[cfg(target_os = "linux")]
     lies_in: LiesIn,
 }
@@ -123,6 +128,7 @@ impl OpenFile {
             identity,
             opened: Instant::now(),
             noted: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
             #[cfg(target_os = "linux")]
             lies_in: lies_in(&file),
             file,
@@ -137,9 +143,17 @@ impl OpenFile {
         }
     }
 
-    /// Since when it is open.
-    pub(super) fn opened(&self) -> Instant {
-        self.opened
+    /// Whether it was opened so long before this moment that a look is due at what is there now, or cannot be read.
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.opened) > OPEN_TIME_MAX
+            || self.failed.load(Ordering::Relaxed)
+    }
+
+    fn noting_failure<T>(&self, read: io::Result<T>) -> io::Result<T> {
+        if read.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        read
     }
 
     /// Notes with the file that it was used. Blocking.
@@ -154,13 +168,13 @@ impl OpenFile {
 
     /// Reads the bytes in a range that lies inside the file, or some of them, but at least one.
     pub(super) async fn read(file: &Arc<Self>, range: Range<u64>) -> io::Result<Bytes> {
-        if let Some(bytes) = file.read_now(&range)? {
+        if let Some(bytes) = file.noting_failure(file.read_now(&range))? {
             return Ok(bytes);
         }
         let file = Arc::clone(file);
         on_a_blocking_thread(move || {
             let mut buffer = buffer_for(&range);
-            file.file.read_exact_at(&mut buffer, range.start)?;
+            file.noting_failure(file.file.read_exact_at(&mut buffer, range.start))?;
             Ok(Bytes::from(buffer))
         })
         .await
@@ -203,10 +217,11 @@ impl OpenFile {
     /// Has the system read a part from the disk. Blocking.
     #[cfg(target_os = "linux")]
     pub(super) fn load(&self, range: &Range<u64>) -> io::Result<()> {
-        self.file.read_exact_at(&mut buffer_for(range), range.start)
+        let mut buffer = buffer_for(range);
+        self.noting_failure(self.file.read_exact_at(&mut buffer, range.start))
     }
 
-    /// Has the system send a part to a socket; how much of it, is returned.
+    /// Has the system send a part to a socket; how much of it, at least one byte, is returned.
     #[cfg(target_os = "linux")]
     pub(super) fn send(
         &self,
@@ -214,12 +229,12 @@ impl OpenFile {
         bytes: usize,
         socket: std::os::fd::BorrowedFd<'_>,
     ) -> io::Result<usize> {
-        Ok(rustix::fs::sendfile(
-            socket,
-            &self.file,
-            Some(&mut at),
-            bytes,
-        )?)
+        let sent = rustix::fs::sendfile(socket, &self.file, Some(&mut at), bytes)?;
+        if sent == 0 && bytes > 0 {
+            // Cut short under our hands.
+            return self.noting_failure(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(sent)
     }
 
     #[cfg(not(target_os = "linux"))]
