@@ -23,7 +23,9 @@ use crate::index::{
     Refresher, RefresherSettings, configure_libgit2,
 };
 use crate::package::registry_config;
-use crate::store::{Counters, CrateStore, Keeper, KeeperSettings, StoreError, StoreSettings};
+use crate::store::{
+    Counters, CrateStore, DamagedFiles, Keeper, KeeperSettings, StoreError, StoreSettings,
+};
 use crate::upstream::{ClientError, CrateSources, SourcesSettings};
 
 /// How long requests under way may take to finish. Heroku kills a process 30 s after SIGTERM.
@@ -189,6 +191,7 @@ impl App {
             download: config.downloads.first().clone(),
             public_url,
             tls: config.tls.is_some(),
+            pruned: config.index_listing == IndexListing::HeldOnly,
             upstream: config.git_repo_url.to_string(),
             max_staleness: config
                 .refresh_interval
@@ -357,6 +360,11 @@ pub(crate) fn open_keeper(
     let store = StoreSettings {
         location: config.storage.clone(),
         bytes_max: config.storage_bytes_max,
+        damaged_files: if sources.is_some() {
+            DamagedFiles::Remove
+        } else {
+            DamagedFiles::Leave
+        },
         clock: clock.clone(),
     };
     Ok(Keeper::new(KeeperSettings {

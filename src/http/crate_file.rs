@@ -13,7 +13,6 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::Stream;
 use hyper::body::{Frame, SizeHint};
 
 use super::conditional::{has_any, known_tag};
@@ -23,7 +22,7 @@ use super::ranges::{Part, part_of};
 use super::state::AppState;
 use crate::index::{BlobId, RefreshOutcome, Snapshot};
 use crate::package::{CrateFile, CrateHistory, CrateName, CrateVersion};
-use crate::store::{GetError, Held, Keeper, Reading};
+use crate::store::{GetError, Held, Keeper, Reading, StoreError};
 
 /// What crates.io's storage sends: name and version of a crate file keep their bytes, nearly always.
 const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -68,20 +67,33 @@ async fn find(
     wanted: &(CrateName, CrateVersion),
 ) -> Result<Arc<CrateFile>, ApiError> {
     let unknown = match look_up(state, snapshot, wanted).await {
-        Err(error) if error.is_not_found() && keeper.fetches() => error,
+        Err(error) if error.is_not_found() => error,
         other => return other,
     };
+    if state.settings.pruned {
+        return Err(ApiError::CrateFileNotListed(unknown.to_string()));
+    }
+    if !keeper.fetches() {
+        return Err(unknown);
+    }
     let outcome = state.index.refresh_now().await;
     let newer = state.index.snapshot().ok_or(ApiError::NotReady)?;
     if newer.commit() != snapshot.commit() {
         *snapshot = newer;
         return look_up(state, snapshot, wanted).await;
     }
-    match outcome {
-        RefreshOutcome::Fetched | RefreshOutcome::NotNow => Err(unknown),
-        // It may have been published; nobody knows.
-        RefreshOutcome::Failed | RefreshOutcome::TooLate => Err(ApiError::IndexUnreachable),
-    }
+    // It may have been published; nobody knows.
+    let is_unreachable = match outcome {
+        RefreshOutcome::Fetched => false,
+        // Either there were many looks just now, or the last one failed and the next one is due later.
+        RefreshOutcome::NotNow => state.index.status().last_error.is_some(),
+        RefreshOutcome::Failed | RefreshOutcome::TooLate => true,
+    };
+    Err(if is_unreachable {
+        ApiError::IndexUnreachable
+    } else {
+        unknown
+    })
 }
 
 /// The whole file, for a plain request that can be answered at once; `None` where the router must decide.
@@ -166,7 +178,7 @@ async fn answer(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    let tag = format!("\"{}\"", file.checksum);
+    let tag = tag_of(file);
     let not_modified = || {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         describe(&mut response, file);
@@ -181,25 +193,62 @@ async fn answer(
     if has_any(headers) {
         return Ok(not_modified());
     }
-    let read = async |range: Range<u64>| -> Result<Body, ApiError> {
+    let answer = match answer_with(keeper, file, &held, (method, headers)).await {
+        // A second look finds what is there now, or fetches what the store cannot give.
+        Err(NotRead::Store(_)) => {
+            let held = keeper.get(file).await.map_err(unavailable)?;
+            answer_with(keeper, file, &held, (method, headers)).await
+        }
+        answer => answer,
+    };
+    answer.map_err(|error| match error {
+        NotRead::Store(error) => unavailable(error.into()),
+        NotRead::Internal(error) => error,
+    })
+}
+
+/// Why a held file is not sent.
+enum NotRead {
+    Store(StoreError),
+    Internal(ApiError),
+}
+
+impl From<StoreError> for NotRead {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ApiError> for NotRead {
+    fn from(error: ApiError) -> Self {
+        Self::Internal(error)
+    }
+}
+
+/// What was asked for of a file that is held.
+async fn answer_with(
+    keeper: &Keeper,
+    file: &CrateFile,
+    held: &Held,
+    (method, headers): (&Method, &HeaderMap),
+) -> Result<Response, NotRead> {
+    let tag = tag_of(file);
+    let read = async |range: Range<u64>| -> Result<Body, NotRead> {
         // Whoever asks for the head gets no body, and the store need not be asked for one.
         if method == Method::HEAD {
             return Ok(Body::empty());
         }
         if held.is_on_disk() {
-            return Ok(HeldBody::of(&held, range));
+            return Ok(HeldBody::of(held, range));
         }
-        let reading: Reading = held
-            .read(range, keeper.store())
-            .await
-            .map_err(|error| unavailable(error.into()))?;
+        let reading = keeper.read(file, held, range).await?;
         Ok(Body::from_stream(reading))
     };
     match part_of(headers, method, &tag, held.size()) {
         Part::Whole => {
             let range = 0..held.size();
             let mut response = whole(file, held.size(), read(range.clone()).await?);
-            offer_part(&mut response, &held, range);
+            offer_part(&mut response, held, range);
             Ok(response)
         }
         Part::Range(range) => {
@@ -208,7 +257,7 @@ async fn answer(
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let place = format!("bytes {}-{}/{}", range.start, range.end - 1, held.size());
             set(&mut response, header::CONTENT_RANGE, place)?;
-            offer_part(&mut response, &held, range);
+            offer_part(&mut response, held, range);
             Ok(response)
         }
         Part::Outside => {
@@ -221,6 +270,10 @@ async fn answer(
             Ok(response)
         }
     }
+}
+
+fn tag_of(file: &CrateFile) -> String {
+    format!("\"{}\"", file.checksum)
 }
 
 /// Lets a connection that can have the system send a file do so, instead of reading the body.

@@ -83,6 +83,9 @@ pub(super) enum ApiError {
     /// Nothing may be fetched, and the file is not there.
     #[error("crate file `{0}` is not held by this mirror, which is offline")]
     CrateFileNotHeld(String),
+    /// The index was pruned to what is held, and lists no such version. Holds what crates.io would say.
+    #[error("{0}. This mirror is offline and lists only what it holds.")]
+    CrateFileNotListed(String),
     /// No upstream has the file, though the index lists it.
     #[error("crate file `{0}` does not exist upstream")]
     CrateFileMissing(String),
@@ -194,6 +197,7 @@ impl ApiError {
             | Self::VersionNotFound { .. }
             | Self::NotFound
             | Self::CrateFileNotHeld(_)
+            | Self::CrateFileNotListed(_)
             | Self::CrateFileMissing(_) => StatusCode::NOT_FOUND,
             Self::CrateFileCorrupt { .. } | Self::UpstreamFailed { .. } => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -223,7 +227,10 @@ impl ApiError {
             let seconds = HeaderValue::from(self.retry_after_seconds());
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
-        let is_of_now = matches!(self, Self::CrateFileNotHeld(_) | Self::CrateFileMissing(_));
+        let is_of_now = matches!(
+            self,
+            Self::CrateFileNotHeld(_) | Self::CrateFileNotListed(_) | Self::CrateFileMissing(_)
+        );
         if status.is_server_error() || is_of_now {
             response
                 .headers_mut()

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<String>,
     /// Whether the port speaks TLS. A proxy in front may do so without this.
     pub(crate) tls: bool,
+    /// Whether the index was pruned to the versions whose files are held.
+    pub(crate) pruned: bool,
     /// The upstream index, without secrets.
     pub(crate) upstream: String,
     /// The age of the last successful fetch at which the mirror is no longer ready; `None` if it never fetches again.

@@ -34,7 +34,7 @@ use crate::package::Checksum;
 /// How many files in a cloud are remembered with their size, so that reading one takes one request.
 const SIZES_REMEMBERED_MAX: usize = 65_536;
 
-/// How long a cloud may take to say whether it has a file.
+/// How long a cloud may take to say whether it has a file, or to begin sending it.
 const LOOK_MAX: Duration = Duration::from_secs(3);
 
 /// How long a cloud that was silent is taken to be silent still, so that not everybody has to wait for it.
@@ -47,8 +47,19 @@ pub(crate) struct StoreSettings {
     pub(crate) location: StorageLocation,
     /// How many bytes may lie on a local disk; `None` for any number.
     pub(crate) bytes_max: Option<u64>,
+    /// What becomes of damaged files.
+    pub(crate) damaged_files: DamagedFiles,
     /// Tells when a file was used.
     pub(crate) clock: Clock,
+}
+
+/// What becomes of a file that is damaged. It is not served in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DamagedFiles {
+    /// It is removed, since it can be fetched again.
+    Remove,
+    /// It stays where it is: nothing can bring it back but somebody who repairs it.
+    Leave,
 }
 
 /// Crate files by checksum.
@@ -59,6 +70,7 @@ pub(crate) struct CrateStore {
     /// Where the files are local ones.
     pub(super) disk: Option<Disk>,
     location: StorageLocation,
+    damaged_files: DamagedFiles,
     silent_until: Mutex<Option<Instant>>,
     sizes: Cache<Checksum, u64>,
     pub(super) counters: Arc<Counters>,
@@ -109,7 +121,10 @@ pub(crate) enum StoreError {
     /// The disk, or the cloud, failed.
     #[error("{}", without_body(.0))]
     Object(#[from] ObjectError),
-    /// The cloud does not say whether it has a file.
+    /// A file is not there any more, or another one is in its place. Whoever wants it has to look once more.
+    #[error("it holds something else than a moment ago")]
+    Changed,
+    /// The cloud does not answer.
     #[error("it is silent")]
     Silent,
     /// The disk failed.
@@ -146,7 +161,13 @@ impl CrateStore {
                 })?;
                 let path = path.canonicalize()?;
                 let objects = LocalFileSystem::new_with_prefix(&path)?;
-                disk = Some(Disk::new(path, *use_of, settings.bytes_max, settings.clock));
+                disk = Some(Disk::new(
+                    path,
+                    *use_of,
+                    settings.bytes_max,
+                    settings.damaged_files,
+                    settings.clock,
+                ));
                 (Arc::new(objects), Path::default())
             }
             Place::Cloud(cloud) => (cloud.open(Some(&Handle::current()))?, cloud.prefix()),
@@ -157,6 +178,7 @@ impl CrateStore {
             prefix,
             disk,
             location: settings.location,
+            damaged_files: settings.damaged_files,
             silent_until: Mutex::new(None),
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
             counters,
@@ -194,16 +216,24 @@ impl CrateStore {
     }
 
     async fn size_in_cloud(&self, checksum: &Checksum) -> Result<Option<u64>, StoreError> {
+        match self.ask(self.objects.head(&self.key(checksum))).await {
+            Ok(found) => Ok(right_size(checksum, found.size)),
+            Err(StoreError::Object(ObjectError::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the cloud answers, unless it is silent: an upstream may be faster than a store that is as good as gone.
+    async fn ask<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ObjectError>>,
+    ) -> Result<T, StoreError> {
         let is_silent = |until: Option<Instant>| until.is_some_and(|until| Instant::now() < until);
         if is_silent(*self.silent_until()) {
             return Err(StoreError::Silent);
         }
-        let key = self.key(checksum);
-        // An upstream may be faster than a store that is as good as gone.
-        match tokio::time::timeout(LOOK_MAX, self.objects.head(&key)).await {
-            Ok(Ok(found)) => Ok(right_size(checksum, found.size)),
-            Ok(Err(ObjectError::NotFound { .. })) => Ok(None),
-            Ok(Err(error)) => Err(error.into()),
+        match tokio::time::timeout(LOOK_MAX, answer).await {
+            Ok(answer) => Ok(answer?),
             Err(_elapsed) => {
                 *self.silent_until() = Instant::now().checked_add(SILENCE_REMEMBERED);
                 Err(StoreError::Silent)
@@ -244,22 +274,35 @@ impl CrateStore {
             range: (!is_whole).then_some(GetRange::Bounded(range)),
             ..GetOptions::default()
         };
-        let got = self.objects.get_opts(&self.key(checksum), options).await;
+        let key = self.key(checksum);
+        let got = match self.ask(self.objects.get_opts(&key, options)).await {
+            // What was found a moment ago is no longer true.
+            Ok(got) if got.meta.size != size => Err(StoreError::Changed),
+            Err(StoreError::Object(ObjectError::NotFound { .. })) => Err(StoreError::Changed),
+            got => got,
+        };
         if got.is_err() {
             // It may be gone; the next one who asks must be told.
             self.sizes.remove(checksum);
         }
-        let parts = got?.into_stream().map_err(io::Error::other).boxed();
+        let counters = Arc::clone(&self.counters);
+        let parts = got?.into_stream().map_err(move |error| {
+            counters.store_failures.add(1);
+            io::Error::other(error)
+        });
         if !is_whole {
-            return Ok(parts);
+            return Ok(parts.boxed());
         }
-        let (store, checksum) = (Arc::clone(self), *checksum);
+        let (store, checksum, parts) = (Arc::clone(self), *checksum, parts.boxed());
         Ok(checked(parts, checksum, async move {
             store.counters.damaged.add(1);
-            let removed = store.remove(&checksum).await;
+            let removed = match store.damaged_files {
+                DamagedFiles::Remove => store.remove(&checksum).await.is_ok(),
+                DamagedFiles::Leave => false,
+            };
             tracing::error!(
                 crate.checksum = %checksum,
-                removed = removed.is_ok(),
+                removed,
                 "a crate file in the store is damaged, and is not served to its end"
             );
         }))
@@ -368,6 +411,13 @@ impl CrateStore {
     pub(super) fn let_go(&self) {
         if let Some(disk) = &self.disk {
             disk.close_all();
+        }
+    }
+
+    /// Lets go of files that were not looked at for long.
+    pub(super) fn close_expired(&self) {
+        if let Some(disk) = &self.disk {
+            disk.close_expired(std::time::Instant::now());
         }
     }
 

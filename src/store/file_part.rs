@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::disk::OpenFile;
+use super::open_file::OpenFile;
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -55,10 +55,6 @@ impl FilePart {
         let bytes = usize::try_from(self.bytes_left()).unwrap_or(usize::MAX);
         let bytes = bytes.min(bytes_max);
         let sent = self.file.send(self.range.start, bytes, socket)?;
-        if sent == 0 && bytes > 0 {
-            // Cut short under our hands.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         self.range.start += sent as u64;
         Ok(sent)
     }

@@ -3,6 +3,7 @@
 //! A fetch is a task of its own. Whoever waits for it may leave; the others get the file, and so does the store.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::counters::Counters;
 use super::crate_store::{CrateStore, StoreError};
-use super::held::Held;
+use super::held::{Held, Reading};
+use super::open_file::OPEN_TIME_MAX;
 use super::spool::Spool;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
@@ -121,8 +123,8 @@ pub(crate) enum GetError {
     /// An upstream did not answer in time.
     #[error("an upstream was silent for too long")]
     TimedOut,
-    /// An upstream wants to be left alone for so long.
-    #[error("an upstream has too much to do")]
+    /// An upstream, or this mirror itself, wants to be left alone for so long.
+    #[error("an upstream or this mirror has too much to do")]
     Busy(Duration),
     /// No upstream can be reached, or all answer with errors.
     #[error("{0}")]
@@ -211,15 +213,17 @@ impl Keeper {
             }
         }
         let mut flight = self.join_flight(file)?;
-        let here = flight.wait_for(|flight| !matches!(flight, Flight::Begun));
-        let here = here
-            .await
-            .map_err(|_ended_early| GetError::Stopping)?
-            .clone();
-        match here {
-            Flight::Arrived(content) => self.give_from_memory(content),
+        let here = wait_for(&mut flight, |flight| !matches!(flight, Flight::Begun)).await?;
+        if let Flight::Arrived(content) = here
+            && let Ok(held) = self.give_from_memory(content)
+        {
+            return Ok(held);
+        }
+        // Where others are sent as much from memory as may be, the store is worth waiting for.
+        let ended = wait_for(&mut flight, |flight| matches!(flight, Flight::Ended(_))).await?;
+        match ended {
             Flight::Ended(fetched) => self.held_now(file, fetched?).await,
-            Flight::Begun => Err(GetError::Pending),
+            Flight::Begun | Flight::Arrived(_) => Err(GetError::Pending),
         }
     }
 
@@ -235,6 +239,25 @@ impl Keeper {
         };
         let content = fetched.content.ok_or(GetError::Store(why))?;
         self.give_from_memory(content)
+    }
+
+    /// Reads a range that lies inside a file.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn read(
+        &self,
+        file: &CrateFile,
+        held: &Held,
+        range: Range<u64>,
+    ) -> Result<Reading, StoreError> {
+        let reading = held.read(range, self.store()).await;
+        if let Err(error) = &reading
+            && !matches!(error, StoreError::Changed)
+        {
+            self.note_store_failure(file, error);
+        }
+        reading
     }
 
     fn give_from_memory(&self, content: Bytes) -> Result<Held, GetError> {
@@ -253,11 +276,7 @@ impl Keeper {
             return Ok(Ensured::HeldAlready);
         }
         let mut flight = self.join_flight(file)?;
-        let ended = flight.wait_for(|flight| matches!(flight, Flight::Ended(_)));
-        let ended = ended
-            .await
-            .map_err(|_ended_early| GetError::Stopping)?
-            .clone();
+        let ended = wait_for(&mut flight, |flight| matches!(flight, Flight::Ended(_))).await?;
         let Flight::Ended(fetched) = ended else {
             return Err(GetError::Pending);
         };
@@ -273,7 +292,8 @@ impl Keeper {
         self.0.tasks.wait().await;
     }
 
-    /// Removes what a crash left in the store, and what is too much, in the background.
+    /// Removes what a crash left in the store, and what is too much, in the background; and gives back the room of files
+    /// that were removed while they were open, for as long as the mirror runs.
     pub(crate) fn tidy(&self) {
         let keeper = self.clone();
         let tidying = async move {
@@ -283,6 +303,10 @@ impl Keeper {
             // What goes could never come back to a mirror that fetches nothing.
             if keeper.fetches() {
                 keeper.store().make_room(None).await;
+            }
+            loop {
+                tokio::time::sleep(OPEN_TIME_MAX).await;
+                keeper.store().close_expired();
             }
         };
         let stop = self.0.stop.clone();
@@ -461,6 +485,15 @@ impl Keeper {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a flight is when it is what was waited for.
+async fn wait_for(
+    flight: &mut watch::Receiver<Flight>,
+    condition: impl FnMut(&Flight) -> bool,
+) -> Result<Flight, GetError> {
+    let reached = flight.wait_for(condition).await;
+    Ok(reached.map_err(|_ended_early| GetError::Stopping)?.clone())
 }
 
 /// Makes room for another flight, however the one before ends.

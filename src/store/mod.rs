@@ -13,6 +13,7 @@ mod file_part;
 mod held;
 mod keeper;
 mod location;
+mod open_file;
 mod probe;
 mod spool;
 mod sweep;
@@ -21,7 +22,7 @@ mod tests;
 mod walk;
 
 pub(crate) use counters::Counters;
-pub(crate) use crate_store::{CrateStore, StoreError, StoreSettings, Verdict};
+pub(crate) use crate_store::{CrateStore, DamagedFiles, StoreError, StoreSettings, Verdict};
 #[cfg(target_os = "linux")]
 pub(crate) use file_part::FilePart;
 pub(crate) use held::{Held, Reading};

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use object_store::{Error as ObjectError, ObjectStoreExt};
 
 use super::counters::Counters;
-use super::crate_store::{CrateStore, StoreError, StoreSettings};
+use super::crate_store::{CrateStore, DamagedFiles, StoreError, StoreSettings};
 use super::location::{Place, StorageLocation};
 use crate::clock::Clock;
 
@@ -62,6 +62,7 @@ pub(crate) async fn probe(location: &StorageLocation, access: Access) -> Result<
     let settings = StoreSettings {
         location: location.clone(),
         bytes_max: None,
+        damaged_files: DamagedFiles::Leave,
         clock: Clock::system(),
     };
     let store =

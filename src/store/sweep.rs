@@ -64,6 +64,7 @@ mod tests {
 
     use tempfile::TempDir;
 
+    use super::super::DamagedFiles;
     use super::*;
     use crate::clock::Clock;
 
@@ -93,7 +94,8 @@ mod tests {
             (DiskUse::Shared, now + seconds(1), 0),
         ] {
             let root = TempDir::new().unwrap();
-            let disk = Disk::new(root.path().to_owned(), use_of, None, clock.clone());
+            let leave = DamagedFiles::Leave;
+            let disk = Disk::new(root.path().to_owned(), use_of, None, leave, clock.clone());
             let others = ["ab/cd/abcd.crate", "ab/cd/abcd.crate#1", "uploads/note#1"];
             write(root.path(), &staged(), begun);
             for other in others {

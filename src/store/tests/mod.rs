@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Counters, CrateStore, StorageLocation, StoreSettings};
+use super::{Counters, CrateStore, DamagedFiles, StorageLocation, StoreSettings};
 use crate::clock::Clock;
 use crate::package::Checksum;
 use crate::upstream::Receiver;
@@ -21,6 +21,7 @@ fn open(location: StorageLocation) -> Arc<CrateStore> {
     let settings = StoreSettings {
         location,
         bytes_max: None,
+        damaged_files: DamagedFiles::Remove,
         clock: Clock::system(),
     };
     Arc::new(CrateStore::open(settings, Arc::new(Counters::default())).unwrap())

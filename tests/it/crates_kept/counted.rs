@@ -2,7 +2,9 @@
 
 use super::*;
 
-fn count(mirror: &Client, series: &str) -> u64 {
+/// What `/metrics` says of a series.
+#[track_caller]
+pub(super) fn count(mirror: &Client, series: &str) -> u64 {
     let answer = mirror.get("/metrics");
     assert_eq!(
         answer.header("content-type"),

@@ -89,6 +89,24 @@ fn a_flood_of_versions_that_do_not_exist_costs_few_looks_at_the_index() {
 }
 
 #[test]
+fn while_the_upstream_index_is_away_nobody_says_that_a_version_does_not_exist() {
+    let origin = Origin::of(1);
+    let server = GitServer::start(&origin.index);
+    let url = server.url();
+    let scene = Scene::changed(origin, &[("GIT_REPO_URL", &url)], |config| {
+        config.refresh_interval = NEVER;
+    });
+    drop(server);
+    // The first one looks; the others know that it failed.
+    for name in ["perhaps", "perhaps", "kept-000"] {
+        let path = format!("/api/v1/crates/{name}/9.0.0/download");
+        assert_fails(&scene.mirror.get(&path), 503);
+    }
+    // What is known is served.
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+}
+
+#[test]
 fn a_version_deleted_from_the_index_is_404_although_it_is_held() {
     let scene = Scene::of(2);
     let [kept, deleted] = [&scene.origin.files[1], &scene.origin.files[0]];

@@ -3,6 +3,7 @@
 mod answers;
 mod bounded;
 mod bucket;
+mod bucket_changed;
 mod counted;
 mod crashes;
 mod damaged;
@@ -10,6 +11,7 @@ mod disks;
 mod faults;
 mod index_decides;
 mod large;
+mod memory;
 mod missing;
 mod offline;
 mod sending;

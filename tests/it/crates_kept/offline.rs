@@ -1,5 +1,6 @@
 //! `DOWNLOAD_MODE=offline`: what is held is served, and nothing is fetched.
 
+use super::counted::count;
 use super::*;
 
 /// A mirror that was online, holds the first of two files, and is offline now.
@@ -54,11 +55,46 @@ fn a_damaged_file_is_not_served_and_not_fetched() {
         data,
     } = scene;
     stopping.stop();
-    std::fs::write(path, b"damaged").unwrap();
+    std::fs::write(&path, b"damaged").unwrap();
     let offline = [("DOWNLOAD_MODE", "offline")];
     let mirror = mirror(&origin, data.path(), &offline, |_config| ());
-    assert_fails(&mirror.get(&origin.files[0].download_path()), 404);
+    for _ in 0..3 {
+        assert_fails(&mirror.get(&origin.files[0].download_path()), 404);
+    }
     assert_eq!(origin.fetched().len(), 1);
+    // Nothing could bring it back but somebody who repairs it.
+    assert_eq!(std::fs::read(&path).unwrap(), b"damaged");
+    assert_eq!(count(&mirror, "store_damaged_files_total"), 1);
+    std::fs::write(&path, origin.files[0].bytes()).unwrap();
+    assert_serves(&mirror, &origin.files[0]);
+}
+
+#[test]
+fn a_pruned_index_says_why_a_version_is_not_there() {
+    let offline = [("DOWNLOAD_MODE", "offline"), ("INDEX_PRUNED", "true")];
+    let scene = scene().restarted(&offline);
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    for (path, text) in [
+        (
+            scene.origin.files[1].download_path(),
+            "crate `kept-001` does not exist",
+        ),
+        (
+            "/api/v1/crates/kept-000/9.0.0/download".to_owned(),
+            "crate `kept-000` does not have a version `9.0.0`",
+        ),
+    ] {
+        let answer = scene.mirror.get(&path);
+        assert_fails(&answer, 404);
+        let more = "This mirror is offline and lists only what it holds.";
+        assert_eq!(answer.detail(), format!("{text}. {more}"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let commit = scene.origin.index.head();
+        assert_eq!(answer.header("x-index-commit"), Some(commit.as_str()));
+    }
+    // Other questions are answered as crates.io answers them.
+    let metadata = scene.mirror.metadata("kept-001");
+    assert_eq!(metadata.detail(), "crate `kept-001` does not exist");
 }
 
 #[test]

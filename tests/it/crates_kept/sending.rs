@@ -1,17 +1,32 @@
 //! Files that the system sends by itself: they must be whole, in order, and in nobody else's answer.
 
+use std::fs::File;
+use std::io::Read;
+
+use rustix::fs::{Advice, fadvise};
+
 use super::*;
-use crate::support::Connection;
+use crate::support::{Connection, held_path};
 
 /// Larger than what is sent at a time, and no multiple of it.
 const LARGE: usize = 1_300_007;
 
+/// More than sockets hold.
+const HUGE: usize = 24 * 1024 * 1024;
+
+/// A file system that is memory, and does not know which of its bytes are.
+const IN_MEMORY: &str = "/dev/shm";
+
 fn scene() -> Scene {
+    scene_with(&[])
+}
+
+fn scene_with(settings: &[(&str, &str)]) -> Scene {
     let files = vec![
         CrateFile::noise("large", "1.0.0", 1, LARGE),
         CrateFile::noise("small", "1.0.0", 2, 777),
     ];
-    let scene = Scene::with(Origin::with(files), &[]);
+    let scene = Scene::with(Origin::with(files), settings);
     for file in &scene.origin.files {
         // Once from the upstream, once from the disk.
         assert_serves(&scene.mirror, file);
@@ -78,5 +93,143 @@ fn clients_that_leave_in_the_middle_spoil_nothing_for_others() {
         for file in &scene.origin.files {
             assert_serves(&scene.mirror, file);
         }
+    }
+}
+
+/// A client that has asked for something by exactly these bytes.
+fn ask(scene: &Scene, request: &str) -> Connection {
+    let mut connection = Connection::open(scene.mirror.address).unwrap();
+    connection.send(request.as_bytes()).unwrap();
+    connection
+}
+
+#[test]
+fn a_connection_ends_after_the_file_if_the_client_wants_that() {
+    let scene = scene();
+    for file in &scene.origin.files {
+        let path = file.download_path();
+        for request in [
+            format!("GET {path} HTTP/1.0\r\n\r\n"),
+            format!("GET {path} HTTP/1.0\r\nHost: h\r\n\r\n"),
+            format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"),
+        ] {
+            let mut connection = ask(&scene, &request);
+            let answer = connection.read_answer(false).unwrap();
+            assert_eq!(answer.status, 200, "{request}");
+            assert!(answer.body == file.bytes(), "{request}");
+            let rest = connection.read_to_end().unwrap();
+            assert!(rest.is_empty(), "{request}: {} bytes more", rest.len());
+        }
+    }
+}
+
+#[test]
+fn a_connection_of_the_old_protocol_goes_on_after_the_file_if_the_client_wants_that() {
+    let scene = scene();
+    let file = &scene.origin.files[0];
+    let request = format!(
+        "GET {} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        file.download_path()
+    );
+    let mut connection = ask(&scene, &request.repeat(2));
+    for _ in 0..2 {
+        let answer = connection.read_answer(false).unwrap();
+        assert!(answer.body == file.bytes());
+    }
+}
+
+/// Cuts a file while it is sent: what comes is a beginning of it and then the end of the connection.
+fn ends_short_when_the_file_is_cut(directory: &Path) {
+    let store = TempDir::new_in(directory).unwrap();
+    let place = store.path().to_str().unwrap();
+    let origin = Origin::with(vec![CrateFile::noise("huge", "1.0.0", 1, HUGE)]);
+    let scene = Scene::with(origin, &[("STORAGE_URL", place)]);
+    let file = &scene.origin.files[0];
+    let held = held_path(store.path(), &file.checksum());
+    assert_eq!(
+        scene
+            .mirror
+            .request("HEAD", &file.download_path(), &[])
+            .status,
+        200
+    );
+    let request = format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n", file.download_path());
+    let mut connection = ask(&scene, &request);
+    let mut beginning = vec![0; 100_000];
+    connection.stream().read_exact(&mut beginning).unwrap();
+    let left = u64::try_from(HUGE / 4 * 3).unwrap();
+    let cut = File::options().write(true).open(&held).unwrap();
+    cut.set_len(left).unwrap();
+    // An error would be as good an end.
+    let rest = connection.read_to_end().unwrap_or_default();
+    let received = [beginning, rest].concat();
+    let head = received
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
+    let body = &received[head + 4..];
+    assert!(body.len() < HUGE, "{} bytes came", body.len());
+    assert!(body == &file.bytes()[..body.len()], "other bytes");
+    drop(connection);
+    drop(cut);
+    // The next one is not sent what is left of it.
+    assert_serves(&scene.mirror, file);
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_is_sent_ends_the_connection() {
+    ends_short_when_the_file_is_cut(&std::env::temp_dir());
+}
+
+#[test]
+fn a_file_in_memory_that_is_cut_while_it_is_sent_ends_the_connection() {
+    if Path::new(IN_MEMORY).is_dir() {
+        ends_short_when_the_file_is_cut(Path::new(IN_MEMORY));
+    }
+}
+
+#[test]
+fn what_is_on_the_disk_and_not_in_memory_is_sent_all_the_same() {
+    let scene = scene();
+    let file = &scene.origin.files[0];
+    let (path, bytes) = (file.download_path(), file.bytes());
+    let held = File::open(held_path(&scene.store(), &file.checksum())).unwrap();
+    held.sync_all().unwrap();
+    let forget = || fadvise(&held, 0, None, Advice::DontNeed).unwrap();
+    forget();
+    assert_serves(&scene.mirror, file);
+    forget();
+    let headers = [("Range", "bytes=250000-1000000")];
+    let part = scene.mirror.request("GET", &path, &headers);
+    assert!(part.body == bytes[250_000..=1_000_000]);
+    forget();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let mut connection = ask(&scene, &request.repeat(3));
+    for _ in 0..3 {
+        let answer = connection.read_answer(false).unwrap();
+        assert!(answer.body == bytes);
+        forget();
+    }
+}
+
+#[test]
+fn a_store_in_memory_sends_whole_files_and_parts() {
+    if !Path::new(IN_MEMORY).is_dir() {
+        return;
+    }
+    let store = TempDir::new_in(IN_MEMORY).unwrap();
+    let place = store.path().to_str().unwrap();
+    let scene = scene_with(&[("STORAGE_URL", place)]);
+    let file = &scene.origin.files[0];
+    for (range, expected) in [
+        ("bytes=0-", 0..LARGE),
+        ("bytes=100-1000000", 100..1_000_001),
+        ("bytes=262144-524287", 262_144..524_288),
+        ("bytes=-600000", LARGE - 600_000..LARGE),
+    ] {
+        let headers = [("Range", range)];
+        let part = scene.mirror.request("GET", &file.download_path(), &headers);
+        assert_eq!(part.status, 206);
+        assert!(part.body == file.bytes()[expected], "{range}");
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -183,7 +184,11 @@ async fn answer(
     let now = now.map_or(S3Fault::None, |fault| *fault);
     match now {
         S3Fault::Status(status) => Ok(refusal(status)),
-        S3Fault::StatusOfWrites(status) if writes => Ok(refusal(status)),
+        S3Fault::StatusOfWrites(status) if writes => {
+            // Whoever is still sending would see a reset, and try again.
+            drop(request.into_body().collect().await);
+            Ok(refusal(status))
+        }
         _ => Service::call(&service, request).await,
     }
 }

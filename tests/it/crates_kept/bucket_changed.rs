@@ -1,0 +1,150 @@
+//! Objects that somebody else changed, removed or damaged after the mirror has seen them.
+
+use std::fs;
+
+use super::bucket::scene;
+use super::counted::count;
+use super::*;
+use crate::support::{S3Server, held_path};
+
+/// So large that it comes in many parts.
+const LARGE_LENGTH: usize = 11 * 512 * 1024;
+
+/// A mirror that knows that its bucket has both of its files, and the bucket.
+fn knowing() -> (Scene, S3Server) {
+    let bucket = S3Server::start();
+    let files = vec![
+        CrateFile::numbered(0),
+        CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH),
+    ];
+    let scene = scene(&bucket, Origin::with(files));
+    for _ in 0..2 {
+        for file in &scene.origin.files {
+            assert_serves(&scene.mirror, file);
+        }
+    }
+    (scene, bucket)
+}
+
+/// Does something to every object.
+fn change(scene: &Scene, bucket: &S3Server, change: impl Fn(&Path, Vec<u8>)) {
+    for file in &scene.origin.files {
+        let path = held_path(&bucket.bucket(), &file.checksum());
+        assert!(path.is_file());
+        change(&path, file.bytes());
+    }
+}
+
+/// What comes of both files is right, and was fetched once more.
+#[track_caller]
+fn is_fetched_again(scene: &Scene, bucket: &S3Server) {
+    for (number, file) in scene.origin.files.iter().enumerate() {
+        assert_serves(&scene.mirror, file);
+        assert_serves(&scene.mirror, file);
+        assert_eq!(scene.requests(number), 2);
+    }
+    assert_eq!(HeldFiles::look(&bucket.bucket()).checksums.len(), 2);
+    assert_eq!(count(&scene.mirror, "store_failures_total"), 0);
+}
+
+#[test]
+fn a_damaged_object_never_comes_to_its_end_and_is_removed() {
+    let (scene, bucket) = knowing();
+    for place in [0, 20] {
+        let before = count(&scene.mirror, "store_damaged_files_total");
+        change(&scene, &bucket, |path, mut bytes| {
+            bytes[place] ^= 1;
+            fs::write(path, bytes).unwrap();
+        });
+        for file in &scene.origin.files {
+            let answer = scene.mirror.try_request("GET", &file.download_path(), &[]);
+            assert!(answer.is_err(), "{}: {answer:?}", file.name);
+            let path = held_path(&bucket.bucket(), &file.checksum());
+            eventually("the damaged object is removed", || !path.exists());
+        }
+        let damaged = count(&scene.mirror, "store_damaged_files_total") - before;
+        assert_eq!(damaged, 2);
+        for file in &scene.origin.files {
+            assert_serves(&scene.mirror, file);
+        }
+    }
+    assert_eq!(HeldFiles::look(&bucket.bucket()).checksums.len(), 2);
+}
+
+#[test]
+fn an_object_of_another_length_never_comes_to_its_end() {
+    for change_of in [
+        |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2),
+        |bytes: &mut Vec<u8>| {
+            bytes[20] ^= 1;
+            bytes.extend_from_slice(&[7; 100_000]);
+        },
+    ] {
+        let (scene, bucket) = knowing();
+        change(&scene, &bucket, |path, mut bytes| {
+            change_of(&mut bytes);
+            fs::write(path, bytes).unwrap();
+        });
+        for file in &scene.origin.files {
+            let answer = scene.mirror.try_request("GET", &file.download_path(), &[]);
+            assert!(answer.is_err(), "{}", file.name);
+            let path = held_path(&bucket.bucket(), &file.checksum());
+            eventually("the damaged object is removed", || !path.exists());
+        }
+        is_fetched_again(&scene, &bucket);
+    }
+}
+
+#[test]
+fn an_empty_object_is_as_good_as_none() {
+    let (scene, bucket) = knowing();
+    change(&scene, &bucket, |path, _bytes| {
+        fs::write(path, b"").unwrap()
+    });
+    is_fetched_again(&scene, &bucket);
+}
+
+#[test]
+fn a_removed_object_is_fetched_again() {
+    let (scene, bucket) = knowing();
+    change(&scene, &bucket, |path, _bytes| {
+        fs::remove_file(path).unwrap()
+    });
+    // By a part of it, too.
+    let path = scene.origin.files[0].download_path();
+    let headers = [("Range", "bytes=5-9")];
+    let part = scene.mirror.request("GET", &path, &headers);
+    assert_eq!(part.status, 206, "{part:?}");
+    assert!(part.body == scene.origin.files[0].bytes()[5..10]);
+    is_fetched_again(&scene, &bucket);
+}
+
+#[test]
+fn an_offline_mirror_does_not_hold_what_was_removed_and_leaves_what_is_damaged() {
+    let (scene, bucket) = knowing();
+    let its = bucket.settings();
+    let mut settings: Vec<(&str, &str)> = its
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.push(("DOWNLOAD_MODE", "offline"));
+    let scene = scene.restarted(&settings);
+    for file in &scene.origin.files {
+        assert_serves(&scene.mirror, file);
+    }
+    change(&scene, &bucket, |path, mut bytes| {
+        bytes[20] ^= 1;
+        fs::write(path, bytes).unwrap();
+    });
+    let path = scene.origin.files[0].download_path();
+    for _ in 0..2 {
+        let damaged = scene.mirror.try_request("GET", &path, &[]);
+        assert!(damaged.is_err(), "{damaged:?}");
+    }
+    change(&scene, &bucket, |path, _bytes| {
+        fs::remove_file(path).unwrap()
+    });
+    for number in 0..2 {
+        assert_fails(&scene.download(number), 404);
+    }
+}

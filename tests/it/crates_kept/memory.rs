@@ -1,0 +1,123 @@
+//! What many slow clients cost, each with a file of its own: most of it lies on the disk or in sockets.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use tokio::net::TcpSocket;
+use tokio::runtime::Builder;
+
+use super::*;
+use crate::support::{Program, S3Fault, S3Server};
+
+/// Less than what goes to the store in parts, and more than sockets hold.
+const LENGTH: usize = 4 * 1024 * 1024;
+
+const CLIENTS: usize = 40;
+
+/// What the clients may cost together: much less than their files.
+const GROWTH_KIB_MAX: u64 = 96 * 1024;
+
+/// How many of the files there is memory for, where the store takes none of them: each has a little more than its bytes.
+const IN_MEMORY_MAX: usize = 15;
+
+/// What a client's system takes before the client reads: little, so that the mirror has to keep the rest.
+const RECEIVE_BUFFER_BYTES: u32 = 8 * 1024;
+
+/// Longer than any answer takes to begin.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A program that mirrors one file for each client.
+fn program(more: &[(&str, &str)]) -> (Program, Origin, TempDir) {
+    let files = (0..CLIENTS).map(|number| {
+        let seed = u64::try_from(number).unwrap();
+        CrateFile::noise(format!("slow-{number:02}").leak(), "1.0.0", seed, LENGTH)
+    });
+    let origin = Origin::with(files.collect());
+    let data = TempDir::new().unwrap();
+    let own = origin.settings();
+    let mut settings: Vec<(&str, &str)> = own
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.push(("DATA_DIR", data.path().to_str().unwrap()));
+    settings.extend(more);
+    let program = Program::start(&settings);
+    program.wait_until_ready();
+    (program, origin, data)
+}
+
+/// A client that has asked for a file, reads nothing, and has little room for what comes.
+fn ask(program: &Program, file: &CrateFile) -> TcpStream {
+    let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+    let connecting = async {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        socket.connect(program.address).await?.into_std()
+    };
+    let mut client = runtime.block_on(connecting).unwrap();
+    client.set_nonblocking(false).unwrap();
+    client.set_read_timeout(Some(ANSWER_WAIT_MAX)).unwrap();
+    let path = file.download_path();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).unwrap();
+    client
+}
+
+/// Waits for the beginning of an answer, and returns its status.
+fn status_of(client: &mut TcpStream) -> u16 {
+    let mut beginning = [0; 12];
+    client.read_exact(&mut beginning).unwrap();
+    let status = beginning.strip_prefix(b"HTTP/1.1 ").unwrap();
+    std::str::from_utf8(status).unwrap().parse().unwrap()
+}
+
+#[test]
+fn slow_clients_are_sent_what_was_just_kept_from_the_disk() {
+    let (program, origin, _data) = program(&[]);
+    let before = program.anonymous_kib();
+    let files = origin.files.iter();
+    let mut clients: Vec<TcpStream> = files.map(|file| ask(&program, file)).collect();
+    for client in &mut clients {
+        assert_eq!(status_of(client), 200);
+    }
+    let grown = program.anonymous_kib().saturating_sub(before);
+    println!("{grown} KiB more than before");
+    assert!(grown < GROWTH_KIB_MAX, "{grown} KiB");
+    drop(clients);
+    assert_serves(&program, &origin.files[CLIENTS - 1]);
+}
+
+#[test]
+fn slow_clients_find_a_bound_where_the_store_takes_nothing() {
+    let bucket = S3Server::start();
+    let its = bucket.settings();
+    let settings: Vec<(&str, &str)> = its
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let (program, origin, _data) = program(&settings);
+    bucket.set(S3Fault::StatusOfWrites(403));
+    let before = program.anonymous_kib();
+    let mut clients: Vec<TcpStream> = Vec::new();
+    let refused = origin.files.iter().find(|file| {
+        let mut client = ask(&program, file);
+        let status = status_of(&mut client);
+        clients.push(client);
+        status != 200
+    });
+    assert_eq!(clients.len(), IN_MEMORY_MAX + 1);
+    let refused = refused.unwrap();
+    assert_fails(&program.get(&refused.download_path()), 503);
+    let grown = program.anonymous_kib().saturating_sub(before);
+    println!("{grown} KiB more than before");
+    assert!(grown < GROWTH_KIB_MAX, "{grown} KiB");
+    // Whoever leaves makes room for others, and whoever stays is sent all of it.
+    let mut stays = clients.swap_remove(0);
+    drop(clients);
+    eventually("there is room again", || {
+        program.get(&refused.download_path()).status == 200
+    });
+    let mut answer = Vec::new();
+    stays.read_to_end(&mut answer).unwrap();
+    assert!(answer.ends_with(&origin.files[0].bytes()));
+}
