@@ -82,7 +82,9 @@ impl Refresher {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::SystemTime;
 
+    use super::super::clone_dir::CloneRecord;
     use super::super::refresh::Refresher;
     use super::super::remote_url::RemoteUrl;
     use super::super::settings::{Network, RefresherSettings};
@@ -210,6 +212,28 @@ mod tests {
         index.commit(&[("1/a", "new")]);
         mirror.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn an_index_that_is_made_smaller_stays_that_of_its_upstream_and_as_old_as_it_is() {
+        let mut index = TestIndex::new(&[("1/a", "old")]);
+        index.refresh();
+        index.commit(&[("1/a", "new")]);
+        index.refresh();
+        index.stop();
+        let path = clone_dir::current_in(&index.data_dir()).unwrap();
+        let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let record = CloneRecord::new(&index.settings().url, fetched);
+        clone_dir::write_record(&path, &record).unwrap();
+        let (mut mirror, handle) = offline(&index);
+        mirror.settings.upkeep.packs_max = 2;
+        mirror.step();
+        let rolled_up = clone_dir::current_in(&index.data_dir()).unwrap();
+        assert_ne!(rolled_up, path);
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
+        let record = clone_dir::read_record(&rolled_up).unwrap();
+        assert!(record.is_of(&index.settings().url));
+        assert_eq!(record.last_success(), Some(fetched));
     }
 
     #[test]
