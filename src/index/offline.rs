@@ -2,7 +2,8 @@
 //! in its place.
 //!
 //! Nothing can replace such a clone, so a damaged one is never removed. The data directory is held only while this looks
-//! at it: an import can take possession of it between two looks.
+//! at it and writes to it: an import can take possession of it between two looks, and while the store is asked what is
+//! held.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,12 +18,24 @@ const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
 impl Refresher {
     /// Serves the clone that lies on disk, whatever index it is of.
     pub(super) fn follow_disk(&mut self) -> Result<(), RefreshError> {
-        match self.hold_data_dir() {
-            Ok(()) => {}
-            // Most likely by an import, and what it brings is seen at the next look.
-            Err(RefreshError::Held) if self.current.is_some() => return Ok(()),
-            Err(error) => return Err(error),
+        if !self.look()? {
+            return Ok(());
         }
+        if self.settings.held.is_some() && self.clone_on_disk().is_some() {
+            // A large store takes a while to tell, and an import need not wait for that.
+            self.clones = None;
+            let held = self.ask();
+            if !self.look()? {
+                return Ok(());
+            }
+            self.held_now = Some(held);
+        }
+        let followed = self.show_what_lies_there();
+        self.held_now = None;
+        followed
+    }
+
+    fn show_what_lies_there(&mut self) -> Result<(), RefreshError> {
         if self.damaged_clone().is_some() {
             tracing::error!(
                 "the clone on disk is damaged and nothing can replace it: import the index again; what can be read stays in use"
@@ -44,6 +57,16 @@ impl Refresher {
             tracing::warn!(error = %error, "the index on disk cannot be served; this is tried again every few seconds");
         }
         LOOK_AGAIN_PAUSE
+    }
+
+    /// Takes possession of the data directory; says `false` if somebody else has it and there is something to serve.
+    fn look(&mut self) -> Result<bool, RefreshError> {
+        match self.hold_data_dir() {
+            Ok(()) => Ok(true),
+            // Most likely by an import, and what it brings is seen at the next look.
+            Err(RefreshError::Held) if self.current.is_some() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn hold_data_dir(&mut self) -> Result<(), RefreshError> {

@@ -3,6 +3,7 @@
 //! It owns everything that changes the clone. Each try runs on a blocking thread; the async side only waits, so a fetch
 //! that hangs never holds up serving.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,6 +23,7 @@ use super::retry::{Repairs, backoff, jittered};
 use super::settings::RefresherSettings;
 use super::status::{Phase, ProgressCell};
 use super::supervise::Transfers;
+use crate::package::Checksum;
 
 /// Failures that may be our clone's fault, in a row, after which the clone is replaced.
 const LOCAL_FAILURES_MAX: u32 = 3;
@@ -43,6 +45,8 @@ pub(crate) struct Refresher {
     local_failures: u32,
     pub(super) repairs: Repairs,
     pub(super) holdings: HoldingsState,
+    /// What is held, where that was asked before the data directory was.
+    pub(super) held_now: Option<Result<HashSet<Checksum>, RefreshError>>,
     /// Not before then is the clone made smaller again.
     pub(super) next_upkeep: Option<Instant>,
     pub(super) transfers: Transfers,
@@ -68,6 +72,7 @@ impl Refresher {
             local_failures: 0,
             repairs: Repairs::default(),
             holdings: HoldingsState::default(),
+            held_now: None,
             next_upkeep: None,
             transfers: Transfers::default(),
         }
