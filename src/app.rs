@@ -20,7 +20,7 @@ use crate::http::{
 };
 use crate::index::{
     GitIndexSettings, GitProgram, Holdings, IndexHandle, Network, Pusher, PusherSettings,
-    Refresher, RefresherSettings, configure_libgit2,
+    Refresher, RefresherSettings, Stopping, configure_libgit2,
 };
 use crate::package::registry_config;
 use crate::store::{
@@ -382,7 +382,7 @@ fn holdings(keeper: Keeper, stop: CancellationToken) -> Holdings {
         let listing = async {
             tokio::select! {
                 held = tokio::time::timeout(LISTING_TIME_MAX, keeper.store().held()) => Ok(held??),
-                () = stop.cancelled() => Err("the mirror is stopping".into()),
+                () = stop.cancelled() => Err(Stopping.into()),
             }
         };
         runtime.block_on(listing)

@@ -195,9 +195,14 @@ fn current(root: &Path) -> Option<PathBuf> {
 /// Keeps a clone from being removed by other processes for as long as this is held. `None` where the directory cannot be
 /// written to, or the file system knows no locks: then there is no such promise.
 pub(super) fn hold(clone: &Path) -> Option<File> {
-    let readers = readers_file(clone).ok()?;
-    readers.try_lock_shared().ok()?;
-    Some(readers)
+    let held = readers_file(clone).and_then(|readers| {
+        readers.try_lock_shared()?;
+        Ok(readers)
+    });
+    held.inspect_err(|error| {
+        tracing::debug!(error = %error, clone = %clone.display(), "the clone cannot be kept from being removed");
+    })
+    .ok()
 }
 
 /// Who reads from a clone, in this process or in another one.
@@ -208,17 +213,25 @@ enum Readers {
 }
 
 fn readers_of(clone: &Path) -> Readers {
-    let Ok(readers) = readers_file(clone) else {
-        return Readers::None(None);
+    let unknown = |error: io::Error| {
+        tracing::debug!(error = %error, clone = %clone.display(), "who reads from the clone cannot be told");
+        Readers::None(None)
+    };
+    let readers = match readers_file(clone) {
+        Ok(readers) => readers,
+        Err(error) => return unknown(error),
     };
     match readers.try_lock() {
+        Ok(()) => Readers::None(Some(readers)),
         Err(TryLockError::WouldBlock) => Readers::Some,
-        _ => Readers::None(Some(readers)),
+        Err(TryLockError::Error(error)) => unknown(error),
     }
 }
 
+/// Open for both: over NFS a shared lock needs the one, an exclusive lock the other.
 fn readers_file(clone: &Path) -> io::Result<File> {
     File::options()
+        .read(true)
         .create(true)
         .truncate(false)
         .write(true)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::clone_dir::write_atomically;
+use super::fetch::FetchError;
 use super::prune::prune;
 use super::refresh::Refresher;
 use super::refresh_error::RefreshError;
@@ -24,6 +25,11 @@ const RECORD: &str = "pruned.json";
 
 /// Why what is held is not known.
 pub(crate) type HoldingsError = Box<dyn Error + Send + Sync>;
+
+/// Nobody was told what is held, because the mirror ends.
+#[derive(Debug, thiserror::Error)]
+#[error("the mirror is stopping")]
+pub(crate) struct Stopping;
 
 type Ask = dyn Fn() -> Result<HashSet<Checksum>, HoldingsError> + Send + Sync;
 
@@ -66,9 +72,9 @@ impl Refresher {
     /// The state of a clone as it shall be shown.
     pub(super) fn view(&mut self, repository: &Arc<Repository>) -> Result<Snapshot, RefreshError> {
         let previous = self.handle.snapshot();
-        match self.settings.held.clone() {
+        match self.settings.held {
             None => Ok(Snapshot::read(repository, previous.as_deref())?),
-            Some(holdings) => self.pruned_view(repository, &holdings, previous.as_deref()),
+            Some(_) => self.pruned_view(repository, previous.as_deref()),
         }
     }
 
@@ -100,14 +106,14 @@ impl Refresher {
     fn pruned_view(
         &mut self,
         repository: &Arc<Repository>,
-        holdings: &Holdings,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, RefreshError> {
         let (commit, source) = repository.upstream()?;
         let last = PruneRecord::read(repository.path())
             .filter(|last| last.source == source.to_string())
             .and_then(|last| Some((repository.find_tree(&last.pruned)?, last)));
-        let held = match (self.ask(holdings), &last) {
+        let held = self.held_now.take().unwrap_or_else(|| self.ask());
+        let held = match (held, &last) {
             (Ok(held), _) => held,
             // Better what was held when the tree was made than nothing.
             (Err(_), Some((tree, _))) => {
@@ -117,6 +123,8 @@ impl Refresher {
         };
         let fingerprint = fingerprint(&held);
         if let Some((tree, _)) = last.filter(|(_, last)| last.held == fingerprint) {
+            drop(held);
+            return_freed_blocks();
             return Ok(Snapshot::read_tree(repository, commit, tree, previous)?);
         }
         let progress = self.handle.begin(Phase::Pruning);
@@ -134,8 +142,14 @@ impl Refresher {
     }
 
     /// Asks what is held. Says in the log when that begins to fail, and when it works again.
-    fn ask(&mut self, holdings: &Holdings) -> Result<HashSet<Checksum>, RefreshError> {
-        let asked = holdings.0();
+    pub(super) fn ask(&mut self) -> Result<HashSet<Checksum>, RefreshError> {
+        let asked = match &self.settings.held {
+            Some(holdings) => holdings.0(),
+            None => Ok(HashSet::new()),
+        };
+        if asked.as_ref().is_err_and(|error| error.is::<Stopping>()) {
+            return Err(FetchError::Stopped.into());
+        }
         let before = self.holdings;
         self.holdings = match &asked {
             Ok(_) => HoldingsState::Known,
@@ -195,9 +209,13 @@ mod tests {
     use super::super::{GitProgram, IndexHandle};
     use super::*;
 
+    type Meanwhile = Box<dyn Fn() + Send>;
+
     /// What is held, as a test says; `None` cannot be told.
     #[derive(Clone, Default)]
     struct Shelf {
+        /// Done while somebody asks.
+        meanwhile: Arc<Mutex<Option<Meanwhile>>>,
         numbers: Arc<Mutex<Option<Vec<u8>>>>,
         asked: Arc<AtomicUsize>,
     }
@@ -212,6 +230,9 @@ mod tests {
             let shelf = self.clone();
             Holdings::new(move || {
                 shelf.asked.fetch_add(1, Ordering::Relaxed);
+                if let Some(meanwhile) = shelf.meanwhile.lock().unwrap().take() {
+                    meanwhile();
+                }
                 let numbers = shelf.numbers.lock().unwrap();
                 let numbers = numbers.as_ref().ok_or("the shelf is locked")?;
                 Ok(numbers.iter().map(|number| checksum(*number)).collect())
@@ -399,6 +420,32 @@ mod tests {
         assert_eq!(shown.commit().to_string(), second);
         assert_eq!(read_crate(&index.handle, "b"), Some(line("b", 4)));
         assert_eq!(read_crate(&index.handle, "io"), None);
+    }
+
+    #[test]
+    fn while_somebody_tells_what_is_held_an_index_can_be_imported() {
+        let mut scene = Scene::offline(&[2]);
+        scene.step();
+        scene
+            .index
+            .commit(&[("1/a", &line("a", 1)), ("1/b", &line("b", 2))]);
+        let settings = scene.index.settings();
+        *scene.shelf.meanwhile.lock().unwrap() = Some(Box::new(move || {
+            super::super::refresh_once(settings.clone(), &IndexHandle::new()).unwrap();
+        }));
+        scene.step();
+        assert_eq!(scene.a(), None);
+        assert_eq!(read_crate(&scene.handle, "b"), Some(line("b", 2)));
+    }
+
+    #[test]
+    fn a_stop_while_somebody_tells_what_is_held_is_no_failure() {
+        let mut scene = Scene::offline(&[2]);
+        scene.step();
+        scene.mirror.settings.held = Some(Holdings::new(|| Err(Stopping.into())));
+        scene.step();
+        let state = scene.mirror.holdings;
+        assert_eq!(state, HoldingsState::Known, "and nothing is logged");
     }
 
     #[test]

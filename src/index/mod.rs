@@ -41,7 +41,7 @@ mod visit;
 pub(crate) use export::{ExportError, IndexExport, export_all, export_since};
 pub(crate) use force::RefreshOutcome;
 pub(crate) use handle::IndexHandle;
-pub(crate) use holdings::Holdings;
+pub(crate) use holdings::{Holdings, Stopping};
 pub(crate) use import::{ImportError, IndexImport, import, may_import};
 pub(crate) use libgit2::configure as configure_libgit2;
 pub(crate) use open::{HeldIndex, RefreshOnceError, open_current, refresh_once};

@@ -2,7 +2,8 @@
 //! in its place.
 //!
 //! Nothing can replace such a clone, so a damaged one is never removed. The data directory is held only while this looks
-//! at it: an import can take possession of it between two looks.
+//! at it and writes to it: an import can take possession of it between two looks, and while the store is asked what is
+//! held.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,12 +18,24 @@ const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
 impl Refresher {
     /// Serves the clone that lies on disk, whatever index it is of.
     pub(super) fn follow_disk(&mut self) -> Result<(), RefreshError> {
-        match self.hold_data_dir() {
-            Ok(()) => {}
-            // Most likely by an import, and what it brings is seen at the next look.
-            Err(RefreshError::Held) if self.current.is_some() => return Ok(()),
-            Err(error) => return Err(error),
+        if !self.look()? {
+            return Ok(());
         }
+        if self.settings.held.is_some() && self.clone_on_disk().is_some() {
+            // A large store takes a while to tell, and an import need not wait for that.
+            self.clones = None;
+            let held = self.ask();
+            if !self.look()? {
+                return Ok(());
+            }
+            self.held_now = Some(held);
+        }
+        let followed = self.show_what_lies_there();
+        self.held_now = None;
+        followed
+    }
+
+    fn show_what_lies_there(&mut self) -> Result<(), RefreshError> {
         if self.damaged_clone().is_some() {
             tracing::error!(
                 "the clone on disk is damaged and nothing can replace it: import the index again; what can be read stays in use"
@@ -44,6 +57,16 @@ impl Refresher {
             tracing::warn!(error = %error, "the index on disk cannot be served; this is tried again every few seconds");
         }
         LOOK_AGAIN_PAUSE
+    }
+
+    /// Takes possession of the data directory; says `false` if somebody else has it and there is something to serve.
+    fn look(&mut self) -> Result<bool, RefreshError> {
+        match self.hold_data_dir() {
+            Ok(()) => Ok(true),
+            // Most likely by an import, and what it brings is seen at the next look.
+            Err(RefreshError::Held) if self.current.is_some() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn hold_data_dir(&mut self) -> Result<(), RefreshError> {
@@ -82,7 +105,9 @@ impl Refresher {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::SystemTime;
 
+    use super::super::clone_dir::CloneRecord;
     use super::super::refresh::Refresher;
     use super::super::remote_url::RemoteUrl;
     use super::super::settings::{Network, RefresherSettings};
@@ -210,6 +235,28 @@ mod tests {
         index.commit(&[("1/a", "new")]);
         mirror.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn an_index_that_is_made_smaller_stays_that_of_its_upstream_and_as_old_as_it_is() {
+        let mut index = TestIndex::new(&[("1/a", "old")]);
+        index.refresh();
+        index.commit(&[("1/a", "new")]);
+        index.refresh();
+        index.stop();
+        let path = clone_dir::current_in(&index.data_dir()).unwrap();
+        let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let record = CloneRecord::new(&index.settings().url, fetched);
+        clone_dir::write_record(&path, &record).unwrap();
+        let (mut mirror, handle) = offline(&index);
+        mirror.settings.upkeep.packs_max = 2;
+        mirror.step();
+        let rolled_up = clone_dir::current_in(&index.data_dir()).unwrap();
+        assert_ne!(rolled_up, path);
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
+        let record = clone_dir::read_record(&rolled_up).unwrap();
+        assert!(record.is_of(&index.settings().url));
+        assert_eq!(record.last_success(), Some(fetched));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! It owns everything that changes the clone. Each try runs on a blocking thread; the async side only waits, so a fetch
 //! that hangs never holds up serving.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,6 +23,7 @@ use super::retry::{Repairs, backoff, jittered};
 use super::settings::RefresherSettings;
 use super::status::{Phase, ProgressCell};
 use super::supervise::Transfers;
+use crate::package::Checksum;
 
 /// Failures that may be our clone's fault, in a row, after which the clone is replaced.
 const LOCAL_FAILURES_MAX: u32 = 3;
@@ -43,6 +45,8 @@ pub(crate) struct Refresher {
     local_failures: u32,
     pub(super) repairs: Repairs,
     pub(super) holdings: HoldingsState,
+    /// What is held, where that was asked before the data directory was.
+    pub(super) held_now: Option<Result<HashSet<Checksum>, RefreshError>>,
     /// Not before then is the clone made smaller again.
     pub(super) next_upkeep: Option<Instant>,
     pub(super) transfers: Transfers,
@@ -68,6 +72,7 @@ impl Refresher {
             local_failures: 0,
             repairs: Repairs::default(),
             holdings: HoldingsState::default(),
+            held_now: None,
             next_upkeep: None,
             transfers: Transfers::default(),
         }
@@ -238,7 +243,7 @@ impl Refresher {
                 Ok(true) => {}
                 Ok(false) => tracing::info!(
                     index.upstream = %self.settings.url,
-                    "the clone on disk is of another index and will be replaced"
+                    "the clone on disk is of another index; it is not served, and goes when this one has been cloned"
                 ),
                 Err(error @ RefreshError::Damaged(_)) => {
                     tracing::warn!(error = %error, "the clone on disk is set aside and will be replaced");
@@ -250,12 +255,11 @@ impl Refresher {
                 Err(error) => return Err(error),
             }
         }
-        let keep: Vec<&Path> = self
-            .current
-            .iter()
-            .map(|repository| repository.path())
-            .collect();
-        warn_if_left(clones.sweep_leftovers(&keep));
+        let current = self.current.iter().map(|current| current.path().to_owned());
+        let keep: Vec<PathBuf> = current.chain(self.irreplaceable(&clones)).collect();
+        warn_if_left(
+            clones.sweep_leftovers(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()),
+        );
         self.clones = Some(clones);
         Ok(())
     }
@@ -371,7 +375,7 @@ async fn wait(pause: Option<Duration>) {
 mod tests {
     use super::super::remote_url::RemoteUrl;
     use super::super::settings::Network;
-    use super::super::testing::TestIndex;
+    use super::super::testing::{TestIndex, read_crate};
     use super::*;
 
     /// A background task, as a mirror has it.
@@ -418,6 +422,48 @@ mod tests {
             interval: Some(Duration::from_secs(86_400)),
             ..index.settings()
         }
+    }
+
+    #[test]
+    fn the_clone_of_another_upstream_stays_until_there_is_one_to_replace_it() {
+        let (mut first, second) = (
+            TestIndex::new(&[("1/a", "first")]),
+            TestIndex::new(&[("1/a", "second")]),
+        );
+        first.refresh();
+        first.stop();
+        let settings = first.settings();
+        let clone = clone_dir::current_in(&first.data_dir()).unwrap();
+        let absent = RemoteUrl::parse("/nonexistent/index").unwrap();
+        let of = |url: &RemoteUrl| RefresherSettings {
+            url: url.clone(),
+            interval: None,
+            ..settings.clone()
+        };
+        let handle = IndexHandle::new();
+        let mut unreachable = Refresher::new(of(&absent), handle.clone());
+        for _ in 0..2 {
+            unreachable.step();
+            assert!(handle.status().last_error.is_some());
+            assert!(
+                handle.snapshot().is_none(),
+                "that of the other is not served"
+            );
+            assert_eq!(
+                clone_dir::current_in(&first.data_dir()),
+                Some(clone.clone())
+            );
+        }
+        drop(unreachable);
+        let mut again = Refresher::new(of(&settings.url), handle.clone());
+        again.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("first"));
+        drop((again, handle));
+        first.handle = IndexHandle::new();
+        let handle = IndexHandle::new();
+        Refresher::new(of(&second.settings().url), handle.clone()).step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("second"));
+        assert!(!clone.exists());
     }
 
     #[tokio::test]

@@ -85,7 +85,8 @@ impl Refresher {
             .transfer(Phase::Cloning, move |progress| {
                 fetch::clone(&target, &url, progress)
             })
-            .map_err(RefreshError::from);
+            .map_err(RefreshError::from)
+            .and_then(|()| Ok(clone_dir::write_record(&path, &self.record())?));
         self.replace_by(&path, cloned, "serving the index")
     }
 
@@ -111,11 +112,11 @@ impl Refresher {
         }
     }
 
-    /// Makes a complete clone the one in use.
+    /// Makes a complete clone the one in use. Its record is there already: one that was rolled up has that of the clone it
+    /// was made of, which tells the upstream that was asked, and when.
     fn take_over(&mut self, path: &Path) -> Result<(Arc<Repository>, Snapshot), RefreshError> {
         let repository = Arc::new(Repository::open(path)?);
         let snapshot = self.view(&repository)?;
-        clone_dir::write_record(path, &self.record())?;
         if let Some(clones) = &self.clones {
             clones.activate(path)?;
         }
@@ -135,10 +136,18 @@ impl Refresher {
             return;
         };
         let in_use = self.in_use().map(|repository| repository.path().to_owned());
-        // What nothing can replace stays, however damaged.
-        let irreplaceable = clones.current().filter(|_| !self.settings.may_fetch());
-        let keep: Vec<PathBuf> = in_use.chain(irreplaceable).collect();
+        let keep: Vec<PathBuf> = in_use.chain(self.irreplaceable(clones)).collect();
         warn_if_left(clones.sweep(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()));
+    }
+
+    /// The clone on disk, if no clone of ours could give back what is in it: however damaged where nothing is fetched, and
+    /// that of another upstream until ours has taken its place.
+    pub(super) fn irreplaceable(&self, clones: &CloneDir) -> Option<PathBuf> {
+        let is_foreign = |path: &Path| {
+            clone_dir::read_record(path).is_ok_and(|record| !record.is_of(&self.settings.url))
+        };
+        let current = clones.current()?;
+        (!self.settings.may_fetch() || is_foreign(&current)).then_some(current)
     }
 
     fn in_use(&self) -> impl Iterator<Item = &Arc<Repository>> {

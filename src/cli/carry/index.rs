@@ -22,8 +22,11 @@ use crate::index::{
 /// How long the data directory may be in use before an import begins: an offline mirror looks at it now and then.
 const BEGIN_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// The same at its end, when much has been read: a mirror that has just been started may look for longer.
-const END_WAIT_MAX: Duration = Duration::from_secs(60);
+/// The same at its end, when much has been read: a mirror that lists only what it holds may be writing that list.
+const END_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Who waits for so long is told what for.
+const SILENT_MAX: Duration = Duration::from_secs(2);
 
 /// How often to look whether the data directory is free.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -228,10 +231,19 @@ async fn while_held(
     stop: &CancellationToken,
     work: impl Fn() -> Result<(), ImportError>,
 ) -> Result<(), PortError> {
-    let give_up = Instant::now() + wait_max;
+    let begun = Instant::now();
+    let give_up = begun + wait_max;
+    let mut is_told = false;
     loop {
         match work() {
             Err(ImportError::Held) if Instant::now() < give_up && !stop.is_cancelled() => {
+                if !is_told && begun.elapsed() > SILENT_MAX {
+                    is_told = true;
+                    tracing::warn!(
+                        wait_max_in_s = wait_max.as_secs(),
+                        "DATA_DIR is in use by a running mirror or another command; the import waits for it"
+                    );
+                }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             Err(ImportError::Held) => return Err(PortError(HELD.into())),
@@ -242,7 +254,8 @@ async fn while_held(
 
 /// What to do about a data directory that is in use.
 const HELD: &str = "DATA_DIR is in use by a running mirror or another command: beside a running mirror an import works \
-                    only if that one has DOWNLOAD_MODE=offline, so stop it first";
+                    only if that one has DOWNLOAD_MODE=offline and no path on this machine as GIT_REPO_URL, so stop any \
+                    other first; one that lists only what it holds may be writing that list, so try again in a minute";
 
 fn commit(text: &str) -> Result<CommitId, PortError> {
     text.parse()
