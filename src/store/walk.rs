@@ -120,7 +120,8 @@ mod tests {
         let sums = ["0", "a", "f"].map(|digit| digit.repeat(64));
         for (size, sum) in sums.iter().enumerate() {
             let place = path_of(&sum.parse().unwrap());
-            assert_eq!(place, format!("{}/{}/{sum}.crate", &sum[..2], &sum[2..4]));
+            let digits = sum.split_at(2).0;
+            assert_eq!(place, format!("{digits}/{digits}/{sum}.crate"));
             write(root.path(), &place, size);
         }
         let (files, walked) = found(root.path());

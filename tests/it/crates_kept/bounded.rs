@@ -133,12 +133,9 @@ fn things_of_others_in_the_store_are_left_alone_and_do_not_keep_the_bound_from_b
     let path = |name: &str| store.path().join(name);
     let origin = Origin::of(1);
     let checksum = origin.files[0].checksum();
+    let in_backup = held_path(Path::new("backup"), &checksum);
     let others = [
-        format!(
-            "backup/{}/{}/{checksum}.crate",
-            &checksum[..2],
-            &checksum[2..4]
-        ),
+        in_backup.to_str().unwrap().to_owned(),
         format!("00/00/{checksum}.crate"),
         "notes.crate#old".to_owned(),
         "uploads/notes.crate#old".to_owned(),
