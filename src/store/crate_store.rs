@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::checked::checked;
 use super::counters::Counters;
 use super::disk::Disk;
 use super::held::{Held, Reading};
@@ -471,51 +472,4 @@ impl CrateStore {
 fn right_size(checksum: &Checksum, size: u64) -> Option<u64> {
     let is_empty_file = || Checksum::from(<[u8; 32]>::from(Sha256::digest([]))) == *checksum;
     (size > 0 || is_empty_file()).then_some(size)
-}
-
-/// The same parts, but the last one only if all of them have this checksum; otherwise an error, after `report`.
-fn checked(
-    parts: Reading,
-    checksum: Checksum,
-    report: impl Future<Output = ()> + Send + 'static,
-) -> Reading {
-    struct State<R> {
-        parts: Reading,
-        digest: Sha256,
-        kept_back: Option<Bytes>,
-        report: R,
-    }
-
-    let state = State {
-        parts,
-        digest: Sha256::new(),
-        kept_back: None,
-        report: Some(Box::pin(report)),
-    };
-    let checked = stream::try_unfold(state, move |mut state| async move {
-        loop {
-            match state.parts.try_next().await? {
-                Some(part) => {
-                    state.digest.update(&part);
-                    if let Some(before) = state.kept_back.replace(part) {
-                        return Ok(Some((before, state)));
-                    }
-                }
-                None => {
-                    let Some(last) = state.kept_back.take() else {
-                        return Ok(None);
-                    };
-                    let actual = <[u8; 32]>::from(state.digest.finalize_reset());
-                    if Checksum::from(actual) == checksum {
-                        return Ok(Some((last, state)));
-                    }
-                    if let Some(report) = state.report.take() {
-                        report.await;
-                    }
-                    return Err(io::Error::other("the file in the store is damaged"));
-                }
-            }
-        }
-    });
-    checked.boxed()
 }

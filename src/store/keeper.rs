@@ -215,7 +215,7 @@ impl Keeper {
         let mut flight = self.join_flight(file)?;
         let here = wait_for(&mut flight, |flight| !matches!(flight, Flight::Begun)).await?;
         if let Flight::Arrived(content) = here
-            && let Ok(held) = self.give_from_memory(content)
+            && let Ok(held) = self.in_memory(content)
         {
             return Ok(held);
         }
@@ -238,7 +238,7 @@ impl Keeper {
             Err(why) => why,
         };
         let content = fetched.content.ok_or(GetError::Store(why))?;
-        self.give_from_memory(content)
+        self.in_memory(content)
     }
 
     /// Reads a range that lies inside a file.
@@ -260,7 +260,7 @@ impl Keeper {
         reading
     }
 
-    fn give_from_memory(&self, content: Bytes) -> Result<Held, GetError> {
+    fn in_memory(&self, content: Bytes) -> Result<Held, GetError> {
         let kib = u32::try_from(content.len() / 1024 + 1).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.0.memory).try_acquire_many_owned(kib);
         let room = room.map_err(|_full| GetError::Busy(PAUSE_WHEN_FULL))?;

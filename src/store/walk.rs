@@ -42,7 +42,8 @@ pub(super) fn walk(root: &Path, found: &mut dyn FnMut(WalkedFile)) -> io::Result
                 let Some(checksum) = checksum_of(&entry.file_name()) else {
                     continue;
                 };
-                let is_in_place = Path::new(&path_of(&checksum)).parent() == Some(&below_root);
+                let is_in_place =
+                    below_root.join(entry.file_name()) == Path::new(&path_of(&checksum));
                 if is_in_place && metadata.is_file() {
                     found(WalkedFile {
                         checksum,
@@ -87,4 +88,109 @@ fn entries(path: &Path, failure: &mut io::Result<()>) -> Vec<fs::DirEntry> {
 
 fn checksum_of(name: &std::ffi::OsStr) -> Option<Checksum> {
     name.to_str()?.strip_suffix(EXTENSION)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn write(root: &Path, name: &str, size: usize) {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, vec![7; size]).unwrap();
+    }
+
+    /// What is found below a directory, and whether all could be read.
+    fn found(root: &Path) -> (Vec<(String, u64)>, io::Result<()>) {
+        let mut files = Vec::new();
+        let walked = walk(root, &mut |file| {
+            files.push((file.checksum.to_string(), file.size));
+        });
+        files.sort();
+        (files, walked)
+    }
+
+    #[test]
+    fn files_with_the_name_and_the_place_of_a_crate_file_are_found() {
+        let root = TempDir::new().unwrap();
+        let sums = ["0", "a", "f"].map(|digit| digit.repeat(64));
+        for (size, sum) in sums.iter().enumerate() {
+            let place = path_of(&sum.parse().unwrap());
+            let digits = sum.split_at(2).0;
+            assert_eq!(place, format!("{digits}/{digits}/{sum}.crate"));
+            write(root.path(), &place, size);
+        }
+        let (files, walked) = found(root.path());
+        walked.unwrap();
+        assert_eq!(files, sums.into_iter().zip(0..).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_others_keep_there_is_not_found() {
+        let root = TempDir::new().unwrap();
+        let sum = "a".repeat(64);
+        for name in [
+            format!("backup/aa/aa/{sum}.crate"),
+            format!("aa/{sum}.crate"),
+            format!("{sum}.crate"),
+            format!("aa/bb/{sum}.crate"),
+            format!("bb/aa/{sum}.crate"),
+            format!("aa/aa/more/{sum}.crate"),
+            format!("aa/aa/{sum}"),
+            format!("aa/aa/{sum}.crate#1"),
+            format!("aa/aa/{}.crate", "a".repeat(63)),
+            format!("aa/aa/{}.crate", "A".repeat(64)),
+            format!("AA/AA/{}.crate", "A".repeat(64)),
+            "aa/aa/notes.crate".to_owned(),
+            "bb/cc".to_owned(),
+            "cc".to_owned(),
+            "notes.crate#old".to_owned(),
+            format!("uploads/{sum}-0123456789abcdef"),
+        ] {
+            write(root.path(), &name, 1);
+        }
+        // Neither is a directory with such a name, nor what a link leads to.
+        let other = "b".repeat(64);
+        fs::create_dir_all(root.path().join(format!("bb/bb/{other}.crate"))).unwrap();
+        let elsewhere = TempDir::new().unwrap();
+        let sum = "d".repeat(64);
+        write(elsewhere.path(), &format!("dd/{sum}.crate"), 1);
+        symlink(elsewhere.path(), root.path().join("dd")).unwrap();
+        let (files, walked) = found(root.path());
+        walked.unwrap();
+        assert_eq!(files, []);
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_nothing_else() {
+        let root = TempDir::new().unwrap();
+        let sums = ["0", "a", "f"].map(|digit| digit.repeat(64));
+        for sum in &sums {
+            write(root.path(), &path_of(&sum.parse().unwrap()), 1);
+        }
+        let closed = root.path().join("aa");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+        let (files, walked) = found(root.path());
+        let is_root = fs::read_dir(&closed).is_ok();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+        // Permissions mean nothing to root.
+        assert_eq!(files.len(), if is_root { 3 } else { 2 });
+        assert_eq!(walked.is_ok(), is_root);
+    }
+
+    #[test]
+    fn a_store_that_is_not_there_holds_nothing() {
+        let root = TempDir::new().unwrap();
+        let (files, walked) = found(&root.path().join("nothing"));
+        walked.unwrap();
+        assert_eq!(files, []);
+        // But one that is no directory cannot be read.
+        write(root.path(), "file", 1);
+        let (files, walked) = found(&root.path().join("file"));
+        assert!(files.is_empty() && walked.is_err());
+    }
 }

@@ -1,6 +1,8 @@
 //! What every place for crate files must do, and what the keeper does with one.
 
 mod contract;
+#[cfg(target_os = "linux")]
+mod open;
 mod probe;
 #[expect(dead_code, reason = "the integration tests use the rest")]
 #[path = "../../../tests/it/support/s3_server.rs"]

@@ -1,6 +1,9 @@
 //! `STORAGE_MAX_BYTES`.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
+use crate::support::held_path;
 
 const FILE_LENGTH: usize = 10_000;
 
@@ -33,7 +36,7 @@ fn wait_until_just_these_are_held(scene: &Scene, numbers: &[usize]) {
 fn use_file(scene: &Scene, number: usize) {
     let file = &scene.origin.files[number];
     assert_serves(&scene.mirror, file);
-    let path = crate::support::held_path(&scene.store(), &file.checksum());
+    let path = held_path(&scene.store(), &file.checksum());
     let before = std::fs::metadata(&path)
         .ok()
         .and_then(|data| data.accessed().ok());
@@ -122,4 +125,64 @@ fn a_bound_that_was_lowered_holds_as_soon_as_the_mirror_runs() {
     }
     let scene = scene.restarted(&[("STORAGE_MAX_BYTES", "10000")]);
     wait_until_just_these_are_held(&scene, &[2]);
+}
+
+#[test]
+fn things_of_others_in_the_store_are_left_alone_and_do_not_keep_the_bound_from_being_kept() {
+    let store = TempDir::new().unwrap();
+    let path = |name: &str| store.path().join(name);
+    let origin = Origin::of(1);
+    let checksum = origin.files[0].checksum();
+    let in_backup = held_path(Path::new("backup"), &checksum);
+    let others = [
+        in_backup.to_str().unwrap().to_owned(),
+        format!("00/00/{checksum}.crate"),
+        "notes.crate#old".to_owned(),
+        "uploads/notes.crate#old".to_owned(),
+        "ab/cd/notes.crate".to_owned(),
+    ];
+    for other in &others {
+        std::fs::create_dir_all(path(other).parent().unwrap()).unwrap();
+        std::fs::write(path(other), [7; 2 * FILE_LENGTH]).unwrap();
+    }
+    // As a disk has one at its root, and one in the way of the walk. Root reads them all the same.
+    let closed = [path("lost+found"), path("ef")];
+    for directory in &closed {
+        std::fs::create_dir(directory).unwrap();
+        set_mode(directory, 0o000);
+    }
+
+    let names = ["one", "two", "three", "four", "five", "six"];
+    let files = names
+        .iter()
+        .zip(1..)
+        .map(|(name, seed)| CrateFile::noise(name, "1.0.0", seed, FILE_LENGTH));
+    let origin = Origin::with(files.collect());
+    let bound = BYTES_MAX.to_string();
+    let settings = [
+        ("STORAGE_MAX_BYTES", bound.as_str()),
+        ("STORAGE_URL", store.path().to_str().unwrap()),
+    ];
+    let scene = Scene::with(origin, &settings);
+    for file in &scene.origin.files {
+        assert_serves(&scene.mirror, file);
+    }
+    let files = &scene.origin.files;
+    eventually("room is made", || {
+        let held = files
+            .iter()
+            .filter(|file| held_path(store.path(), &file.checksum()).exists());
+        (2..=3).contains(&held.count())
+    });
+    for other in &others {
+        assert!(path(other).exists(), "{other}");
+    }
+    for directory in &closed {
+        assert!(directory.is_dir());
+        set_mode(directory, 0o700);
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }

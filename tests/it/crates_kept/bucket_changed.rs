@@ -99,7 +99,7 @@ fn an_object_of_another_length_never_comes_to_its_end() {
 fn an_empty_object_is_as_good_as_none() {
     let (scene, bucket) = knowing();
     change(&scene, &bucket, |path, _bytes| {
-        fs::write(path, b"").unwrap()
+        fs::write(path, b"").unwrap();
     });
     is_fetched_again(&scene, &bucket);
 }
@@ -108,7 +108,7 @@ fn an_empty_object_is_as_good_as_none() {
 fn a_removed_object_is_fetched_again() {
     let (scene, bucket) = knowing();
     change(&scene, &bucket, |path, _bytes| {
-        fs::remove_file(path).unwrap()
+        fs::remove_file(path).unwrap();
     });
     // By a part of it, too.
     let path = scene.origin.files[0].download_path();
@@ -142,7 +142,7 @@ fn an_offline_mirror_does_not_hold_what_was_removed_and_leaves_what_is_damaged()
         assert!(damaged.is_err(), "{damaged:?}");
     }
     change(&scene, &bucket, |path, _bytes| {
-        fs::remove_file(path).unwrap()
+        fs::remove_file(path).unwrap();
     });
     for number in 0..2 {
         assert_fails(&scene.download(number), 404);

@@ -88,7 +88,7 @@ fn clients_that_leave_in_the_middle_spoil_nothing_for_others() {
         let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
         connection.send(request.as_bytes()).unwrap();
         let mut beginning = vec![0; read];
-        Read::read_exact(&mut connection.stream(), &mut beginning).unwrap();
+        connection.stream().read_exact(&mut beginning).unwrap();
         drop(connection);
         for file in &scene.origin.files {
             assert_serves(&scene.mirror, file);

@@ -1,7 +1,7 @@
 //! Several mirrors that keep their files in one place, and a place that is only memory.
 
 use super::*;
-use crate::support::S3Server;
+use crate::support::{Program, S3Server};
 
 /// So large that most of it does not wait in memory.
 const LARGE_LENGTH: usize = 11 * 512 * 1024;
@@ -92,6 +92,81 @@ fn a_mirror_that_starts_does_not_take_what_another_is_writing_for_a_leftover() {
         assert_serves(&second, file);
     });
     assert!(HeldFiles::look(store.path()).staged.is_empty());
+}
+
+/// A program with its data here.
+fn program(origin: &Origin, data: &Path, more: &[(&str, &str)]) -> Program {
+    let own = origin.settings();
+    let mut settings: Vec<(&str, &str)> = own
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.push(("DATA_DIR", data.to_str().unwrap()));
+    settings.extend(more);
+    Program::start(&settings)
+}
+
+/// A program hangs in the middle of a large file, then something else is done, then it goes on. Nothing half-written is
+/// found at any time, and the file can be had in the end. Returns what whoever waited for it was answered.
+fn hangs_while(first: &Program, origin: &Origin, store: &Path, meanwhile: impl FnOnce()) -> Answer {
+    let file = &origin.files[0];
+    origin.upstream.fail_times(1, UpstreamFault::HangsMidBody);
+    let answer = std::thread::scope(|threads| {
+        let asking = threads.spawn(|| first.get(&file.download_path()));
+        eventually("a part is on the disk", || {
+            !HeldFiles::look(store).staged.is_empty()
+        });
+        meanwhile();
+        // A look fails if anything half-written has a key.
+        drop(HeldFiles::look(store));
+        origin.upstream.open_gate();
+        asking.join().unwrap()
+    });
+    if answer.status == 200 {
+        assert!(answer.body == file.bytes());
+    } else {
+        assert_fails(&answer, 503);
+    }
+    assert_serves(first, file);
+    let held = HeldFiles::look(store);
+    assert_eq!(held.checksums, [file.checksum()].into());
+    assert!(held.staged.is_empty(), "{held:?}");
+    answer
+}
+
+#[test]
+fn two_processes_with_one_store_put_the_same_file_together_at_the_same_time() {
+    let origin = Origin::with(vec![CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH)]);
+    let data = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let store = TempDir::new().unwrap();
+    let more = [("STORAGE_URL", store.path().to_str().unwrap())];
+    let first = program(&origin, data[0].path(), &more);
+    first.wait_until_ready();
+    let answer = hangs_while(&first, &origin, store.path(), || {
+        let second = program(&origin, data[1].path(), &more);
+        second.wait_until_ready();
+        assert_serves(&second, &origin.files[0]);
+        assert_eq!(HeldFiles::look(store.path()).checksums.len(), 1);
+    });
+    assert_eq!(answer.status, 200);
+    assert_eq!(origin.fetched().len(), 2);
+}
+
+#[test]
+fn a_second_process_with_the_same_data_costs_the_first_one_a_fetch_at_most() {
+    let origin = Origin::with(vec![CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH)]);
+    let data = TempDir::new().unwrap();
+    let store = data.path().join("crates");
+    let first = program(&origin, data.path(), &[]);
+    first.wait_until_ready();
+    let mut second = None;
+    hangs_while(&first, &origin, &store, || {
+        // It takes what the first one is writing for a leftover of a crash. Deploys overlap, now and then.
+        second = Some(program(&origin, data.path(), &[]));
+        eventually("what looks left behind is removed", || {
+            HeldFiles::look(&store).staged.is_empty()
+        });
+    });
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! Hashing what is read whole from a cloud on its way to a client, who must never get all of it if it is damaged.
+
+use std::io;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
+
+use super::held::Reading;
+use crate::package::Checksum;
+
+/// The same parts, but the last one only if all of them have this checksum; otherwise an error, after `report`.
+pub(super) fn checked(
+    parts: Reading,
+    checksum: Checksum,
+    report: impl Future<Output = ()> + Send + 'static,
+) -> Reading {
+    struct State<R> {
+        parts: Reading,
+        digest: Sha256,
+        kept_back: Option<Bytes>,
+        report: R,
+    }
+
+    let state = State {
+        parts,
+        digest: Sha256::new(),
+        kept_back: None,
+        report: Some(Box::pin(report)),
+    };
+    let checked = stream::try_unfold(state, move |mut state| async move {
+        loop {
+            match state.parts.try_next().await? {
+                Some(part) => {
+                    state.digest.update(&part);
+                    if let Some(before) = state.kept_back.replace(part) {
+                        return Ok(Some((before, state)));
+                    }
+                }
+                None => {
+                    let Some(last) = state.kept_back.take() else {
+                        return Ok(None);
+                    };
+                    let actual = <[u8; 32]>::from(state.digest.finalize_reset());
+                    if Checksum::from(actual) == checksum {
+                        return Ok(Some((last, state)));
+                    }
+                    if let Some(report) = state.report.take() {
+                        report.await;
+                    }
+                    return Err(io::Error::other("the file in the store is damaged"));
+                }
+            }
+        }
+    });
+    checked.boxed()
+}
