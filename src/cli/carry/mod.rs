@@ -31,8 +31,7 @@ pub(super) async fn run_export(
         Err(error) => return cannot_begin(terminal, &error),
     };
     let index = match open_index(config, terminal, stop).await {
-        // A mirror may start while a long archive is written: it need not wait.
-        Ok(index) => index.into_snapshot(),
+        Ok(index) => index,
         Err(error) => return cannot_begin(terminal, &error),
     };
     // Not on the thread: one that hangs, because nobody reads from its pipe, must leave nothing behind either.
