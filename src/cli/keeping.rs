@@ -30,6 +30,7 @@ impl CrateKeeper for Keeper {
                 }
                 // Nobody waits for an answer here: a large file may take its time.
                 GetError::Pending if tries < TRIES_MAX => {}
+                GetError::Store(_) => return Err(EnsureError::Store(error.to_string())),
                 error => return Err(EnsureError::Failed(error.to_string())),
             }
             tries += 1;

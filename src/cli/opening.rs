@@ -14,8 +14,8 @@ use crate::app::{crate_sources, open_keeper};
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode};
 use crate::index::{
-    IndexHandle, Network, ReadError, RefreshOnceError, RefresherSettings, Snapshot, open_current,
-    refresh_once,
+    HeldIndex, IndexHandle, Network, ReadError, RefreshOnceError, RefresherSettings, Snapshot,
+    open_current, refresh_once,
 };
 use crate::package::CrateName;
 use crate::store::Keeper;
@@ -61,7 +61,7 @@ pub(super) async fn open_index(
         }
     };
     let why = match refreshed {
-        Ok(Ok(held)) => return Ok(Arc::clone(held.snapshot())),
+        Ok(Ok(held)) => return Ok(let_go(held)),
         Ok(Err(why)) => why,
         Err(mistake) => RefreshOnceError::Failed(mistake.to_string()),
     };
@@ -74,6 +74,11 @@ pub(super) async fn open_index(
         }
         (None, why) => Err(OpenError::NoIndex(why.to_string())),
     }
+}
+
+/// What an index shows, no longer kept from others.
+fn let_go(held: HeldIndex) -> Arc<Snapshot> {
+    Arc::clone(held.snapshot())
 }
 
 /// Opens the store, with upstreams to fill it from unless the settings forbid that.

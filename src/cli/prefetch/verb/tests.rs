@@ -7,7 +7,7 @@ use super::*;
 use crate::cli::prefetch::closure::Dependencies;
 use crate::cli::prefetch::index_reader::testing::{MapIndex, checksum_of, dependency};
 use crate::cli::prefetch::lockfile::parse_lockfile;
-use crate::cli::prefetch::tally::{EnsureError, Ensured};
+use crate::cli::prefetch::tally::Ensured;
 use crate::cli::terminal::testing::remembering;
 
 /// Fetches everything but what it was told to fail on, and knows afterwards what it holds.
