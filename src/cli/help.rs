@@ -30,8 +30,8 @@ What is fetched:
                                 any requirement of Cargo.toml will do: `'serde@>=1, <1.0.100'`
                with all that it depends on, see below
   Cargo.lock   the path of a Cargo.lock instead of a CRATE is the same as --lockfile
-  --lockfile   every package that the lock file has from a registry, and nothing else: a lock
-               file is complete
+  --lockfile   every package that the lock file has from the registry of the index here, and
+               nothing else: a lock file is complete
   --crates     a text file with one CRATE a line; `#` begins a comment; `-` is standard input
   --all        every version of every crate, yanked ones included: well over a hundred gigabytes
                for the index of crates.io

@@ -20,7 +20,9 @@ use super::carry::{run_export, run_import};
 use super::check_config::check_config;
 use super::opening::{OpenError, open_index, open_store, warn_of_a_store_that_forgets};
 use super::outcome::Outcome;
-use super::prefetch::{Action, Dependencies, InputError, Inputs, Prefetch, Selection, prefetch};
+use super::prefetch::{
+    Action, Dependencies, InputError, Inputs, OwnSources, Prefetch, Selection, prefetch,
+};
 use super::terminal::Terminal;
 use super::verify::{check_all, outcome_of, repair};
 use crate::app::USER_AGENT;
@@ -160,7 +162,9 @@ async fn carry_out(
             Err(bad_setting) => unusable(&terminal, &bad_setting),
         },
         VerbArguments::Prefetch(arguments) => {
-            let reading = tokio::task::spawn_blocking(|| read_prefetch(*arguments));
+            let public_url = config.public_url.as_ref().map(ToString::to_string);
+            let own = OwnSources::new(public_url.as_deref(), &config.git_repo_url.to_string());
+            let reading = tokio::task::spawn_blocking(|| read_prefetch(*arguments, own));
             // What is read may be a pipe that nobody writes to any more.
             let read = tokio::select! {
                 () = stop.cancelled() => return cannot_begin(&terminal, &OpenError::Stopped),
@@ -252,11 +256,11 @@ async fn open_both(
 }
 
 /// Reads what the arguments name. Blocking, and for ever if it is a pipe that nobody closes.
-fn read_prefetch(arguments: PrefetchArguments) -> Result<Prefetch, InputError> {
+fn read_prefetch(arguments: PrefetchArguments, own: OwnSources) -> Result<Prefetch, InputError> {
     let selection = if arguments.selection.all {
         Selection::Everything
     } else {
-        Selection::Named(inputs(arguments.selection, &arguments.dependencies).read()?)
+        Selection::Named(inputs(arguments.selection, &arguments.dependencies, own).read()?)
     };
     let jobs = NonZeroUsize::new(arguments.jobs.into()).unwrap_or(NonZeroUsize::MIN);
     let action = if arguments.dry_run {
@@ -279,7 +283,11 @@ fn read_import(arguments: ImportArguments) -> Import {
     }
 }
 
-fn inputs(selection: SelectionArguments, dependencies: &DependencyArguments) -> Inputs {
+fn inputs(
+    selection: SelectionArguments,
+    dependencies: &DependencyArguments,
+    own: OwnSources,
+) -> Inputs {
     let (mut lockfiles, mut crates) = (selection.lockfile, Vec::new());
     for named in selection.named {
         match named {
@@ -296,6 +304,7 @@ fn inputs(selection: SelectionArguments, dependencies: &DependencyArguments) -> 
             DependencyArguments { dev_deps: true, .. } => Dependencies::ToBuildAndTest,
             DependencyArguments { .. } => Dependencies::ToBuild,
         },
+        own,
     }
 }
 

@@ -219,6 +219,12 @@ fn report(plan: &Plan, terminal: &Terminal) {
     for finding in &plan.findings {
         terminal.note(&finding.to_string());
     }
+    if plan.locked_elsewhere > 0 {
+        let passed_over = plan.locked_elsewhere;
+        terminal.note(&format!(
+            "warning: passed over {passed_over} packages of lock files that are of other registries"
+        ));
+    }
     if plan.elsewhere > 0 {
         let passed_over = plan.elsewhere;
         terminal.note(&format!(
