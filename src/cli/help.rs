@@ -48,6 +48,7 @@ What counts as a failure (exit code 1):
   - a requirement that nothing matches, unless only optional dependencies lead to it: then it is
     a warning
   - a file that no upstream has, or that could not be fetched
+  - a file that was pushed out again by others of the same run, where STORAGE_MAX_BYTES is set
   Everything else is fetched all the same.
 
 Examples:

@@ -18,6 +18,7 @@ use super::args::{
 };
 use super::carry::{run_export, run_import};
 use super::check_config::check_config;
+use super::keeping::{Remembering, SeenTo};
 use super::opening::{OpenError, open_index, open_store, warn_of_a_store_that_forgets};
 use super::outcome::Outcome;
 use super::prefetch::{
@@ -209,9 +210,14 @@ async fn run_prefetch(
         Ok(opened) => opened,
         Err(error) => return cannot_begin(terminal, &error),
     };
-    let outcome = prefetch(arguments, index, Arc::new(keeper.clone()), terminal, stop).await;
+    let seen_to = SeenTo::default();
+    let remembering = Remembering {
+        keeper: keeper.clone(),
+        seen_to: seen_to.clone(),
+    };
+    let outcome = prefetch(arguments, index, Arc::new(remembering), terminal, stop).await;
     keeper.stop().await;
-    outcome
+    seen_to.outcome(outcome, &keeper, terminal).await
 }
 
 async fn run_verify(

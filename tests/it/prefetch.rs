@@ -114,6 +114,17 @@ fn a_store_that_forgets_is_warned_of() {
 }
 
 #[test]
+fn files_that_push_out_each_other_are_a_problem() {
+    let large = |name, seed| CrateFile::noise(name, "1.0.0", seed, 600_000);
+    let origin = Origin::with(vec![large("one", 1), large("two", 2), large("three", 3)]);
+    let data = TempDir::new().unwrap();
+    let limit = [("STORAGE_MAX_BYTES", "1000000")];
+    let run = prefetch(&origin, data.path(), &["--all", "--jobs", "1"], &limit);
+    assert_eq!(run.code, Some(1), "{}", run.notes);
+    assert!(run.notes.contains("were pushed out again"), "{}", run.notes);
+}
+
+#[test]
 fn a_dry_run_lists_what_another_run_fetches_and_fetches_nothing() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let list = prefetch(&origin, data.path(), &["--dry-run", "top"], &[]);
@@ -155,6 +166,16 @@ fn a_lock_file_gets_what_it_names_and_a_wrong_checksum_in_it_is_a_problem() {
     let run = prefetch(&origin, data.path(), &[path.to_str().unwrap()], &[]);
     assert_eq!(run.code, Some(0), "{}", run.notes);
     assert_eq!(held(&data).checksums.len(), 1);
+    let private = package(middle, &top.checksum()).replace("github.com", "private.example");
+    fs::write(&path, good.clone() + &private).unwrap();
+    let run = prefetch(&origin, data.path(), &[path.to_str().unwrap()], &[]);
+    assert_eq!(
+        (run.code, run.notes.as_str()),
+        (
+            Some(0),
+            "warning: passed over 1 packages of lock files that are of other registries\n"
+        )
+    );
     fs::write(&path, good + &package(middle, &top.checksum())).unwrap();
     let run = prefetch(&origin, data.path(), &[path.to_str().unwrap()], &[]);
     assert_eq!(run.code, Some(1));

@@ -58,12 +58,15 @@ pub(super) async fn run_import(
         }
         warn_of_a_store_that_forgets(config, terminal);
     }
-    let store = match open_store_without_upstreams(config) {
-        Ok(keeper) => CarriedStore::new(keeper, stop),
+    let keeper = match open_store_without_upstreams(config) {
+        Ok(keeper) => keeper,
         Err(error) => return cannot_begin(terminal, &error),
     };
-    let (terminal, stop) = (terminal.clone(), stop.clone());
-    on_a_blocking_thread(move || import(&arguments, &mut index, &store, &terminal, &stop)).await
+    let store = CarriedStore::new(keeper.clone(), stop);
+    let (seen_to, said, stop) = (store.seen_to(), terminal.clone(), stop.clone());
+    let importing = move || import(&arguments, &mut index, &store, &said, &stop);
+    let outcome = on_a_blocking_thread(importing).await;
+    seen_to.outcome(outcome, &keeper, terminal).await
 }
 
 async fn on_a_blocking_thread(work: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {
