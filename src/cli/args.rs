@@ -189,7 +189,7 @@ mod tests {
             &["prefetch", "--all", "--no-deps"],
             &["prefetch", "a", "--no-deps", "--dev-deps"],
             &["prefetch", "a", "--jobs", "0"],
-            &["prefetch", "a", "--jobs", "65"],
+            &["prefetch", "a", "--jobs", "33"],
             &["prefetch", "se/rde"],
             &["prefetch", "serde@nonsense"],
         ] {

@@ -30,8 +30,8 @@ What is fetched:
                                 any requirement of Cargo.toml will do: `'serde@>=1, <1.0.100'`
                with all that it depends on, see below
   Cargo.lock   the path of a Cargo.lock instead of a CRATE is the same as --lockfile
-  --lockfile   every package that the lock file has from a registry, and nothing else: a lock
-               file is complete
+  --lockfile   every package that the lock file has from the registry of the index here, and
+               nothing else: a lock file is complete
   --crates     a text file with one CRATE a line; `#` begins a comment; `-` is standard input
   --all        every version of every crate, yanked ones included: well over a hundred gigabytes
                for the index of crates.io
@@ -48,6 +48,7 @@ What counts as a failure (exit code 1):
   - a requirement that nothing matches, unless only optional dependencies lead to it: then it is
     a warning
   - a file that no upstream has, or that could not be fetched
+  - a file that was pushed out again by others of the same run, where STORAGE_MAX_BYTES is set
   Everything else is fetched all the same.
 
 Examples:

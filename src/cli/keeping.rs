@@ -1,8 +1,13 @@
 //! The store as the verbs see it: the traits of this room, for the keeper of the mirror.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use indicatif::HumanCount;
+
+use super::outcome::Outcome;
 use super::prefetch::{CrateKeeper, EnsureError, Ensured};
+use super::terminal::Terminal;
 use super::verify::{CheckableStore, Health};
 use crate::package::{Checksum, CrateFile};
 use crate::store::{self, GetError, Keeper, Verdict};
@@ -30,10 +35,67 @@ impl CrateKeeper for Keeper {
                 }
                 // Nobody waits for an answer here: a large file may take its time.
                 GetError::Pending if tries < TRIES_MAX => {}
+                GetError::Store(_) => return Err(EnsureError::Store(error.to_string())),
                 error => return Err(EnsureError::Failed(error.to_string())),
             }
             tries += 1;
         }
+    }
+}
+
+/// The files that a run saw to: where `STORAGE_MAX_BYTES` is set, some may have been pushed out again by its end.
+#[derive(Clone, Default)]
+pub(super) struct SeenTo(Arc<Mutex<Vec<Checksum>>>);
+
+impl SeenTo {
+    pub(super) fn add(&self, checksum: Checksum) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.push(checksum);
+    }
+
+    /// The outcome of the run, if all that it saw to is still there.
+    pub(super) async fn outcome(
+        self,
+        of_run: Outcome,
+        keeper: &Keeper,
+        terminal: &Terminal,
+    ) -> Outcome {
+        if keeper.counters().evicted.get() == 0 {
+            return of_run;
+        }
+        let held = match keeper.store().held().await {
+            Ok(held) => held,
+            Err(error) => {
+                terminal.note(&format!("the store cannot be listed: {error}"));
+                return Outcome::Incomplete;
+            }
+        };
+        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = files.iter().filter(|checksum| !held.contains(checksum));
+        match u64::try_from(gone.count()).unwrap_or(u64::MAX) {
+            0 => of_run,
+            gone => {
+                terminal.note(&format!(
+                    "problem: {} files of this run were pushed out again: STORAGE_MAX_BYTES is too little for all of them",
+                    HumanCount(gone)
+                ));
+                Outcome::Incomplete
+            }
+        }
+    }
+}
+
+/// A keeper, and what it saw to.
+pub(super) struct Remembering {
+    pub(super) keeper: Keeper,
+    pub(super) seen_to: SeenTo,
+}
+
+impl CrateKeeper for Remembering {
+    async fn ensure(&self, file: &CrateFile) -> Result<Ensured, EnsureError> {
+        let ensured = CrateKeeper::ensure(&self.keeper, file).await?;
+        self.seen_to.add(file.checksum);
+        Ok(ensured)
     }
 }
 

@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::prefetch::{IndexReader, IndexUnreadable};
 use super::terminal::Terminal;
-use crate::app::{USER_AGENT, crate_sources, open_keeper};
+use crate::app::{crate_sources, open_keeper};
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode};
 use crate::index::{
     HeldIndex, IndexHandle, Network, ReadError, RefreshOnceError, RefresherSettings, Snapshot,
-    configure_libgit2, open_current, refresh_once,
+    open_current, refresh_once,
 };
 use crate::package::CrateName;
 use crate::store::Keeper;
@@ -40,40 +40,15 @@ pub(super) enum OpenError {
     Stopped,
 }
 
-/// An index that a verb can read.
-pub(super) enum OpenIndex {
-    /// Brought up to date, and nobody else uses the data directory.
-    Own(Box<HeldIndex>),
-    /// That of a running mirror, or one that could not be brought up to date.
-    Current(Arc<Snapshot>),
-}
-
-impl OpenIndex {
-    /// What the index shows, no longer kept from others.
-    pub(super) fn into_snapshot(self) -> Arc<Snapshot> {
-        Arc::clone(self.snapshot())
-    }
-
-    fn snapshot(&self) -> &Arc<Snapshot> {
-        match self {
-            Self::Own(held) => held.snapshot(),
-            Self::Current(snapshot) => snapshot,
-        }
-    }
-}
-
 /// Opens the index, up to date where that is possible: a running mirror sees to that itself.
+///
+/// The data directory is free again by then. A verb may run for hours, and a mirror that starts meanwhile needs it; what
+/// the snapshot reads stays where it is for as long as it is read.
 pub(super) async fn open_index(
     config: &Config,
     terminal: &Terminal,
     stop: &CancellationToken,
-) -> Result<OpenIndex, OpenError> {
-    configure_libgit2(
-        config.connect_timeout,
-        config.silence_timeout,
-        USER_AGENT,
-        config.contact.as_deref(),
-    );
+) -> Result<Arc<Snapshot>, OpenError> {
     let (settings, handle) = (refresher_settings(config), IndexHandle::new());
     let fetching = handle.clone();
     let refreshing = tokio::task::spawn_blocking(move || refresh_once(settings, &fetching));
@@ -86,19 +61,24 @@ pub(super) async fn open_index(
         }
     };
     let why = match refreshed {
-        Ok(Ok(held)) => return Ok(OpenIndex::Own(Box::new(held))),
+        Ok(Ok(held)) => return Ok(let_go(held)),
         Ok(Err(why)) => why,
         Err(mistake) => RefreshOnceError::Failed(mistake.to_string()),
     };
     let current = open_current(&config.data_dir)?;
     match (current, why) {
-        (Some(snapshot), RefreshOnceError::Held) => Ok(OpenIndex::Current(snapshot)),
+        (Some(snapshot), RefreshOnceError::Held) => Ok(snapshot),
         (Some(snapshot), why) => {
             terminal.note(&format!("warning: {why}; going on with what is here"));
-            Ok(OpenIndex::Current(snapshot))
+            Ok(snapshot)
         }
         (None, why) => Err(OpenError::NoIndex(why.to_string())),
     }
+}
+
+/// What an index shows, no longer kept from others.
+fn let_go(held: HeldIndex) -> Arc<Snapshot> {
+    Arc::clone(held.snapshot())
 }
 
 /// Opens the store, with upstreams to fill it from unless the settings forbid that.
@@ -168,9 +148,10 @@ impl From<ReadError> for VisitEnded {
     }
 }
 
-impl IndexReader for OpenIndex {
+impl IndexReader for Snapshot {
     fn index_file(&self, name: &CrateName) -> Result<Option<Vec<u8>>, IndexUnreadable> {
-        let content = self.snapshot().index_file(name, <[u8]>::to_vec);
+        // The methods of the snapshot itself, not these.
+        let content = Self::index_file(self, name, <[u8]>::to_vec);
         content.map_err(|error| IndexUnreadable(error.into()))
     }
 
@@ -180,15 +161,13 @@ impl IndexReader for OpenIndex {
     ) -> Result<(), IndexUnreadable> {
         // One thread is enough for what follows, which is slower; the lock is for its type only.
         let visit = Mutex::new(visit);
-        let visited = self
-            .snapshot()
-            .for_each_index_file(NonZeroUsize::MIN, |name, content| {
-                let mut visit = visit.lock().unwrap_or_else(PoisonError::into_inner);
-                match visit(name, content) {
-                    ControlFlow::Continue(()) => Ok(()),
-                    ControlFlow::Break(()) => Err(VisitEnded::BrokenOff),
-                }
-            });
+        let visited = self.for_each_index_file(NonZeroUsize::MIN, |name, content| {
+            let mut visit = visit.lock().unwrap_or_else(PoisonError::into_inner);
+            match visit(name, content) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(VisitEnded::BrokenOff),
+            }
+        });
         match visited {
             Ok(()) | Err(VisitEnded::BrokenOff) => Ok(()),
             Err(VisitEnded::Unreadable(error)) => Err(IndexUnreadable(error.into())),

@@ -18,12 +18,17 @@ use super::args::{
 };
 use super::carry::{run_export, run_import};
 use super::check_config::check_config;
-use super::opening::{OpenError, OpenIndex, open_index, open_store, warn_of_a_store_that_forgets};
+use super::keeping::{Remembering, SeenTo};
+use super::opening::{OpenError, open_index, open_store, warn_of_a_store_that_forgets};
 use super::outcome::Outcome;
-use super::prefetch::{Action, Dependencies, InputError, Inputs, Prefetch, Selection, prefetch};
+use super::prefetch::{
+    Action, Dependencies, InputError, Inputs, OwnSources, Prefetch, Selection, prefetch,
+};
 use super::terminal::Terminal;
 use super::verify::{check_all, outcome_of, repair};
+use crate::app::USER_AGENT;
 use crate::config::{Config, DownloadMode, Origin, Setting};
+use crate::index::{Snapshot, configure_libgit2};
 use crate::observability::start_logging_of_verb;
 use crate::store::Keeper;
 
@@ -77,6 +82,13 @@ impl Verb {
             }
         };
         crate::return_large_blocks();
+        // Before anything can use libgit2: an import writes a clone without ever asking an upstream.
+        configure_libgit2(
+            config.connect_timeout,
+            config.silence_timeout,
+            USER_AGENT,
+            config.contact.as_deref(),
+        );
         start_logging(&config, &terminal);
         let runtime = match tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -150,10 +162,24 @@ async fn carry_out(
             Ok(settings) => check_config(&settings, &config, &terminal).await,
             Err(bad_setting) => unusable(&terminal, &bad_setting),
         },
-        VerbArguments::Prefetch(arguments) => match read_prefetch(*arguments) {
-            Ok(prefetch) => run_prefetch(prefetch, &config, &terminal, &stop).await,
-            Err(bad_input) => unusable(&terminal, &bad_input),
-        },
+        VerbArguments::Prefetch(arguments) => {
+            let public_url = config.public_url.as_ref().map(ToString::to_string);
+            let own = OwnSources::new(public_url.as_deref(), &config.git_repo_url.to_string());
+            let reading = tokio::task::spawn_blocking(|| read_prefetch(*arguments, own));
+            // What is read may be a pipe that nobody writes to any more.
+            let read = tokio::select! {
+                () = stop.cancelled() => return cannot_begin(&terminal, &OpenError::Stopped),
+                read = reading => read,
+            };
+            match read {
+                Ok(Ok(prefetch)) => run_prefetch(prefetch, &config, &terminal, &stop).await,
+                Ok(Err(bad_input)) => unusable(&terminal, &bad_input),
+                Err(mistake) => {
+                    terminal.note(&format!("a mistake in the mirror: {mistake}"));
+                    Outcome::Incomplete
+                }
+            }
+        }
         VerbArguments::Verify(arguments) => run_verify(&arguments, &config, &terminal, &stop).await,
         VerbArguments::Export(ExportArguments { archive, since }) => {
             run_export(Export { archive, since }, &config, &terminal, &stop).await
@@ -184,16 +210,14 @@ async fn run_prefetch(
         Ok(opened) => opened,
         Err(error) => return cannot_begin(terminal, &error),
     };
-    let outcome = prefetch(
-        arguments,
-        Arc::new(index),
-        Arc::new(keeper.clone()),
-        terminal,
-        stop,
-    )
-    .await;
+    let seen_to = SeenTo::default();
+    let remembering = Remembering {
+        keeper: keeper.clone(),
+        seen_to: seen_to.clone(),
+    };
+    let outcome = prefetch(arguments, index, Arc::new(remembering), terminal, stop).await;
     keeper.stop().await;
-    outcome
+    seen_to.outcome(outcome, &keeper, terminal).await
 }
 
 async fn run_verify(
@@ -214,7 +238,7 @@ async fn run_verify(
         return outcome_of(&checked);
     }
     let outcome = match open_index(config, terminal, stop).await {
-        Ok(index) => repair(checked, &keeper, &keeper, Arc::new(index), terminal, stop).await,
+        Ok(index) => repair(checked, &keeper, &keeper, index, terminal, stop).await,
         Err(error) => cannot_begin(terminal, &error),
     };
     keeper.stop().await;
@@ -231,18 +255,18 @@ async fn open_both(
     config: &Config,
     terminal: &Terminal,
     stop: &CancellationToken,
-) -> Result<(OpenIndex, Keeper), OpenError> {
+) -> Result<(Arc<Snapshot>, Keeper), OpenError> {
     let keeper = open_store(config)?;
     let index = open_index(config, terminal, stop).await?;
     Ok((index, keeper))
 }
 
-/// Reads what the arguments name. Blocking, but nothing else runs yet.
-fn read_prefetch(arguments: PrefetchArguments) -> Result<Prefetch, InputError> {
+/// Reads what the arguments name. Blocking, and for ever if it is a pipe that nobody closes.
+fn read_prefetch(arguments: PrefetchArguments, own: OwnSources) -> Result<Prefetch, InputError> {
     let selection = if arguments.selection.all {
         Selection::Everything
     } else {
-        Selection::Named(inputs(arguments.selection, &arguments.dependencies).read()?)
+        Selection::Named(inputs(arguments.selection, &arguments.dependencies, own).read()?)
     };
     let jobs = NonZeroUsize::new(arguments.jobs.into()).unwrap_or(NonZeroUsize::MIN);
     let action = if arguments.dry_run {
@@ -265,7 +289,11 @@ fn read_import(arguments: ImportArguments) -> Import {
     }
 }
 
-fn inputs(selection: SelectionArguments, dependencies: &DependencyArguments) -> Inputs {
+fn inputs(
+    selection: SelectionArguments,
+    dependencies: &DependencyArguments,
+    own: OwnSources,
+) -> Inputs {
     let (mut lockfiles, mut crates) = (selection.lockfile, Vec::new());
     for named in selection.named {
         match named {
@@ -282,6 +310,7 @@ fn inputs(selection: SelectionArguments, dependencies: &DependencyArguments) -> 
             DependencyArguments { dev_deps: true, .. } => Dependencies::ToBuildAndTest,
             DependencyArguments { .. } => Dependencies::ToBuild,
         },
+        own,
     }
 }
 

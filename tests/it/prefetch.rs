@@ -1,7 +1,10 @@
 //! `prefetch` as a process: a real index, a real upstream, a store on a disk.
 
-use std::fs;
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -111,6 +114,17 @@ fn a_store_that_forgets_is_warned_of() {
 }
 
 #[test]
+fn files_that_push_out_each_other_are_a_problem() {
+    let large = |name, seed| CrateFile::noise(name, "1.0.0", seed, 600_000);
+    let origin = Origin::with(vec![large("one", 1), large("two", 2), large("three", 3)]);
+    let data = TempDir::new().unwrap();
+    let limit = [("STORAGE_MAX_BYTES", "1000000")];
+    let run = prefetch(&origin, data.path(), &["--all", "--jobs", "1"], &limit);
+    assert_eq!(run.code, Some(1), "{}", run.notes);
+    assert!(run.notes.contains("were pushed out again"), "{}", run.notes);
+}
+
+#[test]
 fn a_dry_run_lists_what_another_run_fetches_and_fetches_nothing() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let list = prefetch(&origin, data.path(), &["--dry-run", "top"], &[]);
@@ -152,6 +166,16 @@ fn a_lock_file_gets_what_it_names_and_a_wrong_checksum_in_it_is_a_problem() {
     let run = prefetch(&origin, data.path(), &[path.to_str().unwrap()], &[]);
     assert_eq!(run.code, Some(0), "{}", run.notes);
     assert_eq!(held(&data).checksums.len(), 1);
+    let private = package(middle, &top.checksum()).replace("github.com", "private.example");
+    fs::write(&path, good.clone() + &private).unwrap();
+    let run = prefetch(&origin, data.path(), &[path.to_str().unwrap()], &[]);
+    assert_eq!(
+        (run.code, run.notes.as_str()),
+        (
+            Some(0),
+            "warning: passed over 1 packages of lock files that are of other registries\n"
+        )
+    );
     fs::write(&path, good + &package(middle, &top.checksum())).unwrap();
     let run = prefetch(&origin, data.path(), &[path.to_str().unwrap()], &[]);
     assert_eq!(run.code, Some(1));
@@ -174,6 +198,48 @@ fn it_works_beside_a_running_mirror_on_the_same_data() {
     assert_eq!((run.code, run.notes.as_str()), (Some(0), ""));
     assert_eq!(mirror.get(&origin.files[2].download_path()).status, 200);
     assert_eq!(origin.fetched().len(), 3);
+}
+
+#[test]
+fn a_mirror_that_starts_meanwhile_has_the_index() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    let middle = origin.files[1].path();
+    origin
+        .upstream
+        .fail_path(&middle, UpstreamFault::HangsMidBody);
+    let settings = settings(&origin, &data);
+    let output = Program::stop_verb_when(&["prefetch", "top"], &borrowed(&settings), || {
+        let is_under_way = held(&data).checksums.len() == 2;
+        if is_under_way {
+            let mirror = Mirror::start(&borrowed(&settings));
+            mirror.wait_until_ready();
+            assert_eq!(mirror.get(&origin.files[0].download_path()).status, 200);
+        }
+        is_under_way
+    });
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn sigterm_stops_it_also_while_it_waits_for_a_list_from_a_pipe() {
+    let (origin, data) = (origin(), TempDir::new().unwrap());
+    let settings = settings(&origin, &data);
+    let pipe = data.path().join("list");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let writer = RefCell::new(None);
+    let arguments = ["prefetch", "--crates", pipe.to_str().unwrap()];
+    let output = Program::stop_verb_when(&arguments, &borrowed(&settings), || {
+        // This fails until there is somebody who reads.
+        let opened = File::options()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&pipe);
+        *writer.borrow_mut() = opened.ok();
+        writer.borrow().is_some()
+    });
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "stopped\n");
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn bad_usage_is_exit_code_2_with_a_hint_on_standard_error() {
         (&["--port", "80"], "--port"),
         (&["prefetch"], "CRATE"),
         (&["prefetch", "se/rde"], "`se/rde` is not a crate"),
-        (&["prefetch", "--jobs", "65", "serde"], "65"),
+        (&["prefetch", "--jobs", "33", "serde"], "33"),
         (&["prefetch", "absent/Cargo.lock"], "absent/Cargo.lock"),
         (&["prefetch", "--crates", "absent.txt"], "absent.txt"),
         (&["export"], "ARCHIVE"),

@@ -33,7 +33,11 @@ impl Input {
         if path == Path::new("-") {
             return Ok(Self::read_ahead(io::stdin(), stop));
         }
-        Ok(Self::read_ahead(File::open(path)?, stop))
+        let file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Self::read_ahead(file, stop))
     }
 
     fn read_ahead(from: impl Read + Send + 'static, stop: &CancellationToken) -> Self {

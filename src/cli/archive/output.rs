@@ -1,8 +1,10 @@
 //! Where an archive is written to: a file that appears when it is complete, or standard output.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes that are written at a time.
@@ -12,16 +14,62 @@ const BUFFER_BYTES: usize = 256 * 1024;
 pub(super) enum Output {
     /// A file beside the one that it will be.
     File {
-        writer: BufWriter<File>,
+        /// Dropped first: the lock of the file shows that nobody else has begun anew.
         partial: Partial,
+        writer: BufWriter<File>,
         target: PathBuf,
     },
-    /// Standard output.
-    Standard(io::Stdout),
+    /// Standard output, without the buffer of its own that ends with each line.
+    Standard(BufWriter<File>),
 }
 
-/// Removes its file when it is dropped.
-pub(super) struct Partial(PathBuf);
+/// Removes its file when it is dropped, unless that has got its name.
+pub(super) struct Partial(Option<PathBuf>);
+
+impl Partial {
+    fn rename(mut self, target: &Path) -> io::Result<()> {
+        if let Some(path) = &self.0 {
+            fs::rename(path, target)?;
+        }
+        self.0 = None;
+        Ok(())
+    }
+}
+
+/// Opens the file that shall get its name later, for this process only. One that a killed export left is begun anew.
+fn open_partial(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            // Where there are no locks, there is no telling.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other("another export is writing it"));
+            }
+        }
+        // Another export may have given it its name, or removed it, just before it was locked here.
+        let is_still_there = path
+            .metadata()
+            .is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
+        if is_still_there {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
+}
+
+/// A crash of the machine must not take the name away again. Not every file system can be asked to see to that.
+fn sync_directory_of(path: &Path) {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    drop(File::open(directory).and_then(|directory| directory.sync_all()));
+}
 
 impl Output {
     /// Begins an archive at this path; `-` is standard output.
@@ -31,7 +79,8 @@ impl Output {
             if stdout.is_terminal() {
                 return Err(io::Error::other("standard output is a terminal"));
             }
-            return Ok(Self::Standard(stdout));
+            let file = File::from(stdout.as_fd().try_clone_to_owned()?);
+            return Ok(Self::Standard(BufWriter::with_capacity(BUFFER_BYTES, file)));
         }
         let name = target
             .file_name()
@@ -41,16 +90,12 @@ impl Output {
         }
         let mut partial = OsString::from(".");
         partial.push(name);
-        partial.push(format!(".{}.partial", std::process::id()));
+        partial.push(".partial");
         let partial = target.with_file_name(partial);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&partial)?;
+        let file = open_partial(&partial)?;
         Ok(Self::File {
+            partial: Partial(Some(partial)),
             writer: BufWriter::with_capacity(BUFFER_BYTES, file),
-            partial: Partial(partial),
             target: target.to_owned(),
         })
     }
@@ -67,7 +112,9 @@ impl Output {
                     .into_inner()
                     .map_err(io::IntoInnerError::into_error)?;
                 file.sync_all()?;
-                fs::rename(&partial.0, &target)
+                partial.rename(&target)?;
+                sync_directory_of(&target);
+                Ok(())
             }
             Self::Standard(mut stdout) => stdout.flush(),
         }
@@ -76,8 +123,9 @@ impl Output {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // After the renaming there is nothing to remove.
-        drop(fs::remove_file(&self.0));
+        if let Some(path) = &self.0 {
+            drop(fs::remove_file(path));
+        }
     }
 }
 
@@ -129,6 +177,23 @@ mod tests {
         output.write_all(b"new").unwrap();
         drop(output);
         assert_eq!(fs::read(&target).unwrap(), b"old");
+        assert_eq!(names(directory.path()), ["a.tar"]);
+    }
+
+    #[test]
+    fn what_a_killed_export_left_is_used_again_and_what_another_one_writes_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("a.tar");
+        fs::write(
+            directory.path().join(".a.tar.partial"),
+            "much that was left",
+        )
+        .unwrap();
+        let mut output = Output::create(&target).unwrap();
+        assert!(Output::create(&target).is_err());
+        output.write_all(b"content").unwrap();
+        output.complete().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"content");
         assert_eq!(names(directory.path()), ["a.tar"]);
     }
 

@@ -134,6 +134,10 @@ pub(super) fn read_archive<T: Taker>(
 
 fn begin<R: Read>(entries: &mut Entries<'_, R>) -> Result<Beginning, ArchiveError> {
     let first = next(entries).map_err(|error| match error {
+        // What the system says of reading is no word about the archive.
+        ArchiveError::Unreadable(error) if error.raw_os_error().is_some() => {
+            ArchiveError::Unreadable(error)
+        }
         // Whatever is no tar file at all.
         ArchiveError::Unreadable(_) | ArchiveError::Malformed { .. } | ArchiveError::Truncated => {
             ArchiveError::NotAnArchive

@@ -31,8 +31,7 @@ pub(super) async fn run_export(
         Err(error) => return cannot_begin(terminal, &error),
     };
     let index = match open_index(config, terminal, stop).await {
-        // A mirror may start while a long archive is written: it need not wait.
-        Ok(index) => index.into_snapshot(),
+        Ok(index) => index,
         Err(error) => return cannot_begin(terminal, &error),
     };
     // Not on the thread: one that hangs, because nobody reads from its pipe, must leave nothing behind either.
@@ -59,12 +58,15 @@ pub(super) async fn run_import(
         }
         warn_of_a_store_that_forgets(config, terminal);
     }
-    let store = match open_store_without_upstreams(config) {
-        Ok(keeper) => CarriedStore::new(keeper, stop),
+    let keeper = match open_store_without_upstreams(config) {
+        Ok(keeper) => keeper,
         Err(error) => return cannot_begin(terminal, &error),
     };
-    let (terminal, stop) = (terminal.clone(), stop.clone());
-    on_a_blocking_thread(move || import(&arguments, &mut index, &store, &terminal, &stop)).await
+    let store = CarriedStore::new(keeper.clone(), stop);
+    let (seen_to, said, stop) = (store.seen_to(), terminal.clone(), stop.clone());
+    let importing = move || import(&arguments, &mut index, &store, &said, &stop);
+    let outcome = on_a_blocking_thread(importing).await;
+    seen_to.outcome(outcome, &keeper, terminal).await
 }
 
 async fn on_a_blocking_thread(work: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {

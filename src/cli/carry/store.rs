@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::archive::{CrateSink, CrateSource, OpenFile, PortError};
+use super::super::keeping::SeenTo;
 use crate::package::Checksum;
 use crate::store::{Keeper, Reading, StoreError};
 
@@ -19,6 +20,7 @@ const PIECE_BYTES: u64 = 128 * 1024;
 pub(super) struct CarriedStore {
     keeper: Keeper,
     waiter: Waiter,
+    seen_to: SeenTo,
 }
 
 /// Waits for the store, until told to stop.
@@ -34,7 +36,16 @@ impl CarriedStore {
             runtime: Handle::current(),
             stop: stop.clone(),
         };
-        Self { keeper, waiter }
+        Self {
+            keeper,
+            waiter,
+            seen_to: SeenTo::default(),
+        }
+    }
+
+    /// What is put into it, then and later.
+    pub(super) fn seen_to(&self) -> SeenTo {
+        self.seen_to.clone()
     }
 
     fn all_held(&self) -> Result<Vec<Checksum>, PortError> {
@@ -105,6 +116,7 @@ impl CrateSink for CarriedStore {
         }
         let kept = self.waiter.wait(spool.keep())?;
         kept.map_err(|error| refused(error.into()))?;
+        self.seen_to.add(*checksum);
         self.waiter.wait(store.make_room(Some((checksum, bytes))))
     }
 }

@@ -21,6 +21,10 @@ pub(crate) const JOBS_MAX: u8 = 32;
 /// How many failures in a row mean that upstream is down.
 const FAILURES_IN_A_ROW_MAX: u64 = 100;
 
+/// How many files in a row that no upstream has mean that what is asked for files is not where files are: some are
+/// missing for good, but so many of them do not follow upon each other.
+const MISSING_IN_A_ROW_MAX: u64 = 500;
+
 /// How often a line is written where no bar can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -32,14 +36,45 @@ pub(crate) trait CrateKeeper: Send + Sync + 'static {
 }
 
 /// Why fetching came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// There were no more files.
     AllDealtWith,
     /// Somebody stopped it.
     Stopped,
-    /// So many files in a row could not be fetched that the next ones would not be, either.
-    GaveUp,
+    /// So many files in a row could not be had that the next ones would not be, either. This was wrong with the last.
+    GaveUp(EnsureError),
+}
+
+/// Files in a row that are not held.
+#[derive(Default)]
+struct InARow {
+    failures: u64,
+    missing: u64,
+}
+
+impl InARow {
+    /// Counts one more file, and says what is wrong if these are too many.
+    fn too_many(&mut self, result: &Result<Ensured, EnsureError>) -> Option<EnsureError> {
+        let error = match result {
+            Ok(_held) => {
+                *self = Self::default();
+                return None;
+            }
+            Err(error) => error,
+        };
+        let is_too_many = match error {
+            EnsureError::Missing => {
+                self.missing += 1;
+                self.missing >= MISSING_IN_A_ROW_MAX
+            }
+            EnsureError::Failed(_) | EnsureError::Store(_) => {
+                self.failures += 1;
+                self.failures >= FAILURES_IN_A_ROW_MAX
+            }
+        };
+        is_too_many.then(|| error.clone())
+    }
 }
 
 /// Fetches files until `files` has no more.
@@ -51,7 +86,7 @@ pub(crate) async fn fetch_all(
     stop: &CancellationToken,
 ) -> (Tally, Ended) {
     let mut running = JoinSet::new();
-    let (mut tally, mut failures_in_a_row) = (Tally::default(), 0);
+    let (mut tally, mut in_a_row) = (Tally::default(), InARow::default());
     let mut more_to_come = true;
     let mut line_due =
         tokio::time::interval_at(tokio::time::Instant::now() + LINE_EVERY, LINE_EVERY);
@@ -63,10 +98,8 @@ pub(crate) async fn fetch_all(
                 let (file, result) = joined.unwrap_or_else(mistake);
                 tally.count(&result);
                 progress.done(&tally, file.as_ref(), &result);
-                let failed = matches!(result, Err(EnsureError::Failed(_)));
-                failures_in_a_row = if failed { failures_in_a_row + 1 } else { 0 };
-                if failures_in_a_row >= FAILURES_IN_A_ROW_MAX {
-                    return (tally, Ended::GaveUp);
+                if let Some(error) = in_a_row.too_many(&result) {
+                    return (tally, Ended::GaveUp(error));
                 }
             }
             next = files.recv(), if more_to_come && running.len() < jobs.get() => match next {
@@ -208,16 +241,38 @@ mod tests {
         let stop = CancellationToken::new();
         let failing: Answer = |_| Err(EnsureError::Failed("refused".to_owned()));
         let (_, tally, ended, _) = fetched(Fake::new(failing), 1_000, &stop).await;
+        let refused = EnsureError::Failed("refused".to_owned());
         assert_eq!(
             (ended, tally.failed),
-            (Ended::GaveUp, FAILURES_IN_A_ROW_MAX)
+            (Ended::GaveUp(refused), FAILURES_IN_A_ROW_MAX)
         );
         let mostly: Answer = |number| match number % 90 {
-            7 => Err(EnsureError::Missing),
-            _ => Err(EnsureError::Failed("refused".to_owned())),
+            7 => Ok(Ensured::AlreadyHeld),
+            _ => Err(EnsureError::Store("the disk is full".to_owned())),
         };
         let (_, tally, ended, _) = fetched(Fake::new(mostly), 450, &stop).await;
         assert_eq!((ended, tally.files()), (Ended::AllDealtWith, 450));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_do_many_missing_ones_and_some_of_them_do_not_hide_failures() {
+        let stop = CancellationToken::new();
+        let missing: Answer = |_| Err(EnsureError::Missing);
+        let (_, tally, ended, _) = fetched(Fake::new(missing), 1_000, &stop).await;
+        assert_eq!(
+            (ended, tally.missing),
+            (Ended::GaveUp(EnsureError::Missing), MISSING_IN_A_ROW_MAX)
+        );
+        let half: Answer = |number| match number % 2 {
+            0 => Err(EnsureError::Missing),
+            _ => Err(EnsureError::Store("the disk is full".to_owned())),
+        };
+        let (_, tally, ended, _) = fetched(Fake::new(half), 1_000, &stop).await;
+        let full = EnsureError::Store("the disk is full".to_owned());
+        assert_eq!(
+            (ended, tally.failed),
+            (Ended::GaveUp(full), FAILURES_IN_A_ROW_MAX)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,7 +35,6 @@ enum What {
     },
     NotInIndex {
         package: String,
-        from_elsewhere: bool,
     },
     OtherChecksum {
         package: String,
@@ -72,15 +71,6 @@ impl Finding {
     pub(super) fn not_in_index(name: &CrateName, version: &CrateVersion) -> Self {
         Self::problem(What::NotInIndex {
             package: package(name, version),
-            from_elsewhere: false,
-        })
-    }
-
-    /// The same, of a package that the lock file has from another registry than crates.io.
-    pub(super) fn not_in_index_but_elsewhere(name: &CrateName, version: &CrateVersion) -> Self {
-        Self::problem(What::NotInIndex {
-            package: package(name, version),
-            from_elsewhere: true,
         })
     }
 
@@ -130,15 +120,8 @@ impl fmt::Display for Finding {
                 requirement,
                 why,
             } => write!(formatter, "{requirement}, a dependency of {of}: {why}"),
-            What::NotInIndex {
-                package,
-                from_elsewhere,
-            } => {
-                write!(formatter, "{package}: it is not in the index")?;
-                if *from_elsewhere {
-                    formatter.write_str("; the lock file has it from another registry")?;
-                }
-                Ok(())
+            What::NotInIndex { package } => {
+                write!(formatter, "{package}: it is not in the index")
             }
             What::OtherChecksum {
                 package,

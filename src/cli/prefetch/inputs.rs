@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::closure::Dependencies;
 use super::crate_list::{CrateListError, parse_crate_list};
 use super::crate_spec::CrateSpec;
-use super::lockfile::{LockfileError, parse_lockfile};
+use super::lockfile::{LockfileError, OwnSources, parse_lockfile};
 use super::plan::Wanted;
 
 /// Larger files are something else: the lock file of a very large workspace has one megabyte.
@@ -30,6 +30,8 @@ pub(crate) struct Inputs {
     pub(crate) crates: Vec<CrateSpec>,
     /// Which dependencies of the crates are followed.
     pub(crate) dependencies: Dependencies,
+    /// How lock files name the registry that this mirror shows.
+    pub(crate) own: OwnSources,
 }
 
 /// An input that is no good. Each is one line that names the file.
@@ -70,7 +72,7 @@ impl Inputs {
         for path in self.lockfiles {
             let path = lockfile_at(path);
             let text = read_text(&path)?;
-            let packages = parse_lockfile(&text);
+            let packages = parse_lockfile(&text, &self.own);
             locked.extend(packages.map_err(|why| InputError::Lockfile { path, why })?);
         }
         let mut crates = self.crates;
@@ -128,6 +130,7 @@ mod tests {
             lists: owned(lists),
             crates: vec!["anyhow".parse().unwrap()],
             dependencies: Dependencies::ToBuild,
+            own: OwnSources::default(),
         }
     }
 

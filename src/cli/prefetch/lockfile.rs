@@ -12,6 +12,38 @@ const KNOWN_VERSION: u32 = 4;
 /// The source that cargo writes for crates.io's own registry, whichever mirror and protocol stand in for it.
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
+/// How lock files name the registry that this mirror shows, as far as that is known.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnSources(Vec<String>);
+
+impl OwnSources {
+    /// With a mirror at this address, whose index comes from there.
+    pub(crate) fn new(public_url: Option<&str>, upstream: &str) -> Self {
+        let mut sources = vec![CRATES_IO.to_owned(), format!("registry+{upstream}")];
+        if let Some(base) = public_url {
+            sources.push(format!("sparse+{base}/index"));
+            sources.push(format!("registry+{base}/git/index"));
+        }
+        Self(sources)
+    }
+
+    fn have(&self, source: &str) -> bool {
+        self.0.iter().any(|own| bare(own) == bare(source))
+    }
+}
+
+impl Default for OwnSources {
+    fn default() -> Self {
+        Self(vec![CRATES_IO.to_owned()])
+    }
+}
+
+/// Without what makes no difference to where it leads.
+fn bare(source: &str) -> &str {
+    let source = source.trim_end_matches('/');
+    source.strip_suffix(".git").unwrap_or(source)
+}
+
 /// A package that a lock file has from a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LockedPackage {
@@ -28,10 +60,10 @@ pub(crate) struct LockedPackage {
 /// Which registry a package is from, as far as a mirror of one index needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registry {
-    /// crates.io.
-    CratesIo,
-    /// Another one, which may be this mirror under its own address.
-    Other,
+    /// That of the index here.
+    Own,
+    /// Perhaps another one, perhaps this one by a name that is not known here: checksums tell.
+    Unknown,
 }
 
 /// A text that is no lock file.
@@ -56,7 +88,10 @@ pub(crate) enum LockfileError {
 }
 
 /// Reads a lock file. Packages from paths and from git are passed over: no registry has them.
-pub(crate) fn parse_lockfile(text: &str) -> Result<Vec<LockedPackage>, LockfileError> {
+pub(crate) fn parse_lockfile(
+    text: &str,
+    own: &OwnSources,
+) -> Result<Vec<LockedPackage>, LockfileError> {
     let raw: RawLockfile = toml::from_str(text).map_err(|error| {
         // Its display form draws the line over several; the message alone fits into ours.
         LockfileError::Shape(error.message().to_owned())
@@ -67,7 +102,7 @@ pub(crate) fn parse_lockfile(text: &str) -> Result<Vec<LockedPackage>, LockfileE
     let metadata = raw.metadata;
     let packages = raw.package.into_iter();
     packages
-        .filter_map(|package| package.into_locked(&metadata))
+        .filter_map(|package| package.into_locked(&metadata, own))
         .collect()
 }
 
@@ -93,16 +128,17 @@ impl RawPackage {
     fn into_locked(
         self,
         metadata: &HashMap<String, toml::Value>,
+        own: &OwnSources,
     ) -> Option<Result<LockedPackage, LockfileError>> {
         let source = self.source.as_deref()?;
         let from_registry = source.starts_with("registry+") || source.starts_with("sparse+");
         if !from_registry {
             return None;
         }
-        let registry = if source == CRATES_IO {
-            Registry::CratesIo
+        let registry = if own.have(source) {
+            Registry::Own
         } else {
-            Registry::Other
+            Registry::Unknown
         };
         let checksum = self.checksum.clone().or_else(|| {
             let key = format!("checksum {} {} ({source})", self.name, self.version);
@@ -142,7 +178,7 @@ mod tests {
     const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn shown(text: &str) -> Vec<String> {
-        let packages = parse_lockfile(text).unwrap();
+        let packages = parse_lockfile(text, &OwnSources::default()).unwrap();
         let show = |package: LockedPackage| {
             let checksum = package.checksum.map(|checksum| checksum.to_string());
             let checked = if checksum.as_deref() == Some(HEX) {
@@ -195,10 +231,7 @@ version = "1.0.0"
             );
             assert_eq!(
                 shown(&text),
-                [
-                    "serde 1.0.0 CratesIo checked",
-                    "private 3.0.0 Other checked"
-                ]
+                ["serde 1.0.0 Own checked", "private 3.0.0 Unknown checked"]
             );
         }
     }
@@ -228,20 +261,40 @@ source = "registry+https://github.com/rust-lang/crates.io-index"
         );
         assert_eq!(
             shown(&text),
-            [
-                "libc 0.2.0 CratesIo checked",
-                "log 0.3.0 CratesIo unchecked"
-            ]
+            ["libc 0.2.0 Own checked", "log 0.3.0 Own unchecked"]
         );
+    }
+
+    #[test]
+    fn knows_the_names_of_its_own_registry() {
+        let own = OwnSources::new(Some("https://mirror.example"), "https://git.example/i.git");
+        for source in [
+            CRATES_IO,
+            "registry+https://github.com/rust-lang/crates.io-index.git",
+            "registry+https://git.example/i",
+            "sparse+https://mirror.example/index/",
+            "registry+https://mirror.example/git/index",
+        ] {
+            assert!(own.have(source), "{source}");
+        }
+        for source in [
+            "sparse+https://other.example/index/",
+            "registry+https://mirror.example/git/index/more",
+        ] {
+            assert!(!own.have(source), "{source}");
+        }
     }
 
     #[test]
     fn reads_the_lock_file_of_this_project() {
         let text = include_str!("../../../Cargo.lock");
-        let packages = parse_lockfile(text).unwrap();
+        let packages = parse_lockfile(text, &OwnSources::default()).unwrap();
         assert_eq!(packages.len() + 1, text.matches("[[package]]").count());
-        assert!(packages.iter().all(|package| package.checksum.is_some()
-            && package.registry == Registry::CratesIo));
+        assert!(
+            packages
+                .iter()
+                .all(|package| package.checksum.is_some() && package.registry == Registry::Own)
+        );
     }
 
     #[test]
@@ -263,7 +316,9 @@ source = "registry+https://github.com/rust-lang/crates.io-index"
                 "a bad checksum",
             ),
         ] {
-            let error = parse_lockfile(&text).unwrap_err().to_string();
+            let error = parse_lockfile(&text, &OwnSources::default())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(words), "{error}");
             assert_eq!(error.lines().count(), 1, "{error}");
         }

@@ -24,5 +24,6 @@ pub(crate) use crate_spec::CrateSpec;
 pub(crate) use executor::{CrateKeeper, JOBS_DEFAULT, JOBS_MAX};
 pub(crate) use index_reader::{IndexReader, IndexUnreadable};
 pub(crate) use inputs::{InputError, Inputs};
+pub(crate) use lockfile::OwnSources;
 pub(crate) use tally::{EnsureError, Ensured};
 pub(crate) use verb::{Action, Prefetch, Selection, prefetch};

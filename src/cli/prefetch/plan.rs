@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) findings: Vec<Finding>,
     /// How many dependencies on crates of other registries were passed over.
     pub(crate) elsewhere: usize,
+    /// How many packages of lock files were passed over because another registry has them.
+    pub(crate) locked_elsewhere: usize,
 }
 
 impl Plan {
@@ -105,7 +107,8 @@ impl Plan {
             .and_then(|file| CrateHistory::parse(file, &first.name));
         for package in packages {
             match locked_file(package, history.as_ref()) {
-                Ok(file) => self.add(file),
+                Ok(Some(file)) => self.add(file),
+                Ok(None) => self.locked_elsewhere += 1,
                 Err(finding) => self.findings.push(finding),
             }
         }
@@ -113,17 +116,19 @@ impl Plan {
     }
 }
 
-/// The file that a lock file means, if cargo would take what the index says of it.
+/// The file that a lock file means, if cargo would take what the index says of it. `None` if it is of another registry: a
+/// crate of crates.io with the same name is not what was asked for.
 fn locked_file(
     package: &LockedPackage,
     history: Option<&CrateHistory<'_>>,
-) -> Result<CrateFile, Finding> {
+) -> Result<Option<CrateFile>, Finding> {
     let (name, version) = (&package.name, &package.version);
     let release = history.and_then(|history| history.find(version));
-    let release = release.ok_or_else(|| match package.registry {
-        Registry::CratesIo => Finding::not_in_index(name, version),
-        Registry::Other => Finding::not_in_index_but_elsewhere(name, version),
-    })?;
+    if package.registry == Registry::Unknown {
+        let file = release.and_then(|release| crate_file(release).ok());
+        return Ok(file.filter(|file| package.checksum == Some(file.checksum)));
+    }
+    let release = release.ok_or_else(|| Finding::not_in_index(name, version))?;
     let file = crate_file(release).map_err(|_why| Finding::no_checksum(name, version))?;
     match package.checksum {
         // Nothing but what the index says could be fetched and verified, and cargo would refuse that.
@@ -131,7 +136,7 @@ fn locked_file(
             let in_index = file.checksum;
             Err(Finding::other_checksum(name, version, locked, in_index))
         }
-        _ => Ok(file),
+        _ => Ok(Some(file)),
     }
 }
 
@@ -154,7 +159,7 @@ pub(super) fn files_of_crate(name: &CrateName, file: &[u8]) -> (Vec<CrateFile>, 
 #[cfg(test)]
 mod tests {
     use super::super::index_reader::testing::{MapIndex, checksum_of};
-    use super::super::lockfile::parse_lockfile;
+    use super::super::lockfile::{OwnSources, parse_lockfile};
     use super::*;
 
     fn locked(name: &str, version: &str, checksum: &str) -> LockedPackage {
@@ -162,7 +167,7 @@ mod tests {
             name: CrateName::try_from(name.to_owned()).unwrap(),
             version: version.to_owned().try_into().unwrap(),
             checksum: checksum.parse().ok(),
-            registry: Registry::CratesIo,
+            registry: Registry::Own,
         }
     }
 
@@ -209,14 +214,11 @@ mod tests {
         let index = MapIndex::default()
             .publish("a", "1.0.0", &[])
             .publish("b", "1.0.0", &[]);
-        let mut private = locked("private", "1.0.0", "unknown");
-        private.registry = Registry::Other;
         let packages = vec![
             locked("a", "1.0.0", &"f".repeat(64)),
             locked("a", "2.0.0", "unknown"),
             locked("b", "1.0.0", "unknown"),
             locked("c", "1.0.0", "unknown"),
-            private,
         ];
         let (plan, files, findings) = made(packages, &index);
         assert_eq!(files, ["b 1.0.0"]);
@@ -224,7 +226,6 @@ mod tests {
             "problem: a@1.0.0: the lock file has the checksum ffff",
             "problem: a@2.0.0: it is not in the index",
             "problem: c@1.0.0: it is not in the index",
-            "problem: private@1.0.0: it is not in the index; the lock file has it from another",
         ];
         assert_eq!(findings.len(), begin.len());
         for (finding, begin) in findings.iter().zip(begin) {
@@ -234,12 +235,34 @@ mod tests {
     }
 
     #[test]
+    fn packages_of_other_registries_are_passed_over_and_only_the_same_file_is_taken_for_ours() {
+        let index = MapIndex::default()
+            .publish("a", "1.0.0", &[])
+            .publish("b", "1.0.0", &[])
+            .publish("c", "1.0.0", &[]);
+        let mut packages = vec![
+            locked("a", "1.0.0", &"f".repeat(64)),
+            locked("b", "1.0.0", "unknown"),
+            locked("c", "1.0.0", &checksum_of("c", "1.0.0")),
+            locked("private", "1.0.0", &"f".repeat(64)),
+        ];
+        for package in &mut packages {
+            package.registry = Registry::Unknown;
+        }
+        let (plan, files, findings) = made(packages, &index);
+        assert_eq!((files, findings), (vec!["c 1.0.0".to_owned()], vec![]));
+        assert_eq!(plan.locked_elsewhere, 3);
+        assert!(!plan.has_problems());
+    }
+
+    #[test]
     fn the_lock_file_of_this_project_agrees_with_the_real_index() {
         let real = [
             "adler2", "anyhow", "cfg-if", "either", "fnv", "hex", "itoa", "shlex",
         ];
         let index = MapIndex::default().with_real_crates(&real);
-        let packages = parse_lockfile(include_str!("../../../Cargo.lock")).unwrap();
+        let packages =
+            parse_lockfile(include_str!("../../../Cargo.lock"), &OwnSources::default()).unwrap();
         let packages: Vec<LockedPackage> = packages
             .into_iter()
             .filter(|package| real.contains(&package.name.as_str()))

@@ -18,9 +18,12 @@ pub(crate) enum EnsureError {
     /// No upstream has it.
     #[error("no upstream has it")]
     Missing,
-    /// It could not be fetched, verified or stored.
+    /// It could not be fetched or verified.
     #[error("{0}")]
     Failed(String),
+    /// The store did not take it, or could not be read.
+    #[error("{0}")]
+    Store(String),
 }
 
 /// What became of the files.
@@ -53,7 +56,7 @@ impl Tally {
                 self.fetched_bytes += bytes;
             }
             Err(EnsureError::Missing) => self.missing += 1,
-            Err(EnsureError::Failed(_)) => self.failed += 1,
+            Err(EnsureError::Failed(_) | EnsureError::Store(_)) => self.failed += 1,
         }
     }
 }

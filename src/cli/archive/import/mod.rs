@@ -5,7 +5,7 @@
 
 mod index_part;
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use indicatif::HumanCount;
@@ -63,6 +63,21 @@ pub(crate) enum ImportError {
     Store(#[source] PortError),
 }
 
+impl ImportError {
+    /// Whether it is the archive that is wrong for this, or something that another try may not meet again.
+    fn outcome(&self, stage: Stage) -> Outcome {
+        match (self, stage) {
+            (
+                Self::Archive(ArchiveError::NotAnArchive | ArchiveError::Manifest(_))
+                | Self::BaseMissing(_),
+                _,
+            )
+            | (Self::Archive(ArchiveError::Malformed { .. }), Stage::Nothing) => Outcome::Unusable,
+            (Self::Archive(_) | Self::Index(_) | Self::Store(_), _) => Outcome::Incomplete,
+        }
+    }
+}
+
 /// Reads the archive that was asked for. Blocking.
 pub(crate) fn import(
     import: &Import,
@@ -71,22 +86,33 @@ pub(crate) fn import(
     terminal: &Terminal,
     stop: &CancellationToken,
 ) -> Outcome {
-    let from = match Input::open(&import.archive, stop) {
-        Ok(from) => from,
+    let cannot_read = |error: io::Error| {
+        let path = import.archive.display();
+        terminal.note(&format!("cannot read {path}: {error}"));
+    };
+    let mut from = match Input::open(&import.archive, stop) {
+        Ok(from) => BufReader::with_capacity(BUFFER_BYTES, from),
         Err(error) => {
-            let path = import.archive.display();
-            terminal.note(&format!("cannot read {path}: {error}"));
+            cannot_read(error);
             return Outcome::Unusable;
         }
     };
-    import_from(
-        BufReader::with_capacity(BUFFER_BYTES, from),
-        import.action,
-        index,
-        store,
-        terminal,
-        stop,
-    )
+    // So ends a pipe whose other side has failed: that says nothing against the archive.
+    let beginning = from.fill_buf().map(<[u8]>::is_empty);
+    match beginning {
+        Ok(false) => {}
+        Ok(true) => {
+            cannot_read(io::Error::other("there is nothing in it"));
+            return Outcome::Incomplete;
+        }
+        // Said below.
+        Err(_because_of_it) if stop.is_cancelled() => {}
+        Err(error) => {
+            cannot_read(error);
+            return Outcome::Incomplete;
+        }
+    }
+    import_from(from, import.action, index, store, terminal, stop)
 }
 
 fn import_from(
@@ -121,10 +147,7 @@ fn import_from(
         }
         Err(error) => {
             terminal.note(&error.to_string());
-            match importing.progress {
-                Stage::Nothing => Outcome::Unusable,
-                Stage::Begun => Outcome::Incomplete,
-            }
+            error.outcome(importing.progress)
         }
     }
 }

@@ -210,7 +210,11 @@ impl Closure<'_> {
             }
             Err(why) => {
                 let finding = Finding::of_dependency(severity(need), dependent, requirement, why);
-                self.unresolved.insert((name, req), finding);
+                let before = self.unresolved.entry((name, req));
+                let before = before.or_insert_with(|| finding.clone());
+                if before.severity == Severity::Warning {
+                    *before = finding;
+                }
             }
         }
     }

@@ -160,3 +160,17 @@ fn real_crates_are_followed() {
     // The other crates that they depend on are not in the fixtures.
     assert!(!plan.findings.is_empty());
 }
+
+#[test]
+fn an_optional_dependency_does_not_make_a_warning_of_a_problem() {
+    let perhaps = dependency("bad", "one", r#","optional":true"#);
+    let index = MapIndex::default()
+        .publish("a", "1.0.0", &[&dependency("bad", "one", "")])
+        .publish("b", "1.0.0", &[&perhaps]);
+    for roots in [["a", "b"], ["b", "a"]] {
+        let plan = closed(&index, &roots, Dependencies::ToBuild);
+        let found = findings(&plan);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("problem: bad@one"), "{found:?}");
+    }
+}

@@ -15,7 +15,7 @@ use crate::cli::prefetch::findings::{Finding, Severity};
 use crate::cli::prefetch::index_reader::{IndexReader, IndexUnreadable};
 use crate::cli::prefetch::plan::{Plan, Wanted};
 use crate::cli::prefetch::progress::Progress;
-use crate::cli::prefetch::tally::Tally;
+use crate::cli::prefetch::tally::{EnsureError, Tally};
 use crate::cli::terminal::Terminal;
 use crate::package::CrateFile;
 
@@ -128,14 +128,30 @@ async fn fetch(
     let mut progress = Progress::new(terminal.clone(), total);
     let (tally, ended) = fetch_all(files, keeper, jobs, &mut progress, stop).await;
     progress.finish();
-    if ended == Ended::GaveUp {
-        terminal.note("gave up: too many files in a row could not be fetched; is the upstream of DOWNLOAD_URL down?");
+    if let Ended::GaveUp(error) = &ended {
+        terminal.note(&format!("gave up: {}", said_of_many(error)));
     }
     let said = terminal.result(&summary(&tally));
     let is_complete = tally.missing == 0 && tally.failed == 0 && ended == Ended::AllDealtWith;
     match said {
         Ok(()) if is_complete => Outcome::Done,
         _ => Outcome::Incomplete,
+    }
+}
+
+/// What is likely to be wrong when this was wrong with many files in a row.
+fn said_of_many(error: &EnsureError) -> String {
+    match error {
+        EnsureError::Missing => {
+            "no upstream has any of too many files in a row; does DOWNLOAD_URL lead to crate files?"
+                .to_owned()
+        }
+        EnsureError::Failed(said) => format!(
+            "too many files in a row could not be fetched; is the upstream of DOWNLOAD_URL down? The last one: {said}"
+        ),
+        EnsureError::Store(said) => {
+            format!("too many files in a row could not be stored; the last one: {said}")
+        }
     }
 }
 
@@ -202,6 +218,12 @@ impl Source {
 fn report(plan: &Plan, terminal: &Terminal) {
     for finding in &plan.findings {
         terminal.note(&finding.to_string());
+    }
+    if plan.locked_elsewhere > 0 {
+        let passed_over = plan.locked_elsewhere;
+        terminal.note(&format!(
+            "warning: passed over {passed_over} packages of lock files that are of other registries"
+        ));
     }
     if plan.elsewhere > 0 {
         let passed_over = plan.elsewhere;

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use super::*;
 use crate::cli::prefetch::closure::Dependencies;
 use crate::cli::prefetch::index_reader::testing::{MapIndex, checksum_of, dependency};
-use crate::cli::prefetch::lockfile::parse_lockfile;
-use crate::cli::prefetch::tally::{EnsureError, Ensured};
+use crate::cli::prefetch::lockfile::{OwnSources, parse_lockfile};
+use crate::cli::prefetch::tally::Ensured;
 use crate::cli::terminal::testing::remembering;
 
 /// Fetches everything but what it was told to fail on, and knows afterwards what it holds.
@@ -43,7 +43,7 @@ fn index() -> MapIndex {
 
 fn named(crates: &[&str], lockfile: &str) -> Selection {
     Selection::Named(Wanted {
-        locked: parse_lockfile(lockfile).unwrap(),
+        locked: parse_lockfile(lockfile, &OwnSources::default()).unwrap(),
         crates: crates.iter().map(|spec| spec.parse().unwrap()).collect(),
         dependencies: Dependencies::ToBuild,
     })
@@ -111,7 +111,7 @@ async fn what_cannot_be_had_is_told_and_all_else_is_fetched() {
     let keeper = Arc::new(keeper);
     let wrong = checksum_of("b", "other");
     let lockfile = format!(
-        "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\nsource = \"registry+https://x\"\nchecksum = \"{wrong}\"\n"
+        "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = \"{wrong}\"\n"
     );
     let selection = named(&["a", "nothing"], &lockfile);
     let (outcome, results, notes) = run(selection, FETCH, index(), &keeper).await;

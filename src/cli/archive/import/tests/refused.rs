@@ -97,3 +97,31 @@ fn an_entry_may_be_neither_a_link_nor_too_large_nor_an_extension() {
     let refused = into_nothing(&bytes);
     assert!(refused.notes.contains("too large"), "{}", refused.notes);
 }
+
+#[test]
+fn what_another_try_may_not_meet_again_is_no_bad_usage() {
+    let cut = &archive(1, &MemoryStore::of(&["one"]))[..600];
+    let refused = into_nothing(cut);
+    assert_eq!(refused.outcome, Outcome::Incomplete);
+    assert!(refused.notes.contains("ends early"), "{}", refused.notes);
+
+    /// A disk that breaks.
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        }
+    }
+    let (terminal, written) = remembering();
+    let outcome = import_from(
+        Broken,
+        ImportAction::Keep,
+        &mut MemoryIndex::default(),
+        &MemoryStore::default(),
+        &terminal,
+        &CancellationToken::new(),
+    );
+    assert_eq!(outcome, Outcome::Incomplete);
+    let notes = written.notes();
+    assert!(notes.contains("it cannot be read"), "{notes}");
+}
