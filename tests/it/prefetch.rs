@@ -218,6 +218,9 @@ fn a_mirror_that_starts_meanwhile_has_the_index() {
         is_under_way
     });
     assert_eq!(output.status.code(), Some(1));
+    // It was under way to the end: a mirror must not have waited for that.
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("run the same again"), "{said}");
 }
 
 #[test]
