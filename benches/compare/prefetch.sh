@@ -3,7 +3,7 @@
 # fast it passes over files that it holds already. Beside it curl, which downloads the same files so many at a time, and
 # neither hashes them nor looks for them in an index. Prints medians.
 #
-#   prefetch.sh [COUNT] [BYTES] [JOBS...]      5000 files of 50000 bytes, 4 16 64 jobs; ROUNDS=3
+#   prefetch.sh [COUNT] [BYTES] [JOBS...]      5000 files of 50000 bytes, 4 16 32 jobs; ROUNDS=3
 #
 # The index has been cloned before. What it takes to open it and to bring it up to date, and to make a list of all files, is
 # the time of --dry-run, and is in each of the others.
@@ -18,7 +18,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 count=${1:-5000}
 bytes=${2:-50000}
 jobs=("${@:3}")
-[ ${#jobs[@]} -gt 0 ] || jobs=(4 16 64)
+[ ${#jobs[@]} -gt 0 ] || jobs=(4 16 32)
 rounds=${ROUNDS:-3}
 need nginx curl git python3
 
