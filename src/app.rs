@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode, IndexListing};
 use crate::http::{
-    self, AppState, CurrentCertificate, Drained, Limits, ServeOptions, Settings, TlsCertificate,
+    self, AppState, Common, CurrentCertificate, Drained, Limits, ServeOptions, Settings,
+    TlsCertificate, TrustedProxies,
 };
 use crate::index::{
     GitIndexSettings, GitProgram, Holdings, IndexHandle, Network, Pusher, PusherSettings,
@@ -69,6 +70,7 @@ pub struct App {
     refresher: Refresher,
     pusher: Option<Pusher>,
     certificate: Option<TlsCertificate>,
+    trusted_proxies: TrustedProxies,
     /// The settings let the index grow too old before it is fetched again.
     always_stale: bool,
 }
@@ -220,6 +222,7 @@ impl App {
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
             refresher: Refresher::new(refresher, index),
             certificate: config.tls,
+            trusted_proxies: config.trusted_proxies,
             always_stale,
         })
     }
@@ -247,13 +250,19 @@ impl App {
             );
         }
         let token = self.stop;
+        let common = Common {
+            limits: Limits::default(),
+            account: self.state.account().clone(),
+            trusted_proxies: self.trusted_proxies,
+            is_always_answered: http::is_always_answered,
+        };
         let stack = http::stack(http::router(self.state.clone()), self.state);
         let current = self.certificate.as_ref().map(CurrentCertificate::new);
         let options = ServeOptions {
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             drain_max: DRAIN_MAX,
             certificate: current.clone(),
-            limits: Limits::default(),
+            common,
             connections_max: connections_max(),
         };
         if let Some(keeper) = &self.keeper {

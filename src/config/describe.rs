@@ -64,6 +64,10 @@ const UNSET: &[(&str, Unset)] = &[
     ("TLS_CERT", Unset::Means("no TLS")),
     ("TLS_KEY", Unset::Means("no TLS")),
     (
+        "TRUSTED_PROXIES",
+        Unset::Means("each client is known by the address it connects from"),
+    ),
+    (
         "CONTACT",
         Unset::Means("upstreams are not told who runs this"),
     ),

@@ -24,7 +24,7 @@ pub(crate) use public_url::PublicUrl;
 use raw::RawEnv;
 pub use raw::VARIABLES;
 
-use crate::http::{CertificateError, TlsCertificate};
+use crate::http::{CertificateError, TlsCertificate, TrustedProxies};
 use crate::index::{RemoteUrl, RemoteUrlError, UpkeepLimits};
 use crate::store::StorageLocation;
 use crate::upstream::{DownloadTemplates, FetchLimits};
@@ -72,6 +72,8 @@ pub struct Config {
     pub(crate) index_push_url: Option<RemoteUrl>,
     /// What turns on TLS (`TLS_CERT`, `TLS_KEY`): the content of two PEM files.
     pub(crate) tls: Option<TlsCertificate>,
+    /// Proxies whose word counts on who the client is (`TRUSTED_PROXIES`).
+    pub(crate) trusted_proxies: TrustedProxies,
     /// Who runs the mirror, for upstreams to see (`CONTACT`).
     pub(crate) contact: Option<String>,
     /// How log events are written (`LOG_FORMAT`).
@@ -183,6 +185,12 @@ impl Config {
                 seconds,
             )?,
             tls: tls(raw.tls_cert, raw.tls_key)?,
+            trusted_proxies: parse_or(
+                "TRUSTED_PROXIES",
+                raw.trusted_proxies,
+                TrustedProxies::default(),
+                "addresses or ranges like 10.0.0.0/8, with commas between them",
+            )?,
             contact: raw.contact.map(contact).transpose()?,
             log_format: log_format(raw.log_format)?,
             log_filter: log_filter(raw.rust_log)?,
@@ -419,6 +427,8 @@ mod tests {
             ("LOG_FORMAT", "xml"),
             ("RUST_LOG", "a=b=c"),
             ("CONTACT", "a\nb"),
+            ("TRUSTED_PROXIES", "10.0.0.0/99"),
+            ("TRUSTED_PROXIES", "proxy.example"),
         ] {
             let message = config(&[(variable, value)]).unwrap_err().to_string();
             assert!(message.starts_with(variable), "{message}");

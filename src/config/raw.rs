@@ -46,6 +46,7 @@ variables! {
     index_push_url = "INDEX_PUSH_URL",
     tls_cert = "TLS_CERT",
     tls_key = "TLS_KEY",
+    trusted_proxies = "TRUSTED_PROXIES",
     contact = "CONTACT",
     log_format = "LOG_FORMAT",
     rust_log = "RUST_LOG",

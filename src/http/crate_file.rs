@@ -10,18 +10,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
 use hyper::body::{Frame, SizeHint};
 
 use super::conditional::{has_any, known_tag};
 use super::error::ApiError;
-use super::index_answer::{X_INDEX_COMMIT, with_read_permit};
+use super::index_answer::{IndexFile, X_INDEX_COMMIT};
 use super::ranges::{Part, part_of};
+use super::serve::{Asked, Exchange, Exhausted, Shares, WeakExchange};
 use super::state::AppState;
-use crate::index::{BlobId, RefreshOutcome, Snapshot};
-use crate::package::{CrateFile, CrateHistory, CrateName, CrateVersion};
+use super::version_table::VersionTable;
+use crate::index::{RefreshOutcome, Snapshot};
+use crate::package::{CrateFile, CrateName, CrateVersion};
 use crate::store::{GetError, Held, Keeper, Reading, StoreError};
 
 /// What crates.io's storage sends: name and version of a crate file keep their bytes, nearly always.
@@ -33,178 +35,222 @@ const GZIP_FILE: HeaderValue = HeaderValue::from_static("application/gzip");
 /// How many headers an answer has at most, so that their table is made once.
 const HEADERS_MAX: usize = 12;
 
-/// The file of a version, whole or a part of it. Nobody waits for longer than the keeper says, whatever for.
-pub(super) async fn send(
-    state: &AppState,
-    keeper: &Keeper,
-    wanted: (CrateName, CrateVersion),
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response, ApiError> {
-    let mut snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
-    let answer = async {
-        let file = find(state, keeper, &mut snapshot, &wanted).await?;
-        answer(keeper, &file, method, headers).await
-    };
-    let answer = tokio::time::timeout(keeper.wait_max(), answer).await;
-    let answer = answer.unwrap_or_else(|_elapsed| {
-        let (name, version) = &wanted;
-        let file = format!("{name} {}", version.as_str());
-        let source = GetError::Pending;
-        Err(ApiError::CrateFileLater { file, source })
-    });
-    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-    mark(&mut response, &snapshot)?;
-    Ok(response)
+/// A request for a file.
+pub(super) struct Asking<'a> {
+    pub(super) state: &'a AppState,
+    pub(super) exchange: &'a Exchange,
+    pub(super) keeper: &'a Keeper,
 }
 
-/// What the index says of a version's file, after a look at the upstream index if it says nothing: it may be behind a
-/// publish. `snapshot` is then the one that the answer is made from.
-async fn find(
-    state: &AppState,
-    keeper: &Keeper,
-    snapshot: &mut Arc<Snapshot>,
-    wanted: &(CrateName, CrateVersion),
-) -> Result<Arc<CrateFile>, ApiError> {
-    let unknown = match look_up(state, snapshot, wanted).await {
-        Err(error) if error.is_not_found() => error,
-        other => return other,
-    };
-    if state.settings.pruned {
-        return Err(ApiError::CrateFileNotListed(unknown.to_string()));
+impl Asking<'_> {
+    /// The file of a version, whole or a part of it. Nobody waits for longer than the keeper says, whatever for.
+    pub(super) async fn send(
+        &self,
+        wanted: (CrateName, CrateVersion),
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Response, ApiError> {
+        let mut snapshot = self.state.index.snapshot().ok_or(ApiError::NotReady)?;
+        let answer = async {
+            let file = self.find(&mut snapshot, &wanted).await?;
+            self.answer(&file, method, headers).await
+        };
+        let answer = tokio::time::timeout(self.keeper.wait_max(), answer).await;
+        let answer = answer.unwrap_or_else(|_elapsed| {
+            let (name, version) = &wanted;
+            let file = format!("{name} {}", version.as_str());
+            let source = GetError::Pending;
+            Err(ApiError::CrateFileLater { file, source })
+        });
+        let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+        mark(&mut response, &snapshot)?;
+        Ok(response)
     }
-    if !keeper.fetches() {
-        return Err(unknown);
+
+    /// What the index says of a version's file, after a look at the upstream index if it says nothing: it may be behind a
+    /// publish. `snapshot` is then the one that the answer is made from.
+    async fn find(
+        &self,
+        snapshot: &mut Arc<Snapshot>,
+        wanted: &(CrateName, CrateVersion),
+    ) -> Result<CrateFile, ApiError> {
+        let index = &self.state.index;
+        let unknown = match self.look_up(snapshot, wanted).await {
+            Err(error) if error.is_not_found() => error,
+            other => return other,
+        };
+        if self.state.settings.pruned {
+            return Err(ApiError::CrateFileNotListed(unknown.to_string()));
+        }
+        if !self.keeper.fetches() {
+            return Err(unknown);
+        }
+        let outcome = index.refresh_now().await;
+        let newer = index.snapshot().ok_or(ApiError::NotReady)?;
+        if newer.commit() != snapshot.commit() {
+            *snapshot = newer;
+            return self.look_up(snapshot, wanted).await;
+        }
+        // It may have been published; nobody knows.
+        let is_unreachable = match outcome {
+            RefreshOutcome::Fetched => false,
+            // Either there were many looks just now, or the last one failed and the next one is due later.
+            RefreshOutcome::NotNow => index.status().last_error.is_some(),
+            RefreshOutcome::Failed | RefreshOutcome::TooLate => true,
+        };
+        Err(if is_unreachable {
+            ApiError::IndexUnreachable
+        } else {
+            unknown
+        })
     }
-    let outcome = state.index.refresh_now().await;
-    let newer = state.index.snapshot().ok_or(ApiError::NotReady)?;
-    if newer.commit() != snapshot.commit() {
-        *snapshot = newer;
-        return look_up(state, snapshot, wanted).await;
+
+    /// What the index says of a version's file.
+    async fn look_up(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        (name, version): &(CrateName, CrateVersion),
+    ) -> Result<CrateFile, ApiError> {
+        let no_crate = || ApiError::CrateNotFound(name.to_string());
+        let blob = snapshot.find(name).ok_or_else(no_crate)?;
+        let tables = &self.state.version_tables;
+        let table = match tables.get(&blob) {
+            Some(table) => table,
+            None => {
+                let file = IndexFile {
+                    state: self.state,
+                    snapshot,
+                    blob,
+                };
+                let crate_name = name.clone();
+                let read = move |content: &[u8]| VersionTable::read(content, &crate_name);
+                let reading = file.read(self.exchange, &self.state.index_reads, READ_FACTOR, read);
+                let (table, _share) = reading.await?;
+                let table = Arc::new(table.ok_or_else(no_crate)?);
+                tables.insert(blob, Arc::clone(&table));
+                table
+            }
+        };
+        table
+            .file(version)
+            .ok_or_else(|| ApiError::VersionNotFound {
+                name: name.to_string(),
+                version: version.to_string(),
+            })
     }
-    // It may have been published; nobody knows.
-    let is_unreachable = match outcome {
-        RefreshOutcome::Fetched => false,
-        // Either there were many looks just now, or the last one failed and the next one is due later.
-        RefreshOutcome::NotNow => state.index.status().last_error.is_some(),
-        RefreshOutcome::Failed | RefreshOutcome::TooLate => true,
-    };
-    Err(if is_unreachable {
-        ApiError::IndexUnreachable
-    } else {
-        unknown
-    })
+
+    async fn answer(
+        &self,
+        file: &CrateFile,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Response, ApiError> {
+        let tag = tag_of(file);
+        let not_modified = || {
+            let mut response = StatusCode::NOT_MODIFIED.into_response();
+            describe(&mut response, file);
+            response
+        };
+        // Whoever has these bytes has what the index says, wherever else they are.
+        if known_tag(headers, |known| (known == tag).then_some(())).is_some() {
+            return Ok(not_modified());
+        }
+        let unavailable = |reason| ApiError::crate_file_unavailable(file, reason);
+        let held = self.keeper.get(file).await.map_err(unavailable)?;
+        if has_any(headers) {
+            return Ok(not_modified());
+        }
+        let answer = match self.answer_with(file, &held, (method, headers)).await {
+            // A second look finds what is there now, or fetches what the store cannot give.
+            Err(NotRead::Store(_)) => {
+                let held = self.keeper.get(file).await.map_err(unavailable)?;
+                self.answer_with(file, &held, (method, headers)).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| match error {
+            NotRead::Store(error) => unavailable(error.into()),
+            NotRead::Internal(error) => error,
+        })
+    }
+
+    /// What was asked for of a file that is held.
+    async fn answer_with(
+        &self,
+        file: &CrateFile,
+        held: &Held,
+        (method, headers): (&Method, &HeaderMap),
+    ) -> Result<Response, NotRead> {
+        let tag = tag_of(file);
+        let read = async |range: Range<u64>| -> Result<Body, NotRead> {
+            // Whoever asks for the head gets no body, and the store need not be asked for one.
+            if method == Method::HEAD {
+                return Ok(Body::empty());
+            }
+            if held.is_on_disk() {
+                return Ok(HeldBody::of(held, range, self.state, self.exchange));
+            }
+            let reading = self.keeper.read(file, held, range).await?;
+            Ok(Body::from_stream(reading))
+        };
+        match part_of(headers, method, &tag, held.size()) {
+            Part::Whole => {
+                let range = 0..held.size();
+                let mut response = whole(file, held.size(), read(range.clone()).await?);
+                offer_part(&mut response, held, range);
+                Ok(response)
+            }
+            Part::Range(range) => {
+                let body = read(range.clone()).await?;
+                let mut response = whole(file, range.end - range.start, body);
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                let place = format!("bytes {}-{}/{}", range.start, range.end - 1, held.size());
+                set(&mut response, header::CONTENT_RANGE, place)?;
+                offer_part(&mut response, held, range);
+                Ok(response)
+            }
+            Part::Outside => {
+                let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+                set(
+                    &mut response,
+                    header::CONTENT_RANGE,
+                    format!("bytes */{}", held.size()),
+                )?;
+                Ok(response)
+            }
+        }
+    }
 }
+
+/// What reading the checksums of all versions takes, as a multiple of the index file: the file, and its lines as they were
+/// read.
+const READ_FACTOR: u64 = 4;
 
 /// The whole file, for a plain request that can be answered at once; `None` where the router must decide.
 pub(super) fn send_now(
     state: &AppState,
     keeper: &Keeper,
     wanted: (CrateName, CrateVersion),
-    request: &Request,
+    asked: &Asked,
 ) -> Option<Response> {
-    let headers = request.headers();
+    let headers = asked.request.headers();
     if headers.contains_key(header::RANGE) || headers.contains_key(header::IF_NONE_MATCH) {
         return None;
     }
     let snapshot = state.index.snapshot()?;
     let (name, version) = wanted;
     let blob = snapshot.find(&name)?;
-    let file = state.crate_files.get(&(blob, version))?;
+    let file = state.version_tables.get(&blob)?.file(&version)?;
     let held = keeper.get_now(&file.checksum)?;
     let range = 0..held.size();
     if !held.is_on_disk() {
         return None;
     }
-    let mut response = whole(&file, held.size(), HeldBody::of(&held, range.clone()));
+    let body = HeldBody::of(&held, range.clone(), state, &asked.exchange);
+    let mut response = whole(&file, held.size(), body);
     offer_part(&mut response, &held, range);
     mark(&mut response, &snapshot).ok()?;
     Some(response)
-}
-
-/// What the index says of a version's file.
-async fn look_up(
-    state: &AppState,
-    snapshot: &Arc<Snapshot>,
-    (name, version): &(CrateName, CrateVersion),
-) -> Result<Arc<CrateFile>, ApiError> {
-    let blob = snapshot
-        .find(name)
-        .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
-    if let Some(file) = state.crate_files.get(&(blob, version.clone())) {
-        return Ok(file);
-    }
-    let read = {
-        let (snapshot, name, version) = (Arc::clone(snapshot), name.clone(), version.clone());
-        move || snapshot.read_blob(blob, |content| read_line(content, &name, version))
-    };
-    let read = with_read_permit(&state.index_reads, read).await?;
-    let file = read.map_err(|unreadable| {
-        state.index.report_damage();
-        ApiError::IndexUnreadable(unreadable)
-    })??;
-    let file = Arc::new(file);
-    let key = (blob, version.clone());
-    state.crate_files.insert(key, Arc::clone(&file));
-    Ok(file)
-}
-
-/// Blocking: the largest index file takes a tenth of a second.
-fn read_line(
-    content: &[u8],
-    name: &CrateName,
-    version: CrateVersion,
-) -> Result<CrateFile, ApiError> {
-    let history = CrateHistory::parse(content, name)
-        .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
-    let release = history.find(&version);
-    let line = release.map(|release| &release.line);
-    match line.and_then(|line| Some((line.name.clone(), line.checksum()?))) {
-        Some((name, checksum)) => Ok(CrateFile {
-            name,
-            version,
-            checksum,
-        }),
-        None => Err(ApiError::VersionNotFound {
-            name: name.to_string(),
-            version: version.to_string(),
-        }),
-    }
-}
-
-async fn answer(
-    keeper: &Keeper,
-    file: &CrateFile,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response, ApiError> {
-    let tag = tag_of(file);
-    let not_modified = || {
-        let mut response = StatusCode::NOT_MODIFIED.into_response();
-        describe(&mut response, file);
-        response
-    };
-    // Whoever has these bytes has what the index says, wherever else they are.
-    if known_tag(headers, |known| (known == tag).then_some(())).is_some() {
-        return Ok(not_modified());
-    }
-    let unavailable = |reason| ApiError::crate_file_unavailable(file, reason);
-    let held = keeper.get(file).await.map_err(unavailable)?;
-    if has_any(headers) {
-        return Ok(not_modified());
-    }
-    let answer = match answer_with(keeper, file, &held, (method, headers)).await {
-        // A second look finds what is there now, or fetches what the store cannot give.
-        Err(NotRead::Store(_)) => {
-            let held = keeper.get(file).await.map_err(unavailable)?;
-            answer_with(keeper, file, &held, (method, headers)).await
-        }
-        answer => answer,
-    };
-    answer.map_err(|error| match error {
-        NotRead::Store(error) => unavailable(error.into()),
-        NotRead::Internal(error) => error,
-    })
 }
 
 /// Why a held file is not sent.
@@ -225,53 +271,6 @@ impl From<ApiError> for NotRead {
     }
 }
 
-/// What was asked for of a file that is held.
-async fn answer_with(
-    keeper: &Keeper,
-    file: &CrateFile,
-    held: &Held,
-    (method, headers): (&Method, &HeaderMap),
-) -> Result<Response, NotRead> {
-    let tag = tag_of(file);
-    let read = async |range: Range<u64>| -> Result<Body, NotRead> {
-        // Whoever asks for the head gets no body, and the store need not be asked for one.
-        if method == Method::HEAD {
-            return Ok(Body::empty());
-        }
-        if held.is_on_disk() {
-            return Ok(HeldBody::of(held, range));
-        }
-        let reading = keeper.read(file, held, range).await?;
-        Ok(Body::from_stream(reading))
-    };
-    match part_of(headers, method, &tag, held.size()) {
-        Part::Whole => {
-            let range = 0..held.size();
-            let mut response = whole(file, held.size(), read(range.clone()).await?);
-            offer_part(&mut response, held, range);
-            Ok(response)
-        }
-        Part::Range(range) => {
-            let body = read(range.clone()).await?;
-            let mut response = whole(file, range.end - range.start, body);
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            let place = format!("bytes {}-{}/{}", range.start, range.end - 1, held.size());
-            set(&mut response, header::CONTENT_RANGE, place)?;
-            offer_part(&mut response, held, range);
-            Ok(response)
-        }
-        Part::Outside => {
-            let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
-            set(
-                &mut response,
-                header::CONTENT_RANGE,
-                format!("bytes */{}", held.size()),
-            )?;
-            Ok(response)
-        }
-    }
-}
-
 fn tag_of(file: &CrateFile) -> String {
     format!("\"{}\"", file.checksum)
 }
@@ -286,20 +285,34 @@ fn offer_part(response: &mut Response, held: &Held, range: Range<u64>) {
     let _unused = (response, held, range);
 }
 
+/// How much of a file is in memory while it is sent, in bytes.
+const READING_BYTES: u64 = 128 * 1024;
+
 /// A file on the disk, or a part of it. It is read when somebody wants its bytes: a connection that has the system send
-/// the file never does.
+/// the file never does. Then it is accounted for.
 struct HeldBody {
     held: Held,
     range: Range<u64>,
-    reading: Option<Reading>,
+    account: Shares,
+    exchange: WeakExchange,
+    reading: State,
+}
+
+enum State {
+    NotYet,
+    /// Waits for room in the account.
+    Waiting(BoxFuture<'static, Result<(), Exhausted>>),
+    Reading(Reading),
 }
 
 impl HeldBody {
-    fn of(held: &Held, range: Range<u64>) -> Body {
+    fn of(held: &Held, range: Range<u64>, state: &AppState, exchange: &Exchange) -> Body {
         Body::new(Self {
             held: held.clone(),
             range,
-            reading: None,
+            account: state.account.clone(),
+            exchange: exchange.downgrade(),
+            reading: State::NotYet,
         })
     }
 }
@@ -312,22 +325,43 @@ impl HttpBody for HeldBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.reading.is_none() {
-            self.reading = self.held.read_now(self.range.clone());
+        let this = &mut *self;
+        loop {
+            match &mut this.reading {
+                State::NotYet => {
+                    let (account, exchange) = (this.account.clone(), this.exchange.clone());
+                    let bytes = READING_BYTES.min(this.range.end - this.range.start);
+                    this.reading = State::Waiting(Box::pin(async move {
+                        let exchange = exchange.get().ok_or(Exhausted)?;
+                        let share = account.take(&exchange, bytes).await?;
+                        // The last bytes of it are sent when the body has ended.
+                        exchange.keep(share);
+                        Ok(())
+                    }));
+                }
+                State::Waiting(waiting) => {
+                    if let Err(exhausted) = ready!(waiting.as_mut().poll(context)) {
+                        return Poll::Ready(Some(Err(io::Error::other(exhausted))));
+                    }
+                    let Some(reading) = this.held.read_now(this.range.clone()) else {
+                        // Only what is on the disk gets here.
+                        return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into())));
+                    };
+                    this.reading = State::Reading(reading);
+                }
+                State::Reading(reading) => {
+                    let part = ready!(reading.as_mut().poll_next(context));
+                    return Poll::Ready(part.map(|part| part.map(Frame::data)));
+                }
+            }
         }
-        let Some(reading) = &mut self.reading else {
-            // Only what is on the disk gets here.
-            return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into())));
-        };
-        let part = ready!(reading.as_mut().poll_next(context));
-        Poll::Ready(part.map(|part| part.map(Frame::data)))
     }
 
     fn size_hint(&self) -> SizeHint {
         // Until it is read; whoever asks afterwards knows from the headers.
         match self.reading {
-            None => SizeHint::with_exact(self.range.end - self.range.start),
-            Some(_) => SizeHint::default(),
+            State::NotYet => SizeHint::with_exact(self.range.end - self.range.start),
+            State::Waiting(_) | State::Reading(_) => SizeHint::default(),
         }
     }
 }
@@ -365,6 +399,3 @@ fn mark(response: &mut Response, snapshot: &Snapshot) -> Result<(), ApiError> {
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
     Ok(())
 }
-
-/// What is remembered of lines that were read: the file of a version, by the index file that says so.
-pub(super) type KnownFiles = quick_cache::sync::Cache<(BlobId, CrateVersion), Arc<CrateFile>>;

@@ -4,8 +4,9 @@
 //! be minutes behind a publish. Only a template with `{sha256-checksum}` needs the index. In the other modes the mirror
 //! sends the file itself (`crate_file`).
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -13,12 +14,14 @@ use serde::Serialize;
 use super::crate_file;
 use super::error::ApiError;
 use super::index_answer;
+use super::serve::{Asked, Exchange};
 use super::state::AppState;
 use crate::package::{CrateName, CrateVersion};
 
 /// The crate file, or the way to it.
 pub(super) async fn download(
     State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
     path: Result<Path<(String, String)>, PathRejection>,
     method: Method,
     headers: HeaderMap,
@@ -26,21 +29,29 @@ pub(super) async fn download(
     let Path((name, version)) = path?;
     let (name, version) = parse(name, version)?;
     match &state.keeper {
-        Some(keeper) => crate_file::send(&state, keeper, (name, version), &method, &headers).await,
-        None => redirect(&state, name, version, wants_json(&headers)).await,
+        Some(keeper) => {
+            let asking = crate_file::Asking {
+                state: &state,
+                exchange: &exchange,
+                keeper,
+            };
+            asking.send((name, version), &method, &headers).await
+        }
+        None => redirect(&state, &exchange, name, version, wants_json(&headers)).await,
     }
 }
 
 /// The redirect to the crate file, or its URL as JSON for a client that asks for that.
 async fn redirect(
     state: &AppState,
+    exchange: &Exchange,
     name: CrateName,
     version: CrateVersion,
     wants_json: bool,
 ) -> Result<Response, ApiError> {
     let template = &state.settings.download;
     if template.needs_checksum() {
-        return index_answer::with_crate(state, name, move |name, history, state| {
+        return index_answer::with_crate(state, exchange, name, move |name, history, state| {
             let found = history
                 .find(&version)
                 .and_then(|release| release.line.checksum());
@@ -63,7 +74,8 @@ async fn redirect(
 
 /// The file or the redirect, for a plain request that can be answered at once; `None` where the router must decide. The
 /// answers of both ways are the same.
-pub(super) fn at_once(state: &AppState, request: &Request) -> Option<Response> {
+pub(super) fn at_once(state: &AppState, asked: &Asked) -> Option<Response> {
+    let request = &asked.request;
     if request.method() != Method::GET {
         return None;
     }
@@ -73,7 +85,7 @@ pub(super) fn at_once(state: &AppState, request: &Request) -> Option<Response> {
     let version = CrateVersion::try_from(version.to_owned()).ok()?;
     let name = CrateName::try_from(name.to_owned()).ok()?;
     if let Some(keeper) = &state.keeper {
-        return crate_file::send_now(state, keeper, (name, version), request);
+        return crate_file::send_now(state, keeper, (name, version), asked);
     }
     let template = &state.settings.download;
     if template.needs_checksum() || wants_json(request.headers()) {

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::serve::Exhausted;
 use crate::index::ReadError;
 use crate::package::CrateFile;
 use crate::store::GetError;
@@ -52,7 +53,7 @@ pub(super) enum ApiError {
         "The mirror has no copy of the index yet. It is being made; try again in a few seconds."
     )]
     NotReady,
-    /// Too many look-ups at a time.
+    /// Others have the turns, the children or the memory that the answer would take.
     #[error("The mirror is busy. Try again in a few seconds.")]
     Busy,
     /// The clone cannot be read; it is about to be replaced.
@@ -266,6 +267,18 @@ impl IntoResponse for PlainText {
         let Self(error) = self;
         // Git shows what comes as exactly this type.
         error.answer("text/plain", format!("{error}\n"))
+    }
+}
+
+impl From<Exhausted> for ApiError {
+    fn from(_exhausted: Exhausted) -> Self {
+        Self::Busy
+    }
+}
+
+impl From<Exhausted> for PlainText {
+    fn from(exhausted: Exhausted) -> Self {
+        Self(exhausted.into())
     }
 }
 

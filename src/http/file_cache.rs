@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -12,6 +12,7 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use quick_cache::sync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
 
+use super::serve::{Exchange, Share, Shares};
 use crate::index::BlobId;
 
 /// All files together, in bytes.
@@ -110,9 +111,65 @@ pub(super) fn form_of(blob: BlobId, tag: &str) -> Option<Encoding> {
 /// An index file in both forms.
 #[derive(Debug)]
 pub(super) struct CachedFile {
-    plain: Bytes,
+    plain: Body,
     /// Absent where it would not be shorter.
-    gzip: Option<Bytes>,
+    gzip: Option<Body>,
+}
+
+/// One form of an index file. The cache may drop it while it is on its way to clients, so that its bytes are accounted
+/// for once while any client takes them.
+#[derive(Debug)]
+pub(super) struct Body {
+    bytes: Bytes,
+    /// The share of those who take it now.
+    share: Mutex<Weak<Share>>,
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            share: Mutex::default(),
+        }
+    }
+}
+
+impl Body {
+    /// The bytes of it.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Accounts for it until the exchange ends, if that needs no waiting.
+    pub(super) fn keep_now(&self, account: &Shares, exchange: &Exchange) -> bool {
+        self.joined(exchange)
+            || account
+                .try_take(exchange, self.bytes.len() as u64)
+                .is_some_and(|share| self.keep_share(share, exchange))
+    }
+
+    /// Uses the share of another exchange that takes the same bytes.
+    fn joined(&self, exchange: &Exchange) -> bool {
+        let share = self.share().upgrade();
+        share.is_some_and(|share| {
+            share.use_for(exchange) && {
+                exchange.keep(share);
+                true
+            }
+        })
+    }
+
+    /// Keeps a share for it until the exchange ends.
+    pub(super) fn keep_share(&self, share: Share, exchange: &Exchange) -> bool {
+        let share = Arc::new(share);
+        *self.share() = Arc::downgrade(&share);
+        exchange.keep(share);
+        true
+    }
+
+    fn share(&self) -> std::sync::MutexGuard<'_, Weak<Share>> {
+        self.share.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl CachedFile {
@@ -120,15 +177,19 @@ impl CachedFile {
     pub(super) fn new(plain: Bytes) -> Self {
         let gzip = (plain.len() >= COMPRESSED_BYTES_MIN)
             .then(|| compress(&plain))
-            .flatten();
-        Self { plain, gzip }
+            .flatten()
+            .map(Body::from);
+        Self {
+            plain: plain.into(),
+            gzip,
+        }
     }
 
     /// The file in the form asked for, or plain where there is no other.
-    pub(super) fn body(&self, encoding: Encoding) -> (Bytes, Encoding) {
+    pub(super) fn body(&self, encoding: Encoding) -> (&Body, Encoding) {
         match (&self.gzip, encoding) {
-            (Some(gzip), Encoding::Gzip) => (gzip.clone(), Encoding::Gzip),
-            _ => (self.plain.clone(), Encoding::Plain),
+            (Some(gzip), Encoding::Gzip) => (gzip, Encoding::Gzip),
+            _ => (&self.plain, Encoding::Plain),
         }
     }
 }
@@ -164,7 +225,8 @@ struct ByBytes;
 
 impl Weighter<BlobId, Arc<CachedFile>> for ByBytes {
     fn weight(&self, _id: &BlobId, file: &Arc<CachedFile>) -> u64 {
-        let bytes = file.plain.len() + file.gzip.as_ref().map_or(0, Bytes::len);
+        let gzip = file.gzip.as_ref().map_or(0, |gzip| gzip.bytes.len());
+        let bytes = file.plain.bytes.len() + gzip;
         ENTRY_BYTES + u64::try_from(bytes).unwrap_or(u64::MAX / 2)
     }
 }
@@ -235,8 +297,10 @@ mod tests {
     fn both_forms_are_the_same_file() {
         let plain = Bytes::from("{\"name\":\"a\"}\n".repeat(1_000));
         let file = CachedFile::new(plain.clone());
-        assert_eq!(file.body(Encoding::Plain), (plain.clone(), Encoding::Plain));
+        let (body, encoding) = file.body(Encoding::Plain);
+        assert_eq!((body.bytes(), encoding), (&plain, Encoding::Plain));
         let (packed, encoding) = file.body(Encoding::Gzip);
+        let packed = packed.bytes();
         assert!(encoding == Encoding::Gzip && packed.len() < plain.len());
         let mut unpacked = Vec::new();
         std::io::Read::read_to_end(
@@ -256,7 +320,7 @@ mod tests {
         let cache = FileCache::new();
         let load = |bytes: usize| async move {
             Ok::<_, ()>(Arc::new(CachedFile {
-                plain: Bytes::from(vec![0; bytes]),
+                plain: Bytes::from(vec![0; bytes]).into(),
                 gzip: None,
             }))
         };

@@ -4,9 +4,9 @@
 //! no child outlives its client (<https://git-scm.com/docs/http-protocol>). Errors are plain text, which git shows.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -15,11 +15,11 @@ use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{ApiError, GitComplaint, PlainText};
 use super::git_output::GitOutput;
+use super::serve::{Exchange, WeakExchange};
 use super::state::AppState;
 use crate::index::{GitProtocol, GitRequest};
 
@@ -46,14 +46,14 @@ const NEVER_KEEP: [(HeaderName, HeaderValue); 3] = [
     (header::PRAGMA, HeaderValue::from_static("no-cache")),
 ];
 
-/// How long a request may wait for a child to become free.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
-
 /// The longest request, unpacked. One that lists all that a client has is far below.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// So much of a request is read before a child is started for it: all of almost every one.
 const BEGINNING_BYTES: usize = 64 * 1024;
+
+/// What reading that takes, with the state of gzip.
+const BEGINNING_COST_BYTES: u64 = 128 * 1024;
 
 /// How long a client may take for that.
 const BEGINNING_TIME_MAX: Duration = Duration::from_secs(30);
@@ -70,6 +70,7 @@ pub(super) struct Service {
 /// The list of references: what a client asks for first.
 pub(super) async fn list_refs(
     State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
     query: Query<Service>,
     method: Method,
     headers: HeaderMap,
@@ -78,7 +79,13 @@ pub(super) async fn list_refs(
     if query.service.as_deref() != Some(UPLOAD_PACK) {
         return Err(PlainText(ApiError::GitServiceRefused));
     }
-    let output = start(&state, GitRequest::Advertisement, &headers, Body::empty()).await?;
+    let output = start(
+        (&state, &exchange),
+        GitRequest::Advertisement,
+        &headers,
+        Body::empty(),
+    )
+    .await?;
     let commit = output.commit_header();
     // Nobody reads the body of an answer to HEAD.
     let body = if method == Method::HEAD {
@@ -96,13 +103,14 @@ pub(super) async fn list_refs(
 /// The answer to what a client wants and has: what it lacks, as a pack.
 pub(super) async fn upload_pack(
     State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
     headers: HeaderMap,
     request: Body,
 ) -> Result<Response, PlainText> {
     if headers.get(header::CONTENT_TYPE) != Some(&HeaderValue::from_static(REQUEST_TYPE)) {
         return Err(PlainText(ApiError::GitRequestType));
     }
-    let output = start(&state, GitRequest::Exchange, &headers, request).await?;
+    let output = start((&state, &exchange), GitRequest::Exchange, &headers, request).await?;
     let commit = output.commit_header();
     let body = Body::new(output);
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(RESULT_TYPE))];
@@ -115,7 +123,7 @@ pub(super) async fn refuse_push() -> PlainText {
 }
 
 async fn start(
-    state: &AppState,
+    (state, exchange): (&AppState, &Exchange),
     request: GitRequest,
     headers: &HeaderMap,
     body: Body,
@@ -123,9 +131,17 @@ async fn start(
     if state.settings.public_url.is_none() {
         return Err(PlainText(ApiError::NoPublicUrl));
     }
-    // Whoever is slow in asking keeps nobody else waiting.
-    let (beginning, rest) = read_beginning(body).await?;
-    let turn = turn(state).await?;
+    // Nothing is read or unpacked before the account has room for it. A child is taken only when it has something to do: a
+    // client that is slow in asking keeps nobody else waiting.
+    let reading = match request {
+        GitRequest::Advertisement => None,
+        GitRequest::Exchange => Some(state.account.take(exchange, BEGINNING_COST_BYTES).await?),
+    };
+    exchange.set_reading(true);
+    let read = read_beginning(body).await;
+    exchange.set_reading(false);
+    let (beginning, rest) = read?;
+    let turn = state.git_children.take(exchange, 1).await?;
     let index = state.index.served().ok_or(ApiError::NotReady)?;
     let protocol = headers
         .get("git-protocol")
@@ -139,20 +155,14 @@ async fn start(
                 _ => ApiError::GitFailed(GitComplaint(error.to_string())),
             })?;
     let input = child.take_stdin();
+    let client = exchange.downgrade();
     let feeder = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Some(input) = input {
-            feed(beginning, rest, input).await;
+            feed(beginning, rest, input, client).await;
         }
+        drop(reading);
     }));
     Ok(GitOutput::begin(child, request, state.index.clone(), feeder, turn).await?)
-}
-
-async fn turn(state: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
-    let waiting = Arc::clone(&state.git_children).acquire_owned();
-    tokio::time::timeout(TURN_WAIT_MAX, waiting)
-        .await
-        .map_err(|_elapsed| ApiError::Busy)?
-        .map_err(ApiError::internal)
 }
 
 /// Reads a request to its end, or to where it is clear that it is a long one.
@@ -178,11 +188,29 @@ async fn read_beginning(request: Body) -> Result<(Vec<u8>, Limited<Body>), ApiEr
 
 /// Passes a request on as it comes. One that ends early, is too long, or is not what it says ends the child's input, and
 /// the child then says that this was not a whole request.
-async fn feed(beginning: Vec<u8>, mut rest: Limited<Body>, mut child: ChildStdin) {
+async fn feed(
+    beginning: Vec<u8>,
+    mut rest: Limited<Body>,
+    mut child: ChildStdin,
+    client: WeakExchange,
+) {
     if child.write_all(&beginning).await.is_err() {
         return;
     }
-    while let Ok(Some(Ok(frame))) = tokio::time::timeout(PIECE_WAIT_MAX, rest.frame()).await {
+    drop(beginning);
+    let set_reading = |reading| {
+        if let Some(exchange) = client.get() {
+            exchange.set_reading(reading);
+        }
+    };
+    loop {
+        // The child waits for the client now, and others may wait for the child.
+        set_reading(true);
+        let frame = tokio::time::timeout(PIECE_WAIT_MAX, rest.frame()).await;
+        set_reading(false);
+        let Ok(Some(Ok(frame))) = frame else {
+            return;
+        };
         let Ok(data) = frame.into_data() else {
             continue;
         };

@@ -9,13 +9,13 @@ use axum::body::{Bytes, HttpBody};
 use axum::http::{HeaderName, HeaderValue};
 use hyper::body::Frame;
 use tokio::io::AsyncReadExt;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 use tokio_util::io::poll_read_buf;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{ApiError, GitComplaint};
 use super::index_answer::X_INDEX_COMMIT;
+use super::serve::Share;
 use crate::index::{GitChild, GitRequest, IndexHandle};
 
 /// How much is read from a child at a time.
@@ -24,14 +24,9 @@ const PIECE_BYTES: usize = 32 * 1024;
 /// How long a child may be silent before its first word. Then it speaks every few seconds.
 const FIRST_WORD_MAX: Duration = Duration::from_secs(60);
 
-/// The longest answer in time: a full clone over a slow line.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(3_600);
-
-/// What a client must take on average.
-const BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
-
-/// How long it may be slower than that at first.
-const SLOW_TIME_MAX: Duration = Duration::from_secs(60);
+/// The longest answer in time: a full clone of the largest index, 230 MB, by a client that takes 8 kB/s. While others wait
+/// for the child a slower one is cut; see `Shares`.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(8 * 3_600);
 
 /// How long a child may take to end when it has said everything.
 const END_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -44,7 +39,6 @@ pub(super) struct GitOutput {
     running: Option<Running>,
     deadline: Pin<Box<Sleep>>,
     commit: HeaderValue,
-    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -53,7 +47,7 @@ struct Running {
     /// Hears of damage.
     index: IndexHandle,
     _feeder: AbortOnDropHandle<()>,
-    _turn: OwnedSemaphorePermit,
+    _turn: Share,
 }
 
 impl GitOutput {
@@ -63,7 +57,7 @@ impl GitOutput {
         request: GitRequest,
         index: IndexHandle,
         feeder: AbortOnDropHandle<()>,
-        turn: OwnedSemaphorePermit,
+        turn: Share,
     ) -> Result<Self, ApiError> {
         let commit =
             HeaderValue::try_from(child.commit().to_string()).map_err(ApiError::internal)?;
@@ -109,7 +103,6 @@ impl GitOutput {
             running,
             deadline: Box::pin(tokio::time::sleep(ANSWER_TIME_MAX)),
             commit,
-            pace: Pace::default(),
         }
     }
 
@@ -126,34 +119,6 @@ impl GitOutput {
     }
 }
 
-/// How fast a client takes an answer. There are few children, and one that is read by drops is lost to the others.
-#[derive(Debug, Default)]
-struct Pace {
-    bytes: u64,
-    /// When the last piece was given.
-    given: Option<Instant>,
-    /// How long the client has taken for all pieces together; what git takes does not count.
-    waited: Duration,
-}
-
-impl Pace {
-    fn give(&mut self, bytes: usize) {
-        self.bytes += u64::try_from(bytes).unwrap_or(0);
-        self.given = Some(Instant::now());
-    }
-
-    fn taken(&mut self) {
-        self.waited += self
-            .given
-            .take()
-            .map_or(Duration::ZERO, |given| given.elapsed());
-    }
-
-    fn is_too_slow(&self) -> bool {
-        self.waited > SLOW_TIME_MAX + Duration::from_secs(self.bytes / BYTES_PER_SECOND_MIN)
-    }
-}
-
 impl HttpBody for GitOutput {
     type Data = Bytes;
     type Error = io::Error;
@@ -164,14 +129,12 @@ impl HttpBody for GitOutput {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         if let Some(before) = this.before.take() {
-            this.pace.give(before.len());
             return Poll::Ready(Some(Ok(Frame::data(before))));
         }
-        this.pace.taken();
         let Some(running) = &mut this.running else {
             return Poll::Ready(None);
         };
-        if this.deadline.as_mut().poll(context).is_ready() || this.pace.is_too_slow() {
+        if this.deadline.as_mut().poll(context).is_ready() {
             this.running = None;
             return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
         }
@@ -188,10 +151,7 @@ impl HttpBody for GitOutput {
                 }
                 Poll::Ready(None)
             }
-            Ok(length) => {
-                this.pace.give(length);
-                Poll::Ready(Some(Ok(Frame::data(piece.into()))))
-            }
+            Ok(_) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
             Err(error) => {
                 this.running = None;
                 Poll::Ready(Some(Err(error)))
@@ -214,32 +174,5 @@ async fn note_end(mut running: Running) {
         }
         // Most often the client asked for something that is not there, and was told so.
         tracing::info!(git.status = %status, error = complaint, "git ended early");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_is_too_slow_only_by_its_own_time_and_on_average() {
-        let mut pace = Pace::default();
-        for _ in 0..10 {
-            // Git takes long, the client does not.
-            tokio::time::advance(Duration::from_secs(60)).await;
-            pace.give(PIECE_BYTES);
-            tokio::time::advance(Duration::from_secs(2)).await;
-            pace.taken();
-            assert!(!pace.is_too_slow());
-        }
-        let mut pace = Pace::default();
-        pace.give(PIECE_BYTES);
-        tokio::time::advance(Duration::from_secs(61)).await;
-        pace.taken();
-        assert!(!pace.is_too_slow());
-        pace.give(1);
-        tokio::time::advance(Duration::from_secs(2)).await;
-        pace.taken();
-        assert!(pace.is_too_slow());
     }
 }

@@ -2,23 +2,26 @@
 //! commit they were made from.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use axum::body::HttpBody;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
+use super::serve::{Exchange, Share, Shares};
 use super::state::AppState;
-use crate::index::Snapshot;
+use crate::index::{BlobId, ReadError, Snapshot};
 use crate::package::{CrateHistory, CrateName};
 
 /// Names the upstream commit that an answer was made from.
 pub(super) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
 
-/// How long a look-up may wait for others to finish.
-pub(super) const READ_WAIT_MAX: Duration = Duration::from_secs(10);
+/// An index file of this size and more is read only when the account has room for it and for what is made of it, in bytes.
+const ACCOUNTED_FILE_BYTES_MIN: u64 = 64 * 1024;
+
+/// What a look-up takes, as a multiple of the file: the file, its lines as they were read, and the answer.
+const LOOK_UP_FACTOR: u64 = 5;
 
 /// Answers from what the index says of a crate. `shape` runs on a blocking thread.
 ///
@@ -27,60 +30,137 @@ pub(super) const READ_WAIT_MAX: Duration = Duration::from_secs(10);
 /// an error's status, so that they carry the commit too.
 pub(super) async fn with_crate<T: IntoResponse>(
     state: &AppState,
+    exchange: &Exchange,
     name: CrateName,
-    shape: impl FnOnce(&CrateName, &CrateHistory<'_>, &Lookup) -> Result<T, ApiError> + Send + 'static,
+    shape: impl Fn(&CrateName, &CrateHistory<'_>, &Lookup) -> Result<T, ApiError>
+    + Send
+    + Sync
+    + 'static,
 ) -> Result<Response, ApiError> {
     let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
     let commit =
         HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
-    let permit = read_permit(&state.index_reads).await?;
-    let lookup = Lookup {
-        state: state.clone(),
-        snapshot,
+    let mut response = match snapshot.find(&name) {
+        None => ApiError::CrateNotFound(name.to_string()).into_response(),
+        Some(blob) => {
+            let lookup = Lookup {
+                state: state.clone(),
+                snapshot: Arc::clone(&snapshot),
+            };
+            let read = move |file: &[u8]| {
+                let history = CrateHistory::parse(file, &name)
+                    .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
+                shape(&name, &history, &lookup).map(IntoResponse::into_response)
+            };
+            let file = IndexFile {
+                state,
+                snapshot: &snapshot,
+                blob,
+            };
+            let read = file
+                .read(exchange, &state.index_reads, LOOK_UP_FACTOR, read)
+                .await;
+            match read {
+                Ok((answer, share)) => account_for(state, exchange, share, answer).await?,
+                Err(error) => error.into_response(),
+            }
+        }
     };
-    let work = move || {
-        let answer = lookup.file(&name, |file| {
-            let history = CrateHistory::parse(file, &name)?;
-            Some(shape(&name, &history, &lookup).map(IntoResponse::into_response))
-        })?;
-        answer
-            .flatten()
-            .unwrap_or_else(|| Err(ApiError::CrateNotFound(name.to_string())))
-    };
-    // The permit goes along: a client that leaves makes no room for another while this still runs.
-    let (answer, permit) = tokio::task::spawn_blocking(move || (work(), permit))
-        .await
-        .map_err(ApiError::internal)?;
-    let mut response = answer.into_response();
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
-    // Held until there is room for the answer, so that few large ones can wait.
-    let response = state.budget.admit(response).await;
-    drop(permit);
-    response
+    Ok(response)
 }
 
-/// Runs something that reads from the index on a blocking thread, when it is its turn.
-///
-/// # Errors
-/// 503 when too many look-ups are under way.
-pub(super) async fn with_read_permit<T: Send + 'static>(
-    reads: &Arc<Semaphore>,
-    read: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    let permit = read_permit(reads).await?;
-    let work = move || (read(), permit);
-    let (result, _permit) = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(ApiError::internal)?;
-    Ok(result)
+/// Accounts for an answer until it is sent. `share` is what was needed to make it, which is given back.
+async fn account_for(
+    state: &AppState,
+    exchange: &Exchange,
+    share: Option<Share>,
+    answer: Result<Response, ApiError>,
+) -> Result<Response, ApiError> {
+    let response = answer.unwrap_or_else(IntoResponse::into_response);
+    let bytes = response.body().size_hint().lower();
+    let share = match share {
+        Some(mut share) => {
+            share.shrink_to(bytes);
+            share
+        }
+        None => state.account.take(exchange, bytes).await?,
+    };
+    exchange.keep(share);
+    Ok(response)
 }
 
-async fn read_permit(reads: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
-    let waiting = Arc::clone(reads).acquire_owned();
-    tokio::time::timeout(READ_WAIT_MAX, waiting)
-        .await
-        .map_err(|_elapsed| ApiError::Busy)?
-        .map_err(ApiError::internal)
+/// An index file that a snapshot lists.
+pub(super) struct IndexFile<'a> {
+    pub(super) state: &'a AppState,
+    pub(super) snapshot: &'a Arc<Snapshot>,
+    pub(super) blob: BlobId,
+}
+
+impl IndexFile<'_> {
+    /// Gives the content to `read` on a blocking thread, when the exchange has its turn. A large one also needs room in the
+    /// account, `factor` times its size; that share is returned with the result.
+    ///
+    /// # Errors
+    /// 503 when there is no turn or no room in time, and for a file that cannot be read.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        exchange: &Exchange,
+        turns: &Shares,
+        factor: u64,
+        read: impl Fn(&[u8]) -> T + Send + Sync + 'static,
+    ) -> Result<(T, Option<Share>), ApiError> {
+        let read = Arc::new(read);
+        let mut share = None;
+        loop {
+            let turn = turns.take(exchange, 1).await?;
+            let (snapshot, blob, read) = (Arc::clone(self.snapshot), self.blob, Arc::clone(&read));
+            let has_share = share.is_some();
+            let work = move || {
+                let admit = |bytes| has_share || bytes < ACCOUNTED_FILE_BYTES_MIN;
+                let read = read_if(&snapshot, blob, admit, |content| read(content));
+                // The turn goes along: a client that leaves makes no room for another while this still runs.
+                (read, turn)
+            };
+            let (result, turn) = tokio::task::spawn_blocking(work)
+                .await
+                .map_err(ApiError::internal)?;
+            drop(turn);
+            match result.map_err(|error| unreadable(self.state, error))? {
+                Read::Done(result) => return Ok((result, share)),
+                // Nobody waits for memory while others wait for the turn.
+                Read::NotAdmitted(bytes) => {
+                    let bytes = bytes.saturating_mul(factor);
+                    share = Some(self.state.account.take(exchange, bytes).await?);
+                }
+            }
+        }
+    }
+}
+
+/// What came of reading an index file.
+enum Read<T> {
+    Done(T),
+    /// It has so many bytes, which are too many for now.
+    NotAdmitted(u64),
+}
+
+fn read_if<T>(
+    snapshot: &Snapshot,
+    blob: BlobId,
+    admit: impl FnOnce(u64) -> bool,
+    read: impl FnOnce(&[u8]) -> T,
+) -> Result<Read<T>, ReadError> {
+    let bytes = snapshot.blob_bytes(blob)?;
+    if !admit(bytes) {
+        return Ok(Read::NotAdmitted(bytes));
+    }
+    snapshot.read_blob(blob, read).map(Read::Done)
+}
+
+fn unreadable(state: &AppState, error: ReadError) -> ApiError {
+    state.index.report_damage();
+    ApiError::IndexUnreadable(error)
 }
 
 /// One request's view of the index.
@@ -92,19 +172,10 @@ pub(super) struct Lookup {
 impl Lookup {
     /// The name of a crate as it was published; `None` if the index lists no such crate. Blocking.
     pub(super) fn published_name(&self, name: &CrateName) -> Result<Option<String>, ApiError> {
-        let published = self.file(name, |file| CrateHistory::published_name(file, name))?;
+        let read = |file: &[u8]| CrateHistory::published_name(file, name);
+        let published = self.snapshot.index_file(name, read);
+        let published = published.map_err(|error| unreadable(&self.state, error))?;
         Ok(published.flatten())
-    }
-
-    fn file<T>(
-        &self,
-        name: &CrateName,
-        read: impl FnOnce(&[u8]) -> T,
-    ) -> Result<Option<T>, ApiError> {
-        self.snapshot.index_file(name, read).map_err(|unreadable| {
-            self.state.index.report_damage();
-            ApiError::IndexUnreadable(unreadable)
-        })
     }
 }
 

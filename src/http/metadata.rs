@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::download::{parse, parse_name};
 use super::error::ApiError;
 use super::index_answer::{self, Lookup, json};
+use super::serve::Exchange;
 use super::state::AppState;
 use super::views::{CrateView, DependencyView, Include, VersionView};
 use crate::package::{CrateHistory, CrateName, CrateVersion, Release};
@@ -26,6 +28,7 @@ pub(super) struct CrateQuery {
 /// A crate with its versions.
 pub(super) async fn show_crate(
     State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<CrateQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
@@ -46,25 +49,30 @@ pub(super) async fn show_crate(
             .include
             .as_deref(),
     )?;
-    index_answer::with_crate(&state, parse_name(name)?, move |_, history, _| {
-        let view = |release| VersionView::new(release, history.name());
-        let versions = match include {
-            Include { versions: true, .. } => {
-                Some(history.releases().iter().rev().map(view).collect())
-            }
-            Include {
-                default_version: true,
-                ..
-            } => Some(history.default_release().into_iter().map(view).collect()),
-            _ => None,
-        };
-        json(&Answer {
-            krate: CrateView::new(history, include),
-            versions,
-            keywords: include.keywords.then_some([]),
-            categories: include.categories.then_some([]),
-        })
-    })
+    index_answer::with_crate(
+        &state,
+        &exchange,
+        parse_name(name)?,
+        move |_, history, _| {
+            let view = |release| VersionView::new(release, history.name());
+            let versions = match include {
+                Include { versions: true, .. } => {
+                    Some(history.releases().iter().rev().map(view).collect())
+                }
+                Include {
+                    default_version: true,
+                    ..
+                } => Some(history.default_release().into_iter().map(view).collect()),
+                _ => None,
+            };
+            json(&Answer {
+                krate: CrateView::new(history, include),
+                versions,
+                keywords: include.keywords.then_some([]),
+                categories: include.categories.then_some([]),
+            })
+        },
+    )
     .await
 }
 
@@ -116,6 +124,7 @@ impl Include {
 /// One version of a crate.
 pub(super) async fn show_version(
     State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
@@ -125,7 +134,7 @@ pub(super) async fn show_version(
 
     let Path((name, version)) = path?;
     let (name, version) = parse(name, version)?;
-    index_answer::with_crate(&state, name, move |name, history, _| {
+    index_answer::with_crate(&state, &exchange, name, move |name, history, _| {
         let release = find(history, name, &version)?;
         json(&Answer {
             version: VersionView::new(release, history.name()),
@@ -137,6 +146,7 @@ pub(super) async fn show_version(
 /// What one version of a crate depends on.
 pub(super) async fn list_dependencies(
     State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
@@ -146,7 +156,7 @@ pub(super) async fn list_dependencies(
 
     let Path((name, version)) = path?;
     let (name, version) = parse(name, version)?;
-    index_answer::with_crate(&state, name, move |name, history, lookup| {
+    index_answer::with_crate(&state, &exchange, name, move |name, history, lookup| {
         let release = find(history, name, &version)?;
         let mut spellings = HashMap::new();
         let mut dependencies = Vec::with_capacity(release.line.dependencies.len());

@@ -4,7 +4,6 @@
 //! the index gets here (`index`), where crate files are (`upstream`).
 
 mod base_url;
-mod budget;
 mod conditional;
 mod crate_file;
 mod download;
@@ -25,6 +24,7 @@ mod state;
 mod status_page;
 #[cfg(test)]
 mod tests;
+mod version_table;
 mod versions;
 mod views;
 
@@ -36,7 +36,8 @@ use tower_http::decompression::RequestDecompressionLayer;
 use error::ApiError;
 pub(crate) use middleware::stack;
 pub(crate) use serve::{
-    CertificateError, CurrentCertificate, Drained, Limits, ServeOptions, TlsCertificate, serve,
+    CertificateError, Common, CurrentCertificate, Drained, Limits, ServeOptions, TlsCertificate,
+    TrustedProxies, serve,
 };
 pub(crate) use state::{AppState, Settings};
 
@@ -104,6 +105,11 @@ pub(crate) fn router(state: AppState) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state)
+}
+
+/// Whether a request for this path is answered however busy the mirror is.
+pub(crate) fn is_always_answered(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz")
 }
 
 async fn not_found() -> ApiError {

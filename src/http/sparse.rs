@@ -6,18 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::Extension;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use super::base_url::base_url;
-use super::budget::LARGE_ANSWER_BYTES_MIN;
 use super::conditional::{has_any, known_tag};
 use super::error::ApiError;
 use super::file_cache::{CachedFile, Encoding, form_of};
-use super::index_answer::{READ_WAIT_MAX, X_INDEX_COMMIT, with_read_permit};
+use super::index_answer::{IndexFile, X_INDEX_COMMIT};
+use super::serve::{Asked, Exchange};
 use super::state::AppState;
 use crate::index::{BlobId, Snapshot};
 use crate::package::{IndexPath, registry_config};
@@ -25,8 +26,8 @@ use crate::package::{IndexPath, registry_config};
 /// How long anybody may keep an index file without asking again. Cargo asks every time.
 const KEEP_FILE: HeaderValue = HeaderValue::from_static("public, max-age=60");
 
-/// How long a read may take when its turn has come. The largest file takes a fifth of a second.
-const READ_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a file may take with all that it has to wait for. The largest real one takes a fifth of a second.
+const LOAD_TIME_MAX: Duration = Duration::from_secs(12);
 
 /// How many headers a file's answer has at most, so that their table is made once.
 const HEADERS_MAX: usize = 8;
@@ -79,6 +80,7 @@ pub(super) async fn config(
 /// An index file, byte for byte; 404, and only 404, for what is absent.
 pub(super) async fn file(
     State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
@@ -91,7 +93,7 @@ pub(super) async fn file(
         .filter(|_| !made_slash)
         .and_then(|Path(path)| IndexPath::parse(&path));
     let mut response = match path.and_then(|path| snapshot.find_exactly(&path)) {
-        Some(blob) => answer(&state, &snapshot, blob, &headers)
+        Some(blob) => answer(&state, &exchange, &snapshot, blob, &headers)
             .await
             .unwrap_or_else(IntoResponse::into_response),
         None => {
@@ -107,7 +109,8 @@ pub(super) async fn file(
 }
 
 /// The same, for a plain request that can be answered from memory at once; `None` where the router must decide.
-pub(super) fn file_from_memory(state: &AppState, request: &Request) -> Option<Response> {
+pub(super) fn file_from_memory(state: &AppState, asked: &Asked) -> Option<Response> {
+    let Asked { request, exchange } = asked;
     let path = request.uri().path().strip_prefix("/index/")?;
     if request.method() != Method::GET {
         return None;
@@ -116,12 +119,11 @@ pub(super) fn file_from_memory(state: &AppState, request: &Request) -> Option<Re
     // A percent sign is in no path of an index file, so that what is found needs no decoding.
     let blob = snapshot.find_exactly(&IndexPath::parse(path)?)?;
     let mut response = not_modified(blob, request.headers()).or_else(|| {
-        let response = whole(blob, state.files.get(blob)?.as_ref(), request.headers());
-        // A large one may have to wait for room; then the router takes over.
-        let room = state
-            .file_budget
-            .room_now(response.body().size_hint().lower())?;
-        Some(room.hold(response))
+        let file = state.files.get(blob)?;
+        let (body, encoding) = file.body(Encoding::accepted_by(request.headers()));
+        // A large one may have to wait for room in the account; then the router takes over.
+        body.keep_now(&state.account, exchange)
+            .then(|| whole(blob, (body.bytes(), encoding), request.headers()))
     })?;
     mark(&mut response, &snapshot).ok()?;
     Some(response)
@@ -129,6 +131,7 @@ pub(super) fn file_from_memory(state: &AppState, request: &Request) -> Option<Re
 
 async fn answer(
     state: &AppState,
+    exchange: &Exchange,
     snapshot: &Arc<Snapshot>,
     blob: BlobId,
     headers: &HeaderMap,
@@ -136,16 +139,20 @@ async fn answer(
     if let Some(response) = not_modified(blob, headers) {
         return Ok(response);
     }
-    let response = whole(blob, load(state, snapshot, blob).await?.as_ref(), headers);
-    let bytes = response.body().size_hint().lower();
-    if bytes < LARGE_ANSWER_BYTES_MIN {
-        return Ok(response);
+    let file = load(state, exchange, snapshot, blob).await?;
+    let encoding = Encoding::accepted_by(headers);
+    let (body, form) = file.body(encoding);
+    if body.keep_now(&state.account, exchange) {
+        return Ok(whole(blob, (body.bytes(), form), headers));
     }
-    // Whoever waits for room holds no file meanwhile: many may wait. Most often it is still in memory afterwards.
-    drop(response);
-    let room = state.file_budget.room_for(bytes).await?;
-    let file = load(state, snapshot, blob).await?;
-    Ok(room.hold(whole(blob, &file, headers)))
+    // Requests that wait for room keep no file meanwhile: many may wait. Most often it is still in memory afterwards.
+    let share = state.account.take(exchange, body.bytes().len() as u64);
+    drop(file);
+    let share = share.await?;
+    let file = load(state, exchange, snapshot, blob).await?;
+    let (body, form) = file.body(encoding);
+    body.keep_share(share, exchange);
+    Ok(whole(blob, (body.bytes(), form), headers))
 }
 
 /// 304, for a client that names the file, in a form that it takes. This needs no look at the file.
@@ -161,14 +168,13 @@ fn not_modified(blob: BlobId, headers: &HeaderMap) -> Option<Response> {
 }
 
 /// The file, or 304 for a client that is content with whatever it has.
-fn whole(blob: BlobId, file: &CachedFile, headers: &HeaderMap) -> Response {
-    let (body, encoding) = file.body(Encoding::accepted_by(headers));
+fn whole(blob: BlobId, (body, encoding): (&Bytes, Encoding), headers: &HeaderMap) -> Response {
     if has_any(headers) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         describe(&mut response, encoding.tag(blob));
         return response;
     }
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(Body::from(body.clone()));
     describe(&mut response, encoding.tag(blob));
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
@@ -187,31 +193,40 @@ fn describe(response: &mut Response, tag: HeaderValue) {
     answer.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
 }
 
+/// A load takes as much as the file in both forms, once as libgit2 has it, and once more while it is compressed.
+const LOAD_FACTOR: u64 = 4;
+
 async fn load(
     state: &AppState,
+    exchange: &Exchange,
     snapshot: &Arc<Snapshot>,
     blob: BlobId,
 ) -> Result<Arc<CachedFile>, ApiError> {
+    if let Some(file) = state.files.get(blob) {
+        return Ok(file);
+    }
     let (state, snapshot) = (state.clone(), Arc::clone(snapshot));
+    // In the name of the connection: the exchange would not end before the load.
+    let exchange = exchange.detached();
     // A task of its own, so that what was begun is kept although the client leaves. It ends with the read, which has a
     // time-out for its turn.
     let load = tokio::spawn(async move {
         let read = async {
-            let read = move || {
-                snapshot.read_blob(blob, |content| {
-                    CachedFile::new(Bytes::copy_from_slice(content))
-                })
+            let file = IndexFile {
+                state: &state,
+                snapshot: &snapshot,
+                blob,
             };
-            let file = with_read_permit(&state.file_reads, read).await?;
-            file.map(Arc::new).map_err(|unreadable| {
-                state.index.report_damage();
-                ApiError::IndexUnreadable(unreadable)
-            })
+            let read = |content: &[u8]| CachedFile::new(Bytes::copy_from_slice(content));
+            let (file, _share) = file
+                .read(&exchange, &state.file_reads, LOAD_FACTOR, read)
+                .await?;
+            Ok(Arc::new(file))
         };
         // Those who ask for the same file at the same time wait for one read of it.
         state.files.get_or_load(blob, read).await
     });
-    tokio::time::timeout(READ_WAIT_MAX + READ_TIME_MAX, load)
+    tokio::time::timeout(LOAD_TIME_MAX, load)
         .await
         .map_err(|_elapsed| ApiError::Busy)?
         .map_err(ApiError::internal)?

@@ -3,24 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
-use super::budget::AnswerBudget;
-use super::crate_file::KnownFiles;
 use super::file_cache::FileCache;
+use super::serve::{Shares, SharesSettings, TakingBack};
+use super::version_table::{VersionTables, no_tables};
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::store::Keeper;
 use crate::upstream::DownloadTemplate;
 
-/// All large answers to look-ups together, in KiB. The largest real one has 4.6 MB.
-const LOOK_UP_ANSWERS_KIB_MAX: u32 = 64 * 1024;
+/// All memory that is kept for clients together, in bytes, beside the cache of index files and what every connection needs.
+const ACCOUNT_BYTES: u64 = 48 * 1024 * 1024;
 
-/// All large index files on their way to clients together, in KiB: the cache may have dropped them already.
-const FILE_ANSWERS_KIB_MAX: u32 = 32 * 1024;
+/// What one connection may have of it.
+const ACCOUNT_BYTES_OF_ONE_CONNECTION: u64 = 24 * 1024 * 1024;
 
-/// How many versions are remembered with the checksum of their file, two hundred bytes each.
-const KNOWN_FILES_MAX: usize = 32_768;
+/// What every connection may have beside it.
+const ACCOUNT_BYTES_FREE: u64 = 16 * 1024;
+
+/// How fast a client must take an answer while others wait for the memory or the child that it takes up, in bytes per
+/// second.
+const PACE_MIN: u64 = 8 * 1024;
+
+/// How long a request may wait for others.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What the composition root gives to the HTTP side.
 #[derive(Debug)]
@@ -55,40 +60,63 @@ pub(crate) struct AppState(Arc<Inner>);
 pub(crate) struct Inner {
     pub(super) settings: Settings,
     pub(super) index: IndexHandle,
-    pub(super) index_reads: Arc<Semaphore>,
-    pub(super) budget: AnswerBudget,
-    /// Reads of index files, apart from look-ups, so that neither can starve the other.
-    pub(super) file_reads: Arc<Semaphore>,
-    pub(super) file_budget: AnswerBudget,
+    /// The memory that is kept for clients, in bytes.
+    pub(super) account: Shares,
+    /// Turns to look something up.
+    pub(super) index_reads: Shares,
+    /// Turns to read index files, apart from look-ups, so that neither can starve the other.
+    pub(super) file_reads: Shares,
     pub(super) files: FileCache,
-    pub(super) git_children: Arc<Semaphore>,
+    pub(super) git_children: Shares,
     /// Gives out crate files; a redirecting mirror has none.
     pub(super) keeper: Option<Keeper>,
-    pub(super) crate_files: KnownFiles,
+    /// What is known of the crate files of crates that were asked for.
+    pub(super) version_tables: VersionTables,
 }
 
 impl AppState {
     /// The state of a mirror that answers from `index`, and sends the files of `keeper`, or else redirects.
     pub(crate) fn new(settings: Settings, index: IndexHandle, keeper: Option<Keeper>) -> Self {
-        let index_reads = Arc::new(Semaphore::new(settings.index_reads_max));
-        let file_reads = Arc::new(Semaphore::new(settings.index_reads_max));
-        let git_children = Arc::new(Semaphore::new(settings.git_children_max));
+        let account = Shares::new(SharesSettings {
+            capacity: ACCOUNT_BYTES,
+            connection_max: ACCOUNT_BYTES_OF_ONE_CONNECTION,
+            connection_free: ACCOUNT_BYTES_FREE,
+            wait_max: WAIT_MAX,
+            taking_back: TakingBack::FromSlowAndGreedy(PACE_MIN),
+        });
+        let turns = |count: usize, taking_back| {
+            let capacity = count as u64;
+            Shares::new(SharesSettings {
+                capacity,
+                connection_max: capacity,
+                connection_free: 0,
+                wait_max: WAIT_MAX,
+                taking_back,
+            })
+        };
+        let index_reads = turns(settings.index_reads_max, TakingBack::Never);
+        let file_reads = turns(settings.index_reads_max, TakingBack::Never);
+        let git_children = turns(settings.git_children_max, TakingBack::FromSlow(PACE_MIN));
         Self(Arc::new(Inner {
             settings,
             index,
+            account,
             index_reads,
-            budget: AnswerBudget::new(LOOK_UP_ANSWERS_KIB_MAX),
-            file_budget: AnswerBudget::new(FILE_ANSWERS_KIB_MAX),
             file_reads,
             files: FileCache::new(),
             git_children,
             keeper,
-            crate_files: KnownFiles::new(KNOWN_FILES_MAX),
+            version_tables: no_tables(),
         }))
     }
 }
 
 impl AppState {
+    /// The account of the memory that is kept for clients.
+    pub(crate) fn account(&self) -> &Shares {
+        &self.account
+    }
+
     /// The upstream index, without secrets.
     pub(crate) fn upstream(&self) -> &str {
         &self.settings.upstream

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
@@ -16,6 +17,7 @@ use url::form_urlencoded;
 use super::download::parse_name;
 use super::error::ApiError;
 use super::index_answer::{self, json};
+use super::serve::Exchange;
 use super::state::AppState;
 use super::views::VersionView;
 use crate::package::{CrateHistory, Release};
@@ -51,6 +53,7 @@ struct Meta<'a> {
 /// The versions of a crate. `VersionView::crate` echoes the name as typed here, as on crates.io.
 pub(super) async fn list_versions(
     State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<VersionsQuery>, QueryRejection>,
     RawQuery(raw_query): RawQuery,
@@ -58,32 +61,37 @@ pub(super) async fn list_versions(
     let Path(name) = path?;
     let Query(query) = query.map_err(|bad| ApiError::BadRequest(bad.body_text()))?;
     let options = Options::read(&query)?;
-    index_answer::with_crate(&state, parse_name(name)?, move |name, history, _| {
-        let mut releases: Vec<&Release<'_>> = history
-            .releases()
-            .iter()
-            .filter(|release| {
-                query.nums.is_empty()
-                    || query
-                        .nums
-                        .iter()
-                        .any(|num| num == release.version().as_str())
-            })
-            .collect();
-        options.sort.apply(&mut releases);
-        let page = options.page(&releases);
-        json(&Answer {
-            meta: Meta {
-                total: if page.is_empty() { 0 } else { releases.len() },
-                next_page: options.next_page(page, raw_query.as_deref().unwrap_or_default()),
-                release_tracks: options.release_tracks.then(|| Tracks::of(history)),
-            },
-            versions: page
+    index_answer::with_crate(
+        &state,
+        &exchange,
+        parse_name(name)?,
+        move |name, history, _| {
+            let mut releases: Vec<&Release<'_>> = history
+                .releases()
                 .iter()
-                .map(|release| VersionView::new(release, name.as_str()))
-                .collect(),
-        })
-    })
+                .filter(|release| {
+                    query.nums.is_empty()
+                        || query
+                            .nums
+                            .iter()
+                            .any(|num| num == release.version().as_str())
+                })
+                .collect();
+            options.sort.apply(&mut releases);
+            let page = options.page(&releases);
+            json(&Answer {
+                meta: Meta {
+                    total: if page.is_empty() { 0 } else { releases.len() },
+                    next_page: options.next_page(page, raw_query.as_deref().unwrap_or_default()),
+                    release_tracks: options.release_tracks.then(|| Tracks::of(history)),
+                },
+                versions: page
+                    .iter()
+                    .map(|release| VersionView::new(release, name.as_str()))
+                    .collect(),
+            })
+        },
+    )
     .await
 }
 

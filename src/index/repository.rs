@@ -145,6 +145,15 @@ impl Repository {
         exists.is_ok_and(|exists| exists).then(|| id.into())
     }
 
+    /// How many bytes a blob has.
+    pub(super) fn blob_bytes(&self, id: ObjectId) -> Result<u64, ReadError> {
+        let bytes = self.with(|git| Ok(git.odb()?.read_header(id.to_oid()?)?.0));
+        if bytes.is_err() {
+            *self.unreadable() = Some(id);
+        }
+        bytes.map(|bytes| bytes as u64)
+    }
+
     /// Gives the content of a blob to `read`. The content is not copied: the largest ones have megabytes.
     pub(super) fn read_blob<T>(
         &self,

@@ -165,6 +165,11 @@ impl Snapshot {
         self.root.find(&IndexPath::from(name)).map(BlobId)
     }
 
+    /// How many bytes an index file has. Blocking, and much quicker than reading it.
+    pub(crate) fn blob_bytes(&self, blob: BlobId) -> Result<u64, ReadError> {
+        self.repository.blob_bytes(blob.0)
+    }
+
     /// Reads an index file that this snapshot lists. Blocking.
     pub(crate) fn read_blob<T>(
         &self,

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
+
+use crate::http::serve::Asked;
 
 /// On every answer, of the index, too: whatever reads it may run in a browser.
 const ANY_ORIGIN: (HeaderName, HeaderValue) = (
@@ -53,7 +54,7 @@ pub(super) struct CommonHeaders<S> {
     inner: S,
 }
 
-impl<S: Service<Request, Response = Response>> Service<Request> for CommonHeaders<S> {
+impl<S: Service<Asked, Response = Response>> Service<Asked> for CommonHeaders<S> {
     type Response = Response;
     type Error = S::Error;
     type Future = CommonHeadersFuture<S::Future>;
@@ -62,10 +63,10 @@ impl<S: Service<Request, Response = Response>> Service<Request> for CommonHeader
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, asked: Asked) -> Self::Future {
         CommonHeadersFuture {
-            is_index: is_index(request.uri().path()),
-            inner: self.inner.call(request),
+            is_index: is_index(asked.request.uri().path()),
+            inner: self.inner.call(asked),
         }
     }
 }

@@ -5,17 +5,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::extract::Request;
 use axum::response::Response;
 use pin_project_lite::pin_project;
 use tower::Service;
+
+use crate::http::serve::Asked;
 
 /// What becomes of a request.
 pub(super) enum Early {
     /// It is answered here.
     Answered(Response),
     /// It goes on to the next layer.
-    Passed(Request),
+    Passed(Asked),
 }
 
 /// Asks `decide` about every request.
@@ -25,10 +26,10 @@ pub(super) struct AnswerEarly<S, F> {
     pub(super) decide: F,
 }
 
-impl<S, F> Service<Request> for AnswerEarly<S, F>
+impl<S, F> Service<Asked> for AnswerEarly<S, F>
 where
-    S: Service<Request, Response = Response, Error = Infallible>,
-    F: Fn(Request) -> Early,
+    S: Service<Asked, Response = Response, Error = Infallible>,
+    F: Fn(Asked) -> Early,
 {
     type Response = Response;
     type Error = Infallible;
@@ -38,13 +39,13 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        match (self.decide)(request) {
+    fn call(&mut self, asked: Asked) -> Self::Future {
+        match (self.decide)(asked) {
             Early::Answered(response) => EarlyFuture::Answered {
                 response: Some(response),
             },
-            Early::Passed(request) => EarlyFuture::Passed {
-                inner: self.inner.call(request),
+            Early::Passed(asked) => EarlyFuture::Passed {
+                inner: self.inner.call(asked),
             },
         }
     }

@@ -10,22 +10,26 @@ mod read_only;
 mod request_log;
 mod shortcut;
 
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
 use axum::Router;
-use tower::Layer;
+use axum::extract::Request;
+use tower::{Layer, Service};
 
 use common_headers::CommonHeadersLayer;
 use early::AnswerEarly;
 use normalize_path::NormalizePathLayer;
 use request_log::RequestLogLayer;
 
-use super::serve::Stack;
+use super::serve::{Asked, Stack};
 use super::state::AppState;
 
 /// The router with everything around it.
 pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {
     // From the inside out: the log sees the path as it came and the answer as it goes.
     let service = AnswerEarly {
-        inner: router,
+        inner: Routed(router),
         decide: move |request| shortcut::take(&state, request),
     };
     let service = AnswerEarly {
@@ -35,4 +39,22 @@ pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {
     let service = NormalizePathLayer.layer(service);
     let service = CommonHeadersLayer.layer(service);
     RequestLogLayer.layer(service)
+}
+
+/// The router, whose handlers find the exchange among the extensions of the request.
+#[derive(Clone)]
+struct Routed(Router);
+
+impl Service<Asked> for Routed {
+    type Response = <Router as Service<Request>>::Response;
+    type Error = Infallible;
+    type Future = <Router as Service<Request>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.0, context)
+    }
+
+    fn call(&mut self, asked: Asked) -> Self::Future {
+        self.0.call(asked.into_request())
+    }
 }

@@ -5,10 +5,11 @@
 
 use std::task::{Context, Poll};
 
-use axum::extract::Request;
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 use tower::{Layer, Service};
+
+use crate::http::serve::Asked;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ pub(super) struct NormalizePath<S> {
     inner: S,
 }
 
-impl<S: Service<Request>> Service<Request> for NormalizePath<S> {
+impl<S: Service<Asked>> Service<Asked> for NormalizePath<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -37,13 +38,13 @@ impl<S: Service<Request>> Service<Request> for NormalizePath<S> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request) -> S::Future {
-        if needs_work(request.uri().path())
-            && let Some(uri) = normalized_uri(request.uri())
+    fn call(&mut self, mut asked: Asked) -> S::Future {
+        if needs_work(asked.request.uri().path())
+            && let Some(uri) = normalized_uri(asked.request.uri())
         {
-            *request.uri_mut() = uri;
+            *asked.request.uri_mut() = uri;
         }
-        self.inner.call(request)
+        self.inner.call(asked)
     }
 }
 

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Limited};
 
 use super::early::Early;
 use crate::http::error::ApiError;
+use crate::http::serve::Asked;
 
 /// How much of a refused upload is read and thrown away. Closing a connection with unread data makes the client's side
 /// drop the answer, so whatever a real client sends should fit: crates.io accepts 10 MiB.
@@ -19,11 +20,11 @@ const DISCARDED_BYTES_MAX: usize = 128 * 1024 * 1024;
 const DISCARDING_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Answers writes, and passes everything else on.
-pub(super) fn refuse_writes(request: Request) -> Early {
-    if is_write(&request) {
-        Early::Answered(refuse(request))
+pub(super) fn refuse_writes(asked: Asked) -> Early {
+    if is_write(&asked.request) {
+        Early::Answered(refuse(asked.request))
     } else {
-        Early::Passed(request)
+        Early::Passed(asked)
     }
 }
 

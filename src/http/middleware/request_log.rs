@@ -1,20 +1,22 @@
-//! One log event for each request, when its answer begins.
+//! One log event for each request, when its answer has been sent or cut.
 //!
 //! Never logged: query strings, `Authorization` and other headers that are not named here.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::Level;
 
 use crate::http::error::Cause;
+use crate::http::serve::{Answered, Asked, Sent};
 
 /// The target of these events, so that `RUST_LOG` can turn them off by name.
 const TARGET: &str = "crates_io_mirror::request";
@@ -43,8 +45,8 @@ pub(super) struct RequestLog<S> {
     inner: S,
 }
 
-impl<S: Service<Request, Response = Response>> Service<Request> for RequestLog<S> {
-    type Response = Response;
+impl<S: Service<Asked, Response = Response>> Service<Asked> for RequestLog<S> {
+    type Response = Answered;
     type Error = S::Error;
     type Future = RequestLogFuture<S::Future>;
 
@@ -52,12 +54,12 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestLog<S
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, asked: Asked) -> Self::Future {
         // Where not even failures are logged, nothing needs to be kept.
         let is_logged = tracing::enabled!(target: TARGET, Level::WARN);
-        let seen = is_logged.then(|| Seen::of(&request));
+        let seen = is_logged.then(|| Seen::of(&asked));
         RequestLogFuture {
-            inner: self.inner.call(request),
+            inner: self.inner.call(asked),
             seen,
         }
     }
@@ -82,59 +84,92 @@ pin_project! {
 }
 
 impl<F: Future<Output = Result<Response, E>>, E> Future for RequestLogFuture<F> {
-    type Output = Result<Response, E>;
+    type Output = Result<Answered, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.inner.poll(context))?;
-        if let Some(seen) = this.seen.take() {
-            seen.log(&response);
+        let Some(seen) = this.seen.take() else {
+            return Poll::Ready(Ok(response.into()));
+        };
+        let answer = AnswerSeen::of(&response);
+        if axum::body::HttpBody::is_end_stream(response.body()) {
+            seen.log(&answer, Sent::default());
+            return Poll::Ready(Ok(response.into()));
         }
-        Poll::Ready(Ok(response))
+        Poll::Ready(Ok(Answered {
+            response,
+            end: Some(Box::new(move |sent| seen.log(&answer, sent))),
+        }))
     }
 }
 
 /// What is known of a request before it is answered. Cloning these copies reference counts, not texts.
 struct Seen {
     began: Instant,
+    client: IpAddr,
     method: Method,
     uri: Uri,
     user_agent: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
 }
 
-impl Seen {
-    fn of(request: &Request) -> Self {
+/// What is known of an answer when it begins.
+struct AnswerSeen {
+    began: Instant,
+    status: StatusCode,
+    commit: Option<HeaderValue>,
+    cause: Option<Arc<str>>,
+}
+
+impl AnswerSeen {
+    fn of(response: &Response) -> Self {
         Self {
             began: Instant::now(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            user_agent: request.headers().get(header::USER_AGENT).cloned(),
-            request_id: request.headers().get(X_REQUEST_ID).cloned(),
+            status: response.status(),
+            commit: response.headers().get("x-index-commit").cloned(),
+            cause: response
+                .extensions()
+                .get::<Cause>()
+                .map(|Cause(cause)| Arc::clone(cause)),
+        }
+    }
+}
+
+impl Seen {
+    fn of(asked: &Asked) -> Self {
+        let headers = asked.request.headers();
+        Self {
+            began: Instant::now(),
+            client: asked.exchange.client(),
+            method: asked.request.method().clone(),
+            uri: asked.request.uri().clone(),
+            user_agent: headers.get(header::USER_AGENT).cloned(),
+            request_id: headers.get(X_REQUEST_ID).cloned(),
         }
     }
 
-    fn log(&self, response: &Response) {
-        let status = response.status();
+    /// `duration_us` is the time until the answer began: how long the client then takes for it is up to the client.
+    fn log(&self, answer: &AnswerSeen, sent: Sent) {
         let (method, path) = (&self.method, beginning(self.uri.path()));
-        let duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let commit = shown_in(response.headers());
+        let duration_us = microseconds(answer.began.duration_since(self.began));
+        let commit = shown(answer.commit.as_ref());
         let (user_agent, request_id) = (
             shown(self.user_agent.as_ref()),
             shown(self.request_id.as_ref()),
         );
-        let cause = response
-            .extensions()
-            .get::<Cause>()
-            .map(|Cause(cause)| cause.as_ref());
+        let cause = answer.cause.as_deref();
         // The level of an event is fixed where it is written, so each level has a place of its own.
         macro_rules! log {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
                     target: TARGET,
+                    client = %self.client,
                     method = %method,
                     path,
-                    status = status.as_u16(),
+                    status = answer.status.as_u16(),
+                    bytes = sent.bytes,
+                    cut = sent.is_cut.then_some(true),
                     duration_us,
                     user_agent,
                     request_id,
@@ -146,20 +181,21 @@ impl Seen {
         }
         if cause.is_some() {
             log!(warn, "request failed");
+        } else if sent.is_cut {
+            log!(info, "answer cut");
         } else {
             log!(info, "request answered");
         }
     }
-}
 
-impl Seen {
-    /// The client went away before there was an answer.
+    /// The client went away before there was an answer, or its request was ended for the sake of others.
     fn log_abandoned(&self) {
         tracing::info!(
             target: TARGET,
+            client = %self.client,
             method = %self.method,
             path = beginning(self.uri.path()),
-            duration_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            duration_us = microseconds(self.began.elapsed()),
             user_agent = shown(self.user_agent.as_ref()),
             request_id = shown(self.request_id.as_ref()),
             "request abandoned by the client"
@@ -167,8 +203,8 @@ impl Seen {
     }
 }
 
-fn shown_in(headers: &HeaderMap) -> Option<&str> {
-    shown(headers.get("x-index-commit"))
+fn microseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The beginning of a header's value, if it is visible ASCII.

@@ -4,29 +4,44 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::answer::AnswerBody;
+use super::exchange::{Answered, Asked, Connection, Exchange};
+use super::peer::TrustedProxies;
 #[cfg(target_os = "linux")]
-use super::send_file::{FileBody, Outgoing, SendFileStream, WithFiles};
+use super::send_file::{Outgoing, SendFileStream};
+use super::shares::{Share, Shares};
 use super::tls::{ALPN_HTTP2, CurrentCertificate};
 use super::{Stack, http2};
 
+/// Elsewhere no system sends files.
+#[cfg(not(target_os = "linux"))]
+type Outgoing = Infallible;
+
 /// The largest head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// So much of a head is read without an account of it: more than cargo, git and browsers send.
+const HEAD_BYTES_FREE: usize = 8 * 1024;
+
+/// What TLS keeps for a connection: its state, and a record of 16 kB in each direction.
+const TLS_BYTES: u64 = 48 * 1024;
 
 /// What a client sends first if it knows that the server speaks HTTP/2 (RFC 9113, section 3.4). No request of HTTP/1 can
 /// begin in this way.
@@ -61,26 +76,41 @@ impl Default for Limits {
 /// Tells a connection that the mirror stops; held until the connection has ended.
 pub(super) type Draining = watch::Receiver<()>;
 
+/// What all connections have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    /// How long clients may take.
+    pub(crate) limits: Limits,
+    /// The account of the memory that is kept for clients.
+    pub(crate) account: Shares,
+    /// Proxies whose word counts on who the client is.
+    pub(crate) trusted_proxies: TrustedProxies,
+    /// Whether a request for this path is answered however little there is left for its peer.
+    pub(crate) is_always_answered: fn(&str) -> bool,
+}
+
 /// Serves one connection to its end.
 pub(super) async fn serve(
     stream: TcpStream,
+    connection: Arc<Connection>,
     stack: impl Stack,
     certificate: Option<CurrentCertificate>,
-    limits: Limits,
+    common: Common,
     mut draining: Draining,
 ) {
     let served = match certificate {
-        None => serve_plain(stream, stack, limits, &mut draining).await,
-        // TLS needs far more room than most connections have use for.
+        None => serve_plain(stream, &connection, stack, common, &mut draining).await,
+        // TLS needs far more memory than most connections have use for.
         Some(certificate) => {
-            Box::pin(serve_tls(
+            let serving = serve_tls(
                 stream,
+                &connection,
                 stack,
                 &certificate,
-                limits,
+                common,
                 &mut draining,
-            ))
-            .await
+            );
+            Box::pin(serving).await
         }
     };
     // A client that breaks the protocol or goes away is its own affair.
@@ -91,10 +121,12 @@ pub(super) async fn serve(
 
 async fn serve_plain(
     stream: TcpStream,
+    connection: &Arc<Connection>,
     stack: impl Stack,
-    limits: Limits,
+    common: Common,
     draining: &mut Draining,
 ) -> io::Result<()> {
+    let limits = common.limits;
     let asking = tokio::time::timeout(limits.head_wait_max, begins_with_http2(&stream));
     let speaks_http2 = tokio::select! {
         biased;
@@ -103,45 +135,35 @@ async fn serve_plain(
     };
     if speaks_http2 {
         let stream = with_write_timeout(stream, limits);
-        Box::pin(http2::serve(stream, stack, limits, draining)).await
-    } else {
-        serve_plain_http1(stream, stack, limits, draining).await
+        return Box::pin(http2::serve(stream, connection, stack, common, draining)).await;
     }
-}
-
-/// The system sends crate files itself.
-#[cfg(target_os = "linux")]
-async fn serve_plain_http1(
-    stream: TcpStream,
-    stack: impl Stack,
-    limits: Limits,
-    draining: &mut Draining,
-) -> io::Result<()> {
-    let outgoing = Outgoing::default();
-    let stream = SendFileStream::new(stream, outgoing.clone());
-    let stream = with_write_timeout(stream, limits);
-    let service = SendingFiles { stack, outgoing };
-    serve_http1(stream, service, limits, draining).await
-}
-
-#[cfg(not(target_os = "linux"))]
-async fn serve_plain_http1(
-    stream: TcpStream,
-    stack: impl Stack,
-    limits: Limits,
-    draining: &mut Draining,
-) -> io::Result<()> {
-    let stream = with_write_timeout(stream, limits);
-    serve_http1(stream, PerConnection(stack), limits, draining).await
+    #[cfg(target_os = "linux")]
+    {
+        // The system sends crate files itself.
+        let outgoing = Outgoing::default();
+        let stream = SendFileStream::new(stream, outgoing.clone());
+        let stream = with_write_timeout(stream, limits);
+        serve_http1(stream, connection, stack, common, Some(outgoing), draining).await
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let stream = with_write_timeout(stream, limits);
+        serve_http1(stream, connection, stack, common, None, draining).await
+    }
 }
 
 async fn serve_tls(
     stream: TcpStream,
+    connection: &Arc<Connection>,
     stack: impl Stack,
     certificate: &CurrentCertificate,
-    limits: Limits,
+    common: Common,
     draining: &mut Draining,
 ) -> io::Result<()> {
+    let limits = common.limits;
+    let whole = Exchange::of_connection(connection);
+    let share = common.account.take(&whole, TLS_BYTES).await;
+    let _share = share.map_err(io::Error::other)?;
     let stream = with_write_timeout(stream, limits);
     let handshake = TlsAcceptor::from(certificate.server()).accept(stream);
     let stream = tokio::select! {
@@ -150,10 +172,9 @@ async fn serve_tls(
         _ = draining.changed() => return Ok(()),
     };
     if speaks_http2(&stream) {
-        Box::pin(http2::serve(stream, stack, limits, draining)).await
-    } else {
-        serve_http1(stream, PerConnection(stack), limits, draining).await
+        return Box::pin(http2::serve(stream, connection, stack, common, draining)).await;
     }
+    serve_http1(stream, connection, stack, common, None, draining).await
 }
 
 fn speaks_http2<S>(stream: &TlsStream<S>) -> bool {
@@ -164,7 +185,7 @@ fn speaks_http2<S>(stream: &TlsStream<S>) -> bool {
 fn with_write_timeout<S: AsyncRead + AsyncWrite>(
     stream: S,
     limits: Limits,
-) -> std::pin::Pin<Box<TimeoutStream<S>>> {
+) -> Pin<Box<TimeoutStream<S>>> {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_stall_max));
     Box::pin(stream)
@@ -193,24 +214,37 @@ pub(super) async fn begins_with_http2(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn serve_http1<S, V, B>(
+async fn serve_http1<S>(
     stream: S,
-    service: V,
-    limits: Limits,
+    connection: &Arc<Connection>,
+    stack: impl Stack,
+    common: Common,
+    outgoing: Option<Outgoing>,
     draining: &mut Draining,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
-    V: HttpService<Incoming, ResBody = B, Error = Infallible>,
-    B: HttpBody<Error = axum::Error> + 'static,
 {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_wait_max)
+        .header_read_timeout(common.limits.head_wait_max)
         // Chunks of a body are never copied; `send_file` relies on it.
         .writev(true)
         .max_buf_size(HEAD_BYTES_MAX);
+    let stream = HeadAccount {
+        stream,
+        connection: Arc::clone(connection),
+        account: common.account,
+        unanswered: 0,
+        share: None,
+    };
+    let service = PerConnection {
+        stack,
+        connection: Arc::clone(connection),
+        trusted_proxies: common.trusted_proxies,
+        outgoing,
+    };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         biased;
@@ -230,35 +264,136 @@ pub(super) fn body_of(incoming: Incoming) -> Body {
 }
 
 /// The stack as hyper calls it. Every layer of it is always ready, as axum's `Router` is, so `poll_ready` is left out.
-struct PerConnection<S>(S);
+struct PerConnection<S> {
+    stack: S,
+    connection: Arc<Connection>,
+    trusted_proxies: TrustedProxies,
+    /// Where the system sends files, if it can on this connection.
+    outgoing: Option<Outgoing>,
+}
 
 impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnection<S> {
-    type Response = Response;
+    type Response = hyper::Response<AnswerBody>;
     type Error = Infallible;
-    type Future = S::Future;
+    type Future = Answering<S::Future>;
 
-    fn call(&self, request: hyper::Request<Incoming>) -> S::Future {
-        self.0.clone().call(request.map(body_of))
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let client = self
+            .trusted_proxies
+            .client(self.connection.address(), request.headers());
+        let exchange = Exchange::begin(&self.connection, client);
+        let asked = Asked {
+            request: request.map(body_of),
+            exchange: exchange.clone(),
+        };
+        Answering {
+            answered: self.stack.clone().call(asked),
+            exchange,
+            outgoing: self.outgoing.clone(),
+        }
     }
 }
 
-/// The same, on a connection that has the system send files.
-#[cfg(target_os = "linux")]
-struct SendingFiles<S> {
-    stack: S,
-    outgoing: Outgoing,
+pin_project! {
+    /// An answer that is being made.
+    struct Answering<F> {
+        #[pin]
+        answered: F,
+        exchange: Exchange,
+        outgoing: Option<Outgoing>,
+    }
 }
 
-#[cfg(target_os = "linux")]
-impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for SendingFiles<S> {
-    type Response = hyper::Response<FileBody>;
-    type Error = Infallible;
-    type Future = WithFiles<S::Future>;
+impl<F: Future<Output = Result<Answered, Infallible>>> Future for Answering<F> {
+    type Output = Result<hyper::Response<AnswerBody>, Infallible>;
 
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        WithFiles {
-            answer: self.stack.clone().call(request.map(body_of)),
-            outgoing: self.outgoing.clone(),
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answered = ready!(this.answered.poll(context))?;
+        let exchange = this.exchange;
+        let response = exchange.answer(answered);
+        #[cfg(target_os = "linux")]
+        if let Some(outgoing) = this.outgoing {
+            let mut response = response;
+            let file = outgoing.file_of(&mut response);
+            return Poll::Ready(Ok(response.map(|body| match file {
+                Some(file) => AnswerBody::of_file(file, exchange.clone()),
+                None => AnswerBody::new(body, usize::MAX, exchange.clone()),
+            })));
         }
+        Poll::Ready(Ok(
+            response.map(|body| AnswerBody::new(body, usize::MAX, exchange.clone()))
+        ))
+    }
+}
+
+/// A connection whose large heads are accounted for: thousands of them, half sent, would otherwise fill the memory.
+#[derive(Debug)]
+struct HeadAccount<S> {
+    stream: S,
+    connection: Arc<Connection>,
+    account: Shares,
+    /// Bytes that were read while no request was under way.
+    unanswered: usize,
+    /// hyper keeps a buffer that has grown for as long as the connection lasts.
+    share: Option<Share>,
+}
+
+impl<S> HeadAccount<S> {
+    fn note(&mut self, bytes: usize) -> io::Result<()> {
+        if self.connection.exchanges() > 0 {
+            self.unanswered = 0;
+            return Ok(());
+        }
+        self.unanswered = self.unanswered.saturating_add(bytes);
+        if self.unanswered > HEAD_BYTES_FREE && self.share.is_none() {
+            let whole = Exchange::of_connection(&self.connection);
+            let share = self.account.try_take(&whole, HEAD_BYTES_MAX as u64);
+            self.share = Some(share.ok_or(io::ErrorKind::OutOfMemory)?);
+        }
+        Ok(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HeadAccount<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().len().saturating_sub(before);
+        Poll::Ready(self.note(read))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeadAccount<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -2,26 +2,32 @@
 //! one that asks and does not read.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use hyper::body::Incoming;
+use futures_util::future::BoxFuture;
+use hyper::body::{Body as _, Incoming};
+use hyper::rt::Executor;
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::Stack;
-use super::connection::{Draining, Limits, body_of};
-use super::traffic::{Exchange, Traffic, Verdict, WatchedBody};
+use super::answer::{AnswerBody, SHARED_CONNECTION_PIECE_BYTES};
+use super::connection::{Common, Draining, Limits, body_of};
+use super::exchange::{Answered, Asked, Connection, Exchange};
+use super::shares::Exhausted;
 
-/// Requests at a time on one connection. Whoever has more waits for an answer before the next one; the protocol asks for
-/// 100 or more.
+/// Requests at a time on one connection. A client that has more waits for an answer before the next one; the protocol
+/// asks for 100 or more.
 const STREAMS_MAX: u32 = 128;
 
 /// All headers of a request together, unpacked.
@@ -31,10 +37,22 @@ const HEADER_BYTES_MAX: u32 = 32 * 1024;
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
 /// What a client may send of one body before it is read. Nobody has a reason to send much to a read-only mirror.
-const UPLOAD_WINDOW_BYTES: u32 = 64 * 1024;
+const UPLOAD_WINDOW_BYTES: u32 = 32 * 1024;
 
-/// The same, for all bodies of one connection together.
-const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// The same, for all bodies of one connection together: the least that the protocol allows.
+const CONNECTION_WINDOW_BYTES: u32 = 65_535;
+
+/// What a request costs besides its headers and its body: the stream, its task, and the head of its answer.
+const STREAM_BYTES: u64 = 6 * 1024;
+
+/// What a header costs besides its name and its value.
+const HEADER_BYTES: u64 = 128;
+
+/// How long one request may take with all of its answer.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(12 * 3_600);
+
+/// How often the clients of answers under way are looked at, as a part of the time that they may stall.
+const LOOKS_IN_A_STALL: u32 = 6;
 
 /// How often a client is asked whether it is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -42,38 +60,46 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long it may take to say so. The question waits behind all that is on its way to the client, and so does a slow line.
 const PING_WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// When a client that was refused may come again, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
 /// Serves a connection until it ends, is told to end, or breaks a limit.
 pub(super) async fn serve<S>(
     stream: S,
+    connection: &Arc<Connection>,
     stack: impl Stack,
-    limits: Limits,
+    common: Common,
     draining: &mut Draining,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let traffic = Traffic::new();
-    let service = Watched {
+    let limits = common.limits;
+    let streams = Streams::default();
+    let service = PerConnection {
         stack,
-        traffic: traffic.clone(),
+        connection: Arc::clone(connection),
+        common,
+        streams: streams.clone(),
     };
-    let connection = builder().serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
+    let serving = builder(streams).serve_connection(TokioIo::new(stream), service);
+    let mut serving = pin!(serving);
     let mut look = pin!(sleep_until(Instant::now()));
+    let mut progress = Progress::of(connection);
     let (mut told, mut asked_to_leave) = (false, false);
     loop {
         tokio::select! {
             biased;
-            ended = &mut connection => return ended.map_err(io::Error::other),
+            ended = &mut serving => return ended.map_err(io::Error::other),
             _ = draining.changed(), if !told => {
                 told = true;
-                connection.as_mut().graceful_shutdown();
+                serving.as_mut().graceful_shutdown();
             }
-            () = &mut look => match traffic.verdict(limits.write_stall_max, limits.idle_max) {
+            () = &mut look => match progress.verdict(connection, &limits) {
                 Verdict::Fine(until) => look.as_mut().reset(until),
                 Verdict::Idle if !asked_to_leave => {
                     asked_to_leave = true;
-                    connection.as_mut().graceful_shutdown();
+                    serving.as_mut().graceful_shutdown();
                     look.as_mut().reset(Instant::now() + limits.write_stall_max);
                 }
                 // Dropping the connection closes it and ends whatever is under way on it.
@@ -88,9 +114,58 @@ fn timed_out(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
+/// How far the client had come at a look.
+struct Progress {
+    sent: u64,
+    at: Instant,
+}
+
+/// What is to be done about a connection.
+enum Verdict {
+    /// Nothing before this time.
+    Fine(Instant),
+    /// There was no request for too long.
+    Idle,
+    /// The client does not take what it asked for.
+    Stalled,
+}
+
+impl Progress {
+    fn of(connection: &Connection) -> Self {
+        Self {
+            sent: connection.sent(),
+            at: Instant::now(),
+        }
+    }
+
+    /// What is to be done now. A client gets on if it takes anything at all: which of its answers it takes first is up to
+    /// it. While others need what the answers hold, `shares` looks at each of them.
+    fn verdict(&mut self, connection: &Connection, limits: &Limits) -> Verdict {
+        let now = Instant::now();
+        if let Some(since) = connection.idle_since() {
+            *self = Self::of(connection);
+            let until = since + limits.idle_max;
+            return if until <= now {
+                Verdict::Idle
+            } else {
+                // Something may begin a moment later, and stall.
+                Verdict::Fine(until.min(now + limits.write_stall_max / LOOKS_IN_A_STALL))
+            };
+        }
+        if !connection.waits_for_client() || connection.sent() != self.sent {
+            *self = Self::of(connection);
+        }
+        // One look more than fits into the time: an answer that began after the first of them has all of it.
+        if now.duration_since(self.at) > limits.write_stall_max {
+            return Verdict::Stalled;
+        }
+        Verdict::Fine(now + limits.write_stall_max / LOOKS_IN_A_STALL)
+    }
+}
+
 /// hyper's limits on resets and on frames that carry nothing are kept as they are.
-fn builder() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn builder(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -103,41 +178,150 @@ fn builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// The stack as hyper calls it, with an eye on what becomes of the answers.
-struct Watched<S> {
-    stack: S,
-    traffic: Traffic,
+/// Runs the streams of a connection as tasks that can be ended one by one. Cheap to clone.
+#[derive(Clone, Default)]
+struct Streams(Arc<Mutex<Option<Exchange>>>);
+
+impl Streams {
+    /// The stream that is run next is that of this exchange: hyper calls the service and runs what it returns before it
+    /// does anything else.
+    fn next_is(&self, exchange: &Exchange) {
+        *self.latest() = Some(exchange.clone());
+    }
+
+    fn latest(&self) -> std::sync::MutexGuard<'_, Option<Exchange>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for Watched<S> {
-    type Response = axum::http::Response<WatchedBody>;
-    type Error = Infallible;
-    type Future = WatchedFuture<S::Future>;
-
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        let exchange = self.traffic.begin();
-        WatchedFuture {
-            inner: self.stack.clone().call(request.map(body_of)),
-            exchange,
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let task = tokio::spawn(tokio::time::timeout(STREAM_TIME_MAX, stream));
+        if let Some(exchange) = self.latest().take() {
+            exchange.ends_by(task.abort_handle());
         }
     }
 }
 
+/// The stack as hyper calls it. A request reaches it when the account has room for what the request costs.
+struct PerConnection<S> {
+    stack: S,
+    connection: Arc<Connection>,
+    common: Common,
+    streams: Streams,
+}
+
+impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnection<S> {
+    type Response = axum::http::Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = Answering<S, S::Future>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let proxies = &self.common.trusted_proxies;
+        let client = proxies.client(self.connection.address(), request.headers());
+        let exchange = Exchange::begin(&self.connection, client);
+        self.streams.next_is(&exchange);
+        let account = &self.common.account;
+        let bytes = cost(&request);
+        let asked = Asked {
+            request: request.map(body_of),
+            exchange: exchange.clone(),
+        };
+        let state = if let Some(share) = account.try_take(&exchange, bytes) {
+            exchange.keep(share);
+            State::Called {
+                answered: self.stack.clone().call(asked),
+            }
+        } else if (self.common.is_always_answered)(asked.request.uri().path()) {
+            State::Called {
+                answered: self.stack.clone().call(asked),
+            }
+        } else if account.is_fair(&exchange, bytes) {
+            let account = account.clone();
+            let waiting = async move {
+                let share = account.take(&asked.exchange, bytes).await?;
+                asked.exchange.keep(share);
+                Ok(asked)
+            };
+            State::Waiting {
+                waiting: Box::pin(waiting),
+                stack: self.stack.clone(),
+            }
+        } else {
+            State::Refused
+        };
+        Answering { state, exchange }
+    }
+}
+
+/// What a request costs from now to the end of its answer, in bytes.
+fn cost(request: &hyper::Request<Incoming>) -> u64 {
+    let headers = request.headers().iter();
+    let headers: u64 = headers
+        .map(|(name, value)| HEADER_BYTES + (name.as_str().len() + value.len()) as u64)
+        .sum();
+    let path = request.uri().path().len() as u64;
+    let body = if request.body().is_end_stream() {
+        0
+    } else {
+        u64::from(UPLOAD_WINDOW_BYTES)
+    };
+    STREAM_BYTES + headers + path + body
+}
+
 pin_project! {
-    /// See [`Watched`].
-    struct WatchedFuture<F> {
+    /// An answer that is being made.
+    struct Answering<S, F> {
         #[pin]
-        inner: F,
+        state: State<S, F>,
         exchange: Exchange,
     }
 }
 
-impl<F: Future<Output = Result<Response, Infallible>>> Future for WatchedFuture<F> {
-    type Output = Result<axum::http::Response<WatchedBody>, Infallible>;
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, F> {
+        Waiting { waiting: BoxFuture<'static, Result<Asked, Exhausted>>, stack: S },
+        Called { #[pin] answered: F },
+        Refused,
+    }
+}
+
+impl<S: Stack> Future for Answering<S, S::Future> {
+    type Output = Result<axum::http::Response<AnswerBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.inner.poll(context))?;
-        Poll::Ready(Ok(response.map(|body| this.exchange.clone().watch(body))))
+        let mut this = self.project();
+        let answered = loop {
+            match this.state.as_mut().project() {
+                StateProjection::Waiting { waiting, stack } => {
+                    let answered = ready!(waiting.as_mut().poll(context))
+                        .map(|asked| stack.clone().call(asked));
+                    let next = match answered {
+                        Ok(answered) => State::Called { answered },
+                        Err(Exhausted) => State::Refused,
+                    };
+                    this.state.set(next);
+                }
+                StateProjection::Called { answered } => break ready!(answered.poll(context))?,
+                StateProjection::Refused => break refusal(),
+            }
+        };
+        let exchange = this.exchange;
+        let response = exchange.answer(answered);
+        Poll::Ready(Ok(response.map(|body| {
+            AnswerBody::new(body, SHARED_CONNECTION_PIECE_BYTES, exchange.clone())
+        })))
     }
+}
+
+/// The answer to a client that has more than its share already. It has no body, for which the client would have to grant
+/// a window.
+fn refusal() -> Answered {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, RETRY_AFTER);
+    response.into()
 }

@@ -5,16 +5,20 @@
 //! `axum::serve` has no such workers, and no limits on heads, idle connections or the time to drain.
 //!
 //! What does not live here: what is spoken on one connection (`connection`), the certificate (`tls`), the bounds of
-//! HTTP/2 (`http2` and `traffic`).
+//! HTTP/2 (`http2`), and how what is limited is shared out (`shares`).
 
+mod answer;
 mod connection;
+mod connections;
+mod exchange;
 mod http2;
+mod peer;
 #[cfg(target_os = "linux")]
 mod send_file;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod traffic;
 
 use std::convert::Infallible;
 use std::io;
@@ -22,16 +26,41 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::response::Response;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-pub(crate) use connection::Limits;
+use crate::memory::return_freed_blocks;
+pub(crate) use connection::{Common, Limits};
+use connections::Connections;
+use exchange::Connection;
+pub(crate) use exchange::{Answered, Asked, Exchange, Sent, WeakExchange};
+pub(crate) use peer::TrustedProxies;
+pub(crate) use shares::{Exhausted, Share, Shares, SharesSettings, TakingBack};
 pub(crate) use tls::{CertificateError, CurrentCertificate, TlsCertificate};
+
+/// Bytes that may wait in the system's buffer before it calls a socket full. By default that is a third of up to 4 MB: a
+/// client that takes 20 kB/s would look for a minute as if it took nothing.
+#[cfg(target_os = "linux")]
+const WAITING_BYTES_MAX: u32 = 128 * 1024;
+
+/// Connections that were told to end and have not yet, at most.
+const ENDING_MAX: usize = 16;
+
+/// Threads of one worker that read files and repositories. Each may hold a stack and a heap of its own.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+/// How often freed memory is given back to the system, if there is much of it.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+
+/// So many bytes less in the account than at its peak are worth giving memory back.
+const TIDY_BYTES_MIN: u64 = 2 * 1024 * 1024;
+
+/// So many connections less are, too.
+const TIDY_CONNECTIONS_MIN: usize = 16;
 
 /// How long to wait after the system refused to hand over a connection, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -57,20 +86,20 @@ pub(crate) struct ServeOptions {
     pub(crate) drain_max: Duration,
     /// The certificate, if TLS is spoken.
     pub(crate) certificate: Option<CurrentCertificate>,
-    /// How long clients may take.
-    pub(crate) limits: Limits,
+    /// What all connections have in common.
+    pub(crate) common: Common,
     /// How many connections may be open at a time.
     pub(crate) connections_max: usize,
 }
 
 /// What every connection needs: the stack of `http::middleware`.
 pub(crate) trait Stack:
-    Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+    Service<Asked, Response = Answered, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
 
 impl<S> Stack for S where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+    S: Service<Asked, Response = Answered, Error = Infallible, Future: Send>
         + Clone
         + Send
         + 'static
@@ -91,7 +120,11 @@ pub(crate) async fn serve(
     for number in 0..options.workers.get() {
         workers.push(Worker::start(number, stack.clone(), options.clone())?);
     }
-    accept(&listener, &workers, &stop, options.connections_max).await?;
+    let connections = Arc::new(Connections::new(options.connections_max));
+    tokio::select! {
+        accepted = accept(&listener, &workers, &stop, &connections) => accepted?,
+        never = tidy(&options.common.account, &connections) => match never {},
+    }
     drop(listener);
     // All are told before any is waited for, so that they drain at the same time.
     let mut ending = Vec::with_capacity(workers.len());
@@ -106,26 +139,34 @@ pub(crate) async fn serve(
     Ok(drained)
 }
 
+/// Gives memory back that was freed in the midst of what is in use.
+async fn tidy(account: &Shares, connections: &Connections) -> Infallible {
+    let mut most_connections = 0;
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        let (used, peak) = account.usage();
+        let open = connections.count();
+        most_connections = most_connections.max(open);
+        if peak - used >= TIDY_BYTES_MIN || most_connections - open >= TIDY_CONNECTIONS_MIN {
+            most_connections = open;
+            // It takes the locks of the allocator, for some milliseconds. A panic would have been logged.
+            let _done = tokio::task::spawn_blocking(return_freed_blocks).await;
+        }
+    }
+}
+
 async fn accept(
     listener: &TcpListener,
     workers: &[Worker],
     stop: &CancellationToken,
-    connections_max: usize,
+    connections: &Arc<Connections>,
 ) -> io::Result<()> {
-    // Further ones wait in the system's queue. Without a bound they would take the descriptors that git and the clone need.
-    let room = Arc::new(Semaphore::new(connections_max));
+    // Without a bound connections would take the descriptors that git and the clone need.
+    let places = Arc::new(Semaphore::new(connections.max() + ENDING_MAX));
     for worker in workers.iter().cycle() {
-        let accepted = async {
-            let place = Arc::clone(&room).acquire_owned().await;
-            (accept_one(listener).await, place)
-        };
-        let (stream, place) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = accept_one(listener, &places, connections) => accepted?,
             () = stop.cancelled() => return Ok(()),
-        };
-        let accepted = Accepted {
-            stream,
-            _place: place.map_err(io::Error::other)?,
         };
         tokio::select! {
             taken = worker.connections.send(accepted) => taken.map_err(|_closed| worker_died())?,
@@ -136,14 +177,35 @@ async fn accept(
 }
 
 /// The next connection, ready to be moved to another event loop.
-async fn accept_one(listener: &TcpListener) -> std::net::TcpStream {
+async fn accept_one(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    connections: &Arc<Connections>,
+) -> io::Result<Accepted> {
     loop {
-        match listener.accept().await.and_then(|(stream, _peer)| {
+        let place = Arc::clone(places).acquire_owned().await;
+        let place = place.map_err(io::Error::other)?;
+        let accepted = listener.accept().await.and_then(|(stream, address)| {
             // Answers are small and whole: waiting for more to send only adds delay.
             stream.set_nodelay(true)?;
-            stream.into_std()
-        }) {
-            Ok(stream) => return stream,
+            #[cfg(target_os = "linux")]
+            SockRef::from(&stream).set_tcp_notsent_lowat(WAITING_BYTES_MAX)?;
+            Ok((stream.into_std()?, address))
+        });
+        match accepted {
+            Ok((stream, address)) => {
+                // One that finds no place is closed by being dropped.
+                if let Some(connection) = connections.open(address.ip().to_canonical()) {
+                    return Ok(Accepted {
+                        stream,
+                        place: Place {
+                            connection,
+                            connections: Arc::clone(connections),
+                            _permit: place,
+                        },
+                    });
+                }
+            }
             Err(error) => recover(&error).await,
         }
     }
@@ -171,7 +233,20 @@ fn worker_died() -> io::Error {
 /// A connection, and its place among those that may be open.
 struct Accepted {
     stream: std::net::TcpStream,
-    _place: OwnedSemaphorePermit,
+    place: Place,
+}
+
+/// A place among the connections that may be open, until this is dropped.
+struct Place {
+    connection: Arc<Connection>,
+    connections: Arc<Connections>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.forget(&self.connection);
+    }
 }
 
 /// A thread with an event loop of its own. It ends when no more connections can come and all are finished.
@@ -186,6 +261,7 @@ impl Worker {
         let (connections, waiting) = mpsc::channel(WAITING_CONNECTIONS_MAX);
         let (end, ended) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
             .enable_all()
             .build()?;
         let thread = std::thread::Builder::new()
@@ -225,24 +301,23 @@ async fn work(
     let drain_max = options.drain_max;
     // Every connection holds a receiver to its end, so that the sender can tell all of them and see them go.
     let (draining, _) = watch::channel(());
-    while let Some(Accepted {
-        stream,
-        _place: place,
-    }) = waiting.recv().await
-    {
+    while let Some(Accepted { stream, place }) = waiting.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                let connection = connection::serve(
+                let connection = Arc::clone(&place.connection);
+                let serving = connection::serve(
                     stream,
+                    Arc::clone(&connection),
                     stack.clone(),
                     options.certificate.clone(),
-                    options.limits,
+                    options.common.clone(),
                     draining.subscribe(),
                 );
-                tokio::spawn(async move {
-                    connection.await;
+                let task = tokio::spawn(async move {
+                    serving.await;
                     drop(place);
                 });
+                connection.ends_by(task.abort_handle());
             }
             Err(error) => recover(&error).await,
         }

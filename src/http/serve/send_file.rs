@@ -1,6 +1,6 @@
 //! Crate files go from the disk to a plain connection without passing through this process, by `sendfile`.
 //!
-//! hyper knows nothing of it: the body gives it a [`Chunk`] of the right length whose bytes are a stand-in, and the
+//! hyper knows nothing of it: the body gives it a [`StandIn`] of the right length whose bytes do not matter, and the
 //! stream below recognises the stand-in by its address and sends the file in its place. A stand-in that is not followed
 //! by its file ends the connection, so that it can never be taken for content. hyper copies no chunks of a body, because
 //! it is told that the stream writes several slices at once; a test holds what arrives against the file.
@@ -8,18 +8,14 @@
 //! What is not there for TLS and HTTP/2, where the bytes have to be read anyway.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use bytes::Buf;
-use hyper::body::{Frame, SizeHint};
-use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -50,81 +46,32 @@ impl Outgoing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body of an answer on the connection that these parts are of.
-    pub(super) fn body_of(&self, response: Response) -> hyper::Response<FileBody> {
-        let (mut head, body) = response.into_parts();
-        let body = match head.extensions.remove::<FilePart>() {
-            Some(rest) => FileBody::File {
-                rest,
-                loading: None,
-                outgoing: self.clone(),
-            },
-            None => FileBody::Bytes { body },
-        };
-        hyper::Response::from_parts(head, body)
+    /// An answer on the connection that these parts are of, if it is a file.
+    pub(super) fn file_of(&self, response: &mut Response) -> Option<FileAnswer> {
+        let rest = response.extensions_mut().remove::<FilePart>()?;
+        Some(FileAnswer {
+            rest,
+            loading: None,
+            outgoing: self.clone(),
+        })
     }
 }
 
-pin_project! {
-    /// An answer that may be a file.
-    pub(super) struct WithFiles<F> {
-        #[pin]
-        pub(super) answer: F,
-        pub(super) outgoing: Outgoing,
-    }
-}
-
-impl<F: Future<Output = Result<Response, Infallible>>> Future for WithFiles<F> {
-    type Output = Result<hyper::Response<FileBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.answer.poll(context));
-        Poll::Ready(answer.map(|response| this.outgoing.body_of(response)))
-    }
-}
-
-/// A piece of a body.
+/// So many bytes of the next file part, as hyper sees them.
 #[derive(Debug)]
-pub(super) enum Chunk {
-    /// The bytes themselves.
-    Bytes(Bytes),
-    /// So many bytes of the next file part.
-    StandIn(usize),
-}
+pub(super) struct StandIn(usize);
 
-impl Chunk {
-    fn first_slice<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        match slices.first_mut() {
-            Some(slice) if self.has_remaining() => {
-                *slice = IoSlice::new(self.chunk());
-                1
-            }
-            _ => 0,
-        }
-    }
-}
-
-impl Buf for Chunk {
+impl Buf for StandIn {
     fn remaining(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.remaining(),
-            Self::StandIn(left) => *left,
-        }
+        self.0
     }
 
     fn chunk(&self) -> &[u8] {
-        match self {
-            Self::Bytes(bytes) => bytes.chunk(),
-            Self::StandIn(left) => STAND_IN.get(..*left).unwrap_or(&STAND_IN),
-        }
+        STAND_IN.get(..self.0).unwrap_or(&STAND_IN)
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let Self::StandIn(left) = self else {
-            return self.first_slice(slices);
-        };
-        let (mut left, mut used) = (*left, 0);
+        let (mut left, mut used) = (self.0, 0);
         for slice in slices {
             if left == 0 {
                 break;
@@ -138,87 +85,58 @@ impl Buf for Chunk {
     }
 
     fn advance(&mut self, count: usize) {
-        match self {
-            Self::Bytes(bytes) => bytes.advance(count),
-            Self::StandIn(left) => *left = left.saturating_sub(count),
-        }
+        self.0 = self.0.saturating_sub(count);
     }
 }
 
-pin_project! {
-    /// A body that may be a file.
-    #[project = FileBodyProjection]
-    pub(super) enum FileBody {
-        Bytes { #[pin] body: Body },
-        File {
-            rest: FilePart,
-            // The next piece, while it is being read from the disk.
-            loading: Option<JoinHandle<io::Result<FilePart>>>,
-            outgoing: Outgoing,
-        },
-    }
+/// A file that the system sends, piece by piece.
+pub(super) struct FileAnswer {
+    rest: FilePart,
+    /// The next piece, while it is being read from the disk.
+    loading: Option<JoinHandle<io::Result<FilePart>>>,
+    outgoing: Outgoing,
 }
 
-impl HttpBody for FileBody {
-    type Data = Chunk;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
+impl FileAnswer {
+    /// The next piece, once it can be sent without waiting for the disk.
+    pub(super) fn poll_next(
+        &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunk>, axum::Error>>> {
-        match self.project() {
-            FileBodyProjection::Bytes { body } => {
-                let frame = ready!(body.poll_frame(context));
-                Poll::Ready(frame.map(|frame| Ok(frame?.map_data(Chunk::Bytes))))
+    ) -> Poll<Option<Result<StandIn, axum::Error>>> {
+        if self.loading.is_none() {
+            if self.rest.bytes_left() == 0 {
+                return Poll::Ready(None);
             }
-            FileBodyProjection::File {
-                rest,
-                loading,
-                outgoing,
-            } => {
-                let piece = match loading.as_mut() {
-                    Some(load) => {
-                        let loaded = ready!(Pin::new(load).poll(context));
-                        *loading = None;
-                        match loaded.map_err(io::Error::other).flatten() {
-                            Ok(piece) => piece,
-                            Err(error) => return Poll::Ready(Some(Err(axum::Error::new(error)))),
-                        }
-                    }
-                    None if rest.bytes_left() == 0 => return Poll::Ready(None),
-                    None => {
-                        let piece = rest.split_to(PIECE_BYTES as u64);
-                        if !piece.is_in_memory() {
-                            // The socket must not wait for the disk, nor must any other request on this thread.
-                            let load = move || piece.load().map(|()| piece);
-                            *loading = Some(tokio::task::spawn_blocking(load));
-                            context.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
-                        piece
-                    }
-                };
-                let length = usize::try_from(piece.bytes_left()).unwrap_or_default();
-                outgoing.parts().push_back(piece);
-                Poll::Ready(Some(Ok(Frame::data(Chunk::StandIn(length)))))
+            let piece = self.rest.split_to(PIECE_BYTES as u64);
+            if piece.is_in_memory() {
+                return Poll::Ready(Some(Ok(self.send(piece))));
             }
+            // The socket must not wait for the disk, nor must any other request on this thread.
+            let load = move || piece.load().map(|()| piece);
+            self.loading = Some(tokio::task::spawn_blocking(load));
         }
+        let Some(load) = &mut self.loading else {
+            return Poll::Ready(None);
+        };
+        let loaded = ready!(Pin::new(load).poll(context));
+        self.loading = None;
+        let loaded = loaded.map_err(io::Error::other).flatten();
+        Poll::Ready(Some(
+            loaded
+                .map(|piece| self.send(piece))
+                .map_err(axum::Error::new),
+        ))
     }
 
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Bytes { body } => body.size_hint(),
-            // Headers say how long a file is.
-            Self::File { .. } => SizeHint::default(),
-        }
+    fn send(&self, piece: FilePart) -> StandIn {
+        let length = usize::try_from(piece.bytes_left()).unwrap_or_default();
+        self.outgoing.parts().push_back(piece);
+        StandIn(length)
     }
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Bytes { body } => body.is_end_stream(),
-            Self::File { rest, loading, .. } => loading.is_none() && rest.bytes_left() == 0,
-        }
+    /// Whether nothing is left of it.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.loading.is_none() && self.rest.bytes_left() == 0
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 
-use super::TestMirror;
+use super::{TestMirror, asked};
 
 #[tokio::test]
 async fn a_redirect_is_a_pure_function_of_name_and_version_even_before_the_first_clone() {
@@ -211,11 +211,11 @@ fn the_shortcut_for_plain_redirects_answers_as_the_router_does() {
     let accept = prop_oneof![3 => Just("*/*"), 1 => Just("application/json")];
     proptest!(ProptestConfig::with_cases(4_000), |(path in path, accept in accept)| {
         let request = || Request::get(&path).header("accept", accept).body(Body::empty()).unwrap();
-        let shortcut = crate::http::download::at_once(&mirror.state, &request());
+        let shortcut = crate::http::download::at_once(&mirror.state, &asked(request()));
         if let Some(shortcut) = shortcut {
             shortcuts.set(shortcuts.get() + 1);
             let mut router = crate::http::router(mirror.state.clone());
-            let routed = runtime.block_on(router.call(request())).unwrap();
+            let routed = runtime.block_on(router.call(asked(request()).into_request())).unwrap();
             prop_assert_eq!(shortcut.status(), routed.status(), "{}", path);
             prop_assert_eq!(shortcut.headers().get("location"), routed.headers().get("location"), "{}", path);
             prop_assert_eq!(shortcut.headers().get("vary"), routed.headers().get("vary"));

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use tower::Service;
 
+use super::serve::{Asked, Exchange};
 use super::{AppState, Settings, router, stack};
 use crate::clock::Clock;
 use crate::index::IndexHandle;
@@ -127,17 +128,28 @@ impl TestMirror {
     }
 
     async fn send(&self, request: Request) -> Answer {
-        let response = stack(router(self.state.clone()), self.state.clone())
-            .call(request)
+        let asked = asked(request);
+        // It ends when the answer has been read.
+        let _exchange = asked.exchange.clone();
+        let answered = stack(router(self.state.clone()), self.state.clone())
+            .call(asked)
             .await
             .unwrap();
-        let (parts, body) = response.into_parts();
+        let (parts, body) = answered.response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Answer {
             status: parts.status,
             headers: parts.headers,
             body,
         }
+    }
+}
+
+/// A request of nobody.
+fn asked(request: Request) -> Asked {
+    Asked {
+        request,
+        exchange: Exchange::with_nobody(),
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::http::Method;
 use serde_json::json;
 
-use super::{Answer, FILES, TestMirror};
+use super::{Answer, FILES, TestMirror, asked};
 use crate::index::testing::TestIndex;
 
 const BUILT: &str = "/index/bu/il/built";
@@ -332,13 +332,13 @@ async fn the_shortcut_for_files_in_memory_answers_as_the_router_does() {
                         .unwrap()
                 };
                 let Some(shortcut) =
-                    crate::http::sparse::file_from_memory(&mirror.state, &request())
+                    crate::http::sparse::file_from_memory(&mirror.state, &asked(request()))
                 else {
                     continue;
                 };
                 shortcuts += 1;
                 let mut routed = crate::http::router(mirror.state.clone())
-                    .call(request())
+                    .call(asked(request()).into_request())
                     .await
                     .unwrap();
                 // axum adds it; for others, hyper does.

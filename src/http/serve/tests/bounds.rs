@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::stack;
+use super::{PLENTY, common, connection_of, stack};
 use crate::http::serve::connection::Limits;
 use crate::http::serve::{Stack, http2};
 
@@ -58,7 +58,9 @@ fn serve(
     let (draining, mut told) = watch::channel(());
     let server = tokio::spawn(async move {
         // In a box, for it is large.
-        Box::pin(http2::serve(theirs, stack, Limits::default(), &mut told)).await
+        let connection = connection_of(1);
+        let common = common(Limits::default(), PLENTY);
+        Box::pin(http2::serve(theirs, &connection, stack, common, &mut told)).await
     });
     (ours, draining, server)
 }

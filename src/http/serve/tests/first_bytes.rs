@@ -14,7 +14,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::stack;
+use super::{PLENTY, common, connection_of, stack};
 use crate::http::serve::connection::{self, HTTP2_PREFACE, Limits, begins_with_http2};
 use crate::http::serve::tls::tests::certificate;
 
@@ -101,7 +101,10 @@ async fn a_connection_that_stays_silent_or_half_said_is_closed() {
         let stack = stack(|_| Body::empty());
         let certificate = tls.then(|| certificate().0);
         let serving = tokio::spawn(async move {
-            Box::pin(connection::serve(server, stack, certificate, limits, told)).await;
+            let connection = connection_of(1);
+            let common = common(limits, PLENTY);
+            let serving = connection::serve(server, connection, stack, certificate, common, told);
+            Box::pin(serving).await;
         });
         client.write_all(said.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
@@ -128,7 +131,10 @@ async fn a_client_that_reads_nothing_is_cut_with_and_without_tls() {
         let (certificate, trusted) = certificate();
         let certificate = tls.then_some(certificate);
         let serving = tokio::spawn(async move {
-            Box::pin(connection::serve(server, stack, certificate, limits, told)).await;
+            let connection = connection_of(1);
+            let common = common(limits, PLENTY);
+            let serving = connection::serve(server, connection, stack, certificate, common, told);
+            Box::pin(serving).await;
         });
         if tls {
             let mut client = connector(trusted)
