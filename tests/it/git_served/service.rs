@@ -152,7 +152,7 @@ fn a_child_that_was_killed_is_also_buried() {
 }
 
 #[test]
-fn beyond_so_many_children_clients_wait_and_are_then_sent_away() {
+fn beyond_so_many_children_clients_wait_and_those_that_take_nothing_make_room() {
     let scene = Scene::start();
     let processors = thread::available_parallelism().unwrap().get();
     let children_max = (2 * processors).min(CROWD);
@@ -168,18 +168,13 @@ fn beyond_so_many_children_clients_wait_and_are_then_sent_away() {
         // Meanwhile everybody else is served.
         mirror.assert_serves_without_index();
         assert_eq!(mirror.get("/index/it/oa/itoa").status, 200);
-        for answer in [refs.join().unwrap(), request.join().unwrap()] {
-            assert_plain(&answer, 503, "busy");
-            assert!(answer.header("retry-after").is_some());
-        }
-        let waited = began.elapsed();
-        let expected = Duration::from_secs(9)..Duration::from_secs(20);
-        assert!(expected.contains(&waited), "{waited:?}");
-
-        assert_eq!(scene.children().len(), children_max);
-        let refs = scope.spawn(|| mirror.get(REFS));
-        drop(crowd);
         assert_eq!(refs.join().unwrap().status, 200);
+        // One without anything to do is answered with nothing.
+        assert_eq!(request.join().unwrap().status, 200);
+        let waited = began.elapsed();
+        let expected = Duration::from_secs(4)..Duration::from_secs(10);
+        assert!(expected.contains(&waited), "{waited:?}");
+        drop(crowd);
     });
     scene.wait_until_childless();
 }
