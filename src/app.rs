@@ -254,7 +254,6 @@ impl App {
             limits: Limits::default(),
             account: self.state.account().clone(),
             trusted_proxies: self.trusted_proxies,
-            is_always_answered: http::is_always_answered,
         };
         let stack = http::stack(http::router(self.state.clone()), self.state);
         let current = self.certificate.as_ref().map(CurrentCertificate::new);

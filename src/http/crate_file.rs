@@ -190,6 +190,17 @@ impl Asking<'_> {
             if held.is_on_disk() {
                 return Ok(HeldBody::of(held, range, self.state, self.exchange));
             }
+            // All of a file in memory is kept for this client; of one in a cloud, the parts that are checked and sent.
+            let kept = if held.is_in_memory() {
+                held.size()
+            } else {
+                CLOUD_READING_BYTES
+            };
+            let account = &self.state.account;
+            account
+                .keep(self.exchange, kept)
+                .await
+                .map_err(ApiError::from)?;
             let reading = self.keeper.read(file, held, range).await?;
             Ok(Body::from_stream(reading))
         };
@@ -288,6 +299,9 @@ fn offer_part(response: &mut Response, held: &Held, range: Range<u64>) {
 /// How much of a file is in memory while it is sent, in bytes.
 const READING_BYTES: u64 = 128 * 1024;
 
+/// The same for a file in a cloud, with what its client has received.
+const CLOUD_READING_BYTES: u64 = 256 * 1024;
+
 /// A file on the disk, or a part of it. It is read when somebody wants its bytes: a connection that has the system send
 /// the file never does. Then it is accounted for.
 struct HeldBody {
@@ -333,10 +347,8 @@ impl HttpBody for HeldBody {
                     let bytes = READING_BYTES.min(this.range.end - this.range.start);
                     this.reading = State::Waiting(Box::pin(async move {
                         let exchange = exchange.get().ok_or(Exhausted)?;
-                        let share = account.take(&exchange, bytes).await?;
-                        // The last bytes of it are sent when the body has ended.
-                        exchange.keep(share);
-                        Ok(())
+                        // The last bytes are sent when the body has ended already.
+                        account.keep(&exchange, bytes).await
                     }));
                 }
                 State::Waiting(waiting) => {

@@ -142,10 +142,13 @@ impl Body {
 
     /// Accounts for it until the exchange ends, if that needs no waiting.
     pub(super) fn keep_now(&self, account: &Shares, exchange: &Exchange) -> bool {
-        self.joined(exchange)
+        let bytes = self.bytes.len() as u64;
+        account.try_keep_free(exchange, bytes)
+            || self.joined(exchange)
             || account
-                .try_take(exchange, self.bytes.len() as u64)
-                .is_some_and(|share| self.keep_share(share, exchange))
+                .try_take(exchange, bytes)
+                .map(|share| self.keep_share(share, exchange))
+                .is_some()
     }
 
     /// Uses the share of another exchange that takes the same bytes.
@@ -160,11 +163,10 @@ impl Body {
     }
 
     /// Keeps a share for it until the exchange ends.
-    pub(super) fn keep_share(&self, share: Share, exchange: &Exchange) -> bool {
+    pub(super) fn keep_share(&self, share: Share, exchange: &Exchange) {
         let share = Arc::new(share);
         *self.share() = Arc::downgrade(&share);
         exchange.keep(share);
-        true
     }
 
     fn share(&self) -> std::sync::MutexGuard<'_, Weak<Share>> {

@@ -79,14 +79,13 @@ async fn account_for(
 ) -> Result<Response, ApiError> {
     let response = answer.unwrap_or_else(IntoResponse::into_response);
     let bytes = response.body().size_hint().lower();
-    let share = match share {
+    match share {
         Some(mut share) => {
             share.shrink_to(bytes);
-            share
+            exchange.keep(share);
         }
-        None => state.account.take(exchange, bytes).await?,
-    };
-    exchange.keep(share);
+        None => state.account.keep(exchange, bytes).await?,
+    }
     Ok(response)
 }
 

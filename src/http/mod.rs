@@ -107,11 +107,6 @@ pub(crate) fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// Whether a request for this path is answered however busy the mirror is.
-pub(crate) fn is_always_answered(path: &str) -> bool {
-    matches!(path, "/livez" | "/readyz")
-}
-
 async fn not_found() -> ApiError {
     ApiError::NotFound
 }

@@ -110,7 +110,9 @@ pub(super) async fn file(
 
 /// The same, for a plain request that can be answered from memory at once; `None` where the router must decide.
 pub(super) fn file_from_memory(state: &AppState, asked: &Asked) -> Option<Response> {
-    let Asked { request, exchange } = asked;
+    let Asked {
+        request, exchange, ..
+    } = asked;
     let path = request.uri().path().strip_prefix("/index/")?;
     if request.method() != Method::GET {
         return None;

@@ -93,6 +93,11 @@ impl Held {
         }
     }
 
+    /// Whether all of it is in memory.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(self.content, Content::Memory(_))
+    }
+
     /// Whether it can be read without asking for it first.
     pub(crate) fn is_on_disk(&self) -> bool {
         matches!(self.content, Content::Disk(_))

@@ -9,6 +9,7 @@ mod normalize_path;
 mod read_only;
 mod request_log;
 mod shortcut;
+mod too_much;
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -35,6 +36,10 @@ pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {
     let service = AnswerEarly {
         inner: service,
         decide: read_only::refuse_writes,
+    };
+    let service = AnswerEarly {
+        inner: service,
+        decide: too_much::refuse,
     };
     let service = NormalizePathLayer.layer(service);
     let service = CommonHeadersLayer.layer(service);

@@ -85,8 +85,6 @@ pub(crate) struct Common {
     pub(crate) account: Shares,
     /// Proxies whose word counts on who the client is.
     pub(crate) trusted_proxies: TrustedProxies,
-    /// Whether a request for this path is answered however little there is left for its peer.
-    pub(crate) is_always_answered: fn(&str) -> bool,
 }
 
 /// Serves one connection to its end.
@@ -285,6 +283,7 @@ impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnecti
         let asked = Asked {
             request: request.map(body_of),
             exchange: exchange.clone(),
+            is_too_much: false,
         };
         Answering {
             answered: self.stack.clone().call(asked),

@@ -26,6 +26,8 @@ pub(crate) struct Asked {
     pub(crate) request: Request,
     /// See [`Exchange`].
     pub(crate) exchange: Exchange,
+    /// Whether the peer has more than its share already, and nothing is left.
+    pub(crate) is_too_much: bool,
 }
 
 impl Asked {
@@ -34,6 +36,7 @@ impl Asked {
         let Self {
             mut request,
             exchange,
+            ..
         } = self;
         request.extensions_mut().insert(exchange);
         request
@@ -77,7 +80,7 @@ pub(crate) struct Connection {
     sent: AtomicU64,
     /// When the last exchange ended, in milliseconds after `began`.
     idle_since: AtomicU64,
-    /// Bytes that are kept for the client outside the account; see [`Connection::take_allowance`].
+    /// Bytes that are kept for the client outside the account; see [`Exchange::take_allowance`].
     allowance_used: AtomicU64,
 }
 
@@ -144,18 +147,13 @@ impl Connection {
     }
 
     /// Takes so many bytes out of what the connection may keep outside the account.
-    pub(super) fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
+    fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
         let taken =
             self.allowance_used
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                     used.checked_add(bytes).filter(|used| *used <= allowance)
                 });
         taken.is_ok()
-    }
-
-    /// Gives back what [`Connection::take_allowance`] took.
-    pub(super) fn return_allowance(&self, bytes: u64) {
-        self.allowance_used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -172,6 +170,8 @@ struct Inner {
     sent: AtomicU64,
     /// The next bytes are being made.
     producing: AtomicBool,
+    /// What was taken out of the connection's allowance.
+    allowance: AtomicU64,
     /// The client must send more of its request before anything can be made.
     reading: AtomicBool,
     /// All bytes were handed over.
@@ -217,6 +217,7 @@ impl Exchange {
             handed: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             producing: AtomicBool::new(true),
+            allowance: AtomicU64::new(0),
             reading: AtomicBool::new(false),
             is_complete: AtomicBool::new(true),
             abort: OnceLock::new(),
@@ -255,6 +256,15 @@ impl Exchange {
     /// Keeps something until the last byte has been sent.
     pub(crate) fn keep(&self, kept: impl Any + Send + Sync) {
         self.rest().kept.push(Box::new(kept));
+    }
+
+    /// Takes so many bytes, until the exchange ends, out of what its connection may keep outside the account.
+    pub(super) fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
+        let taken = self.0.connection.take_allowance(bytes, allowance);
+        if taken {
+            self.0.allowance.fetch_add(bytes, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// Says whether the client must send more of its request before anything can be made.
@@ -389,6 +399,10 @@ impl Drop for Inner {
                 is_cut: !is_whole,
             });
         }
+        let allowance = *self.allowance.get_mut();
+        connection
+            .allowance_used
+            .fetch_sub(allowance, Ordering::Relaxed);
         if !self.is_request {
             return;
         }

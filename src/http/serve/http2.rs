@@ -8,9 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
 use futures_util::future::BoxFuture;
 use hyper::body::{Body as _, Incoming};
 use hyper::rt::Executor;
@@ -23,8 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Stack;
 use super::answer::{AnswerBody, SHARED_CONNECTION_PIECE_BYTES};
 use super::connection::{Common, Draining, Limits, body_of};
-use super::exchange::{Answered, Asked, Connection, Exchange};
-use super::shares::Exhausted;
+use super::exchange::{Asked, Connection, Exchange};
 
 /// Requests at a time on one connection. A client that has more waits for an answer before the next one; the protocol
 /// asks for 100 or more.
@@ -59,9 +55,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long it may take to say so. The question waits behind all that is on its way to the client, and so does a slow line.
 const PING_WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// When a client that was refused may come again, in seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// Serves a connection until it ends, is told to end, or breaks a limit.
 pub(super) async fn serve<S>(
@@ -203,7 +196,7 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// The stack as hyper calls it. A request reaches it when the account has room for what the request costs.
+/// The stack as hyper calls it, when the account has room for what the request costs or when it is clear that it has none.
 struct PerConnection<S> {
     stack: S,
     connection: Arc<Connection>,
@@ -223,32 +216,27 @@ impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnecti
         self.streams.next_is(&exchange);
         let account = &self.common.account;
         let bytes = cost(&request);
-        let asked = Asked {
+        let mut asked = Asked {
             request: request.map(body_of),
             exchange: exchange.clone(),
+            is_too_much: false,
         };
-        let state = if let Some(share) = account.try_take(&exchange, bytes) {
-            exchange.keep(share);
-            State::Called {
-                answered: self.stack.clone().call(asked),
-            }
-        } else if (self.common.is_always_answered)(asked.request.uri().path()) {
-            State::Called {
-                answered: self.stack.clone().call(asked),
-            }
-        } else if account.is_fair(&exchange, bytes) {
+        let has_share = account.try_keep(&exchange, bytes);
+        let state = if !has_share && account.is_fair(&exchange, bytes) {
             let account = account.clone();
             let waiting = async move {
-                let share = account.take(&asked.exchange, bytes).await?;
-                asked.exchange.keep(share);
-                Ok(asked)
+                asked.is_too_much = account.keep(&asked.exchange, bytes).await.is_err();
+                asked
             };
             State::Waiting {
                 waiting: Box::pin(waiting),
                 stack: self.stack.clone(),
             }
         } else {
-            State::Refused
+            asked.is_too_much = !has_share;
+            State::Called {
+                answered: self.stack.clone().call(asked),
+            }
         };
         Answering { state, exchange }
     }
@@ -281,9 +269,8 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<S, F> {
-        Waiting { waiting: BoxFuture<'static, Result<Asked, Exhausted>>, stack: S },
+        Waiting { waiting: BoxFuture<'static, Asked>, stack: S },
         Called { #[pin] answered: F },
-        Refused,
     }
 }
 
@@ -295,16 +282,11 @@ impl<S: Stack> Future for Answering<S, S::Future> {
         let answered = loop {
             match this.state.as_mut().project() {
                 StateProjection::Waiting { waiting, stack } => {
-                    let answered = ready!(waiting.as_mut().poll(context))
-                        .map(|asked| stack.clone().call(asked));
-                    let next = match answered {
-                        Ok(answered) => State::Called { answered },
-                        Err(Exhausted) => State::Refused,
-                    };
-                    this.state.set(next);
+                    let asked = ready!(waiting.as_mut().poll(context));
+                    let answered = stack.clone().call(asked);
+                    this.state.set(State::Called { answered });
                 }
                 StateProjection::Called { answered } => break ready!(answered.poll(context))?,
-                StateProjection::Refused => break refusal(),
             }
         };
         let exchange = this.exchange;
@@ -313,15 +295,4 @@ impl<S: Stack> Future for Answering<S, S::Future> {
             AnswerBody::new(body, SHARED_CONNECTION_PIECE_BYTES, exchange.clone())
         })))
     }
-}
-
-/// The answer to a client that has more than its share already. It has no body, for which the client would have to grant
-/// a window.
-fn refusal() -> Answered {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response
-        .headers_mut()
-        .insert(header::RETRY_AFTER, RETRY_AFTER);
-    response.into()
 }

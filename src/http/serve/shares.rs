@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::exchange::{Connection, Exchange, WeakExchange};
+use super::exchange::{Exchange, WeakExchange};
 use super::peer::Peer;
 
 /// How often those who wait look for shares that can be taken back.
@@ -126,19 +126,9 @@ struct Waiter {
 
 /// A share. It is given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Share(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    /// Out of what each connection has for itself.
-    Free {
-        connection: Arc<Connection>,
-        amount: u64,
-    },
-    Counted {
-        shares: Shares,
-        number: u64,
-    },
+pub(crate) struct Share {
+    shares: Shares,
+    number: u64,
 }
 
 impl Shares {
@@ -159,11 +149,38 @@ impl Shares {
         }))
     }
 
+    /// Gives an exchange so much until it ends, if that needs no waiting: out of what its connection has for itself, or a
+    /// share.
+    pub(crate) fn try_keep(&self, exchange: &Exchange, amount: u64) -> bool {
+        if self.try_keep_free(exchange, amount) {
+            return true;
+        }
+        let share = self.try_take(exchange, amount);
+        let is_kept = share.is_some();
+        if let Some(share) = share {
+            exchange.keep(share);
+        }
+        is_kept
+    }
+
+    /// Gives an exchange so much until it ends, out of what its connection has for itself.
+    pub(crate) fn try_keep_free(&self, exchange: &Exchange, amount: u64) -> bool {
+        exchange.take_allowance(amount, self.0.settings.connection_free)
+    }
+
+    /// The same as [`Shares::try_keep`], for one that may wait.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub(crate) async fn keep(&self, exchange: &Exchange, amount: u64) -> Result<(), Exhausted> {
+        if !self.try_keep_free(exchange, amount) {
+            exchange.keep(self.take(exchange, amount).await?);
+        }
+        Ok(())
+    }
+
     /// A share of so much for an exchange, if it can be had without waiting.
     pub(crate) fn try_take(&self, exchange: &Exchange, amount: u64) -> Option<Share> {
-        if let Some(share) = self.free_share(exchange, amount) {
-            return Some(share);
-        }
         let claim = self.claim(exchange, amount);
         let number = {
             let mut table = self.table();
@@ -174,7 +191,7 @@ impl Shares {
             table.grant(number, claim, exchange.downgrade());
             number
         };
-        Some(self.counted(number))
+        Some(self.share(number))
     }
 
     /// The same, for one that may wait; in its turn.
@@ -218,7 +235,7 @@ impl Shares {
             match tokio::time::timeout_at(next, &mut told).await {
                 Ok(Ok(())) => {
                     std::mem::forget(waiting);
-                    return Ok(self.counted(number));
+                    return Ok(self.share(number));
                 }
                 Ok(Err(_refused)) => return Err(Exhausted),
                 Err(_elapsed) if next == until => return Err(Exhausted),
@@ -250,22 +267,11 @@ impl Shares {
         }
     }
 
-    fn free_share(&self, exchange: &Exchange, amount: u64) -> Option<Share> {
-        let free = self.0.settings.connection_free;
-        let connection = exchange.connection();
-        (free > 0 && connection.take_allowance(amount, free)).then(|| {
-            Share(Kind::Free {
-                connection: Arc::clone(connection),
-                amount,
-            })
-        })
-    }
-
-    fn counted(&self, number: u64) -> Share {
-        Share(Kind::Counted {
+    fn share(&self, number: u64) -> Share {
+        Share {
             shares: self.clone(),
             number,
-        })
+        }
     }
 
     /// Cuts answers, so that those who wait get their shares.
@@ -529,37 +535,22 @@ fn subtract<K: Eq + std::hash::Hash>(amounts: &mut HashMap<K, u64>, key: K, amou
 impl Share {
     /// Gives a part of it back, so that so much is left.
     pub(crate) fn shrink_to(&mut self, left: u64) {
-        match &mut self.0 {
-            Kind::Free { connection, amount } => {
-                let returned = amount.saturating_sub(left);
-                *amount -= returned;
-                connection.return_allowance(returned);
-            }
-            Kind::Counted { shares, number } => {
-                let mut table = shares.table();
-                let Some(holder) = table.holders.get_mut(number) else {
-                    return;
-                };
-                let returned = holder.claim.amount.saturating_sub(left);
-                holder.claim.amount -= returned;
-                let claim = holder.claim;
-                table.give_back(&claim, returned);
-                table.share_out(&shares.0.settings);
-            }
-        }
+        let mut table = self.shares.table();
+        let Some(holder) = table.holders.get_mut(&self.number) else {
+            return;
+        };
+        let returned = holder.claim.amount.saturating_sub(left);
+        holder.claim.amount -= returned;
+        let claim = holder.claim;
+        table.give_back(&claim, returned);
+        table.share_out(&self.shares.0.settings);
     }
 
-    /// Lets another answer use it, which is made of the same bytes. Says no where it belongs to one connection alone.
+    /// Lets another answer use it, which is made of the same bytes. Says no if its answers are about to be cut.
     pub(crate) fn use_for(&self, exchange: &Exchange) -> bool {
-        let Kind::Counted { shares, number } = &self.0 else {
-            return false;
-        };
-        let mut table = shares.table();
-        let Some(holder) = table
-            .holders
-            .get_mut(number)
-            .filter(|holder| !holder.is_leaving)
-        else {
+        let mut table = self.shares.table();
+        let holder = table.holders.get_mut(&self.number);
+        let Some(holder) = holder.filter(|holder| !holder.is_leaving) else {
             return false;
         };
         // Those who have ended are forgotten now and then, so that a file which is always on its way gathers none.
@@ -577,13 +568,8 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        match &self.0 {
-            Kind::Free { connection, amount } => connection.return_allowance(*amount),
-            Kind::Counted { shares, number } => {
-                let settings = shares.0.settings;
-                shares.table().release(*number, &settings);
-            }
-        }
+        let settings = self.shares.0.settings;
+        self.shares.table().release(self.number, &settings);
     }
 }
 

@@ -150,6 +150,7 @@ fn asked(request: Request) -> Asked {
     Asked {
         request,
         exchange: Exchange::with_nobody(),
+        is_too_much: false,
     }
 }
 

@@ -29,7 +29,6 @@ fn common(limits: Limits, account_bytes: u64) -> Common {
         limits,
         account: account(account_bytes),
         trusted_proxies: TrustedProxies::default(),
-        is_always_answered: |path| path == "/livez",
     }
 }
 

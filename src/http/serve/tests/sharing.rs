@@ -256,16 +256,17 @@ async fn a_share_can_shrink_and_a_connection_has_some_for_itself() {
         ..settings(1_000)
     });
     let exchange = exchange_of(1);
-    let free = shares.try_take(&exchange, 60).unwrap();
+    assert!(shares.try_keep(&exchange, 60));
     assert_eq!(shares.usage().0, 0);
+    assert!(!shares.try_keep_free(&exchange, 60));
     let mut counted = shares.try_take(&exchange, 60).unwrap();
     assert_eq!(shares.usage().0, 60);
     counted.shrink_to(10);
     assert_eq!(shares.usage().0, 10);
-    drop(free);
-    let free = shares.try_take(&exchange, 100).unwrap();
-    assert_eq!(shares.usage().0, 10);
-    drop((free, counted));
+    drop(counted);
+    assert!(shares.try_keep(&exchange, 60));
+    assert_eq!(shares.usage().0, 60);
+    drop(exchange);
     assert_eq!(shares.usage().0, 0);
 }
 
