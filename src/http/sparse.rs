@@ -27,7 +27,7 @@ use crate::package::{IndexPath, registry_config};
 const KEEP_FILE: HeaderValue = HeaderValue::from_static("public, max-age=60");
 
 /// How long a file may take with all that it has to wait for. The largest real one takes a fifth of a second.
-const LOAD_TIME_MAX: Duration = Duration::from_secs(12);
+const LOAD_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How many headers a file's answer has at most, so that their table is made once.
 const HEADERS_MAX: usize = 8;

@@ -25,7 +25,7 @@ const ACCOUNT_BYTES_FREE: u64 = 16 * 1024;
 const PACE_MIN: u64 = 8 * 1024;
 
 /// How long a request may wait for others.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// What the composition root gives to the HTTP side.
 #[derive(Debug)]

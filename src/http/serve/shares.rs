@@ -21,8 +21,12 @@ use super::peer::Peer;
 /// How often those who wait look for shares that can be taken back.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the pace of an answer is watched before it is judged. Clients take bytes in lots of 64 kB or so.
-const PACE_WATCHED_MIN: Duration = Duration::from_secs(4);
+/// How long the pace of an answer is watched before it is judged. Some clients take bytes in lots of 64 kB: within this time
+/// one that takes 8 kB/s takes a lot.
+const PACE_WATCHED_MIN: Duration = Duration::from_secs(8);
+
+/// So many bytes go out at once, whatever the client takes: into the buffers of the system on both sides.
+const BYTES_AT_ONCE: u64 = 256 * 1024;
 
 /// How old a share is at least that is taken back from a peer which has more than its fair share.
 const AGE_MIN: Duration = Duration::from_millis(250);
@@ -499,7 +503,10 @@ impl Holder {
             let watched = now.duration_since(watched);
             // The better of two counts: since the beginning, which may hold a time in which the answer was made, and
             // since somebody first waited, in which the client may have paused.
-            let since_start = rate(sent, now.duration_since(user.since));
+            let since_start = rate(
+                sent.saturating_sub(BYTES_AT_ONCE),
+                now.duration_since(user.since),
+            );
             let since_watched = rate(sent.saturating_sub(sent_before), watched);
             let pace = Pace {
                 bytes_per_second: since_start.max(since_watched),

@@ -180,7 +180,7 @@ async fn while_others_wait_a_client_must_take_eight_kilobytes_a_second_and_other
         capacity: 2,
         connection_max: 2,
         connection_free: 0,
-        wait_max: Duration::from_secs(10),
+        wait_max: Duration::from_secs(15),
         taking_back: TakingBack::FromSlow(8 * 1024),
     });
     let mut answers = vec![
@@ -197,7 +197,7 @@ async fn while_others_wait_a_client_must_take_eight_kilobytes_a_second_and_other
         let shares = shares.clone();
         tokio::spawn(async move { shares.take(&exchange_of(2), 1).await })
     };
-    for _ in 0..6 {
+    for _ in 0..10 {
         answers[1].take(9 * 1024);
         pass(Duration::from_secs(1), &mut answers).await;
     }
