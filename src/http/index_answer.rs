@@ -159,6 +159,9 @@ fn read_if<T>(
 }
 
 fn unreadable(state: &AppState, error: ReadError) -> ApiError {
+    if !error.may_be_damage() {
+        return ApiError::IndexFileRefused(error);
+    }
     state.index.report_damage();
     ApiError::IndexUnreadable(error)
 }

@@ -24,7 +24,7 @@ pub(super) const SERVED_BRANCH: &str = "refs/heads/master";
 const SERVED: &str = "served";
 
 /// The file whose content is the mirror's own.
-const CONFIG_FILE: &str = "config.json";
+pub(super) const CONFIG_FILE: &str = "config.json";
 
 /// An ordinary file.
 const FILE_MODE: i32 = 0o100_644;

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -75,16 +74,6 @@ pub(super) fn configure(command: &mut Command, settings: &[&str]) {
     }
 }
 
-/// What git says when an object cannot be read. None of it can be had by asking for something that is not there.
-const SIGNS_OF_DAMAGE: [&str; 6] = [
-    "unable to read",
-    "unable to parse",
-    "corrupt",
-    "inflate",
-    "missing blob",
-    "missing tree",
-];
-
 /// One state of the git index. The directory that it lies in stays for as long as this is held.
 #[derive(Debug)]
 pub(crate) struct ServedIndex {
@@ -93,8 +82,6 @@ pub(crate) struct ServedIndex {
     tip: ObjectId,
     repository: Arc<Repository>,
     program: GitProgram,
-    /// Git could not read something in it.
-    damaged: AtomicBool,
 }
 
 /// A version of git's protocol, as clients ask for it: `version=2`, perhaps with more such pairs behind it.
@@ -136,7 +123,6 @@ impl ServedIndex {
             tip,
             repository,
             program,
-            damaged: AtomicBool::new(false),
         }
     }
 
@@ -148,11 +134,6 @@ impl ServedIndex {
     /// The commit that clients get.
     pub(super) fn tip(&self) -> ObjectId {
         self.tip
-    }
-
-    /// Whether git could not read something in it.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Relaxed)
     }
 
     /// Where it lies.
@@ -216,16 +197,6 @@ impl GitChild {
     /// The upstream commit that the answer is made from.
     pub(crate) fn commit(&self) -> CommitId {
         self.index.commit()
-    }
-
-    /// Notes what a child complained of before it ended. Says whether the repository is to blame, and not the client: then
-    /// somebody must look at it.
-    pub(crate) fn note_complaint(&self, complaint: &str) -> bool {
-        let is_damage = SIGNS_OF_DAMAGE.iter().any(|sign| complaint.contains(sign));
-        if is_damage {
-            self.index.damaged.store(true, Ordering::Relaxed);
-        }
-        is_damage
     }
 
     /// Where to write what the client sends. Dropping it tells the child that this was all.
