@@ -19,6 +19,7 @@ use super::handle::IndexHandle;
 use super::holdings::HoldingsState;
 use super::large_files::LargeFiles;
 use super::look::Looks;
+use super::overlay;
 use super::refresh_error::RefreshError;
 use super::replace::warn_if_left;
 use super::repository::Repository;
@@ -315,7 +316,10 @@ impl Refresher {
         path: &Path,
         last_success: Option<SystemTime>,
     ) -> Result<(), RefreshError> {
-        clone_dir::tidy(path).map_err(|error| RefreshError::Damaged(error.to_string()))?;
+        clone_dir::tidy(path)
+            .and_then(|()| clone_dir::disarm(path))
+            .and_then(|()| overlay::disarm(path))
+            .map_err(|error| RefreshError::Damaged(error.to_string()))?;
         let repository = Arc::new(Repository::open(path)?);
         let snapshot = self.view(&repository)?;
         self.handle.remember_success(last_success);
