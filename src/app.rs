@@ -180,6 +180,7 @@ impl App {
         let user_agent = user_agent(config.contact.as_deref());
         let public_url = config.public_url.map(|url| url.to_string());
         let program = GitProgram::new(config.search_path);
+        let environment = config.push_environment;
         let git_index = public_url.as_deref().map(|url| GitIndexSettings {
             config: registry_config(url),
             program: program.clone(),
@@ -187,6 +188,7 @@ impl App {
         let pusher = config.index_push_url.map(|url| PusherSettings {
             url,
             program,
+            environment,
             user_agent,
         });
         let settings = Settings {

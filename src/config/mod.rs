@@ -82,6 +82,8 @@ pub struct Config {
     pub(crate) log_filter: String,
     /// Where programs are found (`PATH`); the git index needs `git`.
     pub search_path: OsString,
+    /// What a `git` that pushes gets of the environment: names and values. Nothing else of it, since there are secrets in it.
+    pub push_environment: Vec<(OsString, OsString)>,
     /// When the clone is made smaller. No variable: it is for tests.
     pub upkeep: UpkeepLimits,
     /// How long to wait for a TCP connection to the upstream index. No variable: it is for tests.
@@ -195,6 +197,7 @@ impl Config {
             log_format: log_format(raw.log_format)?,
             log_filter: log_filter(raw.rust_log)?,
             search_path: search_path(),
+            push_environment: push_environment(),
             upkeep: UpkeepLimits::default(),
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
@@ -212,6 +215,44 @@ fn search_path() -> OsString {
         reason = "only this room reads the environment"
     )]
     std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// What git, and the ssh that it starts, need of the environment to reach another host: the user's settings and keys,
+/// proxies, and certificates.
+const PUSH_VARIABLES: [&str; 20] = [
+    "HOME",
+    "XDG_CONFIG_HOME",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "SSH_AUTH_SOCK",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_PROXY_COMMAND",
+];
+
+/// No settings of the mirror, but the system's.
+fn push_environment() -> Vec<(OsString, OsString)> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only this room reads the environment"
+    )]
+    let value = |name: &str| std::env::var_os(name);
+    PUSH_VARIABLES
+        .iter()
+        .filter_map(|name| Some(((*name).into(), value(name)?)))
+        .collect()
 }
 
 fn parse_or<T: FromStr>(

@@ -59,6 +59,9 @@ pub(super) enum ApiError {
     /// The clone cannot be read; it is about to be replaced.
     #[error("The mirror's copy of the index is being repaired. Try again in a few seconds.")]
     IndexUnreadable(#[source] ReadError),
+    /// The index file is too large, or no file. The mirror serves everything else.
+    #[error("The mirror cannot serve the index file of this crate: {0}.")]
+    IndexFileRefused(#[source] ReadError),
     /// The git index has no `config.json` without it.
     #[error(
         "The git index is off: the mirror does not know its own URL. Whoever runs it must set PUBLIC_URL."
@@ -209,6 +212,7 @@ impl ApiError {
             Self::NotReady
             | Self::Busy
             | Self::IndexUnreadable(_)
+            | Self::IndexFileRefused(_)
             | Self::NoPublicUrl
             | Self::NoGitProgram
             | Self::GitFailed(_)

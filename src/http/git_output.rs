@@ -44,7 +44,7 @@ pub(super) struct GitOutput {
 #[derive(Debug)]
 struct Running {
     child: GitChild,
-    /// Hears of damage.
+    /// Is looked at when git fails.
     index: IndexHandle,
     _feeder: AbortOnDropHandle<()>,
     _turn: Share,
@@ -76,14 +76,12 @@ impl GitOutput {
                 .await
                 .map_err(|elapsed| failed(elapsed.to_string()))?
                 .map_err(|error| failed(error.to_string()))?;
-            let is_damage = child.note_complaint(&complaint);
-            if is_damage {
-                index.report_damage();
+            if !status.success() {
+                index.ask_for_look();
             }
             // One that reads what a client sends, and ends without a word, has been sent nonsense.
             return match request {
                 _ if status.success() => Ok(Self::new(None, None, commit)),
-                _ if is_damage => Err(failed(complaint)),
                 GitRequest::Exchange => Err(ApiError::GitRequest(GitComplaint(complaint))),
                 GitRequest::Advertisement => Err(failed(complaint)),
             };
@@ -169,9 +167,7 @@ async fn note_end(mut running: Running) {
     if let Ok((status, complaint)) = running.child.finish().await
         && !status.success()
     {
-        if running.child.note_complaint(&complaint) {
-            running.index.report_damage();
-        }
+        running.index.ask_for_look();
         // Most often the client asked for something that is not there, and was told so.
         tracing::info!(git.status = %status, error = complaint, "git ended early");
     }

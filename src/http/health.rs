@@ -41,6 +41,8 @@ pub(super) struct Readiness {
     pub(super) index: IndexReport,
     /// How pushing the rewritten index goes, which says nothing of readiness; null if it is not pushed anywhere.
     pub(super) push: Option<PushStatus>,
+    /// What whoever runs the mirror should know, and what does not make it unready.
+    pub(super) warnings: Vec<String>,
 }
 
 /// What there is to say about the index.
@@ -94,6 +96,7 @@ impl Readiness {
                 last_error: status.last_error,
             },
             push: status.push,
+            warnings: status.warnings,
         }
     }
 }

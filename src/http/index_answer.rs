@@ -158,6 +158,9 @@ fn read_if<T>(
 }
 
 fn unreadable(state: &AppState, error: ReadError) -> ApiError {
+    if !error.may_be_damage() {
+        return ApiError::IndexFileRefused(error);
+    }
     state.index.report_damage();
     ApiError::IndexUnreadable(error)
 }
@@ -169,12 +172,25 @@ pub(super) struct Lookup {
 }
 
 impl Lookup {
-    /// The name of a crate as it was published; `None` if the index lists no such crate. Blocking.
-    pub(super) fn published_name(&self, name: &CrateName) -> Result<Option<String>, ApiError> {
+    /// The index file of a crate.
+    pub(super) fn find(&self, name: &CrateName) -> Option<BlobId> {
+        self.snapshot.find(name)
+    }
+
+    /// How large an index file is, if it can be read. Blocking.
+    pub(super) fn bytes_of(&self, blob: BlobId) -> Option<u64> {
+        self.readable(self.snapshot.blob_bytes(blob))
+    }
+
+    /// The name of a crate as it was published, if its file says so and can be read. Blocking.
+    pub(super) fn published_name(&self, name: &CrateName, blob: BlobId) -> Option<String> {
         let read = |file: &[u8]| CrateHistory::published_name(file, name);
-        let published = self.snapshot.index_file(name, read);
-        let published = published.map_err(|error| unreadable(&self.state, error))?;
-        Ok(published.flatten())
+        self.readable(self.snapshot.read_blob(blob, read)).flatten()
+    }
+
+    /// A file that cannot be read is reported. The answer, which is of another crate, does without it.
+    fn readable<T>(&self, read: Result<T, ReadError>) -> Option<T> {
+        read.map_err(|error| unreadable(&self.state, error)).ok()
     }
 }
 

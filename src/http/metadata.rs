@@ -16,9 +16,12 @@ use super::state::AppState;
 use super::views::{CrateView, DependencyView, Include, VersionView};
 use crate::package::{CrateHistory, CrateName, CrateVersion, Release};
 
-/// How many crates that a version depends on are looked up for their published spelling. Real versions have a few
-/// hundred at most; for more than this the spelling of the index line is given, which is nearly always the same.
-const SPELLINGS_MAX: usize = 500;
+/// How many index files one request reads for the published spelling of what a version depends on. For more than these, and
+/// than are remembered, the spelling of the index line is given, which is nearly always the same.
+const SPELLINGS_READ_MAX: usize = 32;
+
+/// How many bytes they may have together.
+const SPELLINGS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 #[derive(Deserialize)]
 pub(super) struct CrateQuery {
@@ -158,10 +161,10 @@ pub(super) async fn list_dependencies(
     let (name, version) = parse(name, version)?;
     index_answer::with_crate(&state, &exchange, name, move |name, history, lookup| {
         let release = find(history, name, &version)?;
-        let mut spellings = HashMap::new();
+        let mut spellings = Spellings::new(lookup);
         let mut dependencies = Vec::with_capacity(release.line.dependencies.len());
         for (place, dependency) in release.line.dependencies.iter().enumerate() {
-            let name = published_spelling(lookup, &mut spellings, &dependency.crate_name)?;
+            let name = spellings.published(&dependency.crate_name);
             dependencies.push(DependencyView::new(release, place, dependency, name));
         }
         dependencies.sort_by(|left, right| left.order().cmp(&right.order()));
@@ -183,22 +186,46 @@ fn find<'a, 'b>(
         })
 }
 
-/// The name of a crate as its own index file has it. A crate that the index does not list keeps the spelling given.
-fn published_spelling(
-    lookup: &Lookup,
-    known: &mut HashMap<String, String>,
-    name: &str,
-) -> Result<String, ApiError> {
-    if let Some(spelling) = known.get(name) {
-        return Ok(spelling.clone());
+/// The names of crates as their own index files have them, as far as one request may read those.
+struct Spellings<'a> {
+    lookup: &'a Lookup,
+    known: HashMap<String, String>,
+    reads_left: usize,
+    bytes_left: u64,
+}
+
+impl<'a> Spellings<'a> {
+    fn new(lookup: &'a Lookup) -> Self {
+        Self {
+            lookup,
+            known: HashMap::new(),
+            reads_left: SPELLINGS_READ_MAX,
+            bytes_left: SPELLINGS_BYTES_MAX,
+        }
     }
-    let mut spelling = name.to_owned();
-    if known.len() < SPELLINGS_MAX
-        && let Ok(name) = CrateName::try_from(spelling.clone())
-        && let Some(published) = lookup.published_name(&name)?
-    {
-        spelling = published;
+
+    /// The published name. A crate that the index does not list, or whose file cannot be read, keeps the spelling given.
+    fn published(&mut self, name: &str) -> String {
+        if let Some(spelling) = self.known.get(name) {
+            return spelling.clone();
+        }
+        let spelling = self.look_up(name).unwrap_or_else(|| name.to_owned());
+        self.known.insert(name.to_owned(), spelling.clone());
+        spelling
     }
-    known.insert(name.to_owned(), spelling.clone());
-    Ok(spelling)
+
+    fn look_up(&mut self, name: &str) -> Option<String> {
+        let name = CrateName::try_from(name.to_owned()).ok()?;
+        let blob = self.lookup.find(&name)?;
+        let names = &self.lookup.published_names;
+        if let Some(spelling) = names.get(&blob) {
+            return Some(spelling.as_ref().to_owned());
+        }
+        self.reads_left = self.reads_left.checked_sub(1)?;
+        let bytes = self.lookup.bytes_of(blob)?;
+        self.bytes_left = self.bytes_left.checked_sub(bytes)?;
+        let spelling = self.lookup.published_name(&name, blob)?;
+        names.insert(blob, spelling.as_str().into());
+        Some(spelling)
+    }
 }

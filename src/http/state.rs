@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quick_cache::sync::Cache;
+
 use super::file_cache::FileCache;
 use super::serve::{Shares, SharesSettings, TakingBack};
 use super::version_table::{VersionTables, no_tables};
 use crate::clock::Clock;
-use crate::index::IndexHandle;
+use crate::index::{BlobId, IndexHandle};
 use crate::store::Keeper;
 use crate::upstream::DownloadTemplate;
 
@@ -52,6 +54,9 @@ pub(crate) struct Settings {
     pub(crate) git_children_max: usize,
 }
 
+/// How many published names are remembered, about a hundred bytes each.
+const PUBLISHED_NAMES_MAX: usize = 16_384;
+
 /// Shared by all requests; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct AppState(Arc<Inner>);
@@ -72,6 +77,8 @@ pub(crate) struct Inner {
     pub(super) keeper: Option<Keeper>,
     /// What is known of the crate files of crates that were asked for.
     pub(super) version_tables: VersionTables,
+    /// The published names of crates that others depend on, by index file.
+    pub(super) published_names: Cache<BlobId, Box<str>>,
 }
 
 impl AppState {
@@ -107,6 +114,7 @@ impl AppState {
             git_children,
             keeper,
             version_tables: no_tables(),
+            published_names: Cache::new(PUBLISHED_NAMES_MAX),
         }))
     }
 }

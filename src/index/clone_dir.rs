@@ -27,6 +27,18 @@ const CURRENT: &str = "current";
 const RECORD: &str = "mirror.json";
 const READERS: &str = "readers";
 const SET_ASIDE: &str = "set-aside";
+const CONFIG_FILE: &str = "config";
+
+/// What no repository of ours needs, and what can name programs, hold further settings, or lead to another repository.
+const NOT_OURS: [&str; 7] = [
+    "hooks",
+    "info",
+    "commondir",
+    "gitdir",
+    "config.worktree",
+    "worktrees",
+    "modules",
+];
 const CLONE_PREFIX: &str = "clone-";
 
 /// The directory that holds the clones. Everything here is blocking.
@@ -267,6 +279,30 @@ pub(super) fn tidy(repository: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The configuration of our repositories. What git and libgit2 write themselves says no more.
+const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+
+/// Takes away from a repository what could make git start programs or look elsewhere: somebody else may have prepared the
+/// data directory. Its objects and references stay.
+pub(super) fn disarm(repository: &Path) -> io::Result<()> {
+    for name in NOT_OURS {
+        let path = repository.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => remove_tree(&path)?,
+            Ok(_) => fs::remove_file(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let path = repository.join(CONFIG_FILE);
+    let is_ours = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file())
+        && fs::read(&path).is_ok_and(|content| content == CONFIG.as_bytes());
+    if is_ours {
+        return Ok(());
+    }
+    write_atomically(repository, CONFIG_FILE, CONFIG.as_bytes())
 }
 
 /// Whether a file or directory of this name, in a repository, is one that is still being written, or that a crash left.

@@ -5,15 +5,9 @@ use std::fmt;
 use std::str::Split;
 use std::sync::Arc;
 
-use git2::{ObjectType, Oid, Repository, Tree};
+use git2::Oid;
 
-use crate::package::{CrateName, IndexPath, canonical_order, write_hex};
-
-/// How many directories deep index files lie at most: `se/rd/serde`.
-const DEPTH_MAX: usize = 2;
-
-/// Mode of a tree entry that is an ordinary file. Symlinks and submodules have others, and are not followed.
-const MODES_OF_FILES: [i32; 2] = [0o100_644, 0o100_755];
+use crate::package::{IndexPath, canonical_order, write_hex};
 
 /// The id of a git object: 20 bytes, shown in hexadecimal.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -37,6 +31,11 @@ impl ObjectId {
     /// The id as git stores it.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// An id of 20 bytes; `None` for any other number of them.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
     }
 
     /// The id as git2 has it.
@@ -73,10 +72,12 @@ pub(super) struct Directory {
     directories: Box<[Subdirectory]>,
     /// Files here and below.
     count: usize,
+    /// Directories here and below, this one included.
+    directory_count: usize,
 }
 
 /// A name and what it names.
-type Subdirectory = (Box<str>, Arc<Directory>);
+pub(super) type Subdirectory = (Box<str>, Arc<Directory>);
 
 #[derive(Debug)]
 struct File {
@@ -86,77 +87,18 @@ struct File {
 }
 
 impl Directory {
-    /// Reads a tree of the index. What `previous` (the same directory of the snapshot before) holds unchanged is shared
-    /// with it instead of being read again.
-    pub(super) fn read(
-        repository: &Repository,
-        tree: Oid,
-        path: &str,
-        previous: Option<&Arc<Self>>,
-    ) -> Result<Arc<Self>, git2::Error> {
-        if let Some(previous) = previous.filter(|previous| previous.tree == tree.into()) {
-            return Ok(Arc::clone(previous));
-        }
-        let entries = repository.find_tree(tree)?;
-        let directories = Self::read_directories(repository, &entries, path, previous)?;
-        let (names, files) = Self::read_files(&entries, path);
-        Ok(Arc::new(Self {
-            tree: tree.into(),
-            count: files.len()
-                + directories
-                    .iter()
-                    .map(|(_, directory)| directory.count)
-                    .sum::<usize>(),
-            names,
-            files,
-            directories,
-        }))
-    }
-
-    fn read_directories(
-        repository: &Repository,
-        entries: &Tree<'_>,
-        path: &str,
-        previous: Option<&Arc<Self>>,
-    ) -> Result<Box<[Subdirectory]>, git2::Error> {
-        let depth = path.split('/').filter(|part| !part.is_empty()).count();
-        let mut directories = Vec::new();
-        for entry in entries.iter().filter(|_| depth < DEPTH_MAX) {
-            // Folders like `.github` belong to the repository, not to the index.
-            let Some(name) = entry.name().ok().filter(|name| !name.starts_with('.')) else {
-                continue;
-            };
-            if entry.kind() != Some(ObjectType::Tree) {
-                continue;
-            }
-            let below = if path.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{path}/{name}")
-            };
-            let before = previous.and_then(|previous| previous.directory(name));
-            let directory = Self::read(repository, entry.id(), &below, before)?;
-            directories.push((Box::from(name), directory));
-        }
+    /// A directory of these files and directories.
+    pub(super) fn new(
+        tree: ObjectId,
+        mut found: Vec<(String, ObjectId)>,
+        mut directories: Vec<Subdirectory>,
+    ) -> Self {
         directories.sort_unstable_by(|(left, _), (right, _)| {
             canonical_order(left, right).then(left.cmp(right))
         });
-        Ok(directories.into())
-    }
-
-    fn read_files(entries: &Tree<'_>, path: &str) -> (Box<str>, Box<[File]>) {
-        let mut found: Vec<(String, ObjectId)> = entries
-            .iter()
-            .filter(|entry| {
-                entry.kind() == Some(ObjectType::Blob) && MODES_OF_FILES.contains(&entry.filemode())
-            })
-            .filter_map(|entry| Some((entry.name().ok()?.to_owned(), entry.id().into())))
-            .filter(|(name, _)| belongs_at(name, path))
-            .collect();
         found.sort_unstable_by(|(left, _), (right, _)| {
             canonical_order(left, right).then_with(|| left.cmp(right))
         });
-
         let mut names = String::with_capacity(found.iter().map(|(name, _)| name.len()).sum());
         let mut files = Vec::with_capacity(found.len());
         for (name, blob) in found {
@@ -172,12 +114,27 @@ impl Directory {
                 blob,
             });
         }
-        (names.into(), files.into())
+        let below = || directories.iter().map(|(_, directory)| directory);
+        Self {
+            tree,
+            count: files.len() + below().map(|directory| directory.count).sum::<usize>(),
+            directory_count: 1 + below()
+                .map(|directory| directory.directory_count)
+                .sum::<usize>(),
+            names: names.into(),
+            files: files.into(),
+            directories: directories.into(),
+        }
     }
 
     /// How many index files are here and below.
     pub(super) fn count(&self) -> usize {
         self.count
+    }
+
+    /// How many directories are here and below, this one included.
+    pub(super) fn directory_count(&self) -> usize {
+        self.directory_count
     }
 
     /// The index files of this directory itself: name, which is the crate's in lower case, and content.
@@ -229,6 +186,16 @@ impl Directory {
             .find_map(|(_, directory)| directory.find_below(directories.clone(), file, accept))
     }
 
+    /// The file of exactly this name in this directory itself.
+    pub(super) fn file(&self, name: &str) -> Option<ObjectId> {
+        equal_run(&self.files, |candidate| {
+            canonical_order(self.name(candidate), name)
+        })
+        .iter()
+        .find(|candidate| self.name(candidate) == name)
+        .map(|file| file.blob)
+    }
+
     pub(super) fn directory(&self, name: &str) -> Option<&Arc<Self>> {
         equal_run(&self.directories, |(candidate, _)| {
             canonical_order(candidate, name)
@@ -251,11 +218,4 @@ fn equal_run<T>(items: &[T], order: impl Fn(&T) -> Ordering) -> &[T] {
     let start = items.partition_point(|item| order(item).is_lt());
     let end = items.partition_point(|item| order(item).is_le());
     items.get(start..end).unwrap_or_default()
-}
-
-fn belongs_at(name: &str, path: &str) -> bool {
-    CrateName::try_from(name.to_owned()).is_ok_and(|name| {
-        let expected = IndexPath::from(&name);
-        expected.prefix() == path && expected.file() == name.as_str()
-    })
 }

@@ -3,6 +3,7 @@
 //! A full export is the packs of the clone as they are: packing the whole index anew would take minutes. One that builds on
 //! an earlier export is a single pack, of what the index holds now and did not hold then.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use std::time::SystemTime;
 use git2::{ErrorClass, ErrorCode, ObjectType, Oid, PackBuilder};
 
 use super::clone_dir;
-use super::repository::{ReadError, Repository};
+use super::libgit2::{MemoryLimit, with_memory_limit};
+use super::limits::ReadError;
+use super::repository::Repository;
 use super::snapshot::{CommitId, Snapshot};
 use super::upkeep;
 
@@ -127,8 +130,10 @@ fn new_objects(
     let mut objects = vec![commit.id()];
     // A list and no recursion: nobody promises that the directories of an index are not thousands deep.
     let mut pairs = vec![(Some(base), commit.tree_id())];
+    // Two trees can describe millions of directories: each pair is compared once.
+    let mut seen = HashSet::new();
     while let Some((old, new)) = pairs.pop() {
-        if old == Some(new) {
+        if old == Some(new) || !seen.insert((old, new)) {
             continue;
         }
         objects.push(new);
@@ -183,10 +188,13 @@ fn write_pack(
         builder.write(into, 0o444)?;
         Ok(builder.name()?.unwrap_or_default().to_owned())
     };
-    let name: String = write().map_err(|error: git2::Error| match error.class() {
-        ErrorClass::Os => io::Error::other(error.message().to_owned()).into(),
-        _ => ExportError::Read(error.into()),
-    })?;
+    let name: String =
+        with_memory_limit(MemoryLimit::PACKING, write).map_err(|error: git2::Error| match error
+            .class()
+        {
+            ErrorClass::Os => io::Error::other(error.message().to_owned()).into(),
+            _ => ExportError::Read(error.into()),
+        })?;
     Ok(into.join(format!("pack-{name}.pack")))
 }
 

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use git2::{
-    AutotagOption, Cred, CredentialType, ErrorClass, FetchOptions, ProxyOptions, RemoteCallbacks,
-    RemoteRedirect, RemoteUpdateFlags, Repository, RepositoryInitOptions,
+    AutotagOption, Cred, CredentialType, ErrorClass, ErrorCode, FetchOptions, ProxyOptions,
+    RemoteCallbacks, RemoteRedirect, RemoteUpdateFlags, Repository, RepositoryInitOptions,
 };
 
+use super::libgit2::{MemoryLimit, has_lost_too_much, with_memory_limit};
+use super::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
 use super::remote_url::RemoteUrl;
 use super::status::{Progress, ProgressCell};
 
@@ -27,6 +29,8 @@ const SLOW_WINDOW: Duration = Duration::from_secs(60);
 /// See [`SLOW_WINDOW`].
 const SLOW_BYTES_MIN: usize = 16 * 1024;
 
+const TOO_SLOW: &str = "the other side sends too slowly: gave up on it";
+
 /// Why a clone or fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
@@ -39,6 +43,9 @@ pub(super) enum FetchError {
     /// Possibly our own clone: look at it, then try again.
     #[error("{0}")]
     Local(String),
+    /// The other side cannot send the newest commit alone.
+    #[error("the other side cannot send a part of the history")]
+    NoShallow,
     /// We were told to stop.
     #[error("stopped")]
     Stopped,
@@ -50,16 +57,35 @@ pub(super) fn clone(
     url: &RemoteUrl,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
-    let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
-    if url.is_local() {
-        return run(&repository, url, None, progress);
-    }
-    match run(&repository, url, Some(1), progress) {
-        Err(FetchError::Upstream(why) | FetchError::Local(why)) if why.contains("shallow") => {
-            run(&repository, url, None, progress)
+    within_limits(url, || {
+        let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
+        if url.is_local() {
+            return run(&repository, url, None, progress);
         }
-        other => other,
+        match run(&repository, url, Some(1), progress) {
+            Err(FetchError::NoShallow) => run(&repository, url, None, progress),
+            other => other,
+        }
+    })
+}
+
+/// Keeps the memory of a transfer within bounds: the other side decides what is in a pack.
+fn within_limits(
+    url: &RemoteUrl,
+    transfer: impl FnOnce() -> Result<(), FetchError>,
+) -> Result<(), FetchError> {
+    if has_lost_too_much() {
+        return Err(FetchError::System(
+            "packs that had to be refused have cost too much memory: restart the mirror".to_owned(),
+        ));
     }
+    // From a path on this machine it is this process that makes the pack.
+    let limit = if url.is_local() {
+        MemoryLimit::PACKING
+    } else {
+        MemoryLimit::TRANSFER
+    };
+    with_memory_limit(limit, transfer)
 }
 
 /// Makes a new bare repository at `path`, with nothing in it.
@@ -79,9 +105,11 @@ pub(super) fn fetch(
     url: &RemoteUrl,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
-    let repository =
-        Repository::open_bare(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
-    run(&repository, url, None, progress)
+    within_limits(url, || {
+        let repository = Repository::open_bare(path)
+            .map_err(|error| FetchError::Local(describe(&error, url)))?;
+        run(&repository, url, None, progress)
+    })
 }
 
 fn run(
@@ -119,11 +147,18 @@ fn run(
             }
             Ok(has_head)
         });
+    if progress.is_stopped() {
+        return Err(FetchError::Stopped);
+    }
+    if let Some(why) = pace.gave_up.get() {
+        return Err(FetchError::Upstream(why.to_owned()));
+    }
     match fetched {
-        _ if progress.is_stopped() => Err(FetchError::Stopped),
-        _ if pace.gave_up.get() => Err(FetchError::Upstream(
-            "the other side sends too slowly: gave up on it".to_owned(),
+        Err(error) if error.class() == ErrorClass::NoMemory => Err(FetchError::Upstream(
+            "the upstream's pack is refused: it needs more memory than a fetch may have".to_owned(),
         )),
+        // libgit2 says so before it asks for anything; nothing that the other side writes gets here.
+        Err(error) if depth.is_some() && is_no_shallow(&error) => Err(FetchError::NoShallow),
         Err(error) if is_upstreams_fault(&error) => {
             Err(FetchError::Upstream(describe(&error, url)))
         }
@@ -165,7 +200,7 @@ fn callbacks<'a>(
         let credentials = url.credentials().filter(|_| asked.get() <= 3);
         answer(credentials, user, allowed).unwrap_or_else(|| {
             Err(git2::Error::new(
-                git2::ErrorCode::Auth,
+                ErrorCode::Auth,
                 ErrorClass::Http,
                 "the upstream asks for credentials, or refuses those in GIT_REPO_URL",
             ))
@@ -215,6 +250,10 @@ fn is_upstreams_fault(error: &git2::Error) -> bool {
     )
 }
 
+fn is_no_shallow(error: &git2::Error) -> bool {
+    (error.class(), error.code()) == (ErrorClass::Net, ErrorCode::Invalid)
+}
+
 fn describe(error: &git2::Error, url: &RemoteUrl) -> String {
     url.redact(error.message())
 }
@@ -225,7 +264,8 @@ struct Pace {
     began: Instant,
     window_began: Cell<Instant>,
     window_bytes: Cell<usize>,
-    gave_up: Cell<bool>,
+    /// Why it was given up on.
+    gave_up: Cell<Option<&'static str>>,
 }
 
 impl Pace {
@@ -235,7 +275,7 @@ impl Pace {
             began: now,
             window_began: Cell::new(now),
             window_bytes: Cell::new(0),
-            gave_up: Cell::new(false),
+            gave_up: Cell::new(None),
         }
     }
 
@@ -253,15 +293,24 @@ impl Pace {
             transferring && bytes < SLOW_BYTES_MIN
         };
         if too_slow {
-            self.gave_up.set(true);
+            self.gave_up.set(Some(TOO_SLOW));
+        }
+        if progress.total_objects > PACK_OBJECTS_MAX {
+            self.gave_up.set(Some(
+                "the upstream's pack is refused: it has too many objects",
+            ));
+        }
+        if progress.received_bytes > TRANSFER_BYTES_MAX {
+            self.gave_up
+                .set(Some("the upstream's pack is refused: it is too large"));
         }
         self.is_in_time()
     }
 
     fn is_in_time(&self) -> bool {
         if self.began.elapsed() > FETCH_TIME_MAX {
-            self.gave_up.set(true);
+            self.gave_up.set(Some(TOO_SLOW));
         }
-        !self.gave_up.get()
+        self.gave_up.get().is_none()
     }
 }

@@ -27,6 +27,7 @@ struct Shared {
     progress: ArcSwap<ProgressCell>,
     wake: Notify,
     served_changed: Notify,
+    look: Notify,
     forced: ForcedFetches,
     stopping: AtomicBool,
 }
@@ -45,10 +46,12 @@ impl IndexHandle {
                     failures: 0,
                     progress: Progress::default(),
                     push: None,
+                    warnings: Vec::new(),
                 }),
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
                 served_changed: Notify::new(),
+                look: Notify::new(),
                 forced: ForcedFetches::new(),
                 stopping: AtomicBool::new(false),
             }),
@@ -87,6 +90,16 @@ impl IndexHandle {
         self.shared.wake.notify_one();
     }
 
+    /// Asks the background task to look at the git index: git could not answer a client. Most often the client is to blame,
+    /// and it can ask as often as it likes, so this leads to a look and to nothing else.
+    pub(crate) fn ask_for_look(&self) {
+        self.shared.look.notify_one();
+    }
+
+    pub(super) async fn look_asked_for(&self) {
+        self.shared.look.notified().await;
+    }
+
     pub(super) async fn damage_reported(&self) {
         self.shared.wake.notified().await;
     }
@@ -101,6 +114,11 @@ impl IndexHandle {
         }
         self.enter(phase);
         progress
+    }
+
+    /// Whether the mirror ends: work in the background looks at this.
+    pub(super) fn stopping(&self) -> &AtomicBool {
+        &self.shared.stopping
     }
 
     /// Asks the clone or fetch that is under way to end, and all that would begin after it.
@@ -146,6 +164,10 @@ impl IndexHandle {
         let mut status = self.lock();
         status.last_error = None;
         status.failures = 0;
+    }
+
+    pub(super) fn warn(&self, warnings: Vec<String>) {
+        self.lock().warnings = warnings;
     }
 
     pub(super) fn remember_success(&self, at: Option<SystemTime>) {

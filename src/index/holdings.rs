@@ -73,7 +73,11 @@ impl Refresher {
     pub(super) fn view(&mut self, repository: &Arc<Repository>) -> Result<Snapshot, RefreshError> {
         let previous = self.handle.snapshot();
         match self.settings.held {
-            None => Ok(Snapshot::read(repository, previous.as_deref())?),
+            None => Ok(Snapshot::read(
+                repository,
+                previous.as_deref(),
+                self.handle.stopping(),
+            )?),
             Some(_) => self.pruned_view(repository, previous.as_deref()),
         }
     }
@@ -109,6 +113,9 @@ impl Refresher {
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, RefreshError> {
         let (commit, source) = repository.upstream()?;
+        let handle = self.handle.clone();
+        let show =
+            |tree| Snapshot::read_tree(repository, (commit, tree), previous, handle.stopping());
         let last = PruneRecord::read(repository.path())
             .filter(|last| last.source == source.to_string())
             .and_then(|last| Some((repository.find_tree(&last.pruned)?, last)));
@@ -117,7 +124,7 @@ impl Refresher {
             (Ok(held), _) => held,
             // Better what was held when the tree was made than nothing.
             (Err(_), Some((tree, _))) => {
-                return Ok(Snapshot::read_tree(repository, commit, *tree, previous)?);
+                return Ok(show(*tree)?);
             }
             (Err(error), None) => return Err(error),
         };
@@ -125,10 +132,12 @@ impl Refresher {
         if let Some((tree, _)) = last.filter(|(_, last)| last.held == fingerprint) {
             drop(held);
             return_freed_blocks();
-            return Ok(Snapshot::read_tree(repository, commit, tree, previous)?);
+            return Ok(show(tree)?);
         }
         let progress = self.handle.begin(Phase::Pruning);
-        let pruned = prune(&Snapshot::read(repository, None)?, &held, &progress)?;
+        let whole = Snapshot::read(repository, None, self.handle.stopping())?;
+        let pruned = prune(&whole, &held, &progress)?;
+        drop(whole);
         repository.close_idle_handles();
         drop(held);
         return_freed_blocks();
@@ -138,7 +147,7 @@ impl Refresher {
             pruned: pruned.to_string(),
         }
         .write(repository.path());
-        Ok(Snapshot::read_tree(repository, commit, pruned, previous)?)
+        Ok(show(pruned)?)
     }
 
     /// Asks what is held. Says in the log when that begins to fail, and when it works again.

@@ -14,6 +14,8 @@ use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, Tree
 
 use super::clone_dir::{self, CloneDir, CloneRecord, DataDirError, remove_tree, write_atomically};
 use super::fetch::{self, UPSTREAM_HEAD};
+use super::libgit2::{MemoryLimit, with_memory_limit};
+use super::limits::{self, COMMIT_BYTES_MAX, ReadError, TREE_BYTES_MAX};
 use super::remote_url::RemoteUrl;
 use super::snapshot::CommitId;
 use super::upkeep;
@@ -51,6 +53,9 @@ pub(crate) enum ImportError {
     /// What was exported has been cut off or changed on its way.
     #[error("the exported index is damaged or not complete: {0}")]
     Damaged(String),
+    /// It is larger than any index can be.
+    #[error("the exported index is refused: {0}")]
+    Refused(String),
     /// The system refuses.
     #[error("the exported index cannot be read, or DATA_DIR cannot be written to")]
     Disk(#[source] io::Error),
@@ -71,10 +76,22 @@ impl From<DataDirError> for ImportError {
     }
 }
 
+impl From<ReadError> for ImportError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Git(error) => error.into(),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
 impl From<git2::Error> for ImportError {
     fn from(error: git2::Error) -> Self {
         match error.class() {
             ErrorClass::Os => Self::Disk(io::Error::other(error.message().to_owned())),
+            ErrorClass::NoMemory => {
+                Self::Refused("its packs need more memory than the mirror allows".to_owned())
+            }
             _ => Self::Damaged(error.message().to_owned()),
         }
     }
@@ -91,7 +108,9 @@ pub(crate) fn may_import(data_dir: &Path) -> Result<(), ImportError> {
 pub(crate) fn import(data_dir: &Path, import: &IndexImport<'_>) -> Result<(), ImportError> {
     let mut clones = CloneDir::open(data_dir)?;
     let target = clones.next()?;
-    match build(&clones, &target, import).and_then(|()| Ok(clones.activate(&target)?)) {
+    // The archive decides what is in its packs.
+    let built = with_memory_limit(MemoryLimit::TRANSFER, || build(&clones, &target, import));
+    match built.and_then(|()| Ok(clones.activate(&target)?)) {
         Ok(()) => {
             // What is left costs room, and the next one who looks removes it.
             let _left = clones.sweep(&[&target]);
@@ -113,8 +132,8 @@ fn build(clones: &CloneDir, target: &Path, import: &IndexImport<'_>) -> Result<(
     for pack in import.packs {
         add_pack(&git, pack)?;
     }
-    let commit = git.find_commit(import.commit.0.to_oid()?)?;
     git.odb()?.refresh()?;
+    let commit = find_commit(&git, import.commit.0.to_oid()?)?;
     check_tree(&git, commit.tree_id())?;
     note_missing_parents(&git, target, commit.clone())?;
     git.reference(UPSTREAM_HEAD, commit.id(), true, "imported")?;
@@ -159,6 +178,7 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
     let mut seen = HashSet::from([tree]);
     let mut trees = vec![tree];
     while let Some(tree) = trees.pop() {
+        limits::check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
         for entry in &git.find_tree(tree)? {
             match entry.kind() {
                 Some(ObjectType::Tree) if seen.insert(entry.id()) => trees.push(entry.id()),
@@ -172,6 +192,11 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
         }
     }
     Ok(())
+}
+
+fn find_commit(git: &Repository, id: Oid) -> Result<Commit<'_>, ImportError> {
+    limits::check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
+    Ok(git.find_commit(id)?)
 }
 
 fn missing(entry: &TreeEntry<'_>) -> ImportError {
@@ -201,7 +226,7 @@ fn note_missing_parents(
         }
         for parent in there {
             if seen.insert(parent) {
-                commits.push(git.find_commit(parent)?);
+                commits.push(find_commit(git, parent)?);
             }
         }
     }
@@ -225,7 +250,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::super::export::{ExportError, IndexExport, export_all, export_since};
-    use super::super::repository::ReadError;
+    use super::super::limits::ReadError;
     use super::super::snapshot::Snapshot;
     use super::super::testing::TestIndex;
     use super::super::{IndexHandle, open_current, refresh_once};

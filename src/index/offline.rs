@@ -18,14 +18,14 @@ const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
 impl Refresher {
     /// Serves the clone that lies on disk, whatever index it is of.
     pub(super) fn follow_disk(&mut self) -> Result<(), RefreshError> {
-        if !self.look()? {
+        if !self.take_look()? {
             return Ok(());
         }
         if self.settings.held.is_some() && self.clone_on_disk().is_some() {
             // A large store takes a while to tell, and an import need not wait for that.
             self.clones = None;
             let held = self.ask();
-            if !self.look()? {
+            if !self.take_look()? {
                 return Ok(());
             }
             self.held_now = Some(held);
@@ -60,7 +60,7 @@ impl Refresher {
     }
 
     /// Takes possession of the data directory; says `false` if somebody else has it and there is something to serve.
-    fn look(&mut self) -> Result<bool, RefreshError> {
+    fn take_look(&mut self) -> Result<bool, RefreshError> {
         match self.hold_data_dir() {
             Ok(()) => Ok(true),
             // Most likely by an import, and what it brings is seen at the next look.

@@ -3,14 +3,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::clone_dir;
 use super::handle::IndexHandle;
+use super::limits::ReadError;
 use super::refresh::Refresher;
 use super::refresh_error::RefreshError;
-use super::repository::{ReadError, Repository};
+use super::repository::Repository;
 use super::settings::RefresherSettings;
 use super::snapshot::Snapshot;
+
+/// A subcommand ends with its process.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// How often to look again for the clone in use, if the one found was replaced and removed in that moment.
 const LOOKS_MAX: u32 = 5;
@@ -24,7 +29,7 @@ pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Snapshot>>, Rea
             return Ok(None);
         };
         let opened = Repository::open(&path)
-            .and_then(|repository| Snapshot::read(&Arc::new(repository), None));
+            .and_then(|repository| Snapshot::read(&Arc::new(repository), None, &NEVER));
         match opened {
             Ok(snapshot) => return Ok(Some(Arc::new(snapshot))),
             // It may have been replaced and removed before it could be held.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{Commit, ErrorClass, ErrorCode, Repository, RepositoryInitOptions};
 
-use super::clone_dir::remove_tree;
+use super::clone_dir::{self, remove_tree};
 use super::directory::ObjectId;
 use super::snapshot::CommitId;
 
@@ -24,7 +24,7 @@ pub(super) const SERVED_BRANCH: &str = "refs/heads/master";
 const SERVED: &str = "served";
 
 /// The file whose content is the mirror's own.
-const CONFIG_FILE: &str = "config.json";
+pub(super) const CONFIG_FILE: &str = "config.json";
 
 /// An ordinary file.
 const FILE_MODE: i32 = 0o100_644;
@@ -76,6 +76,26 @@ pub(super) fn bring_up_to_date(
 /// Removes the repository that is served, so that the next one begins anew.
 pub(super) fn remove(clone: &Path) -> io::Result<()> {
     remove_tree(&path(clone))
+}
+
+/// Takes away what somebody else may have prepared in the repository that is served, if there is one.
+pub(super) fn disarm(clone: &Path) -> io::Result<()> {
+    let served = path(clone);
+    // As a symlink it would be anybody's repository.
+    if fs::symlink_metadata(&served).is_ok_and(|found| found.is_symlink()) {
+        return fs::remove_file(served);
+    }
+    if !served.exists() {
+        return Ok(());
+    }
+    clone_dir::disarm(&served)?;
+    write_alternates(&served)
+}
+
+fn write_alternates(served: &Path) -> io::Result<()> {
+    let info = served.join("objects").join("info");
+    fs::create_dir_all(&info)?;
+    clone_dir::write_atomically(&info, "alternates", BORROWED_OBJECTS.as_bytes())
 }
 
 /// Whether the newest state of a repository that is there cannot be read, for another reason than the system's.
@@ -145,9 +165,8 @@ fn create(path: &Path) -> Result<(), OverlayError> {
         .external_template(false)
         .initial_head("master");
     Repository::init_opts(&aside, &options)?;
-    let info = aside.join("objects").join("info");
-    fs::create_dir_all(&info)?;
-    fs::write(info.join("alternates"), BORROWED_OBJECTS)?;
+    clone_dir::disarm(&aside)?;
+    write_alternates(&aside)?;
     fs::rename(aside, path)?;
     Ok(())
 }

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use git2::{Mempack, ObjectType, Odb, OdbLookupFlags, Oid, Repository};
+use git2::{Mempack, ObjectType, Odb, OdbLookupFlags, Oid, PackBuilderStage, Repository};
 
 use super::directory::ObjectId;
+use super::status::ProgressCell;
 use super::upkeep;
 
 /// So many bytes of objects are gathered in memory before they become a pack.
@@ -21,12 +22,14 @@ pub(super) struct PackWriter<'r> {
     gathered: Mempack<'r>,
     ids: Vec<Oid>,
     bytes: usize,
+    progress: &'r ProgressCell,
 }
 
 /// Writes what `work` does into packs of the repository at this path. Whatever has an error leaves objects at most that
 /// nothing leads to.
 pub(super) fn write_packed<T, E: From<git2::Error>>(
     repository: &Path,
+    progress: &ProgressCell,
     work: impl FnOnce(&mut PackWriter<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let git = Repository::open_bare(repository)?;
@@ -37,6 +40,7 @@ pub(super) fn write_packed<T, E: From<git2::Error>>(
         gathered: odb.add_new_mempack_backend(FIRST)?,
         ids: Vec::new(),
         bytes: 0,
+        progress,
     };
     let made = work(&mut writer)?;
     writer.flush()?;
@@ -67,6 +71,11 @@ impl PackWriter<'_> {
         }
         let mut builder = self.git.packbuilder()?;
         builder.set_threads(1);
+        let progress = self.progress;
+        // Comparing objects takes seconds.
+        builder.set_progress_callback(move |_stage: PackBuilderStage, _done, _all| {
+            !progress.is_stopped()
+        })?;
         for id in self.ids.drain(..) {
             builder.insert_object(id, None)?;
         }

@@ -17,9 +17,9 @@ use serde::Deserialize;
 
 use super::directory::ObjectId;
 use super::fetch::FetchError;
+use super::limits::ReadError;
 use super::pack_writer::{PackWriter, write_packed};
 use super::refresh_error::RefreshError;
-use super::repository::ReadError;
 use super::snapshot::{BlobId, Snapshot};
 use super::status::ProgressCell;
 use crate::package::{Checksum, CrateName, IndexPath};
@@ -67,11 +67,24 @@ pub(super) fn prune(
     held: &HashSet<Checksum>,
     progress: &ProgressCell,
 ) -> Result<ObjectId, PruneError> {
+    let pruned = try_prune(source, held, progress);
+    // What was broken off may have had any error.
+    if progress.is_stopped() {
+        return Err(PruneError::Stopped);
+    }
+    pruned
+}
+
+fn try_prune(
+    source: &Snapshot,
+    held: &HashSet<Checksum>,
+    progress: &ProgressCell,
+) -> Result<ObjectId, PruneError> {
     let clone = source.repository().path();
     let kept = std::thread::scope(|scope| {
         let (send, receive) = sync_channel(WAITING_MAX);
         let writer = std::thread::Builder::new().spawn_scoped(scope, move || {
-            write_packed(clone, |writer| write_contents(writer, &receive))
+            write_packed(clone, progress, |writer| write_contents(writer, &receive))
         })?;
         let kept = filter(source, held, &send, progress);
         drop(send);
@@ -82,7 +95,7 @@ pub(super) fn prune(
         kept
     })?;
     let top = top_files(source)?;
-    write_packed(clone, |writer| write_trees(writer, top, kept))
+    write_packed(clone, progress, |writer| write_trees(writer, top, kept))
 }
 
 fn write_contents(
@@ -114,7 +127,12 @@ fn filter(
         }
         let lines = source
             .repository()
-            .read_blob(blob, |content| held_lines(content, held))?;
+            .read_blob(blob, |content| held_lines(content, held));
+        let lines = match lines {
+            // It is listed as it is: whoever asks for it hears that it is too large.
+            Err(ReadError::TooLarge(_)) => HeldLines::All,
+            lines => lines?,
+        };
         let blob = match lines {
             HeldLines::None => return Ok(()),
             HeldLines::All => blob,

@@ -1,7 +1,6 @@
 //! Showing what a clone holds: a snapshot for readers, and the git index beside it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::overlay::{self, Shown};
 use super::refresh::Refresher;
@@ -19,7 +18,19 @@ impl Refresher {
         tracing::info!(index.commit = %snapshot.commit(), index.crates = snapshot.crate_count(), "{message}");
         let served = self.serve_by_git(&repository, &snapshot);
         self.current = Some(repository);
-        self.handle.publish(Arc::new(snapshot), served);
+        let (snapshot, previous) = (Arc::new(snapshot), self.handle.snapshot());
+        self.handle.publish(Arc::clone(&snapshot), served);
+        self.name_large_files(&snapshot, previous.as_deref());
+    }
+
+    fn name_large_files(&mut self, snapshot: &Snapshot, previous: Option<&Snapshot>) {
+        let followed = self
+            .large_files
+            .follow(snapshot, previous, self.handle.stopping());
+        if let Err(error) = followed {
+            tracing::debug!(error = %error, "the sizes of index files could not be looked at");
+        }
+        self.handle.warn(self.large_files.warnings());
     }
 
     /// Makes the git index anew if it is not what it was, for example because it was damaged or could not be made before.
@@ -38,17 +49,6 @@ impl Refresher {
         snapshot: &Snapshot,
     ) -> Option<Arc<ServedIndex>> {
         let settings = self.settings.git_index.clone()?;
-        let now = Instant::now();
-        let is_damaged = self
-            .handle
-            .served()
-            .is_some_and(|served| served.is_damaged());
-        if is_damaged && self.repairs.allowed(now) {
-            self.repairs.note(now);
-            tracing::warn!("git cannot read the git index, which is made anew");
-            // What cannot be removed cannot be read either, and is seen below.
-            let _removed = overlay::remove(repository.path());
-        }
         let shown = Shown {
             commit: snapshot.commit(),
             tree: snapshot.root().tree(),

@@ -1,9 +1,10 @@
 //! The background task that pushes the rewritten index to another git host, so that the classic set-up (an index
 //! repository with a `config.json` of one's own) needs nobody to keep it up to date.
 //!
-//! It is done by the `git` program, with whatever its user has set up for ssh and proxies. Nothing waits for it: a push
-//! that fails or hangs changes nothing but what `/readyz` and the log say of it.
+//! It is done by the `git` program, with whatever its user has set up for ssh and proxies, and nothing else of the
+//! environment. Nothing waits for it: a push that fails or hangs changes nothing but what `/readyz` and the log say of it.
 
+use std::ffi::OsString;
 use std::io;
 use std::pin::pin;
 use std::process::Stdio;
@@ -19,7 +20,7 @@ use super::handle::IndexHandle;
 use super::overlay::SERVED_BRANCH;
 use super::remote_url::RemoteUrl;
 use super::retry::backoff;
-use super::served::{CHILD_SETTINGS, GitProgram, ServedIndex, configure, kill_group};
+use super::served::{GitProgram, ServedIndex, configure, kill_group, trust};
 
 /// The longest that one push may take. The first one sends the whole index.
 const PUSH_TIME_MAX: Duration = Duration::from_secs(3_600);
@@ -37,18 +38,8 @@ const SAID_BYTES_MAX: u64 = 2_048;
 const CREDENTIAL_HELPER: &str = "credential.helper=!f() { test \"$1\" = get && \
     printf 'username=%s\\npassword=%s\\n' \"$MIRROR_PUSH_USER\" \"$MIRROR_PUSH_PASSWORD\"; }; f";
 
-/// What belongs to another repository, or is a secret that git need not see.
-const NOT_INHERITED: [&str; 9] = [
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_ASKPASS",
-    "GIT_REPO_URL",
-    "INDEX_PUSH_URL",
-];
+/// The ways to another host. Others start programs that an address names.
+const PROTOCOLS: &str = "file:git:http:https:ssh";
 
 /// What the task needs to know.
 #[derive(Clone, Debug)]
@@ -57,6 +48,8 @@ pub(crate) struct PusherSettings {
     pub(crate) url: RemoteUrl,
     /// What pushes.
     pub(crate) program: GitProgram,
+    /// What it gets of the environment beside `PATH`.
+    pub(crate) environment: Vec<(OsString, OsString)>,
     /// What git hosts see as `User-Agent`.
     pub(crate) user_agent: String,
 }
@@ -174,16 +167,17 @@ impl Pusher {
     }
 
     fn command(&self, index: &ServedIndex) -> Command {
-        let mut command = Command::new("git");
-        for variable in NOT_INHERITED {
-            command.env_remove(variable);
-        }
+        let mut command = self.settings.program.command();
         command
-            .env("PATH", self.settings.program.search_path())
-            .env("LC_ALL", "C")
+            .envs(
+                self.settings
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
+            .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
             .env("GIT_TERMINAL_PROMPT", "0");
         let user_agent = format!("http.userAgent={}", self.settings.user_agent);
-        configure(&mut command, &CHILD_SETTINGS);
         configure(
             &mut command,
             &[
@@ -191,7 +185,6 @@ impl Pusher {
                 // A host that falls silent is given up on.
                 "http.lowSpeedLimit=100",
                 "http.lowSpeedTime=60",
-                "core.hooksPath=/dev/null",
                 "core.askPass=",
             ],
         );
@@ -209,6 +202,7 @@ impl Pusher {
                 ],
             );
         }
+        trust(&mut command, index.path());
         command
             .arg("--git-dir")
             .arg(index.path())

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +17,9 @@ use super::fetch::{self, FetchError};
 use super::force::RefreshOutcome;
 use super::handle::IndexHandle;
 use super::holdings::HoldingsState;
+use super::large_files::LargeFiles;
+use super::look::Looks;
+use super::overlay;
 use super::refresh_error::RefreshError;
 use super::replace::warn_if_left;
 use super::repository::Repository;
@@ -43,7 +47,12 @@ pub(crate) struct Refresher {
     pub(super) retired: Vec<Arc<Repository>>,
     /// Failures in a row that may be the clone's fault.
     local_failures: u32,
+    /// Of the clone.
     pub(super) repairs: Repairs,
+    /// Of the git index, which is a matter of its own: clients can ask for looks at it.
+    pub(super) git_repairs: Repairs,
+    pub(super) looks: Looks,
+    pub(super) large_files: LargeFiles,
     pub(super) holdings: HoldingsState,
     /// What is held, where that was asked before the data directory was.
     pub(super) held_now: Option<Result<HashSet<Checksum>, RefreshError>>,
@@ -71,6 +80,9 @@ impl Refresher {
             retired: Vec::new(),
             local_failures: 0,
             repairs: Repairs::default(),
+            git_repairs: Repairs::default(),
+            looks: Looks::default(),
+            large_files: LargeFiles::default(),
             holdings: HoldingsState::default(),
             held_now: None,
             next_upkeep: None,
@@ -102,19 +114,41 @@ impl Refresher {
                     return Ok(());
                 }
             }
-            // After a failure the pause stands whatever is reported: the other side must not be asked all the time.
-            let may_repair = handle.status().failures == 0;
-            let repair = async {
-                tokio::time::sleep(refresher.repairs.wait(Instant::now())).await;
-                handle.damage_reported().await;
-            };
-            tokio::select! {
-                () = wait(pause) => {}
-                () = repair, if may_repair => {}
-                () = handle.forced().wanted() => {}
-                () = stop.cancelled() => {
-                    handle.enter(Phase::Stopped);
-                    return Ok(());
+            let mut pause = pin!(wait(pause));
+            loop {
+                // After a failure the pause stands whatever is reported: the other side must not be asked all the time.
+                let may_repair = handle.status().failures == 0;
+                let repair = async {
+                    tokio::time::sleep(refresher.repairs.wait(Instant::now())).await;
+                    handle.damage_reported().await;
+                };
+                let look = async {
+                    tokio::time::sleep(refresher.looks.wait(Instant::now())).await;
+                    handle.look_asked_for().await;
+                };
+                tokio::select! {
+                    () = &mut pause => break,
+                    () = repair, if may_repair => break,
+                    () = handle.forced().wanted() => break,
+                    // A look asks nobody else, and the pause goes on.
+                    () = look => {}
+                    () = stop.cancelled() => {
+                        handle.enter(Phase::Stopped);
+                        return Ok(());
+                    }
+                }
+                let mut look = tokio::task::spawn_blocking(move || {
+                    refresher.look_at_git_index();
+                    refresher
+                });
+                tokio::select! {
+                    done = &mut look => refresher = done?,
+                    () = stop.cancelled() => {
+                        handle.stop();
+                        look.await?;
+                        handle.enter(Phase::Stopped);
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -245,7 +279,7 @@ impl Refresher {
                     index.upstream = %self.settings.url,
                     "the clone on disk is of another index; it is not served, and goes when this one has been cloned"
                 ),
-                Err(error @ RefreshError::Damaged(_)) => {
+                Err(error @ (RefreshError::Damaged(_) | RefreshError::Refused(_))) => {
                     tracing::warn!(error = %error, "the clone on disk is set aside and will be replaced");
                     if let Err(error) = clones.set_aside(&path) {
                         tracing::warn!(error = %error, "the damaged clone could not be set aside");
@@ -282,7 +316,10 @@ impl Refresher {
         path: &Path,
         last_success: Option<SystemTime>,
     ) -> Result<(), RefreshError> {
-        clone_dir::tidy(path).map_err(|error| RefreshError::Damaged(error.to_string()))?;
+        clone_dir::tidy(path)
+            .and_then(|()| clone_dir::disarm(path))
+            .and_then(|()| overlay::disarm(path))
+            .map_err(|error| RefreshError::Damaged(error.to_string()))?;
         let repository = Arc::new(Repository::open(path)?);
         let snapshot = self.view(&repository)?;
         self.handle.remember_success(last_success);
@@ -309,7 +346,7 @@ impl Refresher {
             return None;
         }
         self.repairs.note_check(now);
-        let damaged = repository.confirm_damage();
+        let damaged = repository.confirm_damage(self.handle.stopping());
         if damaged {
             self.repairs.note(now);
         }
@@ -329,12 +366,30 @@ impl Refresher {
             _ => self.local_failures = 0,
         }
         fetched?;
-        self.show(repository)?;
+        if let Err(error) = self.show(repository) {
+            if let RefreshError::Refused(_) = error {
+                self.forget_refused(repository);
+            }
+            return Err(error);
+        }
         // The time of this success would be lost in a restart; nothing else is.
         if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
             tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
         }
         Ok(())
+    }
+
+    /// Leads the clone back to the commit that is served, so that a restart finds that one.
+    fn forget_refused(&mut self, repository: &Arc<Repository>) {
+        let served = self.handle.snapshot();
+        if let Some(snapshot) =
+            served.filter(|snapshot| Arc::ptr_eq(snapshot.repository(), repository))
+            && let Err(error) = repository.lead_back_to(snapshot.commit())
+        {
+            tracing::warn!(error = %error, "the clone could not be led back to the commit that is served");
+        }
+        // Each refused commit leaves a pack.
+        self.keep_up();
     }
 
     /// Runs a clone or a fetch. One that hangs is left behind.

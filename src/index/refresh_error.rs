@@ -4,7 +4,7 @@ use std::io;
 
 use super::clone_dir::DataDirError;
 use super::fetch::FetchError;
-use super::repository::ReadError;
+use super::limits::ReadError;
 use super::upkeep::UpkeepError;
 
 /// Why a try brought no snapshot.
@@ -22,6 +22,9 @@ pub(super) enum RefreshError {
     Holdings(String),
     #[error("the clone on disk is damaged: {0}")]
     Damaged(String),
+    /// Too large to be served. The clone is sound.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl From<DataDirError> for RefreshError {
@@ -37,6 +40,9 @@ impl From<UpkeepError> for RefreshError {
     fn from(error: UpkeepError) -> Self {
         match error {
             UpkeepError::Disk(error) => Self::Disk(error),
+            UpkeepError::Git(error) if error.class() == git2::ErrorClass::NoMemory => {
+                Self::Refused("an object is too large to be packed anew".to_owned())
+            }
             UpkeepError::Git(error) => Self::Damaged(error.message().to_owned()),
         }
     }
@@ -44,9 +50,13 @@ impl From<UpkeepError> for RefreshError {
 
 impl From<ReadError> for RefreshError {
     fn from(error: ReadError) -> Self {
-        Self::Damaged(
-            std::error::Error::source(&error)
-                .map_or_else(|| error.to_string(), ToString::to_string),
-        )
+        match error {
+            ReadError::Git(error) => Self::Damaged(error.message().to_owned()),
+            ReadError::TooLarge(why) => {
+                Self::Refused(format!("the upstream index is refused: {why}"))
+            }
+            ReadError::Refused(_) => Self::Refused(error.to_string()),
+            ReadError::Stopped => Self::Fetch(FetchError::Stopped),
+        }
     }
 }

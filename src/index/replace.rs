@@ -34,7 +34,7 @@ impl Refresher {
             Ok(Due::RollUp) => match self.roll_up(&repository) {
                 // Something in it cannot be read, perhaps something that only git clients would miss. Packs must not grow
                 // for ever because of it.
-                Err(RefreshError::Damaged(why))
+                Err(RefreshError::Damaged(why) | RefreshError::Refused(why))
                     if self.repairs.allowed(now) && self.settings.may_renew() =>
                 {
                     self.repairs.note(now);

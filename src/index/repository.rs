@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use git2::{ObjectType, Oid};
+
 use super::clone_dir;
 use super::directory::ObjectId;
+use super::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, check_size};
 use super::snapshot::{CommitId, Snapshot};
 
 /// How many open handles are kept for the next reader. More readers than this at a time open and close their own.
@@ -21,7 +24,7 @@ pub(crate) struct Repository {
     path: PathBuf,
     idle: Mutex<Vec<git2::Repository>>,
     suspect: AtomicBool,
-    /// The blob that could not be read, if that is what raised the suspicion.
+    /// The object that could not be read, if that is what raised the suspicion.
     unreadable: Mutex<Option<ObjectId>>,
     /// Keeps other processes from removing the clone.
     _hold: Option<File>,
@@ -34,18 +37,6 @@ type Place = (u64, u64);
 fn place(path: &Path) -> Option<Place> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
-}
-
-/// Something that the snapshot lists could not be read from the clone: the clone is damaged.
-#[derive(Debug, thiserror::Error)]
-#[error("the clone of the index cannot be read")]
-pub(crate) struct ReadError(#[from] git2::Error);
-
-impl ReadError {
-    /// Whether the system refused, most often for want of file descriptors, which says nothing of the clone.
-    fn is_the_systems(&self) -> bool {
-        self.0.class() == git2::ErrorClass::Os
-    }
 }
 
 impl Repository {
@@ -84,15 +75,15 @@ impl Repository {
         self.suspect.store(true, Ordering::Relaxed);
     }
 
-    /// Reads everything anew that a snapshot needs, and the blob that could not be read. If that works, the failure was
+    /// Reads everything anew that a snapshot needs, and the object that could not be read. If that works, the failure was
     /// a passing one (too many open files, say), and the suspicion is gone.
-    pub(super) fn confirm_damage(self: &Arc<Self>) -> bool {
+    pub(super) fn confirm_damage(self: &Arc<Self>, stop: &AtomicBool) -> bool {
         self.close_idle_handles();
         let unreadable = self.unreadable().take();
-        let blob = unreadable.map_or(Ok(()), |blob| self.read_blob(blob, |_content| ()));
-        let damaged = [blob, Snapshot::read(self, None).map(drop)]
+        let object = unreadable.map_or(Ok(()), |id| self.read_object(id));
+        let damaged = [object, Snapshot::read(self, None, stop).map(drop)]
             .into_iter()
-            .any(|read| read.is_err_and(|error| !error.is_the_systems()));
+            .any(|read| read.is_err_and(|error| error.may_be_damage() && !error.is_the_systems()));
         self.suspect.store(damaged, Ordering::Relaxed);
         damaged
     }
@@ -106,13 +97,13 @@ impl Repository {
     /// Does something with a handle of this repository. A failure makes the clone suspect.
     pub(super) fn with<T>(
         &self,
-        work: impl FnOnce(&git2::Repository) -> Result<T, git2::Error>,
+        work: impl FnOnce(&git2::Repository) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         // The lock is released at once: handles are only put in and taken out under it.
         let idle = self.handles().pop();
         let result = match idle {
             Some(handle) => Ok(handle),
-            None => git2::Repository::open_bare(&self.path),
+            None => git2::Repository::open_bare(&self.path).map_err(ReadError::from),
         }
         .and_then(|handle| {
             let result = work(&handle);
@@ -122,36 +113,54 @@ impl Repository {
             }
             result
         });
-        result.map_err(|error| {
+        if let Err(error) = &result
+            && error.may_be_damage()
+        {
             self.suspect();
-            ReadError(error)
-        })
+        }
+        result
     }
 
     /// The upstream commit that the clone holds, and its tree.
     pub(super) fn upstream(&self) -> Result<(CommitId, ObjectId), ReadError> {
         self.with(|git| {
-            let commit = git
-                .find_reference(super::fetch::UPSTREAM_HEAD)?
-                .peel_to_commit()?;
+            let reference = git.find_reference(super::fetch::UPSTREAM_HEAD)?;
+            let id = reference.target().unwrap_or(Oid::ZERO_SHA1);
+            check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
+            let commit = git.find_commit(id)?;
             Ok((CommitId(commit.id().into()), commit.tree_id().into()))
+        })
+    }
+
+    /// Makes the branch name another commit that the clone has.
+    pub(super) fn lead_back_to(&self, commit: CommitId) -> Result<(), ReadError> {
+        self.with(|git| {
+            let id = commit.0.to_oid()?;
+            git.reference(super::fetch::UPSTREAM_HEAD, id, true, "refused")?;
+            Ok(())
         })
     }
 
     /// The tree of this id, if the clone has it.
     pub(super) fn find_tree(&self, id: &str) -> Option<ObjectId> {
-        let id = git2::Oid::from_str(id).ok()?;
+        let id = Oid::from_str(id).ok()?;
         let exists = self.with(|git| Ok(git.odb()?.exists(id)));
         exists.is_ok_and(|exists| exists).then(|| id.into())
     }
 
     /// How many bytes a blob has.
+    ///
+    /// # Errors
+    /// [`ReadError::TooLarge`] for more than are ever read.
     pub(super) fn blob_bytes(&self, id: ObjectId) -> Result<u64, ReadError> {
-        let bytes = self.with(|git| Ok(git.odb()?.read_header(id.to_oid()?)?.0));
-        if bytes.is_err() {
-            *self.unreadable() = Some(id);
+        let bytes = self.with(|git| {
+            let oid = id.to_oid()?;
+            check_size(&git.odb()?, oid, ObjectType::Blob, INDEX_FILE_BYTES_MAX)
+        });
+        if bytes.as_ref().is_err_and(ReadError::may_be_damage) {
+            self.note_unreadable(id);
         }
-        bytes.map(|bytes| bytes as u64)
+        Ok(bytes? as u64)
     }
 
     /// Gives the content of a blob to `read`. The content is not copied: the largest ones have megabytes.
@@ -160,11 +169,24 @@ impl Repository {
         id: ObjectId,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, ReadError> {
-        let content = self.with(|git| Ok(read(git.find_blob(id.to_oid()?)?.content())));
-        if content.is_err() {
-            *self.unreadable() = Some(id);
+        let content = self.with(|git| {
+            let (odb, id) = (git.odb()?, id.to_oid()?);
+            check_size(&odb, id, ObjectType::Blob, INDEX_FILE_BYTES_MAX)?;
+            Ok(read(odb.read(id)?.data()))
+        });
+        if content.as_ref().is_err_and(ReadError::may_be_damage) {
+            self.note_unreadable(id);
         }
         content
+    }
+
+    /// Notes that this object could not be read.
+    pub(super) fn note_unreadable(&self, id: ObjectId) {
+        *self.unreadable() = Some(id);
+    }
+
+    fn read_object(&self, id: ObjectId) -> Result<(), ReadError> {
+        self.with(|git| Ok(git.odb()?.read(id.to_oid()?).map(drop)?))
     }
 
     fn unreadable(&self) -> MutexGuard<'_, Option<ObjectId>> {

@@ -3,13 +3,12 @@
 //! libgit2 has no server side, so each request is answered by a `git` child. What does not live here: HTTP, and how many
 //! children there may be at a time.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -26,15 +25,24 @@ const COMPLAINT_BYTES_MAX: u64 = 1_024;
 
 /// Settings of every child, so that none takes more than its share of a small machine: one thread, and little memory for
 /// deltas (almost all are taken from disk as they are).
-pub(super) const CHILD_SETTINGS: [&str; 6] = [
+const CHILD_SETTINGS: [&str; 7] = [
     "pack.threads=1",
     "pack.windowMemory=32m",
     "pack.deltaCacheSize=16m",
     "core.deltaBaseCacheLimit=32m",
-    // The data directory belongs to whoever runs the mirror, also where a container maps users differently.
-    "safe.directory=*",
     "gc.auto=0",
+    // No file of the repository may name a program. Its configuration is written by us (`disarm`).
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
 ];
+
+/// Lets git work on this repository whoever owns it: a container may map users differently. That is safe for this one,
+/// whose configuration is ours (`disarm`).
+pub(super) fn trust(command: &mut Command, repository: &Path) {
+    let mut setting = OsString::from("safe.directory=");
+    setting.push(repository);
+    command.arg("-c").arg(setting);
+}
 
 /// The `git` program of this machine, if there is one.
 #[derive(Clone, Debug)]
@@ -48,21 +56,13 @@ impl GitProgram {
         Self { search_path }
     }
 
-    /// Where programs are found.
-    pub(super) fn search_path(&self) -> &OsStr {
-        &self.search_path
-    }
-
-    /// A call of git with an environment in which nobody's settings count but ours.
-    fn command(&self) -> Command {
+    /// A call of git that gets nothing of the mirror's environment, in which there are secrets, but the search path.
+    pub(super) fn command(&self) -> Command {
         let mut command = Command::new("git");
         command
             .env_clear()
             .env("PATH", &self.search_path)
-            .env("LC_ALL", "C")
-            .env("HOME", "/nonexistent")
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null");
+            .env("LC_ALL", "C");
         configure(&mut command, &CHILD_SETTINGS);
         command
     }
@@ -75,26 +75,17 @@ pub(super) fn configure(command: &mut Command, settings: &[&str]) {
     }
 }
 
-/// What git says when an object cannot be read. None of it can be had by asking for something that is not there.
-const SIGNS_OF_DAMAGE: [&str; 6] = [
-    "unable to read",
-    "unable to parse",
-    "corrupt",
-    "inflate",
-    "missing blob",
-    "missing tree",
-];
-
 /// One state of the git index. The directory that it lies in stays for as long as this is held.
 #[derive(Debug)]
 pub(crate) struct ServedIndex {
     commit: CommitId,
     /// The commit that clients get.
     tip: ObjectId,
-    repository: Arc<Repository>,
+    /// Keeps the clone, whose objects are borrowed.
+    _repository: Arc<Repository>,
+    /// Without symlinks: git compares it to what it finds.
+    path: PathBuf,
     program: GitProgram,
-    /// Git could not read something in it.
-    damaged: AtomicBool,
 }
 
 /// A version of git's protocol, as clients ask for it: `version=2`, perhaps with more such pairs behind it.
@@ -125,18 +116,20 @@ pub(crate) enum GitRequest {
 }
 
 impl ServedIndex {
+    /// Blocking.
     pub(super) fn new(
         commit: CommitId,
         tip: ObjectId,
         repository: Arc<Repository>,
         program: GitProgram,
     ) -> Self {
+        let path = overlay::path(repository.path());
         Self {
             commit,
             tip,
-            repository,
+            path: path.canonicalize().unwrap_or(path),
+            _repository: repository,
             program,
-            damaged: AtomicBool::new(false),
         }
     }
 
@@ -150,14 +143,9 @@ impl ServedIndex {
         self.tip
     }
 
-    /// Whether git could not read something in it.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Relaxed)
-    }
-
     /// Where it lies.
-    pub(super) fn path(&self) -> PathBuf {
-        overlay::path(self.repository.path())
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Starts a child that answers a client.
@@ -170,6 +158,12 @@ impl ServedIndex {
         protocol: Option<&GitProtocol>,
     ) -> io::Result<GitChild> {
         let mut command = self.program.command();
+        // Nobody's settings count here but ours.
+        command
+            .env("HOME", "/nonexistent")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null");
+        trust(&mut command, self.path());
         command.args(["upload-pack", "--strict", "--stateless-rpc"]);
         if request == GitRequest::Advertisement {
             command.arg("--advertise-refs");
@@ -216,16 +210,6 @@ impl GitChild {
     /// The upstream commit that the answer is made from.
     pub(crate) fn commit(&self) -> CommitId {
         self.index.commit()
-    }
-
-    /// Notes what a child complained of before it ended. Says whether the repository is to blame, and not the client: then
-    /// somebody must look at it.
-    pub(crate) fn note_complaint(&self, complaint: &str) -> bool {
-        let is_damage = SIGNS_OF_DAMAGE.iter().any(|sign| complaint.contains(sign));
-        if is_damage {
-            self.index.damaged.store(true, Ordering::Relaxed);
-        }
-        is_damage
     }
 
     /// Where to write what the client sends. Dropping it tells the child that this was all.

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use super::clone_dir;
 use super::directory::{Directory, ObjectId};
-use super::repository::{ReadError, Repository};
+use super::limits::ReadError;
+use super::repository::Repository;
+use super::trees;
 use crate::package::{CrateName, IndexPath};
 
 /// The id of a commit of the upstream index.
@@ -88,20 +91,21 @@ impl Snapshot {
     pub(super) fn read(
         repository: &Arc<Repository>,
         previous: Option<&Self>,
+        stop: &AtomicBool,
     ) -> Result<Self, ReadError> {
         let (commit, tree) = repository.upstream()?;
-        Self::read_tree(repository, commit, tree, previous)
+        Self::read_tree(repository, (commit, tree), previous, stop)
     }
 
     /// Reads another tree in place of the commit's own. Blocking.
     pub(super) fn read_tree(
         repository: &Arc<Repository>,
-        commit: CommitId,
-        tree: ObjectId,
+        (commit, tree): (CommitId, ObjectId),
         previous: Option<&Self>,
+        stop: &AtomicBool,
     ) -> Result<Self, ReadError> {
         let previous = previous.map(|previous| &previous.root);
-        let root = repository.with(|git| Directory::read(git, tree.to_oid()?, "", previous))?;
+        let root = repository.with(|git| trees::read(git, tree, previous, stop))?;
         Ok(Self {
             commit,
             root,
@@ -138,6 +142,12 @@ impl Snapshot {
             (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
             _ => false,
         }
+    }
+
+    /// Whether this is the content of this index file.
+    pub(super) fn lists(&self, name: &str, blob: ObjectId) -> bool {
+        CrateName::try_from(name.to_owned())
+            .is_ok_and(|name| self.root.find_exactly(&IndexPath::from(&name)) == Some(blob))
     }
 
     /// The directory at the top.

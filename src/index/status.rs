@@ -42,6 +42,8 @@ pub(crate) struct IndexStatus {
     pub(crate) progress: Progress,
     /// How pushing the rewritten index goes; `None` if it is not pushed anywhere.
     pub(crate) push: Option<PushStatus>,
+    /// What whoever runs the mirror should know, and what does not make it unready.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How pushing the rewritten index goes.

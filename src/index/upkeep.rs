@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use git2::{Odb, OdbLookupFlags, PackBuilderStage, Repository};
 
 use super::clone_dir::{is_leftover, remove_tree};
+use super::libgit2::{MemoryLimit, with_memory_limit};
 use super::overlay;
 use super::status::ProgressCell;
 
@@ -128,6 +129,10 @@ pub(super) fn copy(from: &Path, to: &Path, are_objects: bool) -> io::Result<()> 
 }
 
 fn pack_small_ones(repository: &Path, progress: &ProgressCell) -> Result<(), UpkeepError> {
+    with_memory_limit(MemoryLimit::PACKING, || pack(repository, progress))
+}
+
+fn pack(repository: &Path, progress: &ProgressCell) -> Result<(), UpkeepError> {
     let rolling = repository.join(ROLLING);
     set_apart(repository, &rolling)?;
     let git = Repository::open_bare(repository)?;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::directory::{Directory, ObjectId};
-use super::repository::{ReadError, Repository};
+use super::limits::ReadError;
+use super::repository::Repository;
 use super::snapshot::Snapshot;
 use crate::package::CrateName;
 
@@ -30,8 +31,20 @@ impl Snapshot {
             let Ok(name) = CrateName::try_from(name.to_owned()) else {
                 return Ok(());
             };
-            self.repository()
-                .read_blob(blob, |content| visit(&name, content))?
+            let visited = self
+                .repository()
+                .read_blob(blob, |content| visit(&name, content));
+            match visited {
+                Err(ReadError::TooLarge(why)) => {
+                    tracing::warn!(
+                        crate.name = name.as_str(),
+                        error = why,
+                        "an index file is passed over"
+                    );
+                    Ok(())
+                }
+                visited => visited?,
+            }
         })
     }
 
@@ -111,7 +124,8 @@ fn sort_as_in_packs(repository: &Repository, entries: &mut [Entry<'_>]) -> Resul
                 entry.rank = rank;
             }
             true
-        })
+        })?;
+        Ok(())
     })?;
     entries.sort_unstable_by_key(|entry| entry.rank);
     Ok(())

@@ -118,7 +118,7 @@ fn replace(path: &Path, content: &[u8]) {
 }
 
 /// Writes noise over all of a pack but its header and trailer, in place.
-fn scribble(path: &Path) {
+pub(crate) fn scribble(path: &Path) {
     let length = fs::metadata(path).unwrap().len();
     let mut permissions = fs::metadata(path).unwrap().permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);

@@ -2,6 +2,7 @@
 //! answer.
 
 mod content;
+mod damage;
 mod service;
 mod wire;
 

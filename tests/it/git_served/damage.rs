@@ -1,0 +1,123 @@
+//! What git could not read is found by reading, whatever a client makes git say.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{GitClone, PUBLIC_URL, REQUEST_TYPE, Scene, UPLOAD_PACK, VERSION_2, packet, start};
+use crate::clone_on_disk::scribble;
+use crate::support::eventually;
+
+/// A mirror that has two states of the git index, and asks its upstream for no more.
+fn quiet() -> Scene {
+    let scene = Scene::start();
+    scene.publish("brand-new", "1.0.0");
+    scene.mirror.stop();
+    let settings = [
+        ("PUBLIC_URL", PUBLIC_URL),
+        // Only what a client does can cause a repair.
+        ("REFRESH_INTERVAL_SECS", "3600"),
+    ];
+    let mirror = start(&scene.server, &scene.data, &settings);
+    mirror.wait_for_git_commit(&scene.index.head());
+    Scene { mirror, ..scene }
+}
+
+impl Scene {
+    /// The clone in use.
+    fn clone_dir(&self) -> PathBuf {
+        let index = self.data.path().join("index");
+        let current = fs::read_to_string(index.join("current")).unwrap();
+        index.join(current)
+    }
+
+    fn served(&self) -> String {
+        let served = self.clone_dir().join("served");
+        served.to_str().unwrap().to_owned()
+    }
+
+    /// Waits until a client can clone everything, and returns the number of commits that it gets.
+    fn wait_until_clonable(&self) -> String {
+        let url = self.url();
+        eventually("the index can be cloned", || {
+            let answer = self.post(&[], &self.clone_request());
+            answer.status == 200 && !String::from_utf8_lossy(&answer.body).contains("fatal")
+        });
+        let clone = GitClone::of(&url, &[]);
+        clone.git(&["fsck", "--full"]);
+        clone
+            .git(&["rev-list", "--count", "HEAD"])
+            .trim()
+            .to_owned()
+    }
+}
+
+#[test]
+fn what_a_client_makes_git_say_changes_nothing_and_real_damage_is_repaired_right_after_it() {
+    let scene = quiet();
+    let (tip, clone, asked) = (scene.tip(), scene.clone_dir(), scene.server.seen().len());
+    assert_eq!(
+        scene
+            .mirror
+            .post(UPLOAD_PACK, &[REQUEST_TYPE], b"0011want corrupt\n0000")
+            .status,
+        400
+    );
+    for text in [
+        "corrupt",
+        "missing blob",
+        "missing tree",
+        "unable to read",
+        "unable to parse",
+        "inflate",
+    ] {
+        let want = [&packet(&format!("want {text}\n"))[..], b"0000"].concat();
+        let agent = format!("want {tip} agent={text}\n");
+        let agent = [&packet(&agent)[..], b"0000", &packet(&format!("{text}\n"))].concat();
+        let command = [&packet(&format!("command={text}"))[..], b"0000"].concat();
+        for (headers, body) in [
+            (&[][..], want.clone()),
+            (&[], agent),
+            (&[VERSION_2], want),
+            (&[VERSION_2], command),
+        ] {
+            scene.post(headers, &body);
+        }
+    }
+    assert_eq!(scene.wait_until_clonable(), "2");
+    assert_eq!(scene.tip(), tip);
+    assert_eq!(scene.clone_dir(), clone);
+
+    let git = GitClone::empty();
+    let first = git.git(&["--git-dir", &scene.served(), "rev-parse", "master^"]);
+    let (directory, file) = first.trim().split_at(2);
+    fs::remove_file(clone.join("served/objects").join(directory).join(file)).unwrap();
+    assert_eq!(scene.wait_until_clonable(), "1");
+    assert_ne!(scene.tip(), tip);
+    assert_eq!(scene.clone_dir(), clone);
+    assert_eq!(scene.server.seen().len(), asked, "no upstream was asked");
+}
+
+#[test]
+fn lost_alternates_are_found_by_a_look() {
+    let scene = quiet();
+    let lost = scene.clone_dir().join("served/objects/info/alternates");
+    fs::remove_file(lost).unwrap();
+    assert_eq!(scene.wait_until_clonable(), "1");
+}
+
+#[test]
+fn damage_of_the_clone_that_only_a_git_client_meets_is_repaired() {
+    let scene = quiet();
+    let clone = scene.clone_dir();
+    let packs = fs::read_dir(clone.join("objects/pack")).unwrap();
+    for pack in packs.map(|entry| entry.unwrap().path()) {
+        if pack
+            .extension()
+            .is_some_and(|extension| extension == "pack")
+        {
+            scribble(&pack);
+        }
+    }
+    assert_eq!(scene.wait_until_clonable(), "1");
+    assert_ne!(scene.clone_dir(), clone);
+}

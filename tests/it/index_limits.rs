@@ -1,0 +1,236 @@
+//! What an upstream can make the mirror read.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::support::{
+    FIXTURES, GitIndex, GitServer, Program, eventually, hermetic, index_line, index_path,
+};
+
+/// More than any index file may have.
+const LARGE_FILE_BYTES: usize = 40 * 1024 * 1024;
+
+/// More than one object of a pack may take in memory.
+const LARGE_OBJECT_BYTES: usize = 80 * 1024 * 1024;
+
+struct Scene {
+    index: GitIndex,
+    _server: GitServer,
+    data: TempDir,
+    url: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let index = GitIndex::with_fixtures();
+        let server = GitServer::start(&index);
+        let url = server.url();
+        Self {
+            index,
+            _server: server,
+            data: TempDir::new().unwrap(),
+            url,
+        }
+    }
+
+    fn start(&self) -> Program {
+        let program = Program::start(&[
+            ("GIT_REPO_URL", self.url.as_str()),
+            ("DATA_DIR", self.data.path().to_str().unwrap()),
+            ("PUBLIC_URL", "http://mirror.example"),
+            ("DOWNLOAD_MODE", "cache"),
+            ("DOWNLOAD_URL", "http://127.0.0.1:9/{crate}"),
+            ("STORAGE_URL", "memory://"),
+        ]);
+        program.wait_until_ready();
+        program
+    }
+
+    /// Makes git read a tree, in the form of `git ls-tree`.
+    fn tree(&self, entries: &str) -> String {
+        let path = self.index.path();
+        let mut child = hermetic("git", path.as_path())
+            .args(["--git-dir", path.to_str().unwrap(), "mktree"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(entries.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Makes this tree, with all that the index has now, the newest state.
+    fn commit_tree(&self, entries: &str) -> String {
+        let now = self.index.git(&["ls-tree", "HEAD"]);
+        let tree = self.tree(&format!("{now}\n{entries}"));
+        let commit = self
+            .index
+            .git(&["commit-tree", &tree, "-p", "HEAD", "-m", "hostile"]);
+        self.index.git(&["update-ref", "HEAD", &commit]);
+        commit
+    }
+}
+
+fn warnings(program: &Program) -> Vec<String> {
+    let ready = program.get("/readyz");
+    assert_eq!(ready.status, 200, "{ready:?}");
+    let ready = ready.json();
+    let warnings = ready["warnings"].as_array().unwrap().iter();
+    warnings
+        .map(|text| text.as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Waits until a fetch has failed for this reason, and returns the most memory that was in use meanwhile.
+fn wait_until_refused(program: &Program, why: &str) -> u64 {
+    let mut most = 0;
+    eventually("the fetch is refused", || {
+        most = most.max(program.anonymous_kib());
+        let ready = program.get("/readyz");
+        assert_eq!(ready.status, 200, "the last snapshot is not stale yet");
+        let error = ready.json()["index"]["last_error"].clone();
+        error.as_str().is_some_and(|error| error.contains(why))
+    });
+    most
+}
+
+#[test]
+fn an_index_file_that_is_too_large_gets_503_is_named_and_disturbs_nothing() {
+    let scene = Scene::new();
+    let program = scene.start();
+    assert!(warnings(&program).is_empty());
+    let line = index_line("enormous", "1.0.0", false);
+    let content = line.repeat(LARGE_FILE_BYTES / line.len());
+    let commit = scene.index.commit().crate_file("enormous", &content).send();
+    program.wait_for_commit(&commit);
+    let before = program.anonymous_kib();
+    for path in [
+        format!("/index/{}", index_path("enormous")),
+        "/api/v1/crates/enormous".to_owned(),
+        "/api/v1/crates/enormous/1.0.0".to_owned(),
+        "/api/v1/crates/enormous/1.0.0/dependencies".to_owned(),
+        "/api/v1/crates/enormous/1.0.0/download".to_owned(),
+    ] {
+        let answer = program.get(&path);
+        assert_eq!(answer.status, 503, "{path}: {answer:?}");
+        assert!(
+            answer.text().contains("bytes, and the mirror reads"),
+            "{answer:?}"
+        );
+    }
+    eventually("the file is named", || {
+        warnings(&program)
+            .iter()
+            .any(|warning| warning.contains("enormous"))
+    });
+    for name in FIXTURES {
+        assert_eq!(program.metadata(name).status, 200);
+    }
+    let used = program.anonymous_kib().saturating_sub(before);
+    assert!(used < 16 * 1024, "{used} KiB for answers without content");
+    let commit = scene.index.commit().delete_crate("enormous").send();
+    program.wait_for_commit(&commit);
+    eventually("there is no warning left", || warnings(&program).is_empty());
+    assert!(!program.output().contains("damaged"));
+}
+
+#[test]
+fn a_few_trees_that_describe_millions_of_directories_are_refused() {
+    let scene = Scene::new();
+    let program = scene.start();
+    let (commit, before) = (scene.index.head(), program.anonymous_kib());
+    let blob = scene.index.git(&["rev-parse", "HEAD:3/s/syn"]);
+    let files = |count: usize| {
+        (0..count).fold(String::new(), |mut files, number| {
+            writeln!(files, "100644 blob {blob}\tfile-{number}").unwrap();
+            files
+        })
+    };
+    let letters = || "bdfghjklmnopqrstuvwxyz0123456789-_".chars();
+    let directories = |tree: &str| {
+        let names = letters().flat_map(|first| letters().map(move |second| (first, second)));
+        names.fold(String::new(), |mut entries, (first, second)| {
+            writeln!(entries, "040000 tree {tree}\t{first}{second}").unwrap();
+            entries
+        })
+    };
+    let leaf = scene.tree(&files(200));
+    let middle = scene.tree(&directories(&leaf));
+    scene.commit_tree(&directories(&middle).replace("\tto\n", "\tzz\n"));
+    let most = wait_until_refused(&program, "entries");
+    assert!(most < before + 48 * 1024, "{before} KiB, then {most} KiB");
+    assert_eq!(program.commit(), Some(commit.clone()));
+    assert_eq!(program.metadata("itoa").status, 200);
+    program.kill();
+    // A restart finds what was served before.
+    let program = scene.start();
+    assert_eq!(program.commit(), Some(commit));
+    let mut program = program;
+    let began = Instant::now();
+    program.terminate();
+    assert_eq!(program.wait_for_exit(), Some(0));
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn directories_without_index_files_are_dropped() {
+    let scene = Scene::new();
+    let program = scene.start();
+    let (crates, before) = (
+        program.get("/readyz").json()["index"]["crates"].clone(),
+        program.anonymous_kib(),
+    );
+    // As many as were attacked with: 16 million directories of two trees.
+    let directories = |tree: &str| {
+        (0..4_000).fold(String::new(), |mut entries, number| {
+            writeln!(entries, "040000 tree {tree}\td{number}").unwrap();
+            entries
+        })
+    };
+    let empty = scene.tree("");
+    let middle = scene.tree(&directories(&empty));
+    let commit = scene.commit_tree(&directories(&middle));
+    program.wait_for_commit(&commit);
+    assert_eq!(program.get("/readyz").json()["index"]["crates"], crates);
+    let used = program.anonymous_kib().saturating_sub(before);
+    assert!(used < 16 * 1024, "{used} KiB");
+}
+
+#[test]
+fn a_pack_with_a_difference_to_a_giant_is_refused() {
+    let scene = Scene::new();
+    let program = scene.start();
+    let (commit, before) = (scene.index.head(), program.anonymous_kib());
+    // Noise at the end makes a difference smaller than the object.
+    let mut giant = vec![b' '; LARGE_OBJECT_BYTES];
+    let mut noise = vec![0; 8_192];
+    fastrand::Rng::with_seed(3).fill(&mut noise);
+    giant.extend(&noise);
+    scene.index.commit().crate_file("giant", &giant).send();
+    giant.extend(b"and a little more");
+    scene.index.commit().crate_file("giant", &giant).send();
+    drop(giant);
+    scene.index.git(&["repack", "-a", "-d", "-f", "-q"]);
+    let differences = scene.index.git(&["count-objects", "-v"]);
+    assert!(differences.contains("in-pack"), "{differences}");
+    let most = wait_until_refused(&program, "memory");
+    assert!(most < before + 128 * 1024, "{before} KiB, then {most} KiB");
+    assert_eq!(program.commit(), Some(commit));
+    assert_eq!(program.metadata("itoa").status, 200);
+    assert!(
+        !program
+            .output()
+            .contains("cloning the index\",\"index.failures")
+    );
+}
