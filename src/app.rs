@@ -71,8 +71,8 @@ pub struct App {
     pusher: Option<Pusher>,
     certificate: Option<TlsCertificate>,
     trusted_proxies: TrustedProxies,
-    /// The settings let the index grow too old before it is fetched again.
-    always_stale: bool,
+    /// What works, but hardly as it was meant.
+    warnings: Vec<&'static str>,
 }
 
 /// Why the mirror could not start.
@@ -169,7 +169,7 @@ impl App {
             DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
         };
         let follows_the_index = config.follows_the_index();
-        let always_stale = config.is_always_stale();
+        let warnings = config.warnings();
         let stop = CancellationToken::new();
         let held = keeper
             .clone()
@@ -195,6 +195,7 @@ impl App {
             download: config.downloads.first().clone(),
             public_url,
             tls: config.tls.is_some(),
+            hsts_max_age_secs: config.hsts_max_age_secs,
             pruned: config.index_listing == IndexListing::HeldOnly,
             upstream: config.git_repo_url.to_string(),
             max_staleness: config
@@ -225,7 +226,7 @@ impl App {
             refresher: Refresher::new(refresher, index),
             certificate: config.tls,
             trusted_proxies: config.trusted_proxies,
-            always_stale,
+            warnings,
         })
     }
 
@@ -246,10 +247,8 @@ impl App {
             "crates-io-mirror {} is listening",
             env!("CARGO_PKG_VERSION"),
         );
-        if self.always_stale {
-            tracing::warn!(
-                "MAX_STALENESS_SECS is not longer than REFRESH_INTERVAL_SECS: /readyz will fail between fetches"
-            );
+        for warning in self.warnings {
+            tracing::warn!("{warning}");
         }
         let token = self.stop;
         let common = Common {

@@ -26,7 +26,7 @@ pub(crate) async fn check_config(
             return Outcome::Incomplete;
         }
     }
-    for warning in warnings(config) {
+    for warning in config.warnings() {
         terminal.note(&format!("warning: {warning}"));
     }
     let mut failures = failures(config);
@@ -74,24 +74,6 @@ async fn store_failure(config: &Config) -> Option<String> {
     let error = probe_store(&config.storage, access).await.err()?;
     let why = config.storage.redact(&error.to_string());
     Some(format!("STORAGE_URL: `{}`: {why}", config.storage))
-}
-
-/// What works, but hardly as it was meant.
-fn warnings(config: &Config) -> Vec<&'static str> {
-    let public_url = config.public_url.as_ref().map(ToString::to_string);
-    let is_plain = |url: &String| url.starts_with("http://");
-    let cases = [
-        (
-            config.is_always_stale(),
-            "MAX_STALENESS_SECS is not longer than REFRESH_INTERVAL_SECS: /readyz will fail between fetches",
-        ),
-        (
-            config.tls.is_some() && public_url.as_ref().is_some_and(is_plain),
-            "PUBLIC_URL begins with http://, and TLS_CERT turns TLS on: cargo will not be answered there",
-        ),
-    ];
-    let applying = cases.into_iter().filter(|(applies, _)| *applies);
-    applying.map(|(_, warning)| warning).collect()
 }
 
 /// What keeps the mirror from working.
@@ -212,5 +194,26 @@ mod tests {
         let (outcome, _, notes) = checked(&settings, "");
         assert_eq!(outcome, Outcome::Done);
         assert!(notes.starts_with("warning: MAX_STALENESS_SECS"), "{notes}");
+    }
+
+    #[test]
+    fn a_query_that_clients_will_see_is_a_warning_that_does_not_show_it() {
+        let directory = tempfile::tempdir().unwrap();
+        for (mode, warned) in [("redirect", true), ("cache", false)] {
+            for url in [
+                "https://h.example/{crate}?sig=s3cret",
+                "https://h.example/{crate}#s3cret",
+            ] {
+                let settings = [
+                    ("DATA_DIR", directory.path().to_str().unwrap()),
+                    ("DOWNLOAD_MODE", mode),
+                    ("DOWNLOAD_URL", url),
+                ];
+                let (outcome, results, notes) = checked(&settings, "");
+                assert_eq!(outcome, Outcome::Done);
+                assert_eq!(notes.contains("warning: DOWNLOAD_URL"), warned, "{notes}");
+                assert!(!notes.contains("s3cret") && !results.contains("s3cret"));
+            }
+        }
     }
 }

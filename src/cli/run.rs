@@ -122,7 +122,7 @@ fn start_logging(config: &Config, terminal: &Terminal) {
         FILTER_DEFAULT
     };
     let terminal = terminal.clone();
-    start_logging_of_verb(config, filter, move || terminal.log_writer());
+    start_logging_of_verb(config, filter, move |event| terminal.log(event));
 }
 
 /// Tells the work to stop when a signal comes, and leaves it behind if it does not.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
+use crate::observability::without_controls;
+
 /// Where a verb writes to.
 #[derive(Clone)]
 pub(crate) struct Terminal {
@@ -47,12 +49,14 @@ impl Terminal {
         self.bars.as_ref().map(|bars| bars.add(bar))
     }
 
-    /// Standard error for the log, past which bars are drawn again.
-    pub(crate) fn log_writer(&self) -> LogWriter {
-        LogWriter(self.clone())
+    /// Writes an event of the log, a whole line already. If nobody can read it, that must not stop the work.
+    pub(crate) fn log(&self, event: &[u8]) {
+        drop(self.write_all(&self.notes, event));
     }
 
+    /// Names and reasons come from lock files, archives and upstreams: none of them may move the cursor.
     fn write(&self, stream: &Stream, line: &str) -> io::Result<()> {
+        let line = without_controls(line);
         self.write_all(stream, format!("{line}\n").as_bytes())
     }
 
@@ -66,20 +70,6 @@ impl Terminal {
             Some(bars) => bars.suspend(write),
             None => write(),
         }
-    }
-}
-
-/// Writes log events between redraws of the progress bars.
-pub(crate) struct LogWriter(Terminal);
-
-impl Write for LogWriter {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.0.write_all(&self.0.notes, event)?;
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -119,5 +109,19 @@ pub(crate) mod testing {
             bars: None,
         };
         (terminal, written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::remembering;
+
+    #[test]
+    fn control_characters_are_never_written_raw() {
+        let (terminal, written) = remembering();
+        terminal.note("a\x1b[2Jb\rc\u{9b}d");
+        terminal.result("e\nf\tg").unwrap();
+        assert_eq!(written.notes(), "a\\u001b[2Jb\\u000dc\\u009bd\n");
+        assert_eq!(written.results(), "e\\u000af\\u0009g\n");
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{ConfigError, IndexListing};
 use crate::store::{LocationError, StorageLocation};
-use crate::upstream::{DownloadTemplates, TemplateError};
+use crate::upstream::{DownloadTemplate, DownloadTemplates, TemplateError};
 
 pub(super) const DEFAULT_DOWNLOAD_URL: &str =
     "https://crates-io.s3.us-west-1.amazonaws.com/crates/{crate}/{crate}-{version}.crate";
@@ -38,16 +38,25 @@ pub(super) fn mode(text: Option<String>) -> Result<DownloadMode, ConfigError> {
 }
 
 /// `DOWNLOAD_URL`.
-pub(super) fn downloads(urls: Option<String>) -> Result<DownloadTemplates, ConfigError> {
+pub(super) fn downloads(
+    urls: Option<String>,
+    mode: DownloadMode,
+) -> Result<DownloadTemplates, ConfigError> {
     let urls = urls.unwrap_or_else(|| DEFAULT_DOWNLOAD_URL.to_owned());
-    DownloadTemplates::parse(&urls).map_err(|(url, error)| {
+    let templates = DownloadTemplates::parse(&urls).map_err(|(url, error)| {
         let remedy = match error {
             TemplateError::NotAUrl => "a URL like https://host/{crate}/{version}",
             TemplateError::Scheme => "an http or https URL",
             TemplateError::Character => "a URL in ASCII without control characters",
         };
         ConfigError::new("DOWNLOAD_URL", &url, remedy)
-    })
+    })?;
+    let has_credentials = templates.iter().any(DownloadTemplate::has_credentials);
+    if mode == DownloadMode::Redirect && has_credentials {
+        let remedy = "no user and password: in the mode redirect every client would see them";
+        return Err(ConfigError::new("DOWNLOAD_URL", &urls, remedy));
+    }
+    Ok(templates)
 }
 
 /// `STORAGE_URL`, and what the clouds' own variables say.

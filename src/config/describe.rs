@@ -64,6 +64,10 @@ const UNSET: &[(&str, Unset)] = &[
     ("TLS_CERT", Unset::Means("no TLS")),
     ("TLS_KEY", Unset::Means("no TLS")),
     (
+        "HSTS_MAX_AGE_SECS",
+        Unset::Means("no Strict-Transport-Security"),
+    ),
+    (
         "TRUSTED_PROXIES",
         Unset::Means("each client is known by the address it connects from"),
     ),
@@ -90,9 +94,31 @@ impl Config {
     }
 
     /// Whether the index grows too old before it is fetched again, so that the mirror is unready between fetches.
-    pub(crate) fn is_always_stale(&self) -> bool {
+    fn is_always_stale(&self) -> bool {
         let mut interval = self.refresh_interval.iter();
         self.follows_the_index() && interval.any(|interval| *interval >= self.max_staleness)
+    }
+
+    /// What works, but hardly as it was meant.
+    pub(crate) fn warnings(&self) -> Vec<&'static str> {
+        let public_url = self.public_url.as_ref().map(ToString::to_string);
+        let is_plain = |url: &String| url.starts_with("http://");
+        let cases = [
+            (
+                self.is_always_stale(),
+                "MAX_STALENESS_SECS is not longer than REFRESH_INTERVAL_SECS: /readyz will fail between fetches",
+            ),
+            (
+                self.tls.is_some() && public_url.as_ref().is_some_and(is_plain),
+                "PUBLIC_URL begins with http://, and TLS_CERT turns TLS on: cargo will not be answered there",
+            ),
+            (
+                self.download_mode == DownloadMode::Redirect && self.downloads.first().has_query(),
+                "DOWNLOAD_URL has a query string or a fragment, and DOWNLOAD_MODE is redirect: every client sees it",
+            ),
+        ];
+        let applying = cases.into_iter().filter(|(applies, _)| *applies);
+        applying.map(|(_, warning)| warning).collect()
     }
 
     /// Whether the index is fetched at all: offline, only one on this machine is.

@@ -76,10 +76,15 @@ fn without_secrets(text: &str) -> String {
         .collect()
 }
 
-/// One line without user, password and query of whatever in it is a URL: a query may carry a token or a signature.
+/// One line without user, password, query and fragment of whatever in it is a URL: a query may carry a token or a
+/// signature.
 pub(super) fn without_any_secrets(text: &str) -> String {
-    let hide = |word: &str| match word.split_once('?') {
-        Some((before, _query)) if word.contains("://") => format!("{before}?***"),
+    let hide = |word: &str| match word.find(['?', '#']) {
+        Some(place) if word.contains("://") => {
+            let (before, rest) = word.split_at(place);
+            let kind = if rest.starts_with('?') { '?' } else { '#' };
+            format!("{before}{kind}***")
+        }
         _ => word.to_owned(),
     };
     let words: Vec<String> = without_secrets(text).split(' ').map(hide).collect();
@@ -104,6 +109,8 @@ mod tests {
             ),
             ("user:pass@host", "***@host"),
             ("https://host/path?sig=s3cret", "https://host/path?***"),
+            ("https://host/path#s3cret", "https://host/path#***"),
+            ("https://host/path#s3?cret", "https://host/path#***"),
             (
                 "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----",
                 "-----BEGIN ***",

@@ -72,6 +72,8 @@ pub struct Config {
     pub(crate) index_push_url: Option<RemoteUrl>,
     /// What turns on TLS (`TLS_CERT`, `TLS_KEY`): the content of two PEM files.
     pub(crate) tls: Option<TlsCertificate>,
+    /// What browsers are told of TLS in `Strict-Transport-Security` (`HSTS_MAX_AGE_SECS`); `None` for nothing.
+    pub(crate) hsts_max_age_secs: Option<u32>,
     /// Proxies whose word counts on who the client is (`TRUSTED_PROXIES`).
     pub(crate) trusted_proxies: TrustedProxies,
     /// Who runs the mirror, for upstreams to see (`CONTACT`).
@@ -173,7 +175,7 @@ impl Config {
             listen: SocketAddr::new(address, port),
             index_push_url,
             public_url,
-            downloads: crate_files::downloads(raw.download_url)?,
+            downloads: crate_files::downloads(raw.download_url, download_mode)?,
             storage_bytes_max: crate_files::bytes_max(raw.storage_max_bytes, &storage)?,
             storage,
             index_listing: crate_files::index_listing(raw.index_pruned, download_mode)?,
@@ -186,6 +188,7 @@ impl Config {
                 3600,
                 seconds,
             )?,
+            hsts_max_age_secs: hsts(raw.hsts_max_age_secs, raw.tls_cert.is_some())?,
             tls: tls(raw.tls_cert, raw.tls_key)?,
             trusted_proxies: parse_or(
                 "TRUSTED_PROXIES",
@@ -369,6 +372,22 @@ fn tls(
     })
 }
 
+/// Over plain HTTP browsers ignore it, and behind a proxy the domain may be shared: it is for the mirror's own TLS only.
+fn hsts(text: Option<String>, has_certificate: bool) -> Result<Option<u32>, ConfigError> {
+    let parse = |text: String| {
+        let bad = |remedy| ConfigError::new("HSTS_MAX_AGE_SECS", &text, remedy);
+        let seconds = text
+            .parse()
+            .map_err(|_not_a_number| bad("a whole number of seconds, at most 4294967295"))?;
+        if has_certificate {
+            Ok(seconds)
+        } else {
+            Err(bad("TLS_CERT to be set, too"))
+        }
+    };
+    text.map(parse).transpose()
+}
+
 fn contact(text: String) -> Result<String, ConfigError> {
     let fits_a_header = text
         .bytes()
@@ -468,6 +487,10 @@ mod tests {
             ("LOG_FORMAT", "xml"),
             ("RUST_LOG", "a=b=c"),
             ("CONTACT", "a\nb"),
+            ("HSTS_MAX_AGE_SECS", "1y"),
+            ("HSTS_MAX_AGE_SECS", "-1"),
+            ("HSTS_MAX_AGE_SECS", "31536000"),
+            ("HSTS_MAX_AGE_SECS", "0"),
             ("TRUSTED_PROXIES", "10.0.0.0/99"),
             ("TRUSTED_PROXIES", "proxy.example"),
         ] {
@@ -526,6 +549,16 @@ mod tests {
             ("GIT_REPO_URL", "b0b:s3cret@h.example/x"),
             ("DOWNLOAD_URL", "ftp://b0b:s3cret@h.example/{crate}"),
             ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/\u{1}{crate}"),
+            ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/{crate}"),
+            ("DOWNLOAD_URL", "https://s3cret@h.example/{crate}"),
+            (
+                "DOWNLOAD_URL",
+                "https://b0b:%733cret@h.example/{crate}?x=s3cret",
+            ),
+            (
+                "DOWNLOAD_URL",
+                "https://h.example/ https://{crate}:s3cret@h.example/#s3cret",
+            ),
             ("PUBLIC_URL", "ftp://b0b:s3cret@h.example"),
             ("PUBLIC_URL", "https://b0b:s3cret@h.example"),
             ("STORAGE_URL", "s3://b0b:s3cret@bucket/crates"),
@@ -539,6 +572,7 @@ mod tests {
         let good = config(&[
             ("GIT_REPO_URL", "https://b0b:s3cret@h.example/i"),
             ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/{crate}"),
+            ("DOWNLOAD_MODE", "cache"),
         ]);
         assert!(!format!("{:?}", good.unwrap()).contains("s3cret"));
     }

@@ -46,6 +46,7 @@ variables! {
     index_push_url = "INDEX_PUSH_URL",
     tls_cert = "TLS_CERT",
     tls_key = "TLS_KEY",
+    hsts_max_age_secs = "HSTS_MAX_AGE_SECS",
     trusted_proxies = "TRUSTED_PROXIES",
     contact = "CONTACT",
     log_format = "LOG_FORMAT",

@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<String>,
     /// Whether the port speaks TLS. A proxy in front may do so without this.
     pub(crate) tls: bool,
+    /// What `Strict-Transport-Security` says; `None` for no such header.
+    pub(crate) hsts_max_age_secs: Option<u32>,
     /// Whether the index was pruned to the versions whose files are held.
     pub(crate) pruned: bool,
     /// The upstream index, without secrets.

@@ -11,6 +11,17 @@ use super::error::ApiError;
 use super::health::Readiness;
 use super::state::AppState;
 
+/// The only style of the page. Whoever changes it changes the hash in [`CONTENT_SECURITY_POLICY`], too: a test says which.
+const STYLE: &str = "
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+th { text-align: left; padding-right: 1rem; vertical-align: top; white-space: nowrap; }
+td { overflow-wrap: anywhere; }
+pre { background: #f3f3f3; padding: 1rem; overflow-x: auto; }
+";
+
+/// The page may use its style and nothing else, wherever the texts in it come from.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-dKk3b+9/wDZm6o2lDTPLYgpIb958vSbziS5Tt0+Sgvc='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// The status and set-up page.
 pub(super) async fn show(
     State(state): State<AppState>,
@@ -28,6 +39,8 @@ pub(super) async fn show(
     let headers = [
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "host, x-forwarded-proto"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
     ];
     Ok((headers, Html(page)).into_response())
 }
@@ -91,12 +104,7 @@ fn page(readiness: &Readiness, crate_files: &str, base: &str, serves_git: bool) 
 <meta charset=\"utf-8\">
 <meta name=\"viewport\" content=\"width=device-width\">
 <title>crates-io-mirror</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-th {{ text-align: left; padding-right: 1rem; vertical-align: top; white-space: nowrap; }}
-td {{ overflow-wrap: anywhere; }}
-pre {{ background: #f3f3f3; padding: 1rem; overflow-x: auto; }}
-</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <h1>crates-io-mirror</h1>
@@ -137,7 +145,20 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    #[test]
+    fn the_policy_allows_the_style_of_the_page() {
+        let hash = STANDARD.encode(Sha256::digest(STYLE));
+        assert!(
+            CONTENT_SECURITY_POLICY.contains(&format!("'sha256-{hash}'")),
+            "{hash}"
+        );
+    }
 
     #[test]
     fn text_cannot_become_markup() {

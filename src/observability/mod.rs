@@ -1,57 +1,73 @@
 //! Logging set-up.
 //!
 //! Events are written to standard output by a thread of their own: a reader that stalls must not hold up requests. When
-//! too many wait, new ones are dropped.
+//! too many bytes wait, new events are dropped, and a later event says how many.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+mod line;
+mod queue;
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use std::io::{self, IsTerminal, Write};
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+pub(crate) use line::without_controls;
+use queue::{LogQueue, LogQueueGuard};
+
 use crate::config::{Config, LogFormat};
-
-/// Events that may wait to be written, a few hundred bytes each.
-const WAITING_EVENTS_MAX: usize = 16_384;
-
-/// Bytes that are written at a time when events come faster than they can be written one by one.
-const BATCH_BYTES: usize = 64 * 1024;
 
 /// Keeps logging alive; dropping it writes what still waits.
 #[derive(Debug)]
 #[must_use = "logging ends when this is dropped"]
 pub struct Logging {
-    _guard: WorkerGuard,
+    _guard: LogQueueGuard,
 }
 
 /// Starts logging as the settings say. Does nothing if a test has already started it.
 pub fn start_logging(config: &Config) -> Logging {
     let stdout = io::stdout();
     let colours = stdout.is_terminal();
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(WAITING_EVENTS_MAX)
-        .finish(BufWriter::with_capacity(BATCH_BYTES, stdout));
-    install(config, &config.log_filter, writer, colours);
+    let (queue, guard) = LogQueue::start(stdout, |dropped| {
+        tracing::warn!(
+            dropped,
+            "log events were dropped: they came faster than they were read"
+        );
+    });
+    let take = move |event: Option<&[u8]>| match event {
+        Some(event) => queue.push(event),
+        None => queue.note_dropped(),
+    };
+    install(config, &config.log_filter, take, colours);
     Logging { _guard: guard }
 }
 
-/// Starts the logging of a verb, whose results are on standard output: events go to `writer` as they happen.
-pub(crate) fn start_logging_of_verb<W: Write + 'static>(
+/// Starts the logging of a verb, whose results are on standard output: `write` gets each event as it happens.
+pub(crate) fn start_logging_of_verb(
     config: &Config,
     filter: &str,
-    writer: impl Fn() -> W + Send + Sync + 'static,
+    write: impl Fn(&[u8]) + Send + Sync + 'static,
 ) {
-    install(config, filter, writer, false);
+    let take = move |event: Option<&[u8]>| {
+        if let Some(event) = event {
+            write(event);
+        }
+    };
+    install(config, filter, take, false);
 }
 
-fn install<W>(config: &Config, filter: &str, writer: W, colours: bool)
+fn install<F>(config: &Config, filter: &str, take: F, colours: bool)
 where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    F: Fn(Option<&[u8]>) + Send + Sync + 'static,
 {
+    let events = Events {
+        take,
+        format: config.log_format,
+        colours,
+    };
     // The filter was checked when the settings were read.
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(writer);
+        .with_writer(events);
     let _already_started = match config.log_format {
         LogFormat::Text => subscriber.with_ansi(colours).try_init(),
         LogFormat::Json => subscriber
@@ -61,4 +77,31 @@ where
             .with_span_list(false)
             .try_init(),
     };
+}
+
+/// Where formatted events go: to `take`, each as one line, or as `None` if it cannot be one.
+struct Events<F> {
+    take: F,
+    format: LogFormat,
+    colours: bool,
+}
+
+impl<'w, F: Fn(Option<&[u8]>) + 'w> MakeWriter<'w> for Events<F> {
+    type Writer = &'w Self;
+
+    fn make_writer(&'w self) -> &'w Self {
+        self
+    }
+}
+
+impl<F: Fn(Option<&[u8]>)> Write for &Events<F> {
+    /// The formatter writes each event at once.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        (self.take)(line::tidied(event, self.format, self.colours).as_deref());
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

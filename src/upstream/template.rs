@@ -28,6 +28,8 @@ pub(crate) struct DownloadTemplate {
     /// The scheme, host and path in front of the crate files, without credentials and without a trailing slash.
     base: String,
     needs_checksum: bool,
+    has_credentials: bool,
+    has_query: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +82,9 @@ impl DownloadTemplate {
         }
         Ok(Self {
             needs_checksum: pieces.contains(&Piece::Marker(Marker::Checksum)),
-            base: base_of(&full),
+            has_credentials: !url.username().is_empty() || url.password().is_some(),
+            has_query: url.query().is_some() || url.fragment().is_some(),
+            base: base_of(&full, &url),
             pieces,
         })
     }
@@ -88,6 +92,16 @@ impl DownloadTemplate {
     /// Whether a URL cannot be made without the index, because the template asks for the checksum.
     pub(crate) fn needs_checksum(&self) -> bool {
         self.needs_checksum
+    }
+
+    /// Whether there is a user or a password in it.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.has_credentials
+    }
+
+    /// Whether there is a query string or a fragment in it, either of which may be a secret.
+    pub(crate) fn has_query(&self) -> bool {
+        self.has_query
     }
 
     /// The URL under which `crates/…` lies, without a trailing slash: crates.io calls it the `cdn_base`.
@@ -169,8 +183,9 @@ fn take_apart(template: &str) -> Vec<Piece> {
     }
 }
 
-/// What stands before the first marker, less a last `crates` folder, query, credentials and trailing slashes.
-fn base_of(template: &str) -> String {
+/// What stands before the first marker, less a last `crates` folder, query, credentials and trailing slashes. Empty where
+/// the marker stands before the end of the host. `sample` is the template for some crate.
+fn base_of(template: &str, sample: &url::Url) -> String {
     let head = template.split('{').next().unwrap_or_default();
     let head = head.split(['?', '#']).next().unwrap_or_default();
     let head = head
@@ -178,6 +193,8 @@ fn base_of(template: &str) -> String {
         .unwrap_or(head)
         .trim_end_matches('/');
     match url::Url::parse(head) {
+        // A user in front of a marker must not pass for a host: `https://user:1{crate}@host/`.
+        Ok(url) if url.host() != sample.host() || url.port() != sample.port() => String::new(),
         Ok(mut url) => {
             // Neither can fail on an http URL, which always has a host.
             let _no_host = url.set_username("");
@@ -296,10 +313,38 @@ mod tests {
                 "https://h.example/api/v1",
             ),
             ("https://h.example?key={crate}", "https://h.example"),
+            ("https://secret:1{crate}@h.example/x", ""),
+            ("https://secret{crate}@h.example/x", ""),
+            ("https:/user:secret@h.example/{crate}", "https://h.example"),
+            ("https://user:secret{crate}@h.example/x/{version}", ""),
+            ("https://h{crate}.example/x", ""),
         ] {
             let template = DownloadTemplate::parse(text).unwrap();
             assert_eq!(template.base(), base);
             assert!(!format!("{template:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn knows_whether_it_carries_credentials_or_a_query() {
+        for (text, credentials, query) in [
+            ("https://h.example/{crate}", false, false),
+            ("https://h.example/@scope/{crate}", false, false),
+            ("https://user:secret@h.example/{crate}", true, false),
+            ("https://token@h.example/{crate}", true, false),
+            ("https://:secret@h.example/{crate}", true, false),
+            ("https://s%40cret:%3A@h.example/{crate}", true, false),
+            ("https:/user:secret@h.example/{crate}", true, false),
+            ("https:\\\\user:secret@h.example/{crate}", true, false),
+            ("https://{crate}@h.example/", true, false),
+            ("https://{crate}:secret@h.example/", true, false),
+            ("https://h.example/{crate}?sig=secret", false, true),
+            ("https://h.example/{crate}?v={version}", false, true),
+            ("https://h.example/{crate}#secret", false, true),
+        ] {
+            let template = DownloadTemplate::parse(text).unwrap();
+            assert_eq!(template.has_credentials(), credentials, "{text}");
+            assert_eq!(template.has_query(), query, "{text}");
         }
     }
 

@@ -173,3 +173,47 @@ fn upstream_sees_who_asks() {
         }
     }
 }
+
+#[test]
+fn credentials_that_every_client_would_see_are_a_bad_setting_that_shows_none() {
+    for credentials in [
+        format!("{USER}:{PASSWORD_IN_URL}"),
+        // A user name alone may be a token.
+        USER.to_owned(),
+        format!(":{PASSWORD_IN_URL}"),
+        format!("{USER}:{PASSWORD_IN_URL}{{crate}}"),
+    ] {
+        let url = format!("https://{credentials}@h.example/{{crate}}/{{version}}");
+        for verb in [[].as_slice(), &["check-config"]] {
+            let several = format!("https://h.example/{{crate}} {url}");
+            for url in [&url, &several] {
+                let data = TempDir::new().unwrap();
+                let data = ("DATA_DIR", data.path().to_str().unwrap());
+                let output = Program::run_verb(verb, &[("DOWNLOAD_URL", url), data]);
+                assert_eq!(output.status.code(), Some(2), "{output:?}");
+                let said = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(said.lines().count(), 1, "{said}");
+                assert!(said.starts_with("DOWNLOAD_URL: "), "{said}");
+                assert_hidden("the complaint", said.as_bytes(), &forms(USER, PASSWORD));
+                assert_hidden("the output", &output.stdout, &forms(USER, PASSWORD));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_query_that_every_client_sees_is_a_warning_at_the_start() {
+    let data = TempDir::new().unwrap();
+    let program = Program::start(&[
+        ("GIT_REPO_URL", "/nowhere"),
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        (
+            "DOWNLOAD_URL",
+            "https://h.example/{crate}/{version}?sig=s3cr3t",
+        ),
+    ]);
+    eventually("the warning is logged", || {
+        program.output().contains("DOWNLOAD_URL has a query string")
+    });
+    assert!(!program.output().contains("s3cr3t"));
+}

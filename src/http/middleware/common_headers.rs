@@ -1,4 +1,4 @@
-//! The headers that crates.io puts on every answer of its site and API, and the few of them that its index has, too.
+//! The headers that many answers have in common: who may read them in a browser, and what a browser may do with them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,16 +11,12 @@ use tower::{Layer, Service};
 
 use crate::http::serve::Asked;
 
-/// On every answer, of the index, too: whatever reads it may run in a browser.
+/// On what crates.io serves to everybody: the API, the sparse index and crate files. Whatever reads those may run in a
+/// browser. The pages about this mirror name internal paths and hosts, and are for its operators. The git index has no use
+/// for it: a browser asks before it posts to git, and nobody answers that.
 const ANY_ORIGIN: (HeaderName, HeaderValue) = (
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
     HeaderValue::from_static("*"),
-);
-
-/// On every answer of the site and the API.
-const ONLY_TLS: (HeaderName, HeaderValue) = (
-    header::STRICT_TRANSPORT_SECURITY,
-    HeaderValue::from_static("max-age=31536000"),
 );
 
 /// On successful answers with content; not on the redirects to crate files.
@@ -37,21 +33,37 @@ const WITH_CONTENT: [(HeaderName, HeaderValue); 3] = [
 ];
 
 /// See the module.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CommonHeadersLayer;
+#[derive(Clone, Debug)]
+pub(super) struct CommonHeadersLayer {
+    hsts: Option<HeaderValue>,
+}
+
+impl CommonHeadersLayer {
+    /// `hsts_max_age_secs` is for browsers, on every answer: `None` for a mirror that leaves them alone.
+    pub(super) fn new(hsts_max_age_secs: Option<u32>) -> Self {
+        let max_age = |seconds| HeaderValue::try_from(format!("max-age={seconds}")).ok();
+        Self {
+            hsts: hsts_max_age_secs.and_then(max_age),
+        }
+    }
+}
 
 impl<S> Layer<S> for CommonHeadersLayer {
     type Service = CommonHeaders<S>;
 
     fn layer(&self, inner: S) -> CommonHeaders<S> {
-        CommonHeaders { inner }
+        CommonHeaders {
+            inner,
+            hsts: self.hsts.clone(),
+        }
     }
 }
 
 /// See the module.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CommonHeaders<S> {
     inner: S,
+    hsts: Option<HeaderValue>,
 }
 
 impl<S: Service<Asked, Response = Response>> Service<Asked> for CommonHeaders<S> {
@@ -65,15 +77,38 @@ impl<S: Service<Asked, Response = Response>> Service<Asked> for CommonHeaders<S>
 
     fn call(&mut self, asked: Asked) -> Self::Future {
         CommonHeadersFuture {
-            is_index: is_index(asked.request.uri().path()),
+            surface: Surface::of(asked.request.uri().path()),
+            hsts: self.hsts.clone(),
             inner: self.inner.call(asked),
         }
     }
 }
 
-/// cargo, which reads the index thousands of times a day, has no use for what is meant for browsers.
-fn is_index(path: &str) -> bool {
-    path.starts_with("/index/") || path.starts_with("/git/")
+/// What a path belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Surface {
+    /// The API, with its downloads.
+    Api,
+    /// The sparse index. cargo reads it thousands of times a day, and has no use for what is meant for browsers.
+    Index,
+    /// The git index.
+    Git,
+    /// Pages about this mirror, and what does not exist.
+    Other,
+}
+
+impl Surface {
+    fn of(path: &str) -> Self {
+        if path.starts_with("/api/") || path.starts_with("/crates/") {
+            Self::Api
+        } else if path.starts_with("/index/") {
+            Self::Index
+        } else if path.starts_with("/git/") {
+            Self::Git
+        } else {
+            Self::Other
+        }
+    }
 }
 
 pin_project! {
@@ -81,7 +116,8 @@ pin_project! {
     pub(super) struct CommonHeadersFuture<F> {
         #[pin]
         inner: F,
-        is_index: bool,
+        surface: Surface,
+        hsts: Option<HeaderValue>,
     }
 }
 
@@ -98,12 +134,14 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for CommonHeadersFuture<
             // axum notes the length of the empty body; here it would have to be that of the file (RFC 9110, 8.6).
             headers.remove(header::CONTENT_LENGTH);
         }
-        headers.extend([ANY_ORIGIN]);
-        if !*this.is_index {
-            headers.extend([ONLY_TLS]);
-            if carries_content {
-                headers.extend(WITH_CONTENT);
-            }
+        if matches!(this.surface, Surface::Api | Surface::Index) {
+            headers.extend([ANY_ORIGIN]);
+        }
+        if matches!(this.surface, Surface::Api | Surface::Other) && carries_content {
+            headers.extend(WITH_CONTENT);
+        }
+        if let Some(hsts) = this.hsts.take() {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts);
         }
         Poll::Ready(Ok(response))
     }

@@ -28,6 +28,7 @@ use super::state::AppState;
 
 /// The router with everything around it.
 pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {
+    let common_headers = CommonHeadersLayer::new(state.settings.hsts_max_age_secs);
     // From the inside out: the log sees the path as it came and the answer as it goes.
     let service = AnswerEarly {
         inner: Routed(router),
@@ -41,8 +42,9 @@ pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {
         inner: service,
         decide: too_much::refuse,
     };
+    // The headers depend on what is really asked for: on the path without `//` and dots.
+    let service = common_headers.layer(service);
     let service = NormalizePathLayer.layer(service);
-    let service = CommonHeadersLayer.layer(service);
     RequestLogLayer.layer(service)
 }
 

@@ -212,7 +212,24 @@ fn shown(value: Option<&HeaderValue>) -> Option<&str> {
     value?.to_str().ok().map(beginning)
 }
 
-/// Paths and headers that get here are ASCII, so that a cut falls between characters.
+/// The beginning of a text. hyper takes a path that is any UTF-8, so the cut has to look for the end of a character.
 fn beginning(text: &str) -> &str {
-    text.get(..LOGGED_BYTES_MAX).unwrap_or(text)
+    let end = text.floor_char_boundary(LOGGED_BYTES_MAX);
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_text_is_bounded_whatever_its_characters_are() {
+        for text in ["a", "é", "京", "💩", "a京"] {
+            let long = text.repeat(20_000);
+            let shown = beginning(&long);
+            assert!(long.starts_with(shown));
+            assert!((LOGGED_BYTES_MAX - 3..=LOGGED_BYTES_MAX).contains(&shown.len()));
+            assert_eq!(beginning(text), text);
+        }
+    }
 }

@@ -188,6 +188,7 @@ fn settings(template: &str) -> Settings {
         download: DownloadTemplate::parse(template).unwrap(),
         public_url: None,
         tls: false,
+        hsts_max_age_secs: None,
         pruned: false,
         upstream: "https://git.example/index.git".to_owned(),
         max_staleness: Some(Duration::from_secs(3600)),

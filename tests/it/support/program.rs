@@ -41,6 +41,13 @@ impl Program {
         )
     }
 
+    /// Starts the program, and reads nothing of its log but that it listens: the pipe fills, and stays full.
+    pub(crate) fn start_with_unread_log(settings: &[(&str, &str)]) -> Self {
+        let home = TempDir::new().unwrap();
+        let child = command(env!("CARGO_BIN_EXE_crates-io-mirror"), &home, settings).spawn();
+        Self::watch(child.unwrap(), home, Reader::StopsOnceItListens)
+    }
+
     /// Starts the program with a disk at this directory that is not as it should be, and says how it was made.
     pub(crate) fn start_on(
         disk: Disk,
@@ -64,10 +71,13 @@ impl Program {
     }
 
     fn run_with(mut command: Command, home: TempDir) -> Self {
-        let mut child = command.spawn().unwrap();
+        Self::watch(command.spawn().unwrap(), home, Reader::ReadsAll)
+    }
+
+    fn watch(mut child: Child, home: TempDir, reader: Reader) -> Self {
         let output = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), &output);
-        collect(child.stderr.take().unwrap(), &output);
+        collect(child.stdout.take().unwrap(), &output, reader);
+        collect(child.stderr.take().unwrap(), &output, Reader::ReadsAll);
         let address = eventually_some("the program listens", || {
             let output = output.lock().unwrap();
             assert!(child.try_wait().unwrap().is_none(), "it ended: {output}");
@@ -296,7 +306,14 @@ fn configured(mut command: Command, home: &TempDir, settings: &[(&str, &str)]) -
     command
 }
 
-fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
+/// How much of a stream is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    ReadsAll,
+    StopsOnceItListens,
+}
+
+fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>, kind: Reader) {
     let output = Arc::clone(output);
     thread::spawn(move || {
         let mut reader = BufReader::new(stream);
@@ -309,6 +326,12 @@ fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>) {
                 .lock()
                 .unwrap()
                 .push_str(&String::from_utf8_lossy(&line));
+            let listens = line.windows(11).any(|at| at == b"net.address");
+            if listens && kind == Reader::StopsOnceItListens {
+                // The pipe stays open until the tests end.
+                std::mem::forget(reader);
+                return;
+            }
             line.clear();
         }
     });

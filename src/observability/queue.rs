@@ -1,0 +1,199 @@
+//! Events that wait to be written. A thread of their own writes them, so that a reader that stalls holds up nothing else.
+
+use std::io::Write;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// How many bytes of events may wait: several thousand events. As many again are being written at the same time.
+const WAITING_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// The memory that is kept for the next events after many have been written.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// How long the end of the process waits for what is not written yet: the reader may never read again.
+const END_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogQueue(Arc<Shared>);
+
+/// Ends the queue when it is dropped: what waits is written first, if that can be done quickly.
+#[derive(Debug)]
+pub(super) struct LogQueueGuard(LogQueue);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whole events, one behind the other.
+    waiting: Vec<u8>,
+    /// Events that were dropped and not reported yet.
+    dropped: u64,
+    /// Nothing waits, and the thread has to be woken.
+    is_idle: bool,
+    is_ending: bool,
+    has_ended: bool,
+}
+
+impl LogQueue {
+    /// Starts the thread that writes events to `output`. It calls `report_dropped` with the number of events that found no
+    /// room, when there is room again.
+    pub(super) fn start(
+        output: impl Write + Send + 'static,
+        report_dropped: impl Fn(u64) + Send + 'static,
+    ) -> (Self, LogQueueGuard) {
+        let queue = Self::default();
+        let writing = queue.clone();
+        let write = move || writing.write_to(output, report_dropped);
+        let started = thread::Builder::new().name("log".to_owned()).spawn(write);
+        if started.is_err() {
+            // A system without a thread for the log has none for requests either, and says so then.
+            queue.state().has_ended = true;
+        }
+        (queue.clone(), LogQueueGuard(queue))
+    }
+
+    /// Takes an event, or drops it if too much waits already.
+    pub(super) fn push(&self, event: &[u8]) {
+        let mut state = self.state();
+        if state.waiting.len() + event.len() > WAITING_BYTES_MAX {
+            state.dropped += 1;
+            return;
+        }
+        state.waiting.extend_from_slice(event);
+        // Waking costs a system call, which a thread that is at work does not need.
+        if mem::take(&mut state.is_idle) {
+            drop(state);
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// Counts an event that could not even be pushed.
+    pub(super) fn note_dropped(&self) {
+        self.state().dropped += 1;
+    }
+
+    fn write_to(&self, mut output: impl Write, report_dropped: impl Fn(u64)) {
+        let mut batch = Vec::new();
+        while let Some(dropped) = self.take(&mut batch) {
+            // A reader that has gone away is nothing that the log could tell anybody.
+            let _unread = output.write_all(&batch).and_then(|()| output.flush());
+            batch.clear();
+            batch.shrink_to(KEPT_BYTES);
+            if dropped > 0 {
+                report_dropped(dropped);
+            }
+        }
+    }
+
+    /// Waits for events, and exchanges them for the empty batch. `None` at the end.
+    fn take(&self, batch: &mut Vec<u8>) -> Option<u64> {
+        let mut state = self.state();
+        while state.waiting.is_empty() {
+            if state.is_ending {
+                state.has_ended = true;
+                self.0.changed.notify_all();
+                return None;
+            }
+            state.is_idle = true;
+            state = self
+                .0
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_idle = false;
+        mem::swap(&mut state.waiting, batch);
+        Some(mem::take(&mut state.dropped))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for LogQueueGuard {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.is_ending = true;
+        self.0.0.changed.notify_all();
+        let changed = &self.0.0.changed;
+        let ended = changed.wait_timeout_while(state, END_TIME_MAX, |state| !state.has_ended);
+        drop(ended.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+
+    use super::*;
+
+    /// An output that blocks when its reader has as many batches before it as there is room for.
+    struct Slow(SyncSender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn read(reader: &Receiver<Vec<u8>>) -> String {
+        String::from_utf8(reader.recv().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn events_are_written_whole_and_in_order_before_the_end() {
+        let (output, reader) = sync_channel(1_000);
+        let (queue, guard) = LogQueue::start(Slow(output), |_dropped| ());
+        for number in 0..1_000 {
+            queue.push(format!("{number}\n").as_bytes());
+        }
+        drop(guard);
+        let written: Vec<u8> = reader.into_iter().flatten().collect();
+        let expected: String = (0..1_000).map(|number| format!("{number}\n")).collect();
+        assert_eq!(String::from_utf8(written).unwrap(), expected);
+    }
+
+    #[test]
+    fn with_a_stalled_reader_the_bytes_are_bounded_and_dropped_events_are_reported() {
+        // Without a place for a batch, the output blocks until somebody reads.
+        let (output, reader) = sync_channel(0);
+        let (report, reports) = channel();
+        let (queue, guard) = LogQueue::start(Slow(output), move |dropped| {
+            report.send(dropped).unwrap();
+        });
+        queue.push(b"first\n");
+        let event = vec![b'x'; 1024];
+        // The first batch is being written, and nobody reads it.
+        while !queue.state().waiting.is_empty() {
+            thread::yield_now();
+        }
+        for _ in 0..WAITING_BYTES_MAX / 1024 + 100 {
+            queue.push(&event);
+        }
+        assert_eq!(queue.state().waiting.len(), WAITING_BYTES_MAX);
+        assert_eq!(queue.state().dropped, 100);
+        assert_eq!(read(&reader), "first\n");
+        assert_eq!(read(&reader).len(), WAITING_BYTES_MAX);
+        assert_eq!(reports.recv().unwrap(), 100);
+        queue.push(b"last\n");
+        assert_eq!(read(&reader), "last\n");
+        assert!(queue.state().waiting.capacity() <= WAITING_BYTES_MAX);
+        // The end does not wait for a reader that never reads.
+        queue.push(b"unread\n");
+        drop(guard);
+    }
+}
