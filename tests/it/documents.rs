@@ -306,3 +306,34 @@ async fn status_of(address: SocketAddr, path: &str) -> String {
     connection.read_to_string(&mut answer).await.unwrap();
     answer.split(' ').nth(1).unwrap().to_owned()
 }
+
+#[test]
+fn every_test_that_security_md_names_exists() {
+    let document = fs::read_to_string(at("SECURITY.md")).unwrap();
+    let mut sources = String::new();
+    let mut directories = vec![at("src"), at("tests")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let names: Vec<&str> = document
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| {
+            name.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit())
+        })
+        .filter(|name| name.matches('_').count() >= 3)
+        .collect();
+    assert!(names.len() > 30, "{}", names.len());
+    for name in names {
+        assert!(sources.contains(&format!("fn {name}(")), "{name}");
+    }
+}
