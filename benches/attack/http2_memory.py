@@ -1,209 +1,166 @@
 #!/usr/bin/env python3
-"""Anonymous memory of the mirror while many HTTP/2 clients ask for much and take nothing.
+"""The memory that clients can tie up: many connections with many requests each that grant no room for the answers.
 
-    http2_memory.py [--connections 64] [--streams 128] [--seconds 15] [--tls] [--wait] [SURFACE ...]
+    http2_memory.py [--connections 64] [--streams 128] [--window 1] [--hold 10] [--wait] [--tls] [--surface NAME ...]
 
-Each connection says SETTINGS_INITIAL_WINDOW_SIZE=1 and sends so many requests. Each surface gets a fresh mirror:
+Starts a mirror for each surface and prints its anonymous memory (RssAnon) before, at its peak and, with --wait, 60 s
+after the clients have left; the connections that were open at the end; and the statuses that clients saw. The surface
+`http1` opens 1,000 connections that read nothing; the surfaces with `heads` make each request head 31 kB long by
+references to the table of HPACK.
 
-    crates-40k, crates-1m   stored crate files
-    git-gzip                git POSTs with gzip bodies of about 100 bytes that never end
-    git-bomb                the same with bodies that unpack to 12 MB
-    git-plain               the same without gzip, 60 kB each
-    git-refs                info/refs
-    metadata-32k            metadata just under 32 KiB, another crate for each of 16
-    metadata-large          metadata of a crate with 5,000 versions
-    index-200k              16 index files of 200 kB
-    heads                   metadata, with heads of nearly 32 kB that are made of HPACK references
-    heads-git               git POSTs that never end, with such heads
-    http1                   as many HTTP/1.1 connections as streams / 8, which read nothing (at most 1,000)
-    http1-pipelined         the same, with 100 requests each
-
-Columns: megabytes before, at most, 2 s after the clients left, and with --wait 60 s after that; how many connections were
-still open at the end of the attack; what became of the requests. Needs python3, git, for --tls openssl. Loopback only.
+MIRROR names the binary, target/release/crates-io-mirror by default: run this twice to compare two. Runs with the
+project's own files on a machine with python3 and git (and openssl for --tls). Loopback only. Standard library only.
+Target: a peak below 150 MB, and after a minute at most 20 MB more than before.
 """
 
 import argparse
-import gzip
-import threading
 import time
+import zlib
 
-from lab import Http2, Lab, MemoryWatch, connect, counted, show, text
+from http2 import DATA, PREFACE, Herd, frame, literal, request, settings, window_update, integer
+from scene import Mirror, Site, Watch, counted, raise_file_limit
 
+CRATES_40K = [f"small-{number}" for number in range(16)]
+CRATES_1M = [f"large-{number}" for number in range(8)]
+INDEX_200K = [f"index-{number}" for number in range(64)]
+METADATA_BELOW = 32 * 1024
+HTTP1_CONNECTIONS = 1000
 WAIT_SECONDS = 60
-KINDS = 16
+
+# The table of a connection takes 4,096 bytes, 32 of them for each entry.
+LARGE_HEADER = literal(b"x-large", b"a" * 3900, indexed=True)
+REFERENCES = integer(0x80, 7, 62) * 7
 
 
-def gzip_that_never_ends(unpacked):
-    """A body in gzip without its end: lines that a client may send, so that git does not refuse them."""
-    line = b"0035shallow " + b"1" * 40 + b"\n"
-    return gzip.compress(line * (unpacked // len(line)))[:-8]
+def endless_gzip(length):
+    """The beginning of a gzip stream that unpacks to so many bytes and does not end."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(b"0" * length) + packer.flush(zlib.Z_SYNC_FLUSH)
 
 
-GIT = ("POST", "/git/index/git-upload-pack")
-GIT_HEADERS = [("content-type", "application/x-git-upload-pack-request")]
-GZIP_HEADERS = [*GIT_HEADERS, ("content-encoding", "gzip")]
-# A header counts its length and 32 bytes more, so that 900 of these stay below 32 KiB. A reference has one byte, and each
-# header that is read takes a place in a map.
-ENTRY = b"\x40" + text("x") + text("")
-REFERENCES = b"\xbe" * 900
+def downloads(names):
+    return [f"/api/v1/crates/{name}/1.0.0/download" for name in names]
 
 
-def surfaces(medium):
-    def numbered(pattern):
-        return lambda number: ("GET", pattern.format(number % KINDS))
+def index_files(names):
+    return [f"/index/{name[:2]}/{name[2:4]}/{name}" for name in names]
 
+
+def longest_metadata_below(mirror, length):
+    """The path of a metadata answer that is just below this length."""
+    best = (0, "")
+    for count in range(1, 121):
+        path = f"/api/v1/crates/versions-{count}"
+        size = len(mirror.get(path)[1])
+        if size >= length:
+            break
+        best = max(best, (size, path))
+    return best[1]
+
+
+def gets(paths, streams, heads=False):
+    """The frames of so many requests for these paths in turn."""
+    frames = []
+    for number in range(streams):
+        # The first one puts the header into the table.
+        more = (LARGE_HEADER + REFERENCES if number == 0 else REFERENCES + REFERENCES[:1]) if heads else b""
+        frames.append(request(2 * number + 1, paths[number % len(paths)], more=more))
+    return b"".join(frames)
+
+
+def git_posts(streams, body):
+    # A mirror grants 64 kB for all bodies of a connection together. More would break the protocol.
+    streams = min(streams, 65_535 // len(body))
+    fields = [("content-type", "application/x-git-upload-pack-request"), ("content-encoding", "gzip")]
+    frames = []
+    for number in range(streams):
+        stream = 2 * number + 1
+        frames.append(request(stream, "/git/index/git-upload-pack", "POST", fields, end=False))
+        frames.append(frame(DATA, 0, stream, body))
+    return b"".join(frames)
+
+
+def surfaces(mirror, streams):
+    """What each connection sends after its settings, by name; made when it is needed."""
+    refs = "/git/index/info/refs?service=git-upload-pack"
     return {
-        "crates-40k": (numbered("/api/v1/crates/small-{}/1.0.0/download"), [], None, b""),
-        "crates-1m": (numbered("/api/v1/crates/big-{}/1.0.0/download"), [], None, b""),
-        "git-gzip": (lambda _: GIT, GZIP_HEADERS, gzip_that_never_ends(64_000), b""),
-        "git-bomb": (lambda _: GIT, GZIP_HEADERS, gzip_that_never_ends(12_000_000), b""),
-        "git-plain": (lambda _: GIT, GIT_HEADERS, (b"0035shallow " + b"1" * 40 + b"\n") * 1_130, b""),
-        "git-refs": (lambda _: ("GET", "/git/index/info/refs?service=git-upload-pack"), [], None, b""),
-        "metadata-32k": (lambda n: ("GET", f"/api/v1/crates/meta-{n % KINDS}-{medium}"), [], None, b""),
-        "metadata-large": (lambda _: ("GET", "/api/v1/crates/large"), [], None, b""),
-        "index-200k": (numbered("/index/wi/de/wide-{}"), [], None, b""),
-        "heads": (lambda n: ("GET", f"/api/v1/crates/meta-{n % KINDS}-{medium}"), [], None, REFERENCES),
-        "heads-git": (lambda _: GIT, GIT_HEADERS, b"0035", REFERENCES),
+        "crates-40k": lambda: gets(downloads(CRATES_40K), streams),
+        "crates-1m": lambda: gets(downloads(CRATES_1M), streams),
+        "git-posts": lambda: git_posts(streams, endless_gzip(60_000)),
+        "git-posts-large": lambda: git_posts(streams, endless_gzip(400_000)),
+        "git-refs": lambda: gets([refs], streams),
+        "metadata-32k": lambda: gets([longest_metadata_below(mirror, METADATA_BELOW)], streams),
+        "metadata-large": lambda: gets([f"/api/v1/crates/{name}" for name in INDEX_200K], streams),
+        "index-200k": lambda: gets(index_files(INDEX_200K), streams),
+        "heads-livez": lambda: gets(["/livez"], streams, heads=True),
+        "heads-metadata": lambda: gets([longest_metadata_below(mirror, METADATA_BELOW)], streams, heads=True),
+        "heads-git-refs": lambda: gets([refs], streams, heads=True),
+        "http1": lambda: b"",
     }
 
 
-def attack(client, streams, surface, number):
-    """Sends all requests of one connection."""
-    choose, headers, body, block = surface
-    for stream in range(streams):
-        method, path = choose(number + stream)
-        # The first request puts the entry into the table; the others refer to it.
-        more = ENTRY + block[1:] if block and stream == 0 else block
-        opened = client.request(method, path, headers, more, ends=body is None)
-        if body is not None:
-            client.data(opened, body)
+def attack_by_http1(herd, mirror):
+    paths = downloads(CRATES_1M) + index_files(INDEX_200K) + [f"/api/v1/crates/{name}" for name in INDEX_200K]
+    for number in range(HTTP1_CONNECTIONS):
+        path = paths[number % len(paths)]
+        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+        herd.add(mirror, head, protocol="http/1.1", reads=False, receive_buffer=4096)
 
 
-class Http2Attacker(threading.Thread):
-    def __init__(self, mirror, streams, surface, number, ends):
-        super().__init__(daemon=True)
-        self.arguments = mirror, streams, surface, number
-        self.ends, self.client = ends, None
-        self.start()
-
-    def run(self):
-        mirror, streams, surface, number = self.arguments
-        try:
-            self.client = Http2(mirror.address, context=mirror.context())
-        except OSError:
-            return
-        attack(self.client, streams, surface, number)
-        while not self.ends.is_set() and not self.client.closed:
-            self.client.pump(0.5)
-
-    def outcomes(self, streams):
-        if not self.client:
-            return ["refused"]
-        return [self.client.outcome(1 + 2 * stream) for stream in range(streams)]
-
-
-def http2(mirror, surface, options):
-    ends = threading.Event()
-    attackers = [
-        Http2Attacker(mirror, options.streams, surface, number, ends) for number in range(options.connections)
-    ]
-    time.sleep(options.seconds)
-    open_connections = sum(1 for attacker in attackers if attacker.client and not attacker.client.closed)
-    outcomes = [outcome for attacker in attackers for outcome in attacker.outcomes(options.streams)]
-    ends.set()
-    for attacker in attackers:
-        attacker.join()
-        if attacker.client:
-            attacker.client.close()
-    return open_connections, len(attackers), counted(outcomes)
-
-
-def http1(mirror, pipelined, options):
-    """Connections that send requests and read nothing but, at the end, how the first answer begins."""
-    connections, outcomes = [], []
-    paths = ["/api/v1/crates/large", "/api/v1/crates/big-{}/1.0.0/download", "/index/wi/de/wide-{}"]
-    for number in range(min(1_000, options.connections * options.streams // 8)):
-        path = paths[number % 3].format(number % KINDS)
-        try:
-            client = connect(mirror.address, receive_buffer=4096, context=mirror.context("http/1.1"))
-            client.sendall(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode() * (100 if pipelined else 1))
-            connections.append(client)
-        except OSError as error:
-            outcomes.append(type(error).__name__)
-    time.sleep(options.seconds)
-    for client in connections:
-        try:
-            client.settimeout(0.01)
-            outcomes.append(client.recv(12)[9:12].decode() or "closed")
-        except TimeoutError:
-            outcomes.append("none")
-        except OSError as error:
-            outcomes.append(type(error).__name__)
-        client.close()
-    open_connections = sum(1 for outcome in outcomes if outcome.isdigit() or outcome == "none")
-    return open_connections, len(outcomes), counted(outcomes)
-
-
-def measure(lab, name, medium, options):
-    mirror = lab.mirror(tls=options.tls)
-    try:
-        if "crates" in name or "http1" in name:
-            for kind in ("small", "big"):
-                for number in range(KINDS):
-                    mirror.get(f"/api/v1/crates/{kind}-{number}/1.0.0/download")
-            # What was used to store the files is returned, so that the start is one to compare with.
-            time.sleep(2)
-        before = mirror.anonymous_mb()
-        watch = MemoryWatch(mirror)
-        if name.startswith("http1"):
-            opened, tried, outcomes = http1(mirror, name == "http1-pipelined", options)
-        else:
-            opened, tried, outcomes = http2(mirror, surfaces(medium)[name], options)
-        peak = watch.stop()
-        time.sleep(2)
-        after = f"{mirror.anonymous_mb():.0f}"
-        later = "-"
+def measure(site, name, options):
+    with Mirror(site, tls=options.tls) as mirror:
+        mirror.store(CRATES_40K + CRATES_1M)
+        requests = surfaces(mirror, options.streams)[name]()
+        time.sleep(1)
+        before = mirror.memory()
+        herd = Herd()
+        with Watch(mirror) as watch:
+            if name == "http1":
+                attack_by_http1(herd, mirror)
+            else:
+                opening = PREFACE + settings(options.window) + window_update(0, 2**30)
+                for _ in range(options.connections):
+                    herd.add(mirror, opening + requests)
+            time.sleep(options.hold)
+            open_now = herd.count()
+            try:
+                live = mirror.get("/livez", source="127.0.0.200", timeout=5)[0]
+            except OSError as error:
+                live = type(error).__name__
+        herd.close()
+        after = ""
         if options.wait:
             time.sleep(WAIT_SECONDS)
-            later = f"{mirror.anonymous_mb():.0f}"
-        alive = mirror.get("/livez", timeout=10)[0]
-        return [name, f"{before:.0f}", f"{peak:.0f}", after, later, f"{opened}/{tried}", outcomes, alive]
-    finally:
-        mirror.stop()
+            after = f"{mirror.memory():.0f}"
+        saw = counted(herd.statuses)
+        if herd.resets:
+            saw += "; resets " + counted(herd.resets)
+        if herd.ended or herd.refused:
+            saw += f"; refused {herd.refused}, ended " + counted(herd.ended)
+        print(f"{name:16} {before:7.0f} {watch.peak:7.0f} {after:>7} {open_now:6} {live!s:>7}  {saw}", flush=True)
 
 
 def main():
-    every = [*surfaces(0), "http1", "http1-pipelined"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--streams", type=int, default=128)
-    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--window", type=int, default=1)
+    parser.add_argument("--hold", type=float, default=10, help="seconds that clients stay")
+    parser.add_argument("--wait", action="store_true", help=f"measure once more after {WAIT_SECONDS} s")
     parser.add_argument("--tls", action="store_true")
-    parser.add_argument("--wait", action="store_true")
-    parser.add_argument("surface", nargs="*", help=" ".join(every))
+    parser.add_argument("--surface", action="append", choices=sorted(surfaces(None, 0)))
     options = parser.parse_args()
-    if unknown := set(options.surface) - set(every):
-        parser.error(f"no such surface: {' '.join(unknown)}")
-    with Lab() as lab:
-        origin = lab.origin
-        for number in range(KINDS):
-            origin.crate(f"small-{number}", 40_000)
-            origin.crate(f"big-{number}", 1_000_000)
-            origin.index_file(f"wide-{number}", 200_000)
-        origin.versions("large", 5_000)
-        # How much metadata a version has is not known here: the most versions that stay under 32 KiB are looked for.
-        counts = range(8, 160, 2)
-        for count in counts:
-            for number in range(KINDS):
-                origin.versions(f"meta-{number}-{count}", count)
-        origin.serve()
-        probe = lab.mirror(tls=options.tls)
-        lengths = {count: len(probe.get(f"/api/v1/crates/meta-15-{count}")[1]) for count in counts}
-        probe.stop()
-        medium = max((count for count, length in lengths.items() if 0 < length < 32 * 1024), default=8)
-        print(f"metadata-32k: {lengths[medium]} bytes; {options.connections} connections x {options.streams} streams")
-        rows = [measure(lab, name, medium, options) for name in options.surface or every]
-        show(["surface", "before", "peak MB", "after 2 s", "after 62 s", "open", "outcomes", "/livez"], rows)
+    raise_file_limit()
+    sizes = dict.fromkeys(INDEX_200K, 200_000)
+    versions = {f"versions-{count}": count for count in range(1, 121)}
+    crates = {**dict.fromkeys(CRATES_40K, 40_000), **dict.fromkeys(CRATES_1M, 1_000_000)}
+    print(f"{options.connections} connections x {options.streams} streams, window {options.window}, "
+          f"{'TLS' if options.tls else 'plain'}; RssAnon in MB")
+    print(f"{'surface':16} {'before':>7} {'peak':>7} {'after':>7} {'open':>6} {'/livez':>7}  seen")
+    with Site(sizes, versions, crates) as site:
+        for name in options.surface or surfaces(None, 0):
+            measure(site, name, options)
 
 
-main()
+if __name__ == "__main__":
+    main()
