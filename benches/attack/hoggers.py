@@ -1,212 +1,218 @@
 #!/usr/bin/env python3
-"""Whether one client can take the git permits, the connections or the index look-ups of all.
+"""What one greedy client leaves to the others: git children, connections, and turns to read index files.
 
-    hoggers.py [--seconds 20] [git] [connections] [misses]
+    hoggers.py [--part git|connections|look-ups ...]
 
-git: 6 and 40 POSTs of one peer, and 40 of 40 peers, that ask for a whole clone with a window of 0, while another peer runs
-`git ls-remote` and `git clone` of `/git/index`, three times each. Target: with one hostile peer, all succeed.
+- git: one peer posts 6 (and 40) requests for the whole git index over HTTP/2 and grants no window; another peer runs
+  `git ls-remote` and `git clone` meanwhile.
+- connections: one peer opens 100 (and 700) connections and sends nothing, under RLIMIT_NOFILE=600; another peer requests
+  /livez, /readyz and an index file.
+- look-ups: one peer asks 42 times a second for unlisted versions of a crate with an index file of 4.9 MB, in cache mode;
+  another peer looks up versions of other crates and asks for their metadata.
 
-connections: 100 and 700 silent connections of one peer, and 700 of 100 peers, under RLIMIT_NOFILE=600, while /livez,
-/readyz and an index file are requested on new connections. A third each sends nothing, half a head, and HTTP/2's preface.
-Target: all answer.
-
-misses: 42 requests a second for unlisted versions of a crate with an index file of 4.9 MB, in the mode `cache`, while another
-peer looks up other crates. Target: no delay that can be noticed.
-
-Needs python3 and git; loopback, Linux.
+Prints how long the others waited and what they got. MIRROR names the binary, target/release/crates-io-mirror by default.
+Runs with the project's own files on a machine with python3 and git. Loopback only: all of 127.0.0.0/8 is this machine
+(on Linux). Standard library only.
+Target: nobody else waits longer than without the greedy client by more than a second, and all get 200.
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
+import socket
 import subprocess
-import tempfile
 import threading
 import time
+from collections import Counter
 
-from lab import TIMES_HEAD, Asker, Http2, Lab, connect, counted, show, times_row
+from http2 import DATA, END_STREAM, PREFACE, Herd, frame, request, settings, window_update
+from scene import Mirror, Site, counted, percentile, raise_file_limit
 
-GIT_TRIES = 3
-GIT_SECONDS_MAX = 45
-NOFILE = 600
-ASK_SECONDS_MAX = 10
-MISSES_PER_SECOND = 42
-OTHER_PEER = "127.0.0.200"
-
-
-def packet(line):
-    return b"%04x%b" % (len(line) + 4, line)
-
-
-def clone_request(mirror):
-    """A request for everything, in version 0 of git's protocol."""
-    refs = mirror.get("/git/index/info/refs?service=git-upload-pack")[1]
-    tip = next(line[-40:] for line in refs.split(b" HEAD\0")[:1])
-    return packet(b"want " + tip + b" side-band-64k ofs-delta no-progress\n") + b"0000" + packet(b"done\n")
+HOG = "127.0.0.2"
+OTHER = "127.0.0.200"
+FILES_MAX = 600
+HUGE = "huge-crate"
+HUGE_BYTES = 4_900_000
+LOOKUPS_PER_SECOND = 42
+SMALL = [f"small-{number}" for number in range(40)]
+ONE_PART_SECONDS = 20
 
 
-def git(mirror, arguments):
-    """Runs git, and gives how it ended and how long that took."""
-    home = tempfile.mkdtemp(prefix="attack-git-")
-    environment = {"PATH": os.environ["PATH"], "HOME": home, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
-    url = f"http://{mirror.address[0]}:{mirror.address[1]}/git/index"
-    began = time.monotonic()
-    try:
-        command = ["git", *(url if argument == "URL" else argument for argument in arguments)]
-        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": home, "env": environment}
-        ended = subprocess.run(command, timeout=GIT_SECONDS_MAX, **options)
-        outcome = "ok" if ended.returncode == 0 else ended.stderr.decode(errors="replace").strip().split("\n")[-1][-60:]
-    except subprocess.TimeoutExpired:
-        outcome = "timeout"
-    shutil.rmtree(home, ignore_errors=True)
-    return outcome, time.monotonic() - began
+def print_row(part, times, statuses, more=""):
+    p50, p99, most = (1000 * value for value in (percentile(times, 0.5), percentile(times, 0.99), percentile(times, 1)))
+    print(f"{part:34} {len(times):5} {p50:8.1f} {p99:8.1f} {most:8.1f}  {counted(statuses)}  {more}", flush=True)
 
 
-def git_permits(lab, options, posts, peers):
-    mirror = lab.mirror()
-    request = clone_request(mirror)
-    headers = [("content-type", "application/x-git-upload-pack-request")]
-    clients = []
-    for peer in range(peers):
-        client = Http2(mirror.address, window=0, source=f"127.0.0.{2 + peer}")
-        streams = [client.request("POST", "/git/index/git-upload-pack", headers, ends=False) for _ in range(posts // peers)]
-        for stream in streams:
-            client.data(stream, request, ends=True)
-        clients.append((client, streams))
-    ends = threading.Event()
-
-    def keep(client):
-        # Pings are answered, so that the connection counts as alive.
-        while not ends.is_set() and not client.closed:
-            client.pump(0.5)
-
-    keepers = [threading.Thread(target=keep, args=(client,)) for client, _streams in clients]
-    for keeper in keepers:
-        keeper.start()
-    time.sleep(1)
-    results = {"git ls-remote": [], "git clone": []}
-    for _ in range(GIT_TRIES):
-        results["git ls-remote"].append(git(mirror, ["ls-remote", "URL"]))
-        results["git clone"].append(git(mirror, ["clone", "--quiet", "--bare", "URL", "clone"]))
-    ends.set()
-    for keeper in keepers:
-        keeper.join()
-    outcomes = [client.outcome(stream) for client, streams in clients for stream in streams]
-    print(f"{posts} git POSTs with a window of 0 from {peers} peer(s): {counted(outcomes)}")
-    show(TIMES_HEAD, [times_row(name, found) for name, found in results.items()])
-    mirror.stop()
-
-
-BEGINNINGS = [
-    b"",
-    b"GET /livez HTTP/1.1\r\nHost:",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
-]
-
-
-def connections(lab, options, count, peers):
-    mirror = lab.mirror(nofile=NOFILE)
-    silent, outcomes = [], []
-    # Most of 700 wait in the system's queue. It is the mirror that must choose which ones to close.
-    for number in range(count):
+def request_again_and_again(mirror, paths, seconds, every=0.1, timeout=30):
+    """Times and statuses of another peer's requests for these paths in turn."""
+    times, statuses, number, until = [], Counter(), 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        began = time.monotonic()
         try:
-            client = connect(mirror.address, source=f"127.0.0.{2 + number % peers}", timeout=5)
-            client.sendall(BEGINNINGS[number % 3])
-            silent.append(client)
+            status = mirror.get(paths[number % len(paths)], OTHER, timeout)[0]
         except OSError as error:
-            outcomes.append(type(error).__name__)
-    paths = {"/livez": "/livez", "/readyz": "/readyz", "index 200 kB": "/index/wi/de/wide"}
-    askers = [Asker(mirror, {name: path}, OTHER_PEER, timeout=ASK_SECONDS_MAX) for name, path in paths.items()]
-    time.sleep(options.seconds)
-    results = {name: found for asker in askers for name, found in asker.stop().items()}
-    for client in silent:
-        client.setblocking(False)
-        try:
-            data = client.recv(1)
-            outcomes.append("open" if data else "closed")
-        except BlockingIOError:
-            outcomes.append("open")
-        except OSError:
-            outcomes.append("reset")
-        client.close()
-    print(f"{count} silent connections from {peers} peer(s), RLIMIT_NOFILE={NOFILE}: {counted(outcomes)}")
-    show(TIMES_HEAD, [times_row(name, found) for name, found in results.items()])
-    mirror.stop()
+            status = type(error).__name__
+        times.append(time.monotonic() - began)
+        statuses[status] += 1
+        number += 1
+        time.sleep(max(0, every - times[-1]))
+    return times, statuses
 
 
-def misses(lab, options, rate):
-    mirror = lab.mirror()
-    number = iter(range(1_000_000))
+def hog_git(mirror, count):
+    """Requests for the whole index, on one connection, with a window of 0."""
+    commit = mirror.get("/git/index/info/refs?service=git-upload-pack")[1].split(b"\n")[1][8:48].decode()
+    body = f"0032want {commit}\n00000009done\n".encode()
+    fields = [("content-type", "application/x-git-upload-pack-request")]
+    frames = [PREFACE, settings(0), window_update(0, 2**30)]
+    for number in range(count):
+        stream = 2 * number + 1
+        frames.append(request(stream, "/git/index/git-upload-pack", "POST", fields, end=False))
+        frames.append(frame(DATA, END_STREAM, stream, body))
+    herd = Herd()
+    herd.add(mirror, b"".join(frames), HOG)
+    return herd
 
-    def other_metadata():
-        # Another crate each time, so that no cache helps.
-        return f"/api/v1/crates/other-{next(number) % 200}"
 
-    paths = {
-        "metadata": other_metadata,
-        "download, stored": "/api/v1/crates/small/1.0.0/download",
-        "download, unlisted": lambda: f"/api/v1/crates/other-{next(number) % 200}/9.9.9/download",
-        "index file": lambda: f"/index/ot/he/other-{next(number) % 200}",
+def run_git(relay_port, directory, arguments):
+    """How long git took, and its exit code."""
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": directory, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0",
     }
-    mirror.get(paths["download, stored"])
-    statuses, lock = [], threading.Lock()
-    ends = time.monotonic() + options.seconds
-
-    def ask(version):
-        status, _body, _seconds = mirror.get(f"/api/v1/crates/huge/9.{version}.0/download", "127.0.0.2")
-        with lock:
-            statuses.append(status)
-
-    askers = [Asker(mirror, {name: path}, OTHER_PEER) for name, path in paths.items()]
-    asking, version, before = [], 0, cpu_seconds(mirror)
-    while rate and time.monotonic() < ends:
-        asking.append(threading.Thread(target=ask, args=(version,)))
-        asking[-1].start()
-        version += 1
-        time.sleep(1 / rate)
-    if not rate:
-        time.sleep(options.seconds)
-    used = cpu_seconds(mirror) - before
-    results = {name: found for asker in askers for name, found in asker.stop().items()}
-    for thread in asking:
-        thread.join()
-    print(f"{rate} requests/s for unlisted versions of a crate with a file of 4.9 MB: {counted(statuses) or '-'};", end=" ")
-    print(f"the mirror used {used:.1f} s of processor time in {options.seconds:.0f} s")
-    show(TIMES_HEAD, [times_row(name, found) for name, found in results.items()])
-    mirror.stop()
+    began = time.monotonic()
+    command = ["git", *arguments, f"http://127.0.0.1:{relay_port}/git/index"]
+    if arguments[0] == "clone":
+        command.append(os.path.join(directory, "clone"))
+    try:
+        code = subprocess.run(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=90
+        ).returncode
+    except subprocess.TimeoutExpired:
+        code = "time-out"
+    shutil.rmtree(os.path.join(directory, "clone"), ignore_errors=True)
+    return time.monotonic() - began, code
 
 
-def cpu_seconds(mirror):
-    with open(f"/proc/{mirror.process.pid}/stat") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+class Relay:
+    """Passes connections on to a mirror from another source address: git cannot choose its own."""
+
+    def __init__(self, mirror, source):
+        self.mirror, self.source = mirror, source
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _address = self.listener.accept()
+                server = self.mirror.connect(self.source, timeout=None)
+            except OSError:
+                return
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=self.pass_on, args=ends, daemon=True).start()
+
+    @staticmethod
+    def pass_on(source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def measure_git(site):
+    for count in (0, 6, 40):
+        with Mirror(site) as mirror:
+            relay = Relay(mirror, OTHER)
+            herd = hog_git(mirror, count)
+            time.sleep(2)
+            for arguments in (["ls-remote"], ["clone", "--quiet", "--bare"]):
+                times, codes = [], Counter()
+                for _ in range(3):
+                    took, code = run_git(relay.port, mirror.directory, arguments)
+                    times.append(took)
+                    codes[f"exit {code}"] += 1
+                saw = f"| hog saw {counted(herd.statuses)}; resets {counted(herd.resets)}"
+                print_row(f"git {arguments[0]}, {count} stalled", times, codes, saw)
+            herd.close()
+            relay.listener.close()
+
+
+def measure_connections(site):
+    for count in (0, 100, 700):
+        with Mirror(site, files_max=FILES_MAX) as mirror:
+            idle = []
+            for _ in range(count):
+                try:
+                    idle.append(mirror.connect(HOG, timeout=2))
+                except OSError:
+                    break
+            for path in ("/livez", "/readyz", "/index/sm/al/small-1"):
+                # A client that waits longer has given up.
+                times, statuses = request_again_and_again(mirror, [path], 5, timeout=10)
+                print_row(f"{path}, {len(idle)} silent", times, statuses)
+            for connection in idle:
+                connection.close()
+
+
+def look_up(mirror, stop, report):
+    """Asks for unlisted versions at a steady rate, from a process of its own."""
+    statuses, number = Counter(), 0
+
+    def ask(path):
+        try:
+            statuses[mirror.get(path, HOG)[0]] += 1
+        except OSError as error:
+            statuses[type(error).__name__] += 1
+
+    began = time.monotonic()
+    while not stop.is_set():
+        path = f"/api/v1/crates/{HUGE}/9.9.{number}/download"
+        threading.Thread(target=ask, args=(path,), daemon=True).start()
+        number += 1
+        time.sleep(max(0, began + number / LOOKUPS_PER_SECOND - time.monotonic()))
+    report.put((number, dict(statuses)))
+
+
+def measure_lookups(site):
+    kinds = {
+        "downloads": [f"/api/v1/crates/{name}/1.0.0/download" for name in SMALL],
+        "metadata": [f"/api/v1/crates/{name}" for name in SMALL],
+        "unlisted": [f"/api/v1/crates/{name}/9.0.0/download" for name in SMALL],
+    }
+    for is_hogged in (False, True):
+        with Mirror(site) as mirror:
+            mirror.store(SMALL)
+            stop, report = multiprocessing.Event(), multiprocessing.Queue()
+            if is_hogged:
+                hog = multiprocessing.Process(target=look_up, args=(mirror, stop, report), daemon=True)
+                hog.start()
+                time.sleep(3)
+            for kind, paths in kinds.items():
+                times, statuses = request_again_and_again(mirror, paths, ONE_PART_SECONDS / 2)
+                print_row(f"{kind}, {LOOKUPS_PER_SECOND if is_hogged else 0} misses/s", times, statuses)
+            stop.set()
+            if is_hogged:
+                number, statuses = report.get(timeout=30)
+                print(f"  the hog asked {number} times and got {counted(statuses)}", flush=True)
 
 
 def main():
+    parts = {"git": measure_git, "connections": measure_connections, "look-ups": measure_lookups}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("attack", nargs="*", help="git connections misses")
+    parser.add_argument("--part", action="append", choices=sorted(parts))
     options = parser.parse_args()
-    attacks = options.attack or ["git", "connections", "misses"]
-    with Lab() as lab:
-        origin = lab.origin
-        origin.index_file("wide", 200_000)
-        origin.index_file("huge", 4_900_000)
-        origin.crate("small", 40_000)
-        for number in range(200):
-            origin.versions(f"other-{number}", 20)
-        # A pack that is larger than all buffers on the way.
-        origin.noisy_index_file("noise", 20_000_000)
-        origin.serve()
-        if "git" in attacks:
-            for posts, peers in ((6, 1), (40, 1), (40, 40)):
-                git_permits(lab, options, posts, peers)
-        if "connections" in attacks:
-            for count, peers in ((100, 1), (700, 1), (700, 100)):
-                connections(lab, options, count, peers)
-        if "misses" in attacks:
-            for rate in (0, MISSES_PER_SECOND):
-                misses(lab, options, rate)
+    raise_file_limit()
+    print(f"{'what others did':34} {'count':>5} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}  seen")
+    # The index is large enough for a pack that fills all buffers on the way.
+    index = {HUGE: HUGE_BYTES, **{f"filler-{number}": 200_000 for number in range(40)}}
+    with Site(index, crates=dict.fromkeys(SMALL, 40_000)) as site:
+        for part in options.part or parts:
+            parts[part](site)
 
 
-main()
+if __name__ == "__main__":
+    main()
