@@ -125,6 +125,8 @@ class Origin:
 
         self.file_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.file_server.daemon_threads = True
+        # A mirror that is killed cuts its connections, which is no news.
+        self.file_server.handle_error = lambda *_: None
         threading.Thread(target=self.file_server.serve_forever, daemon=True).start()
         port = self.file_server.server_address[1]
         self.download_url = f"http://127.0.0.1:{port}/crates/{{crate}}/{{crate}}-{{version}}.crate"

@@ -6,7 +6,7 @@
 - two-connections: 54 streams on two HTTP/2 connections of one peer.
 - hundred-peers: 100 peers, 127.0.0.2 to 127.0.0.101, each with a connection of 27 streams.
 
-Half of the streams want index files of 1 MB, the others metadata of crates with many versions. The peer 127.0.0.200
+Half of the streams want index files of 3 MB, the others metadata of crates with many versions. The peer 127.0.0.200
 requests an index file of 200 kB every 100 ms, each time on a new connection. Prints its p50, p99 and maximum, the
 statuses that it got, and what the slow readers saw.
 
@@ -99,7 +99,7 @@ def main():
     options = parser.parse_args()
     raise_file_limit()
     print(f"{'part':16} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'RssAnon':>8}  seen")
-    with Site({**dict.fromkeys(LARGE, 1_000_000), **dict.fromkeys(WANTED, 200_000)}) as site:
+    with Site({**dict.fromkeys(LARGE, 3_000_000), **dict.fromkeys(WANTED, 200_000)}) as site:
         for part in options.part or PARTS:
             measure(site, part, options.seconds)
 
