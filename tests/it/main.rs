@@ -10,6 +10,7 @@
 )]
 
 mod air_gap;
+mod attack;
 mod cargo;
 mod carry;
 mod clone_on_disk;

@@ -73,9 +73,14 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(ANSWER_WAIT_MAX))?;
         stream.set_write_timeout(Some(ANSWER_WAIT_MAX))?;
-        Ok(Self {
+        Ok(Self::on(stream))
+    }
+
+    /// Uses a connection that there is already.
+    pub(crate) fn on(stream: TcpStream) -> Self {
+        Self {
             reader: BufReader::new(stream),
-        })
+        }
     }
 
     /// Sends bytes.

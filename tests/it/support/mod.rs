@@ -4,6 +4,7 @@
 //! any of these ends and removes what it started.
 
 mod accept_loop;
+mod attacker;
 mod certificate;
 mod client;
 mod command;
@@ -31,6 +32,7 @@ mod upstream_fault;
 mod wait;
 mod wire;
 
+pub(crate) use attacker::{Http2Attacker, Statuses, connect_from, peer, request_from};
 pub(crate) use certificate::Authority;
 pub(crate) use client::{Answer, Client, Connection};
 pub(crate) use command::hermetic;

@@ -48,6 +48,13 @@ impl Program {
         Self::watch(child.unwrap(), home, Reader::StopsOnceItListens)
     }
 
+    /// Like [`Program::start`], where the program may have so many files and connections open.
+    pub(crate) fn start_with_files_max(files_max: u32, settings: &[(&str, &str)]) -> Self {
+        let script = format!("ulimit -n {files_max}; exec \"$0\"");
+        let program = env!("CARGO_BIN_EXE_crates-io-mirror");
+        Self::spawn(settings, "sh", &["-c", &script, program])
+    }
+
     /// Starts the program with a disk at this directory that is not as it should be, and says how it was made.
     pub(crate) fn start_on(
         disk: Disk,
@@ -189,6 +196,16 @@ impl Program {
     /// All that the program has written so far, to either stream.
     pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()
+    }
+
+    /// The request events so far.
+    pub(crate) fn request_events(&self) -> Vec<serde_json::Value> {
+        let output = self.output();
+        let events = output.lines().filter_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            (event["target"] == "crates_io_mirror::request").then_some(event)
+        });
+        events.collect()
     }
 
     /// The memory that the program has in use, in KiB.

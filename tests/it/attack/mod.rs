@@ -1,0 +1,129 @@
+//! Clients that take what the others need: memory, permits, connections and turns. Each loopback address is a peer of its
+//! own to the mirror. `benches/attack` has the same attacks at full size, and slow ones that take minutes.
+
+mod fairness;
+mod memory;
+mod peers;
+mod sent;
+
+use std::hash::{BuildHasher, RandomState};
+
+use tempfile::TempDir;
+
+use crate::support::{CrateFile, Origin, Program, eventually, index_line};
+
+const REFS: &str = "/git/index/info/refs?service=git-upload-pack";
+const UPLOAD_PACK: &str = "/git/index/git-upload-pack";
+const GIT_REQUEST: (&str, &str) = ("content-type", "application/x-git-upload-pack-request");
+
+/// The last number of the address of a client that takes too much, and of one that does not.
+const GREEDY: u8 = 2;
+const OTHER: u8 = 200;
+
+/// Larger than an answer that needs no budget of its own.
+const LARGE_INDEX_FILE_BYTES: usize = 200_000;
+
+/// Crates whose index files are large: enough to fill a pack that no buffer takes.
+const LARGE_INDEX_FILES: usize = 32;
+
+/// A program in cache mode, and all that it mirrors.
+struct Scene {
+    program: Program,
+    origin: Origin,
+    _data: TempDir,
+}
+
+/// The settings that a test adds to those of all.
+type Settings<'s> = &'s [(&'s str, &'s str)];
+
+impl Scene {
+    /// A mirror of these crate files, of crates with large index files, and of crates with these names and numbers of
+    /// versions.
+    fn with(files: Vec<CrateFile>, versions: &[(&str, usize)], more: Settings<'_>) -> Self {
+        Self::start(files, versions, more, Program::start)
+    }
+
+    fn start(
+        files: Vec<CrateFile>,
+        versions: &[(&str, usize)],
+        more: Settings<'_>,
+        start: impl FnOnce(Settings<'_>) -> Program,
+    ) -> Self {
+        let origin = Origin::with(files);
+        let mut commit = origin.index.commit();
+        for number in 0..LARGE_INDEX_FILES {
+            let name = large(number);
+            commit = commit.crate_file(&name, &index_file_of_bytes(&name, LARGE_INDEX_FILE_BYTES));
+        }
+        for (name, count) in versions {
+            commit = commit.crate_file(name, &index_file(name, *count));
+        }
+        commit.send();
+        let data = TempDir::new().unwrap();
+        let own = origin.settings();
+        let mut settings: Vec<(&str, &str)> = own
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        settings.push(("DATA_DIR", data.path().to_str().unwrap()));
+        settings.push(("PUBLIC_URL", "http://mirror.example"));
+        settings.push(("REFRESH_INTERVAL_SECS", "0"));
+        settings.extend(more);
+        let program = start(&settings);
+        program.wait_until_ready();
+        eventually("the git index is served", || {
+            program.get(REFS).status == 200
+        });
+        for file in &origin.files {
+            assert_eq!(program.get(&file.download_path()).status, 200);
+        }
+        Self {
+            program,
+            origin,
+            _data: data,
+        }
+    }
+
+    /// A request for the whole git index.
+    fn want_everything(&self) -> Vec<u8> {
+        let refs = self.program.get(REFS).text();
+        let line = refs.lines().nth(1).unwrap();
+        // A flush and the length of the line come first.
+        let commit = line.get(8..48).unwrap();
+        format!("0032want {commit}\n00000009done\n").into_bytes()
+    }
+}
+
+/// The name of a crate with a large index file.
+fn large(number: usize) -> String {
+    format!("large-{number:02}")
+}
+
+/// The path of an index file whose name has four letters or more.
+fn index_path(name: &str) -> String {
+    format!("/index/{}", crate::support::index_path(name))
+}
+
+/// An index file with so many versions. Each line has a checksum of its own, so that packing makes it little smaller.
+fn index_file(name: &str, versions: usize) -> Vec<u8> {
+    let mut noise = RandomState::new().hash_one(name);
+    let lines = (0..versions).map(|number| {
+        let checksum: String = (0..4)
+            .map(|_| {
+                noise = noise
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                format!("{:016x}", noise ^ (noise >> 32))
+            })
+            .collect();
+        let line = index_line(name, &format!("1.0.{number}"), false);
+        let line = String::from_utf8(line).unwrap();
+        line.replace(&"0".repeat(64), &checksum).into_bytes()
+    });
+    lines.flatten().collect()
+}
+
+fn index_file_of_bytes(name: &str, length: usize) -> Vec<u8> {
+    let line = index_line(name, "1.0.0", false).len();
+    index_file(name, length / line + 1)
+}
