@@ -71,6 +71,8 @@ thread_local! {
     static LIMIT: Cell<MemoryLimit> = const { Cell::new(MemoryLimit::ORDINARY) };
     /// What this thread has allocated and not freed since its limit was set.
     static USED: Cell<isize> = const { Cell::new(0) };
+    /// Whether this thread has been refused a block since then.
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Does something with libgit2 under this limit. Nothing that libgit2 allocates in it may be returned.
@@ -86,7 +88,14 @@ pub(super) fn with_memory_limit<T>(limit: MemoryLimit, work: impl FnOnce() -> T)
     }
     let _restore = Restore(LIMIT.replace(limit));
     USED.set(0);
+    REFUSED.set(false);
     work()
+}
+
+/// Whether libgit2 wanted more memory than this thread may have, since its limit was set. libgit2 does not always say so: a
+/// difference that it could not unpack is one whose base is missing.
+pub(super) fn has_refused_memory() -> bool {
+    REFUSED.get()
 }
 
 /// Whether transfers have lost so much memory that there must be no more.
@@ -116,7 +125,11 @@ fn admits(block: usize, more: usize) -> bool {
         let used = usize::try_from(USED.get()).unwrap_or(0);
         used.saturating_add(more) <= total
     };
-    block <= limit.block && limit.total.is_none_or(fits)
+    let admitted = block <= limit.block && limit.total.is_none_or(fits);
+    if !admitted {
+        REFUSED.set(true);
+    }
+    admitted
 }
 
 fn note(more: usize, less: usize) {
