@@ -149,7 +149,10 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
         }
         !stop.load(Ordering::Relaxed)
     })
-    .or_else(|error| check_stop(stop).and(Err(error.into())))?;
+    .or_else(|error| {
+        check_stop(stop)?;
+        Err(ReadError::from(error))
+    })?;
     if let Some(missing) = wanted.into_iter().next() {
         return Ok(Some(Damage::Clone(missing.into())));
     }

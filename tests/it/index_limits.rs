@@ -6,10 +6,11 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    FIXTURES, GitIndex, GitServer, Program, eventually, hermetic, index_line, index_path,
+    FIXTURES, GitIndex, GitServer, Mirror, Program, eventually, hermetic, index_line, index_path,
 };
 
 /// More than any index file may have.
@@ -238,4 +239,43 @@ fn a_pack_with_a_difference_to_a_giant_is_refused() {
         1,
         "the clone is not to blame"
     );
+}
+
+#[test]
+fn one_request_for_dependencies_reads_few_index_files_and_what_it_read_is_remembered() {
+    let index = GitIndex::with_fixtures();
+    let mut commit = index.commit();
+    let mut dependencies = Vec::new();
+    for number in 0..100 {
+        commit = commit.crate_file(
+            &format!("part-{number}"),
+            &index_line(&format!("Part-{number}"), "1.0.0", false),
+        );
+        dependencies.push(serde_json::json!({
+            "name": format!("part-{number}"), "req": "^1", "features": [], "optional": false,
+            "default_features": true, "target": null, "kind": "normal",
+        }));
+    }
+    let mut line: Value = serde_json::from_slice(&index_line("hub", "1.0.0", false)).unwrap();
+    line["deps"] = dependencies.into();
+    let commit = commit
+        .crate_file("hub", format!("{line}\n").as_bytes())
+        .send();
+    let data = TempDir::new().unwrap();
+    let mirror = Mirror::start(&[
+        ("GIT_REPO_URL", index.path().to_str().unwrap()),
+        ("DATA_DIR", data.path().to_str().unwrap()),
+    ]);
+    mirror.wait_for_commit(&commit);
+    // 32 files a time; for the others the spelling of the line is given.
+    for read in [32, 64, 96, 100, 100] {
+        let answer = mirror.get("/api/v1/crates/hub/1.0.0/dependencies");
+        assert_eq!(answer.status, 200);
+        let answer = answer.json();
+        let rows = answer["dependencies"].as_array().unwrap().iter();
+        let names: Vec<&str> = rows.map(|row| row["crate_id"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), 100);
+        let published = names.iter().filter(|name| name.starts_with("Part-"));
+        assert_eq!(published.count(), read);
+    }
 }
