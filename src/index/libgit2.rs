@@ -273,3 +273,42 @@ pub(crate) fn configure(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use git2::{ErrorClass, ObjectType, Repository};
+
+    use super::*;
+
+    #[test]
+    fn libgit2_gets_no_more_memory_than_its_thread_may_have() {
+        let limit = Duration::from_secs(5);
+        configure(limit, limit, "crates-io-mirror/test", None);
+        let directory = tempfile::TempDir::new().unwrap();
+        let git = Repository::init_bare(directory.path()).unwrap();
+        let content = vec![b' '; 3 * 1024 * 1024];
+        let id = git
+            .odb()
+            .unwrap()
+            .write(ObjectType::Blob, &content)
+            .unwrap();
+        let small = |block, total| MemoryLimit { block, total };
+        let read = |limit| {
+            with_memory_limit(limit, || {
+                let git = Repository::open_bare(directory.path()).unwrap();
+                let read = git.find_blob(id).map(|blob| blob.size());
+                (read.map_err(|error| error.class()), has_refused_memory())
+            })
+        };
+        let mib = 1024 * 1024;
+        let refused = (Err(ErrorClass::NoMemory), true);
+        assert_eq!(read(small(2 * mib, None)), refused);
+        assert_eq!(read(small(64 * mib, Some(2 * mib))), refused);
+        // What was freed may be had again.
+        for _ in 0..4 {
+            let all = small(64 * mib, Some(8 * mib));
+            assert_eq!(read(all), (Ok(content.len()), false));
+        }
+        assert_eq!(git.find_blob(id).unwrap().size(), content.len());
+    }
+}

@@ -15,7 +15,7 @@ use git2::{ObjectType, Odb, Oid};
 use super::directory::ObjectId;
 use super::libgit2::read_header;
 use super::limits::{
-    COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX, check_size,
+    COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX, check_size,
 };
 use super::overlay::{self, CONFIG_FILE, SERVED_BRANCH};
 use super::refresh::Refresher;
@@ -139,6 +139,9 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
             // A submodule's commit lies elsewhere.
             if !entry.is_submodule() && wanted.insert(id) && entry.is_tree() {
                 trees.push(id);
+            }
+            if wanted.len() > ENTRIES_READ_MAX {
+                return Err(ReadError::Refused("it has too many objects".to_owned()));
             }
         }
     }
