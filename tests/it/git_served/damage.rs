@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::{
-    GitClone, PUBLIC_URL, REFS, REQUEST_TYPE, Scene, UPLOAD_PACK, VERSION_2, packet, start,
-};
+use super::{GitClone, PUBLIC_URL, REQUEST_TYPE, Scene, UPLOAD_PACK, VERSION_2, packet, start};
 use crate::clone_on_disk::scribble;
 use crate::support::{eventually, hermetic};
 
