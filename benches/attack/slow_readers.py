@@ -6,7 +6,8 @@
 - two-connections: 54 streams on two HTTP/2 connections of one peer.
 - hundred-peers: 100 peers, 127.0.0.2 to 127.0.0.101, each with a connection of 27 streams.
 
-Half of the streams want index files of 3 MB, the others metadata of crates with many versions. The peer 127.0.0.200
+Some of the streams want index files of 3 MB, some index files of 200 kB, the others metadata of crates with many
+versions. The peer 127.0.0.200
 requests an index file of 200 kB every 100 ms, each time on a new connection. Prints its p50, p99 and maximum, the
 statuses that it got, and what the slow readers saw.
 
@@ -28,6 +29,9 @@ MEASURED_PEER = "127.0.0.200"
 MEASURE_EVERY = 0.1
 HEAD_START = 5
 LARGE = [f"large-{number}" for number in range(27)]
+# As long as what the new peer wants, so that no gap is left for it.
+FILLING = [f"filling-{number}" for number in range(16)]
+LARGE_STREAMS = 12
 WANTED = [f"index-{number}" for number in range(16)]
 
 PARTS = {
@@ -54,7 +58,12 @@ def read_slowly(mirror, part, ready, stop, report):
         frames = [PREFACE, settings(SLOW_PACE), window_update(0, 2**30)]
         for number in range(streams):
             name = LARGE[number % len(LARGE)]
-            path = index_file(name) if number % 2 == 0 else f"/api/v1/crates/{name}"
+            if number % 2 == 1:
+                path = f"/api/v1/crates/{name}"
+            elif number < LARGE_STREAMS:
+                path = index_file(name)
+            else:
+                path = index_file(FILLING[number // 2 % len(FILLING)])
             frames.append(request(2 * number + 1, path))
         herd.add(mirror, b"".join(frames), source)
     herd.each_second = grant
@@ -99,7 +108,7 @@ def main():
     options = parser.parse_args()
     raise_file_limit()
     print(f"{'part':16} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'RssAnon':>8}  seen")
-    with Site({**dict.fromkeys(LARGE, 3_000_000), **dict.fromkeys(WANTED, 200_000)}) as site:
+    with Site({**dict.fromkeys(LARGE, 3_000_000), **dict.fromkeys(FILLING + WANTED, 200_000)}) as site:
         for part in options.part or PARTS:
             measure(site, part, options.seconds)
 

@@ -9,7 +9,7 @@ use git2::{
     RemoteCallbacks, RemoteRedirect, RemoteUpdateFlags, Repository, RepositoryInitOptions,
 };
 
-use super::libgit2::{MemoryLimit, has_lost_too_much, with_memory_limit};
+use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
 use super::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
 use super::remote_url::RemoteUrl;
 use super::status::{Progress, ProgressCell};
@@ -154,7 +154,7 @@ fn run(
         return Err(FetchError::Upstream(why.to_owned()));
     }
     match fetched {
-        Err(error) if error.class() == ErrorClass::NoMemory => Err(FetchError::Upstream(
+        Err(_) if has_refused_memory() => Err(FetchError::Upstream(
             "the upstream's pack is refused: it needs more memory than a fetch may have".to_owned(),
         )),
         // libgit2 says so before it asks for anything; nothing that the other side writes gets here.

@@ -14,7 +14,7 @@ use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, Tree
 
 use super::clone_dir::{self, CloneDir, CloneRecord, DataDirError, remove_tree, write_atomically};
 use super::fetch::{self, UPSTREAM_HEAD};
-use super::libgit2::{MemoryLimit, with_memory_limit};
+use super::libgit2::{MemoryLimit, has_refused_memory, with_memory_limit};
 use super::limits::{self, COMMIT_BYTES_MAX, ReadError, TREE_BYTES_MAX};
 use super::remote_url::RemoteUrl;
 use super::snapshot::CommitId;
@@ -89,7 +89,7 @@ impl From<git2::Error> for ImportError {
     fn from(error: git2::Error) -> Self {
         match error.class() {
             ErrorClass::Os => Self::Disk(io::Error::other(error.message().to_owned())),
-            ErrorClass::NoMemory => {
+            _ if has_refused_memory() => {
                 Self::Refused("its packs need more memory than the mirror allows".to_owned())
             }
             _ => Self::Damaged(error.message().to_owned()),

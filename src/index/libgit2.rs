@@ -71,6 +71,8 @@ thread_local! {
     static LIMIT: Cell<MemoryLimit> = const { Cell::new(MemoryLimit::ORDINARY) };
     /// What this thread has allocated and not freed since its limit was set.
     static USED: Cell<isize> = const { Cell::new(0) };
+    /// Whether this thread has been refused a block since then.
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Does something with libgit2 under this limit. Nothing that libgit2 allocates in it may be returned.
@@ -86,7 +88,14 @@ pub(super) fn with_memory_limit<T>(limit: MemoryLimit, work: impl FnOnce() -> T)
     }
     let _restore = Restore(LIMIT.replace(limit));
     USED.set(0);
+    REFUSED.set(false);
     work()
+}
+
+/// Whether libgit2 wanted more memory than this thread may have, since its limit was set. libgit2 does not always say so: a
+/// difference that it could not unpack is one whose base is missing.
+pub(super) fn has_refused_memory() -> bool {
+    REFUSED.get()
 }
 
 /// Whether transfers have lost so much memory that there must be no more.
@@ -116,7 +125,11 @@ fn admits(block: usize, more: usize) -> bool {
         let used = usize::try_from(USED.get()).unwrap_or(0);
         used.saturating_add(more) <= total
     };
-    block <= limit.block && limit.total.is_none_or(fits)
+    let admitted = block <= limit.block && limit.total.is_none_or(fits);
+    if !admitted {
+        REFUSED.set(true);
+    }
+    admitted
 }
 
 fn note(more: usize, less: usize) {
@@ -259,4 +272,43 @@ pub(crate) fn configure(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use git2::{ErrorClass, ObjectType, Repository};
+
+    use super::*;
+
+    #[test]
+    fn libgit2_gets_no_more_memory_than_its_thread_may_have() {
+        let limit = Duration::from_secs(5);
+        configure(limit, limit, "crates-io-mirror/test", None);
+        let directory = tempfile::TempDir::new().unwrap();
+        let git = Repository::init_bare(directory.path()).unwrap();
+        let content = vec![b' '; 3 * 1024 * 1024];
+        let id = git
+            .odb()
+            .unwrap()
+            .write(ObjectType::Blob, &content)
+            .unwrap();
+        let small = |block, total| MemoryLimit { block, total };
+        let read = |limit| {
+            with_memory_limit(limit, || {
+                let git = Repository::open_bare(directory.path()).unwrap();
+                let read = git.find_blob(id).map(|blob| blob.size());
+                (read.map_err(|error| error.class()), has_refused_memory())
+            })
+        };
+        let mib = 1024 * 1024;
+        let refused = (Err(ErrorClass::NoMemory), true);
+        assert_eq!(read(small(2 * mib, None)), refused);
+        assert_eq!(read(small(64 * mib, Some(2 * mib))), refused);
+        // What was freed may be had again.
+        for _ in 0..4 {
+            let all = small(64 * mib, Some(8 * mib));
+            assert_eq!(read(all), (Ok(content.len()), false));
+        }
+        assert_eq!(git.find_blob(id).unwrap().size(), content.len());
+    }
 }

@@ -15,7 +15,7 @@ use git2::{ObjectType, Odb, Oid};
 use super::directory::ObjectId;
 use super::libgit2::read_header;
 use super::limits::{
-    COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX, check_size,
+    COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX, check_size,
 };
 use super::overlay::{self, CONFIG_FILE, SERVED_BRANCH};
 use super::refresh::Refresher;
@@ -140,6 +140,9 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
             if !entry.is_submodule() && wanted.insert(id) && entry.is_tree() {
                 trees.push(id);
             }
+            if wanted.len() > ENTRIES_READ_MAX {
+                return Err(ReadError::Refused("it has too many objects".to_owned()));
+            }
         }
     }
     let mut files = Vec::with_capacity(wanted.len());
@@ -149,7 +152,10 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
         }
         !stop.load(Ordering::Relaxed)
     })
-    .or_else(|error| check_stop(stop).and(Err(error.into())))?;
+    .or_else(|error| {
+        check_stop(stop)?;
+        Err(ReadError::from(error))
+    })?;
     if let Some(missing) = wanted.into_iter().next() {
         return Ok(Some(Damage::Clone(missing.into())));
     }

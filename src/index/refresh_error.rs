@@ -2,6 +2,8 @@
 
 use std::io;
 
+use git2::ErrorClass;
+
 use super::clone_dir::DataDirError;
 use super::fetch::FetchError;
 use super::limits::ReadError;
@@ -40,7 +42,7 @@ impl From<UpkeepError> for RefreshError {
     fn from(error: UpkeepError) -> Self {
         match error {
             UpkeepError::Disk(error) => Self::Disk(error),
-            UpkeepError::Git(error) if error.class() == git2::ErrorClass::NoMemory => {
+            UpkeepError::Git(error) if error.class() == ErrorClass::NoMemory => {
                 Self::Refused("an object is too large to be packed anew".to_owned())
             }
             UpkeepError::Git(error) => Self::Damaged(error.message().to_owned()),

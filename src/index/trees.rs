@@ -35,17 +35,7 @@ pub(super) fn read(
     stop: &AtomicBool,
 ) -> Result<Arc<Directory>, ReadError> {
     let odb = repository.odb()?;
-    let mut reader = Reader {
-        odb: &odb,
-        stop,
-        entries: 0,
-        bytes: 0,
-        files: 0,
-        directories: 0,
-        seen: HashMap::new(),
-        kept_bytes: 0,
-    };
-    reader.directory(root, "", previous)
+    Reader::new(&odb, stop).directory(root, "", previous)
 }
 
 struct Reader<'r> {
@@ -64,6 +54,19 @@ struct Reader<'r> {
 }
 
 impl<'r> Reader<'r> {
+    fn new(odb: &'r Odb<'r>, stop: &'r AtomicBool) -> Self {
+        Self {
+            odb,
+            stop,
+            entries: 0,
+            bytes: 0,
+            files: 0,
+            directories: 0,
+            seen: HashMap::new(),
+            kept_bytes: 0,
+        }
+    }
+
     fn directory(
         &mut self,
         tree: ObjectId,
@@ -235,10 +238,20 @@ fn split_at_byte(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
 }
 
 fn belongs_at(name: &str, path: &str) -> bool {
-    CrateName::try_from(name.to_owned()).is_ok_and(|name| {
-        let expected = IndexPath::from(&name);
-        expected.prefix() == path && expected.file() == name.as_str()
-    })
+    // Most names that do not belong are told by their first letters, without a copy: there may be millions of them.
+    let begins_so = path.len() < 3
+        || path
+            .split('/')
+            .try_fold(name, |rest, part| match part {
+                "3" => Some(rest),
+                part => rest.strip_prefix(part),
+            })
+            .is_some();
+    begins_so
+        && CrateName::try_from(name.to_owned()).is_ok_and(|name| {
+            let expected = IndexPath::from(&name);
+            expected.prefix() == path && expected.file() == name.as_str()
+        })
 }
 
 /// Whether index files can lie in the directory `name` of `path`, or below it: `1`, `2`, `3/a`, `ab/cd`. So the depth is
@@ -254,4 +267,137 @@ fn may_lead_to_files(name: &str, path: &str) -> bool {
     let is_of_names =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     name.len() == length && name.bytes().all(is_of_names)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+
+    struct Scene {
+        _directory: TempDir,
+        git: Repository,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let directory = TempDir::new().unwrap();
+            let git = Repository::init_bare(directory.path()).unwrap();
+            Self {
+                _directory: directory,
+                git,
+            }
+        }
+
+        fn blob(&self) -> Oid {
+            self.git.blob(b"content").unwrap()
+        }
+
+        /// A tree of these entries, as they are: nobody looks at their order.
+        fn tree(&self, entries: impl IntoIterator<Item = (&'static str, String, Oid)>) -> Oid {
+            let mut content = Vec::new();
+            for (mode, name, id) in entries {
+                content.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+                content.extend_from_slice(id.as_bytes());
+            }
+            let odb = self.git.odb().unwrap();
+            odb.write(ObjectType::Tree, &content).unwrap()
+        }
+
+        fn directories(&self, names: impl IntoIterator<Item = String>, tree: Oid) -> Oid {
+            self.tree(names.into_iter().map(|name| ("40000", name, tree)))
+        }
+
+        fn read(&self, root: Oid) -> Result<Arc<Directory>, ReadError> {
+            read(&self.git, root.into(), None, &GO_ON)
+        }
+    }
+
+    /// All names of directories that index files of four letters and more can lie in.
+    fn prefixes() -> impl Iterator<Item = String> {
+        let letters = || "abcdefghijklmnopqrstuvwxyz0123456789-_".chars();
+        letters().flat_map(move |first| letters().map(move |second| format!("{first}{second}")))
+    }
+
+    #[test]
+    fn an_index_file_in_a_tree_that_occurs_everywhere_is_found_where_it_belongs() {
+        let scene = Scene::new();
+        let files = ["serde", "tokio", "syn", "a", "README"];
+        let leaf = scene.tree(files.map(|name| ("100644", name.to_owned(), scene.blob())));
+        let names = || ["se", "rd", "to", "ki", "3", "1", "s"].map(str::to_owned);
+        let middle = scene.tree(
+            names()
+                .map(|name| ("40000", name, leaf))
+                .into_iter()
+                .chain(files.map(|name| ("100644", name.to_owned(), scene.blob()))),
+        );
+        let root = scene.read(scene.directories(names(), middle)).unwrap();
+        let path = |path: &str| IndexPath::parse(path).unwrap();
+        for found in ["se/rd/serde", "to/ki/tokio", "3/s/syn", "1/a"] {
+            assert!(root.find_exactly(&path(found)).is_some(), "{found}");
+        }
+        assert_eq!((root.count(), root.directory_count()), (4, 8));
+    }
+
+    #[test]
+    fn equal_trees_are_read_from_the_repository_twice_at_most_and_empty_ones_leave_nothing() {
+        let scene = Scene::new();
+        let leaf = scene.tree([("100644", "never-at-home".to_owned(), scene.blob())]);
+        let middle = scene.directories(prefixes().take(300), leaf);
+        let root = scene.directories(prefixes().take(300), middle);
+        let odb = scene.git.odb().unwrap();
+        let mut reader = Reader::new(&odb, &GO_ON);
+        let directory = reader.directory(root.into(), "", None).unwrap();
+        assert_eq!((directory.count(), directory.directory_count()), (0, 1));
+        let bytes = [leaf, middle, root].map(|tree| odb.read_header(tree).unwrap().0);
+        assert!(reader.bytes <= 2 * bytes.iter().sum::<usize>());
+        assert_eq!(reader.entries, 300 + 300 * 300 + 300 * 300);
+    }
+
+    #[test]
+    fn more_entries_and_larger_trees_than_any_index_has_are_refused() {
+        let scene = Scene::new();
+        let files = (0..400).map(|number| ("100644", format!("file-{number}"), scene.blob()));
+        let leaf = scene.tree(files.collect::<Vec<_>>());
+        let middle = scene.directories(prefixes().take(200), leaf);
+        let root = scene.directories(prefixes().take(200), middle);
+        let refused = scene.read(root).unwrap_err();
+        assert!(matches!(refused, ReadError::Refused(_)), "{refused}");
+        assert!(!refused.may_be_damage());
+        let long = "x".repeat(TREE_BYTES_MAX);
+        let large = scene.tree([("100644", long, scene.blob())]);
+        let refused = scene.read(large).unwrap_err();
+        assert!(matches!(refused, ReadError::TooLarge(_)), "{refused}");
+    }
+
+    #[test]
+    fn a_tree_that_is_none_is_no_damage_and_one_that_is_malformed_or_missing_is() {
+        let scene = Scene::new();
+        let as_tree = scene.directories(["se".to_owned()], scene.blob());
+        assert!(!scene.read(as_tree).unwrap_err().may_be_damage());
+        let odb = scene.git.odb().unwrap();
+        for malformed in [&b"100644"[..], b"100644 name", b"100644 name\0short"] {
+            let tree = odb.write(ObjectType::Tree, malformed).unwrap();
+            assert!(scene.read(tree).unwrap_err().may_be_damage());
+        }
+        let missing = Oid::hash_object(ObjectType::Tree, b"missing").unwrap();
+        assert!(scene.read(missing).unwrap_err().may_be_damage());
+    }
+
+    #[test]
+    fn reading_ends_when_the_mirror_does() {
+        let scene = Scene::new();
+        let leaf = scene.tree([("100644", "never-at-home".to_owned(), scene.blob())]);
+        let middle = scene.directories(prefixes(), leaf);
+        let root = scene.directories(prefixes(), middle);
+        let stop = AtomicBool::new(true);
+        let odb = scene.git.odb().unwrap();
+        let mut reader = Reader::new(&odb, &stop);
+        let ended = reader.directory(root.into(), "", None);
+        assert!(matches!(ended, Err(ReadError::Stopped)));
+        assert!(reader.entries <= ENTRIES_BETWEEN_LOOKS);
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::git_served::GitClone;
-use crate::support::{GitIndex, GitServer, Mirror, Program, eventually, index_line};
+use crate::support::{GitIndex, GitServer, Mirror, Program, eventually, index_line, index_path};
 
 struct Scene {
     index: GitIndex,
@@ -55,10 +55,12 @@ impl Scene {
 
     fn wait_until_pushed(&self, version: &str) {
         eventually("it is pushed", || {
+            let file = index_path("leaf");
             !self.target.git(&["for-each-ref"]).is_empty()
+                && !self.target.git(&["ls-tree", "master", &file]).is_empty()
                 && self
                     .target
-                    .git(&["show", "master:le/af/leaf"])
+                    .git(&["show", &format!("master:{file}")])
                     .contains(version)
         });
     }

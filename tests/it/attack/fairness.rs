@@ -48,7 +48,7 @@ fn asked_in_time(
 #[test]
 fn slow_readers_leave_large_answers_to_another_peer() {
     let names = ["slow-one", "slow-two", "slow-three"];
-    // 20 of them on each connection are more than all answers together may take.
+    // 27 of them are more than all answers together may take.
     let versions = names.map(|name| (name, 10_000));
     let scene = Scene::with(Vec::new(), &versions, &[]);
     let slow = names.map(index_path);
@@ -57,10 +57,12 @@ fn slow_readers_leave_large_answers_to_another_peer() {
         let mut clients: Vec<Http2Attacker> = (0..2)
             .map(|_| Http2Attacker::connect(peer(GREEDY), scene.program.address, SLOW_PACE))
             .collect();
-        for client in &mut clients {
-            client.get(slow.iter().map(String::as_str).cycle().take(27));
-            let until = Instant::now() + Duration::from_secs(10);
-            client.read_until(until, |client| client.statuses.ok >= 10);
+        // Files as long as those of the other peer fill the gap that longer ones leave.
+        let filling: Vec<String> = (0..27).map(|number| index_path(&large(number))).collect();
+        for (client, paths) in clients.iter_mut().zip([&slow[..], &filling]) {
+            client.get(paths.iter().map(String::as_str).cycle().take(27));
+            let until = Instant::now() + Duration::from_secs(11);
+            client.read_until(until, |client| client.settled >= 27);
         }
         let is_done = &is_done;
         for mut client in clients {

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use tempfile::TempDir;
+
 use super::{GitClone, PUBLIC_URL, REQUEST_TYPE, Scene, UPLOAD_PACK, VERSION_2, packet, start};
 use crate::clone_on_disk::scribble;
-use crate::support::eventually;
+use crate::support::{eventually, hermetic};
 
 /// A mirror that has two states of the git index, and asks its upstream for no more.
 fn quiet() -> Scene {
@@ -38,10 +40,17 @@ impl Scene {
     /// Waits until a client can clone everything, and returns the number of commits that it gets.
     fn wait_until_clonable(&self) -> String {
         let url = self.url();
-        eventually("the index can be cloned", || {
-            let answer = self.post(&[], &self.clone_request());
-            answer.status == 200 && !String::from_utf8_lossy(&answer.body).contains("fatal")
-        });
+        let is_clonable = || {
+            let scratch = TempDir::new().unwrap();
+            let git = |arguments: &[&str]| {
+                let mut git = hermetic("git", scratch.path());
+                let output = git.current_dir(scratch.path()).args(arguments).output();
+                output.unwrap().status.success()
+            };
+            // A clone of a repository without a branch succeeds, too.
+            git(&["clone", "--quiet", &url, "."]) && git(&["rev-parse", "--verify", "HEAD"])
+        };
+        eventually("the index can be cloned", is_clonable);
         let clone = GitClone::of(&url, &[]);
         clone.git(&["fsck", "--full"]);
         clone
