@@ -311,7 +311,7 @@ async fn status_of(address: SocketAddr, path: &str) -> String {
 fn every_test_that_security_md_names_exists() {
     let document = fs::read_to_string(at("SECURITY.md")).unwrap();
     let mut sources = String::new();
-    let mut directories = vec![at("src"), at("tests")];
+    let mut directories: Vec<std::path::PathBuf> = vec![at("src").into(), at("tests").into()];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

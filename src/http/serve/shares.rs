@@ -4,8 +4,9 @@
 //! - While somebody waits, each peer's fair share is the capacity divided by the number of peers. The peer that has
 //!   least gets the next share.
 //! - While somebody waits, an answer that holds a share has to get on: one whose client takes less than a set pace is
-//!   cut. If that is not enough for a peer that is below its fair share, the slowest answers of those above theirs
-//!   are cut, too, where the settings allow it.
+//!   cut: soon if its peer has more than its fair share and one waits that has less, else after some seconds. If that
+//!   is not enough for a peer that is below its fair share, the slowest answers of those above theirs are cut, too, where
+//!   the settings allow it.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -24,6 +25,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the pace of an answer is watched before it is judged. Some clients take bytes in lots of 64 kB: within this time
 /// one that takes 8 kB/s takes a lot.
 const PACE_WATCHED_MIN: Duration = Duration::from_secs(8);
+
+/// The same for an answer of a peer that has more than its fair share, while one waits that has less.
+const PACE_OF_GREEDY_WATCHED_MIN: Duration = Duration::from_secs(1);
 
 /// So many bytes go out at once, whatever the client takes: into the buffers of the system on both sides.
 const BYTES_AT_ONCE: u64 = 256 * 1024;
@@ -446,8 +450,7 @@ impl Table {
         }
         let fair_share = self.fair_share(&claim, settings);
         let is_fair = self.is_fair(&claim, settings);
-        let takes_from_greedy =
-            is_fair && matches!(settings.taking_back, TakingBack::FromSlowAndGreedy(_));
+        let takes_from_fast = matches!(settings.taking_back, TakingBack::FromSlowAndGreedy(_));
         let mut candidates = Vec::new();
         for (number, holder) in &mut self.holders {
             if holder.is_leaving {
@@ -456,10 +459,16 @@ impl Table {
             let Some(pace) = holder.pace(now, seen) else {
                 continue;
             };
-            let is_greedy = takes_from_greedy
-                && now.duration_since(holder.since) >= AGE_MIN
-                && self.peers.get(&holder.claim.peer).copied().unwrap_or(0) > fair_share;
-            if pace.is_sure && pace.bytes_per_second < pace_min || is_greedy {
+            let of_peer = self.peers.get(&holder.claim.peer).copied();
+            let is_greedy = is_fair && of_peer.unwrap_or(0) > fair_share;
+            let watched_min = if is_greedy {
+                PACE_OF_GREEDY_WATCHED_MIN
+            } else {
+                PACE_WATCHED_MIN
+            };
+            let is_slow = pace.watched >= watched_min && pace.bytes_per_second < pace_min;
+            let is_old = now.duration_since(holder.since) >= AGE_MIN;
+            if is_slow || is_greedy && takes_from_fast && is_old {
                 candidates.push((pace.bytes_per_second, *number));
             }
         }
@@ -483,8 +492,8 @@ impl Table {
 /// How fast the fastest client of a share takes its answer.
 struct Pace {
     bytes_per_second: u64,
-    /// It was watched for long enough.
-    is_sure: bool,
+    /// How long it was watched.
+    watched: Duration,
 }
 
 impl Holder {
@@ -510,7 +519,7 @@ impl Holder {
             let since_watched = rate(sent.saturating_sub(sent_before), watched);
             let pace = Pace {
                 bytes_per_second: since_start.max(since_watched),
-                is_sure: watched >= PACE_WATCHED_MIN,
+                watched,
             };
             if fastest
                 .as_ref()
