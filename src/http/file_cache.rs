@@ -16,7 +16,7 @@ use super::serve::{Exchange, Share, Shares};
 use crate::index::BlobId;
 
 /// All files together, in bytes.
-const CACHE_BYTES_MAX: u64 = 48 * 1024 * 1024;
+const CACHE_BYTES_MAX: u64 = 40 * 1024 * 1024;
 
 /// The cache is made of so many parts, each with its own lock. The largest real file, with its compressed form, fits
 /// into one of them several times.

@@ -140,6 +140,7 @@ pub(crate) async fn serve(
 }
 
 /// Gives memory back that was freed in the midst of what is in use.
+#[expect(clippy::infinite_loop, reason = "it ends with `accept`")]
 async fn tidy(account: &Shares, connections: &Connections) -> Infallible {
     let mut most_connections = 0;
     loop {

@@ -152,7 +152,7 @@ async fn a_client_that_reads_nothing_is_cut_with_and_without_tls() {
 }
 
 /// A client that trusts this certificate and speaks HTTP/1.1.
-fn connector(trusted: CertificateDer<'static>) -> TlsConnector {
+pub(super) fn connector(trusted: CertificateDer<'static>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(trusted).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -4,6 +4,7 @@ mod accepting;
 mod bounds;
 mod first_bytes;
 mod sharing;
+mod steady;
 
 use std::net::IpAddr;
 use std::sync::Arc;
