@@ -219,12 +219,12 @@ async fn the_peer_that_has_least_is_next() {
             let share = shares.take(&exchange, 1).await.unwrap();
             (exchange, share)
         });
-        async move {
-            tokio::task::yield_now().await;
-            task
-        }
+        task
     };
-    let (again, other) = (ask(2).await, ask(3).await);
+    let again = ask(2);
+    tokio::task::yield_now().await;
+    let other = ask(3);
+    tokio::task::yield_now().await;
     drop(of_second);
     // Both peers have nothing now, and the second was there first; then it is the turn of the third.
     let (_exchange, share) = again.await.unwrap();
@@ -241,7 +241,7 @@ async fn one_share_serves_all_who_take_the_same_bytes() {
     let (first, second) = (exchange_of(1), exchange_of(2));
     let share = std::sync::Arc::new(shares.try_take(&first, 1_000).unwrap());
     assert!(share.use_for(&second));
-    first.keep(share.clone());
+    first.keep(std::sync::Arc::clone(&share));
     second.keep(share);
     drop(first);
     assert_eq!(shares.usage().0, 1_000);

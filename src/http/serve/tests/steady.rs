@@ -62,7 +62,9 @@ async fn scene(tls: bool) -> Scene {
         trusted: tls.then_some(trusted),
         sent,
         stop,
-        serving: tokio::spawn(async move { drop(serving.await.unwrap()) }),
+        serving: tokio::spawn(async move {
+            serving.await.unwrap();
+        }),
     }
 }
 
@@ -73,7 +75,7 @@ fn telling(tell: mpsc::UnboundedSender<Sent>) -> impl Stack {
         let tell = tell.clone();
         let answered = Answered {
             response: Response::new(Body::from(body.clone())),
-            end: Some(Box::new(move |sent| drop(tell.send(sent)))),
+            end: Some(Box::new(move |sent| tell.send(sent).unwrap())),
         };
         async move { Ok(answered) }
     })
