@@ -73,4 +73,4 @@ pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
 pub use observability::{Logging, start_logging};
-pub use upstream::FetchLimits;
+pub use upstream::{FetchLimits, Resolver};

@@ -12,6 +12,7 @@
 mod air_gap;
 mod cargo;
 mod carry;
+mod clock;
 mod clone_on_disk;
 mod crates_kept;
 mod documents;
