@@ -357,6 +357,8 @@ pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSourc
         user_agent: user_agent(config.contact.as_deref()),
         limits: config.fetch_limits,
         clock: clock.clone(),
+        resolver: config.resolver.clone(),
+        proxy_hosts: config.proxy_hosts.clone(),
     })
 }
 

@@ -2,7 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How far a time may be ahead of the clock and still be taken for now: clocks are set back a little all the time.
+const AHEAD_MAX: Duration = Duration::from_secs(5);
 
 /// Tells the time of day.
 #[derive(Clone)]
@@ -29,10 +32,40 @@ impl Clock {
     pub fn now(&self) -> SystemTime {
         (self.0)()
     }
+
+    /// How long ago something happened. `None` if that cannot be known, because its time is ahead of this clock: either the
+    /// one or the other is wrong.
+    pub(crate) fn age(&self, then: SystemTime) -> Option<Duration> {
+        let now = self.now();
+        match now.duration_since(then) {
+            Ok(age) => Some(age),
+            Err(_ahead) => {
+                let is_nearly_now = then.duration_since(now).is_ok_and(|by| by <= AHEAD_MAX);
+                is_nearly_now.then_some(Duration::ZERO)
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Clock {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Clock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_what_is_ahead_of_the_clock_is_unknown() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let clock = Clock::custom(move || now);
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(clock.age(now - hour), Some(hour));
+        assert_eq!(clock.age(now), Some(Duration::ZERO));
+        assert_eq!(clock.age(now + AHEAD_MAX), Some(Duration::ZERO));
+        assert_eq!(clock.age(now + AHEAD_MAX + Duration::from_secs(1)), None);
+        assert_eq!(clock.age(now + hour), None);
     }
 }

@@ -49,7 +49,8 @@
 //!
 //! - Only `config` reads the environment, only `http` names a status code, only `index` touches git2 and starts `git`,
 //!   only `store` touches `object_store`.
-//! - A crate file is served only if its SHA-256 was found to be what the index says of the version asked for.
+//! - A crate file is served only if its SHA-256 was found to be what the index says of the version asked for. A part of it
+//!   is sent only after the whole file was found to be right: from a cloud, the whole file is read first.
 //! - Snapshots are swapped, never changed.
 //! - Nothing from outside can cause a panic, and nothing that blocks runs on an async worker.
 
@@ -72,4 +73,4 @@ pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
 pub use observability::{Logging, start_logging};
-pub use upstream::FetchLimits;
+pub use upstream::{FetchLimits, Resolver};

@@ -16,6 +16,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tracing_subscriber::filter::EnvFilter;
+use url::Url;
 
 pub(crate) use crate_files::DownloadMode;
 pub(crate) use describe::{Origin, Setting};
@@ -27,9 +28,19 @@ pub use raw::VARIABLES;
 use crate::http::{CertificateError, TlsCertificate, TrustedProxies};
 use crate::index::{RemoteUrl, RemoteUrlError, UpkeepLimits};
 use crate::store::StorageLocation;
-use crate::upstream::{DownloadTemplates, FetchLimits};
+use crate::upstream::{DownloadTemplates, FetchLimits, Resolver};
 
 const DEFAULT_GIT_REPO_URL: &str = "https://github.com/rust-lang/crates.io-index.git";
+
+/// The variables that name a proxy.
+const PROXY_VARIABLES: [&str; 6] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
 
 /// How long to wait for a TCP connection to the upstream index.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -86,6 +97,10 @@ pub struct Config {
     pub search_path: OsString,
     /// What a `git` that pushes gets of the environment: names and values. Nothing else of it, since there are secrets in it.
     pub push_environment: Vec<(OsString, OsString)>,
+    /// The hosts of the proxies that the system's variables name: they may have private addresses.
+    pub(crate) proxy_hosts: Vec<String>,
+    /// Tells the addresses of upstreams of crate files. No variable: it is for tests.
+    pub resolver: Resolver,
     /// When the clone is made smaller. No variable: it is for tests.
     pub upkeep: UpkeepLimits,
     /// How long to wait for a TCP connection to the upstream index. No variable: it is for tests.
@@ -201,6 +216,8 @@ impl Config {
             log_filter: log_filter(raw.rust_log)?,
             search_path: search_path(),
             push_environment: push_environment(),
+            proxy_hosts: proxy_hosts(),
+            resolver: Resolver::system(),
             upkeep: UpkeepLimits::default(),
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
@@ -256,6 +273,22 @@ fn push_environment() -> Vec<(OsString, OsString)> {
         .iter()
         .filter_map(|name| Some(((*name).into(), value(name)?)))
         .collect()
+}
+
+/// No setting of the mirror either: the HTTP client reads these variables itself, and takes the scheme for `http` where
+/// there is none.
+fn proxy_hosts() -> Vec<String> {
+    let hosts = PROXY_VARIABLES.iter().filter_map(|variable| {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "only this room reads the environment"
+        )]
+        let value = std::env::var(variable).ok()?;
+        let url = Url::parse(&value).ok().filter(Url::has_host);
+        let url = url.or_else(|| Url::parse(&format!("http://{value}")).ok())?;
+        Some(url.host_str()?.to_owned())
+    });
+    hosts.collect()
 }
 
 fn parse_or<T: FromStr>(

@@ -53,7 +53,7 @@ pub(super) struct IndexReport {
     pub(super) commit: Option<String>,
     pub(super) crates: Option<usize>,
     pub(super) phase: Phase,
-    /// Seconds since the last successful fetch.
+    /// Seconds since the last successful fetch; null if that is not known.
     pub(super) age_seconds: Option<u64>,
     /// How far the running clone or fetch is.
     pub(super) progress: crate::index::Progress,
@@ -66,14 +66,8 @@ impl Readiness {
     pub(super) fn of(state: &AppState) -> Self {
         let snapshot = state.index.snapshot();
         let status = state.index.status();
-        let age = status.last_success.map(|last| {
-            state
-                .settings
-                .clock
-                .now()
-                .duration_since(last)
-                .unwrap_or_default()
-        });
+        let clock = &state.settings.clock;
+        let age = status.last_success.and_then(|last| clock.age(last));
         let reason = reason(
             snapshot.as_deref(),
             &status,
@@ -128,6 +122,10 @@ fn reason(
             age.as_secs(),
             limit.as_secs()
         )),
-        None => Some("the index was never fetched".to_owned()),
+        // Not age 0: the mirror would pass for fresh until the clock has caught up.
+        None => Some(
+            "it is not known when the index was last fetched: that time is missing or ahead of the clock"
+                .to_owned(),
+        ),
     }
 }

@@ -59,7 +59,7 @@ pub(super) struct CloneRecord {
     upstream: String,
     /// Tells upstreams apart that look the same without their secrets.
     fingerprint: String,
-    /// Seconds since 1970 at the last successful fetch.
+    /// Seconds since 1970 at the last successful fetch; 0 if that is not known.
     last_success: u64,
 }
 
@@ -75,12 +75,12 @@ pub(super) enum DataDirError {
 }
 
 impl CloneRecord {
-    pub(super) fn new(upstream: &RemoteUrl, last_success: SystemTime) -> Self {
-        let since_1970 = last_success.duration_since(UNIX_EPOCH).unwrap_or_default();
+    pub(super) fn new(upstream: &RemoteUrl, last_success: Option<SystemTime>) -> Self {
+        let since_1970 = last_success.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Self {
             upstream: upstream.to_string(),
             fingerprint: upstream.fingerprint(),
-            last_success: since_1970.as_secs(),
+            last_success: since_1970.map_or(0, |since_1970| since_1970.as_secs()),
         }
     }
 
@@ -94,8 +94,10 @@ impl CloneRecord {
         self.fingerprint == upstream.fingerprint()
     }
 
+    /// When its upstream was last asked with success, if that is known. It may be ahead of the clock.
     pub(super) fn last_success(&self) -> Option<SystemTime> {
-        UNIX_EPOCH.checked_add(Duration::from_secs(self.last_success))
+        let since_1970 = Some(self.last_success).filter(|seconds| *seconds > 0)?;
+        UNIX_EPOCH.checked_add(Duration::from_secs(since_1970))
     }
 }
 

@@ -37,8 +37,8 @@ pub(crate) struct IndexImport<'a> {
     pub(crate) packs: &'a [PathBuf],
     /// The upstream that it came from.
     pub(crate) upstream: &'a RemoteUrl,
-    /// When that upstream was last asked.
-    pub(crate) fetched: SystemTime,
+    /// When that upstream was last asked, if that is known.
+    pub(crate) fetched: Option<SystemTime>,
 }
 
 /// Why nothing was imported. Nothing has changed then.
@@ -311,7 +311,7 @@ mod tests {
             commit: CommitId,
             base: Option<CommitId>,
         ) -> Result<(), ImportError> {
-            let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+            let fetched = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
             let exported = IndexImport {
                 commit,
                 base,
@@ -453,7 +453,7 @@ mod tests {
                 base: None,
                 packs: &second.packs,
                 upstream: &scene.url,
-                fetched: SystemTime::UNIX_EPOCH,
+                fetched: None,
             };
             // All but the last step.
             build(&clones, &target, &exported).unwrap();

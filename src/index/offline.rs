@@ -246,7 +246,7 @@ mod tests {
         index.stop();
         let path = clone_dir::current_in(&index.data_dir()).unwrap();
         let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let record = CloneRecord::new(&index.settings().url, fetched);
+        let record = CloneRecord::new(&index.settings().url, Some(fetched));
         clone_dir::write_record(&path, &record).unwrap();
         let (mut mirror, handle) = offline(&index);
         mirror.settings.upkeep.packs_max = 2;

@@ -405,7 +405,7 @@ impl Refresher {
     }
 
     pub(super) fn record(&self) -> CloneRecord {
-        CloneRecord::new(&self.settings.url, self.settings.clock.now())
+        CloneRecord::new(&self.settings.url, Some(self.settings.clock.now()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Hashing what is read whole from a cloud on its way to a client, who must never get all of it if it is damaged.
+//! Hashing what is read from a cloud on its way to a client, who must never get all of it if it is damaged.
 
 use std::io;
 
@@ -8,6 +8,16 @@ use sha2::{Digest, Sha256};
 
 use super::held::Reading;
 use crate::package::Checksum;
+
+/// The bytes are not those that the checksum promises.
+#[derive(Debug, thiserror::Error)]
+#[error("the file in the store is damaged")]
+struct Damaged;
+
+/// Whether reading ended because of damage, and not because the store failed.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|source| source.is::<Damaged>())
+}
 
 /// The same parts, but the last one only if all of them have this checksum; otherwise an error, after `report`.
 pub(super) fn checked(
@@ -48,7 +58,7 @@ pub(super) fn checked(
                     if let Some(report) = state.report.take() {
                         report.await;
                     }
-                    return Err(io::Error::other("the file in the store is damaged"));
+                    return Err(io::Error::other(Damaged));
                 }
             }
         }

@@ -19,9 +19,10 @@ use object_store::{
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::checked::checked;
+use super::checked::{checked, is_damage};
 use super::counters::Counters;
 use super::disk::Disk;
 use super::held::{Held, Reading};
@@ -34,6 +35,9 @@ use crate::package::Checksum;
 
 /// How many files in a cloud are remembered with their size, so that reading one takes one request.
 const SIZES_REMEMBERED_MAX: usize = 65_536;
+
+/// Files in a cloud that are read at a time so that parts of them can be sent. One small part costs a whole file.
+const CHECKS_MAX: usize = 8;
 
 /// How long a cloud may take to say whether it has a file, or to begin sending it.
 const LOOK_MAX: Duration = Duration::from_secs(3);
@@ -74,6 +78,7 @@ pub(crate) struct CrateStore {
     damaged_files: DamagedFiles,
     silent_until: Mutex<Option<Instant>>,
     sizes: Cache<Checksum, u64>,
+    checks: Semaphore,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -182,6 +187,7 @@ impl CrateStore {
             damaged_files: settings.damaged_files,
             silent_until: Mutex::new(None),
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
+            checks: Semaphore::new(CHECKS_MAX),
             counters,
         })
     }
@@ -260,7 +266,7 @@ impl CrateStore {
         }
     }
 
-    /// Reads a file from the cloud, or a part of it. What is read whole is hashed on its way.
+    /// Reads a file from the cloud, or a part of it. Either is hashed on its way.
     pub(super) async fn read_object(
         self: &Arc<Self>,
         checksum: &Checksum,
@@ -270,9 +276,81 @@ impl CrateStore {
         if range.is_empty() {
             return Ok(stream::empty().boxed());
         }
-        let is_whole = range == (0..size);
+        if range == (0..size) {
+            return self.read_whole(checksum, size).await;
+        }
+        // The index says nothing of a part. Its own checksum comes from a first reading of the whole file. An entity tag
+        // would not do instead: it stays the same when an object rots.
+        let of_part = self.checksum_of_part(checksum, &range, size).await?;
+        let parts = self.get(checksum, Some(range), size).await?;
+        let (store, checksum) = (Arc::clone(self), *checksum);
+        Ok(checked(parts, of_part, async move {
+            store.sizes.remove(&checksum);
+            tracing::error!(
+                crate.checksum = %checksum,
+                "a crate file in the store changed while it was read, and is not served to its end"
+            );
+        }))
+    }
+
+    /// The checksum of a part of a file that is right as a whole.
+    async fn checksum_of_part(
+        self: &Arc<Self>,
+        checksum: &Checksum,
+        range: &Range<u64>,
+        size: u64,
+    ) -> Result<Checksum, StoreError> {
+        let turn = self.checks.acquire().await;
+        let _turn = turn.map_err(io::Error::other)?;
+        let mut whole = self.read_whole(checksum, size).await?;
+        let (mut digest, mut place) = (Sha256::new(), 0);
+        loop {
+            let part = match whole.try_next().await {
+                Ok(Some(part)) => part,
+                Ok(None) => break,
+                Err(error) if is_damage(&error) => return Err(StoreError::Changed),
+                Err(error) => return Err(error.into()),
+            };
+            let end = place + part.len() as u64;
+            let within =
+                |at: u64| usize::try_from(at.clamp(place, end) - place).unwrap_or(usize::MAX);
+            let wanted = part.get(within(range.start)..within(range.end));
+            digest.update(wanted.unwrap_or_default());
+            place = end;
+        }
+        Ok(Checksum::from(<[u8; 32]>::from(digest.finalize())))
+    }
+
+    async fn read_whole(
+        self: &Arc<Self>,
+        checksum: &Checksum,
+        size: u64,
+    ) -> Result<Reading, StoreError> {
+        let parts = self.get(checksum, None, size).await?;
+        let (store, checksum) = (Arc::clone(self), *checksum);
+        Ok(checked(parts, checksum, async move {
+            store.counters.damaged.add(1);
+            let removed = match store.damaged_files {
+                DamagedFiles::Remove => store.remove(&checksum).await.is_ok(),
+                DamagedFiles::Leave => false,
+            };
+            tracing::error!(
+                crate.checksum = %checksum,
+                removed,
+                "a crate file in the store is damaged, and is not served to its end"
+            );
+        }))
+    }
+
+    /// Bytes from the cloud, as they come.
+    async fn get(
+        &self,
+        checksum: &Checksum,
+        range: Option<Range<u64>>,
+        size: u64,
+    ) -> Result<Reading, StoreError> {
         let options = GetOptions {
-            range: (!is_whole).then_some(GetRange::Bounded(range)),
+            range: range.map(GetRange::Bounded),
             ..GetOptions::default()
         };
         let key = self.key(checksum);
@@ -291,22 +369,7 @@ impl CrateStore {
             counters.store_failures.add(1);
             io::Error::other(error)
         });
-        if !is_whole {
-            return Ok(parts.boxed());
-        }
-        let (store, checksum, parts) = (Arc::clone(self), *checksum, parts.boxed());
-        Ok(checked(parts, checksum, async move {
-            store.counters.damaged.add(1);
-            let removed = match store.damaged_files {
-                DamagedFiles::Remove => store.remove(&checksum).await.is_ok(),
-                DamagedFiles::Leave => false,
-            };
-            tracing::error!(
-                crate.checksum = %checksum,
-                removed,
-                "a crate file in the store is damaged, and is not served to its end"
-            );
-        }))
+        Ok(parts.boxed())
     }
 
     /// Opens a file for one who reads and hashes all of it; a damaged one stays where it is. This does not count as a use.

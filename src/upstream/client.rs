@@ -1,11 +1,15 @@
 //! The HTTP client that fetches crate files.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use reqwest::{Client, header};
+use url::{Host, Url};
 
 use super::FetchLimits;
+use super::addresses::{Names, Reach, Resolver};
 
 /// How many redirects of one request are followed.
 const REDIRECTS_MAX: usize = 5;
@@ -27,8 +31,12 @@ pub(crate) fn use_ring() {
     let _already_set = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A client that says who it is, and leaves bodies as they come.
-pub(super) fn build(user_agent: &str, limits: &FetchLimits) -> Result<Client, ClientError> {
+/// A client that says who it is, leaves bodies as they come, and connects only to where it may.
+pub(super) fn build(
+    user_agent: &str,
+    limits: &FetchLimits,
+    names: Names,
+) -> Result<Client, ClientError> {
     use_ring();
     // A crate file is compressed; whoever packed it again would change what is hashed.
     let identity = header::HeaderValue::from_static("identity");
@@ -38,13 +46,14 @@ pub(super) fn build(user_agent: &str, limits: &FetchLimits) -> Result<Client, Cl
         .connect_timeout(limits.connect_timeout)
         .pool_idle_timeout(IDLE_TIME_MAX)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-        .redirect(redirects())
+        .redirect(redirects(names.resolver.clone(), names.reach.clone()))
+        .dns_resolver(Arc::new(names))
         .build()?)
 }
 
 /// Follows a handful, never from https to http, and none with a user in it: libraries below write those to the log.
-fn redirects() -> Policy {
-    Policy::custom(|attempt| {
+fn redirects(resolver: Resolver, reach: Reach) -> Policy {
+    Policy::custom(move |attempt| {
         let before = attempt.previous();
         let leaves_tls = attempt.url().scheme() != "https"
             && before.last().is_some_and(|url| url.scheme() == "https");
@@ -54,8 +63,22 @@ fn redirects() -> Policy {
             attempt.error("a redirect from https to http")
         } else if !attempt.url().username().is_empty() || attempt.url().password().is_some() {
             attempt.error("a redirect with credentials in its URL")
+        } else if matches!(reach, Reach::Public { .. })
+            && address_in(attempt.url()).is_some_and(|address| resolver.is_private(address))
+        {
+            // Names are looked at when they are looked up.
+            attempt.error("a redirect from a public host to a private address")
         } else {
             attempt.follow()
         }
     })
+}
+
+/// The address in a URL that has one instead of a name.
+pub(super) fn address_in(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(address.into()),
+        Host::Ipv6(address) => Some(address.into()),
+        Host::Domain(_) => None,
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,9 +11,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{Client, Response};
 use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
+use url::Url;
 
-use super::{ClientError, DownloadTemplate, DownloadTemplates, answer, client};
+use super::addresses::{Names, Reach};
+use super::client::address_in;
+use super::{ClientError, DownloadTemplate, DownloadTemplates, Resolver, answer, client};
 use crate::clock::Clock;
 use crate::package::{Checksum, CrateFile};
 
@@ -66,13 +72,21 @@ pub(crate) struct SourcesSettings {
     pub(crate) limits: FetchLimits,
     /// Tells how far away the date in a `Retry-After` is.
     pub(crate) clock: Clock,
+    /// Tells the addresses of upstreams.
+    pub(crate) resolver: Resolver,
+    /// The hosts of proxies, which may have private addresses.
+    pub(crate) proxy_hosts: Vec<String>,
 }
 
 /// The upstreams of crate files.
 #[derive(Debug)]
 pub(crate) struct CrateSources {
     sources: Vec<Source>,
-    client: Client,
+    /// For upstreams on the internet: it connects to nothing that is private.
+    public_client: Client,
+    /// For upstreams in the operator's own network, which may send the mirror to others there.
+    private_client: Client,
+    resolver: Resolver,
     limits: FetchLimits,
     clock: Clock,
     mismatches: AtomicU64,
@@ -81,6 +95,8 @@ pub(crate) struct CrateSources {
 #[derive(Debug)]
 struct Source {
     template: DownloadTemplate,
+    /// Whether it has a private address, once that is known.
+    is_private: OnceCell<bool>,
     /// It asked to be left alone until then.
     not_before: Mutex<Option<Instant>>,
 }
@@ -161,11 +177,21 @@ impl CrateSources {
     pub(crate) fn new(settings: SourcesSettings) -> Result<Self, ClientError> {
         let source = |template: &DownloadTemplate| Source {
             template: template.clone(),
+            is_private: OnceCell::new(),
             not_before: Mutex::new(None),
+        };
+        let client = |reach| {
+            let resolver = settings.resolver.clone();
+            let names = Names { resolver, reach };
+            client::build(&settings.user_agent, &settings.limits, names)
         };
         Ok(Self {
             sources: settings.templates.iter().map(source).collect(),
-            client: client::build(&settings.user_agent, &settings.limits)?,
+            public_client: client(Reach::Public {
+                except: settings.proxy_hosts.into(),
+            })?,
+            private_client: client(Reach::Everywhere)?,
+            resolver: settings.resolver,
             limits: settings.limits,
             clock: settings.clock,
             mismatches: AtomicU64::new(0),
@@ -244,7 +270,11 @@ impl CrateSources {
         let url = source
             .template
             .expand(&file.name, &file.version, Some(&file.checksum));
-        let answer = timeout(self.limits.head_timeout, self.client.get(url).send()).await;
+        let answer = async {
+            let client = self.client_for(source, &url).await;
+            client.get(&url).send().await
+        };
+        let answer = timeout(self.limits.head_timeout, answer).await;
         let answer = answer
             .map_err(|_elapsed| TryError::TimedOut)?
             .map_err(reason)?;
@@ -268,6 +298,26 @@ impl CrateSources {
         } else {
             self.mismatches.fetch_add(1, Ordering::Relaxed);
             Err(TryError::Corrupt { actual }.into())
+        }
+    }
+
+    /// The client that may connect to what an upstream of this kind may send it to.
+    async fn client_for(&self, source: &Source, url: &str) -> &Client {
+        let is_private = || async {
+            let url = Url::parse(url).map_err(io::Error::other)?;
+            let addresses = match (address_in(&url), url.host_str()) {
+                (Some(address), _) => vec![address],
+                (None, Some(name)) => self.resolver.look_up(name).await?,
+                (None, None) => Vec::new(),
+            };
+            let is_private = |address: &IpAddr| self.resolver.is_private(*address);
+            Ok::<_, io::Error>(!addresses.is_empty() && addresses.iter().all(is_private))
+        };
+        // Found out once: a public upstream must not become a private one by an answer of its own name server. One whose
+        // name is not known here may be known to a proxy, and counts as public for now.
+        match source.is_private.get_or_try_init(is_private).await {
+            Ok(true) => &self.private_client,
+            Ok(false) | Err(_) => &self.public_client,
         }
     }
 

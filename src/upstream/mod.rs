@@ -2,12 +2,14 @@
 //!
 //! What does not live here: keeping crate files, and HTTP towards our own clients.
 
+mod addresses;
 mod answer;
 mod client;
 mod fetch;
 mod template;
 mod templates;
 
+pub use addresses::Resolver;
 pub(crate) use client::{ClientError, use_ring};
 pub use fetch::FetchLimits;
 pub(crate) use fetch::{CrateSources, FetchError, Receiver, SourcesSettings};

@@ -31,6 +31,8 @@ pub(super) struct MemoryStore(pub(super) RefCell<BTreeMap<Checksum, Vec<u8>>>);
 #[derive(Default)]
 pub(super) struct MemoryIndex {
     pub(super) commits: Vec<String>,
+    /// The time in the manifest of the last one that came.
+    pub(super) fetched: Option<u64>,
     received: BTreeSet<String>,
 }
 
@@ -156,6 +158,7 @@ impl IndexSink for MemoryIndex {
             return Err(PortError("the pack is not here".into()));
         }
         self.commits.push(manifest.index_commit.clone());
+        self.fetched = manifest.index_fetched;
         Ok(())
     }
 }
@@ -169,6 +172,7 @@ pub(super) fn index_at(number: u8) -> MemoryIndex {
 pub(super) fn index_with(numbers: &[u8]) -> MemoryIndex {
     MemoryIndex {
         commits: numbers.iter().map(|number| commit(*number)).collect(),
+        fetched: None,
         received: BTreeSet::new(),
     }
 }

@@ -14,6 +14,7 @@ use super::super::archive::{
     CurrentIndex, IndexExport, IndexSink, IndexSource, Manifest, OpenFile, PortError,
 };
 use super::scratch::Scratch;
+use crate::clock::Clock;
 use crate::index::{
     self, CommitId, ExportError, ImportError, IndexImport, RemoteUrl, Snapshot, export_all,
     export_since, may_import, open_current,
@@ -34,14 +35,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// An index to take out.
 pub(super) struct ExportedIndex {
     snapshot: Arc<Snapshot>,
+    clock: Clock,
     /// For what is no file yet.
     scratch: PathBuf,
 }
 
 impl ExportedIndex {
-    pub(super) fn new(snapshot: Arc<Snapshot>, scratch: &Path) -> Self {
+    pub(super) fn new(snapshot: Arc<Snapshot>, scratch: &Path, clock: Clock) -> Self {
         Self {
             snapshot,
+            clock,
             scratch: scratch.to_owned(),
         }
     }
@@ -80,7 +83,7 @@ impl IndexSource for ExportedIndex {
             upstream: upstream.ok_or_else(|| {
                 PortError("DATA_DIR does not say which upstream its index is of".into())
             })?,
-            fetched: export.fetched.and_then(seconds),
+            fetched: believable(export.fetched, &self.clock).and_then(seconds),
             files: files.collect::<io::Result<_>>().map_err(port)?,
         })
     }
@@ -127,13 +130,20 @@ pub(super) struct ImportedIndex {
     /// What has been received, once there is something.
     scratch: Option<Scratch>,
     packs: Vec<PathBuf>,
+    clock: Clock,
     runtime: Handle,
     stop: CancellationToken,
 }
 
 impl ImportedIndex {
-    pub(super) fn new(data_dir: &Path, configured: &RemoteUrl, stop: &CancellationToken) -> Self {
+    pub(super) fn new(
+        data_dir: &Path,
+        configured: &RemoteUrl,
+        clock: Clock,
+        stop: &CancellationToken,
+    ) -> Self {
         Self {
+            clock,
             data_dir: data_dir.to_owned(),
             configured: configured.clone(),
             scratch: None,
@@ -187,7 +197,7 @@ impl IndexSink for ImportedIndex {
     fn current(&self) -> Result<Option<CurrentIndex>, PortError> {
         Ok(self.snapshot().map(|snapshot| CurrentIndex {
             commit: snapshot.commit().to_string(),
-            fetched: snapshot.fetched().and_then(seconds),
+            fetched: believable(snapshot.fetched(), &self.clock).and_then(seconds),
         }))
     }
 
@@ -217,7 +227,7 @@ impl IndexSink for ImportedIndex {
             base,
             packs: &self.packs,
             upstream: &self.upstream_of(manifest)?,
-            fetched: time(manifest.index_fetched),
+            fetched: manifest.index_fetched.and_then(time),
         };
         let switch = || index::import(&self.data_dir, &import);
         self.runtime
@@ -271,8 +281,12 @@ fn seconds(time: SystemTime) -> Option<u64> {
     Some(since_1970.as_secs())
 }
 
-/// An unknown time is long ago: nobody shall take the index for fresh.
-fn time(seconds: Option<u64>) -> SystemTime {
-    let since_1970 = Duration::from_secs(seconds.unwrap_or_default());
-    UNIX_EPOCH.checked_add(since_1970).unwrap_or(UNIX_EPOCH)
+fn time(seconds: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// A time that is not ahead of the clock. Any other one is as good as unknown: the index would pass for newer than every
+/// one to come.
+fn believable(time: Option<SystemTime>, clock: &Clock) -> Option<SystemTime> {
+    time.filter(|time| clock.age(*time).is_some())
 }

@@ -17,6 +17,7 @@ use super::archive::{Export, Import, ImportAction, export, import};
 use super::opening::{open_index, open_store_without_upstreams, warn_of_a_store_that_forgets};
 use super::outcome::Outcome;
 use super::terminal::Terminal;
+use crate::clock::Clock;
 use crate::config::Config;
 
 /// Writes an archive of what is here.
@@ -39,7 +40,7 @@ pub(super) async fn run_export(
         Ok(scratch) => scratch,
         Err(error) => return cannot_begin(terminal, &no_scratch(error)),
     };
-    let index = ExportedIndex::new(index, scratch.path());
+    let index = ExportedIndex::new(index, scratch.path(), Clock::system());
     let (terminal, stop) = (terminal.clone(), stop.clone());
     on_a_blocking_thread(move || export(&arguments, &index, &store, &terminal, &stop)).await
 }
@@ -51,7 +52,12 @@ pub(super) async fn run_import(
     terminal: &Terminal,
     stop: &CancellationToken,
 ) -> Outcome {
-    let mut index = ImportedIndex::new(&config.data_dir, &config.git_repo_url, stop);
+    let mut index = ImportedIndex::new(
+        &config.data_dir,
+        &config.git_repo_url,
+        Clock::system(),
+        stop,
+    );
     if arguments.action == ImportAction::Keep {
         if let Err(refused) = index.wait_until_free().await {
             return cannot_begin(terminal, &refused);
@@ -64,7 +70,16 @@ pub(super) async fn run_import(
     };
     let store = CarriedStore::new(keeper.clone(), stop);
     let (seen_to, said, stop) = (store.seen_to(), terminal.clone(), stop.clone());
-    let importing = move || import(&arguments, &mut index, &store, &said, &stop);
+    let importing = move || {
+        import(
+            &arguments,
+            &mut index,
+            &store,
+            Clock::system(),
+            &said,
+            &stop,
+        )
+    };
     let outcome = on_a_blocking_thread(importing).await;
     seen_to.outcome(outcome, &keeper, terminal).await
 }

@@ -148,3 +148,74 @@ fn an_offline_mirror_does_not_hold_what_was_removed_and_leaves_what_is_damaged()
         assert_fails(&scene.download(number), 404);
     }
 }
+
+/// The ways to ask for a part. `{tag}` is the tag of the file.
+const PARTS: [&[(&str, &str)]; 6] = [
+    &[("Range", "bytes=1-")],
+    &[("Range", "bytes=-5")],
+    &[("Range", "bytes=0-0")],
+    &[("Range", "bytes=100-199")],
+    &[("Range", "bytes=21-"), ("If-Range", "{tag}")],
+    &[("Range", "bytes=1-2,5-6")],
+];
+
+fn part(mirror: &Client, file: &CrateFile, headers: &[(&str, &str)]) -> std::io::Result<Answer> {
+    let tag = format!("\"{}\"", file.checksum());
+    let headers: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, if *value == "{tag}" { &*tag } else { *value }))
+        .collect();
+    mirror.try_request("GET", &file.download_path(), &headers)
+}
+
+#[test]
+fn no_part_of_a_damaged_object_is_sent() {
+    let (mut scene, bucket) = knowing();
+    let spoil = |scene: &Scene| {
+        for file in &scene.origin.files {
+            let mut bytes = file.bytes();
+            bytes[20] ^= 1;
+            // The mirror may have removed the object before.
+            fs::write(held_path(&bucket.bucket(), &file.checksum()), bytes).unwrap();
+        }
+    };
+    // What can be fetched again is, and then a part of it is sent.
+    for (headers, file) in PARTS.iter().zip(scene.origin.files.iter().cycle()).take(2) {
+        spoil(&scene);
+        let answer = part(&scene.mirror, file, headers).unwrap();
+        assert_eq!(answer.status, 206, "{headers:?}");
+        let wanted = answer.header("content-range").unwrap();
+        let start = if wanted.starts_with("bytes 1-") {
+            1
+        } else {
+            file.bytes().len() - 5
+        };
+        assert!(answer.body == file.bytes()[start..], "{headers:?}");
+    }
+    scene.origin.upstream.stop();
+    let its = bucket.settings();
+    let mut settings: Vec<(&str, &str)> = its
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.push(("DOWNLOAD_MODE", "offline"));
+    let data = TempDir::new().unwrap();
+    let offline = mirror(&scene.origin, data.path(), &settings, |_config| ());
+    for mirror in [&scene.mirror, &offline] {
+        for headers in PARTS {
+            spoil(&scene);
+            for file in &scene.origin.files {
+                // An answer that is cut is no answer.
+                if let Ok(answer) = part(mirror, file, headers) {
+                    assert!(answer.status >= 500, "{headers:?}: {answer:?}");
+                }
+            }
+        }
+        spoil(&scene);
+        for file in &scene.origin.files {
+            let headers = [("Range", "bytes=1-")];
+            let head = mirror.request("HEAD", &file.download_path(), &headers);
+            assert!(head.body.is_empty());
+        }
+    }
+}

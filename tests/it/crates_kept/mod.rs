@@ -14,6 +14,7 @@ mod large;
 mod memory;
 mod missing;
 mod offline;
+mod redirects;
 mod sending;
 mod settings;
 mod shared;

@@ -7,6 +7,7 @@ mod index_part;
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 use indicatif::HumanCount;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use super::read::{ArchiveError, Beginning, Taker, read_archive};
 use crate::cli::outcome::Outcome;
 use crate::cli::terminal::Terminal;
 use crate::cli::watch::Watch;
+use crate::clock::Clock;
 use crate::package::Checksum;
 
 /// Bytes that are read at a time.
@@ -83,6 +85,7 @@ pub(crate) fn import(
     import: &Import,
     index: &mut impl IndexSink,
     store: &impl CrateSink,
+    clock: Clock,
     terminal: &Terminal,
     stop: &CancellationToken,
 ) -> Outcome {
@@ -112,7 +115,7 @@ pub(crate) fn import(
             return Outcome::Incomplete;
         }
     }
-    import_from(from, import.action, index, store, terminal, stop)
+    import_from(from, import.action, index, store, clock, terminal, stop)
 }
 
 fn import_from(
@@ -120,12 +123,14 @@ fn import_from(
     action: ImportAction,
     index: &mut impl IndexSink,
     store: &impl CrateSink,
+    clock: Clock,
     terminal: &Terminal,
     stop: &CancellationToken,
 ) -> Outcome {
     let mut importing = Importing {
         index,
         store,
+        clock,
         action,
         progress: Stage::Nothing,
         index_part: IndexPart::Wanted,
@@ -169,6 +174,7 @@ struct Counts {
 struct Importing<'i, I, S> {
     index: &'i mut I,
     store: &'i S,
+    clock: Clock,
     action: ImportAction,
     progress: Stage,
     index_part: IndexPart,
@@ -184,7 +190,12 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
     type Error = ImportError;
 
     fn begin(&mut self, beginning: &Beginning) -> Result<(), ImportError> {
-        let manifest = &beginning.manifest;
+        let manifest = &self.believed(&beginning.manifest);
+        if manifest.index_fetched != beginning.manifest.index_fetched {
+            self.watch.say(
+                "warning: the archive says that its index was fetched at a time that is still to come: that time is taken as unknown",
+            );
+        }
         self.held = self.store.held().map_err(ImportError::Store)?.into();
         let index = &*self.index;
         self.index_part = IndexPart::of(manifest, index).map_err(ImportError::Index)?;
@@ -243,6 +254,21 @@ impl<I: IndexSink, S: CrateSink> Taker for Importing<'_, I, S> {
     }
 }
 
+impl<I, S> Importing<'_, I, S> {
+    /// A manifest without a time that is ahead of the clock: with it the index would pass for fresh, and for newer than
+    /// every one to come.
+    fn believed(&self, manifest: &Manifest) -> Manifest {
+        let is_past = |seconds: &u64| {
+            let time = UNIX_EPOCH.checked_add(Duration::from_secs(*seconds));
+            time.is_some_and(|time| self.clock.age(time).is_some())
+        };
+        Manifest {
+            index_fetched: manifest.index_fetched.filter(is_past),
+            ..manifest.clone()
+        }
+    }
+}
+
 impl<I: IndexSink, S: CrateSink> Importing<'_, I, S> {
     fn replaces_the_index(&self) -> bool {
         self.index_part == IndexPart::Wanted && self.action == ImportAction::Keep
@@ -252,7 +278,10 @@ impl<I: IndexSink, S: CrateSink> Importing<'_, I, S> {
         if !self.replaces_the_index() {
             return Ok(());
         }
-        self.index.switch_over(manifest).map_err(ImportError::Index)
+        let manifest = self.believed(manifest);
+        self.index
+            .switch_over(&manifest)
+            .map_err(ImportError::Index)
     }
 
     /// How many files should be here from earlier archives, and are not.

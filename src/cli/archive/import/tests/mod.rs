@@ -6,7 +6,7 @@ use tar::{Builder, EntryType, Header};
 
 use super::super::entry::EntryName;
 use super::super::testing::{
-    MemoryIndex, MemoryStore, archive, checksum, commit, index_at, written,
+    FETCHED, MemoryIndex, MemoryStore, archive, checksum, commit, index_at, written,
 };
 use super::*;
 use crate::cli::terminal::testing::remembering;
@@ -27,7 +27,8 @@ fn imported(
 ) -> Imported {
     let (terminal, written) = remembering();
     let stop = CancellationToken::new();
-    let outcome = import_from(archive, action, &mut index, &store, &terminal, &stop);
+    let clock = Clock::custom(|| UNIX_EPOCH + Duration::from_secs(FETCHED + 3_600));
+    let outcome = import_from(archive, action, &mut index, &store, clock, &terminal, &stop);
     Imported {
         outcome,
         store,

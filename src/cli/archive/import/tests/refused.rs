@@ -1,5 +1,6 @@
 //! What was not written by an export is refused, whatever it is.
 
+use super::super::super::testing::index_with;
 use super::*;
 
 #[test]
@@ -118,10 +119,56 @@ fn what_another_try_may_not_meet_again_is_no_bad_usage() {
         ImportAction::Keep,
         &mut MemoryIndex::default(),
         &MemoryStore::default(),
+        Clock::system(),
         &terminal,
         &CancellationToken::new(),
     );
     assert_eq!(outcome, Outcome::Incomplete);
     let notes = written.notes();
     assert!(notes.contains("it cannot be read"), "{notes}");
+}
+
+/// An archive of a later index with something else in its manifest.
+fn with_manifest(number: u8, change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let mut entries = taken_apart(&archive(number, &MemoryStore::of(&["one"])));
+    let mut manifest = serde_json::from_slice(&entries[0].1).unwrap();
+    change(&mut manifest);
+    entries[0].1 = manifest.to_string().into_bytes();
+    put_together(&entries)
+}
+
+#[test]
+fn a_time_that_is_still_to_come_is_taken_as_unknown() {
+    for (fetched, expected) in [
+        (FETCHED, Some(FETCHED)),
+        (FETCHED + 3_600, Some(FETCHED + 3_600)),
+        (FETCHED + 7_200, None),
+        (u64::MAX, None),
+    ] {
+        let archive = with_manifest(1, |manifest| manifest["index_fetched"] = fetched.into());
+        let taken = into_nothing(&archive);
+        assert_eq!(taken.outcome, Outcome::Done, "{}", taken.notes);
+        assert_eq!(taken.index.fetched, expected);
+        let is_told = taken.notes.contains("still to come");
+        assert_eq!(is_told, expected.is_none(), "{}", taken.notes);
+    }
+    // It does not take the index back either.
+    let archive = with_manifest(1, |manifest| manifest["index_fetched"] = u64::MAX.into());
+    let (store, index) = (MemoryStore::default(), index_with(&[1, 2]));
+    let taken = imported(&archive, ImportAction::Keep, store, index);
+    assert_eq!(taken.index.commits.last(), Some(&commit(2)));
+}
+
+#[test]
+fn control_characters_of_a_manifest_are_never_printed_raw() {
+    let archive = with_manifest(2, |manifest| {
+        let base = serde_json::json!({"index_commit": commit(1), "archive": "a\u{1b}[2J\r\u{9b}b"});
+        manifest["index_base"] = commit(1).into();
+        manifest["base"] = base;
+    });
+    let refused = into_nothing(&archive);
+    assert_eq!(refused.outcome, Outcome::Unusable);
+    let name = r"`a\u001b[2J\u000d\u009bb`";
+    assert!(refused.notes.contains(name), "{}", refused.notes);
+    assert!(!refused.notes.trim_end().contains(char::is_control));
 }

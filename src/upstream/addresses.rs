@@ -1,0 +1,208 @@
+//! Names to addresses, and which addresses an upstream on the internet must not send the mirror to.
+//!
+//! A redirect is a request that somebody else makes up. An upstream with a public address could use one to make the mirror
+//! ask a host that only the mirror can reach: a neighbour, itself, or the service from which cloud machines get their keys.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+/// Tells the addresses of a name, and which of them are private. Tests have names and ranges of their own.
+#[derive(Clone)]
+pub struct Resolver {
+    look_up: Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>,
+    is_private: fn(IpAddr) -> bool,
+}
+
+impl Resolver {
+    /// What the system says of names, and the ranges of the IANA registries.
+    #[must_use]
+    pub fn system() -> Self {
+        let look_up = |name: String| {
+            let looking = async move {
+                // The port is of no interest here.
+                let found = tokio::net::lookup_host((name, 0)).await?;
+                Ok(found.map(|address| address.ip()).collect())
+            };
+            looking.boxed()
+        };
+        Self {
+            look_up: Arc::new(look_up),
+            is_private,
+        }
+    }
+
+    /// These addresses for names, and other private ranges.
+    pub fn custom(
+        look_up: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static,
+        is_private: fn(IpAddr) -> bool,
+    ) -> Self {
+        let look_up = move |name: String| std::future::ready(Ok(look_up(&name))).boxed();
+        Self {
+            look_up: Arc::new(look_up),
+            is_private,
+        }
+    }
+
+    /// Whether an address is one that an upstream on the internet must not send the mirror to.
+    pub(super) fn is_private(&self, address: IpAddr) -> bool {
+        (self.is_private)(address.to_canonical())
+    }
+
+    /// All addresses of a name.
+    pub(super) async fn look_up(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        (self.look_up)(name.to_owned()).await
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Resolver")
+    }
+}
+
+/// Where a client may connect to.
+#[derive(Clone, Debug)]
+pub(super) enum Reach {
+    /// Anywhere.
+    Everywhere,
+    /// Not to private addresses. These names are of proxies, which the operator has chosen.
+    Public { except: Arc<[String]> },
+}
+
+/// The names that a client looks up itself. Addresses in URLs never get here.
+pub(super) struct Names {
+    pub(super) resolver: Resolver,
+    pub(super) reach: Reach,
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (resolver, reach) = (self.resolver.clone(), self.reach.clone());
+        let resolving = async move {
+            let name = name.as_str();
+            let mut addresses = resolver.look_up(name).await?;
+            if let Reach::Public { except } = reach
+                && !except.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+            {
+                // The client connects to nothing but what is returned here: a second answer of the DNS changes nothing.
+                addresses.retain(|address| !resolver.is_private(*address));
+                if addresses.is_empty() {
+                    return Err("it has no public address".into());
+                }
+            }
+            let addresses = addresses
+                .into_iter()
+                .map(|address| SocketAddr::new(address, 0));
+            Ok(Box::new(addresses) as Addrs)
+        };
+        Box::pin(resolving)
+    }
+}
+
+/// Whether an address is not on the internet (IANA's registries of special-purpose addresses), or stands for one that is
+/// not: addresses of IPv6 can contain one of IPv4.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => is_private_v4(address),
+        IpAddr::V6(address) => is_private_v6(address),
+    }
+}
+
+fn is_private_v4(address: Ipv4Addr) -> bool {
+    let [first, second, third, _] = address.octets();
+    match (first, second) {
+        // This network, private networks and loopback.
+        (0 | 10 | 127, _) | (192, 168) | (172, 16..=31) => true,
+        // Link-local, with the metadata services of clouds; carrier-grade NAT, with the rest of those; benchmarks.
+        (169, 254) | (100, 64..=127) | (198, 18 | 19) => true,
+        // IETF protocols, documentation, the old relays from IPv6.
+        (192, 0) => matches!(third, 0 | 2),
+        (192, 88) => third == 99,
+        (198, 51) => third == 100,
+        (203, 0) => third == 113,
+        // Multicast, and what is reserved.
+        _ => first >= 224,
+    }
+}
+
+fn is_private_v6(address: Ipv6Addr) -> bool {
+    let [first, second, third, fourth, .., seventh, eighth] = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let [a, b] = high.to_be_bytes();
+        let [c, d] = low.to_be_bytes();
+        is_private_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match (first, second) {
+        // NAT64 and 6to4 lead to the address of IPv4 inside.
+        (0x64, 0xff9b) if third == 0 && fourth == 0 => embedded(seventh, eighth),
+        (0x2002, _) => embedded(second, third),
+        // Teredo and other protocols, documentation.
+        (0x2001, 0x0000..=0x01ff | 0x0db8) => true,
+        (0x3fff, 0x0000..=0x0fff) => true,
+        // Only this eighth of all addresses is given out. The rest is loopback, unique local, link-local, multicast and so on.
+        _ => first & 0xe000 != 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_told_from_those_on_the_internet() {
+        for private in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "100.100.100.200",
+            "127.0.0.1",
+            "127.255.255.255",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.192",
+            "192.168.1.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(is_private(private.parse().unwrap()), "{private}");
+        }
+        for public in [
+            "1.1.1.1",
+            "100.63.255.255",
+            "100.128.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "193.168.0.1",
+            "223.255.255.255",
+            "::ffff:1.1.1.1",
+            "64:ff9b::1.1.1.1",
+            "2002:101:101::",
+            "2606:4700:4700::1111",
+            "2a00:1450::1",
+        ] {
+            assert!(!is_private(public.parse().unwrap()), "{public}");
+        }
+    }
+}
