@@ -25,7 +25,7 @@ use raw::RawEnv;
 pub use raw::VARIABLES;
 
 use crate::http::{CertificateError, TlsCertificate, TrustedProxies};
-use crate::index::{RemoteUrl, RemoteUrlError, UpkeepLimits};
+use crate::index::{PushEnvironment, RemoteUrl, RemoteUrlError, UpkeepLimits};
 use crate::store::StorageLocation;
 use crate::upstream::{DownloadTemplates, FetchLimits};
 
@@ -83,7 +83,7 @@ pub struct Config {
     /// Where programs are found (`PATH`); the git index needs `git`.
     pub search_path: OsString,
     /// What a `git` that pushes gets of the environment: names and values. Nothing else of it, since there are secrets in it.
-    pub push_environment: Vec<(OsString, OsString)>,
+    pub(crate) push_environment: PushEnvironment,
     /// When the clone is made smaller. No variable: it is for tests.
     pub upkeep: UpkeepLimits,
     /// How long to wait for a TCP connection to the upstream index. No variable: it is for tests.
@@ -243,16 +243,16 @@ const PUSH_VARIABLES: [&str; 20] = [
 ];
 
 /// No settings of the mirror, but the system's.
-fn push_environment() -> Vec<(OsString, OsString)> {
+fn push_environment() -> PushEnvironment {
     #[expect(
         clippy::disallowed_methods,
         reason = "only this room reads the environment"
     )]
     let value = |name: &str| std::env::var_os(name);
-    PUSH_VARIABLES
+    let set = PUSH_VARIABLES
         .iter()
-        .filter_map(|name| Some(((*name).into(), value(name)?)))
-        .collect()
+        .filter_map(|name| Some((*name, value(name)?)));
+    PushEnvironment::new(set.collect())
 }
 
 fn parse_or<T: FromStr>(
