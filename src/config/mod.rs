@@ -26,7 +26,7 @@ use raw::RawEnv;
 pub use raw::VARIABLES;
 
 use crate::http::{CertificateError, TlsCertificate, TrustedProxies};
-use crate::index::{RemoteUrl, RemoteUrlError, UpkeepLimits};
+use crate::index::{PushEnvironment, RemoteUrl, RemoteUrlError, UpkeepLimits};
 use crate::store::StorageLocation;
 use crate::upstream::{DownloadTemplates, FetchLimits, Resolver};
 
@@ -96,7 +96,7 @@ pub struct Config {
     /// Where programs are found (`PATH`); the git index needs `git`.
     pub search_path: OsString,
     /// What a `git` that pushes gets of the environment: names and values. Nothing else of it, since there are secrets in it.
-    pub push_environment: Vec<(OsString, OsString)>,
+    pub(crate) push_environment: PushEnvironment,
     /// The hosts of the proxies that the system's variables name: they may have private addresses.
     pub(crate) proxy_hosts: Vec<String>,
     /// Tells the addresses of upstreams of crate files. No variable: it is for tests.
@@ -263,16 +263,16 @@ const PUSH_VARIABLES: [&str; 20] = [
 ];
 
 /// No settings of the mirror, but the system's.
-fn push_environment() -> Vec<(OsString, OsString)> {
+fn push_environment() -> PushEnvironment {
     #[expect(
         clippy::disallowed_methods,
         reason = "only this room reads the environment"
     )]
     let value = |name: &str| std::env::var_os(name);
-    PUSH_VARIABLES
+    let set = PUSH_VARIABLES
         .iter()
-        .filter_map(|name| Some(((*name).into(), value(name)?)))
-        .collect()
+        .filter_map(|name| Some((*name, value(name)?)));
+    PushEnvironment::new(set.collect())
 }
 
 /// No setting of the mirror either: the HTTP client reads these variables itself, and takes the scheme for `http` where

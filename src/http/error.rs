@@ -42,6 +42,9 @@ pub(super) enum ApiError {
     /// The endpoint exists, for other methods.
     #[error("Method Not Allowed")]
     MethodNotAllowed,
+    /// More headers than any client has a reason to send.
+    #[error("The request has too many headers.")]
+    TooManyHeaders,
     /// A write.
     #[error("{READ_ONLY}")]
     ReadOnly,
@@ -207,6 +210,7 @@ impl ApiError {
             Self::UpstreamTimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ReadOnly | Self::GitServiceRefused => StatusCode::FORBIDDEN,
+            Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::GitRequestType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BadRequest(_) | Self::GitRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotReady

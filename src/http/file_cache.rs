@@ -28,6 +28,9 @@ const TYPICAL_FILE_BYTES: u64 = 8 * 1024;
 /// Smaller files are not worth compressing: they fit into one packet.
 const COMPRESSED_BYTES_MIN: usize = 512;
 
+/// Larger files are sent as they are: there are none among the real ones, and compressing takes as much memory again.
+const COMPRESSED_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// What one entry costs besides its bytes: a dozen words here, five small blocks of the allocator, and two entries of the
 /// cache's tables, since it remembers keys that it has dropped.
 const ENTRY_BYTES: u64 = 400;
@@ -177,7 +180,8 @@ impl Body {
 impl CachedFile {
     /// Compresses a file. Blocking: the largest takes a tenth of a second.
     pub(super) fn new(plain: Bytes) -> Self {
-        let gzip = (plain.len() >= COMPRESSED_BYTES_MIN)
+        let gzip = (COMPRESSED_BYTES_MIN..COMPRESSED_BYTES_MAX)
+            .contains(&plain.len())
             .then(|| compress(&plain))
             .flatten()
             .map(Body::from);

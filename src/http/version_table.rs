@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::index::BlobId;
 use crate::package::{Checksum, CrateFile, CrateHistory, CrateName, CrateVersion};
@@ -35,17 +35,22 @@ pub(super) struct VersionTable {
 struct Entry {
     start: u32,
     length: u32,
-    checksum: Checksum,
+    /// `None` where the line has none that could be right.
+    checksum: Option<Checksum>,
 }
 
 impl VersionTable {
     /// Reads an index file; `None` if it lists no such crate.
     pub(super) fn read(file: &[u8], name: &CrateName) -> Option<Self> {
-        let history = CrateHistory::parse(file, name)?;
+        Self::of(&CrateHistory::parse(file, name)?)
+    }
+
+    /// What an index file says that was read already.
+    pub(super) fn of(history: &CrateHistory<'_>) -> Option<Self> {
         let name = history.releases().first()?.line.name.clone();
         let releases = history.releases().iter();
-        let mut files: Vec<(&str, Checksum)> = releases
-            .filter_map(|release| Some((release.version().as_str(), release.line.checksum()?)))
+        let mut files: Vec<(&str, Option<Checksum>)> = releases
+            .map(|release| (release.version().as_str(), release.line.checksum()))
             .collect();
         files.sort_unstable();
         let mut texts = String::new();
@@ -72,15 +77,24 @@ impl VersionTable {
 
     /// The file of a version, if the index lists the version with a checksum.
     pub(super) fn file(&self, version: &CrateVersion) -> Option<CrateFile> {
+        Some(CrateFile {
+            name: self.name.clone(),
+            version: version.clone(),
+            checksum: self.entry(version)?.checksum?,
+        })
+    }
+
+    /// Whether the index lists the version.
+    pub(super) fn lists(&self, version: &CrateVersion) -> bool {
+        self.entry(version).is_some()
+    }
+
+    fn entry(&self, version: &CrateVersion) -> Option<&Entry> {
         let place = self
             .entries
             .binary_search_by(|entry| self.text(entry).cmp(version.as_str()))
             .ok()?;
-        Some(CrateFile {
-            name: self.name.clone(),
-            version: version.clone(),
-            checksum: self.entries.get(place)?.checksum,
-        })
+        self.entries.get(place)
     }
 
     fn text(&self, entry: &Entry) -> &str {
@@ -112,7 +126,17 @@ pub(super) type VersionTables = Cache<BlobId, Arc<VersionTable>, ByBytes>;
 
 /// No tables yet.
 pub(super) fn no_tables() -> VersionTables {
-    Cache::with_weighter(TABLES_TYPICAL, TABLES_BYTES_MAX, ByBytes)
+    let mut options = OptionsBuilder::new();
+    // Few parts with a lock of their own, so that the largest table fits into one.
+    options
+        .estimated_items_capacity(TABLES_TYPICAL)
+        .weight_capacity(TABLES_BYTES_MAX)
+        .shards(2);
+    // All that is needed was given.
+    options.build().map_or_else(
+        |_incomplete| Cache::with_weighter(TABLES_TYPICAL, TABLES_BYTES_MAX, ByBytes),
+        |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
+    )
 }
 
 #[cfg(test)]
@@ -149,6 +173,8 @@ mod tests {
         for none in ["2.0.0", "1.9.0+a", "1.9.1", "0.1.0"] {
             assert_eq!(found(none), None, "{none}");
         }
+        let lists = |version: &str| table.lists(&CrateVersion::try_from(version.to_owned()).unwrap());
+        assert!(lists("2.0.0") && lists("1.9.0+b") && !lists("1.9.0+a"));
         assert!(VersionTable::read(b"junk", &name).is_none());
     }
 }

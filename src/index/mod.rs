@@ -50,7 +50,7 @@ pub(crate) use import::{ImportError, IndexImport, import, may_import};
 pub(crate) use libgit2::configure as configure_libgit2;
 pub(crate) use limits::ReadError;
 pub(crate) use open::{HeldIndex, RefreshOnceError, open_current, refresh_once};
-pub(crate) use push::{Pusher, PusherSettings};
+pub(crate) use push::{PushEnvironment, Pusher, PusherSettings};
 pub(crate) use refresh::Refresher;
 pub(crate) use remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use served::{GitChild, GitProgram, GitProtocol, GitRequest};

@@ -5,6 +5,7 @@
 //! environment. Nothing waits for it: a push that fails or hangs changes nothing but what `/readyz` and the log say of it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::pin::pin;
 use std::process::Stdio;
@@ -41,6 +42,24 @@ const CREDENTIAL_HELPER: &str = "credential.helper=!f() { test \"$1\" = get && \
 /// The ways to another host. Others start programs that an address names.
 const PROTOCOLS: &str = "file:git:http:https:ssh";
 
+/// Variables with their values. The address of a proxy may contain a password, so only the names are shown.
+#[derive(Clone)]
+pub(crate) struct PushEnvironment(Vec<(&'static str, OsString)>);
+
+impl PushEnvironment {
+    /// These variables.
+    pub(crate) fn new(variables: Vec<(&'static str, OsString)>) -> Self {
+        Self(variables)
+    }
+}
+
+impl fmt::Debug for PushEnvironment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|(name, _secret)| name);
+        formatter.debug_list().entries(names).finish()
+    }
+}
+
 /// What the task needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct PusherSettings {
@@ -49,7 +68,7 @@ pub(crate) struct PusherSettings {
     /// What pushes.
     pub(crate) program: GitProgram,
     /// What it gets of the environment beside `PATH`.
-    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) environment: PushEnvironment,
     /// What git hosts see as `User-Agent`.
     pub(crate) user_agent: String,
 }
@@ -172,6 +191,7 @@ impl Pusher {
             .envs(
                 self.settings
                     .environment
+                    .0
                     .iter()
                     .map(|(name, value)| (name, value)),
             )
@@ -235,5 +255,17 @@ struct Group(Child);
 impl Drop for Group {
     fn drop(&mut self) {
         kill_group(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_values_of_variables_are_not_shown() {
+        let proxy = ("https_proxy", "http://b0b:s3cret@proxy".into());
+        let environment = PushEnvironment::new(vec![proxy]);
+        assert_eq!(format!("{environment:?}"), r#"["https_proxy"]"#);
     }
 }

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::answer::AnswerBody;
-use super::exchange::{Answered, Asked, Connection, Exchange};
+use super::exchange::{Admission, Answered, Asked, Connection, Exchange};
 use super::peer::TrustedProxies;
 #[cfg(target_os = "linux")]
 use super::send_file::{Outgoing, SendFileStream};
@@ -283,7 +283,7 @@ impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnecti
         let asked = Asked {
             request: request.map(body_of),
             exchange: exchange.clone(),
-            is_too_much: false,
+            admission: Admission::Granted,
         };
         Answering {
             answered: self.stack.clone().call(asked),

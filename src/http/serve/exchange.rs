@@ -26,8 +26,19 @@ pub(crate) struct Asked {
     pub(crate) request: Request,
     /// See [`Exchange`].
     pub(crate) exchange: Exchange,
-    /// Whether the peer has more than its share already, and nothing is left.
-    pub(crate) is_too_much: bool,
+    /// Whether it may be answered.
+    pub(crate) admission: Admission,
+}
+
+/// Whether a request may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// There is memory for it.
+    Granted,
+    /// Its peer has more than its share of the memory already, and nothing is left.
+    NoShare,
+    /// It has more headers than any client has a reason to send.
+    TooManyHeaders,
 }
 
 impl Asked {
@@ -71,6 +82,7 @@ pub(crate) struct Connection {
     began: Instant,
     /// Ends the connection.
     abort: OnceLock<AbortHandle>,
+    is_ended: AtomicBool,
     /// Requests that are under way.
     exchanges: AtomicUsize,
     /// Answers that have begun, and whose next bytes do not have to be made first.
@@ -92,6 +104,7 @@ impl Connection {
             address,
             began: Instant::now(),
             abort: OnceLock::new(),
+            is_ended: AtomicBool::new(false),
             exchanges: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             handed: AtomicU64::new(0),
@@ -115,10 +128,15 @@ impl Connection {
     pub(super) fn ends_by(&self, abort: AbortHandle) {
         // Set once, by whoever spawned it.
         let _set_before = self.abort.set(abort);
+        // After the handle was set: one of the two sees the other, this look or the look of `end` at the handle.
+        if self.is_ended.load(Ordering::SeqCst) {
+            self.end();
+        }
     }
 
-    /// Ends the connection at once, with all that is under way on it.
+    /// Ends the connection at once, with all that is under way on it; one that has not begun, as soon as it begins.
     pub(super) fn end(&self) {
+        self.is_ended.store(true, Ordering::SeqCst);
         if let Some(abort) = self.abort.get() {
             abort.abort();
         }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Stack;
 use super::answer::{AnswerBody, SHARED_CONNECTION_PIECE_BYTES};
 use super::connection::{Common, Draining, Limits, body_of};
-use super::exchange::{Asked, Connection, Exchange};
+use super::exchange::{Admission, Asked, Connection, Exchange};
 
 /// Requests at a time on one connection. A client that has more waits for an answer before the next one; the protocol
 /// asks for 100 or more.
@@ -41,8 +41,11 @@ const CONNECTION_WINDOW_BYTES: u32 = 65_535;
 /// What a request costs besides its headers and its body: the stream, its task, and the head of its answer.
 const STREAM_BYTES: u64 = 6 * 1024;
 
-/// What a header costs besides its name and its value.
-const HEADER_BYTES: u64 = 128;
+/// The most headers of a request; HTTP/1 has the same limit. A client can name one header a thousand times for a few bytes.
+const HEADERS_MAX: usize = 100;
+
+/// What a header costs besides its name and its value: its place in the table, which grows by doubling, and a copy of it.
+const HEADER_BYTES: u64 = 256;
 
 /// How long one request may take with all of its answer.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(12 * 3_600);
@@ -219,13 +222,22 @@ impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnecti
         let mut asked = Asked {
             request: request.map(body_of),
             exchange: exchange.clone(),
-            is_too_much: false,
+            admission: Admission::Granted,
         };
+        if asked.request.headers().len() > HEADERS_MAX {
+            asked.request.headers_mut().clear();
+            asked.admission = Admission::TooManyHeaders;
+            let answered = self.stack.clone().call(asked);
+            let state = State::Called { answered };
+            return Answering { state, exchange };
+        }
         let has_share = account.try_keep(&exchange, bytes);
         let state = if !has_share && account.is_fair(&exchange, bytes) {
             let account = account.clone();
             let waiting = async move {
-                asked.is_too_much = account.keep(&asked.exchange, bytes).await.is_err();
+                if account.keep(&asked.exchange, bytes).await.is_err() {
+                    asked.admission = Admission::NoShare;
+                }
                 asked
             };
             State::Waiting {
@@ -233,7 +245,9 @@ impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnecti
                 stack: self.stack.clone(),
             }
         } else {
-            asked.is_too_much = !has_share;
+            if !has_share {
+                asked.admission = Admission::NoShare;
+            }
             State::Called {
                 answered: self.stack.clone().call(asked),
             }

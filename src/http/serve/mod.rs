@@ -37,7 +37,7 @@ use crate::memory::return_freed_blocks;
 pub(crate) use connection::{Common, Limits};
 use connections::Connections;
 use exchange::Connection;
-pub(crate) use exchange::{Answered, Asked, Exchange, Sent, WeakExchange};
+pub(crate) use exchange::{Admission, Answered, Asked, Exchange, Sent, WeakExchange};
 pub(crate) use peer::TrustedProxies;
 pub(crate) use shares::{Exhausted, Share, Shares, SharesSettings, TakingBack};
 pub(crate) use tls::{CertificateError, CurrentCertificate, TlsCertificate};

@@ -35,6 +35,9 @@ const BYTES_AT_ONCE: u64 = 256 * 1024;
 /// How old a share is at least that is taken back from a peer which has more than its fair share.
 const AGE_MIN: Duration = Duration::from_millis(250);
 
+/// The part of something that is called little.
+const LITTLE: u64 = 16;
+
 /// Requests that may wait at a time: all together, and of one peer at least.
 const WAITING_MAX: usize = 1_024;
 
@@ -270,8 +273,8 @@ impl Shares {
         Claim {
             peer: exchange.peer(),
             connection: exchange.connection().number(),
-            // What is larger than all there is gets all there is.
-            amount: amount.min(settings.capacity).min(settings.connection_max),
+            // What is larger than all there is gets all there is, but for a little that others may have for long.
+            amount: amount.min(settings.capacity - settings.capacity / LITTLE),
         }
     }
 
@@ -335,7 +338,10 @@ impl Table {
         // With the limit at the capacity nothing is counted.
         settings.connection_max >= settings.capacity || {
             let connection = self.connections.get(&claim.connection).copied();
-            connection.unwrap_or(0) + claim.amount <= settings.connection_max
+            let connection = connection.unwrap_or(0);
+            // One large answer may go beyond the limit, where it is all that the connection has.
+            connection + claim.amount <= settings.connection_max
+                || connection <= settings.connection_max / LITTLE
         }
     }
 

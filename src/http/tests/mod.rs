@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use tower::Service;
 
-use super::serve::{Asked, Exchange};
+use super::serve::{Admission, Asked, Exchange};
 use super::{AppState, Settings, router, stack};
 use crate::clock::Clock;
 use crate::index::IndexHandle;
@@ -150,7 +150,7 @@ fn asked(request: Request) -> Asked {
     Asked {
         request,
         exchange: Exchange::with_nobody(),
-        is_too_much: false,
+        admission: Admission::Granted,
     }
 }
 
