@@ -46,13 +46,18 @@ impl Disk {
     }
 
     fn is_left_behind(&self, written_at: SystemTime) -> bool {
+        let age = self.now().duration_since(written_at);
+        // So far ahead, the clock was set back since, and whoever wrote it is long gone.
+        if age
+            .as_ref()
+            .is_err_and(|ahead| ahead.duration() > LEFT_BEHIND_AFTER)
+        {
+            return true;
+        }
         match self.use_of {
             // This process may have begun to write by now. Another one that does loses a fetch, and nothing else.
             DiskUse::Alone => written_at + DISK_TIME_LAG < self.opened_at,
-            DiskUse::Shared => {
-                let age = self.now().duration_since(written_at).unwrap_or_default();
-                age > LEFT_BEHIND_AFTER
-            }
+            DiskUse::Shared => age.is_ok_and(|age| age > LEFT_BEHIND_AFTER),
         }
     }
 }
@@ -92,6 +97,9 @@ mod tests {
             (DiskUse::Shared, now - seconds(2 * 3_600), 1),
             (DiskUse::Shared, now - seconds(60), 0),
             (DiskUse::Shared, now + seconds(1), 0),
+            // The clock was set back by a day.
+            (DiskUse::Alone, now + seconds(86_400), 1),
+            (DiskUse::Shared, now + seconds(86_400), 1),
         ] {
             let root = TempDir::new().unwrap();
             let leave = DamagedFiles::Leave;
