@@ -47,6 +47,9 @@ const GIT_CHILDREN_MAX: usize = 4;
 /// Connections at a time, where the system allows so many open files. Each may hold the 64 kB of a head that is half sent.
 const CONNECTIONS_MAX: usize = 2_048;
 
+/// Connections at a time with TLS, which keeps some 40 kB for each.
+const TLS_CONNECTIONS_MAX: usize = 1_024;
+
 /// Connections at a time, however little the system allows.
 const CONNECTIONS_MIN: usize = 64;
 
@@ -263,7 +266,11 @@ impl App {
             drain_max: DRAIN_MAX,
             certificate: current.clone(),
             common,
-            connections_max: connections_max(),
+            connections_max: if self.certificate.is_some() {
+                connections_max().min(TLS_CONNECTIONS_MAX)
+            } else {
+                connections_max()
+            },
         };
         if let Some(keeper) = &self.keeper {
             keeper.tidy();

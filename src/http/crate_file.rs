@@ -12,14 +12,13 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::future::BoxFuture;
 use hyper::body::{Frame, SizeHint};
 
 use super::conditional::{has_any, known_tag};
 use super::error::ApiError;
 use super::index_answer::{IndexFile, X_INDEX_COMMIT};
 use super::ranges::{Part, part_of};
-use super::serve::{Asked, Exchange, Exhausted, Shares, WeakExchange};
+use super::serve::{Asked, Exchange};
 use super::state::AppState;
 use super::version_table::VersionTable;
 use crate::index::{RefreshOutcome, Snapshot};
@@ -34,6 +33,12 @@ const GZIP_FILE: HeaderValue = HeaderValue::from_static("application/gzip");
 
 /// How many headers an answer has at most, so that their table is made once.
 const HEADERS_MAX: usize = 12;
+
+/// How much of a file is in memory while it is sent, in bytes.
+const READING_BYTES: u64 = 128 * 1024;
+
+/// The same for a file in a cloud, with what its client has received.
+const CLOUD_READING_BYTES: u64 = 256 * 1024;
 
 /// A request for a file.
 pub(super) struct Asking<'a> {
@@ -187,20 +192,24 @@ impl Asking<'_> {
             if method == Method::HEAD {
                 return Ok(Body::empty());
             }
-            if held.is_on_disk() {
-                return Ok(HeldBody::of(held, range, self.state, self.exchange));
-            }
-            // All of a file in memory is kept for this client; of one in a cloud, the parts that are checked and sent.
+            // Before the answer begins, so that it is 503 if there is no memory in time.
             let kept = if held.is_in_memory() {
                 held.size()
-            } else {
+            } else if !held.is_on_disk() {
                 CLOUD_READING_BYTES
+            } else if self.exchange.sends_files() {
+                0
+            } else {
+                READING_BYTES.min(range.end - range.start)
             };
             let account = &self.state.account;
             account
                 .keep(self.exchange, kept)
                 .await
                 .map_err(ApiError::from)?;
+            if held.is_on_disk() {
+                return Ok(HeldBody::of(held, range));
+            }
             let reading = self.keeper.read(file, held, range).await?;
             Ok(Body::from_stream(reading))
         };
@@ -257,8 +266,11 @@ pub(super) fn send_now(
     if !held.is_on_disk() {
         return None;
     }
-    let body = HeldBody::of(&held, range.clone(), state, &asked.exchange);
-    let mut response = whole(&file, held.size(), body);
+    let bytes = READING_BYTES.min(held.size());
+    if !asked.exchange.sends_files() && !state.account.try_keep(&asked.exchange, bytes) {
+        return None;
+    }
+    let mut response = whole(&file, held.size(), HeldBody::of(&held, range.clone()));
     offer_part(&mut response, &held, range);
     mark(&mut response, &snapshot).ok()?;
     Some(response)
@@ -296,37 +308,20 @@ fn offer_part(response: &mut Response, held: &Held, range: Range<u64>) {
     let _unused = (response, held, range);
 }
 
-/// How much of a file is in memory while it is sent, in bytes.
-const READING_BYTES: u64 = 128 * 1024;
-
-/// The same for a file in a cloud, with what its client has received.
-const CLOUD_READING_BYTES: u64 = 256 * 1024;
-
 /// A file on the disk, or a part of it. It is read when somebody wants its bytes: a connection that has the system send
-/// the file never does. Then it is accounted for.
+/// the file never does.
 struct HeldBody {
     held: Held,
     range: Range<u64>,
-    account: Shares,
-    exchange: WeakExchange,
-    reading: State,
-}
-
-enum State {
-    NotYet,
-    /// Waits for room in the account.
-    Waiting(BoxFuture<'static, Result<(), Exhausted>>),
-    Reading(Reading),
+    reading: Option<Reading>,
 }
 
 impl HeldBody {
-    fn of(held: &Held, range: Range<u64>, state: &AppState, exchange: &Exchange) -> Body {
+    fn of(held: &Held, range: Range<u64>) -> Body {
         Body::new(Self {
             held: held.clone(),
             range,
-            account: state.account.clone(),
-            exchange: exchange.downgrade(),
-            reading: State::NotYet,
+            reading: None,
         })
     }
 }
@@ -339,41 +334,22 @@ impl HttpBody for HeldBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let this = &mut *self;
-        loop {
-            match &mut this.reading {
-                State::NotYet => {
-                    let (account, exchange) = (this.account.clone(), this.exchange.clone());
-                    let bytes = READING_BYTES.min(this.range.end - this.range.start);
-                    this.reading = State::Waiting(Box::pin(async move {
-                        let exchange = exchange.get().ok_or(Exhausted)?;
-                        // The last bytes are sent when the body has ended already.
-                        account.keep(&exchange, bytes).await
-                    }));
-                }
-                State::Waiting(waiting) => {
-                    if let Err(exhausted) = ready!(waiting.as_mut().poll(context)) {
-                        return Poll::Ready(Some(Err(io::Error::other(exhausted))));
-                    }
-                    let Some(reading) = this.held.read_now(this.range.clone()) else {
-                        // Only what is on the disk gets here.
-                        return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into())));
-                    };
-                    this.reading = State::Reading(reading);
-                }
-                State::Reading(reading) => {
-                    let part = ready!(reading.as_mut().poll_next(context));
-                    return Poll::Ready(part.map(|part| part.map(Frame::data)));
-                }
-            }
+        if self.reading.is_none() {
+            self.reading = self.held.read_now(self.range.clone());
         }
+        let Some(reading) = &mut self.reading else {
+            // Only what is on the disk gets here.
+            return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into())));
+        };
+        let part = ready!(reading.as_mut().poll_next(context));
+        Poll::Ready(part.map(|part| part.map(Frame::data)))
     }
 
     fn size_hint(&self) -> SizeHint {
         // Until it is read; whoever asks afterwards knows from the headers.
         match self.reading {
-            State::NotYet => SizeHint::with_exact(self.range.end - self.range.start),
-            State::Waiting(_) | State::Reading(_) => SizeHint::default(),
+            None => SizeHint::with_exact(self.range.end - self.range.start),
+            Some(_) => SizeHint::default(),
         }
     }
 }

@@ -51,19 +51,13 @@ async fn redirect(
 ) -> Result<Response, ApiError> {
     let template = &state.settings.download;
     if template.needs_checksum() {
-        return index_answer::with_crate(state, exchange, name, move |name, history, state| {
-            let found = history
-                .find(&version)
-                .and_then(|release| release.line.checksum());
-            let checksum = found.ok_or_else(|| ApiError::VersionNotFound {
-                name: name.to_string(),
-                version: version.to_string(),
-            })?;
+        let wanted = (name.clone(), version.clone());
+        return index_answer::with_version(state, exchange, wanted, move |_, release, lookup| {
+            let missing = || ApiError::version_not_found(&name, &version);
+            let checksum = release.line.checksum().ok_or_else(missing)?;
+            let template = &lookup.settings.download;
             answer(
-                state
-                    .settings
-                    .download
-                    .expand(name, &version, Some(&checksum)),
+                template.expand(&name, &version, Some(&checksum)),
                 wants_json,
             )
         })

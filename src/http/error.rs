@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::serve::Exhausted;
 use crate::index::ReadError;
-use crate::package::CrateFile;
+use crate::package::{CrateFile, CrateName, CrateVersion};
 use crate::store::GetError;
 
 /// How long a client shall wait for the index, in seconds. Cargo honours up to 10.
@@ -166,6 +166,14 @@ impl ApiError {
     /// Wraps what should be impossible.
     pub(super) fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(error.into())
+    }
+
+    /// A crate that the index lists, without this version.
+    pub(super) fn version_not_found(name: &CrateName, version: &CrateVersion) -> Self {
+        Self::VersionNotFound {
+            name: name.to_string(),
+            version: version.to_string(),
+        }
     }
 
     /// Why a crate file cannot be sent.

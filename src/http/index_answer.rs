@@ -11,8 +11,9 @@ use serde::Serialize;
 use super::error::ApiError;
 use super::serve::{Exchange, Share, Shares};
 use super::state::AppState;
+use super::version_table::VersionTable;
 use crate::index::{BlobId, ReadError, Snapshot};
-use crate::package::{CrateHistory, CrateName};
+use crate::package::{CrateHistory, CrateName, CrateVersion, Release};
 
 /// Names the upstream commit that an answer was made from.
 pub(super) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
@@ -68,6 +69,48 @@ pub(super) async fn with_crate<T: IntoResponse>(
     };
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
     Ok(response)
+}
+
+/// Answers from what the index says of one version. Once a version of a crate was asked for that there is not, further
+/// ones cost no look at the index file, which may have megabytes.
+///
+/// # Errors
+/// As [`with_crate`].
+pub(super) async fn with_version<T: IntoResponse>(
+    state: &AppState,
+    exchange: &Exchange,
+    (name, version): (CrateName, CrateVersion),
+    shape: impl Fn(&CrateHistory<'_>, &Release<'_>, &Lookup) -> Result<T, ApiError>
+    + Send
+    + Sync
+    + 'static,
+) -> Result<Response, ApiError> {
+    let missing = ApiError::version_not_found(&name, &version);
+    let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
+    let blob = snapshot.find(&name);
+    let table = blob.and_then(|blob| state.version_tables.get(&blob));
+    if table.is_some_and(|table| !table.lists(&version)) {
+        let mut response = missing.into_response();
+        let commit =
+            HeaderValue::from_bytes(&snapshot.commit().hex()).map_err(ApiError::internal)?;
+        response.headers_mut().insert(X_INDEX_COMMIT, commit);
+        return Ok(response);
+    }
+    with_crate(
+        state,
+        exchange,
+        name,
+        move |name, history, lookup| match history.find(&version) {
+            Some(release) => shape(history, release, lookup),
+            None => {
+                if let (Some(blob), Some(table)) = (lookup.find(name), VersionTable::of(history)) {
+                    lookup.version_tables.insert(blob, Arc::new(table));
+                }
+                Err(ApiError::version_not_found(name, &version))
+            }
+        },
+    )
+    .await
 }
 
 /// Accounts for an answer until it is sent. `share` is what was needed to make it, which is given back.

@@ -14,7 +14,7 @@ use super::index_answer::{self, Lookup, json};
 use super::serve::Exchange;
 use super::state::AppState;
 use super::views::{CrateView, DependencyView, Include, VersionView};
-use crate::package::{CrateHistory, CrateName, CrateVersion, Release};
+use crate::package::CrateName;
 
 /// How many index files one request reads for the published spelling of what a version depends on. For more than these, and
 /// than are remembered, the spelling of the index line is given, which is nearly always the same.
@@ -136,9 +136,8 @@ pub(super) async fn show_version(
     }
 
     let Path((name, version)) = path?;
-    let (name, version) = parse(name, version)?;
-    index_answer::with_crate(&state, &exchange, name, move |name, history, _| {
-        let release = find(history, name, &version)?;
+    let wanted = parse(name, version)?;
+    index_answer::with_version(&state, &exchange, wanted, |history, release, _| {
         json(&Answer {
             version: VersionView::new(release, history.name()),
         })
@@ -158,9 +157,8 @@ pub(super) async fn list_dependencies(
     }
 
     let Path((name, version)) = path?;
-    let (name, version) = parse(name, version)?;
-    index_answer::with_crate(&state, &exchange, name, move |name, history, lookup| {
-        let release = find(history, name, &version)?;
+    let wanted = parse(name, version)?;
+    index_answer::with_version(&state, &exchange, wanted, |_, release, lookup| {
         let mut spellings = Spellings::new(lookup);
         let mut dependencies = Vec::with_capacity(release.line.dependencies.len());
         for (place, dependency) in release.line.dependencies.iter().enumerate() {
@@ -171,19 +169,6 @@ pub(super) async fn list_dependencies(
         json(&Answer { dependencies })
     })
     .await
-}
-
-fn find<'a, 'b>(
-    history: &'a CrateHistory<'b>,
-    name: &CrateName,
-    version: &CrateVersion,
-) -> Result<&'a Release<'b>, ApiError> {
-    history
-        .find(version)
-        .ok_or_else(|| ApiError::VersionNotFound {
-            name: name.to_string(),
-            version: version.to_string(),
-        })
 }
 
 /// The names of crates as their own index files have them, as far as one request may read those.

@@ -173,7 +173,8 @@ mod tests {
         for none in ["2.0.0", "1.9.0+a", "1.9.1", "0.1.0"] {
             assert_eq!(found(none), None, "{none}");
         }
-        let lists = |version: &str| table.lists(&CrateVersion::try_from(version.to_owned()).unwrap());
+        let lists =
+            |version: &str| table.lists(&CrateVersion::try_from(version.to_owned()).unwrap());
         assert!(lists("2.0.0") && lists("1.9.0+b") && !lists("1.9.0+a"));
         assert!(VersionTable::read(b"junk", &name).is_none());
     }

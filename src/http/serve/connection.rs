@@ -40,9 +40,6 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// So much of a head is read without an account of it: more than cargo, git and browsers send.
 const HEAD_BYTES_FREE: usize = 8 * 1024;
 
-/// What TLS keeps for a connection: its state, and a record of 16 kB in each direction.
-const TLS_BYTES: u64 = 48 * 1024;
-
 /// What a client sends first if it knows that the server speaks HTTP/2 (RFC 9113, section 3.4). No request of HTTP/1 can
 /// begin in this way.
 pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -137,7 +134,7 @@ async fn serve_plain(
     }
     #[cfg(target_os = "linux")]
     {
-        // The system sends crate files itself.
+        connection.set_sends_files();
         let outgoing = Outgoing::default();
         let stream = SendFileStream::new(stream, outgoing.clone());
         let stream = with_write_timeout(stream, limits);
@@ -159,9 +156,6 @@ async fn serve_tls(
     draining: &mut Draining,
 ) -> io::Result<()> {
     let limits = common.limits;
-    let whole = Exchange::of_connection(connection);
-    let share = common.account.take(&whole, TLS_BYTES).await;
-    let _share = share.map_err(io::Error::other)?;
     let stream = with_write_timeout(stream, limits);
     let handshake = TlsAcceptor::from(certificate.server()).accept(stream);
     let stream = tokio::select! {
@@ -235,7 +229,7 @@ where
         connection: Arc::clone(connection),
         account: common.account,
         unanswered: 0,
-        share: None,
+        large: None,
     };
     let service = PerConnection {
         stack,
@@ -334,8 +328,8 @@ struct HeadAccount<S> {
     account: Shares,
     /// Bytes that were read while no request was under way.
     unanswered: usize,
-    /// hyper keeps a buffer that has grown for as long as the connection lasts.
-    share: Option<Share>,
+    /// The connection itself, with its share: hyper keeps a buffer that has grown for as long as the connection lasts.
+    large: Option<(Exchange, Share)>,
 }
 
 impl<S> HeadAccount<S> {
@@ -345,10 +339,12 @@ impl<S> HeadAccount<S> {
             return Ok(());
         }
         self.unanswered = self.unanswered.saturating_add(bytes);
-        if self.unanswered > HEAD_BYTES_FREE && self.share.is_none() {
+        if self.unanswered > HEAD_BYTES_FREE && self.large.is_none() {
             let whole = Exchange::of_connection(&self.connection);
+            // While others need the memory, a connection that sends no more of its head is closed.
+            whole.set_reading(true);
             let share = self.account.try_take(&whole, HEAD_BYTES_MAX as u64);
-            self.share = Some(share.ok_or(io::ErrorKind::OutOfMemory)?);
+            self.large = Some((whole, share.ok_or(io::ErrorKind::OutOfMemory)?));
         }
         Ok(())
     }

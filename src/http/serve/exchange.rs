@@ -83,6 +83,8 @@ pub(crate) struct Connection {
     /// Ends the connection.
     abort: OnceLock<AbortHandle>,
     is_ended: AtomicBool,
+    /// Whether the system sends files on it.
+    sends_files: AtomicBool,
     /// Requests that are under way.
     exchanges: AtomicUsize,
     /// Answers that have begun, and whose next bytes do not have to be made first.
@@ -105,6 +107,7 @@ impl Connection {
             began: Instant::now(),
             abort: OnceLock::new(),
             is_ended: AtomicBool::new(false),
+            sends_files: AtomicBool::new(false),
             exchanges: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             handed: AtomicU64::new(0),
@@ -122,6 +125,12 @@ impl Connection {
     /// Where it comes from.
     pub(super) fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Says that the system sends files on it, so that nobody has to read them.
+    #[cfg(target_os = "linux")]
+    pub(super) fn set_sends_files(&self) {
+        self.sends_files.store(true, Ordering::Relaxed);
     }
 
     /// Sets what [`Connection::end`] does.
@@ -367,8 +376,16 @@ impl Exchange {
         self.0.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether it would get on if the client did its part.
+    /// Whether the system sends files on its connection, so that nobody has to read them.
+    pub(crate) fn sends_files(&self) -> bool {
+        self.0.connection.sends_files.load(Ordering::Relaxed)
+    }
+
+    /// Whether it waits for the client, and not for the mirror.
     pub(super) fn waits_for_client(&self) -> bool {
+        if !self.0.is_request {
+            return self.0.reading.load(Ordering::Relaxed) && self.0.connection.exchanges() == 0;
+        }
         !self.0.producing.load(Ordering::Relaxed)
             || self.0.reading.load(Ordering::Relaxed)
             || self.unsent() > 0
