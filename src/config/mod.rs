@@ -85,7 +85,7 @@ pub struct Config {
     pub(crate) tls: Option<TlsCertificate>,
     /// What browsers are told of TLS in `Strict-Transport-Security` (`HSTS_MAX_AGE_SECS`); `None` for nothing.
     pub(crate) hsts_max_age_secs: Option<u32>,
-    /// Proxies whose word counts on who the client is (`TRUSTED_PROXIES`).
+    /// Proxies that are trusted to name the client (`TRUSTED_PROXIES`).
     pub(crate) trusted_proxies: TrustedProxies,
     /// Who runs the mirror, for upstreams to see (`CONTACT`).
     pub(crate) contact: Option<String>,

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, TreeEntry};
@@ -15,9 +16,10 @@ use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, Tree
 use super::clone_dir::{self, CloneDir, CloneRecord, DataDirError, remove_tree, write_atomically};
 use super::fetch::{self, UPSTREAM_HEAD};
 use super::libgit2::{MemoryLimit, has_refused_memory, with_memory_limit};
-use super::limits::{self, COMMIT_BYTES_MAX, ReadError, TREE_BYTES_MAX};
+use super::limits::{self, COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
 use super::remote_url::RemoteUrl;
 use super::snapshot::CommitId;
+use super::trees;
 use super::upkeep;
 
 /// How much of a pack is handed on at a time.
@@ -135,6 +137,8 @@ fn build(clones: &CloneDir, target: &Path, import: &IndexImport<'_>) -> Result<(
     git.odb()?.refresh()?;
     let commit = find_commit(&git, import.commit.0.to_oid()?)?;
     check_tree(&git, commit.tree_id())?;
+    // An index that no mirror would serve must not take the place of one that is served.
+    trees::read(&git, commit.tree_id().into(), None, &AtomicBool::new(false))?;
     note_missing_parents(&git, target, commit.clone())?;
     git.reference(UPSTREAM_HEAD, commit.id(), true, "imported")?;
     let record = CloneRecord::new(import.upstream, import.fetched);
@@ -177,9 +181,15 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
     let odb = git.odb()?;
     let mut seen = HashSet::from([tree]);
     let mut trees = vec![tree];
+    let mut entries = 0_usize;
     while let Some(tree) = trees.pop() {
         limits::check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
         for entry in &git.find_tree(tree)? {
+            entries += 1;
+            if entries > ENTRIES_READ_MAX {
+                let why = format!("its directories have more than {ENTRIES_READ_MAX} entries");
+                return Err(ReadError::Refused(why).into());
+            }
             match entry.kind() {
                 Some(ObjectType::Tree) if seen.insert(entry.id()) => trees.push(entry.id()),
                 Some(ObjectType::Blob)

@@ -1,7 +1,7 @@
 //! libgit2's process-wide settings, and a limit for its memory.
 //!
-//! This is the one file with `unsafe` code. Without it a silent peer would hold the fetch thread for ever: libgit2 waits
-//! without limit until a time-out is set, and the only way to set one is its variadic `git_libgit2_opts`, unsafe because
+//! This file has `unsafe` code (`memory` has some, too). Without it a silent peer would hold the fetch thread for ever:
+//! libgit2 waits without limit until a time-out is set, and the only way to set one is its variadic `git_libgit2_opts`, unsafe because
 //! it must not run beside other libgit2 calls. The test `a_silent_upstream_is_given_up_on` hangs without it.
 //!
 //! The same function sets the allocator. libgit2 allocates whatever size a pack claims, so ours refuses too much: an
@@ -29,13 +29,13 @@ const BLOCK_BYTES_MAX: usize = 64 * 1024 * 1024;
 const PACKING_BLOCK_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// All memory of one transfer. A clone of 250,000 crates takes 48 MB, most of it for lists of objects.
-const TRANSFER_BYTES_MAX: usize = 384 * 1024 * 1024;
+const TRANSFER_MEMORY_BYTES_MAX: usize = 384 * 1024 * 1024;
 
 /// What transfers may leave behind, in the life of the process. libgit2 loses the object that it works on when the one
 /// after it is refused.
 const LOST_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// What a transfer leaves behind without having lost it: libgit2's tables and buffers.
+/// Memory that libgit2 keeps after a transfer: tables and buffers. It is not lost.
 const KEPT_BYTES: usize = 1024 * 1024;
 
 static LOST_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -52,7 +52,7 @@ impl MemoryLimit {
     /// For what comes from others.
     pub(super) const TRANSFER: Self = Self {
         block: BLOCK_BYTES_MAX,
-        total: Some(TRANSFER_BYTES_MAX),
+        total: Some(TRANSFER_MEMORY_BYTES_MAX),
     };
 
     /// For packs that this process makes.

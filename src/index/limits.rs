@@ -50,7 +50,7 @@ pub(crate) enum ReadError {
 }
 
 impl ReadError {
-    /// Whether the clone may be damaged. What is too large says nothing of it, nor does a stop.
+    /// Whether the clone may be damaged. An object that is too large, or a stop, does not mean damage.
     pub(crate) fn may_be_damage(&self) -> bool {
         matches!(self, Self::Git(_))
     }

@@ -198,7 +198,7 @@ impl Seen {
             duration_us = microseconds(self.began.elapsed()),
             user_agent = shown(self.user_agent.as_ref()),
             request_id = shown(self.request_id.as_ref()),
-            "request abandoned by the client"
+            "request ended without an answer"
         );
     }
 }

@@ -17,8 +17,8 @@ use super::exchange::Exchange;
 #[cfg(target_os = "linux")]
 use super::send_file::{FileAnswer, StandIn};
 
-/// The largest piece that is handed over at a time on a connection that other answers share. The smaller, the slower
-/// may a client be that asks for many files at once: each of them must get on by a piece now and then.
+/// The largest piece that is handed over at a time on a connection that other answers share. A smaller
+/// piece allows a slower client when it reads many answers at once.
 pub(super) const SHARED_CONNECTION_PIECE_BYTES: usize = 16 * 1024;
 
 /// A piece of a body.

@@ -80,7 +80,7 @@ pub(crate) struct Common {
     pub(crate) limits: Limits,
     /// The account of the memory that is kept for clients.
     pub(crate) account: Shares,
-    /// Proxies whose word counts on who the client is.
+    /// Proxies that are trusted to name the client.
     pub(crate) trusted_proxies: TrustedProxies,
 }
 

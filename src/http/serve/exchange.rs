@@ -74,7 +74,7 @@ pub(crate) struct Sent {
     pub(crate) is_cut: bool,
 }
 
-/// How far a connection is. It outlives its exchanges.
+/// The progress of a connection. It outlives its exchanges.
 #[derive(Debug)]
 pub(crate) struct Connection {
     number: u64,
@@ -275,7 +275,7 @@ impl Exchange {
         &self.0.connection
     }
 
-    /// The same, without keeping it from ending.
+    /// A weak reference.
     pub(crate) fn downgrade(&self) -> WeakExchange {
         WeakExchange(Arc::downgrade(&self.0))
     }
@@ -420,7 +420,7 @@ impl Drop for Inner {
             connection.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         let (handed, sent) = (*self.handed.get_mut(), *self.sent.get_mut());
-        // What was handed over and is gone now does not wait any more.
+        // Bytes that were handed over and then dropped no longer wait.
         connection.handed.fetch_sub(handed, Ordering::Relaxed);
         connection.handed.fetch_add(sent, Ordering::Relaxed);
         let rest = self.rest.get_mut().unwrap_or_else(PoisonError::into_inner);

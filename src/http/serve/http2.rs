@@ -199,7 +199,7 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// The stack as hyper calls it, when the account has room for what the request costs or when it is clear that it has none.
+/// Calls the stack once the account has memory for the request, or refuses it.
 struct PerConnection<S> {
     stack: S,
     connection: Arc<Connection>,

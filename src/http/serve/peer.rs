@@ -84,7 +84,7 @@ fn as_ipv6(address: IpAddr) -> u128 {
     }
 }
 
-/// The proxies whose word counts on who the client is (`TRUSTED_PROXIES`).
+/// The proxies that are trusted to name the client (`TRUSTED_PROXIES`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrustedProxies(Vec<Network>);
 

@@ -3,10 +3,10 @@
 //! - A peer that is alone may have everything.
 //! - While somebody waits, each peer's fair share is the capacity divided by the number of peers. The peer that has
 //!   least gets the next share.
-//! - While somebody waits, an answer that holds a share has to get on: one whose client takes less than a set pace is
-//!   cut: soon if its peer has more than its fair share and one waits that has less, else after some seconds. If that
-//!   is not enough for a peer that is below its fair share, the slowest answers of those above theirs are cut, too, where
-//!   the settings allow it.
+//! - While somebody waits, a slow answer is cut. The limit is a set pace. The answer is watched for 1 s if its peer has more
+//!   than its fair share and the waiting peer has less, and for 8 s otherwise.
+//! - If that is not enough for a waiting peer below its fair share, the slowest answers of peers above theirs are cut,
+//!   too, where the settings allow it.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -273,7 +273,7 @@ impl Shares {
         Claim {
             peer: exchange.peer(),
             connection: exchange.connection().number(),
-            // What is larger than all there is gets all there is, but for a little that others may have for long.
+            // A request for more than the capacity gets the capacity, less a little that others may have for long.
             amount: amount.min(settings.capacity - settings.capacity / LITTLE),
         }
     }
@@ -381,7 +381,7 @@ impl Table {
         }
     }
 
-    /// Gives what is there to those who wait, first to whoever has least.
+    /// Gives what is there to those who wait, the peer with the least first.
     fn share_out(&mut self, settings: &SharesSettings) {
         while let Some(place) = self.next_in_turn(settings) {
             let fits = self
@@ -503,7 +503,7 @@ struct Pace {
 }
 
 impl Holder {
-    /// `None` if something has to be made first before the client can take more, or if nobody can be cut.
+    /// `None` if something has to be made first before the client can take more, or if no answer uses it.
     fn pace(&mut self, now: Instant, seen: &mut Vec<Exchange>) -> Option<Pace> {
         self.users.retain(|user| user.exchange.is_under_way());
         let mut fastest: Option<Pace> = None;
