@@ -128,10 +128,12 @@ impl Asking<'_> {
                     blob,
                 };
                 let crate_name = name.clone();
-                let read = move |content: &[u8]| VersionTable::read(content, &crate_name);
-                let reading = file.read(self.exchange, &self.state.index_reads, READ_FACTOR, read);
+                let read =
+                    move |content: &[u8]| VersionTable::read(content, &crate_name).map(Arc::new);
+                let (known, turns) = (|| tables.get(&blob).map(Some), &self.state.index_reads);
+                let reading = file.read(self.exchange, turns, READ_FACTOR, known, read);
                 let (table, _share) = reading.await?;
-                let table = Arc::new(table.ok_or_else(no_crate)?);
+                let table = table.ok_or_else(no_crate)?;
                 tables.insert(blob, Arc::clone(&table));
                 table
             }

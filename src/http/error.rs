@@ -64,7 +64,7 @@ pub(super) enum ApiError {
     IndexUnreadable(#[source] ReadError),
     /// The index file is too large, or no file. The mirror serves everything else.
     #[error("The mirror cannot serve the index file of this crate: {0}.")]
-    IndexFileRefused(#[source] ReadError),
+    IndexFileRefused(ReadError),
     /// The git index has no `config.json` without it.
     #[error(
         "The git index is off: the mirror does not know its own URL. Whoever runs it must set PUBLIC_URL."

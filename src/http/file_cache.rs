@@ -3,7 +3,6 @@
 //! A blob id names its content, so nothing here ever goes stale; what is not asked for makes room.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::body::Bytes;
@@ -260,13 +259,9 @@ impl FileCache {
         self.0.get(&id)
     }
 
-    /// The file with this id, from memory or by `load`. At most one load of an id is under way at a time.
-    pub(super) async fn get_or_load<E>(
-        &self,
-        id: BlobId,
-        load: impl Future<Output = Result<Arc<CachedFile>, E>>,
-    ) -> Result<Arc<CachedFile>, E> {
-        self.0.get_or_insert_async(&id, load).await
+    /// Keeps a file.
+    pub(super) fn insert(&self, id: BlobId, file: Arc<CachedFile>) {
+        self.0.insert(id, file);
     }
 }
 
@@ -321,35 +316,21 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn the_cache_is_bounded_by_bytes_and_holds_the_largest_real_file() {
+    #[test]
+    fn the_cache_is_bounded_by_bytes_and_holds_the_largest_real_file() {
         let cache = FileCache::new();
-        let load = |bytes: usize| async move {
-            Ok::<_, ()>(Arc::new(CachedFile {
+        let file = |bytes: usize| {
+            Arc::new(CachedFile {
                 plain: Bytes::from(vec![0; bytes]).into(),
                 gzip: None,
-            }))
+            })
         };
         let largest = BlobId::of(b"largest");
-        cache.get_or_load(largest, load(5_500_000)).await.unwrap();
-        let again = cache
-            .get_or_load(largest, async { Err("loaded twice") })
-            .await;
-        assert!(again.is_ok());
+        cache.insert(largest, file(5_500_000));
+        assert!(cache.get(largest).is_some());
         for number in 0..200_u32 {
-            cache
-                .get_or_load(BlobId::of(&number.to_le_bytes()), load(1_000_000))
-                .await
-                .unwrap();
+            cache.insert(BlobId::of(&number.to_le_bytes()), file(1_000_000));
         }
         assert!(cache.0.weight() <= CACHE_BYTES_MAX, "{}", cache.0.weight());
-        assert!(
-            cache
-                .get_or_load(BlobId::of(b"broken"), async {
-                    Err::<Arc<CachedFile>, _>("broken")
-                })
-                .await
-                .is_err()
-        );
     }
 }

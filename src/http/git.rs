@@ -133,7 +133,7 @@ async fn start(
     }
     // Nothing is read or unpacked before the account has room for it. A child is taken only when it has something to do: a
     // client that is slow in asking keeps nobody else waiting.
-    let reading = match request {
+    let mut reading = match request {
         GitRequest::Advertisement => None,
         GitRequest::Exchange => Some(state.account.take(exchange, BEGINNING_COST_BYTES).await?),
     };
@@ -141,6 +141,9 @@ async fn start(
     let read = read_beginning(body).await;
     exchange.set_reading(false);
     let (beginning, rest) = read?;
+    if let Some(reading) = &mut reading {
+        reading.shrink_to(beginning.len() as u64);
+    }
     let turn = state.git_children.take(exchange, 1).await?;
     let index = state.index.served().ok_or(ApiError::NotReady)?;
     let protocol = headers

@@ -4,7 +4,6 @@
 //! memory, and every replica gives the same one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -25,9 +24,6 @@ use crate::package::{IndexPath, registry_config};
 
 /// How long anybody may keep an index file without asking again. Cargo asks every time.
 const KEEP_FILE: HeaderValue = HeaderValue::from_static("public, max-age=60");
-
-/// How long a file may take with all that it has to wait for. The largest real one takes a fifth of a second.
-const LOAD_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// How many headers a file's answer has at most, so that their table is made once.
 const HEADERS_MAX: usize = 8;
@@ -147,13 +143,22 @@ async fn answer(
     if body.keep_now(&state.account, exchange) {
         return Ok(whole(blob, (body.bytes(), form), headers));
     }
-    // Requests that wait for room keep no file meanwhile: many may wait. Most often it is still in memory afterwards.
-    let share = state.account.take(exchange, body.bytes().len() as u64);
+    // Requests that wait for memory keep no file meanwhile: many may wait. Most often it is still in memory afterwards. If
+    // it is not, the share is given back before the file is read, which needs a share of its own.
+    let bytes = body.bytes().len() as u64;
     drop(file);
-    let share = share.await?;
+    let share = state.account.take(exchange, bytes).await?;
+    if let Some(file) = state.files.get(blob) {
+        let (body, form) = file.body(encoding);
+        body.keep_share(share, exchange);
+        return Ok(whole(blob, (body.bytes(), form), headers));
+    }
+    drop(share);
     let file = load(state, exchange, snapshot, blob).await?;
     let (body, form) = file.body(encoding);
-    body.keep_share(share, exchange);
+    if !body.keep_now(&state.account, exchange) {
+        return Err(ApiError::Busy);
+    }
     Ok(whole(blob, (body.bytes(), form), headers))
 }
 
@@ -198,40 +203,30 @@ fn describe(response: &mut Response, tag: HeaderValue) {
 /// A load takes as much as the file in both forms, once as libgit2 has it, and once more while it is compressed.
 const LOAD_FACTOR: u64 = 4;
 
+/// Every request waits for its turn and for memory in its own name: no client can hold up others that ask for the same
+/// file. Whichever comes first reads it for all.
 async fn load(
     state: &AppState,
     exchange: &Exchange,
     snapshot: &Arc<Snapshot>,
     blob: BlobId,
 ) -> Result<Arc<CachedFile>, ApiError> {
-    if let Some(file) = state.files.get(blob) {
-        return Ok(file);
-    }
-    let (state, snapshot) = (state.clone(), Arc::clone(snapshot));
-    // In the name of the connection: the exchange would not end before the load.
-    let exchange = exchange.detached();
-    // A task of its own, so that what was begun is kept although the client leaves. It ends with the read, which has a
-    // time-out for its turn.
-    let load = tokio::spawn(async move {
-        let read = async {
-            let file = IndexFile {
-                state: &state,
-                snapshot: &snapshot,
-                blob,
-            };
-            let read = |content: &[u8]| CachedFile::new(Bytes::copy_from_slice(content));
-            let (file, _share) = file
-                .read(&exchange, &state.file_reads, LOAD_FACTOR, read)
-                .await?;
-            Ok(Arc::new(file))
-        };
-        // Those who ask for the same file at the same time wait for one read of it.
-        state.files.get_or_load(blob, read).await
-    });
-    tokio::time::timeout(LOAD_TIME_MAX, load)
-        .await
-        .map_err(|_elapsed| ApiError::Busy)?
-        .map_err(ApiError::internal)?
+    let file = IndexFile {
+        state,
+        snapshot,
+        blob,
+    };
+    let (known, kept) = (state.clone(), state.clone());
+    let read = move |content: &[u8]| {
+        let file = Arc::new(CachedFile::new(Bytes::copy_from_slice(content)));
+        // Here, so that it is kept although the client may have left.
+        kept.files.insert(blob, Arc::clone(&file));
+        file
+    };
+    let known = move || known.files.get(blob);
+    let turns = &state.file_reads;
+    let (file, _share) = file.read(exchange, turns, LOAD_FACTOR, known, read).await?;
+    Ok(file)
 }
 
 fn mark(response: &mut Response, snapshot: &Snapshot) -> Result<(), ApiError> {

@@ -26,6 +26,12 @@ const ACCOUNT_BYTES_FREE: u64 = 16 * 1024;
 /// second.
 const PACE_MIN: u64 = 8 * 1024;
 
+/// How long a peer above its fair share of the memory has what is taken back from it at least.
+const MEMORY_AGE_MIN: Duration = Duration::from_millis(250);
+
+/// The same for git processes: a full clone takes some seconds, and would have to begin anew.
+const GIT_AGE_MIN: Duration = Duration::from_secs(60);
+
 /// How long a request may wait for others.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
@@ -91,7 +97,10 @@ impl AppState {
             connection_max: ACCOUNT_BYTES_OF_ONE_CONNECTION,
             connection_free: ACCOUNT_BYTES_FREE,
             wait_max: WAIT_MAX,
-            taking_back: TakingBack::FromSlowAndGreedy(PACE_MIN),
+            taking_back: TakingBack::From {
+                pace_min: PACE_MIN,
+                age_min: MEMORY_AGE_MIN,
+            },
         });
         let turns = |count: usize, taking_back| {
             let capacity = count as u64;
@@ -105,7 +114,13 @@ impl AppState {
         };
         let index_reads = turns(settings.index_reads_max, TakingBack::Never);
         let file_reads = turns(settings.index_reads_max, TakingBack::Never);
-        let git_children = turns(settings.git_children_max, TakingBack::FromSlow(PACE_MIN));
+        let git_children = turns(
+            settings.git_children_max,
+            TakingBack::From {
+                pace_min: PACE_MIN,
+                age_min: GIT_AGE_MIN,
+            },
+        );
         Self(Arc::new(Inner {
             settings,
             index,

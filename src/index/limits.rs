@@ -26,6 +26,9 @@ pub(super) const FILES_MAX: usize = 2_000_000;
 /// Directories in one snapshot, of about 150 bytes of memory each.
 pub(super) const DIRECTORIES_MAX: usize = 500_000;
 
+/// Different trees that are read for one snapshot, of about 40 bytes of memory each while they are read.
+pub(super) const TREES_MAX: usize = 600_000;
+
 /// Objects in one pack. An index of a million crates has about 1.5 million.
 pub(super) const PACK_OBJECTS_MAX: usize = 4_000_000;
 

@@ -10,8 +10,8 @@ use git2::{ObjectType, Odb, Oid, Repository};
 
 use super::directory::{Directory, ObjectId};
 use super::limits::{
-    DIRECTORIES_MAX, ENTRIES_READ_MAX, FILES_MAX, ReadError, TREE_BYTES_MAX, TREES_READ_BYTES_MAX,
-    check_size,
+    DIRECTORIES_MAX, ENTRIES_READ_MAX, FILES_MAX, ReadError, TREE_BYTES_MAX, TREES_MAX,
+    TREES_READ_BYTES_MAX, check_size,
 };
 use crate::package::{CrateName, IndexPath};
 
@@ -117,6 +117,11 @@ impl<'r> Reader<'r> {
     fn content(&mut self, tree: Oid) -> Result<Content<'r>, ReadError> {
         if let Some(Some(kept)) = self.seen.get(&tree) {
             return Ok(Content::Kept(Rc::clone(kept)));
+        }
+        if self.seen.len() > TREES_MAX {
+            return Err(ReadError::Refused(format!(
+                "it has more than {TREES_MAX} directories, empty ones included"
+            )));
         }
         check_size(self.odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
         let object = self.odb.read(tree)?;

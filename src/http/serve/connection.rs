@@ -228,7 +228,8 @@ where
         stream,
         connection: Arc::clone(connection),
         account: common.account,
-        unanswered: 0,
+        read: 0,
+        requests: 0,
         large: None,
     };
     let service = PerConnection {
@@ -320,28 +321,32 @@ impl<F: Future<Output = Result<Answered, Infallible>>> Future for Answering<F> {
     }
 }
 
-/// A connection whose large heads are accounted for: thousands of them, half sent, would otherwise fill the memory.
+/// A connection whose large heads and bodies of requests are accounted for: thousands of them, half sent, would otherwise
+/// fill the memory.
 #[derive(Debug)]
 struct HeadAccount<S> {
     stream: S,
     connection: Arc<Connection>,
     account: Shares,
-    /// Bytes that were read while no request was under way.
-    unanswered: usize,
+    /// Bytes that were read since the last request began, or since the end of the one before.
+    read: usize,
+    /// How many requests had begun then.
+    requests: u64,
     /// The connection itself, with its share: hyper keeps a buffer that has grown for as long as the connection lasts.
     large: Option<(Exchange, Share)>,
 }
 
 impl<S> HeadAccount<S> {
     fn note(&mut self, bytes: usize) -> io::Result<()> {
-        if self.connection.exchanges() > 0 {
-            self.unanswered = 0;
-            return Ok(());
+        let requests = self.connection.requests();
+        if self.requests != requests {
+            self.requests = requests;
+            self.read = 0;
         }
-        self.unanswered = self.unanswered.saturating_add(bytes);
-        if self.unanswered > HEAD_BYTES_FREE && self.large.is_none() {
+        self.read = self.read.saturating_add(bytes);
+        if self.read > HEAD_BYTES_FREE && self.large.is_none() {
             let whole = Exchange::of_connection(&self.connection);
-            // While others need the memory, a connection that sends no more of its head is closed.
+            // While others need the memory, a connection is closed whose client neither sends nor takes anything.
             whole.set_reading(true);
             let share = self.account.try_take(&whole, HEAD_BYTES_MAX as u64);
             self.large = Some((whole, share.ok_or(io::ErrorKind::OutOfMemory)?));

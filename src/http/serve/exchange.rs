@@ -85,6 +85,8 @@ pub(crate) struct Connection {
     is_ended: AtomicBool,
     /// Whether the system sends files on it.
     sends_files: AtomicBool,
+    /// Requests that have begun.
+    requests: AtomicU64,
     /// Requests that are under way.
     exchanges: AtomicUsize,
     /// Answers that have begun, and whose next bytes do not have to be made first.
@@ -108,6 +110,7 @@ impl Connection {
             abort: OnceLock::new(),
             is_ended: AtomicBool::new(false),
             sends_files: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
             exchanges: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             handed: AtomicU64::new(0),
@@ -160,6 +163,11 @@ impl Connection {
     /// Requests that are under way.
     pub(super) fn exchanges(&self) -> usize {
         self.exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Requests that have begun.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Bytes of bodies that were sent.
@@ -223,17 +231,13 @@ impl Exchange {
     /// A request has come from this client; its answer is being made.
     pub(super) fn begin(connection: &Arc<Connection>, client: IpAddr) -> Self {
         connection.exchanges.fetch_add(1, Ordering::Relaxed);
+        connection.requests.fetch_add(1, Ordering::Relaxed);
         Self::new(connection, client, true)
     }
 
     /// What a connection takes for itself, whatever is asked for on it.
     pub(super) fn of_connection(connection: &Arc<Connection>) -> Self {
         Self::new(connection, connection.address(), false)
-    }
-
-    /// What goes on in the name of the same client when this exchange has ended.
-    pub(crate) fn detached(&self) -> Self {
-        Self::new(&self.0.connection, self.0.client, false)
     }
 
     fn new(connection: &Arc<Connection>, client: IpAddr, is_request: bool) -> Self {
@@ -371,9 +375,13 @@ impl Exchange {
         &self.0.sender
     }
 
-    /// Bytes of the body that were sent.
+    /// Bytes of the body that were sent; of all bodies, for the connection itself.
     pub(super) fn sent(&self) -> u64 {
-        self.0.sent.load(Ordering::Relaxed)
+        if self.0.is_request {
+            self.0.sent.load(Ordering::Relaxed)
+        } else {
+            self.0.connection.sent()
+        }
     }
 
     /// Whether the system sends files on its connection, so that nobody has to read them.
@@ -384,7 +392,9 @@ impl Exchange {
     /// Whether it waits for the client, and not for the mirror.
     pub(super) fn waits_for_client(&self) -> bool {
         if !self.0.is_request {
-            return self.0.reading.load(Ordering::Relaxed) && self.0.connection.exchanges() == 0;
+            let connection = &self.0.connection;
+            return self.0.reading.load(Ordering::Relaxed)
+                && (connection.exchanges() == 0 || connection.waits_for_client());
         }
         !self.0.producing.load(Ordering::Relaxed)
             || self.0.reading.load(Ordering::Relaxed)

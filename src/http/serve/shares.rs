@@ -32,8 +32,9 @@ const PACE_OF_GREEDY_WATCHED_MIN: Duration = Duration::from_secs(1);
 /// So many bytes go out at once, whatever the client takes: into the buffers of the system on both sides.
 const BYTES_AT_ONCE: u64 = 256 * 1024;
 
-/// How old a share is at least that is taken back from a peer which has more than its fair share.
-const AGE_MIN: Duration = Duration::from_millis(250);
+/// How long an answer that was cut may take to give its share back. What waits in the buffers of HTTP/2 goes only when the
+/// client reads, or with the connection.
+const LEAVING_MAX: Duration = Duration::from_millis(500);
 
 /// The part of something that is called little.
 const LITTLE: u64 = 16;
@@ -42,7 +43,7 @@ const LITTLE: u64 = 16;
 const WAITING_MAX: usize = 1_024;
 
 /// See [`WAITING_MAX`].
-const WAITING_OF_ONE_PEER_MIN: usize = 8;
+const WAITING_OF_ONE_PEER_MIN: usize = 24;
 
 /// What is shared out.
 #[derive(Clone, Copy, Debug)]
@@ -62,21 +63,15 @@ pub(crate) struct SharesSettings {
 /// From whom shares are taken back while others wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakingBack {
-    /// From nobody: those who have one give it back soon.
+    /// From nobody: shares are given back soon.
     Never,
-    /// From answers that are taken at fewer bytes a second than this.
-    FromSlow(u64),
-    /// From those, and, for a peer below its fair share, from the slowest answers of peers above theirs.
-    FromSlowAndGreedy(u64),
-}
-
-impl TakingBack {
-    fn pace_min(self) -> Option<u64> {
-        match self {
-            Self::Never => None,
-            Self::FromSlow(pace) | Self::FromSlowAndGreedy(pace) => Some(pace),
-        }
-    }
+    /// From slow answers, and, for a peer below its fair share, from the slowest answers of peers above theirs.
+    From {
+        /// An answer that is taken at fewer bytes a second is slow.
+        pace_min: u64,
+        /// How long a peer above its fair share has a share at least.
+        age_min: Duration,
+    },
 }
 
 /// There was no share in time.
@@ -99,7 +94,8 @@ struct Table {
     peak: u64,
     next: u64,
     peers: HashMap<Peer, u64>,
-    connections: HashMap<u64, u64>,
+    /// By connection and peer: a proxy may send requests of many clients on one connection.
+    connections: HashMap<(u64, Peer), u64>,
     holders: HashMap<u64, Holder>,
     waiters: VecDeque<Waiter>,
     looked: Instant,
@@ -117,12 +113,13 @@ struct Holder {
     since: Instant,
     /// The answers that use it: several, where they are made of the same bytes.
     users: Vec<User>,
-    /// Its answers were told to end.
-    is_leaving: bool,
+    /// When its answers were told to end.
+    told: Option<Instant>,
 }
 
 struct User {
     exchange: WeakExchange,
+    peer: Peer,
     /// When somebody first had to wait for it, and what had been sent until then.
     watched: Option<(Instant, u64)>,
     since: Instant,
@@ -287,7 +284,7 @@ impl Shares {
 
     /// Cuts answers, so that those who wait get their shares.
     fn take_back(&self) {
-        let Some(pace_min) = self.0.settings.taking_back.pace_min() else {
+        let TakingBack::From { pace_min, age_min } = self.0.settings.taking_back else {
             return;
         };
         let now = Instant::now();
@@ -300,7 +297,7 @@ impl Shares {
                 return;
             }
             table.looked = now;
-            table.cut_victims(now, pace_min, &self.0.settings, &mut seen);
+            table.cut_victims(now, (pace_min, age_min), &self.0.settings, &mut seen);
         }
         drop(seen);
     }
@@ -337,7 +334,10 @@ impl Table {
     fn fits_connection(&self, claim: &Claim, settings: &SharesSettings) -> bool {
         // With the limit at the capacity nothing is counted.
         settings.connection_max >= settings.capacity || {
-            let connection = self.connections.get(&claim.connection).copied();
+            let connection = self
+                .connections
+                .get(&(claim.connection, claim.peer))
+                .copied();
             let connection = connection.unwrap_or(0);
             // One large answer may go beyond the limit, where it is all that the connection has.
             connection + claim.amount <= settings.connection_max
@@ -349,10 +349,12 @@ impl Table {
         self.used += claim.amount;
         self.peak = self.peak.max(self.used);
         *self.peers.entry(claim.peer).or_default() += claim.amount;
-        *self.connections.entry(claim.connection).or_default() += claim.amount;
+        let connection = (claim.connection, claim.peer);
+        *self.connections.entry(connection).or_default() += claim.amount;
         let since = Instant::now();
         let user = User {
             exchange: user,
+            peer: claim.peer,
             watched: None,
             since,
         };
@@ -362,7 +364,7 @@ impl Table {
                 claim,
                 since,
                 users: vec![user],
-                is_leaving: false,
+                told: None,
             },
         );
     }
@@ -371,7 +373,11 @@ impl Table {
     fn give_back(&mut self, claim: &Claim, amount: u64) {
         self.used = self.used.saturating_sub(amount);
         subtract(&mut self.peers, claim.peer, amount);
-        subtract(&mut self.connections, claim.connection, amount);
+        subtract(
+            &mut self.connections,
+            (claim.connection, claim.peer),
+            amount,
+        );
     }
 
     fn release(&mut self, number: u64, settings: &SharesSettings) {
@@ -430,14 +436,16 @@ impl Table {
     }
 
     fn is_fair(&self, claim: &Claim, settings: &SharesSettings) -> bool {
-        self.of_peer(claim.peer) + claim.amount <= self.fair_share(claim, settings)
+        // A peer that has nothing may have one large answer.
+        let has = self.of_peer(claim.peer);
+        has == 0 || has + claim.amount <= self.fair_share(claim, settings)
     }
 
     /// Cuts answers, so that the next one in turn gets its share. All exchanges that were looked at go into `seen`.
     fn cut_victims(
         &mut self,
         now: Instant,
-        pace_min: u64,
+        (pace_min, age_min): (u64, Duration),
         settings: &SharesSettings,
         seen: &mut Vec<Exchange>,
     ) {
@@ -447,8 +455,20 @@ impl Table {
         else {
             return;
         };
-        let leaving = self.holders.values().filter(|holder| holder.is_leaving);
-        let leaving: u64 = leaving.map(|holder| holder.claim.amount).sum();
+        let mut leaving = 0;
+        for holder in self.holders.values_mut() {
+            let Some(told) = &mut holder.told else {
+                continue;
+            };
+            if now.duration_since(*told) > LEAVING_MAX {
+                *told = now;
+                for exchange in holder.users.iter().filter_map(|user| user.exchange.get()) {
+                    exchange.connection().end();
+                    seen.push(exchange);
+                }
+            }
+            leaving += holder.claim.amount;
+        }
         let free = settings.capacity.saturating_sub(self.used);
         let mut wanted = claim.amount.saturating_sub(free + leaving);
         if wanted == 0 {
@@ -456,26 +476,28 @@ impl Table {
         }
         let fair_share = self.fair_share(&claim, settings);
         let is_fair = self.is_fair(&claim, settings);
-        let takes_from_fast = matches!(settings.taking_back, TakingBack::FromSlowAndGreedy(_));
         let mut candidates = Vec::new();
         for (number, holder) in &mut self.holders {
-            if holder.is_leaving {
+            if holder.told.is_some() {
                 continue;
             }
             let Some(pace) = holder.pace(now, seen) else {
                 continue;
             };
-            let of_peer = self.peers.get(&holder.claim.peer).copied();
-            let is_greedy = is_fair && of_peer.unwrap_or(0) > fair_share;
-            let watched_min = if is_greedy {
-                PACE_OF_GREEDY_WATCHED_MIN
+            // Innocent peers may take the same bytes.
+            let is_greedy = is_fair
+                && holder.users.iter().all(|user| {
+                    let of_peer = self.peers.get(&user.peer).copied();
+                    of_peer.unwrap_or(0) > fair_share
+                });
+            let is_slow = if is_greedy {
+                pace.watched >= PACE_OF_GREEDY_WATCHED_MIN && pace.since_watched < pace_min
             } else {
-                PACE_WATCHED_MIN
+                pace.watched >= PACE_WATCHED_MIN && pace.best < pace_min
             };
-            let is_slow = pace.watched >= watched_min && pace.bytes_per_second < pace_min;
-            let is_old = now.duration_since(holder.since) >= AGE_MIN;
-            if is_slow || is_greedy && takes_from_fast && is_old {
-                candidates.push((pace.bytes_per_second, *number));
+            let is_old = now.duration_since(holder.since) >= age_min;
+            if is_slow || is_greedy && is_old {
+                candidates.push((pace.best, *number));
             }
         }
         candidates.sort_unstable();
@@ -484,7 +506,7 @@ impl Table {
                 break;
             }
             if let Some(holder) = self.holders.get_mut(&number) {
-                holder.is_leaving = true;
+                holder.told = Some(now);
                 wanted = wanted.saturating_sub(holder.claim.amount);
                 for exchange in holder.users.iter().filter_map(|user| user.exchange.get()) {
                     exchange.cut();
@@ -495,9 +517,13 @@ impl Table {
     }
 }
 
-/// How fast the fastest client of a share takes its answer.
+/// How fast the fastest client of a share takes its answer, in bytes per second.
+#[derive(Clone, Copy)]
 struct Pace {
-    bytes_per_second: u64,
+    /// Since somebody first waited. The client may have paused.
+    since_watched: u64,
+    /// The better of that and of the time since the beginning, in which the answer may have been made.
+    best: u64,
     /// How long it was watched.
     watched: Duration,
 }
@@ -516,21 +542,17 @@ impl Holder {
             }
             let (watched, sent_before) = *user.watched.get_or_insert((now, sent));
             let watched = now.duration_since(watched);
-            // The better of two counts: since the beginning, which may hold a time in which the answer was made, and
-            // since somebody first waited, in which the client may have paused.
             let since_start = rate(
                 sent.saturating_sub(BYTES_AT_ONCE),
                 now.duration_since(user.since),
             );
             let since_watched = rate(sent.saturating_sub(sent_before), watched);
             let pace = Pace {
-                bytes_per_second: since_start.max(since_watched),
+                since_watched,
+                best: since_start.max(since_watched),
                 watched,
             };
-            if fastest
-                .as_ref()
-                .is_none_or(|fastest| fastest.bytes_per_second < pace.bytes_per_second)
-            {
+            if fastest.is_none_or(|fastest| fastest.best < pace.best) {
                 fastest = Some(pace);
             }
         }
@@ -572,7 +594,7 @@ impl Share {
     pub(crate) fn use_for(&self, exchange: &Exchange) -> bool {
         let mut table = self.shares.table();
         let holder = table.holders.get_mut(&self.number);
-        let Some(holder) = holder.filter(|holder| !holder.is_leaving) else {
+        let Some(holder) = holder.filter(|holder| holder.told.is_none()) else {
             return false;
         };
         // Those who have ended are forgotten now and then, so that a file which is always on its way gathers none.
@@ -581,6 +603,7 @@ impl Share {
         }
         holder.users.push(User {
             exchange: exchange.downgrade(),
+            peer: exchange.peer(),
             watched: None,
             since: Instant::now(),
         });

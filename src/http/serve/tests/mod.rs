@@ -39,7 +39,10 @@ fn account(capacity: u64) -> Shares {
         connection_max: capacity,
         connection_free: 0,
         wait_max: Duration::from_secs(10),
-        taking_back: TakingBack::FromSlowAndGreedy(8 * 1024),
+        taking_back: TakingBack::From {
+            pace_min: 8 * 1024,
+            age_min: Duration::from_millis(250),
+        },
     })
 }
 

@@ -83,7 +83,7 @@ async fn pass(time: Duration, answers: &mut [Answering]) {
 async fn a_peer_that_is_alone_has_everything_and_what_is_given_back_goes_to_who_waits() {
     let shares = account(100);
     let exchange = exchange_of(1);
-    let all = shares.try_take(&exchange, 100).unwrap();
+    let all = [50, 50].map(|half| shares.try_take(&exchange, half).unwrap());
     assert!(shares.try_take(&exchange, 1).is_none());
     let waiting = {
         let shares = shares.clone();
@@ -102,7 +102,7 @@ async fn nobody_waits_longer_than_it_can_and_who_leaves_leaves_nothing() {
     let shares = account(100);
     // Something is made for it: it cannot be hurried.
     let exchange = exchange_of(1);
-    let all = shares.try_take(&exchange, 100).unwrap();
+    let all = [50, 50].map(|half| shares.try_take(&exchange, half).unwrap());
     let began = Instant::now();
     assert!(matches!(
         shares.take(&exchange_of(2), 1).await,
@@ -113,7 +113,7 @@ async fn nobody_waits_longer_than_it_can_and_who_leaves_leaves_nothing() {
     assert!(left.is_err());
     drop(all);
     assert_eq!(shares.usage().0, 0);
-    assert!(shares.try_take(&exchange, 100).is_some());
+    assert!(shares.try_take(&exchange, 90).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +181,10 @@ async fn while_others_wait_a_client_must_take_eight_kilobytes_a_second_and_other
         connection_max: 2,
         connection_free: 0,
         wait_max: Duration::from_secs(15),
-        taking_back: TakingBack::FromSlow(8 * 1024),
+        taking_back: TakingBack::From {
+            pace_min: 8 * 1024,
+            age_min: Duration::MAX,
+        },
     });
     let mut answers = vec![
         Answering::begin(&shares, 1, 1).await,
