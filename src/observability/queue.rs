@@ -12,6 +12,9 @@ const WAITING_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The memory that is kept for the next events after many have been written.
 const KEPT_BYTES: usize = 64 * 1024;
 
+/// How long events are gathered before they are written.
+const GATHERING_TIME: Duration = Duration::from_millis(2);
+
 /// How long the end of the process waits for what is not written yet: the reader may never read again.
 const END_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -109,6 +112,14 @@ impl LogQueue {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         state.is_idle = false;
+        if !state.is_ending {
+            // More events come in this time, and none of them has to wake this thread. A request with its event took 17 us
+            // of processor time without this, and 11 us with it (`benches/compare/two_builds.sh`).
+            let changed = &self.0.changed;
+            let gathered =
+                changed.wait_timeout_while(state, GATHERING_TIME, |state| !state.is_ending);
+            state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        }
         mem::swap(&mut state.waiting, batch);
         Some(mem::take(&mut state.dropped))
     }
