@@ -8,16 +8,21 @@
 //! - If that is not enough for a waiting peer below its fair share, the slowest answers of peers above theirs are cut,
 //!   too, where the settings allow it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::exchange::{Exchange, WeakExchange};
 use super::peer::Peer;
+
+/// Every index file of more than a few kilobytes goes through these, so that hashing shows.
+type HashMap<K, V> = std::collections::HashMap<K, V, RandomState>;
 
 /// How often those who wait look for shares that can be taken back.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -148,9 +153,9 @@ impl Shares {
                 used: 0,
                 peak: 0,
                 next: 0,
-                peers: HashMap::new(),
-                connections: HashMap::new(),
-                holders: HashMap::new(),
+                peers: HashMap::default(),
+                connections: HashMap::default(),
+                holders: HashMap::default(),
                 waiters: VecDeque::new(),
                 looked: Instant::now(),
             }),
@@ -566,7 +571,7 @@ fn rate(bytes: u64, time: Duration) -> u64 {
 }
 
 fn subtract<K: Eq + std::hash::Hash>(amounts: &mut HashMap<K, u64>, key: K, amount: u64) {
-    if let std::collections::hash_map::Entry::Occupied(mut entry) = amounts.entry(key) {
+    if let Entry::Occupied(mut entry) = amounts.entry(key) {
         let left = entry.get().saturating_sub(amount);
         if left == 0 {
             entry.remove();
