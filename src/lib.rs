@@ -9,8 +9,8 @@
 //! | --- | --- | --- |
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
 //! | `cli` | the command line, the verbs beside serve, archives | `config`, `index`, `store`, `package`; `app`, to open the store |
-//! | `config` | environment variables → [`Config`] | `index`, `store` and `upstream`, for the types of their URLs; `http`, for that of the certificate |
-//! | `http` | routes, handlers, errors, headers, the accept loop, TLS, HTTP/2 | `index`, `store`, `upstream`, `package` |
+//! | `config` | environment variables → [`Config`] | `index`, `store` and `upstream`, for the types of their URLs and the resolver; `http`, for those of the certificate and the trusted proxies |
+//! | `http` | routes, handlers, errors, headers; `http::serve`: the accept loop, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns | `index`, `store`, `upstream`, `package`, `memory` |
 //! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package` |
 //! | `store` | crate files by checksum on a disk or in a cloud; fetching each once for all who wait | `upstream`, `package` |
 //! | `upstream` | the templates of crate file URLs; fetching one file and checking it | `package` |
@@ -22,11 +22,14 @@
 //!
 //! # The way of a request
 //!
-//! Accept loop, TLS if it is on, HTTP/1.1 or HTTP/2 (`http::serve`) → log, headers, path normalisation, refusal of
-//! writes (`http::middleware`) → URL table (`http::router`) → a handler, which takes one snapshot, reads index files on
+//! Accept loop, TLS if it is on, HTTP/1.1 or HTTP/2 (`http::serve`) → log, path normalisation, headers, refusal for want
+//! of memory, refusal of writes (`http::middleware`) → URL table (`http::router`) → a handler, which takes one snapshot, reads index files on
 //! a blocking thread and shapes JSON. A redirect to a crate file needs none of that: it is made from name, version and
 //! template. An index file is found in the snapshot in memory, and its bytes mostly in a cache by blob id. A git client
 //! is answered by a child, git's own `upload-pack` (`index::served`), whose input and output `http::git` carries.
+//!
+//! Each request is an exchange (`http::serve::exchange`), which ends when the last byte of its answer has been sent or
+//! given up: then its log event is written, and what it had of the account (`http::serve::shares`) is given back.
 //!
 //! # The way of a crate file
 //!
@@ -49,8 +52,11 @@
 //!
 //! - Only `config` reads the environment, only `http` names a status code, only `index` touches git2 and starts `git`,
 //!   only `store` touches `object_store`.
-//! - A crate file is served only if its SHA-256 was found to be what the index says of the version asked for. A part of it
-//!   is sent only after the whole file was found to be right: from a cloud, the whole file is read first.
+//! - A crate file is served only if its SHA-256 is what the index says of the version asked for. One that is read whole from
+//!   a cloud is hashed on its way, and a damaged one is never sent to its end. A part is sent only after the whole file was
+//!   found right.
+//! - All bytes that are kept for clients are accounted for in one place, whatever the protocol. Whether the clone or the git
+//!   index is damaged is found out by reading, never from text that a client can influence.
 //! - Snapshots are swapped, never changed.
 //! - Nothing from outside can cause a panic, and nothing that blocks runs on an async worker.
 
