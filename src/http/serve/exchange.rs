@@ -264,7 +264,7 @@ impl Exchange {
         Self::begin(&Connection::new(0, nowhere), nowhere)
     }
 
-    /// Who sent the request.
+    /// The address of the client.
     pub(crate) fn client(&self) -> IpAddr {
         self.0.client
     }

@@ -107,7 +107,7 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(address))
     }
 
-    /// Who sent a request: the last address that is not that of a trusted proxy. What stands before it in the header
+    /// The client of a request: the last address that is not that of a trusted proxy. What stands before it in the header
     /// may have been made up by the client.
     pub(super) fn client(&self, connected: IpAddr, headers: &HeaderMap) -> IpAddr {
         if self.0.is_empty() || !self.contains(connected) {

@@ -1,4 +1,4 @@
-//! Who a client is: its address, or what a trusted proxy says of it. The request event shows it.
+//! The client of a request: its address, or what a trusted proxy says of it. The request event shows it.
 
 use super::*;
 use crate::support::{eventually_some, peer, request_from};

@@ -297,3 +297,57 @@ async fn one_connection_has_no_more_than_its_limit() {
     let _tls = shares.try_take(&exchange, 3).unwrap();
     assert!(shares.try_take(&exchange, 1_000).is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_greedy_client_took_before_does_not_excuse_it() {
+    let shares = Shares::new(SharesSettings {
+        taking_back: TakingBack::From {
+            pace_min: 8 * 1024,
+            age_min: Duration::MAX,
+        },
+        ..settings(2)
+    });
+    let mut greedy = vec![
+        Answering::begin(&shares, 1, 1).await,
+        Answering::begin(&shares, 1, 1).await,
+    ];
+    // For its average since the beginning this would suffice for hours.
+    greedy[0].take(100 << 20);
+    greedy[1].take(100 << 20);
+    pass(Duration::from_secs(5), &mut greedy).await;
+    let began = Instant::now();
+    let waiting = {
+        let shares = shares.clone();
+        tokio::spawn(async move { shares.take(&exchange_of(2), 1).await.map(drop) })
+    };
+    while !waiting.is_finished() {
+        pass(Duration::from_millis(50), &mut greedy).await;
+    }
+    waiting.await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_an_innocent_peer_takes_too_are_not_taken_for_the_greedy_one() {
+    let shares = account(100);
+    let payer = exchange_of(1);
+    let share = std::sync::Arc::new(shares.try_take(&payer, 90).unwrap());
+    let innocent = exchange_of(2);
+    assert!(share.use_for(&innocent));
+    innocent.keep(std::sync::Arc::clone(&share));
+    payer.keep(share);
+    // Both have been handed more than they take.
+    let [one, other] = [&payer, &innocent].map(|exchange| shares.try_take(exchange, 1).unwrap());
+    let mut answers = vec![
+        Answering::with(payer, one),
+        Answering::with(innocent, other),
+    ];
+    let waiting = {
+        let shares = shares.clone();
+        tokio::spawn(async move { shares.take(&exchange_of(3), 20).await })
+    };
+    // Shorter than the time after which slow answers are cut, whoever they are of.
+    pass(Duration::from_secs(5), &mut answers).await;
+    assert!(!answers[1].is_cut().await && !waiting.is_finished());
+    waiting.abort();
+}
