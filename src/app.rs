@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +62,21 @@ const LISTING_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// What git servers see as the product in `User-Agent`.
 pub(crate) const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
+
+/// The runtime of the mirror and of its subcommands: upstream fetches, with their TLS and hashing, and everything else in
+/// the background. Requests are served by threads of their own.
+///
+/// # Errors
+/// If the system has no threads left.
+pub fn runtime() -> io::Result<Runtime> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Builder::new_multi_thread()
+        .thread_name("background")
+        // Two at least: one that hashes a large file must not hold up the others.
+        .worker_threads(threads.max(2))
+        .enable_all()
+        .build()
+}
 
 /// A mirror that has bound its port and does nothing else yet.
 #[derive(Debug)]
@@ -276,7 +292,13 @@ impl App {
             keeper.tidy();
         }
         let server = http::serve(self.listener, stack, token.clone(), options);
-        let server = spawn(server, &token);
+        let guard = token.clone().drop_guard();
+        // Not a task: connections are accepted on the thread that runs this, whatever upstream fetches do on theirs.
+        let server = async move {
+            let served = server.await;
+            drop(guard);
+            served
+        };
         let refresher = spawn(self.refresher.run(token.clone()), &token);
         let follower = self.certificate.zip(current).map(|(certificate, current)| {
             spawn(current.follow(certificate, token.clone()), &token)
@@ -284,14 +306,16 @@ impl App {
         let pusher = self
             .pusher
             .map(|pusher| spawn(pusher.run(token.clone()), &token));
-        tokio::select! {
-            () = stop => {
-                tracing::info!("stopping: no new connections, requests under way are finished");
-                token.cancel();
+        let stopping = async {
+            tokio::select! {
+                () = stop => {
+                    tracing::info!("stopping: no new connections, requests under way are finished");
+                    token.cancel();
+                }
+                () = token.cancelled() => {}
             }
-            () = token.cancelled() => {}
-        }
-        let (served, refreshed) = tokio::join!(server, refresher);
+        };
+        let (served, refreshed, ()) = tokio::join!(server, refresher, stopping);
         if let Some(keeper) = self.keeper {
             keeper.stop().await;
         }
@@ -302,10 +326,7 @@ impl App {
             pusher.await.map_err(RunError::Push)?;
         }
         refreshed.flatten().map_err(RunError::Refresh)?;
-        let drained = served
-            .map_err(io::Error::other)
-            .flatten()
-            .map_err(RunError::Serve)?;
+        let drained = served.map_err(RunError::Serve)?;
         match drained {
             Drained::All => tracing::info!("stopped: every request was answered"),
             Drained::DeadlineReached => {

@@ -72,7 +72,7 @@ mod package;
 mod store;
 mod upstream;
 
-pub use app::{App, RunError, StartError};
+pub use app::{App, RunError, StartError, runtime};
 pub use cli::{Invocation, Verb, read_command_line};
 pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crates_io_mirror::{
-    App, Config, Invocation, read_command_line, return_large_blocks, start_logging,
+    App, Config, Invocation, read_command_line, return_large_blocks, runtime, start_logging,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,11 +25,8 @@ fn serve() -> ExitCode {
     };
     return_large_blocks();
     let logging = start_logging(&config);
-    // Requests are served by threads of their own; this one accepts, refreshes and waits for signals.
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    // This thread accepts connections and waits for signals.
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };

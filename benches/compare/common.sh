@@ -216,7 +216,7 @@ start_nginx() {
     files_max=$(ulimit -Hn)
     [ "$files_max" != unlimited ] || files_max=1000000
     cat >"$temporary/nginx.conf" <<NGINX
-worker_processes 2;
+worker_processes ${nginx_worker_count:-2};
 worker_rlimit_nofile $files_max;
 daemon off;
 pid $temporary/nginx.pid;

@@ -26,7 +26,7 @@ use super::prefetch::{
 };
 use super::terminal::Terminal;
 use super::verify::{check_all, outcome_of, repair};
-use crate::app::USER_AGENT;
+use crate::app::{USER_AGENT, runtime};
 use crate::config::{Config, DownloadMode, Origin, Setting};
 use crate::index::{Snapshot, configure_libgit2};
 use crate::observability::start_logging_of_verb;
@@ -90,10 +90,7 @@ impl Verb {
             config.contact.as_deref(),
         );
         start_logging(&config, &terminal);
-        let runtime = match tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-        {
+        let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(error) => {
                 terminal.note(&error.to_string());

@@ -3,18 +3,20 @@
 //! Events are written to standard output by a thread of their own: a reader that stalls must not hold up requests. When
 //! too many bytes wait, new events are dropped, and a later event says how many.
 
-mod line;
+mod event;
 mod queue;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
-pub(crate) use line::without_controls;
+use event::EventLayer;
+pub(crate) use event::without_controls;
 use queue::{LogQueue, LogQueueGuard};
 
-use crate::config::{Config, LogFormat};
+use crate::clock::Clock;
+use crate::config::Config;
 
 /// Keeps logging alive; dropping it writes what still waits.
 #[derive(Debug)]
@@ -33,11 +35,9 @@ pub fn start_logging(config: &Config) -> Logging {
             "log events were dropped: they came faster than they were read"
         );
     });
-    let take = move |event: Option<&[u8]>| match event {
-        Some(event) => queue.push(event),
-        None => queue.note_dropped(),
-    };
-    install(config, &config.log_filter, take, colours);
+    install(config, &config.log_filter, colours, move |event| {
+        queue.push(event);
+    });
     Logging { _guard: guard }
 }
 
@@ -47,61 +47,25 @@ pub(crate) fn start_logging_of_verb(
     filter: &str,
     write: impl Fn(&[u8]) + Send + Sync + 'static,
 ) {
-    let take = move |event: Option<&[u8]>| {
-        if let Some(event) = event {
-            write(event);
-        }
-    };
-    install(config, filter, take, false);
+    install(config, filter, false, write);
 }
 
-fn install<F>(config: &Config, filter: &str, take: F, colours: bool)
-where
-    F: Fn(Option<&[u8]>) + Send + Sync + 'static,
-{
-    let events = Events {
-        take,
+fn install(
+    config: &Config,
+    filter: &str,
+    colours: bool,
+    take: impl Fn(&[u8]) + Send + Sync + 'static,
+) {
+    let events = EventLayer {
         format: config.log_format,
         colours,
+        clock: Clock::system(),
+        take,
     };
     // The filter was checked when the settings were read.
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(events);
-    let _already_started = match config.log_format {
-        LogFormat::Text => subscriber.with_ansi(colours).try_init(),
-        LogFormat::Json => subscriber
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .try_init(),
-    };
-}
-
-/// Where formatted events go: to `take`, each as one line, or as `None` if it cannot be one.
-struct Events<F> {
-    take: F,
-    format: LogFormat,
-    colours: bool,
-}
-
-impl<'w, F: Fn(Option<&[u8]>) + 'w> MakeWriter<'w> for Events<F> {
-    type Writer = &'w Self;
-
-    fn make_writer(&'w self) -> &'w Self {
-        self
-    }
-}
-
-impl<F: Fn(Option<&[u8]>)> Write for &Events<F> {
-    /// The formatter writes each event at once.
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        (self.take)(line::tidied(event, self.format, self.colours).as_deref());
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let subscriber = tracing_subscriber::registry()
+        .with(EnvFilter::new(filter))
+        .with(events);
+    // A test may have started it already.
+    let _already_started = tracing::subscriber::set_global_default(subscriber);
 }

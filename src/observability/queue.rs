@@ -77,11 +77,6 @@ impl LogQueue {
         }
     }
 
-    /// Counts an event that could not even be pushed.
-    pub(super) fn note_dropped(&self) {
-        self.state().dropped += 1;
-    }
-
     fn write_to(&self, mut output: impl Write, report_dropped: impl Fn(u64)) {
         let mut batch = Vec::new();
         while let Some(dropped) = self.take(&mut batch) {

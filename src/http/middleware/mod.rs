@@ -1,10 +1,9 @@
-//! What happens to every request and every answer, in this order from the outside in.
+//! What happens to every request and every answer, whatever it is about.
 //!
-//! These wrap the router as plain services: axum's own layers run behind routing, too late to change the path, and cost
-//! an allocation each.
+//! One plain service around the router. axum's own layers run behind routing, too late to change the path, and cost an
+//! allocation each; a service for each step cost another 0.3 µs for the requests and answers that they hand on.
 
 mod common_headers;
-mod early;
 mod normalize_path;
 mod read_only;
 mod request_log;
@@ -12,56 +11,117 @@ mod shortcut;
 mod too_much;
 
 use std::convert::Infallible;
-use std::task::{Context, Poll};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use axum::Router;
-use axum::extract::Request;
-use tower::{Layer, Service};
+use axum::http::HeaderValue;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use pin_project_lite::pin_project;
+use tower::Service;
 
-use common_headers::CommonHeadersLayer;
-use early::AnswerEarly;
-use normalize_path::NormalizePathLayer;
-use request_log::RequestLogLayer;
+use common_headers::Surface;
+use request_log::RequestSeen;
 
-use super::serve::{Asked, Stack};
+use super::serve::{Answered, Asked, Stack};
 use super::state::AppState;
 
 /// The router with everything around it.
 pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {
-    let common_headers = CommonHeadersLayer::new(state.settings.hsts_max_age_secs);
-    // From the inside out: the log sees the path as it came and the answer as it goes.
-    let service = AnswerEarly {
-        inner: Routed(router),
-        decide: move |request| shortcut::take(&state, request),
-    };
-    let service = AnswerEarly {
-        inner: service,
-        decide: read_only::refuse_writes,
-    };
-    let service = AnswerEarly {
-        inner: service,
-        decide: too_much::refuse,
-    };
-    // The headers depend on what is really asked for: on the path without `//` and dots.
-    let service = common_headers.layer(service);
-    let service = NormalizePathLayer.layer(service);
-    RequestLogLayer.layer(service)
+    let hsts = state.settings.hsts_max_age_secs;
+    Middleware {
+        router,
+        hsts: hsts.and_then(common_headers::hsts),
+        state,
+    }
 }
 
-/// The router, whose handlers find the exchange among the extensions of the request.
 #[derive(Clone)]
-struct Routed(Router);
+struct Middleware {
+    router: Router,
+    state: AppState,
+    hsts: Option<HeaderValue>,
+}
 
-impl Service<Asked> for Routed {
-    type Response = <Router as Service<Request>>::Response;
+impl Service<Asked> for Middleware {
+    type Response = Answered;
     type Error = Infallible;
-    type Future = <Router as Service<Request>>::Future;
+    type Future = Answering;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request>::poll_ready(&mut self.0, context)
+        Service::<axum::extract::Request>::poll_ready(&mut self.router, context)
     }
 
-    fn call(&mut self, asked: Asked) -> Self::Future {
-        self.0.call(asked.into_request())
+    fn call(&mut self, mut asked: Asked) -> Answering {
+        // The log shows the path as it came.
+        let seen = RequestSeen::of(&asked);
+        normalize_path::normalize(asked.request.uri_mut());
+        let surface = Surface::of(asked.request.uri().path());
+        let early = too_much::refuse(&asked)
+            .or_else(|| read_only::refuse(&mut asked.request))
+            .or_else(|| shortcut::take(&self.state, &asked));
+        Answering {
+            response: match early {
+                Some(response) => Answer::Made {
+                    response: Some(response),
+                },
+                None => Answer::Routed {
+                    response: self.router.call(asked.into_request()),
+                },
+            },
+            seen,
+            surface,
+            hsts: self.hsts.clone(),
+        }
+    }
+}
+
+pin_project! {
+    struct Answering {
+        #[pin]
+        response: Answer,
+        // Taken when the answer begins.
+        seen: Option<RequestSeen>,
+        surface: Surface,
+        hsts: Option<HeaderValue>,
+    }
+
+    impl PinnedDrop for Answering {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(seen) = this.project().seen.take() {
+                seen.log_abandoned();
+            }
+        }
+    }
+}
+
+pin_project! {
+    #[project = AnswerProjection]
+    enum Answer {
+        Made { response: Option<Response> },
+        Routed { #[pin] response: RouteFuture<Infallible> },
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Answered, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = match this.response.project() {
+            AnswerProjection::Routed { response } => ready!(response.poll(context))?,
+            AnswerProjection::Made { response } => match response.take() {
+                Some(response) => response,
+                // Nobody polls a future that has ended.
+                None => return Poll::Pending,
+            },
+        };
+        common_headers::add_to(&mut response, *this.surface, this.hsts.take());
+        Poll::Ready(Ok(match this.seen.take() {
+            Some(seen) => seen.answered(response),
+            None => response.into(),
+        }))
     }
 }

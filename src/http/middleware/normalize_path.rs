@@ -3,48 +3,15 @@
 //! The `api` of an old config.json ends in a slash, so cargo asks for `//api/v1/…`. Percent-encoded dots and slashes
 //! are left as they are.
 
-use std::task::{Context, Poll};
-
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
-use tower::{Layer, Service};
-
-use crate::http::serve::Asked;
 
 /// See the module.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NormalizePathLayer;
-
-impl<S> Layer<S> for NormalizePathLayer {
-    type Service = NormalizePath<S>;
-
-    fn layer(&self, inner: S) -> NormalizePath<S> {
-        NormalizePath { inner }
-    }
-}
-
-/// See the module.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NormalizePath<S> {
-    inner: S,
-}
-
-impl<S: Service<Asked>> Service<Asked> for NormalizePath<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut asked: Asked) -> S::Future {
-        if needs_work(asked.request.uri().path())
-            && let Some(uri) = normalized_uri(asked.request.uri())
-        {
-            *asked.request.uri_mut() = uri;
-        }
-        self.inner.call(asked)
+pub(super) fn normalize(uri: &mut Uri) {
+    if needs_work(uri.path())
+        && let Some(normalized) = normalized_uri(uri)
+    {
+        *uri = normalized;
     }
 }
 

@@ -8,9 +8,7 @@ use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
 
-use super::early::Early;
 use crate::http::error::ApiError;
-use crate::http::serve::Asked;
 
 /// How much of a refused upload is read and thrown away. Closing a connection with unread data makes the client's side
 /// drop the answer, so whatever a real client sends should fit: crates.io accepts 10 MiB.
@@ -19,13 +17,20 @@ const DISCARDED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// How long that may take.
 const DISCARDING_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Answers writes, and passes everything else on.
-pub(super) fn refuse_writes(asked: Asked) -> Early {
-    if is_write(&asked.request) {
-        Early::Answered(refuse(asked.request))
-    } else {
-        Early::Passed(asked)
+/// The answer to a write.
+pub(super) fn refuse(request: &mut Request) -> Option<Response> {
+    if !is_write(request) {
+        return None;
     }
+    // A client that waits for `100 Continue` is told before it sends anything.
+    let expects_continue = request.headers().contains_key(header::EXPECT);
+    let upload = std::mem::take(request.body_mut());
+    if !upload.is_end_stream() && !expects_continue {
+        // The answer is whole and goes out at once, while the client may still send. The task ends with the upload, the
+        // connection or the time, whichever comes first.
+        tokio::spawn(tokio::time::timeout(DISCARDING_TIME_MAX, discard(upload)));
+    }
+    Some(ApiError::ReadOnly.into_response())
 }
 
 fn is_write(request: &Request) -> bool {
@@ -34,18 +39,6 @@ fn is_write(request: &Request) -> bool {
     method != Method::GET
         && [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
         && request.uri().path().starts_with("/api/v1/")
-}
-
-fn refuse(request: Request) -> Response {
-    // A client that waits for `100 Continue` is told before it sends anything.
-    let expects_continue = request.headers().contains_key(header::EXPECT);
-    let upload = request.into_body();
-    if !upload.is_end_stream() && !expects_continue {
-        // The answer is whole and goes out at once, while the client may still send. The task ends with the upload, the
-        // connection or the time, whichever comes first.
-        tokio::spawn(tokio::time::timeout(DISCARDING_TIME_MAX, discard(upload)));
-    }
-    ApiError::ReadOnly.into_response()
 }
 
 /// Reads an upload and throws it away.

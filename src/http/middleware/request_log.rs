@@ -2,17 +2,13 @@
 //!
 //! Never logged: query strings, `Authorization` and other headers that are not named here.
 
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use axum::body::HttpBody;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
-use pin_project_lite::pin_project;
-use tower::{Layer, Service};
 use tracing::Level;
 
 use crate::http::error::Cause;
@@ -27,85 +23,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest part of a path or a header that is logged: events wait in memory to be written.
 const LOGGED_BYTES_MAX: usize = 400;
 
-/// See the module.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RequestLogLayer;
-
-impl<S> Layer<S> for RequestLogLayer {
-    type Service = RequestLog<S>;
-
-    fn layer(&self, inner: S) -> RequestLog<S> {
-        RequestLog { inner }
-    }
-}
-
-/// See the module.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RequestLog<S> {
-    inner: S,
-}
-
-impl<S: Service<Asked, Response = Response>> Service<Asked> for RequestLog<S> {
-    type Response = Answered;
-    type Error = S::Error;
-    type Future = RequestLogFuture<S::Future>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, asked: Asked) -> Self::Future {
-        // Where not even failures are logged, nothing needs to be kept.
-        let is_logged = tracing::enabled!(target: TARGET, Level::WARN);
-        let seen = is_logged.then(|| Seen::of(&asked));
-        RequestLogFuture {
-            inner: self.inner.call(asked),
-            seen,
-        }
-    }
-}
-
-pin_project! {
-    /// See the module.
-    pub(super) struct RequestLogFuture<F> {
-        #[pin]
-        inner: F,
-        // Taken when the request is logged.
-        seen: Option<Seen>,
-    }
-
-    impl<F> PinnedDrop for RequestLogFuture<F> {
-        fn drop(this: Pin<&mut Self>) {
-            if let Some(seen) = this.project().seen.take() {
-                seen.log_abandoned();
-            }
-        }
-    }
-}
-
-impl<F: Future<Output = Result<Response, E>>, E> Future for RequestLogFuture<F> {
-    type Output = Result<Answered, E>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.inner.poll(context))?;
-        let Some(seen) = this.seen.take() else {
-            return Poll::Ready(Ok(response.into()));
-        };
-        let answer = AnswerSeen::of(&response);
-        if axum::body::HttpBody::is_end_stream(response.body()) {
-            seen.log(&answer, Sent::default());
-            return Poll::Ready(Ok(response.into()));
-        }
-        Poll::Ready(Ok(Answered {
-            response,
-            end: Some(Box::new(move |sent| seen.log(&answer, sent))),
-        }))
-    }
-}
-
 /// What is known of a request before it is answered. Cloning these copies reference counts, not texts.
-struct Seen {
+pub(super) struct RequestSeen {
     began: Instant,
     client: IpAddr,
     method: Method,
@@ -136,16 +55,33 @@ impl AnswerSeen {
     }
 }
 
-impl Seen {
-    fn of(asked: &Asked) -> Self {
+impl RequestSeen {
+    /// `None` where not even failures are logged: then nothing needs to be kept.
+    pub(super) fn of(asked: &Asked) -> Option<Self> {
+        if !tracing::enabled!(target: TARGET, Level::WARN) {
+            return None;
+        }
         let headers = asked.request.headers();
-        Self {
+        Some(Self {
             began: Instant::now(),
             client: asked.exchange.client(),
             method: asked.request.method().clone(),
             uri: asked.request.uri().clone(),
             user_agent: headers.get(header::USER_AGENT).cloned(),
             request_id: headers.get(X_REQUEST_ID).cloned(),
+        })
+    }
+
+    /// The answer has begun. It is logged when it has been sent or cut.
+    pub(super) fn answered(self, response: Response) -> Answered {
+        let answer = AnswerSeen::of(&response);
+        if response.body().is_end_stream() {
+            self.log(&answer, Sent::default());
+            return response.into();
+        }
+        Answered {
+            response,
+            end: Some(Box::new(move |sent| self.log(&answer, sent))),
         }
     }
 
@@ -189,7 +125,7 @@ impl Seen {
     }
 
     /// The client went away before there was an answer, or its request was ended for the sake of others.
-    fn log_abandoned(&self) {
+    pub(super) fn log_abandoned(&self) {
         tracing::info!(
             target: TARGET,
             client = %self.client,

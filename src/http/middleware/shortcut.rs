@@ -5,14 +5,13 @@
 //! (`benches/compare/redirect.sh`). Whatever is not plain (percent-encoding, JSON, HEAD, a bad name, a file that must be
 //! read) takes the ordinary way, and tests hold the two ways against each other.
 
-use super::early::Early;
+use axum::response::Response;
+
 use crate::http::serve::Asked;
 use crate::http::state::AppState;
 use crate::http::{download, sparse};
 
-/// Answers what can be answered at once.
-pub(super) fn take(state: &AppState, asked: Asked) -> Early {
-    let answer =
-        download::at_once(state, &asked).or_else(|| sparse::file_from_memory(state, &asked));
-    answer.map_or_else(|| Early::Passed(asked), Early::Answered)
+/// The answer to what can be answered at once.
+pub(super) fn take(state: &AppState, asked: &Asked) -> Option<Response> {
+    download::at_once(state, asked).or_else(|| sparse::file_from_memory(state, asked))
 }

@@ -1,22 +1,21 @@
 //! Refuses requests that a connection has no memory for.
 
 use axum::body::Body;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 
-use super::early::Early;
 use crate::http::error::ApiError;
 use crate::http::serve::{Admission, Asked};
 
-/// Passes everything else on, and what tells whether the mirror is alive.
-pub(super) fn refuse(asked: Asked) -> Early {
+/// The answer to such a request, unless it asks whether the mirror is alive.
+pub(super) fn refuse(asked: &Asked) -> Option<Response> {
     let error = match asked.admission {
-        Admission::Granted => return Early::Passed(asked),
+        Admission::Granted => return None,
         Admission::NoShare if matches!(asked.request.uri().path(), "/livez" | "/readyz") => {
-            return Early::Passed(asked);
+            return None;
         }
         Admission::NoShare => ApiError::Busy,
         Admission::TooManyHeaders => ApiError::TooManyHeaders,
     };
     // Without a body, for which the client would have to grant a window.
-    Early::Answered(error.into_response().map(|_text| Body::empty()))
+    Some(error.into_response().map(|_text| Body::empty()))
 }

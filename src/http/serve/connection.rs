@@ -382,6 +382,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeadAccount<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // The system takes one slice faster than a list of them.
+        if let [slice] = slices {
+            return Pin::new(&mut self.stream).poll_write(context, slice);
+        }
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 

@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::response::Response;
 use bytes::Buf;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -152,6 +153,23 @@ impl SendFileStream {
         Self { stream, outgoing }
     }
 
+    /// Sends what stands before a file. The system keeps it back until the first bytes of the file are there: as a packet
+    /// of its own, it would wake the client twice.
+    fn poll_send_head(&self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(context))?;
+            let send = || {
+                SockRef::from(&self.stream)
+                    .send_with_flags(head, libc::MSG_MORE | libc::MSG_NOSIGNAL)
+            };
+            match self.stream.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
     /// Sends a part of the next file, at most so many bytes.
     fn poll_send_file(
         &self,
@@ -211,12 +229,17 @@ impl AsyncWrite for SendFileStream {
         let is_content = |slice: &&IoSlice<'_>| slice.is_empty() || !is_stand_in(slice);
         let content = slices.iter().take_while(is_content).count();
         let (content, others) = slices.split_at(content);
-        // Empty slices may stand before a stand-in.
-        if content.iter().all(|slice| slice.is_empty()) && !others.is_empty() {
-            let stand_ins = others.iter().take_while(|slice| is_stand_in(slice));
-            return self.poll_send_file(context, stand_ins.map(|slice| slice.len()).sum());
+        if others.is_empty() {
+            return Pin::new(&mut self.stream).poll_write_vectored(context, content);
         }
-        Pin::new(&mut self.stream).poll_write_vectored(context, content)
+        // Empty slices may stand before a stand-in.
+        match content.iter().find(|slice| !slice.is_empty()) {
+            Some(head) => self.poll_send_head(context, head),
+            None => {
+                let stand_ins = others.iter().take_while(|slice| is_stand_in(slice));
+                self.poll_send_file(context, stand_ins.map(|slice| slice.len()).sum())
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

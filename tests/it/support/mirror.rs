@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use crates_io_mirror::{App, Clock, Config, RunError, StartError};
+use crates_io_mirror::{App, Clock, Config, RunError, StartError, runtime};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -66,11 +66,7 @@ impl Mirror {
     }
 
     fn run(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime().unwrap();
         let app = runtime.block_on(App::bind_with_clock(config, clock))?;
         let client = Client::new(app.local_addr());
         let (stop, stopped) = oneshot::channel();

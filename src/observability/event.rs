@@ -1,0 +1,454 @@
+//! How an event becomes one line, as text or as JSON.
+//!
+//! Values of fields come from outside (paths, errors of upstreams, names in archives). They must neither start a line of
+//! their own, nor move the cursor of a terminal, nor fill the memory in which events wait. So each value is escaped and
+//! cut while it is written.
+//!
+//! The formatter of `tracing-subscriber` does neither, and took 2 µs for the event of a request, as long as everything
+//! else that the mirror itself does for a redirect (`benches/compare/one_core.sh`).
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt::{self, Debug, Write as _};
+use std::time::{Duration, SystemTime};
+
+use chrono::DateTime;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use crate::clock::Clock;
+use crate::config::LogFormat;
+
+/// The longest value of a field, in bytes as it is written.
+const VALUE_BYTES_MAX: usize = 1024;
+
+/// The longest event, in bytes. Fields that no longer fit are left out.
+const EVENT_BYTES_MAX: usize = 8 * 1024;
+
+/// What stands where a value was cut.
+const CUT: char = '…';
+
+/// Writes each event as one line and passes it on.
+pub(super) struct EventLayer<F> {
+    pub(super) format: LogFormat,
+    /// Whether levels have colours.
+    pub(super) colours: bool,
+    pub(super) clock: Clock,
+    /// Takes the lines, each with its line break.
+    pub(super) take: F,
+}
+
+thread_local! {
+    static LINE: RefCell<Line> = RefCell::default();
+}
+
+impl<S: Subscriber, F: Fn(&[u8]) + 'static> Layer<S> for EventLayer<F> {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        LINE.with(|line| match line.try_borrow_mut() {
+            Ok(mut line) => (self.take)(self.write(event, &mut line)),
+            // A value that is being written has an event of its own.
+            Err(_in_use) => (self.take)(self.write(event, &mut Line::default())),
+        });
+    }
+}
+
+impl<F> EventLayer<F> {
+    fn write<'l>(&self, event: &Event<'_>, line: &'l mut Line) -> &'l [u8] {
+        let metadata = event.metadata();
+        let (level, target) = (metadata.level(), metadata.target());
+        line.text.clear();
+        if self.format == LogFormat::Json {
+            line.text.push_str("{\"timestamp\":\"");
+        }
+        line.write_time(self.clock.now());
+        match self.format {
+            LogFormat::Text => {
+                let (before, after) = if self.colours {
+                    (colour(*level), "\u{1b}[0m")
+                } else {
+                    ("", "")
+                };
+                let text = &mut line.text;
+                for part in [" ", before, padded(*level), after, " ", target, ":"] {
+                    text.push_str(part);
+                }
+            }
+            LogFormat::Json => {
+                let text = &mut line.text;
+                for part in [
+                    "\",\"level\":\"",
+                    level.as_str(),
+                    "\",\"target\":\"",
+                    target,
+                ] {
+                    text.push_str(part);
+                }
+                text.push('"');
+            }
+        }
+        event.record(&mut Fields {
+            text: &mut line.text,
+            format: self.format,
+        });
+        if self.format == LogFormat::Json {
+            line.text.push('}');
+        }
+        line.text.push('\n');
+        line.text.as_bytes()
+    }
+}
+
+fn padded(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ERROR",
+        Level::WARN => " WARN",
+        Level::INFO => " INFO",
+        Level::DEBUG => "DEBUG",
+        Level::TRACE => "TRACE",
+    }
+}
+
+/// Red, yellow, green, blue, magenta.
+fn colour(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\u{1b}[31m",
+        Level::WARN => "\u{1b}[33m",
+        Level::INFO => "\u{1b}[32m",
+        Level::DEBUG => "\u{1b}[34m",
+        Level::TRACE => "\u{1b}[35m",
+    }
+}
+
+/// The line that is being written. Each thread keeps one.
+#[derive(Default)]
+struct Line {
+    text: String,
+    /// The last second that was written, and how.
+    second: u64,
+    shown: String,
+}
+
+impl Line {
+    /// RFC 3339, in UTC, to the microsecond. The second is worked out only when it is another one.
+    fn write_time(&mut self, now: SystemTime) {
+        let since = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
+        let second = since.as_secs();
+        if second != self.second || self.shown.is_empty() {
+            let time = i64::try_from(second)
+                .ok()
+                .and_then(|second| DateTime::from_timestamp(second, 0));
+            self.second = second;
+            self.shown = time.unwrap_or_default().format("%FT%T").to_string();
+        }
+        self.text.push_str(&self.shown);
+        // Writing to a String cannot fail.
+        let _infallible = write!(self.text, ".{:06}Z", since.subsec_micros());
+    }
+}
+
+/// Appends the fields of one event to its line.
+struct Fields<'l> {
+    text: &'l mut String,
+    format: LogFormat,
+}
+
+impl Fields<'_> {
+    /// Appends ` name=` or `,"name":`, unless the longest value would no longer fit. Names are our own.
+    fn begin(&mut self, field: &Field) -> bool {
+        let name = field.name();
+        if self.text.len() + name.len() + VALUE_BYTES_MAX + 16 > EVENT_BYTES_MAX {
+            return false;
+        }
+        let (before, after) = match self.format {
+            LogFormat::Text if name == "message" => {
+                self.text.push(' ');
+                return true;
+            }
+            LogFormat::Text => (" ", "="),
+            LogFormat::Json => (",\"", "\":"),
+        };
+        for part in [before, name, after] {
+            self.text.push_str(part);
+        }
+        true
+    }
+
+    fn plain(&mut self, field: &Field, value: impl fmt::Display) {
+        if self.begin(field) {
+            let _infallible = write!(self.text, "{value}");
+        }
+    }
+
+    fn text(
+        &mut self,
+        field: &Field,
+        is_quoted: bool,
+        write: impl FnOnce(&mut Value<'_>) -> fmt::Result,
+    ) {
+        if !self.begin(field) {
+            return;
+        }
+        let is_quoted = is_quoted || self.format == LogFormat::Json;
+        if is_quoted {
+            self.text.push('"');
+        }
+        let mut value = Value {
+            left: VALUE_BYTES_MAX,
+            is_cut: false,
+            is_quoted,
+            text: self.text,
+        };
+        // An error says that the value was cut.
+        let _is_cut = write(&mut value);
+        if is_quoted {
+            self.text.push('"');
+        }
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let is_quoted = field.name() != "message";
+        self.text(field, is_quoted, |text| text.write_str(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.text(field, false, |text| write!(text, "{value:?}"));
+    }
+}
+
+/// A value that is being escaped and cut.
+struct Value<'l> {
+    text: &'l mut String,
+    /// How many bytes of it may still be written.
+    left: usize,
+    is_cut: bool,
+    is_quoted: bool,
+}
+
+impl fmt::Write for Value<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        if part.len() <= self.left
+            && !part
+                .bytes()
+                .any(|byte| may_need_escape(byte, self.is_quoted))
+        {
+            self.left -= part.len();
+            self.text.push_str(part);
+            return Ok(());
+        }
+        part.chars()
+            .try_for_each(|character| self.write_char(character))
+    }
+
+    fn write_char(&mut self, character: char) -> fmt::Result {
+        let escape = escape_of(character, self.is_quoted);
+        let length = escape.len_or(character);
+        if length > self.left {
+            if !std::mem::replace(&mut self.is_cut, true) {
+                self.text.push(CUT);
+            }
+            return Err(fmt::Error);
+        }
+        self.left -= length;
+        escape.push_to(self.text, character);
+        Ok(())
+    }
+}
+
+/// A quick look: the slow one comes only after it. C1 control characters begin with 0xC2 in UTF-8.
+fn may_need_escape(byte: u8, is_quoted: bool) -> bool {
+    byte < 0x20 || matches!(byte, 0x7f | 0xc2) || is_quoted && matches!(byte, b'"' | b'\\')
+}
+
+/// How a character is written.
+enum Escape {
+    None,
+    Backslash,
+    /// As `\u001b` and the like, which is JSON, too. Control characters have no more than four digits.
+    Number,
+}
+
+fn escape_of(character: char, is_quoted: bool) -> Escape {
+    match character {
+        '"' | '\\' if is_quoted => Escape::Backslash,
+        _ if character.is_control() => Escape::Number,
+        _ => Escape::None,
+    }
+}
+
+impl Escape {
+    fn len_or(&self, character: char) -> usize {
+        match self {
+            Self::None => character.len_utf8(),
+            Self::Backslash => 2,
+            Self::Number => 6,
+        }
+    }
+
+    fn push_to(&self, text: &mut String, character: char) {
+        match self {
+            Self::None => text.push(character),
+            Self::Backslash => text.extend(['\\', character]),
+            Self::Number => {
+                let _infallible = write!(text, "\\u{:04x}", u32::from(character));
+            }
+        }
+    }
+}
+
+/// A text with its control characters as `\u001b` and the like, which is how JSON writes them, too.
+pub(crate) fn without_controls(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        escape_of(character, false).push_to(&mut line, character);
+    }
+    Cow::Owned(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value as Json;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    /// The lines of what `events` logs, at 2023-11-14 22:13:20.
+    fn lines(format: LogFormat, colours: bool, events: impl FnOnce()) -> Vec<String> {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let now = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_007);
+        let taking = Arc::clone(&taken);
+        let layer = EventLayer {
+            format,
+            colours,
+            clock: Clock::custom(move || now),
+            take: move |line: &[u8]| {
+                let line = String::from_utf8(line.to_vec()).unwrap();
+                taking.lock().unwrap().push(line);
+            },
+        };
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, events);
+        Arc::try_unwrap(taken).unwrap().into_inner().unwrap()
+    }
+
+    fn one_event() {
+        tracing::info!(
+            target: "t",
+            client = %"192.0.2.1",
+            path = "/a\"b\\c é…",
+            status = 404_u16,
+            cut = true,
+            place = -1,
+            kind = ?Some("x"),
+            nothing = None::<&str>,
+            "request {}",
+            "answered"
+        );
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_text() {
+        let expected = "2023-11-14T22:13:20.000007Z  INFO t: request answered client=192.0.2.1 \
+            path=\"/a\\\"b\\\\c é…\" status=404 cut=true place=-1 kind=Some(\"x\")\n";
+        assert_eq!(lines(LogFormat::Text, false, one_event), [expected]);
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_json() {
+        let lines = lines(LogFormat::Json, false, one_event);
+        let [line] = lines.as_slice() else {
+            panic!("{lines:?}");
+        };
+        let json: Json = serde_json::from_str(line).unwrap();
+        let expected = serde_json::json!({
+            "timestamp": "2023-11-14T22:13:20.000007Z", "level": "INFO", "target": "t",
+            "message": "request answered", "client": "192.0.2.1", "path": "/a\"b\\c é…",
+            "status": 404, "cut": true, "place": -1, "kind": "Some(\"x\")",
+        });
+        assert_eq!(json, expected);
+        assert!(line.ends_with("}\n"));
+    }
+
+    #[test]
+    fn only_levels_have_colours() {
+        let lines = lines(LogFormat::Text, true, || {
+            tracing::warn!(target: "t", a = "\u{1b}[2J", "b");
+        });
+        let expected =
+            "2023-11-14T22:13:20.000007Z \u{1b}[33m WARN\u{1b}[0m t: b a=\"\\u001b[2J\"\n";
+        assert_eq!(lines, [expected]);
+    }
+
+    #[test]
+    fn control_characters_are_escaped_wherever_they_are() {
+        let hostile = "\x1b[2J\ny\r\u{9b}z\x7f";
+        let escaped = "\\u001b[2J\\u000ay\\u000d\\u009bz\\u007f";
+        let log =
+            || tracing::warn!(target: "t", a = hostile, b = %hostile, c = ?hostile, "{hostile}");
+        let text = lines(LogFormat::Text, false, log).concat();
+        assert_eq!(text.matches(escaped).count(), 3, "{text}");
+        assert_eq!(text.matches(char::is_control).collect::<String>(), "\n");
+        let json = lines(LogFormat::Json, false, log).concat();
+        assert_eq!(json.matches(char::is_control).collect::<String>(), "\n");
+        let json: Json = serde_json::from_str(&json).unwrap();
+        assert!(
+            ["a", "b", "message"]
+                .iter()
+                .all(|name| json[name] == hostile)
+        );
+        assert_eq!(without_controls("a\x1bb"), "a\\u001bb");
+        assert_eq!(without_controls("a\\\"b"), "a\\\"b");
+    }
+
+    #[test]
+    fn long_values_are_cut_between_characters() {
+        for long in ["é", "\n", "\"", "💩"] {
+            let long = long.repeat(60_000);
+            let log = || tracing::warn!(target: "t", a = long, b = %long, "c");
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let line = lines(format, false, log).concat();
+                let length = line.len();
+                assert!((2 * VALUE_BYTES_MAX - 20..2 * VALUE_BYTES_MAX + 200).contains(&length));
+                assert_eq!(line.matches(CUT).count(), 2);
+                let json = serde_json::from_str::<Json>(&line);
+                assert_eq!(json.is_ok(), format == LogFormat::Json);
+            }
+        }
+    }
+
+    #[test]
+    fn fields_that_no_longer_fit_are_left_out() {
+        let long = "x".repeat(60_000);
+        let log = || {
+            tracing::warn!(target: "t", a = long, b = long, c = long, d = long, e = long, f = long, g = long,
+                h = long, i = long, "j");
+        };
+        let line = lines(LogFormat::Json, false, log).concat();
+        assert!(line.len() <= EVENT_BYTES_MAX, "{}", line.len());
+        let json: Json = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["message"], "j");
+        assert!(json.get("g").is_some() && json.get("i").is_none());
+    }
+}
