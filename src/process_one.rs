@@ -78,7 +78,11 @@ fn reap(child: Pid) -> Option<WaitStatus> {
 }
 
 fn exit_code(status: WaitStatus) -> ExitCode {
-    let by_signal = || status.terminating_signal().map(|number| ENDED_BY_SIGNAL + number);
+    let by_signal = || {
+        status
+            .terminating_signal()
+            .map(|number| ENDED_BY_SIGNAL + number)
+    };
     let code = status.exit_status().or_else(by_signal);
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }

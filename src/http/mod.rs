@@ -60,6 +60,9 @@ pub(crate) fn router(state: AppState) -> Router {
             "/api/v1/crates/{name}/{version}/download",
             get(download::download),
         )
+        // The same as on crates.io's CDN.
+        .route("/crates/{name}/{version}/download", get(download::download))
+        .route("/crates/{name}/{file}", get(download::download_file))
         .route("/index/config.json", get(sparse::config))
         .route("/index/{*path}", get(sparse::file));
 

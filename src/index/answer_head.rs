@@ -105,9 +105,15 @@ mod tests {
             ),
             (&["HTTP/1.1 200 OK\r\nRetry-After: 120\r\n\r\n"], None),
             (&["HTTP/1.1 503 x\r\n\r\nRetry-After: 120\r\n\r\n"], None),
-            (&["HTTP/1.1 503 x\r\n\r\n", "Retry-After: 120\r\n\r\n"], None),
             (
-                &["HTTP/1.1 503 x\r\nRetry-After: 1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"],
+                &["HTTP/1.1 503 x\r\n\r\n", "Retry-After: 120\r\n\r\n"],
+                None,
+            ),
+            (
+                &[
+                    "HTTP/1.1 503 x\r\nRetry-After: 1\r\n\r\n",
+                    "HTTP/1.1 200 OK\r\n\r\n",
+                ],
                 None,
             ),
             (&["HTTP/1.1"], None),

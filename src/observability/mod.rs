@@ -55,7 +55,10 @@ impl LogOutput {
         {
             let said = stdout::cannot_be_written(error);
             // If nobody can read that either, there is no way to say it.
-            let _unread = writeln!(io::stderr(), "{said}; the log is lost, and the mirror goes on");
+            let _unread = writeln!(
+                io::stderr(),
+                "{said}; the log is lost, and the mirror goes on"
+            );
         }
         written
     }

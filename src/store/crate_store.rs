@@ -531,7 +531,9 @@ impl CrateStore {
             return Err(StoreError::Changed);
         };
         let place = spool.keep_nameless().await?;
-        Ok(Held::on_disk(disk.open_once(checksum, place.as_ref()).await?))
+        Ok(Held::on_disk(
+            disk.open_once(checksum, place.as_ref()).await?,
+        ))
     }
 
     /// Keeps a local store within its bound, now that a file of so many bytes has come, or at any other time.

@@ -467,7 +467,11 @@ impl Keeper {
         if content.is_some() {
             spool.discard().await;
         } else {
-            match self.store().open_without_storing(&file.checksum, spool).await {
+            match self
+                .store()
+                .open_without_storing(&file.checksum, spool)
+                .await
+            {
                 Ok(held) => unstored = Some(held),
                 Err(error) => self.note_store_failure(file, &error),
             }

@@ -78,7 +78,8 @@ impl DownloadTemplate {
             return Err(TemplateError::Character);
         }
         // A brace that is left over is a misspelt placeholder: no URL has a plain one.
-        let is_stray = |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(['{', '}']));
+        let is_stray =
+            |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(['{', '}']));
         if pieces.iter().any(is_stray) {
             return Err(TemplateError::Placeholder);
         }

@@ -243,38 +243,12 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Made by OpenSSL: no tool of the tests can make one.
-    const P521_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
-MIICBjCCAWigAwIBAgIURKM+UANyPVr2U/ibT436ig1Wd1QwCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNzA0MjIxNFoYDzIxMjYxMTAz
-MDQyMjE0WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwgZswEAYHKoZIzj0CAQYFK4EE
-ACMDgYYABACaIb5Dtfy9AraxhtcYCL94cno566EC5sY/7kmKDOmU4n/1Goi90Q/k
-MFjhABgslejaB5LYFn458UQeEq7YpRb75gDZYOK0fw+7RuZRII2SwP9zFSeeyg5n
-guijB+FY6jF1Ga5+nHvdP0O79RQ0wwxySyHsTzYgsV7r+svomnbAh/Rfu6NTMFEw
-HQYDVR0OBBYEFMEoMspDwq6CYC5BLyJW9Mfh4J7wMB8GA1UdIwQYMBaAFMEoMspD
-wq6CYC5BLyJW9Mfh4J7wMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDgYsA
-MIGHAkEQISN50LiO3CHCe4/Cx/WBYphUBNJ7cietx395arYy7uX00nKsdn71dYq4
-ReVO7faaX6FnLCLEozTz7Oc1tztLNQJCAL/aSk7IDRzYAZ9lIqvLGOe8xFAvB6Yl
-QVWcWeUSbdn3RYl7TiVQWBCDBSy/A5HMsaJoCjgJQJ2pP1a6zSpV3fdN
------END CERTIFICATE-----
-";
-    const P521_KEY: &str = "-----BEGIN PRIVATE KEY-----
-MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIBrTXDnfRqJOkauroR
-Vg7sdsA8EqGfks81xToS6t1bfRGpU/NiCgifoaLhuoUcfjhTfnzGqdeJTt50rE0h
-VY+skcehgYkDgYYABACaIb5Dtfy9AraxhtcYCL94cno566EC5sY/7kmKDOmU4n/1
-Goi90Q/kMFjhABgslejaB5LYFn458UQeEq7YpRb75gDZYOK0fw+7RuZRII2SwP9z
-FSeeyg5nguijB+FY6jF1Ga5+nHvdP0O79RQ0wwxySyHsTzYgsV7r+svomnbAh/Rf
-uw==
------END PRIVATE KEY-----
-";
-    const P521_KEY_SEC1: &str = "-----BEGIN EC PRIVATE KEY-----
-MIHcAgEBBEIBrTXDnfRqJOkauroRVg7sdsA8EqGfks81xToS6t1bfRGpU/NiCgif
-oaLhuoUcfjhTfnzGqdeJTt50rE0hVY+skcegBwYFK4EEACOhgYkDgYYABACaIb5D
-tfy9AraxhtcYCL94cno566EC5sY/7kmKDOmU4n/1Goi90Q/kMFjhABgslejaB5LY
-Fn458UQeEq7YpRb75gDZYOK0fw+7RuZRII2SwP9zFSeeyg5nguijB+FY6jF1Ga5+
-nHvdP0O79RQ0wwxySyHsTzYgsV7r+svomnbAh/Rfuw==
------END EC PRIVATE KEY-----
-";
+    /// Made by OpenSSL, since ring can make none.
+    const P521_CERTIFICATE: &str = include_str!("../../../tests/fixtures/p521/certificate.pem");
+    const P521_KEYS: [&str; 2] = [
+        include_str!("../../../tests/fixtures/p521/key.pem"),
+        include_str!("../../../tests/fixtures/p521/key-sec1.pem"),
+    ];
 
     /// A certificate and its key, in PEM.
     fn made() -> (String, String) {
@@ -343,7 +317,7 @@ nHvdP0O79RQ0wwxySyHsTzYgsV7r+svomnbAh/Rfuw==
 
     #[test]
     fn a_key_on_p521_is_told_from_one_that_is_none() {
-        for key in [P521_KEY, P521_KEY_SEC1] {
+        for key in P521_KEYS {
             let read = read(P521_CERTIFICATE, key);
             assert!(matches!(read, Err(CertificateError::KeyOnP521)), "{read:?}");
         }
