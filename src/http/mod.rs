@@ -75,6 +75,7 @@ pub(crate) fn router(state: AppState) -> Router {
 
     // Tools: metadata from the index.
     let mut metadata = Router::new()
+        .route("/api/v1/crates", get(no_search))
         .route("/api/v1/crates/{name}", get(metadata::show_crate))
         .route(
             "/api/v1/crates/{name}/versions",
@@ -112,6 +113,10 @@ pub(crate) fn router(state: AppState) -> Router {
 
 async fn not_found() -> ApiError {
     ApiError::NotFound
+}
+
+async fn no_search() -> ApiError {
+    ApiError::NoSearch
 }
 
 /// The `Allow` header is added by axum, which knows the methods of the route.

@@ -31,6 +31,7 @@ mod process;
 mod process_one;
 mod push;
 mod secrets;
+mod set_up;
 mod settings;
 mod standard_output;
 mod support;

@@ -67,6 +67,16 @@ impl Project {
         std::fs::write(path, content).unwrap();
     }
 
+    /// Makes this cargo's whole configuration.
+    pub(crate) fn set_up(&self, toml: &str) {
+        self.write("home/config.toml", toml);
+    }
+
+    /// A program that `cargo install --root installed` has installed.
+    pub(crate) fn installed(&self, name: &str) -> PathBuf {
+        self.path("package/installed/bin").join(name)
+    }
+
     /// Adds to cargo's configuration.
     pub(crate) fn configure(&self, toml: &str) {
         let path = self.path("home/config.toml");
