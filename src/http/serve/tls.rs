@@ -306,7 +306,7 @@ pub(super) mod tests {
         let (another, _) = made();
         let marked = |text: &str| format!("\u{feff}{text}");
         let joined = marked(&certificate) + &marked(&another);
-        assert_eq!(as_text(joined.as_bytes()), certificate.clone() + &another);
+        assert_eq!(as_text(joined.as_bytes()), certificate + &another);
         assert!(read(&joined, &marked(&key)).is_ok());
         for units in [u16::to_le_bytes, u16::to_be_bytes] {
             let utf16: Vec<u8> = marked(&key).encode_utf16().flat_map(units).collect();
