@@ -91,7 +91,7 @@ pub struct App {
     certificate: Option<TlsCertificate>,
     trusted_proxies: TrustedProxies,
     /// What works, but hardly as it was meant.
-    warnings: Vec<&'static str>,
+    warnings: Vec<String>,
 }
 
 /// Why the mirror could not start.

@@ -18,6 +18,8 @@
 //! | `package` | names, versions, index lines: pure values | nothing |
 //! | `observability` | logging set-up | `config` |
 //! | `clock` | the time of day, injected | nothing |
+//! | `process_one` | reaping orphans where the program is the first process of a container | nothing |
+//! | `stdout` | whether the process has a standard output | nothing |
 //! | `memory` | a setting of the C library's allocator | nothing |
 //!
 //! # The way of a request
@@ -69,6 +71,8 @@ mod index;
 mod memory;
 mod observability;
 mod package;
+mod process_one;
+mod stdout;
 mod store;
 mod upstream;
 
@@ -79,4 +83,5 @@ pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
 pub use observability::{Logging, start_logging};
+pub use process_one::reap_as_process_one;
 pub use upstream::{FetchLimits, Resolver};

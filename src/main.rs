@@ -1,9 +1,11 @@
 //! The program: command line, settings, logging, run, exit code.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use crates_io_mirror::{
-    App, Config, Invocation, read_command_line, return_large_blocks, runtime, start_logging,
+    App, Config, Invocation, read_command_line, reap_as_process_one, return_large_blocks, runtime,
+    start_logging,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,7 +14,7 @@ const BAD_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
     match read_command_line(std::env::args_os()) {
-        Invocation::Serve => serve(),
+        Invocation::Serve => reap_as_process_one().unwrap_or_else(serve),
         Invocation::Verb(verb) => verb.run(),
         Invocation::Said(code) => code,
     }
@@ -43,6 +45,8 @@ fn serve() -> ExitCode {
 async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // A terminal that was closed, or somebody who is used to it, ends nothing. The files of TLS are read again by themselves.
+    let _ignored = signal(SignalKind::hangup())?;
     let app = App::bind(config).await?;
     let stop = async move {
         tokio::select! {
@@ -54,12 +58,7 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    #[expect(
-        clippy::print_stderr,
-        reason = "the one line that says why the program did not run"
-    )]
-    {
-        eprintln!("{error}");
-    }
+    // The one line that says why the program did not run. The exit code stands, whether or not it can be read.
+    let _unread = writeln!(std::io::stderr(), "{error}");
     ExitCode::from(code)
 }

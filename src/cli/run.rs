@@ -61,8 +61,16 @@ pub fn read_command_line(arguments: impl IntoIterator<Item = OsString>) -> Invoc
             Some(verb) => Invocation::Verb(Verb(verb)),
         },
         Err(not_a_verb) => {
-            // Help goes to standard output, complaints to standard error. If nobody reads it, that is no failure.
-            drop(not_a_verb.print());
+            // Help goes to standard output, complaints to standard error.
+            if not_a_verb.use_stderr() {
+                // One that nobody reads still has its exit code.
+                drop(not_a_verb.print());
+            } else if Terminal::of_process()
+                .print_help(|| not_a_verb.print())
+                .is_err()
+            {
+                return Invocation::Said(Outcome::Incomplete.into());
+            }
             let code = u8::try_from(not_a_verb.exit_code()).unwrap_or(2);
             Invocation::Said(ExitCode::from(code))
         }
@@ -74,6 +82,9 @@ impl Verb {
     #[must_use]
     pub fn run(self) -> ExitCode {
         let terminal = Terminal::of_process();
+        if terminal.check_results().is_err() {
+            return Outcome::Incomplete.into();
+        }
         let config = match Config::from_environment() {
             Ok(config) => config,
             Err(bad_setting) => {

@@ -3,11 +3,13 @@
 //! Only this file knows the standard streams, so that tests can read what a verb says.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use crate::observability::without_controls;
+use crate::stdout;
 
 /// Where a verb writes to.
 #[derive(Clone)]
@@ -16,6 +18,8 @@ pub(crate) struct Terminal {
     notes: Stream,
     /// Where progress bars are drawn; `None` where nobody would see them move.
     bars: Option<MultiProgress>,
+    /// Whether it was said that results cannot be written.
+    was_reported: Arc<AtomicBool>,
 }
 
 type Stream = Arc<Mutex<dyn Write + Send>>;
@@ -31,12 +35,33 @@ impl Terminal {
             results: Arc::new(Mutex::new(io::stdout())),
             notes: Arc::new(Mutex::new(io::stderr())),
             bars,
+            was_reported: Arc::default(),
         }
     }
 
-    /// Writes one line of results. A reader that has gone away is an error: there is nobody to go on for.
+    /// Says so once if there is no standard output for results.
+    pub(crate) fn check_results(&self) -> io::Result<()> {
+        self.reporting(stdout::check())
+    }
+
+    /// Writes one line of results. A reader that has gone away is an error, which is reported here: there is nobody to go
+    /// on for.
     pub(crate) fn result(&self, line: &str) -> io::Result<()> {
-        self.write(&self.results, line)
+        self.reporting(self.write(&self.results, line))
+    }
+
+    /// Writes help, which comes with colours for a terminal.
+    pub(crate) fn print_help(&self, print: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.reporting(stdout::check().and_then(|()| print()))
+    }
+
+    fn reporting(&self, written: io::Result<()>) -> io::Result<()> {
+        if let Err(error) = &written
+            && !self.was_reported.swap(true, Ordering::Relaxed)
+        {
+            self.note(&stdout::cannot_be_written(error));
+        }
+        written
     }
 
     /// Writes one line for whoever watches. If nobody can read it, that must not stop the work.
@@ -107,6 +132,7 @@ pub(crate) mod testing {
             results,
             notes,
             bars: None,
+            was_reported: Arc::default(),
         };
         (terminal, written)
     }

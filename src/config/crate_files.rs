@@ -47,6 +47,9 @@ pub(super) fn downloads(
         let remedy = match error {
             TemplateError::NotAUrl => "a URL like https://host/{crate}/{version}",
             TemplateError::Scheme => "an http or https URL",
+            TemplateError::Placeholder => {
+                "no placeholder but {crate}, {version}, {prefix}, {lowerprefix} and {sha256-checksum}"
+            }
             TemplateError::Character => "a URL in ASCII without control characters",
         };
         ConfigError::new("DOWNLOAD_URL", &url, remedy)
@@ -98,10 +101,26 @@ pub(super) fn bytes_max(
                 "a path in STORAGE_URL: clouds have rules of their own for what is old",
             ));
         }
-        text.parse()
-            .map_err(|_not_a_number| bad("a whole number of bytes"))
+        bytes(&text)
+            .ok_or_else(|| bad("a whole number of bytes, or of KiB, MiB, GiB or TiB, like 10GiB"))
     };
     text.map(parse).transpose()
+}
+
+/// A number of bytes, plain or with a unit right behind it.
+fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 4] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+    ];
+    let with_unit = |(unit, size): &(&str, u64)| Some((text.strip_suffix(unit)?, *size));
+    let (digits, size) = UNITS.iter().find_map(with_unit).unwrap_or((text, 1));
+    // A sign would be read, too.
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| is_number)?;
+    number.checked_mul(size)
 }
 
 /// `INDEX_PRUNED`.
@@ -119,5 +138,37 @@ pub(super) fn index_listing(
             "DOWNLOAD_MODE=offline to be set, too",
         )),
         (Some(text), _) => Err(ConfigError::new("INDEX_PRUNED", text, "`true` or `false`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_bytes_may_have_a_unit() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("10737418240", Some(10 << 30)),
+            ("1KiB", Some(1 << 10)),
+            ("500MiB", Some(500 << 20)),
+            ("10GiB", Some(10 << 30)),
+            ("2TiB", Some(2 << 40)),
+            ("16777215TiB", Some(16_777_215 << 40)),
+            ("16777216TiB", None),
+            ("18446744073709551616", None),
+            ("GiB", None),
+            ("10GB", None),
+            ("10G", None),
+            ("10gib", None),
+            ("10 GiB", None),
+            ("1.5GiB", None),
+            ("+10GiB", None),
+            ("-1", None),
+            ("10GiBKiB", None),
+            ("1PiB", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
     }
 }

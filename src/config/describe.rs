@@ -100,7 +100,7 @@ impl Config {
     }
 
     /// What works, but hardly as it was meant.
-    pub(crate) fn warnings(&self) -> Vec<&'static str> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let public_url = self.public_url.as_ref().map(ToString::to_string);
         let is_plain = |url: &String| url.starts_with("http://");
         let cases = [
@@ -118,7 +118,11 @@ impl Config {
             ),
         ];
         let applying = cases.into_iter().filter(|(applies, _)| *applies);
-        applying.map(|(_, warning)| warning).collect()
+        let misspelt = self.misspelt.iter().map(|(name, meant)| {
+            format!("{name} is set and is no setting of the mirror: perhaps {meant} is meant")
+        });
+        let applying = applying.map(|(_, warning)| warning.to_owned());
+        applying.chain(misspelt).collect()
     }
 
     /// Whether the index is fetched at all: offline, only one on this machine is.

@@ -6,6 +6,7 @@
 mod crate_files;
 mod describe;
 mod error;
+mod misspelt;
 mod public_url;
 mod raw;
 
@@ -97,6 +98,8 @@ pub struct Config {
     pub search_path: OsString,
     /// What a `git` that pushes gets of the environment: names and values. Nothing else of it, since there are secrets in it.
     pub(crate) push_environment: PushEnvironment,
+    /// Variables that are probably misspelt, each with the name that was meant.
+    pub(crate) misspelt: Vec<(String, &'static str)>,
     /// The hosts of the proxies that the system's variables name: they may have private addresses.
     pub(crate) proxy_hosts: Vec<String>,
     /// Tells the addresses of upstreams of crate files. No variable: it is for tests.
@@ -216,6 +219,7 @@ impl Config {
             log_filter: log_filter(raw.rust_log)?,
             search_path: search_path(),
             push_environment: push_environment(),
+            misspelt: raw.misspelt,
             proxy_hosts: proxy_hosts(),
             resolver: Resolver::system(),
             upkeep: UpkeepLimits::default(),
@@ -395,7 +399,12 @@ fn tls(
             CertificateError::NoKey => (
                 "TLS_KEY",
                 &key,
-                "a PEM file with a private key, not encrypted",
+                "a PEM file with a private key, not encrypted: RSA with 2048 to 4096 bits, P-256, P-384 or Ed25519",
+            ),
+            CertificateError::KeyOnP521 => (
+                "TLS_KEY",
+                &key,
+                "a key on the curve P-256 or P-384, RSA or Ed25519: the curve P-521 is not supported",
             ),
             CertificateError::KeyOfAnother => {
                 ("TLS_KEY", &key, "the key of the certificate in TLS_CERT")
@@ -512,6 +521,7 @@ mod tests {
             ("GIT_REPO_URL", "ftp://mirror.example/index"),
             ("DOWNLOAD_URL", "s3://bucket/{crate}"),
             ("DOWNLOAD_URL", "https://good.example/{crate} bad"),
+            ("DOWNLOAD_URL", "https://h.example/{name}"),
             ("DOWNLOAD_MODE", "sometimes"),
             ("STORAGE_URL", "ftp://host/crates"),
             ("STORAGE_MAX_BYTES", "10GB"),

@@ -5,6 +5,7 @@ use std::env;
 use serde::Deserialize;
 
 use super::ConfigError;
+use super::misspelt::meant_by;
 
 /// Declares [`RawEnv`] and [`VARIABLES`] from one list, so that they cannot differ.
 macro_rules! variables {
@@ -19,6 +20,9 @@ macro_rules! variables {
             /// What the clouds' own variables say, by name: `AWS_REGION` and the like.
             #[serde(skip)]
             pub(super) cloud: Vec<(String, String)>,
+            /// What is set under a name that is nearly one of these, and which one that is.
+            #[serde(skip)]
+            pub(super) misspelt: Vec<(String, &'static str)>,
         }
 
         impl RawEnv {
@@ -56,20 +60,34 @@ variables! {
 impl RawEnv {
     /// Reads the environment of this process.
     pub(super) fn from_environment() -> Result<Self, ConfigError> {
-        let mut pairs = cloud_variables()?;
-        for variable in VARIABLES {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "this is the one place that reads the environment"
-            )]
-            let value = env::var_os(variable);
-            if let Some(value) = value {
-                let value = value.into_string().map_err(|value| {
-                    ConfigError::new(variable, &value.to_string_lossy(), "a text in UTF-8")
-                })?;
-                pairs.push(((*variable).to_owned(), value));
-            }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place that reads the environment"
+        )]
+        let all = env::vars_os();
+        let mut pairs = Vec::new();
+        for (name, value) in all {
+            // Others' variables may be anything; one of ours that is no text is a mistake, and may be a secret.
+            let Ok(name) = name.into_string() else {
+                continue;
+            };
+            let value = match value.into_string() {
+                Ok(value) => value,
+                Err(value) => {
+                    if let Some(variable) = VARIABLES.iter().find(|variable| **variable == name) {
+                        let shown = value.to_string_lossy();
+                        return Err(ConfigError::new(variable, &shown, "a text in UTF-8"));
+                    }
+                    if is_of_a_cloud(&name) {
+                        return Err(ConfigError::new("STORAGE_URL", &name, "a text in UTF-8"));
+                    }
+                    continue;
+                }
+            };
+            pairs.push((name, value));
         }
+        // The system has no order of its own, and two runs should warn alike.
+        pairs.sort();
         Self::from_pairs(pairs)
     }
 
@@ -82,13 +100,21 @@ impl RawEnv {
             .filter(|(_name, value)| !value.is_empty())
             .partition(|(name, _value)| is_of_a_cloud(name));
         // envy matches names without regard to case, and stops at two of one name: give it ours only.
-        let ours = pairs
+        let (ours, others): (Vec<_>, Vec<_>) = pairs
             .into_iter()
-            .filter(|(name, _value)| VARIABLES.contains(&name.as_str()));
+            .partition(|(name, _value)| VARIABLES.contains(&name.as_str()));
         let raw: Self = envy::from_iter(ours).map_err(|error| {
             ConfigError::new("the environment", &error.to_string(), "each variable once")
         })?;
-        Ok(Self { cloud, ..raw })
+        let misspelt = others.into_iter().filter_map(|(name, _value)| {
+            let meant = meant_by(&name)?;
+            Some((name, meant))
+        });
+        Ok(Self {
+            cloud,
+            misspelt: misspelt.collect(),
+            ..raw
+        })
     }
 }
 
@@ -97,20 +123,4 @@ const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
 fn is_of_a_cloud(name: &str) -> bool {
     CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
-fn cloud_variables() -> Result<Vec<(String, String)>, ConfigError> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the environment"
-    )]
-    let all = env::vars_os();
-    // Others' variables may be anything; one of ours that is no text is a mistake, and may be a secret.
-    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .filter(|(name, _value)| is_of_a_cloud(name))
-        .map(|(name, value)| match value.into_string() {
-            Ok(value) => Ok((name, value)),
-            Err(_not_text) => Err(ConfigError::new("STORAGE_URL", &name, "a text in UTF-8")),
-        })
-        .collect()
 }

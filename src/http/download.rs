@@ -1,4 +1,5 @@
-//! `GET /api/v1/crates/{name}/{version}/download`.
+//! `GET /api/v1/crates/{name}/{version}/download`, and the paths that crate files have on crates.io's CDN, for tools that
+//! build those: `/crates/{name}/{name}-{version}.crate` and `/crates/{name}/{version}/download`.
 //!
 //! In the mode `redirect` a pure function of name, version and template, as on crates.io: no look-up, since the index may
 //! be minutes behind a publish. Only a template with `{sha256-checksum}` needs the index. In the other modes the mirror
@@ -16,7 +17,7 @@ use super::error::ApiError;
 use super::index_answer;
 use super::serve::{Asked, Exchange};
 use super::state::AppState;
-use crate::package::{CrateName, CrateVersion};
+use crate::package::{CrateName, CrateVersion, canonical_order};
 
 /// The crate file, or the way to it.
 pub(super) async fn download(
@@ -27,17 +28,49 @@ pub(super) async fn download(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path((name, version)) = path?;
+    send(&state, &exchange, (name, version), &method, &headers).await
+}
+
+/// The same for `{name}/{name}-{version}.crate`.
+pub(super) async fn download_file(
+    State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Path((name, file)) = path?;
+    let version = version_in(&name, &file).ok_or(ApiError::NotFound)?;
+    let version = version.to_owned();
+    send(&state, &exchange, (name, version), &method, &headers).await
+}
+
+/// The version in the name of a crate file. It is told from the name of the crate, which may have a `-` itself, and is
+/// the same name whatever its case, and whether it is written with `-` or `_`.
+fn version_in<'a>(name: &str, file: &'a str) -> Option<&'a str> {
+    let (its_name, rest) = file.split_at_checked(name.len())?;
+    let version = rest.strip_prefix('-')?.strip_suffix(".crate")?;
+    canonical_order(its_name, name).is_eq().then_some(version)
+}
+
+async fn send(
+    state: &AppState,
+    exchange: &Exchange,
+    (name, version): (String, String),
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
     let (name, version) = parse(name, version)?;
     match &state.keeper {
         Some(keeper) => {
             let asking = crate_file::Asking {
-                state: &state,
-                exchange: &exchange,
+                state,
+                exchange,
                 keeper,
             };
-            asking.send((name, version), &method, &headers).await
+            asking.send((name, version), method, headers).await
         }
-        None => redirect(&state, &exchange, name, version, wants_json(&headers)).await,
+        None => redirect(state, exchange, name, version, wants_json(headers)).await,
     }
 }
 
@@ -73,7 +106,9 @@ pub(super) fn at_once(state: &AppState, asked: &Asked) -> Option<Response> {
     if request.method() != Method::GET {
         return None;
     }
-    let path = request.uri().path().strip_prefix("/api/v1/crates/")?;
+    let path = request.uri().path();
+    let of_the_cdn = || path.strip_prefix("/crates/");
+    let path = path.strip_prefix("/api/v1/crates/").or_else(of_the_cdn)?;
     let (name, version) = path.strip_suffix("/download")?.split_once('/')?;
     // A slash or a percent sign is in no version and no name, so that what is left needs no decoding.
     let version = CrateVersion::try_from(version.to_owned()).ok()?;

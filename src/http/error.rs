@@ -39,6 +39,11 @@ pub(super) enum ApiError {
     /// No such page or endpoint.
     #[error("Not Found")]
     NotFound,
+    /// `cargo search`, which shows this.
+    #[error(
+        "This mirror has no search. Search on crates.io itself: cargo search --registry crates-io"
+    )]
+    NoSearch,
     /// The endpoint exists, for other methods.
     #[error("Method Not Allowed")]
     MethodNotAllowed,
@@ -211,6 +216,7 @@ impl ApiError {
             Self::CrateNotFound(_)
             | Self::VersionNotFound { .. }
             | Self::NotFound
+            | Self::NoSearch
             | Self::CrateFileNotHeld(_)
             | Self::CrateFileNotListed(_)
             | Self::CrateFileMissing(_) => StatusCode::NOT_FOUND,

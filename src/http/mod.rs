@@ -60,6 +60,9 @@ pub(crate) fn router(state: AppState) -> Router {
             "/api/v1/crates/{name}/{version}/download",
             get(download::download),
         )
+        // The same as on crates.io's CDN.
+        .route("/crates/{name}/{version}/download", get(download::download))
+        .route("/crates/{name}/{file}", get(download::download_file))
         .route("/index/config.json", get(sparse::config))
         .route("/index/{*path}", get(sparse::file));
 
@@ -72,6 +75,7 @@ pub(crate) fn router(state: AppState) -> Router {
 
     // Tools: metadata from the index.
     let mut metadata = Router::new()
+        .route("/api/v1/crates", get(no_search))
         .route("/api/v1/crates/{name}", get(metadata::show_crate))
         .route(
             "/api/v1/crates/{name}/versions",
@@ -109,6 +113,10 @@ pub(crate) fn router(state: AppState) -> Router {
 
 async fn not_found() -> ApiError {
     ApiError::NotFound
+}
+
+async fn no_search() -> ApiError {
+    ApiError::NoSearch
 }
 
 /// The `Allow` header is added by axum, which knows the methods of the route.

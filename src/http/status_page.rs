@@ -115,10 +115,16 @@ fn page(readiness: &Readiness, crate_files: &str, base: &str, serves_git: bool) 
 <p>In <code>~/.cargo/config.toml</code>, cargo is told to use this mirror:</p>
 <pre>[source.crates-io]
 replace-with = \"mirror\"
-
 [source.mirror]
-registry = \"sparse+{base}/index/\"</pre>
-<p>An old cargo, or one that shall use git, takes <code>registry = \"{base}/git/index\"</code> instead{git_note}.</p>
+registry = \"sparse+{base}/index/\"
+[registries.mirror]
+index = \"sparse+{base}/index/\"</pre>
+<p><code>cargo info</code> needs <code>--registry mirror</code>, and <code>cargo vendor</code> needs
+<code>--respect-source-config</code>. Search on crates.io itself.</p>
+<p>In CI, without a file:</p>
+<pre>export CARGO_REGISTRIES_MIRROR_INDEX=sparse+{base}/index/
+cargo --config 'source.crates-io.replace-with=\"mirror\"' fetch</pre>
+<p>A cargo before 1.68, or one that uses git, takes <code>{base}/git/index</code> in both places{git_note}.</p>
 <p>With a git index of your own, its <code>config.json</code> points at this mirror:</p>
 <pre>{{\"dl\": \"{base}/api/v1/crates\", \"api\": \"{base}\"}}</pre>
 </body>

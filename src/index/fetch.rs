@@ -9,6 +9,7 @@ use git2::{
     RemoteCallbacks, RemoteRedirect, RemoteUpdateFlags, Repository, RepositoryInitOptions,
 };
 
+use super::answer_head;
 use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
 use super::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
 use super::remote_url::RemoteUrl;
@@ -37,6 +38,14 @@ pub(super) enum FetchError {
     /// The other side or the way to it: try again later.
     #[error("{0}")]
     Upstream(String),
+    /// The other side has too much to do, and says in a `Retry-After` how long it wants to be left alone.
+    #[error("{why}, and asks for a pause (`Retry-After: {retry_after}`)")]
+    Busy {
+        /// What libgit2 says of it.
+        why: String,
+        /// The header's value: seconds, or a date.
+        retry_after: String,
+    },
     /// The system refuses, most often because the disk is full: try the same again later.
     #[error("{0}")]
     System(String),
@@ -119,6 +128,7 @@ fn run(
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     let pace = Pace::new();
+    answer_head::forget();
     let mut proxy = ProxyOptions::new();
     proxy.auto();
     let mut options = FetchOptions::new();
@@ -160,7 +170,11 @@ fn run(
         // libgit2 says so before it asks for anything; nothing that the other side writes gets here.
         Err(error) if depth.is_some() && is_no_shallow(&error) => Err(FetchError::NoShallow),
         Err(error) if is_upstreams_fault(&error) => {
-            Err(FetchError::Upstream(describe(&error, url)))
+            let why = describe(&error, url);
+            Err(match answer_head::retry_after() {
+                Some(retry_after) => FetchError::Busy { why, retry_after },
+                None => FetchError::Upstream(why),
+            })
         }
         Err(error) if error.class() == ErrorClass::Os => {
             Err(FetchError::System(describe(&error, url)))

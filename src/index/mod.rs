@@ -6,6 +6,7 @@
 //! show only what is held. Only this room touches git2, and it does so on blocking threads only. What
 //! does not live here: HTTP, and what index lines mean.
 
+mod answer_head;
 mod clone_dir;
 mod directory;
 mod export;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+use super::answer_head::pause_of;
 use super::clone_dir::{self, CloneDir, CloneRecord};
 use super::fetch::{self, FetchError};
 use super::force::RefreshOutcome;
@@ -215,6 +216,7 @@ impl Refresher {
             Err(error) => {
                 let failures = self.handle.failed(error.to_string());
                 let pause = backoff(failures, self.settings.interval.unwrap_or_default());
+                let pause = pause.max(self.asked_pause(&error));
                 let meanwhile = match self.handle.snapshot() {
                     Some(_) => "the last copy of the index stays in use",
                     None => {
@@ -230,6 +232,16 @@ impl Refresher {
                 );
                 Some(pause)
             }
+        }
+    }
+
+    /// How long the other side wants to be left alone.
+    fn asked_pause(&self, error: &RefreshError) -> Duration {
+        match error {
+            RefreshError::Fetch(FetchError::Busy { retry_after, .. }) => {
+                pause_of(retry_after, self.settings.clock.now()).unwrap_or_default()
+            }
+            _ => Duration::ZERO,
         }
     }
 

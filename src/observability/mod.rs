@@ -17,6 +17,7 @@ use queue::{LogQueue, LogQueueGuard};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::stdout;
 
 /// Keeps logging alive; dropping it writes what still waits.
 #[derive(Debug)]
@@ -27,9 +28,8 @@ pub struct Logging {
 
 /// Starts logging as the settings say. Does nothing if a test has already started it.
 pub fn start_logging(config: &Config) -> Logging {
-    let stdout = io::stdout();
-    let colours = stdout.is_terminal();
-    let (queue, guard) = LogQueue::start(stdout, |dropped| {
+    let colours = io::stdout().is_terminal();
+    let (queue, guard) = LogQueue::start(LogOutput::default(), |dropped| {
         tracing::warn!(
             dropped,
             "log events were dropped: they came faster than they were read"
@@ -39,6 +39,41 @@ pub fn start_logging(config: &Config) -> Logging {
         queue.push(event);
     });
     Logging { _guard: guard }
+}
+
+/// Standard output, as the log sees it: when it cannot be written, one line on standard error says so, and the mirror
+/// goes on.
+#[derive(Default)]
+struct LogOutput {
+    was_reported: bool,
+}
+
+impl LogOutput {
+    fn reporting<T>(&mut self, written: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &written
+            && !std::mem::replace(&mut self.was_reported, true)
+        {
+            let said = stdout::cannot_be_written(error);
+            // If nobody can read that either, there is no way to say it.
+            let _unread = writeln!(
+                io::stderr(),
+                "{said}; the log is lost, and the mirror goes on"
+            );
+        }
+        written
+    }
+}
+
+impl Write for LogOutput {
+    fn write(&mut self, events: &[u8]) -> io::Result<usize> {
+        let written = stdout::check().and_then(|()| io::stdout().write(events));
+        self.reporting(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = io::stdout().flush();
+        self.reporting(flushed)
+    }
 }
 
 /// Starts the logging of a verb, whose results are on standard output: `write` gets each event as it happens.

@@ -127,6 +127,12 @@ pub(crate) enum StoreError {
     /// The disk, or the cloud, failed.
     #[error("{}", without_body(.0))]
     Object(#[from] ObjectError),
+    /// An S3 store did not remove a file, perhaps because it cannot remove several at once, as it was asked to.
+    #[error(
+        "{}; if it has no bulk delete (`POST ?delete`), set AWS_DISABLE_BULK_DELETE=true",
+        without_body(.0)
+    )]
+    BulkDelete(#[source] ObjectError),
     /// A file is not there any more, or another one is in its place. Whoever wants it has to look once more.
     #[error("it holds something else than a moment ago")]
     Changed,
@@ -331,12 +337,14 @@ impl CrateStore {
         Ok(checked(parts, checksum, async move {
             store.counters.damaged.add(1);
             let removed = match store.damaged_files {
-                DamagedFiles::Remove => store.remove(&checksum).await.is_ok(),
-                DamagedFiles::Leave => false,
+                DamagedFiles::Remove => Some(store.remove(&checksum).await),
+                DamagedFiles::Leave => None,
             };
+            let not_removed = removed.as_ref().and_then(|removed| removed.as_ref().err());
             tracing::error!(
                 crate.checksum = %checksum,
-                removed,
+                removed = removed.as_ref().is_some_and(Result::is_ok),
+                error = not_removed.map(tracing::field::display),
                 "a crate file in the store is damaged, and is not served to its end"
             );
         }))
@@ -467,7 +475,16 @@ impl CrateStore {
         }
         match self.objects.delete(&self.key(checksum)).await {
             Ok(()) | Err(ObjectError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.not_deleted(error)),
+        }
+    }
+
+    /// Why a file was not removed, with what may help.
+    pub(super) fn not_deleted(&self, error: ObjectError) -> StoreError {
+        if self.location.deletes_in_bulk() {
+            StoreError::BulkDelete(error)
+        } else {
+            error.into()
         }
     }
 
@@ -495,6 +512,28 @@ impl CrateStore {
             None => Assembly::AtKey,
         };
         Spool::new(Arc::clone(&self.objects), self.key(checksum), assembly)
+    }
+
+    /// Whether a file of so many bytes is larger than everything together may be.
+    pub(crate) fn is_too_large(&self, bytes: u64) -> bool {
+        let bound = self.disk.as_ref().and_then(|disk| disk.bound.as_ref());
+        bound.is_some_and(|bound| bytes > bound.bytes_max())
+    }
+
+    /// A file that is too large to be stored, for those who wait for it. On the disk it has no name any more, and its
+    /// bytes go when the last of them has been sent.
+    pub(super) async fn open_without_storing(
+        &self,
+        checksum: &Checksum,
+        spool: Spool,
+    ) -> Result<Held, StoreError> {
+        let Some(disk) = &self.disk else {
+            return Err(StoreError::Changed);
+        };
+        let place = spool.keep_nameless().await?;
+        Ok(Held::on_disk(
+            disk.open_once(checksum, place.as_ref()).await?,
+        ))
     }
 
     /// Keeps a local store within its bound, now that a file of so many bytes has come, or at any other time.

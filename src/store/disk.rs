@@ -108,6 +108,27 @@ impl Disk {
         }
     }
 
+    /// Opens a file and removes it, so that only who has it open can read it.
+    pub(super) async fn open_once(
+        &self,
+        checksum: &Checksum,
+        place: &str,
+    ) -> io::Result<Arc<OpenFile>> {
+        let (path, expected) = (self.root.join(place), *checksum);
+        on_a_blocking_thread(move || {
+            let opened = OpenFile::open(&path, &expected, None, None);
+            std::fs::remove_file(&path)?;
+            match opened {
+                Ok(file) => Ok(Arc::new(file)),
+                Err(NotOpened::Failed(error)) => Err(error),
+                Err(NotOpened::Absent | NotOpened::Damaged(_)) => {
+                    Err(io::Error::other("it changed while it was written"))
+                }
+            }
+        })
+        .await
+    }
+
     async fn deal_with_damaged(
         &self,
         checksum: &Checksum,

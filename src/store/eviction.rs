@@ -45,6 +45,11 @@ impl Bound {
         }
     }
 
+    /// How many bytes may lie there.
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
     /// What is to be left when room is made.
     fn target(&self) -> u64 {
         if self.bytes_max < SLACK_FROM_BYTES {

@@ -41,6 +41,9 @@ const MEMORY_KIB_MAX: usize = 64 * 1024;
 /// How long the store may take to keep a file before those who wait get it all the same.
 const KEEPING_WAITED_MAX: Duration = Duration::from_millis(500);
 
+/// Why a file is not stored that never will be.
+const TOO_LARGE: &str = "the file is larger than STORAGE_MAX_BYTES";
+
 /// Missing files that are remembered.
 const MISSING_MAX: usize = 10_000;
 
@@ -93,6 +96,8 @@ struct Fetched {
     bytes: u64,
     /// The bytes, if there are few of them: whoever waits gets them even if the store failed.
     content: Option<Bytes>,
+    /// The file, if it is too large for the store and for memory.
+    unstored: Option<Held>,
     kept: Result<(), Arc<str>>,
 }
 
@@ -237,6 +242,9 @@ impl Keeper {
             },
             Err(why) => why,
         };
+        if let Some(held) = fetched.unstored {
+            return Ok(held);
+        }
         let content = fetched.content.ok_or(GetError::Store(why))?;
         self.in_memory(content)
     }
@@ -378,6 +386,7 @@ impl Keeper {
             return Ok(Fetched {
                 bytes: held.size(),
                 content: None,
+                unstored: None,
                 kept: Ok(()),
             });
         }
@@ -415,9 +424,13 @@ impl Keeper {
             return Fetched {
                 bytes,
                 content,
+                unstored: None,
                 kept,
             };
         };
+        if self.store().is_too_large(bytes) {
+            return self.pass_on(file, bytes, content, spool).await;
+        }
         let mut keeping = std::pin::pin!(spool.keep());
         let kept = match tokio::time::timeout(KEEPING_WAITED_MAX, &mut keeping).await {
             Ok(kept) => kept,
@@ -436,7 +449,39 @@ impl Keeper {
         Fetched {
             bytes,
             content,
+            unstored: None,
             kept,
+        }
+    }
+
+    /// A file that is larger than all of the store may be: to make room for it would remove everything else, and it would
+    /// be the next to go. Those who wait get it all the same.
+    async fn pass_on(
+        &self,
+        file: &CrateFile,
+        bytes: u64,
+        content: Option<Bytes>,
+        spool: Spool,
+    ) -> Fetched {
+        let mut unstored = None;
+        if content.is_some() {
+            spool.discard().await;
+        } else {
+            match self
+                .store()
+                .open_without_storing(&file.checksum, spool)
+                .await
+            {
+                Ok(held) => unstored = Some(held),
+                Err(error) => self.note_store_failure(file, &error),
+            }
+        }
+        tracing::warn!("crate.file" = %file, bytes, "{TOO_LARGE}: it is served and not stored");
+        Fetched {
+            bytes,
+            content,
+            unstored,
+            kept: Err(TOO_LARGE.into()),
         }
     }
 

@@ -157,6 +157,15 @@ impl StorageLocation {
         matches!(self.0, Place::Disk { .. })
     }
 
+    /// Whether files are removed by a request that could name several: S3 has that, and not every store that speaks S3.
+    pub(crate) fn deletes_in_bulk(&self) -> bool {
+        let Place::Cloud(cloud) = &self.0 else {
+            return false;
+        };
+        let mut names = cloud.variables.iter().map(|(name, _value)| name);
+        cloud.provider == Provider::Amazon && !names.any(|name| name == "AWS_DISABLE_BULK_DELETE")
+    }
+
     /// Whether crate files are gone when this process ends.
     pub(crate) fn is_memory(&self) -> bool {
         self.0 == Place::Memory

@@ -92,7 +92,7 @@ impl CrateStore {
         if read != content {
             return Err(ProbeError::OtherContent);
         }
-        deleted.map_err(|error| ProbeError::Delete(error.into()))
+        deleted.map_err(|error| ProbeError::Delete(self.not_deleted(error)))
     }
 }
 

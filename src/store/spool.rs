@@ -66,17 +66,7 @@ impl Spool {
 
     /// Gives the file its key, atomically. To be called only when its bytes are known to be right.
     pub(crate) async fn keep(mut self) -> Result<(), ObjectError> {
-        let last = match self.whole.take() {
-            Some(content) => content,
-            None => self.waiting.split().freeze(),
-        };
-        let assembled = match self.upload.take() {
-            None => {
-                let put = self.objects.put(self.place(), last.into());
-                put.await.map(drop)
-            }
-            Some(upload) => complete(upload, last).await,
-        };
+        let assembled = self.assemble().await;
         match (&self.assembly, assembled) {
             (Assembly::At(place), Ok(())) => {
                 let renamed = self.objects.rename(place, &self.key).await;
@@ -93,6 +83,26 @@ impl Spool {
                 Ok(_kept_by_another) => Ok(()),
                 Err(_nor_there) => Err(error),
             },
+        }
+    }
+
+    /// Puts the file together on a disk without giving it its key, and says where it is: whoever opens it removes it.
+    pub(super) async fn keep_nameless(mut self) -> Result<Path, ObjectError> {
+        self.assemble().await?;
+        Ok(self.place().clone())
+    }
+
+    async fn assemble(&mut self) -> Result<(), ObjectError> {
+        let last = match self.whole.take() {
+            Some(content) => content,
+            None => self.waiting.split().freeze(),
+        };
+        match self.upload.take() {
+            None => {
+                let put = self.objects.put(self.place(), last.into());
+                put.await.map(drop)
+            }
+            Some(upload) => complete(upload, last).await,
         }
     }
 

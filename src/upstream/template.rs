@@ -56,6 +56,9 @@ pub(crate) enum TemplateError {
     /// The scheme is not one that a client can be sent to.
     #[error("its scheme is neither http nor https")]
     Scheme,
+    /// A brace in it begins or ends none of the placeholders.
+    #[error("it has a placeholder that is none of the five")]
+    Placeholder,
     /// It holds something that cannot stand in a `Location` header.
     #[error("it holds a character that a URL cannot have")]
     Character,
@@ -73,6 +76,12 @@ impl DownloadTemplate {
         let pieces = take_apart(&full);
         if !full.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TemplateError::Character);
+        }
+        // A brace that is left over is a misspelt placeholder: no URL has a plain one.
+        let is_stray =
+            |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(['{', '}']));
+        if pieces.iter().any(is_stray) {
+            return Err(TemplateError::Placeholder);
         }
         // What remains to be checked must hold for any crate: try one.
         let sample: String = pieces.iter().map(|piece| piece.sample()).collect();
@@ -261,10 +270,10 @@ mod tests {
                 "https://h/crates/foo/1.0.0/download",
             ),
             (
-                "https://{crate}.h/{unknown}",
+                "https://{crate}.h/%7Bliteral%7D",
                 "foo",
                 "1.0.0",
-                "https://foo.h/{unknown}",
+                "https://foo.h/%7Bliteral%7D",
             ),
         ] {
             assert_eq!(expand(template, name, version), expected, "{template}");
@@ -292,6 +301,12 @@ mod tests {
             ("https://h/a b/{crate}", TemplateError::Character),
             ("https://h/\r\n{crate}", TemplateError::Character),
             ("https://h/京/{crate}", TemplateError::Character),
+            ("https://h/{name}", TemplateError::Placeholder),
+            ("https://h/{crate}/{Version}", TemplateError::Placeholder),
+            ("https://h/{{crate}}", TemplateError::Placeholder),
+            ("https://h/{crate}/{version", TemplateError::Placeholder),
+            ("https://h/{crate}/version}", TemplateError::Placeholder),
+            ("https://h/{sha256_checksum}", TemplateError::Placeholder),
         ] {
             assert_eq!(DownloadTemplate::parse(text).unwrap_err(), why, "{text:?}");
         }

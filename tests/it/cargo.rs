@@ -200,7 +200,9 @@ fn an_old_config_json_with_a_slash_behind_api_works() {
 /// past the mirror.
 fn works_from_end_to_end(way: &'static Way) {
     let scene = Scene::start(way);
-    let (mirrored, unmirrored) = (scene.mirrored(), scene.unmirrored());
+    // The git program, since one cargo of `.ci/cargo-versions` cannot read the upstream's git index by itself.
+    let unmirrored = Project::new(&scene.server.url(), GIT_PROGRAM.settings);
+    let mirrored = scene.mirrored();
     succeeds(&mirrored.cargo(&["fetch"]));
     scene.assert_downloads_went_through();
     succeeds(&mirrored.cargo(&["build", "--locked"]));

@@ -186,3 +186,15 @@ fn a_bad_setting_is_one_line_and_exit_code_2() {
         assert!(!data_dir.exists(), "{variable}={value}");
     }
 }
+
+#[test]
+fn sighup_does_not_end_the_process() {
+    let mut scene = scene(Fault::None);
+    scene.program.wait_until_ready();
+    for _ in 0..3 {
+        scene.program.hang_up();
+        assert_eq!(scene.program.get("/livez").status, 200);
+    }
+    scene.program.terminate();
+    assert_eq!(scene.program.wait_for_exit(), Some(0));
+}

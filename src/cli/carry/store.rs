@@ -98,6 +98,9 @@ impl CrateSink for CarriedStore {
         content: &mut dyn Read,
     ) -> Result<(), PortError> {
         let store = self.keeper.store();
+        if store.is_too_large(bytes) {
+            return Err(PortError("it is larger than STORAGE_MAX_BYTES".into()));
+        }
         let mut spool = store.spool(checksum);
         let mut copy = || loop {
             let mut piece = Vec::new();

@@ -29,6 +29,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Larger files are something else.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// What some editors put in front of a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// What the curve P-521 is called in a key: its object identifier, 1.3.132.0.35, in DER.
+const P521: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+
 /// A certificate with its key, and the files that they were read from.
 ///
 /// Invariant: the key is the certificate's. Not promised: that a client trusts it, or that it has not run out.
@@ -54,6 +60,9 @@ pub(crate) enum CertificateError {
     /// There is no key in it.
     #[error("there is no private key in PEM in its file, or one that cannot be used")]
     NoKey,
+    /// The key is on a curve that ring, which does the cryptography, cannot sign with.
+    #[error("the key is on the curve P-521, which is not supported")]
+    KeyOnP521,
     /// Key and certificate do not belong together.
     #[error("the key is not that of the certificate")]
     KeyOfAnother,
@@ -122,11 +131,14 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 
 impl Content {
     fn server(&self) -> Result<Arc<ServerConfig>, CertificateError> {
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(&self.certificate)
+        let (certificate, key) = (as_text(&self.certificate), as_text(&self.key));
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
             .collect::<Result<_, _>>()
             .map_err(|_not_pem| CertificateError::NoCertificate)?;
-        let key =
-            PrivateKeyDer::from_pem_slice(&self.key).map_err(|_not_pem| CertificateError::NoKey)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|_not_pem| CertificateError::NoKey)?;
+        let der = key.secret_der();
+        let is_on_p521 = der.windows(P521.len()).any(|window| window == P521);
         // The provider is named, for rustls panics where several were built in and none was chosen.
         let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -137,11 +149,32 @@ impl Content {
                 rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
                     CertificateError::NoCertificate
                 }
+                _ if is_on_p521 => CertificateError::KeyOnP521,
                 _ => CertificateError::NoKey,
             })?;
         server.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
         Ok(Arc::new(server))
     }
+}
+
+/// The content of a PEM file without byte order marks. Editors write one at the beginning, and where files were joined
+/// there may be more: PEM behind one would not be found, and a chain would be short of a certificate.
+fn as_text(content: &[u8]) -> String {
+    let unit: Option<fn([u8; 2]) -> u16> = match content {
+        [0xff, 0xfe, ..] => Some(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => Some(u16::from_be_bytes),
+        _ => None,
+    };
+    let text = match unit {
+        // Windows calls UTF-16 Unicode, and writes it where a shell redirects.
+        Some(unit) => {
+            let (pairs, _half_a_letter) = content.as_chunks::<2>();
+            let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+            String::from_utf16_lossy(&units)
+        }
+        None => String::from_utf8_lossy(content).into_owned(),
+    };
+    text.replace(BYTE_ORDER_MARK, "")
 }
 
 /// The certificate that new connections get; cheap to clone.
@@ -210,6 +243,13 @@ pub(super) mod tests {
 
     use super::*;
 
+    /// Made by OpenSSL, since ring can make none.
+    const P521_CERTIFICATE: &str = include_str!("../../../tests/fixtures/p521/certificate.pem");
+    const P521_KEYS: [&str; 2] = [
+        include_str!("../../../tests/fixtures/p521/key.pem"),
+        include_str!("../../../tests/fixtures/p521/key-sec1.pem"),
+    ];
+
     /// A certificate and its key, in PEM.
     fn made() -> (String, String) {
         let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -257,6 +297,29 @@ pub(super) mod tests {
         let no_key = no_der.replace("CERTIFICATE", "PRIVATE KEY");
         for bad in ["", "junk", &certificate, &encrypted, &no_key] {
             assert!(matches!(read(&certificate, bad), Err(NoKey)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_does_no_harm() {
+        let (certificate, key) = made();
+        let (another, _) = made();
+        let marked = |text: &str| format!("\u{feff}{text}");
+        let joined = marked(&certificate) + &marked(&another);
+        assert_eq!(as_text(joined.as_bytes()), certificate + &another);
+        assert!(read(&joined, &marked(&key)).is_ok());
+        for units in [u16::to_le_bytes, u16::to_be_bytes] {
+            let utf16: Vec<u8> = marked(&key).encode_utf16().flat_map(units).collect();
+            assert_eq!(as_text(&utf16), key);
+        }
+        assert_eq!(as_text(b"\xff\xfea"), "");
+    }
+
+    #[test]
+    fn a_key_on_p521_is_told_from_one_that_is_none() {
+        for key in P521_KEYS {
+            let read = read(P521_CERTIFICATE, key);
+            assert!(matches!(read, Err(CertificateError::KeyOnP521)), "{read:?}");
         }
     }
 

@@ -49,6 +49,71 @@ async fn a_redirect_is_a_pure_function_of_name_and_version_even_before_the_first
 }
 
 #[tokio::test]
+async fn the_paths_of_the_cdn_answer_like_the_download_route() {
+    let templates = [
+        "https://files.example/crates/{crate}/{crate}-{version}.crate",
+        // This one needs the index.
+        "https://files.example/{sha256-checksum}",
+    ];
+    for mirror in templates.map(TestMirror::with_template) {
+        for (name, version, file) in [
+            ("built", "1.0.0", "built-1.0.0.crate"),
+            ("Built", "1.0.0", "bUILT-1.0.0.crate"),
+            ("built", "1.0.0+a", "built-1.0.0+a.crate"),
+            ("built", "1.0.0%2Ba", "built-1.0.0%2Ba.crate"),
+            ("a-b_c", "1.0.0-rc.1", "a_b-c-1.0.0-rc.1.crate"),
+            ("unknown", "9.9.9", "unknown-9.9.9.crate"),
+            ("built", "9.9.9", "built-9.9.9.crate"),
+            ("%62uilt", "1.0.0", "buil%74-1.0.0.crate"),
+            ("built", "nonsense", "built-nonsense.crate"),
+            ("0built", "1.0.0", "0built-1.0.0.crate"),
+        ] {
+            let accepts = [[].as_slice(), &[("accept", "application/json")]];
+            for (method, headers) in [Method::GET, Method::HEAD, Method::POST]
+                .iter()
+                .flat_map(|method| accepts.map(|headers| (method, headers)))
+            {
+                let ask = async |path: &str| {
+                    let mut answer = mirror.request(method.clone(), path, headers).await;
+                    // The server adds it where the router did not.
+                    answer.headers.remove("content-length");
+                    (answer.status, answer.headers, answer.body)
+                };
+                let expected = format!("/api/v1/crates/{name}/{version}/download");
+                let expected = ask(&expected).await;
+                if method == Method::POST {
+                    // Refused here as nothing that the mirror has, there as a write of crates.io's API.
+                    assert_eq!(ask(&format!("/crates/{name}/{file}")).await.0, 405);
+                    continue;
+                }
+                for path in [
+                    format!("/crates/{name}/{file}"),
+                    format!("/crates/{name}/{version}/download"),
+                    format!("//crates/./{name}//{file}"),
+                    format!("//crates/x/../{name}/{version}/download"),
+                ] {
+                    assert_eq!(ask(&path).await, expected, "{method} {path}");
+                }
+            }
+        }
+        for path in [
+            "/crates",
+            "/crates/",
+            "/crates/built",
+            "/crates/built/1.0.0",
+            "/crates/built/other-1.0.0.crate",
+            "/crates/built/built1.0.0.crate",
+            "/crates/built/built-1.0.0.tar",
+            "/crates/built/built",
+            "/crates/built/1.0.0/readme",
+            "/crates/b/%C3%A9-1.0.0.crate",
+        ] {
+            assert_eq!(mirror.get(path).await.status, 404, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_accepts_json_gets_the_url_in_json() {
     let mirror = TestMirror::ready();
     for accept in [
@@ -202,7 +267,7 @@ fn the_shortcut_for_plain_redirects_answers_as_the_router_does() {
         .unwrap();
     let shortcuts = std::cell::Cell::new(0_u32);
     let odd = "[a-zA-Z0-9_+.-]{0,12}|%2[bBfFeE]|%ff|\\.\\.|1abc|download|/";
-    let start = prop_oneof![6 => Just("/api/v1/crates/"), 1 => Just("/api/v1/crates"), 1 => Just("//api/v1/crates/")];
+    let start = prop_oneof![6 => Just("/api/v1/crates/"), 1 => Just("/api/v1/crates"), 1 => Just("//api/v1/crates/"), 3 => Just("/crates/")];
     let name = prop_oneof![3 => "[a-zA-Z][a-zA-Z0-9_-]{0,66}", 1 => odd];
     let version = prop_oneof![3 => "[0-9]\\.[0-9]{1,2}\\.[0-9](-a)?(\\+b)?", 1 => odd];
     let end = prop_oneof![6 => Just("/download"), 1 => Just("/download/"), 1 => Just("/downloads"), 1 => Just("")];

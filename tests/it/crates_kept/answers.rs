@@ -43,6 +43,36 @@ fn a_file_is_described_in_full() {
 }
 
 #[test]
+fn the_paths_of_the_cdn_answer_like_the_download_route() {
+    let scene = Scene::of(2);
+    assert_serves(&scene.mirror, &scene.origin.files[0]);
+    // The second one is stored nowhere.
+    let scene = scene.restarted(&[("DOWNLOAD_MODE", "offline")]);
+    for (file, status) in scene.origin.files.iter().zip([200, 404]) {
+        let expected = file.download_path();
+        for path in [&file.path(), expected.strip_prefix("/api/v1").unwrap()] {
+            for (method, headers) in [
+                ("GET", &[][..]),
+                ("HEAD", &[]),
+                ("GET", &[("range", "bytes=1-2")]),
+            ] {
+                let expected = scene.mirror.request(method, &expected, headers);
+                let answer = scene.mirror.request(method, path, headers);
+                if headers.is_empty() {
+                    assert_eq!(answer.status, status, "{method} {path}");
+                }
+                assert_eq!(answer.status, expected.status, "{method} {path}");
+                assert!(answer.body == expected.body, "{method} {path}");
+                for name in ["etag", "content-length", "cache-control", "content-range"] {
+                    let (own, its) = (answer.header(name), expected.header(name));
+                    assert_eq!(own, its, "{method} {path}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_head_of_a_file_that_is_not_held_yet_is_as_of_one_that_is() {
     let scene = Scene::of(1);
     let file = &scene.origin.files[0];

@@ -112,9 +112,34 @@ fn a_file_larger_than_the_bound_is_served_all_the_same() {
         assert_serves(&scene.mirror, &scene.origin.files[0]);
         assert_serves(&scene.mirror, &scene.origin.files[1]);
     }
-    eventually("at most one file is held", || {
-        scene.held().checksums.len() <= 1
-    });
+    assert!(scene.held().checksums.is_empty(), "{:?}", scene.held());
+}
+
+#[test]
+fn a_file_larger_than_the_bound_is_served_and_not_stored_and_the_others_stay() {
+    const BOUND: usize = 12 * 1024 * 1024;
+    let origin = Origin::with(vec![
+        CrateFile::noise("small", "1.0.0", 1, FILE_LENGTH),
+        CrateFile::noise("large", "1.0.0", 2, BOUND + 1),
+        CrateFile::noise("fits", "1.0.0", 3, BOUND - FILE_LENGTH),
+    ]);
+    let scene = Scene::with(origin, &[("STORAGE_MAX_BYTES", "12MiB")]);
+    for number in [0, 2, 1, 1, 2] {
+        assert_serves(&scene.mirror, &scene.origin.files[number]);
+    }
+    wait_until_just_these_are_held(&scene, &[0, 2]);
+    assert_eq!(scene.requests(0), 1);
+    assert_eq!(scene.requests(1), 2, "each time it is wanted");
+    assert_eq!(scene.requests(2), 1);
+    // Several who wait get it from one fetch; a part of it can be asked for.
+    let path = scene.origin.files[1].download_path();
+    let part = scene
+        .mirror
+        .request("GET", &path, &[("range", "bytes=5-9")]);
+    assert_eq!(part.status, 206);
+    assert_eq!(part.body, scene.origin.files[1].bytes()[5..10]);
+    let held = scene.held();
+    assert!(held.staged.is_empty(), "{held:?}");
 }
 
 #[test]

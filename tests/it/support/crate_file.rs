@@ -32,8 +32,28 @@ impl CrateFile {
             source.push_str(&format!(" + {}::count()", dependency.replace('-', "_")));
         }
         source.push_str("\n}\n");
+        let files = [("Cargo.toml", manifest), ("src/lib.rs", source)];
+        Self::archive(name, version, files, dependencies)
+    }
+
+    /// Packs a program that prints its name.
+    pub(crate) fn pack_program(name: &'static str, version: &'static str) -> Self {
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"{version}\"\nedition = \"2021\"\n\n[profile.release]\nopt-level = 0\n"
+        );
+        let source = format!("fn main() {{\n    println!(\"{name}\");\n}}\n");
+        let files = [("Cargo.toml", manifest), ("src/main.rs", source)];
+        Self::archive(name, version, files, &[])
+    }
+
+    fn archive(
+        name: &'static str,
+        version: &'static str,
+        files: [(&str, String); 2],
+        dependencies: &[&'static str],
+    ) -> Self {
         let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
-        for (path, content) in [("Cargo.toml", manifest), ("src/lib.rs", source)] {
+        for (path, content) in files {
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);
             header.set_mode(0o644);

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Hang,
     /// The answer to everything is this status.
     Status(u16),
+    /// The answer to everything is this status, and how long to wait.
+    Busy(u16, &'static str),
     /// The list of branches is no such list.
     GarbageAdvertisement,
     /// The pack is no pack.
@@ -162,6 +164,10 @@ impl Script {
             Fault::Status(status) => write!(
                 stream,
                 "HTTP/1.1 {status} Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            ),
+            Fault::Busy(status, retry_after) => write!(
+                stream,
+                "HTTP/1.1 {status} Busy\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             ),
             Fault::GarbageAdvertisement if !is_pack => respond(
                 &mut stream,

@@ -49,7 +49,7 @@ pub(crate) use http2::{Http2, Http2Answer, chosen, get_by_http1, shown, tls};
 pub(crate) use meter::Meter;
 pub(crate) use mirror::{Mirror, borrowed};
 pub(crate) use origin::Origin;
-pub(crate) use program::Program;
+pub(crate) use program::{Program, send_signal};
 pub(crate) use project::{Project, succeeds};
 pub(crate) use published_crate::PublishedCrate;
 pub(crate) use s3_server::{S3Fault, S3Server, SECRET_KEY};

@@ -1,6 +1,7 @@
 //! The mirror as a process of its own.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -48,6 +49,52 @@ impl Program {
         Self::watch(child.unwrap(), home, Reader::StopsOnceItListens)
     }
 
+    /// Like [`Program::start`], in a process namespace of its own, where what the script ends with is process 1. `None`
+    /// where the system does not let the tests have one.
+    pub(crate) fn start_as_process_one(script: &str, settings: &[(&str, &str)]) -> Option<Self> {
+        let unshare = [
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ];
+        // Root needs no user namespace, and may have none.
+        let ways = [&unshare[2..], &unshare[..]];
+        let is_allowed = |way: &&&[&str]| {
+            let tried = Command::new("unshare").args(**way).arg("true").output();
+            tried.is_ok_and(|tried| tried.status.success())
+        };
+        let way = ways.iter().find(is_allowed)?;
+        let program = env!("CARGO_BIN_EXE_crates-io-mirror");
+        let arguments = [way, &["sh", "-c", script, program][..]].concat();
+        Some(Self::spawn(settings, "unshare", &arguments))
+    }
+
+    /// Like [`Program::start`], with a standard output that the tests do not read: by a shell script in which `$0` is the
+    /// program, or as it is given.
+    pub(crate) fn start_unread(script: &str, stdout: Stdio, settings: &[(&str, &str)]) -> Self {
+        let home = TempDir::new().unwrap();
+        let mut command = command("sh", &home, settings);
+        let program = env!("CARGO_BIN_EXE_crates-io-mirror");
+        command.args(["-c", script, program]).stdout(stdout);
+        Self::run_with(command, home)
+    }
+
+    /// Runs the program to its end by a shell script in which `$0` is the program.
+    pub(crate) fn run_by(script: &str, stdout: Stdio, settings: &[(&str, &str)]) -> Output {
+        let home = TempDir::new().unwrap();
+        let program = env!("CARGO_BIN_EXE_crates-io-mirror");
+        let mut command = command("sh", &home, settings);
+        ended(
+            command
+                .args(["-c", script, program])
+                .stdout(stdout)
+                .spawn()
+                .unwrap(),
+        )
+    }
+
     /// Like [`Program::start`], where the program may have so many files and connections open.
     pub(crate) fn start_with_files_max(files_max: u32, settings: &[(&str, &str)]) -> Self {
         let script = format!("ulimit -n {files_max}; exec \"$0\"");
@@ -83,11 +130,17 @@ impl Program {
 
     fn watch(mut child: Child, home: TempDir, reader: Reader) -> Self {
         let output = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), &output, reader);
+        let is_read = child.stdout.is_some();
+        if let Some(stdout) = child.stdout.take() {
+            collect(stdout, &output, reader);
+        }
         collect(child.stderr.take().unwrap(), &output, Reader::ReadsAll);
         let address = eventually_some("the program listens", || {
             let output = output.lock().unwrap();
             assert!(child.try_wait().unwrap().is_none(), "it ended: {output}");
+            if !is_read {
+                return listens_at(child.id());
+            }
             output.lines().find_map(|line| {
                 let event: serde_json::Value = serde_json::from_str(line).ok()?;
                 event.get("net.address")?.as_str()?.parse().ok()
@@ -131,7 +184,7 @@ impl Program {
     ) -> Output {
         Self::run_verb_until(arguments, settings, |child| {
             eventually("it is time to kill it", condition);
-            send_signal("KILL", child);
+            send_signal("KILL", child.id());
         })
     }
 
@@ -247,6 +300,16 @@ impl Program {
         of_ours.count()
     }
 
+    /// Its process, or that of whatever started it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        send_signal("HUP", self.child.id());
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         terminate(&self.child);
@@ -295,12 +358,13 @@ fn ended(mut child: Child) -> Output {
 }
 
 fn terminate(child: &Child) {
-    send_signal("TERM", child);
+    send_signal("TERM", child.id());
 }
 
-fn send_signal(name: &str, child: &Child) {
+/// Sends a signal to a process.
+pub(crate) fn send_signal(name: &str, process: u32) {
     // Without unsafe code, a shell is the way to send a signal.
-    let kill = format!("kill -{name} {}", child.id());
+    let kill = format!("kill -{name} {process}");
     let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
     assert!(status.success());
 }
@@ -321,6 +385,25 @@ fn configured(mut command: Command, home: &TempDir, settings: &[(&str, &str)]) -
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Where a process listens, as the system tells it.
+fn listens_at(process: u32) -> Option<SocketAddr> {
+    let open_files = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    let open_files: Vec<String> = open_files
+        .filter_map(|file| std::fs::read_link(file.ok()?.path()).ok())
+        .map(|target| target.to_string_lossy().into_owned())
+        .collect();
+    let sockets = std::fs::read_to_string(format!("/proc/{process}/net/tcp")).ok()?;
+    let mut listening = sockets.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // 0A is the state of a listener.
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        let is_its = *state == "0A" && open_files.contains(&format!("socket:[{inode}]"));
+        let port = u16::from_str_radix(local.split_once(':')?.1, 16).ok()?;
+        is_its.then(|| SocketAddr::from(([127, 0, 0, 1], port)))
+    });
+    listening.next()
 }
 
 /// How much of a stream is read.

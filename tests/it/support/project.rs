@@ -1,5 +1,6 @@
 //! What cargo is used for: a package with dependencies, and a cargo home that leads it to an index.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -67,6 +68,16 @@ impl Project {
         std::fs::write(path, content).unwrap();
     }
 
+    /// Makes this cargo's whole configuration.
+    pub(crate) fn set_up(&self, toml: &str) {
+        self.write("home/config.toml", toml);
+    }
+
+    /// A program that `cargo install --root installed` has installed.
+    pub(crate) fn installed(&self, name: &str) -> PathBuf {
+        self.path("package/installed/bin").join(name)
+    }
+
     /// Adds to cargo's configuration.
     pub(crate) fn configure(&self, toml: &str) {
         let path = self.path("home/config.toml");
@@ -106,7 +117,12 @@ impl Project {
     /// cargo in the package.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let cargo = Path::new(env!("CARGO"));
-        let mut command = hermetic(cargo, self.root.path());
+        let other = variable("MIRROR_TEST_CARGO");
+        let program = other.as_deref().unwrap_or(cargo.as_os_str());
+        let mut command = hermetic(program, self.root.path());
+        if let Some(libraries) = variable("MIRROR_TEST_CARGO_LIBRARIES") {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
         // Beside cargo itself, where rustup keeps them: its stand-ins on PATH need a home that is not there.
         let rustc = cargo.with_file_name("rustc");
         if rustc.exists() {
@@ -119,6 +135,15 @@ impl Project {
             .args(arguments);
         command
     }
+}
+
+/// What `.ci/cargo-versions` sets, to run tests with another cargo than the one that builds them.
+fn variable(name: &str) -> Option<OsString> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "these are no settings of the mirror, but of its tests"
+    )]
+    std::env::var_os(name)
 }
 
 /// A command has done what it shall; otherwise the test shows why not.

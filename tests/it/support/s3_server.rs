@@ -39,6 +39,8 @@ pub(crate) enum S3Fault {
     Status(u16),
     /// Every answer to something that writes is this status.
     StatusOfWrites(u16),
+    /// Every answer to a request to remove several objects is this status, as in stores that have no such request.
+    StatusOfBulkDeletes(u16),
     /// Nothing is answered until the fault is another.
     Hang,
     /// No crate file is sent until the fault is another.
@@ -175,10 +177,18 @@ async fn answer(
 ) -> Result<Response<Body>, HttpError> {
     let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let reads_a_file = !writes && request.uri().path().ends_with(".crate");
+    let is_bulk_delete = *request.method() == Method::POST
+        && request
+            .uri()
+            .query()
+            .is_some_and(|query| query.starts_with("delete"));
     let now = fault.wait_for(|fault| match fault {
         S3Fault::Hang => false,
         S3Fault::HangOnFiles => !reads_a_file,
-        S3Fault::None | S3Fault::Status(_) | S3Fault::StatusOfWrites(_) => true,
+        S3Fault::None
+        | S3Fault::Status(_)
+        | S3Fault::StatusOfWrites(_)
+        | S3Fault::StatusOfBulkDeletes(_) => true,
     });
     let now = now.await;
     let now = now.map_or(S3Fault::None, |fault| *fault);
@@ -186,6 +196,10 @@ async fn answer(
         S3Fault::Status(status) => Ok(refusal(status)),
         S3Fault::StatusOfWrites(status) if writes => {
             // Whoever is still sending would see a reset, and try again.
+            drop(request.into_body().collect().await);
+            Ok(refusal(status))
+        }
+        S3Fault::StatusOfBulkDeletes(status) if is_bulk_delete => {
             drop(request.into_body().collect().await);
             Ok(refusal(status))
         }

@@ -1,0 +1,138 @@
+//! Variables that are set and mean nothing to the mirror, but are nearly called like one that would.
+
+use super::raw::VARIABLES;
+
+/// How many edits away a name still counts as misspelt: a letter too many, too few or wrong, or two swapped.
+const EDITS_MAX: usize = 2;
+
+/// A name that is no longer than this is misspelt at one edit only: two edits away from `PORT` is `HOST`.
+const SHORT_NAME_LETTERS: usize = 4;
+
+/// Names that other programs use, and that are near one of ours.
+const OF_OTHERS: [&str; 2] = ["CONTENT", "CONTEXT"];
+
+/// The setting that this name of a variable is probably meant for, the nearest one. `None` for our own names, and for
+/// those of others.
+pub(super) fn meant_by(name: &str) -> Option<&'static str> {
+    if VARIABLES.contains(&name) || OF_OTHERS.contains(&name) || is_of_kubernetes(name) {
+        return None;
+    }
+    let distances = VARIABLES.iter().filter_map(|variable| {
+        let max = if variable.len() <= SHORT_NAME_LETTERS {
+            1
+        } else {
+            EDITS_MAX
+        };
+        // Letters in lower case are no edits: the whole name is as long as it is wrong.
+        let is_only_case = name.eq_ignore_ascii_case(variable);
+        let edits = if is_only_case {
+            1
+        } else {
+            // Before the work, which grows with both lengths.
+            (name.len().abs_diff(variable.len()) <= max).then(|| edits(name, variable))?
+        };
+        (edits <= max).then_some((edits, *variable))
+    });
+    distances.min().map(|(_edits, variable)| variable)
+}
+
+/// Kubernetes sets such variables for each service, whatever that is called.
+fn is_of_kubernetes(name: &str) -> bool {
+    name.contains("_SERVICE_") || name.contains("_PORT")
+}
+
+/// The number of insertions, removals, replacements and swaps of neighbours that lead from one name to the other.
+fn edits(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    // The two rows above the one that is being made: what a beginning of `from` costs for each beginning of `to`.
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    let at = |row: &[usize], place: usize| row.get(place).copied().unwrap_or(usize::MAX);
+    for (line, letter) in from.iter().enumerate() {
+        let mut row = vec![line + 1];
+        for (place, wanted) in to.iter().enumerate() {
+            let replaced = at(&last, place).saturating_add(usize::from(letter != wanted));
+            let inserted = at(&row, place).saturating_add(1);
+            let removed = at(&last, place + 1).saturating_add(1);
+            let mut fewest = replaced.min(inserted).min(removed);
+            let is_swapped = line > 0
+                && place > 0
+                && from.get(line - 1) == Some(wanted)
+                && to.get(place - 1) == Some(letter);
+            if is_swapped {
+                fewest = fewest.min(at(&before_last, place - 1).saturating_add(1));
+            }
+            row.push(fewest);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    at(&last, to.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_setting_is_named_for_what_is_at_most_two_edits_away() {
+        for (name, meant) in [
+            ("PUBLC_URL", Some("PUBLIC_URL")),
+            ("PUBLIC_URI", Some("PUBLIC_URL")),
+            ("PUBLIC_UR", Some("PUBLIC_URL")),
+            ("PUBILC_ULR", Some("PUBLIC_URL")),
+            ("PUBLICURLS", Some("PUBLIC_URL")),
+            ("public_url", Some("PUBLIC_URL")),
+            ("DATADIR", Some("DATA_DIR")),
+            ("DOWNLOAD_URLS", Some("DOWNLOAD_URL")),
+            ("TLS_CERTS", Some("TLS_CERT")),
+            ("STORAGE_MAX_BYTE", Some("STORAGE_MAX_BYTES")),
+            ("REFRESH_INTERVAL_SEC", Some("REFRESH_INTERVAL_SECS")),
+            ("PORTS", Some("PORT")),
+            ("PROT", Some("PORT")),
+            ("PUBLIC", None),
+            ("PBLC_UR", None),
+            ("STORAGE_MAX", None),
+        ] {
+            assert_eq!(meant_by(name), meant, "{name}");
+        }
+    }
+
+    #[test]
+    fn settings_and_variables_of_others_are_left_alone() {
+        let others = [
+            "HOST",
+            "HOME",
+            "PATH",
+            "PWD",
+            "SHLVL",
+            "TERM",
+            "USER",
+            "LANG",
+            "POD",
+            "CONTEXT",
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "RUST_LOG_STYLE",
+            "RUST_BACKTRACE",
+            "XDG_DATA_DIRS",
+            "HTTP_PROXY",
+            "DATABASE_URL",
+            "DYNO",
+            "STORAGE_PORT",
+            "PORT_SERVICE_PORT",
+            "A_PORT",
+            "DB_PORT_1_TCP",
+            "PORT_SERVICE_HOST",
+            "GIT_DIR",
+            "GIT_WORK_TREE",
+            "LOGNAME",
+            "AWS_REGION",
+            "京都",
+            "",
+            "=",
+        ];
+        for name in others.iter().chain(VARIABLES) {
+            assert_eq!(meant_by(name), None, "{name}");
+        }
+    }
+}

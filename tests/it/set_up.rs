@@ -1,0 +1,202 @@
+//! The set-up that README and the mirror's own page show, as it stands there, with real cargo.
+
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::support::{CrateFile, CrateFiles, GitIndex, GitServer, Mirror, Project, succeeds};
+
+const README: &str = include_str!("../../README.md");
+
+/// Where the mirror is in README.
+const SHOWN_URL: &str = "https://mirror.example";
+
+struct Scene {
+    mirror: Mirror,
+    _index: GitIndex,
+    _server: GitServer,
+    files: CrateFiles,
+    _data: TempDir,
+}
+
+impl Scene {
+    /// A mirror of three libraries and a program.
+    fn start() -> Self {
+        let crates = [
+            CrateFile::pack("leaf", "1.0.0", &[]),
+            CrateFile::pack("under_score", "1.0.1", &["leaf"]),
+            CrateFile::pack("another", "1.0.0", &[]),
+            CrateFile::pack_program("a-tool", "0.3.0"),
+        ];
+        let files = CrateFiles::start(&crates);
+        let index = GitIndex::with_fixtures();
+        let mut commit = index.commit();
+        for file in &crates {
+            commit = commit.crate_file(file.name, &file.index_line());
+        }
+        commit.send();
+        let server = GitServer::start(&index);
+        let data = TempDir::new().unwrap();
+        let mirror = Mirror::start_public(&[
+            ("GIT_REPO_URL", &server.url()),
+            ("DATA_DIR", data.path().to_str().unwrap()),
+            (
+                "DOWNLOAD_URL",
+                &format!(
+                    "http://{}/crates/{{crate}}/{{crate}}-{{version}}.crate",
+                    files.address()
+                ),
+            ),
+        ]);
+        mirror.wait_until_ready();
+        Self {
+            mirror,
+            _index: index,
+            _server: server,
+            files,
+            _data: data,
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.mirror.address)
+    }
+
+    /// What README shows behind this heading, with this mirror's URL.
+    fn of_readme(&self, heading: &str, language: &str) -> String {
+        let (_, section) = README.split_once(&format!("\n{heading}\n")).unwrap();
+        let (_, block) = section.split_once(&format!("\n```{language}\n")).unwrap();
+        let (block, _) = block.split_once("\n```\n").unwrap();
+        assert!(block.contains(SHOWN_URL), "{block}");
+        block.replace(SHOWN_URL, &self.url())
+    }
+
+    /// The blocks that the page shows.
+    fn of_page(&self) -> Vec<String> {
+        let page = self.mirror.get("/").text();
+        let blocks = page.split("<pre>").skip(1).map(|rest| {
+            let (block, _) = rest.split_once("</pre>").unwrap();
+            let plain = block.replace("&quot;", "\"").replace("&#39;", "'");
+            plain.replace("&amp;", "&").replace("&lt;", "<")
+        });
+        blocks.collect()
+    }
+
+    /// All crate files come from here, so nothing went past the mirror.
+    #[track_caller]
+    fn assert_downloads_went_through(&self) {
+        let seen = self.files.seen();
+        for file in [
+            "leaf-1.0.0",
+            "under_score-1.0.1",
+            "another-1.0.0",
+            "a-tool-0.3.0",
+        ] {
+            assert!(
+                seen.iter().any(|path| path.contains(file)),
+                "{file}: {seen:?}"
+            );
+        }
+    }
+}
+
+#[track_caller]
+fn said(output: &Output) -> String {
+    let (stdout, stderr) = (&output.stdout, &output.stderr);
+    String::from_utf8_lossy(stdout).into_owned() + &String::from_utf8_lossy(stderr)
+}
+
+/// What people do with cargo, in an empty cargo home. `before` stands in front of each subcommand.
+fn works_with(scene: &Scene, project: &Project, before: &[&str], environment: &[(&str, &str)]) {
+    let cargo = |arguments: &[&str]| {
+        let mut command = project.command(&[before, arguments].concat());
+        command.envs(environment.iter().copied()).output().unwrap()
+    };
+    succeeds(&cargo(&["fetch"]));
+    succeeds(&cargo(&["add", "another"]));
+    succeeds(&cargo(&["update"]));
+    succeeds(&cargo(&["build", "--locked"]));
+    assert_eq!(project.program_says(), "2\n");
+    let info = cargo(&["info", "--registry", "mirror", "leaf"]);
+    succeeds(&info);
+    assert!(said(&info).contains("version: 1.0.0"), "{}", said(&info));
+    let search = cargo(&["search", "--registry", "mirror", "leaf"]);
+    assert!(!search.status.success());
+    assert!(
+        said(&search).contains("This mirror has no search"),
+        "{}",
+        said(&search)
+    );
+    for registry in [&[][..], &["--registry", "mirror"]] {
+        let install = [
+            "install",
+            "a-tool",
+            "--root",
+            "installed",
+            "--debug",
+            "--force",
+        ];
+        succeeds(&cargo(&[&install[..], registry].concat()));
+        let tool = Command::new(project.installed("a-tool")).output().unwrap();
+        assert_eq!(tool.stdout, b"a-tool\n");
+    }
+    succeeds(&cargo(&["vendor", "--respect-source-config"]));
+    let source = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
+    assert!(
+        project.lock_file().contains(source),
+        "{}",
+        project.lock_file()
+    );
+    scene.assert_downloads_went_through();
+}
+
+/// A project whose cargo is set up like this.
+fn set_up(toml: &str) -> Project {
+    let project = Project::new("unused", &[]);
+    project.set_up(toml);
+    project
+}
+
+#[test]
+fn the_set_up_of_the_readme_works() {
+    let scene = Scene::start();
+    let toml = scene.of_readme("## Set-up", "toml");
+    works_with(&scene, &set_up(&toml), &[], &[]);
+}
+
+#[test]
+fn the_set_up_of_the_readme_works_with_the_git_index() {
+    let scene = Scene::start();
+    let toml = scene.of_readme("### With a git index", "toml");
+    works_with(&scene, &set_up(&toml), &[], &[]);
+}
+
+#[test]
+fn the_set_up_of_the_page_works() {
+    let scene = Scene::start();
+    let blocks = scene.of_page();
+    assert_eq!(
+        blocks[0],
+        scene.of_readme("## Set-up", "toml"),
+        "the two say the same"
+    );
+    works_with(&scene, &set_up(&blocks[0]), &[], &[]);
+}
+
+#[test]
+fn the_set_up_for_ci_works_without_a_file() {
+    let scene = Scene::start();
+    let script = scene.of_readme("## Set-up", "sh");
+    assert_eq!(scene.of_page()[1], script, "the two say the same");
+    // Two lines: `export NAME=VALUE`, and cargo with an option and its value in single quotes.
+    let (export, cargo) = script.split_once('\n').unwrap();
+    let (name, value) = export
+        .strip_prefix("export ")
+        .and_then(|pair| pair.split_once('='))
+        .unwrap();
+    let option = cargo
+        .strip_prefix("cargo --config '")
+        .and_then(|rest| rest.strip_suffix("' fetch"))
+        .unwrap();
+    works_with(&scene, &set_up(""), &["--config", option], &[(name, value)]);
+}
