@@ -21,7 +21,8 @@ use crate::http::{
 };
 use crate::index::{
     GitIndexSettings, GitProgram, Holdings, IndexHandle, Network, Pusher, PusherSettings,
-    Refresher, RefresherSettings, Stopping, configure_libgit2,
+    Refresher, RefresherEnd, RefresherSettings, Stopping, check_writable, configure_libgit2,
+    refuses_for_good,
 };
 use crate::package::registry_config;
 use crate::store::{
@@ -90,7 +91,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The data directory cannot be used.
-    #[error("DATA_DIR: cannot create `{}`: {source}", path.display())]
+    #[error("DATA_DIR: cannot write to `{}`: {source}", path.display())]
     DataDir {
         /// The directory.
         path: PathBuf,
@@ -120,6 +121,9 @@ impl From<ClientError> for StartError {
 /// Why the mirror ended otherwise than by being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// There is no index to serve, and waiting would not bring one.
+    #[error("{0}")]
+    Index(String),
     /// A mistake in the mirror ended its background task.
     #[error("the task that refreshes the index has ended: {0}")]
     Refresh(#[source] JoinError),
@@ -149,10 +153,7 @@ impl App {
     /// [`StartError`], if the port or the data directory cannot be had.
     pub async fn bind_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
         // One directory: this takes no longer than binding does, and a bad setting must be known before that.
-        std::fs::create_dir_all(&config.data_dir).map_err(|source| StartError::DataDir {
-            path: config.data_dir.clone(),
-            source,
-        })?;
+        prepare_data_dir(&config)?;
         let keeper = keeper(&config, &clock)?;
         let listener = listen(config.listen)
             .await
@@ -217,6 +218,8 @@ impl App {
             git_index,
             network,
             held,
+            lock_wait_max: config.lock_wait_max,
+            temp_dir: config.temp_dir,
             upkeep: config.upkeep,
         };
         Ok(Self {
@@ -301,7 +304,11 @@ impl App {
         if let Some(pusher) = pusher {
             pusher.await.map_err(RunError::Push)?;
         }
-        refreshed.flatten().map_err(RunError::Refresh)?;
+        match refreshed.map_err(RunError::Refresh)? {
+            Ok(()) => {}
+            Err(RefresherEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),
+            Err(RefresherEnd::Hopeless(why)) => return Err(RunError::Index(why)),
+        }
         let drained = served
             .map_err(io::Error::other)
             .flatten()
@@ -313,6 +320,25 @@ impl App {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes the data directory. Where the index is followed it must be possible to write to it; a full disk may get room.
+fn prepare_data_dir(config: &Config) -> Result<(), StartError> {
+    let made = std::fs::create_dir_all(&config.data_dir);
+    let made = if config.follows_the_index() {
+        made.and_then(|()| check_writable(&config.data_dir))
+    } else {
+        made
+    };
+    match made {
+        Err(source) if refuses_for_good(&source) || !config.data_dir.is_dir() => {
+            Err(StartError::DataDir {
+                path: config.data_dir.clone(),
+                source,
+            })
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

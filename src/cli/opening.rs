@@ -124,6 +124,8 @@ fn refresher_settings(config: &Config) -> RefresherSettings {
             DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
         },
         held: None,
+        lock_wait_max: config.lock_wait_max,
+        temp_dir: config.temp_dir.clone(),
         upkeep: config.upkeep,
     }
 }

@@ -45,6 +45,9 @@ const PROXY_VARIABLES: [&str; 6] = [
 /// How long to wait for a TCP connection to the upstream index.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long to wait for another process to free the data directory: in a rolling restart the old one is still stopping.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// How long a crate file that no upstream has is known to be missing.
 const MISSING_REMEMBERED: Duration = Duration::from_secs(30);
 
@@ -109,6 +112,10 @@ pub struct Config {
     pub silence_timeout: Duration,
     /// How long to wait for an upstream of crate files. No variable: it is for tests.
     pub fetch_limits: FetchLimits,
+    /// How long to wait for another process to free the data directory. No variable: it is for tests.
+    pub lock_wait_max: Duration,
+    /// Where temporary files go (`TMPDIR`).
+    pub(crate) temp_dir: PathBuf,
     /// How long a crate file that no upstream has is known to be missing. No variable: it is for tests.
     pub missing_remembered: Duration,
     /// How long a request waits for a crate file that is being fetched. No variable: it is for tests.
@@ -222,6 +229,8 @@ impl Config {
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
             fetch_limits: FetchLimits::default(),
+            lock_wait_max: LOCK_WAIT_MAX,
+            temp_dir: std::env::temp_dir(),
             missing_remembered: MISSING_REMEMBERED,
             fetch_wait_max: FETCH_WAIT_MAX,
         })
@@ -320,7 +329,9 @@ fn bounded_seconds(
 fn git_url(variable: &'static str, text: &str) -> Result<RemoteUrl, ConfigError> {
     RemoteUrl::parse(text).map_err(|error| {
         let remedy = match error {
-            RemoteUrlError::NotAUrl => "a URL like https://host/path.git, or a path",
+            RemoteUrlError::NotAUrl => {
+                "a URL like https://host/path.git, user@host:path, or a path that begins with /, ./ or ../"
+            }
             RemoteUrlError::StrayAt => {
                 "%40 and %2F for an @ and a slash in a user, password or path"
             }

@@ -43,6 +43,9 @@ pub(super) enum FetchError {
     /// Possibly our own clone: look at it, then try again.
     #[error("{0}")]
     Local(String),
+    /// The other side has a repository that libgit2 cannot read.
+    #[error("{0}")]
+    Unsupported(String),
     /// The other side cannot send the newest commit alone.
     #[error("the other side cannot send a part of the history")]
     NoShallow,

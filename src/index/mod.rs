@@ -6,6 +6,7 @@
 //! show only what is held. Only this room touches git2, and it does so on blocking threads only. What
 //! does not live here: HTTP, and what index lines mean.
 
+mod borrowed;
 mod clone_dir;
 mod directory;
 mod export;
@@ -17,6 +18,7 @@ mod import;
 mod large_files;
 mod libgit2;
 mod limits;
+mod local_upstream;
 mod look;
 mod offline;
 mod open;
@@ -42,6 +44,7 @@ mod trees;
 mod upkeep;
 mod visit;
 
+pub(crate) use clone_dir::{check_writable, refuses_for_good};
 pub(crate) use export::{ExportError, IndexExport, export_all, export_since};
 pub(crate) use force::RefreshOutcome;
 pub(crate) use handle::IndexHandle;
@@ -49,9 +52,10 @@ pub(crate) use holdings::{Holdings, Stopping};
 pub(crate) use import::{ImportError, IndexImport, import, may_import};
 pub(crate) use libgit2::configure as configure_libgit2;
 pub(crate) use limits::ReadError;
+pub(crate) use local_upstream::check as check_local_upstream;
 pub(crate) use open::{HeldIndex, RefreshOnceError, open_current, refresh_once};
 pub(crate) use push::{PushEnvironment, Pusher, PusherSettings};
-pub(crate) use refresh::Refresher;
+pub(crate) use refresh::{Refresher, RefresherEnd};
 pub(crate) use remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use served::{GitChild, GitProgram, GitProtocol, GitRequest};
 pub(crate) use settings::{GitIndexSettings, Network, RefresherSettings};

@@ -26,6 +26,10 @@ pub(crate) struct RefresherSettings {
     pub(crate) network: Network,
     /// Which crate files are held, where the index shall show only those; `None` shows all.
     pub(crate) held: Option<Holdings>,
+    /// How long to wait for another process to free the data directory.
+    pub(crate) lock_wait_max: Duration,
+    /// Where temporary files go.
+    pub(crate) temp_dir: PathBuf,
     /// When the clone is made smaller.
     pub(crate) upkeep: UpkeepLimits,
 }

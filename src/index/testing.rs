@@ -148,6 +148,8 @@ fn settings(directory: &Path) -> RefresherSettings {
         git_index: None,
         network: Network::Allowed,
         held: None,
+        lock_wait_max: std::time::Duration::ZERO,
+        temp_dir: directory.to_owned(),
         upkeep: UpkeepLimits::default(),
     }
 }
