@@ -24,6 +24,7 @@ use crate::index::{
     Refresher, RefresherEnd, RefresherSettings, Stopping, check_writable, configure_libgit2,
     refuses_for_good,
 };
+use crate::outgoing::certificates;
 use crate::package::registry_config;
 use crate::store::{
     Counters, CrateStore, DamagedFiles, Keeper, KeeperSettings, StoreError, StoreSettings,
@@ -101,6 +102,9 @@ pub enum StartError {
     /// The store of crate files cannot be used.
     #[error("STORAGE_URL: {0}")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing can be fetched by `https`.
+    #[error("{}", certificates::MISSING)]
+    Certificates,
     /// Crate files cannot be fetched by this machine.
     #[error("DOWNLOAD_URL: {0}")]
     Upstream(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -114,7 +118,10 @@ impl From<StoreError> for StartError {
 
 impl From<ClientError> for StartError {
     fn from(error: ClientError) -> Self {
-        Self::Upstream(error.into())
+        match error {
+            ClientError::NoCertificates => Self::Certificates,
+            ClientError::Library(_) => Self::Upstream(error.into()),
+        }
     }
 }
 
@@ -219,6 +226,7 @@ impl App {
             network,
             held,
             lock_wait_max: config.lock_wait_max,
+            proxies: config.proxies,
             temp_dir: config.temp_dir,
             upkeep: config.upkeep,
         };
@@ -391,7 +399,7 @@ pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSourc
         limits: config.fetch_limits,
         clock: clock.clone(),
         resolver: config.resolver.clone(),
-        proxy_hosts: config.proxy_hosts.clone(),
+        proxies: config.proxies.clone(),
     })
 }
 

@@ -17,6 +17,7 @@
 //! | `cli` | the verbs beside `serve`: prefetch, verify, export, import, check-config | all but `http` |
 //! | `package` | names, versions, index lines: pure values | nothing |
 //! | `observability` | logging set-up | `config` |
+//! | `outgoing` | what connections to other machines have in common: proxies, CA certificates | nothing |
 //! | `clock` | the time of day, injected | nothing |
 //! | `memory` | a setting of the C library's allocator | nothing |
 //!
@@ -68,6 +69,7 @@ mod http;
 mod index;
 mod memory;
 mod observability;
+mod outgoing;
 mod package;
 mod store;
 mod upstream;

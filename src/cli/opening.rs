@@ -125,6 +125,7 @@ fn refresher_settings(config: &Config) -> RefresherSettings {
         },
         held: None,
         lock_wait_max: config.lock_wait_max,
+        proxies: config.proxies.clone(),
         temp_dir: config.temp_dir.clone(),
         upkeep: config.upkeep,
     }

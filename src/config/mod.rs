@@ -16,7 +16,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tracing_subscriber::filter::EnvFilter;
-use url::Url;
 
 pub(crate) use crate_files::DownloadMode;
 pub(crate) use describe::{Origin, Setting};
@@ -27,20 +26,11 @@ pub use raw::VARIABLES;
 
 use crate::http::{CertificateError, TlsCertificate, TrustedProxies};
 use crate::index::{PushEnvironment, RemoteUrl, RemoteUrlError, UpkeepLimits};
+use crate::outgoing::Proxies;
 use crate::store::StorageLocation;
 use crate::upstream::{DownloadTemplates, FetchLimits, Resolver};
 
 const DEFAULT_GIT_REPO_URL: &str = "https://github.com/rust-lang/crates.io-index.git";
-
-/// The variables that name a proxy.
-const PROXY_VARIABLES: [&str; 6] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
 
 /// How long to wait for a TCP connection to the upstream index.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -100,8 +90,10 @@ pub struct Config {
     pub search_path: OsString,
     /// What a `git` that pushes gets of the environment: names and values. Nothing else of it, since there are secrets in it.
     pub(crate) push_environment: PushEnvironment,
-    /// The hosts of the proxies that the system's variables name: they may have private addresses.
-    pub(crate) proxy_hosts: Vec<String>,
+    /// How other machines are reached (`http_proxy` and its kin).
+    pub(crate) proxies: Proxies,
+    /// Whether `HTTP_PROXY` is set, which is ignored, and `http_proxy` is not.
+    pub(crate) ignores_http_proxy: bool,
     /// Tells the addresses of upstreams of crate files. No variable: it is for tests.
     pub resolver: Resolver,
     /// When the clone is made smaller. No variable: it is for tests.
@@ -160,6 +152,9 @@ impl Config {
     }
 
     fn from_raw(raw: RawEnv) -> Result<Self, ConfigError> {
+        let proxies = raw.read_proxies()?;
+        let ignores_http_proxy = raw.proxy_variable(raw::IGNORED_PROXY_VARIABLE).is_some()
+            && raw.proxy_variable("http_proxy").is_none();
         let address: IpAddr = parse_or(
             "BIND_ADDRESS",
             raw.bind_address,
@@ -186,7 +181,8 @@ impl Config {
             .data_dir
             .map_or_else(|| PathBuf::from("data"), PathBuf::from);
         let download_mode = crate_files::mode(raw.download_mode)?;
-        let storage = crate_files::storage(raw.storage_url, &data_dir, raw.cloud)?;
+        let storage =
+            crate_files::storage(raw.storage_url, &data_dir, raw.cloud)?.through(proxies.clone());
         let index_push_url =
             index_push_url(raw.index_push_url, &git_repo_url, public_url.as_ref())?;
         if let Some(url) = &index_push_url {
@@ -223,7 +219,8 @@ impl Config {
             log_filter: log_filter(raw.rust_log)?,
             search_path: search_path(),
             push_environment: push_environment(),
-            proxy_hosts: proxy_hosts(),
+            proxies,
+            ignores_http_proxy,
             resolver: Resolver::system(),
             upkeep: UpkeepLimits::default(),
             connect_timeout: CONNECT_TIMEOUT,
@@ -282,22 +279,6 @@ fn push_environment() -> PushEnvironment {
         .iter()
         .filter_map(|name| Some((*name, value(name)?)));
     PushEnvironment::new(set.collect())
-}
-
-/// No setting of the mirror either: the HTTP client reads these variables itself, and takes the scheme for `http` where
-/// there is none.
-fn proxy_hosts() -> Vec<String> {
-    let hosts = PROXY_VARIABLES.iter().filter_map(|variable| {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "only this room reads the environment"
-        )]
-        let value = std::env::var(variable).ok()?;
-        let url = Url::parse(&value).ok().filter(Url::has_host);
-        let url = url.or_else(|| Url::parse(&format!("http://{value}")).ok())?;
-        Some(url.host_str()?.to_owned())
-    });
-    hosts.collect()
 }
 
 fn parse_or<T: FromStr>(

@@ -5,6 +5,7 @@ use std::env;
 use serde::Deserialize;
 
 use super::ConfigError;
+use crate::outgoing::{NotAProxy, PROXY_VARIABLES, Proxies};
 
 /// Declares [`RawEnv`] and [`VARIABLES`] from one list, so that they cannot differ.
 macro_rules! variables {
@@ -19,6 +20,9 @@ macro_rules! variables {
             /// What the clouds' own variables say, by name: `AWS_REGION` and the like.
             #[serde(skip)]
             pub(super) cloud: Vec<(String, String)>,
+            /// What the variables of proxies say, by name.
+            #[serde(skip)]
+            pub(super) proxies: Vec<(String, String)>,
         }
 
         impl RawEnv {
@@ -53,11 +57,37 @@ variables! {
     rust_log = "RUST_LOG",
 }
 
+/// Ignored, as by curl: where a web server starts programs, a client can set it with a header.
+pub(super) const IGNORED_PROXY_VARIABLE: &str = "HTTP_PROXY";
+
 impl RawEnv {
+    /// Which proxies are set.
+    pub(super) fn read_proxies(&self) -> Result<Proxies, ConfigError> {
+        let read = Proxies::read(|name| self.proxy_variable(name));
+        read.map_err(|NotAProxy(name)| {
+            let value = self.proxy_variable(name).unwrap_or_default();
+            ConfigError::new(
+                name,
+                value,
+                "a proxy like http://host:3128: an http or https URL",
+            )
+        })
+    }
+
+    /// What a variable of proxies is set to.
+    pub(super) fn proxy_variable(&self, name: &str) -> Option<&str> {
+        let mut found = self.proxies.iter().filter(|(variable, _)| variable == name);
+        found.next().map(|(_, value)| value.as_str())
+    }
+
     /// Reads the environment of this process.
     pub(super) fn from_environment() -> Result<Self, ConfigError> {
         let mut pairs = cloud_variables()?;
-        for variable in VARIABLES {
+        for variable in VARIABLES
+            .iter()
+            .chain(&PROXY_VARIABLES)
+            .chain(&[IGNORED_PROXY_VARIABLE])
+        {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "this is the one place that reads the environment"
@@ -81,6 +111,9 @@ impl RawEnv {
             .into_iter()
             .filter(|(_name, value)| !value.is_empty())
             .partition(|(name, _value)| is_of_a_cloud(name));
+        let (proxies, pairs): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(name, _value)| {
+            PROXY_VARIABLES.contains(&name.as_str()) || name == IGNORED_PROXY_VARIABLE
+        });
         // envy matches names without regard to case, and stops at two of one name: give it ours only.
         let ours = pairs
             .into_iter()
@@ -88,7 +121,11 @@ impl RawEnv {
         let raw: Self = envy::from_iter(ours).map_err(|error| {
             ConfigError::new("the environment", &error.to_string(), "each variable once")
         })?;
-        Ok(Self { cloud, ..raw })
+        Ok(Self {
+            cloud,
+            proxies,
+            ..raw
+        })
     }
 }
 

@@ -58,7 +58,10 @@ impl Borrowed {
         fs::create_dir_all(to.join("objects/pack"))?;
         fs::create_dir_all(to.join("objects/info"))?;
         let objects = from.join("objects").canonicalize()?;
-        let line = format!("{}\n", objects.to_str().ok_or(io::ErrorKind::InvalidFilename)?);
+        let line = format!(
+            "{}\n",
+            objects.to_str().ok_or(io::ErrorKind::InvalidFilename)?
+        );
         fs::write(to.join("objects/info/alternates"), line)
     }
 

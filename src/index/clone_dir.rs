@@ -230,7 +230,7 @@ pub(crate) fn check_writable(data_dir: &Path) -> io::Result<()> {
 /// Whether a disk refuses writes for a reason that does not go away by itself, as a full disk may.
 pub(crate) fn refuses_for_good(error: &io::Error) -> bool {
     use io::ErrorKind::{
-        IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem, AlreadyExists,
+        AlreadyExists, IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem,
     };
     matches!(
         error.kind(),
@@ -258,6 +258,11 @@ fn judge_lock(tried: Result<(), TryLockError>) -> Result<Locked, DataDirError> {
             _ => Err(error.into()),
         },
     }
+}
+
+/// Whether there is a clone to serve.
+pub(crate) fn has_clone(data_dir: &Path) -> bool {
+    current_in(data_dir).is_some()
 }
 
 /// The clone in use below this data directory, whoever has possession of it.
@@ -357,7 +362,8 @@ pub(super) fn tidy(repository: &Path) -> io::Result<()> {
 }
 
 /// The configuration of our repositories. What git and libgit2 write themselves says no more.
-pub(super) const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+pub(super) const CONFIG: &str =
+    "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 
 /// Takes away from a repository what could make git start programs or look elsewhere: somebody else may have prepared the
 /// data directory. Its objects and references stay.

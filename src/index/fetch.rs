@@ -8,11 +8,14 @@ use git2::{
     AutotagOption, Cred, CredentialType, ErrorClass, ErrorCode, FetchOptions, ProxyOptions,
     RemoteCallbacks, RemoteRedirect, RemoteUpdateFlags, Repository, RepositoryInitOptions,
 };
+use url::Url;
 
 use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
 use super::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
+use super::proxied_http;
 use super::remote_url::RemoteUrl;
 use super::status::{Progress, ProgressCell};
+use crate::outgoing::Proxies;
 
 /// Where the upstream's HEAD is kept in the clone.
 pub(super) const UPSTREAM_HEAD: &str = "refs/heads/upstream";
@@ -57,16 +60,16 @@ pub(super) enum FetchError {
 /// Makes a new bare clone at `path`, of depth 1 where the transport can do that.
 pub(super) fn clone(
     path: &Path,
-    url: &RemoteUrl,
+    (url, proxies): (&RemoteUrl, &Proxies),
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     within_limits(url, || {
         let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
         if url.is_local() {
-            return run(&repository, url, None, progress);
+            return run(&repository, (url, proxies), None, progress);
         }
-        match run(&repository, url, Some(1), progress) {
-            Err(FetchError::NoShallow) => run(&repository, url, None, progress),
+        match run(&repository, (url, proxies), Some(1), progress) {
+            Err(FetchError::NoShallow) => run(&repository, (url, proxies), None, progress),
             other => other,
         }
     })
@@ -105,25 +108,32 @@ pub(super) fn create(path: &Path) -> Result<Repository, git2::Error> {
 /// Brings a clone up to date. Without a depth: with one, git writes a line to the `shallow` file at every fetch.
 pub(super) fn fetch(
     path: &Path,
-    url: &RemoteUrl,
+    (url, proxies): (&RemoteUrl, &Proxies),
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     within_limits(url, || {
         let repository = Repository::open_bare(path)
             .map_err(|error| FetchError::Local(describe(&error, url)))?;
-        run(&repository, url, None, progress)
+        run(&repository, (url, proxies), None, progress)
     })
 }
 
 fn run(
     repository: &Repository,
-    url: &RemoteUrl,
+    (url, proxies): (&RemoteUrl, &Proxies),
     depth: Option<i32>,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     let pace = Pace::new();
     let mut proxy = ProxyOptions::new();
-    proxy.auto();
+    // Never what libgit2 reads from the environment by rules of its own.
+    let through = Url::parse(url.address()).ok();
+    let through = through.as_ref().and_then(|address| proxies.of(address));
+    if let Some(through) = through {
+        proxy.url(through.as_str());
+    }
+    let by_proxied_http = proxied_http::begin(url, proxies);
+    let address = by_proxied_http.as_deref().unwrap_or(url.address());
     let mut options = FetchOptions::new();
     options
         .remote_callbacks(callbacks(url, progress, &pace))
@@ -138,18 +148,16 @@ fn run(
     if let Some(depth) = depth {
         options.depth(depth);
     }
-    let fetched = repository
-        .remote_anonymous(url.address())
-        .and_then(|mut remote| {
-            remote.download(&[REFSPEC], Some(&mut options))?;
-            // A HEAD that leads nowhere is not listed. What an earlier fetch brought must not pass for what it names.
-            let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
-            // One that was given up on must not move the reference any more: another one may have done so since.
-            if has_head && !progress.is_stopped() {
-                remote.update_tips(None, RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
-            }
-            Ok(has_head)
-        });
+    let fetched = repository.remote_anonymous(address).and_then(|mut remote| {
+        remote.download(&[REFSPEC], Some(&mut options))?;
+        // A HEAD that leads nowhere is not listed. What an earlier fetch brought must not pass for what it names.
+        let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
+        // One that was given up on must not move the reference any more: another one may have done so since.
+        if has_head && !progress.is_stopped() {
+            remote.update_tips(None, RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
+        }
+        Ok(has_head)
+    });
     if progress.is_stopped() {
         return Err(FetchError::Stopped);
     }
@@ -258,7 +266,16 @@ fn is_no_shallow(error: &git2::Error) -> bool {
 }
 
 fn describe(error: &git2::Error, url: &RemoteUrl) -> String {
-    url.redact(error.message())
+    let said = url.redact(error.message());
+    if error.code() == ErrorCode::Certificate {
+        // Images often have no CA certificates at all, and those of an organisation's own CA are mostly missing.
+        format!(
+            "{said}: the CA certificates of this machine do not vouch for it; install the package ca-certificates, or \
+             set SSL_CERT_FILE to a file with the right ones"
+        )
+    } else {
+        said
+    }
 }
 
 /// Watches that a transfer gets on. A peer that falls silent altogether ends by libgit2's own time-out; this is for one

@@ -80,7 +80,11 @@ mod tests {
         let of = |path: &Path| check(&RemoteUrl::parse(path.to_str().unwrap()).unwrap());
         let missing = of(&directory.path().join("missing")).unwrap_err();
         assert!(missing.ends_with("missing` does not exist"), "{missing}");
-        assert!(of(directory.path()).unwrap_err().ends_with("is no git repository"));
+        assert!(
+            of(directory.path())
+                .unwrap_err()
+                .ends_with("is no git repository")
+        );
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(of(&file).unwrap_err().ends_with("is no directory"));
@@ -90,7 +94,8 @@ mod tests {
         git2::Repository::init_bare(&git).unwrap();
         assert_eq!(of(&git), Ok(()), "an empty one may get commits");
         for (key, value) in [("objectformat", "sha256"), ("refstorage", "reftable")] {
-            let config = format!("[core]\nrepositoryformatversion = 1\n[extensions]\n{key} = {value}\n");
+            let config =
+                format!("[core]\nrepositoryformatversion = 1\n[extensions]\n{key} = {value}\n");
             fs::write(git.join("config"), config).unwrap();
             let why = of(&git).unwrap_err();
             assert!(why.contains(value) && why.contains("unsupported"), "{why}");
@@ -98,6 +103,9 @@ mod tests {
         let checkout = directory.path().join("checkout");
         git2::Repository::init(&checkout).unwrap();
         assert_eq!(of(&checkout), Ok(()));
-        assert_eq!(check(&RemoteUrl::parse("https://h.example/i").unwrap()), Ok(()));
+        assert_eq!(
+            check(&RemoteUrl::parse("https://h.example/i").unwrap()),
+            Ok(())
+        );
     }
 }

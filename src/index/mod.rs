@@ -24,6 +24,7 @@ mod offline;
 mod open;
 mod overlay;
 mod pack_writer;
+mod proxied_http;
 mod prune;
 mod publish;
 mod push;
@@ -44,7 +45,7 @@ mod trees;
 mod upkeep;
 mod visit;
 
-pub(crate) use clone_dir::{check_writable, refuses_for_good};
+pub(crate) use clone_dir::{check_writable, has_clone, refuses_for_good};
 pub(crate) use export::{ExportError, IndexExport, export_all, export_since};
 pub(crate) use force::RefreshOutcome;
 pub(crate) use handle::IndexHandle;

@@ -414,8 +414,9 @@ impl Refresher {
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
         let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
+        let proxies = self.settings.proxies.clone();
         let fetched = self.transfer(Phase::Fetching, move |progress| {
-            fetch::fetch(&path, &url, progress)
+            fetch::fetch(&path, (&url, &proxies), progress)
         });
         match &fetched {
             Err(FetchError::Local(_)) => {

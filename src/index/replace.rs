@@ -86,9 +86,10 @@ impl Refresher {
         };
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         let (target, url) = (path.clone(), self.settings.url.clone());
+        let proxies = self.settings.proxies.clone();
         let cloned = self
             .transfer(Phase::Cloning, move |progress| {
-                fetch::clone(&target, &url, progress)
+                fetch::clone(&target, (&url, &proxies), progress)
             })
             .map_err(RefreshError::from)
             .and_then(|()| Ok(clone_dir::write_record(&path, &self.record())?));

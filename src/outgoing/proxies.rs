@@ -47,14 +47,14 @@ enum Exceptions {
 
 /// A variable whose value names no HTTP proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoProxy(pub(crate) &'static str);
+pub(crate) struct NotAProxy(pub(crate) &'static str);
 
 impl Proxies {
     /// Reads the variables; an empty one counts as not set.
     ///
     /// # Errors
     /// The first variable that names no HTTP proxy.
-    pub(crate) fn read<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<Self, NoProxy> {
+    pub(crate) fn read<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<Self, NotAProxy> {
         let first = |names: [&'static str; 2]| {
             let set = names
                 .into_iter()
@@ -63,7 +63,7 @@ impl Proxies {
             set.next()
         };
         let proxy = |names| match first(names) {
-            Some((name, text)) => parse(text).map(Some).ok_or(NoProxy(name)),
+            Some((name, text)) => parse(text).map(Some).ok_or(NotAProxy(name)),
             None => Ok(None),
         };
         let all = proxy(["all_proxy", "ALL_PROXY"])?;
@@ -110,7 +110,10 @@ impl Proxies {
             (Some(proxy), Exceptions::These(hosts)) => {
                 let hosts = hosts.iter().filter(|host| *host != "*");
                 let hosts: Vec<&str> = hosts.map(String::as_str).collect();
-                (proxy.to_string(), format!("{METADATA_HOSTS},{}", hosts.join(",")))
+                (
+                    proxy.to_string(),
+                    format!("{METADATA_HOSTS},{}", hosts.join(",")),
+                )
             }
         }
     }
@@ -227,7 +230,7 @@ fn is_in_network(address: IpAddr, network: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &'static str)]) -> Result<Proxies, NoProxy> {
+    fn read(pairs: &[(&str, &'static str)]) -> Result<Proxies, NotAProxy> {
         let pairs = pairs.to_vec();
         Proxies::read(move |name| {
             let found = pairs.iter().find(|(variable, _)| *variable == name);
@@ -238,7 +241,9 @@ mod tests {
     fn proxy_of(pairs: &[(&str, &'static str)], url: &str) -> String {
         let proxies = read(pairs).unwrap();
         let url = Url::parse(url).unwrap();
-        proxies.of(&url).map_or("direct".to_owned(), ToString::to_string)
+        proxies
+            .of(&url)
+            .map_or("direct".to_owned(), ToString::to_string)
     }
 
     #[test]
@@ -262,14 +267,33 @@ mod tests {
             ),
             (&[("ALL_PROXY", "http://a:1")], "http://a:1/", "http://a:1/"),
             (
-                &[("all_proxy", "http://a:1"), ("http_proxy", "HTTPS://b:1/x?y")],
+                &[
+                    ("all_proxy", "http://a:1"),
+                    ("http_proxy", "HTTPS://b:1/x?y"),
+                ],
                 "https://b:1/",
                 "http://a:1/",
             ),
-            (&[("ALL_PROXY", "proxy")], "http://proxy:1080/", "http://proxy:1080/"),
-            (&[("ALL_PROXY", "http://proxy:80")], "http://proxy/", "http://proxy/"),
-            (&[("ALL_PROXY", "https://proxy")], "https://proxy/", "https://proxy/"),
-            (&[("ALL_PROXY", "u:p@[::1]:8")], "http://u:p@[::1]:8/", "http://u:p@[::1]:8/"),
+            (
+                &[("ALL_PROXY", "proxy")],
+                "http://proxy:1080/",
+                "http://proxy:1080/",
+            ),
+            (
+                &[("ALL_PROXY", "http://proxy:80")],
+                "http://proxy/",
+                "http://proxy/",
+            ),
+            (
+                &[("ALL_PROXY", "https://proxy")],
+                "https://proxy/",
+                "https://proxy/",
+            ),
+            (
+                &[("ALL_PROXY", "u:p@[::1]:8")],
+                "http://u:p@[::1]:8/",
+                "http://u:p@[::1]:8/",
+            ),
         ] {
             assert_eq!(proxy_of(pairs, http), of_http, "{pairs:?}");
             assert_eq!(proxy_of(pairs, https), of_https, "{pairs:?}");
@@ -316,7 +340,11 @@ mod tests {
                 assert_eq!(proxy_of(&pairs, url), expected, "{exceptions} {url}");
             }
         }
-        let both = [("ALL_PROXY", "http://p:1"), ("no_proxy", "a"), ("NO_PROXY", "b")];
+        let both = [
+            ("ALL_PROXY", "http://p:1"),
+            ("no_proxy", "a"),
+            ("NO_PROXY", "b"),
+        ];
         assert_eq!(proxy_of(&both, "http://a/"), "direct");
         assert_eq!(proxy_of(&both, "http://b/"), "http://p:1/");
     }
@@ -324,8 +352,15 @@ mod tests {
     #[test]
     fn other_proxies_than_those_of_http_are_refused_by_name() {
         for value in ["socks5://h:1080", "http://", "://", "ftp://h", "http://h:x"] {
-            assert_eq!(read(&[("all_proxy", value)]), Err(NoProxy("all_proxy")), "{value}");
-            assert_eq!(read(&[("HTTPS_PROXY", value)]), Err(NoProxy("HTTPS_PROXY")));
+            assert_eq!(
+                read(&[("all_proxy", value)]),
+                Err(NotAProxy("all_proxy")),
+                "{value}"
+            );
+            assert_eq!(
+                read(&[("HTTPS_PROXY", value)]),
+                Err(NotAProxy("HTTPS_PROXY"))
+            );
         }
     }
 
@@ -338,11 +373,20 @@ mod tests {
         let proxies = read(&pairs).unwrap();
         assert_eq!(
             proxies.for_scheme("https"),
-            ("http://u:s3cret@p:1/".to_owned(), format!("{METADATA_HOSTS},a,b"))
+            (
+                "http://u:s3cret@p:1/".to_owned(),
+                format!("{METADATA_HOSTS},a,b")
+            )
         );
-        let direct = ("http://127.0.0.1:9".to_owned(), "*,0.0.0.0/0,::/0".to_owned());
+        let direct = (
+            "http://127.0.0.1:9".to_owned(),
+            "*,0.0.0.0/0,::/0".to_owned(),
+        );
         assert_eq!(proxies.for_scheme("http"), direct);
         let debug = format!("{proxies:?}");
-        assert!(!debug.contains("s3cret") && debug.contains("***@p:1"), "{debug}");
+        assert!(
+            !debug.contains("s3cret") && debug.contains("***@p:1"),
+            "{debug}"
+        );
     }
 }
