@@ -161,6 +161,13 @@ impl App {
     pub async fn bind_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
         // One directory: this takes no longer than binding does, and a bad setting must be known before that.
         prepare_data_dir(&config)?;
+        // It also leads OpenSSL, and all who read the same variables, to the certificates of this system, as in subcommands.
+        configure_libgit2(
+            config.connect_timeout,
+            config.silence_timeout,
+            USER_AGENT,
+            config.contact.as_deref(),
+        );
         let keeper = keeper(&config, &clock)?;
         let listener = listen(config.listen)
             .await
@@ -169,12 +176,6 @@ impl App {
                 source,
             })?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        configure_libgit2(
-            config.connect_timeout,
-            config.silence_timeout,
-            USER_AGENT,
-            config.contact.as_deref(),
-        );
         let network = match config.download_mode {
             DownloadMode::Offline => Network::Forbidden,
             DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,

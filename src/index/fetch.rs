@@ -170,6 +170,12 @@ fn run(
         )),
         // libgit2 says so before it asks for anything; nothing that the other side writes gets here.
         Err(error) if depth.is_some() && is_no_shallow(&error) => Err(FetchError::NoShallow),
+        // libgit2's own words, to which the other side adds the name of its format at the end.
+        Err(error) if error.message().starts_with("unknown remote object format") => {
+            Err(FetchError::Unsupported(
+                "the upstream repository has SHA-256 object ids, which are unsupported: an index has SHA-1".to_owned(),
+            ))
+        }
         Err(error) if is_upstreams_fault(&error) => {
             Err(FetchError::Upstream(describe(&error, url)))
         }

@@ -186,7 +186,10 @@ impl Exchange {
         if let Some(credentials) = self.url.credentials() {
             request = request.basic_auth(&credentials.user, Some(&credentials.password));
         }
-        self.runtime.block_on(request.send()).map_err(described)
+        // Inside the runtime: a request has timers from its beginning.
+        self.runtime
+            .block_on(async { request.send().await })
+            .map_err(described)
     }
 }
 

@@ -14,11 +14,34 @@ use crate::support::{
     eventually_some, hermetic, succeeds,
 };
 
-/// Where no certificates are.
-const NO_CERTIFICATES: [(&str, &str); 2] = [
-    ("SSL_CERT_FILE", "/nonexistent/file"),
-    ("SSL_CERT_DIR", "/nonexistent/directory"),
-];
+/// A machine without CA certificates, as far as a process can be told: a file and a directory with nothing in them.
+struct NoCertificates {
+    directory: TempDir,
+}
+
+impl NoCertificates {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        fs::create_dir(directory.path().join("certs")).unwrap();
+        fs::write(directory.path().join("certs.pem"), "").unwrap();
+        Self { directory }
+    }
+
+    fn settings(&self) -> [(&'static str, String); 2] {
+        let path = |name: &str| {
+            self.directory
+                .path()
+                .join(name)
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        [
+            ("SSL_CERT_FILE", path("certs.pem")),
+            ("SSL_CERT_DIR", path("certs")),
+        ]
+    }
+}
 
 /// A data directory with the index and one of two crate files of an upstream.
 fn filled() -> (Origin, TempDir) {
@@ -328,6 +351,8 @@ fn a_remote_index_with_sha_256_is_named_as_unsupported() {
 
 #[test]
 fn without_ca_certificates_the_mirror_and_check_config_name_them_and_the_remedy() {
+    let machine = NoCertificates::new();
+    let none = machine.settings();
     let (_directory, index) = bare(&[]);
     let own = [
         ("GIT_REPO_URL", index.as_str()),
@@ -335,7 +360,7 @@ fn without_ca_certificates_the_mirror_and_check_config_name_them_and_the_remedy(
         ("DOWNLOAD_MODE", "cache"),
         ("DOWNLOAD_URL", "https://127.0.0.1:1/{crate}/{version}"),
     ];
-    let settings = [&own[..], &NO_CERTIFICATES].concat();
+    let settings = [&own[..], &borrowed(&none)].concat();
     for arguments in [&[][..], &["check-config"]] {
         let output = Program::run_verb(arguments, &settings);
         let said = complaint(&output);
@@ -360,6 +385,8 @@ fn without_ca_certificates_the_mirror_and_check_config_name_them_and_the_remedy(
 
 #[test]
 fn without_ca_certificates_upstreams_with_http_work() {
+    let machine = NoCertificates::new();
+    let none = machine.settings();
     let (origin, data) = (Origin::of(1), TempDir::new().unwrap());
     let server = GitServer::start_with(&origin.index, Fault::None);
     let url = server.url();
@@ -370,7 +397,7 @@ fn without_ca_certificates_upstreams_with_http_work() {
         ("DOWNLOAD_MODE", "cache"),
         ("DATA_DIR", data.path().to_str().unwrap()),
     ];
-    let settings = [&own[..], &NO_CERTIFICATES].concat();
+    let settings = [&own[..], &borrowed(&none)].concat();
     let program = Program::start(&settings);
     program.wait_until_ready();
     let answer = program.get(&origin.files[0].download_path());
