@@ -133,7 +133,7 @@ fn run(
         proxy.url(through.as_str());
     }
     let by_proxied_http = proxied_http::begin(url, proxies);
-    let address = by_proxied_http.as_deref().unwrap_or(url.address());
+    let address = by_proxied_http.as_deref().unwrap_or_else(|| url.address());
     let mut options = FetchOptions::new();
     options
         .remote_callbacks(callbacks(url, progress, &pace))

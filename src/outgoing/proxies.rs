@@ -243,7 +243,7 @@ mod tests {
         let url = Url::parse(url).unwrap();
         proxies
             .of(&url)
-            .map_or("direct".to_owned(), ToString::to_string)
+            .map_or_else(|| "direct".to_owned(), ToString::to_string)
     }
 
     #[test]

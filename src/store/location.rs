@@ -55,7 +55,8 @@ pub(super) struct CloudPlace {
     url: Url,
     /// The clouds' variables. Secrets are among them.
     variables: Vec<(String, String)>,
-    proxies: Proxies,
+    /// Boxed, because other places have none.
+    proxies: Box<Proxies>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl StorageLocation {
             provider,
             url,
             variables,
-            proxies: Proxies::default(),
+            proxies: Box::default(),
         };
         // A mistake must be known before anything is bound. Without a prefix all of the bucket would be ours.
         cloud
@@ -160,7 +161,7 @@ impl StorageLocation {
     /// The same place, where a cloud is reached by way of these proxies.
     pub(crate) fn through(mut self, proxies: Proxies) -> Self {
         if let Place::Cloud(cloud) = &mut self.0 {
-            cloud.proxies = proxies;
+            *cloud.proxies = proxies;
         }
         self
     }
