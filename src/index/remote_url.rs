@@ -51,16 +51,23 @@ pub(crate) enum RemoteUrlError {
 impl RemoteUrl {
     /// Reads what the setting `GIT_REPO_URL` may hold.
     pub(crate) fn parse(text: &str) -> Result<Self, RemoteUrlError> {
+        let url = Self::parse_recorded(text)?;
+        let is_path = ["/", "./", "../"].iter().any(|path| text.starts_with(path));
+        // `github.com/org/index` is a URL without its scheme, and no directory.
+        if url.is_local && !is_path && !text.contains("://") {
+            return Err(RemoteUrlError::NotAUrl);
+        }
+        Ok(url)
+    }
+
+    /// Reads what an archive says of its upstream: earlier versions took any relative path.
+    pub(crate) fn parse_recorded(text: &str) -> Result<Self, RemoteUrlError> {
         if !text.contains("://") {
             // A mistyped URL must not pass for a path: paths are shown as they are.
             let beginning = text.split('/').next().unwrap_or_default();
             return match Self::short_ssh(text) {
                 Some(url) => Ok(url),
                 None if beginning.contains(['@', ':']) => Err(RemoteUrlError::NotAUrl),
-                // `github.com/org/index` is a URL without its scheme, and no directory.
-                None if !["/", "./", "../"].iter().any(|path| text.starts_with(path)) => {
-                    Err(RemoteUrlError::NotAUrl)
-                }
                 None => Ok(Self::local(text)),
             };
         }

@@ -95,7 +95,12 @@ impl Program {
             std::fs::set_permissions(open, PermissionsExt::from_mode(mode)).unwrap();
         }
         let program = home.path().join("program");
-        std::fs::copy(env!("CARGO_BIN_EXE_crates-io-mirror"), &program).unwrap();
+        // Not by this process: a child that another test starts meanwhile would keep the copy open for writing.
+        let copy = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_crates-io-mirror"))
+            .arg(&program)
+            .status();
+        assert!(copy.unwrap().success());
         let mut command = command(program.to_str().unwrap(), &home, settings);
         command.uid(NOBODY).gid(NOBODY).env("TMPDIR", home.path());
         Self::run_with(command, home)
