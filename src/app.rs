@@ -22,8 +22,10 @@ use crate::http::{
 };
 use crate::index::{
     GitIndexSettings, GitProgram, Holdings, IndexHandle, Network, Pusher, PusherSettings,
-    Refresher, RefresherSettings, Stopping, configure_libgit2,
+    Refresher, RefresherEnd, RefresherSettings, Stopping, check_writable, configure_libgit2,
+    refuses_for_good,
 };
+use crate::outgoing::certificates;
 use crate::package::registry_config;
 use crate::store::{
     Counters, CrateStore, DamagedFiles, Keeper, KeeperSettings, StoreError, StoreSettings,
@@ -106,7 +108,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The data directory cannot be used.
-    #[error("DATA_DIR: cannot create `{}`: {source}", path.display())]
+    #[error("DATA_DIR: cannot write to `{}`: {source}", path.display())]
     DataDir {
         /// The directory.
         path: PathBuf,
@@ -116,6 +118,9 @@ pub enum StartError {
     /// The store of crate files cannot be used.
     #[error("STORAGE_URL: {0}")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing can be fetched by `https`.
+    #[error("{}", certificates::MISSING)]
+    Certificates,
     /// Crate files cannot be fetched by this machine.
     #[error("DOWNLOAD_URL: {0}")]
     Upstream(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -129,13 +134,19 @@ impl From<StoreError> for StartError {
 
 impl From<ClientError> for StartError {
     fn from(error: ClientError) -> Self {
-        Self::Upstream(error.into())
+        match error {
+            ClientError::NoCertificates => Self::Certificates,
+            ClientError::Library(_) => Self::Upstream(error.into()),
+        }
     }
 }
 
 /// Why the mirror ended otherwise than by being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// There is no index to serve, and waiting would not bring one.
+    #[error("{0}")]
+    Index(String),
     /// A mistake in the mirror ended its background task.
     #[error("the task that refreshes the index has ended: {0}")]
     Refresh(#[source] JoinError),
@@ -165,10 +176,14 @@ impl App {
     /// [`StartError`], if the port or the data directory cannot be had.
     pub async fn bind_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
         // One directory: this takes no longer than binding does, and a bad setting must be known before that.
-        std::fs::create_dir_all(&config.data_dir).map_err(|source| StartError::DataDir {
-            path: config.data_dir.clone(),
-            source,
-        })?;
+        prepare_data_dir(&config)?;
+        // It also leads OpenSSL, and all who read the same variables, to the certificates of this system, as in subcommands.
+        configure_libgit2(
+            config.connect_timeout,
+            config.silence_timeout,
+            USER_AGENT,
+            config.contact.as_deref(),
+        );
         let keeper = keeper(&config, &clock)?;
         let listener = listen(config.listen)
             .await
@@ -177,12 +192,6 @@ impl App {
                 source,
             })?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        configure_libgit2(
-            config.connect_timeout,
-            config.silence_timeout,
-            USER_AGENT,
-            config.contact.as_deref(),
-        );
         let network = match config.download_mode {
             DownloadMode::Offline => Network::Forbidden,
             DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
@@ -233,6 +242,9 @@ impl App {
             git_index,
             network,
             held,
+            lock_wait_max: config.lock_wait_max,
+            proxies: config.proxies,
+            temp_dir: config.temp_dir,
             upkeep: config.upkeep,
         };
         Ok(Self {
@@ -325,7 +337,11 @@ impl App {
         if let Some(pusher) = pusher {
             pusher.await.map_err(RunError::Push)?;
         }
-        refreshed.flatten().map_err(RunError::Refresh)?;
+        match refreshed.map_err(RunError::Refresh)? {
+            Ok(()) => {}
+            Err(RefresherEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),
+            Err(RefresherEnd::Hopeless(why)) => return Err(RunError::Index(why)),
+        }
         let drained = served.map_err(RunError::Serve)?;
         match drained {
             Drained::All => tracing::info!("stopped: every request was answered"),
@@ -334,6 +350,25 @@ impl App {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes the data directory. Where the index is followed it must be possible to write to it; a full disk may get room.
+fn prepare_data_dir(config: &Config) -> Result<(), StartError> {
+    let made = std::fs::create_dir_all(&config.data_dir);
+    let made = if config.follows_the_index() {
+        made.and_then(|()| check_writable(&config.data_dir))
+    } else {
+        made
+    };
+    match made {
+        Err(source) if refuses_for_good(&source) || !config.data_dir.is_dir() => {
+            Err(StartError::DataDir {
+                path: config.data_dir.clone(),
+                source,
+            })
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -386,7 +421,7 @@ pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSourc
         limits: config.fetch_limits,
         clock: clock.clone(),
         resolver: config.resolver.clone(),
-        proxy_hosts: config.proxy_hosts.clone(),
+        proxies: config.proxies.clone(),
     })
 }
 

@@ -17,6 +17,7 @@
 //! | `cli` | the verbs beside `serve`: prefetch, verify, export, import, check-config | all but `http` |
 //! | `package` | names, versions, index lines: pure values | nothing |
 //! | `observability` | logging set-up | `config` |
+//! | `outgoing` | what connections to other machines have in common: proxies, CA certificates | nothing |
 //! | `clock` | the time of day, injected | nothing |
 //! | `process_one` | reaping orphans where the program is the first process of a container | nothing |
 //! | `stdout` | whether the process has a standard output | nothing |
@@ -70,6 +71,7 @@ mod http;
 mod index;
 mod memory;
 mod observability;
+mod outgoing;
 mod package;
 mod process_one;
 mod stdout;

@@ -6,10 +6,15 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use url::Url;
+
 use super::outcome::Outcome;
 use super::terminal::Terminal;
 use crate::config::{Config, DownloadMode, Origin, Setting};
+use crate::index::{check_local_upstream, check_writable, has_clone};
+use crate::outgoing::{Proxies, certificates, shown_proxy};
 use crate::store::{Access, probe as probe_store};
+use crate::upstream::DownloadTemplate;
 
 /// Written to see whether a directory can be written, and removed at once.
 const PROBE: &str = ".crates-io-mirror-check";
@@ -28,6 +33,9 @@ pub(crate) async fn check_config(
     }
     for warning in config.warnings() {
         terminal.note(&format!("warning: {warning}"));
+    }
+    for line in proxy_lines(config) {
+        terminal.note(&line);
     }
     let mut failures = failures(config);
     failures.extend(store_failure(config).await);
@@ -79,11 +87,24 @@ async fn store_failure(config: &Config) -> Option<String> {
 /// What keeps the mirror from working.
 fn failures(config: &Config) -> Vec<String> {
     let mut failures = Vec::new();
-    if let Err((place, error)) = probe(&config.data_dir) {
+    // Offline what is there is served, whether it can be written to or not.
+    let must_write = config.follows_the_index() || !config.data_dir.is_dir();
+    if must_write && let Err((place, error)) = probe(&config.data_dir) {
         failures.push(format!(
             "DATA_DIR: cannot write to `{}`: {error}",
             place.display()
         ));
+    }
+    let upstreams = asked_by_https(config);
+    if !upstreams.is_empty() && certificates::are_missing() {
+        let upstreams = upstreams.join(", ");
+        failures.push(format!("{upstreams}: {}", certificates::MISSING));
+    }
+    if config.follows_the_index()
+        && !has_clone(&config.data_dir)
+        && let Err(why) = check_local_upstream(&config.git_repo_url)
+    {
+        failures.push(format!("GIT_REPO_URL: {why}"));
     }
     if config.public_url.is_some() && !is_on_path("git", &config.search_path) {
         failures.push(
@@ -91,6 +112,50 @@ fn failures(config: &Config) -> Vec<String> {
         );
     }
     failures
+}
+
+/// The upstreams that the mirror itself asks, with their variables.
+fn upstreams(config: &Config) -> Vec<(&'static str, Url)> {
+    let index = config
+        .follows_the_index()
+        .then(|| Url::parse(config.git_repo_url.address()).ok())
+        .flatten();
+    let mut upstreams: Vec<(&str, Url)> =
+        index.into_iter().map(|url| ("GIT_REPO_URL", url)).collect();
+    if config.download_mode == DownloadMode::Cache {
+        let urls = config.downloads.iter().filter_map(DownloadTemplate::origin);
+        upstreams.extend(urls.map(|url| ("DOWNLOAD_URL", url)));
+    }
+    upstreams
+}
+
+fn asked_by_https(config: &Config) -> Vec<&'static str> {
+    let upstreams = upstreams(config).into_iter();
+    let mut names: Vec<&str> = upstreams
+        .filter(|(_name, url)| url.scheme() == "https")
+        .map(|(name, _url)| name)
+        .collect();
+    names.dedup();
+    names
+}
+
+/// How upstreams are reached, where there are proxies.
+fn proxy_lines(config: &Config) -> Vec<String> {
+    if config.proxies == Proxies::default() {
+        return Vec::new();
+    }
+    let line = |(name, url): (&str, Url)| {
+        let host = url.host_str().unwrap_or_default();
+        match config.proxies.of(&url) {
+            Some(proxy) => format!("{name}: {host} is reached through {}", shown_proxy(proxy)),
+            None => format!("{name}: {host} is reached directly"),
+        }
+    };
+    upstreams(config)
+        .into_iter()
+        .filter(|(_name, url)| url.has_host())
+        .map(line)
+        .collect()
 }
 
 /// Tries to write where the data directory is, or where it would be made. Leaves nothing behind.
@@ -108,7 +173,13 @@ fn probe(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
     let create = OpenOptions::new().write(true).create_new(true).open(&file);
     create
         .and_then(|_file| std::fs::remove_file(&file))
-        .map_err(|error| (place.to_owned(), error))
+        .map_err(|error| (place.to_owned(), error))?;
+    // The index may belong to somebody else although the directory does not. A mirror that ran here left its lock.
+    let index = data_dir.join("index");
+    if index.exists() {
+        check_writable(data_dir).map_err(|error| (index, error))?;
+    }
+    Ok(())
 }
 
 fn is_on_path(program: &str, search_path: &OsStr) -> bool {

@@ -121,8 +121,9 @@ Examples:
 
 /// Shown below the help of `check-config`.
 pub(super) const ABOUT_CHECK_CONFIG: &str = "\
-Prints one line `NAME = value` for each variable, secrets hidden, then checks whether DATA_DIR can
-be written, whether git is there if PUBLIC_URL needs it, and whether the files of TLS can be read.
+Prints one line `NAME = value` for each variable, secrets hidden, then how upstreams are reached if
+there are proxies (http_proxy, https_proxy, all_proxy, no_proxy), then checks whether DATA_DIR can
+be written, whether GIT_REPO_URL can be read if it is a path, whether there are CA certificates, whether git is there if PUBLIC_URL needs it, and whether the files of TLS can be read.
 With DOWNLOAD_MODE=cache or offline it prints the cloud's own variables that count, too, and tries
 the store of STORAGE_URL: whether it can be listed and, for `cache`, whether a file of a few bytes
 can be written, read and removed. No upstream is asked. Warnings do not change the exit code.

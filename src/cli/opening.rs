@@ -124,6 +124,9 @@ fn refresher_settings(config: &Config) -> RefresherSettings {
             DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
         },
         held: None,
+        lock_wait_max: config.lock_wait_max,
+        proxies: config.proxies.clone(),
+        temp_dir: config.temp_dir.clone(),
         upkeep: config.upkeep,
     }
 }

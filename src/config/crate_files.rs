@@ -80,6 +80,10 @@ pub(super) fn storage(
                 "no user and password: AWS_ACCESS_KEY_ID and the like are for those"
             }
             LocationError::NotAUrl => "a path, or a URL like s3://bucket/prefix",
+            LocationError::NoCertificates => {
+                "CA certificates on this machine: install the package ca-certificates, or set SSL_CERT_FILE to a file that \
+                 has them"
+            }
             LocationError::Incomplete => {
                 "a bucket, and the cloud's own variables (AWS_REGION, AZURE_STORAGE_ACCOUNT_NAME and the like) with \
                  values that it understands"

@@ -5,6 +5,7 @@
 use super::error::without_any_secrets;
 use super::raw::RawEnv;
 use super::{Config, ConfigError, DownloadMode, VARIABLES};
+use crate::outgoing::PROXY_VARIABLES;
 
 /// One variable and what holds for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +106,10 @@ impl Config {
         let is_plain = |url: &String| url.starts_with("http://");
         let cases = [
             (
+                self.ignores_http_proxy,
+                "HTTP_PROXY is ignored, as by curl: http_proxy, in lower case, is the proxy for http URLs",
+            ),
+            (
                 self.is_always_stale(),
                 "MAX_STALENESS_SECS is not longer than REFRESH_INTERVAL_SECS: /readyz will fail between fetches",
             ),
@@ -134,6 +139,13 @@ impl Config {
 fn describe(raw: &RawEnv) -> Vec<Setting> {
     let texts = raw.texts();
     let variables = VARIABLES.iter().zip(texts);
+    let proxies = PROXY_VARIABLES.iter().filter_map(|name| {
+        Some(Setting {
+            name,
+            value: without_any_secrets(raw.proxy_variable(name)?),
+            origin: Origin::Environment,
+        })
+    });
     variables
         .map(|(name, text)| {
             let (value, origin) = match text {
@@ -146,6 +158,7 @@ fn describe(raw: &RawEnv) -> Vec<Setting> {
                 origin,
             }
         })
+        .chain(proxies)
         .collect()
 }
 

@@ -17,7 +17,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tracing_subscriber::filter::EnvFilter;
-use url::Url;
 
 pub(crate) use crate_files::DownloadMode;
 pub(crate) use describe::{Origin, Setting};
@@ -28,23 +27,17 @@ pub use raw::VARIABLES;
 
 use crate::http::{CertificateError, TlsCertificate, TrustedProxies};
 use crate::index::{PushEnvironment, RemoteUrl, RemoteUrlError, UpkeepLimits};
+use crate::outgoing::Proxies;
 use crate::store::StorageLocation;
 use crate::upstream::{DownloadTemplates, FetchLimits, Resolver};
 
 const DEFAULT_GIT_REPO_URL: &str = "https://github.com/rust-lang/crates.io-index.git";
 
-/// The variables that name a proxy.
-const PROXY_VARIABLES: [&str; 6] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
-
 /// How long to wait for a TCP connection to the upstream index.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long to wait for another process to free the data directory: in a rolling restart the old one is still stopping.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long a crate file that no upstream has is known to be missing.
 const MISSING_REMEMBERED: Duration = Duration::from_secs(30);
@@ -100,8 +93,10 @@ pub struct Config {
     pub(crate) push_environment: PushEnvironment,
     /// Variables that are probably misspelt, each with the name that was meant.
     pub(crate) misspelt: Vec<(String, &'static str)>,
-    /// The hosts of the proxies that the system's variables name: they may have private addresses.
-    pub(crate) proxy_hosts: Vec<String>,
+    /// How other machines are reached (`http_proxy` and its kin).
+    pub(crate) proxies: Proxies,
+    /// Whether `HTTP_PROXY` is set, which is ignored, and `http_proxy` is not.
+    pub(crate) ignores_http_proxy: bool,
     /// Tells the addresses of upstreams of crate files. No variable: it is for tests.
     pub resolver: Resolver,
     /// When the clone is made smaller. No variable: it is for tests.
@@ -112,6 +107,10 @@ pub struct Config {
     pub silence_timeout: Duration,
     /// How long to wait for an upstream of crate files. No variable: it is for tests.
     pub fetch_limits: FetchLimits,
+    /// How long to wait for another process to free the data directory. No variable: it is for tests.
+    pub lock_wait_max: Duration,
+    /// Where temporary files go (`TMPDIR`).
+    pub(crate) temp_dir: PathBuf,
     /// How long a crate file that no upstream has is known to be missing. No variable: it is for tests.
     pub missing_remembered: Duration,
     /// How long a request waits for a crate file that is being fetched. No variable: it is for tests.
@@ -156,6 +155,9 @@ impl Config {
     }
 
     fn from_raw(raw: RawEnv) -> Result<Self, ConfigError> {
+        let proxies = raw.read_proxies()?;
+        let ignores_http_proxy = raw.proxy_variable(raw::IGNORED_PROXY_VARIABLE).is_some()
+            && raw.proxy_variable("http_proxy").is_none();
         let address: IpAddr = parse_or(
             "BIND_ADDRESS",
             raw.bind_address,
@@ -182,7 +184,8 @@ impl Config {
             .data_dir
             .map_or_else(|| PathBuf::from("data"), PathBuf::from);
         let download_mode = crate_files::mode(raw.download_mode)?;
-        let storage = crate_files::storage(raw.storage_url, &data_dir, raw.cloud)?;
+        let storage =
+            crate_files::storage(raw.storage_url, &data_dir, raw.cloud)?.through(proxies.clone());
         let index_push_url =
             index_push_url(raw.index_push_url, &git_repo_url, public_url.as_ref())?;
         if let Some(url) = &index_push_url {
@@ -220,12 +223,15 @@ impl Config {
             search_path: search_path(),
             push_environment: push_environment(),
             misspelt: raw.misspelt,
-            proxy_hosts: proxy_hosts(),
+            proxies,
+            ignores_http_proxy,
             resolver: Resolver::system(),
             upkeep: UpkeepLimits::default(),
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
             fetch_limits: FetchLimits::default(),
+            lock_wait_max: LOCK_WAIT_MAX,
+            temp_dir: std::env::temp_dir(),
             missing_remembered: MISSING_REMEMBERED,
             fetch_wait_max: FETCH_WAIT_MAX,
         })
@@ -279,22 +285,6 @@ fn push_environment() -> PushEnvironment {
     PushEnvironment::new(set.collect())
 }
 
-/// No setting of the mirror either: the HTTP client reads these variables itself, and takes the scheme for `http` where
-/// there is none.
-fn proxy_hosts() -> Vec<String> {
-    let hosts = PROXY_VARIABLES.iter().filter_map(|variable| {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "only this room reads the environment"
-        )]
-        let value = std::env::var(variable).ok()?;
-        let url = Url::parse(&value).ok().filter(Url::has_host);
-        let url = url.or_else(|| Url::parse(&format!("http://{value}")).ok())?;
-        Some(url.host_str()?.to_owned())
-    });
-    hosts.collect()
-}
-
 fn parse_or<T: FromStr>(
     variable: &'static str,
     text: Option<String>,
@@ -324,7 +314,9 @@ fn bounded_seconds(
 fn git_url(variable: &'static str, text: &str) -> Result<RemoteUrl, ConfigError> {
     RemoteUrl::parse(text).map_err(|error| {
         let remedy = match error {
-            RemoteUrlError::NotAUrl => "a URL like https://host/path.git, or a path",
+            RemoteUrlError::NotAUrl => {
+                "a URL like https://host/path.git, user@host:path, or a path that begins with /, ./ or ../"
+            }
             RemoteUrlError::StrayAt => {
                 "%40 and %2F for an @ and a slash in a user, password or path"
             }

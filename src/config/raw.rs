@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use super::misspelt::meant_by;
+use crate::outgoing::{NotAProxy, PROXY_VARIABLES, Proxies};
 
 /// Declares [`RawEnv`] and [`VARIABLES`] from one list, so that they cannot differ.
 macro_rules! variables {
@@ -23,6 +24,9 @@ macro_rules! variables {
             /// What is set under a name that is nearly one of these, and which one that is.
             #[serde(skip)]
             pub(super) misspelt: Vec<(String, &'static str)>,
+            /// What the variables of proxies say, by name.
+            #[serde(skip)]
+            pub(super) proxies: Vec<(String, String)>,
         }
 
         impl RawEnv {
@@ -57,7 +61,33 @@ variables! {
     rust_log = "RUST_LOG",
 }
 
+/// Ignored, as by curl: where a web server starts programs, a client can set it with a header.
+pub(super) const IGNORED_PROXY_VARIABLE: &str = "HTTP_PROXY";
+
+fn is_of_a_proxy(name: &str) -> bool {
+    PROXY_VARIABLES.contains(&name) || name == IGNORED_PROXY_VARIABLE
+}
+
 impl RawEnv {
+    /// Which proxies are set.
+    pub(super) fn read_proxies(&self) -> Result<Proxies, ConfigError> {
+        let read = Proxies::read(|name| self.proxy_variable(name));
+        read.map_err(|NotAProxy(name)| {
+            let value = self.proxy_variable(name).unwrap_or_default();
+            ConfigError::new(
+                name,
+                value,
+                "a proxy like http://host:3128: an http or https URL",
+            )
+        })
+    }
+
+    /// What a variable of proxies is set to.
+    pub(super) fn proxy_variable(&self, name: &str) -> Option<&str> {
+        let mut found = self.proxies.iter().filter(|(variable, _)| variable == name);
+        found.next().map(|(_, value)| value.as_str())
+    }
+
     /// Reads the environment of this process.
     pub(super) fn from_environment() -> Result<Self, ConfigError> {
         #[expect(
@@ -77,6 +107,13 @@ impl RawEnv {
                     if let Some(variable) = VARIABLES.iter().find(|variable| **variable == name) {
                         let shown = value.to_string_lossy();
                         return Err(ConfigError::new(variable, &shown, "a text in UTF-8"));
+                    }
+                    if is_of_a_proxy(&name) {
+                        return Err(ConfigError::new(
+                            &name,
+                            &value.to_string_lossy(),
+                            "a text in UTF-8",
+                        ));
                     }
                     if is_of_a_cloud(&name) {
                         return Err(ConfigError::new("STORAGE_URL", &name, "a text in UTF-8"));
@@ -99,6 +136,9 @@ impl RawEnv {
             .into_iter()
             .filter(|(_name, value)| !value.is_empty())
             .partition(|(name, _value)| is_of_a_cloud(name));
+        let (proxies, pairs): (Vec<_>, Vec<_>) = pairs
+            .into_iter()
+            .partition(|(name, _value)| is_of_a_proxy(name));
         // envy matches names without regard to case, and stops at two of one name: give it ours only.
         let (ours, others): (Vec<_>, Vec<_>) = pairs
             .into_iter()
@@ -112,6 +152,7 @@ impl RawEnv {
         });
         Ok(Self {
             cloud,
+            proxies,
             misspelt: misspelt.collect(),
             ..raw
         })

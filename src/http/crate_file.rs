@@ -55,7 +55,8 @@ impl Asking<'_> {
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
-        let mut snapshot = self.state.index.snapshot().ok_or(ApiError::NotReady)?;
+        let snapshot = self.state.index.snapshot();
+        let mut snapshot = snapshot.ok_or_else(|| self.state.not_ready())?;
         let answer = async {
             let file = self.find(&mut snapshot, &wanted).await?;
             self.answer(&file, method, headers).await
@@ -91,7 +92,7 @@ impl Asking<'_> {
             return Err(unknown);
         }
         let outcome = index.refresh_now().await;
-        let newer = index.snapshot().ok_or(ApiError::NotReady)?;
+        let newer = index.snapshot().ok_or_else(|| self.state.not_ready())?;
         if newer.commit() != snapshot.commit() {
             *snapshot = newer;
             return self.look_up(snapshot, wanted).await;

@@ -61,6 +61,9 @@ pub(super) enum ApiError {
         "The mirror has no copy of the index yet. It is being made; try again in a few seconds."
     )]
     NotReady,
+    /// There is no snapshot, and somebody has to do something about it. Holds the reason.
+    #[error("The mirror has no copy of the index, and needs help to get one: {0}")]
+    NeedsHelp(String),
     /// Others have the turns, the children or the memory that the answer would take.
     #[error("The mirror is busy. Try again in a few seconds.")]
     Busy,
@@ -228,6 +231,7 @@ impl ApiError {
             Self::GitRequestType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BadRequest(_) | Self::GitRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotReady
+            | Self::NeedsHelp(_)
             | Self::Busy
             | Self::IndexUnreadable(_)
             | Self::IndexFileRefused(_)

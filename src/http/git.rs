@@ -145,7 +145,7 @@ async fn start(
         reading.shrink_to(beginning.len() as u64);
     }
     let turn = state.git_children.take(exchange, 1).await?;
-    let index = state.index.served().ok_or(ApiError::NotReady)?;
+    let index = state.index.served().ok_or_else(|| state.not_ready())?;
     let protocol = headers
         .get("git-protocol")
         .and_then(|value| value.to_str().ok())

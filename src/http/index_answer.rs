@@ -38,7 +38,7 @@ pub(super) async fn with_crate<T: IntoResponse>(
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
+    let snapshot = state.index.snapshot().ok_or_else(|| state.not_ready())?;
     let commit =
         HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
     let mut response = match snapshot.find(&name) {
@@ -86,7 +86,7 @@ pub(super) async fn with_version<T: IntoResponse>(
     + 'static,
 ) -> Result<Response, ApiError> {
     let missing = ApiError::version_not_found(&name, &version);
-    let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
+    let snapshot = state.index.snapshot().ok_or_else(|| state.not_ready())?;
     let blob = snapshot.find(&name);
     let table = blob.and_then(|blob| state.version_tables.get(&blob));
     if table.is_some_and(|table| !table.lists(&version)) {

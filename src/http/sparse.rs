@@ -37,7 +37,7 @@ pub(super) async fn config(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
+    let snapshot = state.index.snapshot().ok_or_else(|| state.not_ready())?;
     let base = base_url(&state, &uri, &headers)?;
     let content = registry_config(&base);
     let tag = format!("\"{}\"", BlobId::of(content.as_bytes()));
@@ -81,7 +81,7 @@ pub(super) async fn file(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.snapshot().ok_or(ApiError::NotReady)?;
+    let snapshot = state.index.snapshot().ok_or_else(|| state.not_ready())?;
     // A path that cannot be decoded names no file, nor does one in which decoding made a slash.
     let made_slash = uri.path().to_ascii_lowercase().contains("%2f");
     let path = path

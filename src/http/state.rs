@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
+use super::error::ApiError;
 use super::file_cache::FileCache;
 use super::serve::{Shares, SharesSettings, TakingBack};
 use super::version_table::{VersionTables, no_tables};
@@ -140,6 +141,15 @@ impl AppState {
     /// The account of the memory that is kept for clients.
     pub(crate) fn account(&self) -> &Shares {
         &self.account
+    }
+
+    /// Why there is no snapshot to answer from.
+    pub(super) fn not_ready(&self) -> ApiError {
+        let status = self.index.status();
+        match status.last_error.filter(|_| status.needs_help) {
+            Some(why) => ApiError::NeedsHelp(why),
+            None => ApiError::NotReady,
+        }
     }
 
     /// The upstream index, without secrets.

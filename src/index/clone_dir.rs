@@ -16,6 +16,7 @@ use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ const CURRENT: &str = "current";
 const RECORD: &str = "mirror.json";
 const READERS: &str = "readers";
 const SET_ASIDE: &str = "set-aside";
-const CONFIG_FILE: &str = "config";
+pub(super) const CONFIG_FILE: &str = "config";
 
 /// What no repository of ours needs, and what can name programs, hold further settings, or lead to another repository.
 const NOT_OURS: [&str; 7] = [
@@ -45,8 +46,9 @@ const CLONE_PREFIX: &str = "clone-";
 #[derive(Debug)]
 pub(super) struct CloneDir {
     root: PathBuf,
-    /// The lock is released when the file is closed, also by a crash.
-    lock: File,
+    /// The lock is released when the file is closed, also by a crash. `None` where the directory cannot be written to:
+    /// it is read without a lock then.
+    lock: Option<File>,
     /// The highest number that a clone has had; none is used twice, since a thread that was left behind may still write
     /// to the one it was made for.
     highest: u64,
@@ -107,15 +109,33 @@ impl CloneDir {
         let root = root(data_dir);
         fs::create_dir_all(&root)?;
         let lock = File::create(root.join(LOCK))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                root,
-                lock,
-                highest: 0,
-            }),
-            Err(TryLockError::WouldBlock) => Err(DataDirError::Held),
-            Err(TryLockError::Error(error)) => Err(error.into()),
+        let locked = judge_lock(lock.try_lock())?;
+        if locked == Locked::Unsupported {
+            WITHOUT_LOCKS.call_once(|| {
+                tracing::warn!(
+                    "the file system of DATA_DIR has no locks: make sure that no other mirror uses this DATA_DIR"
+                );
+            });
         }
+        Ok(Self {
+            root,
+            lock: Some(lock),
+            highest: 0,
+        })
+    }
+
+    /// The directory for reading only, without its lock. Nothing is ever written there.
+    pub(super) fn read_only(data_dir: &Path) -> Self {
+        Self {
+            root: root(data_dir),
+            lock: None,
+            highest: 0,
+        }
+    }
+
+    /// Whether nothing may be written there.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.lock.is_none()
     }
 
     /// Whether the directory is still the one that was opened: somebody may have removed it.
@@ -123,7 +143,10 @@ impl CloneDir {
         let same = |ours: Metadata, theirs: Metadata| {
             (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())
         };
-        match (self.lock.metadata(), fs::metadata(self.root.join(LOCK))) {
+        let Some(lock) = &self.lock else {
+            return self.root.is_dir();
+        };
+        match (lock.metadata(), fs::metadata(self.root.join(LOCK))) {
             (Ok(ours), Ok(theirs)) => same(ours, theirs),
             _ => false,
         }
@@ -163,6 +186,9 @@ impl CloneDir {
 
     /// Removes every clone but those named.
     pub(super) fn sweep(&self, keep: &[&Path]) -> io::Result<()> {
+        if self.is_read_only() {
+            return Ok(());
+        }
         for entry in fs::read_dir(&self.root)? {
             let entry = entry?;
             let path = entry.path();
@@ -189,6 +215,56 @@ impl CloneDir {
     }
 }
 
+/// Whether the data directory can be written to as far as the index needs that. Blocking; leaves the lock file behind.
+pub(crate) fn check_writable(data_dir: &Path) -> io::Result<()> {
+    let root = root(data_dir);
+    fs::create_dir_all(&root)?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(root.join(LOCK));
+    lock.map(drop)
+}
+
+/// Whether a disk refuses writes for a reason that does not go away by itself, as a full disk may.
+pub(crate) fn refuses_for_good(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        AlreadyExists, IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem,
+    };
+    matches!(
+        error.kind(),
+        IsADirectory | NotADirectory | PermissionDenied | ReadOnlyFilesystem | AlreadyExists
+    )
+}
+
+/// That is said once, not at each of many looks.
+static WITHOUT_LOCKS: Once = Once::new();
+
+/// What came of an attempt to lock a file, where it is no failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Locked {
+    Yes,
+    /// The file system has no locks.
+    Unsupported,
+}
+
+fn judge_lock(tried: Result<(), TryLockError>) -> Result<Locked, DataDirError> {
+    match tried {
+        Ok(()) => Ok(Locked::Yes),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::Held),
+        Err(TryLockError::Error(error)) => match error.raw_os_error() {
+            Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(Locked::Unsupported),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+/// Whether there is a clone to serve.
+pub(crate) fn has_clone(data_dir: &Path) -> bool {
+    current_in(data_dir).is_some()
+}
+
 /// The clone in use below this data directory, whoever has possession of it.
 pub(super) fn current_in(data_dir: &Path) -> Option<PathBuf> {
     current(&root(data_dir))
@@ -206,10 +282,12 @@ fn current(root: &Path) -> Option<PathBuf> {
     Some(root.join(name)).filter(|path| path.is_dir())
 }
 
-/// Keeps a clone from being removed by other processes for as long as this is held. `None` where the directory cannot be
-/// written to, or the file system knows no locks: then there is no such promise.
+/// Keeps a clone from being removed by other processes for as long as this is held. `None` where there is no file to
+/// lock, or the file system knows no locks: then there is no such promise.
 pub(super) fn hold(clone: &Path) -> Option<File> {
-    let held = readers_file(clone).and_then(|readers| {
+    // Where nothing can be written, a lock on the file that is there works all the same on most file systems.
+    let readers = readers_file(clone).or_else(|_| File::open(clone.join(READERS)));
+    let held = readers.and_then(|readers| {
         readers.try_lock_shared()?;
         Ok(readers)
     });
@@ -284,7 +362,8 @@ pub(super) fn tidy(repository: &Path) -> io::Result<()> {
 }
 
 /// The configuration of our repositories. What git and libgit2 write themselves says no more.
-const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+pub(super) const CONFIG: &str =
+    "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 
 /// Takes away from a repository what could make git start programs or look elsewhere: somebody else may have prepared the
 /// data directory. Its objects and references stay.
@@ -305,6 +384,13 @@ pub(super) fn disarm(repository: &Path) -> io::Result<()> {
         return Ok(());
     }
     write_atomically(repository, CONFIG_FILE, CONFIG.as_bytes())
+}
+
+/// Whether a repository has what could make libgit2 look elsewhere.
+pub(super) fn leads_elsewhere(repository: &Path) -> bool {
+    ["commondir", "gitdir", "config.worktree"]
+        .iter()
+        .any(|name| fs::symlink_metadata(repository.join(name)).is_ok())
 }
 
 /// Whether a file or directory of this name, in a repository, is one that is still being written, or that a crash left.
@@ -332,4 +418,22 @@ pub(super) fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> 
     fs::rename(aside, directory.join(name))?;
     // The new name, too, is only there after a failure of power if the directory was written.
     File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_locks_is_used_all_the_same() {
+        let system = |code| Err(TryLockError::Error(io::Error::from_raw_os_error(code)));
+        for code in [libc::ENOLCK, libc::EOPNOTSUPP, libc::ENOSYS] {
+            assert_eq!(judge_lock(system(code)).unwrap(), Locked::Unsupported);
+        }
+        assert_eq!(judge_lock(Ok(())).unwrap(), Locked::Yes);
+        let held = judge_lock(Err(TryLockError::WouldBlock));
+        assert!(matches!(held, Err(DataDirError::Held)));
+        let broken = judge_lock(system(libc::EIO));
+        assert!(matches!(broken, Err(DataDirError::Disk(_))));
+    }
 }

@@ -8,12 +8,15 @@ use git2::{
     AutotagOption, Cred, CredentialType, ErrorClass, ErrorCode, FetchOptions, ProxyOptions,
     RemoteCallbacks, RemoteRedirect, RemoteUpdateFlags, Repository, RepositoryInitOptions,
 };
+use url::Url;
 
 use super::answer_head;
 use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
 use super::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
+use super::proxied_http;
 use super::remote_url::RemoteUrl;
 use super::status::{Progress, ProgressCell};
+use crate::outgoing::Proxies;
 
 /// Where the upstream's HEAD is kept in the clone.
 pub(super) const UPSTREAM_HEAD: &str = "refs/heads/upstream";
@@ -52,6 +55,9 @@ pub(super) enum FetchError {
     /// Possibly our own clone: look at it, then try again.
     #[error("{0}")]
     Local(String),
+    /// The other side has a repository that libgit2 cannot read.
+    #[error("{0}")]
+    Unsupported(String),
     /// The other side cannot send the newest commit alone.
     #[error("the other side cannot send a part of the history")]
     NoShallow,
@@ -63,16 +69,16 @@ pub(super) enum FetchError {
 /// Makes a new bare clone at `path`, of depth 1 where the transport can do that.
 pub(super) fn clone(
     path: &Path,
-    url: &RemoteUrl,
+    (url, proxies): (&RemoteUrl, &Proxies),
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     within_limits(url, || {
         let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
         if url.is_local() {
-            return run(&repository, url, None, progress);
+            return run(&repository, (url, proxies), None, progress);
         }
-        match run(&repository, url, Some(1), progress) {
-            Err(FetchError::NoShallow) => run(&repository, url, None, progress),
+        match run(&repository, (url, proxies), Some(1), progress) {
+            Err(FetchError::NoShallow) => run(&repository, (url, proxies), None, progress),
             other => other,
         }
     })
@@ -111,26 +117,33 @@ pub(super) fn create(path: &Path) -> Result<Repository, git2::Error> {
 /// Brings a clone up to date. Without a depth: with one, git writes a line to the `shallow` file at every fetch.
 pub(super) fn fetch(
     path: &Path,
-    url: &RemoteUrl,
+    (url, proxies): (&RemoteUrl, &Proxies),
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     within_limits(url, || {
         let repository = Repository::open_bare(path)
             .map_err(|error| FetchError::Local(describe(&error, url)))?;
-        run(&repository, url, None, progress)
+        run(&repository, (url, proxies), None, progress)
     })
 }
 
 fn run(
     repository: &Repository,
-    url: &RemoteUrl,
+    (url, proxies): (&RemoteUrl, &Proxies),
     depth: Option<i32>,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     let pace = Pace::new();
     answer_head::forget();
     let mut proxy = ProxyOptions::new();
-    proxy.auto();
+    // Never what libgit2 reads from the environment by rules of its own.
+    let through = Url::parse(url.address()).ok();
+    let through = through.as_ref().and_then(|address| proxies.of(address));
+    if let Some(through) = through {
+        proxy.url(through.as_str());
+    }
+    let by_proxied_http = proxied_http::begin(url, proxies);
+    let address = by_proxied_http.as_deref().unwrap_or_else(|| url.address());
     let mut options = FetchOptions::new();
     options
         .remote_callbacks(callbacks(url, progress, &pace))
@@ -145,18 +158,16 @@ fn run(
     if let Some(depth) = depth {
         options.depth(depth);
     }
-    let fetched = repository
-        .remote_anonymous(url.address())
-        .and_then(|mut remote| {
-            remote.download(&[REFSPEC], Some(&mut options))?;
-            // A HEAD that leads nowhere is not listed. What an earlier fetch brought must not pass for what it names.
-            let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
-            // One that was given up on must not move the reference any more: another one may have done so since.
-            if has_head && !progress.is_stopped() {
-                remote.update_tips(None, RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
-            }
-            Ok(has_head)
-        });
+    let fetched = repository.remote_anonymous(address).and_then(|mut remote| {
+        remote.download(&[REFSPEC], Some(&mut options))?;
+        // A HEAD that leads nowhere is not listed. What an earlier fetch brought must not pass for what it names.
+        let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
+        // One that was given up on must not move the reference any more: another one may have done so since.
+        if has_head && !progress.is_stopped() {
+            remote.update_tips(None, RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
+        }
+        Ok(has_head)
+    });
     if progress.is_stopped() {
         return Err(FetchError::Stopped);
     }
@@ -169,6 +180,12 @@ fn run(
         )),
         // libgit2 says so before it asks for anything; nothing that the other side writes gets here.
         Err(error) if depth.is_some() && is_no_shallow(&error) => Err(FetchError::NoShallow),
+        // libgit2's own words, to which the other side adds the name of its format at the end.
+        Err(error) if error.message().starts_with("unknown remote object format") => {
+            Err(FetchError::Unsupported(
+                "the upstream repository has SHA-256 object ids, which are unsupported: an index has SHA-1".to_owned(),
+            ))
+        }
         Err(error) if is_upstreams_fault(&error) => {
             let why = describe(&error, url);
             Err(match answer_head::retry_after() {
@@ -269,7 +286,16 @@ fn is_no_shallow(error: &git2::Error) -> bool {
 }
 
 fn describe(error: &git2::Error, url: &RemoteUrl) -> String {
-    url.redact(error.message())
+    let said = url.redact(error.message());
+    if error.code() == ErrorCode::Certificate {
+        // Images often have no CA certificates at all, and those of an organisation's own CA are mostly missing.
+        format!(
+            "{said}: the CA certificates of this machine do not vouch for it; install the package ca-certificates, or \
+             set SSL_CERT_FILE to a file with the right ones"
+        )
+    } else {
+        said
+    }
 }
 
 /// Watches that a transfer gets on. A peer that falls silent altogether ends by libgit2's own time-out; this is for one

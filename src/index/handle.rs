@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::force::{ForcedFetches, RefreshOutcome};
+use super::refresh_error::RefreshError;
 use super::served::ServedIndex;
 use super::snapshot::Snapshot;
 use super::status::{IndexStatus, Phase, Progress, ProgressCell, PushStatus};
@@ -43,6 +44,7 @@ impl IndexHandle {
                     phase: Phase::Opening,
                     last_success: None,
                     last_error: None,
+                    needs_help: false,
                     failures: 0,
                     progress: Progress::default(),
                     push: None,
@@ -156,6 +158,7 @@ impl IndexHandle {
         status.phase = Phase::Idle;
         status.last_success = Some(at);
         status.last_error = None;
+        status.needs_help = false;
         status.failures = 0;
     }
 
@@ -163,6 +166,7 @@ impl IndexHandle {
     pub(super) fn recovered(&self) {
         let mut status = self.lock();
         status.last_error = None;
+        status.needs_help = false;
         status.failures = 0;
     }
 
@@ -175,10 +179,11 @@ impl IndexHandle {
     }
 
     /// Notes a failure, and returns how many there were in a row.
-    pub(super) fn failed(&self, why: String) -> u32 {
+    pub(super) fn failed(&self, error: &RefreshError) -> u32 {
         let mut status = self.lock();
         status.phase = Phase::Retrying;
-        status.last_error = Some(why);
+        status.last_error = Some(error.to_string());
+        status.needs_help = error.is_lasting();
         status.failures = status.failures.saturating_add(1);
         status.failures
     }

@@ -18,6 +18,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::proxied_http;
 use git2::{Binding, ObjectType, Odb, Oid};
 
 use super::answer_head;
@@ -261,6 +262,11 @@ pub(crate) fn configure(
                 libgit2_sys::GIT_OPT_ENABLE_FSYNC_GITDIR as c_int,
                 1 as c_int,
             );
+            // SAFETY of this one: no transport is in use yet.
+            let _registered =
+                git2::transport::register(proxied_http::SCHEME, proxied_http::transport);
+            let contact_shown = contact.map_or_else(String::new, |contact| format!(" ({contact})"));
+            proxied_http::configure(connect, silence, format!("{product}{contact_shown}"));
             for (option, text) in [
                 (libgit2_sys::GIT_OPT_SET_USER_AGENT_PRODUCT, product),
                 // libgit2 puts this one in brackets behind the product, and leaves it out when it is empty.

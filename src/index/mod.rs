@@ -7,6 +7,7 @@
 //! does not live here: HTTP, and what index lines mean.
 
 mod answer_head;
+mod borrowed;
 mod clone_dir;
 mod directory;
 mod export;
@@ -18,11 +19,13 @@ mod import;
 mod large_files;
 mod libgit2;
 mod limits;
+mod local_upstream;
 mod look;
 mod offline;
 mod open;
 mod overlay;
 mod pack_writer;
+mod proxied_http;
 mod prune;
 mod publish;
 mod push;
@@ -43,6 +46,7 @@ mod trees;
 mod upkeep;
 mod visit;
 
+pub(crate) use clone_dir::{check_writable, has_clone, refuses_for_good};
 pub(crate) use export::{ExportError, IndexExport, export_all, export_since};
 pub(crate) use force::RefreshOutcome;
 pub(crate) use handle::IndexHandle;
@@ -50,9 +54,10 @@ pub(crate) use holdings::{Holdings, Stopping};
 pub(crate) use import::{ImportError, IndexImport, import, may_import};
 pub(crate) use libgit2::configure as configure_libgit2;
 pub(crate) use limits::ReadError;
+pub(crate) use local_upstream::check as check_local_upstream;
 pub(crate) use open::{HeldIndex, RefreshOnceError, open_current, refresh_once};
 pub(crate) use push::{PushEnvironment, Pusher, PusherSettings};
-pub(crate) use refresh::Refresher;
+pub(crate) use refresh::{Refresher, RefresherEnd};
 pub(crate) use remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use served::{GitChild, GitProgram, GitProtocol, GitRequest};
 pub(crate) use settings::{GitIndexSettings, Network, RefresherSettings};

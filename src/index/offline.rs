@@ -4,13 +4,17 @@
 //! Nothing can replace such a clone, so a damaged one is never removed. The data directory is held only while this looks
 //! at it and writes to it: an import can take possession of it between two looks, and while the store is asked what is
 //! held.
+//!
+//! A data directory that cannot be written to is served without its lock: nothing is written there.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::clone_dir::{self, CloneDir};
+use super::borrowed::Borrowed;
+use super::clone_dir::{self, CloneDir, DataDirError, refuses_for_good};
 use super::refresh::Refresher;
 use super::refresh_error::RefreshError;
+use super::repository::Repository;
 
 /// How soon to look again for an index where there is none, or none that can be read.
 const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
@@ -52,7 +56,7 @@ impl Refresher {
     pub(super) fn note_offline_failure(&self, error: &RefreshError) -> Duration {
         let why = error.to_string();
         let is_known = self.handle.status().last_error.as_deref() == Some(&why);
-        self.handle.failed(why);
+        self.handle.failed(error);
         if !is_known {
             tracing::warn!(error = %error, "the index on disk cannot be served; this is tried again every few seconds");
         }
@@ -71,7 +75,15 @@ impl Refresher {
 
     fn hold_data_dir(&mut self) -> Result<(), RefreshError> {
         if self.clones.is_none() {
-            self.clones = Some(CloneDir::open(&self.settings.data_dir)?);
+            let opened = match CloneDir::open(&self.settings.data_dir) {
+                // In an image for CI it belongs to somebody else, or cannot be written to at all.
+                Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
+                    tracing::debug!(error = %error, "DATA_DIR cannot be written to, and is only read");
+                    CloneDir::read_only(&self.settings.data_dir)
+                }
+                opened => opened?,
+            };
+            self.clones = Some(opened);
         }
         Ok(())
     }
@@ -83,7 +95,7 @@ impl Refresher {
     fn is_current(&self, path: &Path) -> bool {
         self.current
             .as_ref()
-            .is_some_and(|current| current.path() == path && current.is_still_there())
+            .is_some_and(|current| current.stands_for() == path && current.is_still_there())
     }
 
     fn serve_whatever_lies_at(&mut self, path: &Path) -> Result<(), RefreshError> {
@@ -98,7 +110,33 @@ impl Refresher {
                 "the index on disk is of another upstream than GIT_REPO_URL, and is served all the same"
             );
         }
-        self.serve_clone(path, record.and_then(|record| record.last_success()))
+        let last_success = record.and_then(|record| record.last_success());
+        if self.clones.as_ref().is_some_and(CloneDir::is_read_only) {
+            let repository = self.open_read_only(path)?;
+            return self.serve(repository, last_success);
+        }
+        self.serve_clone(path, last_success)
+    }
+
+    /// Opens a clone that cannot be written to, by way of a repository in the temporary directory that borrows its
+    /// objects. Without a temporary directory the clone is read where it lies, and nothing can be left out of the index.
+    fn open_read_only(&self, path: &Path) -> Result<Repository, RefreshError> {
+        match Borrowed::make(path, &self.settings.temp_dir) {
+            Ok(borrowed) => Ok(Repository::open_borrowed(borrowed)?),
+            Err(error) => {
+                tracing::warn!(
+                    error = %error,
+                    directory = %self.settings.temp_dir.display(),
+                    "DATA_DIR cannot be written to, and neither can the temporary directory: there is no git index, and \
+                     INDEX_PRUNED does not work"
+                );
+                if clone_dir::leads_elsewhere(path) {
+                    let why = "it leads to another repository, and cannot be written to".to_owned();
+                    return Err(RefreshError::Damaged(why));
+                }
+                Ok(Repository::open(path)?)
+            }
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use super::force::RefreshOutcome;
 use super::handle::IndexHandle;
 use super::holdings::HoldingsState;
 use super::large_files::LargeFiles;
+use super::local_upstream;
 use super::look::Looks;
 use super::overlay;
 use super::refresh_error::RefreshError;
@@ -60,6 +61,21 @@ pub(crate) struct Refresher {
     /// Not before then is the clone made smaller again.
     pub(super) next_upkeep: Option<Instant>,
     pub(super) transfers: Transfers,
+    /// Since when another process has the data directory.
+    held_since: Option<Instant>,
+    /// Why there is no point in trying again.
+    hopeless: Option<String>,
+}
+
+/// How the background task ended, if it was not told to stop.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefresherEnd {
+    /// One of its threads panicked.
+    #[error(transparent)]
+    Broken(#[from] JoinError),
+    /// There is no index, and nothing that the mirror does could change that.
+    #[error("{0}")]
+    Hopeless(String),
 }
 
 /// What a try without a failure did.
@@ -88,14 +104,16 @@ impl Refresher {
             held_now: None,
             next_upkeep: None,
             transfers: Transfers::default(),
+            held_since: None,
+            hopeless: None,
         }
     }
 
     /// Serves what is on disk, then fetches again and again until told to stop.
     ///
     /// # Errors
-    /// Only if a thread of it panicked, which must end the process.
-    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
+    /// [`RefresherEnd`], which must end the process.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), RefresherEnd> {
         let handle = self.handle.clone();
         let mut refresher = self;
         let _until_the_end = ForbidOnDrop(&handle);
@@ -114,6 +132,9 @@ impl Refresher {
                     handle.enter(Phase::Stopped);
                     return Ok(());
                 }
+            }
+            if let Some(why) = refresher.hopeless.take() {
+                return Err(RefresherEnd::Hopeless(why));
             }
             let mut pause = pin!(wait(pause));
             loop {
@@ -199,6 +220,7 @@ impl Refresher {
         match tried {
             Ok(refreshed) => {
                 self.local_failures = 0;
+                self.held_since = None;
                 match refreshed {
                     Refreshed::Fetched => self.handle.succeeded(self.settings.clock.now()),
                     Refreshed::NotAsked => self.handle.recovered(),
@@ -214,8 +236,16 @@ impl Refresher {
             Err(RefreshError::Fetch(FetchError::Stopped)) => None,
             Err(error) if !self.settings.may_fetch() => Some(self.note_offline_failure(&error)),
             Err(error) => {
-                let failures = self.handle.failed(error.to_string());
-                let pause = backoff(failures, self.settings.interval.unwrap_or_default());
+                let failures = self.handle.failed(&error);
+                if self.is_hopeless(&error) {
+                    self.hopeless = Some(error.to_string());
+                    return None;
+                }
+                let pause = match &error {
+                    // The other one may be about to stop.
+                    RefreshError::Held => backoff(1, Duration::ZERO),
+                    _ => backoff(failures, self.settings.interval.unwrap_or_default()),
+                };
                 let pause = pause.max(self.asked_pause(&error));
                 let meanwhile = match self.handle.snapshot() {
                     Some(_) => "the last copy of the index stays in use",
@@ -243,6 +273,25 @@ impl Refresher {
             }
             _ => Duration::ZERO,
         }
+    }
+
+    /// Whether there is no index to serve, and trying again would not bring one.
+    fn is_hopeless(&mut self, error: &RefreshError) -> bool {
+        let waited_for_lock = match error {
+            RefreshError::Held => {
+                let since = *self.held_since.get_or_insert_with(Instant::now);
+                since.elapsed() >= self.settings.lock_wait_max
+            }
+            _ => {
+                self.held_since = None;
+                true
+            }
+        };
+        let may_end = matches!(
+            error,
+            RefreshError::Held | RefreshError::Upstream(_) | RefreshError::Disk(_)
+        );
+        may_end && error.is_lasting() && waited_for_lock && self.handle.snapshot().is_none()
     }
 
     fn refresh(&mut self) -> Result<Refreshed, RefreshError> {
@@ -332,7 +381,16 @@ impl Refresher {
             .and_then(|()| clone_dir::disarm(path))
             .and_then(|()| overlay::disarm(path))
             .map_err(|error| RefreshError::Damaged(error.to_string()))?;
-        let repository = Arc::new(Repository::open(path)?);
+        self.serve(Repository::open(path)?, last_success)
+    }
+
+    /// Publishes a repository, which was brought up to date then.
+    pub(super) fn serve(
+        &mut self,
+        repository: Repository,
+        last_success: Option<SystemTime>,
+    ) -> Result<(), RefreshError> {
+        let repository = Arc::new(repository);
         let snapshot = self.view(&repository)?;
         self.handle.remember_success(last_success);
         self.retired.extend(self.current.take());
@@ -366,9 +424,11 @@ impl Refresher {
     }
 
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
+        local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
         let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
+        let proxies = self.settings.proxies.clone();
         let fetched = self.transfer(Phase::Fetching, move |progress| {
-            fetch::fetch(&path, &url, progress)
+            fetch::fetch(&path, (&url, &proxies), progress)
         });
         match &fetched {
             Err(FetchError::Local(_)) => {
@@ -449,7 +509,7 @@ mod tests {
     struct Running {
         handle: IndexHandle,
         stop: CancellationToken,
-        task: tokio::task::JoinHandle<Result<(), JoinError>>,
+        task: tokio::task::JoinHandle<Result<(), RefresherEnd>>,
     }
 
     impl Running {

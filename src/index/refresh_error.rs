@@ -4,7 +4,7 @@ use std::io;
 
 use git2::ErrorClass;
 
-use super::clone_dir::DataDirError;
+use super::clone_dir::{DataDirError, refuses_for_good};
 use super::fetch::FetchError;
 use super::limits::ReadError;
 use super::upkeep::UpkeepError;
@@ -20,6 +20,9 @@ pub(super) enum RefreshError {
     Held,
     #[error("DATA_DIR holds no index, and DOWNLOAD_MODE=offline fetches none: import one")]
     NoIndex,
+    /// The upstream is a directory on this machine, and of no use.
+    #[error("GIT_REPO_URL: {0}")]
+    Upstream(String),
     #[error("which crate files are held cannot be told: {0}")]
     Holdings(String),
     #[error("the clone on disk is damaged: {0}")]
@@ -27,6 +30,18 @@ pub(super) enum RefreshError {
     /// Too large to be served. The clone is sound.
     #[error("{0}")]
     Refused(String),
+}
+
+impl RefreshError {
+    /// Whether it cannot go away by itself, so that somebody has to be told.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Held | Self::NoIndex | Self::Upstream(_) => true,
+            Self::Disk(error) => refuses_for_good(error),
+            Self::Fetch(error) => matches!(error, FetchError::Unsupported(_)),
+            Self::Holdings(_) | Self::Damaged(_) | Self::Refused(_) => false,
+        }
+    }
 }
 
 impl From<DataDirError> for RefreshError {

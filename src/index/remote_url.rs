@@ -1,13 +1,15 @@
 //! The URL of the upstream index, which may carry credentials that nobody must see.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 /// Where the upstream index is, with its credentials kept apart.
 ///
-/// Invariants: a `https`, `http`, `git` or `ssh` URL, the short `user@host:path` form of ssh, or a local path; nothing
+/// Invariants: a `https`, `http`, `git` or `ssh` URL, the short `user@host:path` form of ssh, or a local path that begins
+/// with `/`, `./` or `../`; nothing
 /// that it shows ([`fmt::Display`], [`fmt::Debug`], [`RemoteUrl::address`]) holds a password, and only the address that
 /// git connects to over ssh holds a user name.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +51,17 @@ pub(crate) enum RemoteUrlError {
 impl RemoteUrl {
     /// Reads what the setting `GIT_REPO_URL` may hold.
     pub(crate) fn parse(text: &str) -> Result<Self, RemoteUrlError> {
+        let url = Self::parse_recorded(text)?;
+        let is_path = ["/", "./", "../"].iter().any(|path| text.starts_with(path));
+        // `github.com/org/index` is a URL without its scheme, and no directory.
+        if url.is_local && !is_path && !text.contains("://") {
+            return Err(RemoteUrlError::NotAUrl);
+        }
+        Ok(url)
+    }
+
+    /// Reads what an archive says of its upstream: earlier versions took any relative path.
+    pub(crate) fn parse_recorded(text: &str) -> Result<Self, RemoteUrlError> {
         if !text.contains("://") {
             // A mistyped URL must not pass for a path: paths are shown as they are.
             let beginning = text.split('/').next().unwrap_or_default();
@@ -87,6 +100,16 @@ impl RemoteUrl {
     /// Whether this is a path on this machine. libgit2's transport for those knows no shallow fetch.
     pub(crate) fn is_local(&self) -> bool {
         self.is_local
+    }
+
+    /// The directory on this machine, if it is one.
+    pub(super) fn local_path(&self) -> Option<PathBuf> {
+        self.is_local.then(|| match Url::parse(&self.address) {
+            Ok(url) if url.scheme() == "file" => url
+                .to_file_path()
+                .unwrap_or_else(|()| PathBuf::from(url.path())),
+            _ => PathBuf::from(&self.address),
+        })
     }
 
     /// Whether this is most likely the same repository as another one: the same host, port and path, whatever the scheme,
@@ -294,6 +317,10 @@ mod tests {
             ("https:/bob:s3cret@h/i", RemoteUrlError::NotAUrl),
             ("https://bob:12/s3cret@h/i", RemoteUrlError::StrayAt),
             ("://x", RemoteUrlError::NotAUrl),
+            ("git.example/org/index", RemoteUrlError::NotAUrl),
+            ("index", RemoteUrlError::NotAUrl),
+            ("~/index", RemoteUrlError::NotAUrl),
+            (".index", RemoteUrlError::NotAUrl),
         ] {
             assert_eq!(RemoteUrl::parse(text).unwrap_err(), why, "{text}");
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::clone_dir::{self, CloneDir};
 use super::fetch::{self, FetchError};
+use super::local_upstream;
 use super::refresh::Refresher;
 use super::refresh_error::RefreshError;
 use super::repository::Repository;
@@ -25,6 +26,9 @@ impl Refresher {
         let Some(repository) = self.current.clone() else {
             return;
         };
+        if self.clones.as_ref().is_some_and(CloneDir::is_read_only) {
+            return;
+        }
         let now = Instant::now();
         if self.next_upkeep.is_some_and(|next| now < next) || self.transfers.may_still_write() {
             return;
@@ -76,14 +80,16 @@ impl Refresher {
     }
 
     pub(super) fn clone_anew(&mut self) -> Result<(), RefreshError> {
+        local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
         let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
             return Ok(());
         };
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         let (target, url) = (path.clone(), self.settings.url.clone());
+        let proxies = self.settings.proxies.clone();
         let cloned = self
             .transfer(Phase::Cloning, move |progress| {
-                fetch::clone(&target, &url, progress)
+                fetch::clone(&target, (&url, &proxies), progress)
             })
             .map_err(RefreshError::from)
             .and_then(|()| Ok(clone_dir::write_record(&path, &self.record())?));

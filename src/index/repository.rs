@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use git2::{ObjectType, Oid};
 
+use super::borrowed::Borrowed;
 use super::clone_dir;
 use super::directory::ObjectId;
 use super::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, check_size};
@@ -29,6 +30,8 @@ pub(crate) struct Repository {
     /// Keeps other processes from removing the clone.
     _hold: Option<File>,
     place: Option<Place>,
+    /// Last, since it is removed with this: the temporary repository that is read instead of a clone.
+    borrowed: Option<Borrowed>,
 }
 
 /// What tells directories apart that had the same path one after the other.
@@ -52,7 +55,23 @@ impl Repository {
             unreadable: Mutex::new(None),
             _hold: hold,
             place: place(path),
+            borrowed: None,
         })
+    }
+
+    /// Opens the clone that a temporary repository stands for.
+    pub(super) fn open_borrowed(borrowed: Borrowed) -> Result<Self, ReadError> {
+        let opened = Self::open(borrowed.path())?;
+        Ok(Self {
+            borrowed: Some(borrowed),
+            ..opened
+        })
+    }
+
+    /// The clone in the data directory whose state this is.
+    pub(super) fn stands_for(&self) -> &Path {
+        let original = self.borrowed.as_ref().map(Borrowed::original);
+        original.unwrap_or(&self.path)
     }
 
     /// Where the clone lies.

@@ -8,6 +8,7 @@ use super::remote_url::RemoteUrl;
 use super::served::GitProgram;
 use super::upkeep::UpkeepLimits;
 use crate::clock::Clock;
+use crate::outgoing::Proxies;
 
 /// What the background task needs to know.
 #[derive(Clone, Debug)]
@@ -26,6 +27,12 @@ pub(crate) struct RefresherSettings {
     pub(crate) network: Network,
     /// Which crate files are held, where the index shall show only those; `None` shows all.
     pub(crate) held: Option<Holdings>,
+    /// How long to wait for another process to free the data directory.
+    pub(crate) lock_wait_max: Duration,
+    /// How other machines are reached.
+    pub(crate) proxies: Proxies,
+    /// Where temporary files go.
+    pub(crate) temp_dir: PathBuf,
     /// When the clone is made smaller.
     pub(crate) upkeep: UpkeepLimits,
 }

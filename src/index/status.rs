@@ -36,6 +36,8 @@ pub(crate) struct IndexStatus {
     pub(crate) last_success: Option<SystemTime>,
     /// Why the last try failed, without secrets; `None` after a success.
     pub(crate) last_error: Option<String>,
+    /// Whether that failure cannot go away by itself.
+    pub(crate) needs_help: bool,
     /// Failures since the last success.
     pub(crate) failures: u32,
     /// How far the running clone or fetch is.

@@ -10,6 +10,7 @@ use super::remote_url::RemoteUrl;
 use super::settings::{Network, RefresherSettings};
 use super::{IndexHandle, UpkeepLimits, configure_libgit2};
 use crate::clock::Clock;
+use crate::outgoing::Proxies;
 use crate::package::{Checksum, CrateName};
 
 /// An upstream index and a clone of it, both in one temporary directory.
@@ -148,6 +149,9 @@ fn settings(directory: &Path) -> RefresherSettings {
         git_index: None,
         network: Network::Allowed,
         held: None,
+        lock_wait_max: std::time::Duration::ZERO,
+        proxies: Proxies::default(),
+        temp_dir: directory.to_owned(),
         upkeep: UpkeepLimits::default(),
     }
 }

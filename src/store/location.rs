@@ -14,7 +14,7 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::upstream::use_ring;
+use crate::outgoing::{Proxies, certificates, use_ring};
 
 /// How long to wait for a connection to a cloud.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,6 +55,8 @@ pub(super) struct CloudPlace {
     url: Url,
     /// The clouds' variables. Secrets are among them.
     variables: Vec<(String, String)>,
+    /// Boxed, because other places have none.
+    proxies: Box<Proxies>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,9 @@ pub(crate) enum LocationError {
     /// The cloud's client can make nothing of it.
     #[error("the bucket or the cloud's variables are incomplete or malformed")]
     Incomplete,
+    /// A cloud is asked by `https`.
+    #[error("this machine has no CA certificates")]
+    NoCertificates,
 }
 
 impl StorageLocation {
@@ -137,15 +142,28 @@ impl StorageLocation {
             provider,
             url,
             variables,
+            proxies: Box::default(),
         };
         // A mistake must be known before anything is bound. Without a prefix all of the bucket would be ours.
         cloud
             .read_prefix()
             .map_err(|_not_a_path| LocationError::NotAUrl)?;
-        cloud
-            .open(None)
-            .map_err(|_its_text_may_hold_secrets| LocationError::Incomplete)?;
+        cloud.open(None).map_err(|_its_text_may_hold_secrets| {
+            if !cloud.speaks_plain_http() && certificates::are_missing() {
+                LocationError::NoCertificates
+            } else {
+                LocationError::Incomplete
+            }
+        })?;
         Ok(Self(Place::Cloud(cloud)))
+    }
+
+    /// The same place, where a cloud is reached by way of these proxies.
+    pub(crate) fn through(mut self, proxies: Proxies) -> Self {
+        if let Place::Cloud(cloud) = &mut self.0 {
+            *cloud.proxies = proxies;
+        }
+        self
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -257,7 +275,16 @@ impl CloudPlace {
         runtime: Option<&Handle>,
     ) -> object_store::Result<Arc<dyn ObjectStore>> {
         use_ring();
-        let client = client_options().with_allow_http(self.speaks_plain_http());
+        let is_plain = self.speaks_plain_http();
+        let (proxy, exceptions) = self
+            .proxies
+            .for_scheme(if is_plain { "http" } else { "https" });
+        let client = client_options()
+            .with_allow_http(is_plain)
+            .with_proxy_url(proxy)
+            .with_proxy_excludes(exceptions)
+            // The library needs some even if it never uses them.
+            .with_no_system_certificates(is_plain && certificates::are_missing());
         macro_rules! build {
             ($builder:ty) => {{
                 let mut builder = <$builder>::new()

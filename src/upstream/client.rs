@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, header};
+use reqwest::{Client, Proxy, header};
 use url::{Host, Url};
 
 use super::FetchLimits;
 use super::addresses::{Names, Reach, Resolver};
+use crate::outgoing::{Proxies, certificates};
 
 /// How many redirects of one request are followed.
 const REDIRECTS_MAX: usize = 5;
@@ -20,35 +21,40 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Idle connections that are kept for each host.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
-/// The client could not be made, for example because the system has no certificates to trust.
+/// The client could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("crate files cannot be fetched: {0}")]
-pub(crate) struct ClientError(#[from] reqwest::Error);
-
-/// Makes ring the process's cryptography, which rustls wants to be told.
-pub(crate) fn use_ring() {
-    // Whoever came first said the same.
-    let _already_set = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+pub(crate) enum ClientError {
+    /// There is nobody to trust, and an upstream that is asked by `https`.
+    #[error("{}", certificates::MISSING)]
+    NoCertificates,
+    /// The library refuses.
+    #[error("crate files cannot be fetched: {0}")]
+    Library(#[from] reqwest::Error),
 }
 
 /// A client that says who it is, leaves bodies as they come, and connects only to where it may.
 pub(super) fn build(
     user_agent: &str,
     limits: &FetchLimits,
+    proxies: &Proxies,
     names: Names,
 ) -> Result<Client, ClientError> {
-    use_ring();
     // A crate file is compressed; whoever packed it again would change what is hashed.
     let identity = header::HeaderValue::from_static("identity");
-    Ok(Client::builder()
-        .user_agent(user_agent)
-        .default_headers([(header::ACCEPT_ENCODING, identity)].into_iter().collect())
-        .connect_timeout(limits.connect_timeout)
-        .pool_idle_timeout(IDLE_TIME_MAX)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-        .redirect(redirects(names.resolver.clone(), names.reach.clone()))
-        .dns_resolver(Arc::new(names))
-        .build()?)
+    let names = Arc::new(names);
+    Ok(certificates::build(|| {
+        let proxies = proxies.clone();
+        let identity = (header::ACCEPT_ENCODING, identity.clone());
+        Client::builder()
+            .proxy(Proxy::custom(move |url| proxies.of(url).cloned()))
+            .user_agent(user_agent)
+            .default_headers([identity].into_iter().collect())
+            .connect_timeout(limits.connect_timeout)
+            .pool_idle_timeout(IDLE_TIME_MAX)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .redirect(redirects(names.resolver.clone(), names.reach.clone()))
+            .dns_resolver(Arc::clone(&names))
+    })?)
 }
 
 /// Follows a handful, never from https to http, and none with a user in it: libraries below write those to the log.

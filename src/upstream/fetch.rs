@@ -19,6 +19,7 @@ use super::addresses::{Names, Reach};
 use super::client::address_in;
 use super::{ClientError, DownloadTemplate, DownloadTemplates, Resolver, answer, client};
 use crate::clock::Clock;
+use crate::outgoing::{Proxies, certificates};
 use crate::package::{Checksum, CrateFile};
 
 /// How often one upstream is tried for one file, where trying again may help.
@@ -74,8 +75,8 @@ pub(crate) struct SourcesSettings {
     pub(crate) clock: Clock,
     /// Tells the addresses of upstreams.
     pub(crate) resolver: Resolver,
-    /// The hosts of proxies, which may have private addresses.
-    pub(crate) proxy_hosts: Vec<String>,
+    /// How upstreams are reached. The proxies may have private addresses.
+    pub(crate) proxies: Proxies,
 }
 
 /// The upstreams of crate files.
@@ -183,12 +184,21 @@ impl CrateSources {
         let client = |reach| {
             let resolver = settings.resolver.clone();
             let names = Names { resolver, reach };
-            client::build(&settings.user_agent, &settings.limits, names)
+            client::build(
+                &settings.user_agent,
+                &settings.limits,
+                &settings.proxies,
+                names,
+            )
         };
+        let wants_tls = settings.templates.iter().any(DownloadTemplate::is_https);
+        if wants_tls && certificates::are_missing() {
+            return Err(ClientError::NoCertificates);
+        }
         Ok(Self {
             sources: settings.templates.iter().map(source).collect(),
             public_client: client(Reach::Public {
-                except: settings.proxy_hosts.into(),
+                except: settings.proxies.hosts().into(),
             })?,
             private_client: client(Reach::Everywhere)?,
             resolver: settings.resolver,

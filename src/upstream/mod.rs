@@ -10,7 +10,7 @@ mod template;
 mod templates;
 
 pub use addresses::Resolver;
-pub(crate) use client::{ClientError, use_ring};
+pub(crate) use client::ClientError;
 pub use fetch::FetchLimits;
 pub(crate) use fetch::{CrateSources, FetchError, Receiver, SourcesSettings};
 pub(crate) use template::{DownloadTemplate, TemplateError};

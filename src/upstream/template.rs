@@ -118,6 +118,20 @@ impl DownloadTemplate {
         &self.base
     }
 
+    /// A URL with the scheme, the host and the port of all files.
+    pub(crate) fn origin(&self) -> Option<url::Url> {
+        let sample: String = self.pieces.iter().map(|piece| piece.sample()).collect();
+        let mut url = url::Url::parse(&sample).ok()?;
+        url.set_username("").ok()?;
+        url.set_password(None).ok()?;
+        Some(url)
+    }
+
+    /// Whether files are asked for by `https`.
+    pub(super) fn is_https(&self) -> bool {
+        self.origin().is_some_and(|url| url.scheme() == "https")
+    }
+
     /// The URL of a crate file. The name goes in as typed; a `+` in the version becomes `%2B`, since object stores read
     /// a bare one as a space. An unknown checksum leaves an empty text.
     pub(crate) fn expand(

@@ -102,13 +102,12 @@ fn both_commands_of_the_readme_are_tried_by_ci() {
 #[tokio::test]
 async fn every_route_of_the_readme_exists() {
     let data = tempfile::tempdir().unwrap();
-    let nowhere = data.path().join("no-such-index");
     let config = Config::from_pairs(
         [
             ("BIND_ADDRESS", "127.0.0.1"),
             ("PORT", "0"),
             ("DATA_DIR", data.path().to_str().unwrap()),
-            ("GIT_REPO_URL", nowhere.to_str().unwrap()),
+            ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
         ]
         .map(|(variable, value)| (variable.to_owned(), value.to_owned())),
     );

@@ -98,7 +98,7 @@ fn with_tls_the_setting_says_what_browsers_are_told_of_it() {
         let mut settings = authority.settings().to_vec();
         settings.push(("HSTS_MAX_AGE_SECS", value.to_owned()));
         settings.push(("DATA_DIR", data.path().to_str().unwrap().to_owned()));
-        settings.push(("GIT_REPO_URL", "/nowhere".to_owned()));
+        settings.push(("GIT_REPO_URL", "http://127.0.0.1:1/index.git".to_owned()));
         let mirror = Mirror::start(&borrowed(&settings));
         for path in ["/livez", "/nowhere", "/index/config.json", "/api/v1/crates"] {
             let answer = runtime.block_on(async {

@@ -28,7 +28,10 @@ fn runtime() -> Runtime {
 
 /// A mirror that has nothing to tell.
 fn without_index() -> Program {
-    Program::start(&[("GIT_REPO_URL", "/nonexistent"), ("DATA_DIR", "data")])
+    Program::start(&[
+        ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
+        ("DATA_DIR", "data"),
+    ])
 }
 
 struct Scene {

@@ -205,7 +205,7 @@ fn credentials_that_every_client_would_see_are_a_bad_setting_that_shows_none() {
 fn a_query_that_every_client_sees_is_a_warning_at_the_start() {
     let data = TempDir::new().unwrap();
     let program = Program::start(&[
-        ("GIT_REPO_URL", "/nowhere"),
+        ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
         ("DATA_DIR", data.path().to_str().unwrap()),
         (
             "DOWNLOAD_URL",

@@ -43,7 +43,7 @@ fn scene(index: &str, settings: &[(&str, &str)]) -> Scene {
 impl Scene {
     /// A mirror that needs no index.
     fn without_index() -> Self {
-        scene("/nonexistent", &[])
+        scene("http://127.0.0.1:1/index.git", &[])
     }
 
     async fn connect(&self) -> Http2 {

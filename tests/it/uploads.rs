@@ -15,7 +15,10 @@ const RESIDENT_KIB_MAX: u64 = 100 * 1024;
 
 /// A mirror needs no index to refuse.
 fn program() -> Program {
-    Program::start(&[("GIT_REPO_URL", "/nonexistent"), ("DATA_DIR", "data")])
+    Program::start(&[
+        ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
+        ("DATA_DIR", "data"),
+    ])
 }
 
 /// Sends a head, then bytes for as long as there are some and somebody takes them, while the answer is read.

@@ -57,7 +57,10 @@ fn bad_usage_is_exit_code_2_with_a_hint_on_standard_error() {
 
 #[test]
 fn every_verb_says_of_a_bad_setting_what_the_server_says() {
-    let bad = [("PORT", "http"), ("GIT_REPO_URL", "/nowhere")];
+    let bad = [
+        ("PORT", "http"),
+        ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
+    ];
     let (code, _, of_server) = said(Program::run(&bad));
     assert_eq!((code, of_server.lines().count()), (2, 1));
     for arguments in [

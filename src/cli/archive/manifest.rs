@@ -98,7 +98,7 @@ impl Manifest {
         if manifest.index_base.is_some() && manifest.index_base.as_ref() != base {
             return Err(ManifestError::Impossible("base of the index"));
         }
-        if RemoteUrl::parse(&manifest.upstream).is_err() {
+        if RemoteUrl::parse_recorded(&manifest.upstream).is_err() {
             return Err(ManifestError::Impossible("upstream"));
         }
         if manifest.index_files > INDEX_FILES_MAX || manifest.crate_files > manifest.held_files {

@@ -185,7 +185,8 @@ impl ImportedIndex {
     /// a later fetch then goes on from the imported clone. Another one is noted as it is, so that nothing of it is ever
     /// mixed with what a later fetch brings.
     fn upstream_of(&self, manifest: &Manifest) -> Result<RemoteUrl, PortError> {
-        let url = RemoteUrl::parse(&manifest.upstream).map_err(|error| PortError::new(&error))?;
+        let url = RemoteUrl::parse_recorded(&manifest.upstream)
+            .map_err(|error| PortError::new(&error))?;
         Ok(match url.is_same_place_as(&self.configured) {
             true => self.configured.clone(),
             false => url,

@@ -22,7 +22,7 @@ fn client_of(program: &Program, source: u8, forwarded: &[&str], marker: &str) ->
 
 fn program(settings: Settings<'_>) -> Program {
     // Redirects need no index.
-    let missing = [("GIT_REPO_URL", "/nonexistent/index.git")];
+    let missing = [("GIT_REPO_URL", "http://127.0.0.1:1/index.git")];
     Program::start(&[&missing[..], settings].concat())
 }
 

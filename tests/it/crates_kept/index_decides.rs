@@ -221,7 +221,7 @@ fn before_the_first_snapshot_nothing_is_known_and_nothing_is_fetched() {
     let data = TempDir::new().unwrap();
     let own = origin.settings();
     let mirror = Mirror::start(&[
-        ("GIT_REPO_URL", "/nonexistent"),
+        ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
         ("DATA_DIR", data.path().to_str().unwrap()),
         (own[1].0, &own[1].1),
         (own[2].0, &own[2].1),

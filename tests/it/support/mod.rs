@@ -24,6 +24,7 @@ mod mirror;
 mod origin;
 mod program;
 mod project;
+mod proxy;
 mod published_crate;
 mod request;
 #[expect(dead_code, reason = "the tests of src/store use the rest")]
@@ -51,6 +52,7 @@ pub(crate) use mirror::{Mirror, borrowed};
 pub(crate) use origin::Origin;
 pub(crate) use program::{Program, send_signal};
 pub(crate) use project::{Project, succeeds};
+pub(crate) use proxy::HttpProxy;
 pub(crate) use published_crate::PublishedCrate;
 pub(crate) use s3_server::{S3Fault, S3Server, SECRET_KEY};
 pub(crate) use upstream_fault::UpstreamFault;

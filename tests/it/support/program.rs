@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -16,6 +18,9 @@ use super::{Client, eventually, eventually_some, hermetic};
 
 /// Heroku kills a process that takes longer.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A user who owns nothing.
+const NOBODY: u32 = 65_534;
 
 /// A running program; killed when it is dropped.
 pub(crate) struct Program {
@@ -115,6 +120,37 @@ impl Program {
             Self::run_with(configured(command, &home, settings), home),
             made,
         )
+    }
+
+    /// Like [`Program::start`], where the program may read this directory and all that is in it, and write nothing there.
+    pub(crate) fn start_without_write_access(directory: &Path, settings: &[(&str, &str)]) -> Self {
+        let home = TempDir::new().unwrap();
+        if !rustix::process::geteuid().is_root() {
+            let chmod = Command::new("chmod")
+                .args(["-R", "a-w"])
+                .arg(directory)
+                .status();
+            assert!(chmod.unwrap().success());
+            return Self::run_with(
+                command(env!("CARGO_BIN_EXE_crates-io-mirror"), &home, settings),
+                home,
+            );
+        }
+        // Permissions mean nothing to root, so it becomes somebody else, who can reach only what everybody can.
+        for open in [directory, home.path()] {
+            let mode = if open == directory { 0o755 } else { 0o777 };
+            std::fs::set_permissions(open, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        let program = home.path().join("program");
+        // Not by this process: a child that another test starts meanwhile would keep the copy open for writing.
+        let copy = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_crates-io-mirror"))
+            .arg(&program)
+            .status();
+        assert!(copy.unwrap().success());
+        let mut command = command(program.to_str().unwrap(), &home, settings);
+        command.uid(NOBODY).gid(NOBODY).env("TMPDIR", home.path());
+        Self::run_with(command, home)
     }
 
     fn spawn(settings: &[(&str, &str)], program: &str, arguments: &[&str]) -> Self {
