@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, TreeEntry};
@@ -19,6 +18,7 @@ use super::libgit2::{MemoryLimit, has_refused_memory, with_memory_limit};
 use super::limits::{self, COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
 use super::remote_url::RemoteUrl;
 use super::snapshot::CommitId;
+use super::stop::StopFlag;
 use super::trees;
 use super::upkeep;
 
@@ -138,7 +138,7 @@ fn build(clones: &CloneDir, target: &Path, import: &IndexImport<'_>) -> Result<(
     let commit = find_commit(&git, import.commit.0.to_oid()?)?;
     check_tree(&git, commit.tree_id())?;
     // An index that no mirror would serve must not take the place of one that is served.
-    trees::read(&git, commit.tree_id().into(), None, &AtomicBool::new(false))?;
+    trees::read(&git, commit.tree_id().into(), None, &StopFlag::new())?;
     note_missing_parents(&git, target, commit.clone())?;
     git.reference(UPSTREAM_HEAD, commit.id(), true, "imported")?;
     let record = CloneRecord::new(import.upstream, import.fetched);
@@ -152,7 +152,7 @@ fn copy_current(clones: &CloneDir, target: &Path, base: CommitId) -> Result<(), 
     let git = Repository::open_bare(&current)?;
     git.find_commit(base.0.to_oid()?)
         .map_err(|_absent| ImportError::BaseMissing)?;
-    Ok(upkeep::copy(&current, target, false)?)
+    Ok(upkeep::copy(&current, target, false, &StopFlag::new())?)
 }
 
 /// Adds a pack, which hashes every object in it.

@@ -1,14 +1,13 @@
 //! Index files that are too large to be read: found when they are published, so that whoever runs the mirror learns of them
 //! before a client does.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use git2::Odb;
 
 use super::directory::{Directory, ObjectId};
 use super::libgit2::read_header;
 use super::limits::{INDEX_FILE_BYTES_MAX, ReadError};
 use super::snapshot::Snapshot;
+use super::stop::StopFlag;
 
 /// So many are named. An upstream can make any number of them.
 const NAMED_MAX: usize = 20;
@@ -33,7 +32,7 @@ impl LargeFiles {
         &mut self,
         snapshot: &Snapshot,
         previous: Option<&Snapshot>,
-        stop: &AtomicBool,
+        stop: &StopFlag,
     ) -> Result<(), ReadError> {
         self.files
             .retain(|file| snapshot.lists(&file.name, file.blob));
@@ -62,11 +61,8 @@ impl LargeFiles {
         odb: &Odb<'_>,
         directory: &Directory,
         previous: Option<&Directory>,
-        stop: &AtomicBool,
+        stop: &StopFlag,
     ) -> Result<(), ReadError> {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ReadError::Stopped);
-        }
         if previous.is_some_and(|previous| previous.tree() == directory.tree()) {
             return Ok(());
         }
@@ -74,6 +70,8 @@ impl LargeFiles {
             if previous.and_then(|previous| previous.file(name)) == Some(blob) {
                 continue;
             }
+            // The header of a difference is found through all those that it builds on, so a directory can take minutes.
+            stop.check()?;
             // One that is missing is found out about by whoever reads it.
             let bytes = read_header(odb, blob.to_oid()?).map_or(0, |(bytes, _)| bytes);
             let is_known = || self.files.iter().any(|file| file.name == name);

@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use git2::{ObjectType, Odb, Oid};
@@ -20,6 +19,7 @@ use super::limits::{
 use super::overlay::{self, CONFIG_FILE, SERVED_BRANCH};
 use super::refresh::Refresher;
 use super::snapshot::Snapshot;
+use super::stop::StopFlag;
 use super::trees::Entries;
 
 /// The shortest pause between two looks.
@@ -111,16 +111,12 @@ impl Refresher {
 }
 
 /// Reads the branch, every commit behind it, and the root tree of the newest.
-fn quick_look(
-    served: &Path,
-    tip: ObjectId,
-    stop: &AtomicBool,
-) -> Result<Option<Damage>, ReadError> {
+fn quick_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
     damage_of(read_chain(served, tip, stop))
 }
 
 /// Reads every object that a clone of the newest commit gets, in the order of the packs.
-fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<Damage>, ReadError> {
+fn full_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
     let git = git2::Repository::open_bare(served)?;
     let odb = git.odb()?;
     let mut wanted = HashSet::new();
@@ -131,7 +127,7 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
             Err(error) => return damaged_object(tree, error),
         };
         for entry in Entries(content.data()) {
-            check_stop(stop)?;
+            stop.check()?;
             let Ok(entry) = entry else {
                 return Ok(Some(Damage::Clone(tree.into())));
             };
@@ -150,17 +146,17 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
         if wanted.remove(id) {
             files.push(*id);
         }
-        !stop.load(Ordering::Relaxed)
+        !stop.is_set()
     })
     .or_else(|error| {
-        check_stop(stop)?;
+        stop.check()?;
         Err(ReadError::from(error))
     })?;
     if let Some(missing) = wanted.into_iter().next() {
         return Ok(Some(Damage::Clone(missing.into())));
     }
     for file in files {
-        check_stop(stop)?;
+        stop.check()?;
         let read = read_header(&odb, file).map_err(ReadError::from);
         let read = read.and_then(|(bytes, _kind)| {
             // Larger ones are not read here either.
@@ -176,7 +172,7 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
     Ok(None)
 }
 
-fn read_chain(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<(), ReadError> {
+fn read_chain(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<(), ReadError> {
     let git = git2::Repository::open_bare(served)?;
     let odb = git.odb()?;
     let tip = tip.to_oid()?;
@@ -187,7 +183,7 @@ fn read_chain(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<(), Rea
     }
     let mut next = Some(tip);
     while let Some(id) = next {
-        check_stop(stop)?;
+        stop.check()?;
         check_size(&odb, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
         let commit = git.find_commit(id)?;
         check_size(&odb, commit.tree_id(), ObjectType::Tree, TREE_BYTES_MAX)?;
@@ -240,11 +236,4 @@ fn read_object<'o>(
 ) -> Result<git2::OdbObject<'o>, ReadError> {
     check_size(odb, id, kind, TREE_BYTES_MAX)?;
     Ok(odb.read(id)?)
-}
-
-fn check_stop(stop: &AtomicBool) -> Result<(), ReadError> {
-    if stop.load(Ordering::Relaxed) {
-        return Err(ReadError::Stopped);
-    }
-    Ok(())
 }

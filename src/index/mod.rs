@@ -35,6 +35,7 @@ mod served;
 mod settings;
 mod snapshot;
 mod status;
+mod stop;
 mod supervise;
 #[cfg(test)]
 pub(crate) mod testing;

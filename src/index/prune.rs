@@ -121,10 +121,7 @@ fn filter(
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = threads.min(NonZeroUsize::new(THREADS_MAX).unwrap_or(NonZeroUsize::MIN));
     let kept = Mutex::new(Vec::new());
-    source.for_each_entry(threads, |name, blob| {
-        if progress.is_stopped() {
-            return Err(PruneError::Stopped);
-        }
+    source.for_each_entry(threads, progress.stop_flag(), |name, blob| {
         let lines = source
             .repository()
             .read_blob(blob, |content| held_lines(content, held));
@@ -134,7 +131,7 @@ fn filter(
             lines => lines?,
         };
         let blob = match lines {
-            HeldLines::None => return Ok(()),
+            HeldLines::None => return Ok::<(), PruneError>(()),
             HeldLines::All => blob,
             HeldLines::Some(content) => {
                 let blob = BlobId::of(&content).into();

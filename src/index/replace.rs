@@ -65,7 +65,7 @@ impl Refresher {
             return Ok(());
         };
         let progress = self.handle.begin(Phase::Maintaining);
-        let rolled_up = upkeep::roll_up(repository.path(), &path, &progress);
+        let rolled_up = upkeep::roll_up(repository.path(), &path, progress.stop_flag());
         // Being stopped may have been the reason for an error, and is no reason for a warning.
         let rolled_up = if progress.is_stopped() {
             Err(FetchError::Stopped.into())

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use git2::{ObjectType, Odb, Oid, Repository};
 
@@ -13,6 +12,7 @@ use super::limits::{
     DIRECTORIES_MAX, ENTRIES_READ_MAX, FILES_MAX, ReadError, TREE_BYTES_MAX, TREES_MAX,
     TREES_READ_BYTES_MAX, check_size,
 };
+use super::stop::StopFlag;
 use crate::package::{CrateName, IndexPath};
 
 /// Modes of ordinary files. Symlinks and submodules have others, and are not followed.
@@ -24,15 +24,12 @@ const MODES_OF_TREES: [&[u8]; 2] = [b"40000", b"040000"];
 /// Bytes of trees that are kept because they occur more than once.
 const REPEATED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How often it is looked whether to stop, in entries.
-const ENTRIES_BETWEEN_LOOKS: usize = 4_096;
-
 /// Reads the index of this root tree. What `previous` has unchanged is shared with it instead of being read again.
 pub(super) fn read(
     repository: &Repository,
     root: ObjectId,
     previous: Option<&Arc<Directory>>,
-    stop: &AtomicBool,
+    stop: &StopFlag,
 ) -> Result<Arc<Directory>, ReadError> {
     let odb = repository.odb()?;
     Reader::new(&odb, stop).directory(root, "", previous)
@@ -40,7 +37,7 @@ pub(super) fn read(
 
 struct Reader<'r> {
     odb: &'r Odb<'r>,
-    stop: &'r AtomicBool,
+    stop: &'r StopFlag,
     /// Entries that were looked at, of a repeated tree each time.
     entries: usize,
     /// Bytes that were read.
@@ -54,7 +51,7 @@ struct Reader<'r> {
 }
 
 impl<'r> Reader<'r> {
-    fn new(odb: &'r Odb<'r>, stop: &'r AtomicBool) -> Self {
+    fn new(odb: &'r Odb<'r>, stop: &'r StopFlag) -> Self {
         Self {
             odb,
             stop,
@@ -149,10 +146,7 @@ impl<'r> Reader<'r> {
                 "its directories have more than {ENTRIES_READ_MAX} entries"
             )));
         }
-        if self.entries.is_multiple_of(ENTRIES_BETWEEN_LOOKS) && self.stop.load(Ordering::Relaxed) {
-            return Err(ReadError::Stopped);
-        }
-        Ok(())
+        self.stop.check()
     }
 
     fn count(&mut self, files: usize, directories: usize) -> Result<(), ReadError> {
@@ -280,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    static GO_ON: AtomicBool = AtomicBool::new(false);
+    static GO_ON: StopFlag = StopFlag::new();
 
     struct Scene {
         _directory: TempDir,
@@ -398,11 +392,12 @@ mod tests {
         let leaf = scene.tree([("100644", "never-at-home".to_owned(), scene.blob())]);
         let middle = scene.directories(prefixes(), leaf);
         let root = scene.directories(prefixes(), middle);
-        let stop = AtomicBool::new(true);
+        let stop = StopFlag::new();
+        stop.set();
         let odb = scene.git.odb().unwrap();
         let mut reader = Reader::new(&odb, &stop);
         let ended = reader.directory(root.into(), "", None);
         assert!(matches!(ended, Err(ReadError::Stopped)));
-        assert!(reader.entries <= ENTRIES_BETWEEN_LOOKS);
+        assert_eq!(reader.entries, 1);
     }
 }
