@@ -11,6 +11,7 @@ use git2::{
 
 use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
 use super::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
+use super::redirects::Redirects;
 use super::remote_url::RemoteUrl;
 use super::status::{Progress, ProgressCell};
 
@@ -46,6 +47,9 @@ pub(super) enum FetchError {
     /// The other side cannot send the newest commit alone.
     #[error("the other side cannot send a part of the history")]
     NoShallow,
+    /// The other side sends us to another host.
+    #[error("the upstream redirects to another host")]
+    Redirected,
     /// We were told to stop.
     #[error("stopped")]
     Stopped,
@@ -55,15 +59,16 @@ pub(super) enum FetchError {
 pub(super) fn clone(
     path: &Path,
     url: &RemoteUrl,
+    redirects: &Redirects,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     within_limits(url, || {
         let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
         if url.is_local() {
-            return run(&repository, url, None, progress);
+            return run(&repository, (url, redirects), None, progress);
         }
-        match run(&repository, url, Some(1), progress) {
-            Err(FetchError::NoShallow) => run(&repository, url, None, progress),
+        match run(&repository, (url, redirects), Some(1), progress) {
+            Err(FetchError::NoShallow) => run(&repository, (url, redirects), None, progress),
             other => other,
         }
     })
@@ -103,16 +108,37 @@ pub(super) fn create(path: &Path) -> Result<Repository, git2::Error> {
 pub(super) fn fetch(
     path: &Path,
     url: &RemoteUrl,
+    redirects: &Redirects,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     within_limits(url, || {
         let repository = Repository::open_bare(path)
             .map_err(|error| FetchError::Local(describe(&error, url)))?;
-        run(&repository, url, None, progress)
+        run(&repository, (url, redirects), None, progress)
     })
 }
 
+/// Fetches from the upstream, wherever it has moved to.
 fn run(
+    repository: &Repository,
+    (url, redirects): (&RemoteUrl, &Redirects),
+    depth: Option<i32>,
+    progress: &ProgressCell,
+) -> Result<(), FetchError> {
+    match run_at(url.address(), repository, url, depth, progress) {
+        // Another host must not get the credentials.
+        Err(FetchError::Redirected) if url.credentials().is_none() => {
+            let moved = redirects.find(url.address()).map_err(|why| {
+                FetchError::Upstream(format!("the upstream redirects to another host: {why}"))
+            })?;
+            run_at(&moved, repository, url, depth, progress)
+        }
+        other => other,
+    }
+}
+
+fn run_at(
+    address: &str,
     repository: &Repository,
     url: &RemoteUrl,
     depth: Option<i32>,
@@ -127,26 +153,21 @@ fn run(
         .proxy_options(proxy)
         .download_tags(AutotagOption::None)
         .update_fetchhead(false)
-        // A redirect to another host must not get the credentials.
-        .follow_redirects(match url.credentials() {
-            Some(_) => RemoteRedirect::None,
-            None => RemoteRedirect::Initial,
-        });
+        // One to the same host is followed all the same. For others see `Redirects`.
+        .follow_redirects(RemoteRedirect::None);
     if let Some(depth) = depth {
         options.depth(depth);
     }
-    let fetched = repository
-        .remote_anonymous(url.address())
-        .and_then(|mut remote| {
-            remote.download(&[REFSPEC], Some(&mut options))?;
-            // A HEAD that leads nowhere is not listed. What an earlier fetch brought must not pass for what it names.
-            let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
-            // One that was given up on must not move the reference any more: another one may have done so since.
-            if has_head && !progress.is_stopped() {
-                remote.update_tips(None, RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
-            }
-            Ok(has_head)
-        });
+    let fetched = repository.remote_anonymous(address).and_then(|mut remote| {
+        remote.download(&[REFSPEC], Some(&mut options))?;
+        // A HEAD that leads nowhere is not listed. What an earlier fetch brought must not pass for what it names.
+        let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
+        // One that was given up on must not move the reference any more: another one may have done so since.
+        if has_head && !progress.is_stopped() {
+            remote.update_tips(None, RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
+        }
+        Ok(has_head)
+    });
     if progress.is_stopped() {
         return Err(FetchError::Stopped);
     }
@@ -159,6 +180,7 @@ fn run(
         )),
         // libgit2 says so before it asks for anything; nothing that the other side writes gets here.
         Err(error) if depth.is_some() && is_no_shallow(&error) => Err(FetchError::NoShallow),
+        Err(error) if is_redirect(&error) => Err(FetchError::Redirected),
         Err(error) if is_upstreams_fault(&error) => {
             Err(FetchError::Upstream(describe(&error, url)))
         }
@@ -248,6 +270,12 @@ fn is_upstreams_fault(error: &git2::Error) -> bool {
             | ErrorClass::Ssh
             | ErrorClass::Callback
     )
+}
+
+/// Whether libgit2 has not followed a redirect. It has no code for that, only this beginning of a text. An upstream that
+/// makes it up gets one request more.
+fn is_redirect(error: &git2::Error) -> bool {
+    error.class() == ErrorClass::Net && error.message().starts_with("cannot redirect from ")
 }
 
 fn is_no_shallow(error: &git2::Error) -> bool {

@@ -355,8 +355,9 @@ impl Refresher {
 
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
         let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
+        let redirects = self.settings.redirects.clone();
         let fetched = self.transfer(Phase::Fetching, move |progress| {
-            fetch::fetch(&path, &url, progress)
+            fetch::fetch(&path, &url, &redirects, progress)
         });
         match &fetched {
             Err(FetchError::Local(_)) => {

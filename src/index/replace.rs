@@ -81,9 +81,10 @@ impl Refresher {
         };
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         let (target, url) = (path.clone(), self.settings.url.clone());
+        let redirects = self.settings.redirects.clone();
         let cloned = self
             .transfer(Phase::Cloning, move |progress| {
-                fetch::clone(&target, &url, progress)
+                fetch::clone(&target, &url, &redirects, progress)
             })
             .map_err(RefreshError::from)
             .and_then(|()| Ok(clone_dir::write_record(&path, &self.record())?));
