@@ -90,3 +90,27 @@ impl LargeFiles {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stop::assert_ends_at_every_look;
+    use super::super::testing::TestIndex;
+    use super::*;
+
+    #[test]
+    fn the_sizes_of_files_are_looked_at_one_by_one_until_a_stop() {
+        let paths: Vec<String> = (0..200)
+            .map(|number| format!("ab/cd/abcd{number}"))
+            .collect();
+        let files: Vec<(&str, &str)> = paths
+            .iter()
+            .map(|path| (path.as_str(), path.as_str()))
+            .collect();
+        let mut index = TestIndex::new(&files);
+        index.refresh();
+        let snapshot = index.handle.snapshot().unwrap();
+        assert_ends_at_every_look(paths.len(), |stop| {
+            LargeFiles::default().follow(&snapshot, None, stop)
+        });
+    }
+}

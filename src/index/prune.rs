@@ -379,6 +379,28 @@ mod tests {
     }
 
     #[test]
+    fn pruning_looks_for_a_stop_at_every_file_that_it_reads_and_every_object_that_it_writes() {
+        let contents: Vec<(String, String)> = (0..100)
+            .map(|number| {
+                let name = format!("abcd{number}");
+                let lines = format!("{}\n{}\n", line(&name, 1), line(&name, 2));
+                (format!("ab/cd/{name}"), lines)
+            })
+            .collect();
+        let files = contents
+            .iter()
+            .map(|(path, content)| (path.as_str(), content.as_str()));
+        let mut index = TestIndex::new(&files.collect::<Vec<_>>());
+        index.refresh();
+        let snapshot = index.handle.snapshot().unwrap();
+        let progress = ProgressCell::default();
+        prune(&snapshot, &held(&[1]), &progress).unwrap();
+        // Sorted, read, written into memory, and packed: head and content.
+        let looks = progress.stop_flag().looks();
+        assert!(looks >= 5 * contents.len(), "{looks}");
+    }
+
+    #[test]
     fn pruning_ends_when_told_to() {
         let mut index = TestIndex::new(&[("1/a", "one")]);
         index.refresh();

@@ -387,17 +387,18 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_when_the_mirror_does() {
+    fn reading_ends_at_the_very_entry_at_which_the_mirror_does() {
         let scene = Scene::new();
         let leaf = scene.tree([("100644", "never-at-home".to_owned(), scene.blob())]);
         let middle = scene.directories(prefixes(), leaf);
         let root = scene.directories(prefixes(), middle);
-        let stop = StopFlag::new();
-        stop.set();
         let odb = scene.git.odb().unwrap();
-        let mut reader = Reader::new(&odb, &stop);
-        let ended = reader.directory(root.into(), "", None);
-        assert!(matches!(ended, Err(ReadError::Stopped)));
-        assert_eq!(reader.entries, 1);
+        for number in [1, 2, 1_000, 20_000] {
+            let stop = StopFlag::at_look(number);
+            let mut reader = Reader::new(&odb, &stop);
+            let ended = reader.directory(root.into(), "", None);
+            assert!(matches!(ended, Err(ReadError::Stopped)));
+            assert_eq!(reader.entries, number);
+        }
     }
 }

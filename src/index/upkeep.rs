@@ -166,6 +166,8 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
         inserted.is_ok() && !stop.is_set()
     })?;
     inserted?;
+    // A list that was left in the middle of loose objects is no error to libgit2.
+    stop.check().map_err(io::Error::other)?;
     if builder.object_count() > 0 {
         write_pack(&mut builder, &git.odb()?, &pack_directory(repository), stop)?;
     }
@@ -241,7 +243,55 @@ fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), UpkeepError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::ReadError;
+    use super::super::stop::assert_ends_at_every_look;
     use super::*;
+
+    /// A bare repository whose objects are all loose, and their number.
+    fn loose_repository(path: &Path) -> usize {
+        let git = Repository::init_bare(path).unwrap();
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..100 {
+            let content: String = (0..500).map(|_| random.alphanumeric()).collect();
+            git.blob(content.as_bytes()).unwrap();
+        }
+        100
+    }
+
+    #[test]
+    fn a_roll_up_ends_at_every_look_and_looks_at_every_file_and_every_object_that_it_packs() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (clone, copies) = (directory.path().join("clone"), std::cell::Cell::new(0));
+        let objects = loose_repository(&clone);
+        // Once for its file, once for its place among the others, twice while it is packed: head and content.
+        assert_ends_at_every_look(4 * objects, |stop| {
+            copies.set(copies.get() + 1);
+            let target = directory.path().join(format!("copy-{}", copies.get()));
+            let rolled_up = roll_up(&clone, &target, stop);
+            if stop.is_set() {
+                assert!(rolled_up.is_err());
+                return Err(ReadError::Stopped);
+            }
+            rolled_up.unwrap();
+            assert_eq!(packs_in(&target).unwrap().len(), 1);
+            Ok(())
+        });
+        let loose = fs::read_dir(clone.join("objects")).unwrap();
+        assert!(loose.count() > 10, "the clone stays as it was");
+    }
+
+    #[test]
+    fn a_large_file_that_cannot_be_linked_is_copied_in_parts_and_a_stop_ends_the_copy() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        let length = 3 * COPIED_BYTES + 5;
+        let mut file = File::create(&from).unwrap();
+        io::copy(&mut io::repeat(7).take(length), &mut file).unwrap();
+        copy_in_parts(&from, &to, &StopFlag::new()).unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().len(), length);
+        copy_in_parts(&from, &to, &StopFlag::at_look(2)).unwrap_err();
+        assert_eq!(fs::metadata(&to).unwrap().len(), 2 * COPIED_BYTES);
+    }
 
     #[test]
     fn packs_are_rolled_up_until_each_is_twice_as_large_as_all_smaller_ones_together() {

@@ -288,6 +288,8 @@ impl CrateStore {
         let (store, checksum) = (Arc::clone(self), *checksum);
         Ok(checked_blocks(parts, blocks, range, async move {
             store.sizes.remove(&checksum);
+            // The next request for a part reads the whole file again, and deals with the damage.
+            store.blocks.remove(&checksum);
             tracing::error!(
                 crate.checksum = %checksum,
                 "a crate file in the store changed while it was read, and is not served to its end"

@@ -60,7 +60,10 @@ pub(crate) async fn find_redirect(
         .map_err(|_elapsed| "it did not answer in time".to_owned())?
         .map_err(|error| cause(&error.without_url()))?;
     let mut moved = answer.url().clone();
-    let repository = moved.path().strip_suffix(path).unwrap_or(moved.path());
+    let repository = moved
+        .path()
+        .strip_suffix(path)
+        .unwrap_or_else(|| moved.path());
     let repository = repository.to_owned();
     moved.set_path(&repository);
     moved.set_query(None);

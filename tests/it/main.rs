@@ -24,6 +24,7 @@ mod headers;
 mod hostile;
 mod http2;
 mod index_limits;
+mod index_redirects;
 mod log;
 mod prefetch;
 mod prepared;
