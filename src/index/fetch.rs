@@ -342,3 +342,43 @@ impl Pace {
         self.gave_up.get().is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_with_too_many_objects_or_bytes_is_given_up_and_one_at_the_limits_is_not() {
+        let limit = Progress {
+            total_objects: PACK_OBJECTS_MAX,
+            received_bytes: TRANSFER_BYTES_MAX,
+            ..Progress::default()
+        };
+        assert!(Pace::new().keeps_up(&limit));
+        let total_objects = PACK_OBJECTS_MAX + 1;
+        let received_bytes = TRANSFER_BYTES_MAX + 1;
+        for (progress, why) in [
+            (
+                Progress {
+                    total_objects,
+                    ..limit
+                },
+                "too many objects",
+            ),
+            (
+                Progress {
+                    received_bytes,
+                    ..limit
+                },
+                "too large",
+            ),
+        ] {
+            let pace = Pace::new();
+            assert!(!pace.keeps_up(&progress));
+            let gave_up = pace.gave_up.get().unwrap();
+            assert!(gave_up.contains(why), "{gave_up}");
+            // It stays so, whatever comes next.
+            assert!(!pace.keeps_up(&limit));
+        }
+    }
+}
