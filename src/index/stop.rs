@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::limits::ReadError;
 
+#[cfg(test)]
+pub(super) use looks::assert_ends_at_every_look;
+
 /// Set once, when the work must end.
 #[derive(Debug, Default)]
 pub(super) struct StopFlag {
@@ -54,6 +57,7 @@ impl StopFlag {
 mod looks {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use super::super::limits::ReadError;
     use super::StopFlag;
 
     #[derive(Debug, Default)]
@@ -90,31 +94,30 @@ mod looks {
             self.looks.so_far.load(Ordering::SeqCst)
         }
     }
-}
 
-/// Runs work to its end once, then again and again with a stop at another look each time. It must end at that look, and
-/// must have looked at least so often in the full run.
-#[cfg(test)]
-pub(super) fn assert_ends_at_every_look(
-    looks_min: usize,
-    work: impl Fn(&StopFlag) -> Result<(), ReadError>,
-) {
-    let whole = StopFlag::new();
-    work(&whole).unwrap();
-    let looks = whole.looks();
-    assert!(looks >= looks_min, "{looks} looks");
-    for number in (1..=looks).step_by(looks.div_ceil(25)) {
-        let stop = StopFlag::at_look(number);
-        let ended = work(&stop);
-        assert!(
-            matches!(ended, Err(ReadError::Stopped)),
-            "{number} of {looks}: {ended:?}"
-        );
-        // Some work looks once more to tell a stop from a failure, or has several threads.
-        let more = stop.looks() - number;
-        assert!(
-            more <= 8,
-            "{more} looks after the stop at {number} of {looks}"
-        );
+    /// Runs work to its end once, then again and again with a stop at another look each time. It must end at that look, and
+    /// must have looked at least so often in the full run.
+    pub(in super::super) fn assert_ends_at_every_look(
+        looks_min: usize,
+        work: impl Fn(&StopFlag) -> Result<(), ReadError>,
+    ) {
+        let whole = StopFlag::new();
+        work(&whole).unwrap();
+        let looks = whole.looks();
+        assert!(looks >= looks_min, "{looks} looks");
+        for number in (1..=looks).step_by(looks.div_ceil(25)) {
+            let stop = StopFlag::at_look(number);
+            let ended = work(&stop);
+            assert!(
+                matches!(ended, Err(ReadError::Stopped)),
+                "{number} of {looks}: {ended:?}"
+            );
+            // Some work looks once more to tell a stop from a failure, or has several threads.
+            let more = stop.looks() - number;
+            assert!(
+                more <= 8,
+                "{more} looks after the stop at {number} of {looks}"
+            );
+        }
     }
 }
