@@ -22,15 +22,17 @@ use crate::http::{
 };
 use crate::index::{
     GitIndexSettings, GitProgram, Holdings, IndexHandle, Network, Pusher, PusherSettings,
-    Refresher, RefresherEnd, RefresherSettings, Stopping, check_writable, configure_libgit2,
-    refuses_for_good,
+    Redirects, Refresher, RefresherEnd, RefresherSettings, Stopping, check_writable,
+    configure_libgit2, refuses_for_good,
 };
 use crate::outgoing::certificates;
 use crate::package::registry_config;
 use crate::store::{
     Counters, CrateStore, DamagedFiles, Keeper, KeeperSettings, StoreError, StoreSettings,
 };
-use crate::upstream::{ClientError, CrateSources, SourcesSettings};
+use crate::upstream::{
+    ClientError, CrateSources, RedirectSettings, SourcesSettings, find_redirect,
+};
 
 /// How long requests under way may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -203,6 +205,7 @@ impl App {
             .clone()
             .filter(|_| config.index_listing == IndexListing::HeldOnly)
             .map(|keeper| holdings(keeper, stop.clone()));
+        let redirects = redirects(&config);
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let user_agent = user_agent(config.contact.as_deref());
@@ -236,6 +239,7 @@ impl App {
         };
         let refresher = RefresherSettings {
             url: config.git_repo_url,
+            redirects,
             data_dir: config.data_dir,
             interval: config.refresh_interval,
             clock,
@@ -422,6 +426,28 @@ pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSourc
         clock: clock.clone(),
         resolver: config.resolver.clone(),
         proxies: config.proxies.clone(),
+    })
+}
+
+/// Follows redirects of the upstream index by the rules for those of crate files. To be called inside a runtime.
+pub(crate) fn redirects(config: &Config) -> Redirects {
+    let settings = Arc::new(RedirectSettings {
+        user_agent: user_agent(config.contact.as_deref()),
+        limits: config.fetch_limits,
+        resolver: config.resolver.clone(),
+        proxies: config.proxies.clone(),
+    });
+    let runtime = tokio::runtime::Handle::current();
+    Redirects::new(move |address| {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (settings, address) = (Arc::clone(&settings), address.to_owned());
+        runtime.spawn(async move {
+            // Nobody listens to one that was left behind.
+            let _left_behind = tell.send(find_redirect(&settings, &address).await);
+        });
+        // A runtime that ends drops the task, and with it what it tells.
+        told.recv()
+            .unwrap_or_else(|_ended| Err("the mirror is stopping".to_owned()))
     })
 }
 

@@ -57,7 +57,7 @@
 //!   only `store` touches `object_store`.
 //! - A crate file is served only if its SHA-256 is what the index says of the version asked for. One that is read whole from
 //!   a cloud is hashed on its way, and a damaged one is never sent to its end. A part is sent only after the whole file was
-//!   found right.
+//!   found right once, and each block of it is compared with what it was then.
 //! - All bytes that are kept for clients are accounted for in one place, whatever the protocol. Whether the clone or the git
 //!   index is damaged is found out by reading, never from text that a client can influence.
 //! - Snapshots are swapped, never changed.

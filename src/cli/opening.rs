@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::prefetch::{IndexReader, IndexUnreadable};
 use super::terminal::Terminal;
-use crate::app::{crate_sources, open_keeper};
+use crate::app::{crate_sources, open_keeper, redirects};
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode};
 use crate::index::{
@@ -115,6 +115,7 @@ pub(super) fn warn_of_a_store_that_forgets(config: &Config, terminal: &Terminal)
 fn refresher_settings(config: &Config) -> RefresherSettings {
     RefresherSettings {
         url: config.git_repo_url.clone(),
+        redirects: redirects(config),
         data_dir: config.data_dir.clone(),
         interval: config.refresh_interval,
         clock: Clock::system(),

@@ -64,6 +64,12 @@ variables! {
 /// Ignored, as by curl: where a web server starts programs, a client can set it with a header.
 pub(super) const IGNORED_PROXY_VARIABLE: &str = "HTTP_PROXY";
 
+/// All names that are read, but for the clouds' own.
+fn known_variables() -> impl Iterator<Item = &'static str> {
+    let proxies = PROXY_VARIABLES.iter().chain(&[IGNORED_PROXY_VARIABLE]);
+    VARIABLES.iter().chain(proxies).copied()
+}
+
 fn is_of_a_proxy(name: &str) -> bool {
     PROXY_VARIABLES.contains(&name) || name == IGNORED_PROXY_VARIABLE
 }
@@ -104,16 +110,9 @@ impl RawEnv {
             let value = match value.into_string() {
                 Ok(value) => value,
                 Err(value) => {
-                    if let Some(variable) = VARIABLES.iter().find(|variable| **variable == name) {
+                    if let Some(variable) = known_variables().find(|variable| *variable == name) {
                         let shown = value.to_string_lossy();
                         return Err(ConfigError::new(variable, &shown, "a text in UTF-8"));
-                    }
-                    if is_of_a_proxy(&name) {
-                        return Err(ConfigError::new(
-                            &name,
-                            &value.to_string_lossy(),
-                            "a text in UTF-8",
-                        ));
                     }
                     if is_of_a_cloud(&name) {
                         return Err(ConfigError::new("STORAGE_URL", &name, "a text in UTF-8"));

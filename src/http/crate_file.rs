@@ -213,7 +213,15 @@ impl Asking<'_> {
             if held.is_on_disk() {
                 return Ok(HeldBody::of(held, range));
             }
+            // A small part can cost a reading of the whole file, so peers take turns.
+            let turn = if held.must_read_whole(&range, self.keeper.store()) {
+                let turns = &self.state.whole_readings;
+                Some(turns.take(self.exchange, 1).await.map_err(ApiError::from)?)
+            } else {
+                None
+            };
             let reading = self.keeper.read(file, held, range).await?;
+            drop(turn);
             Ok(Body::from_stream(reading))
         };
         match part_of(headers, method, &tag, held.size()) {

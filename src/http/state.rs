@@ -33,6 +33,9 @@ const MEMORY_AGE_MIN: Duration = Duration::from_millis(250);
 /// The same for git processes: a full clone takes some seconds, and would have to begin anew.
 const GIT_AGE_MIN: Duration = Duration::from_secs(60);
 
+/// Files in a cloud that are read at a time so that parts of them can be sent.
+const WHOLE_READINGS_MAX: usize = 8;
+
 /// How long a request may wait for others.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
@@ -80,6 +83,8 @@ pub(crate) struct Inner {
     pub(super) index_reads: Shares,
     /// Turns to read index files, apart from look-ups, so that neither can starve the other.
     pub(super) file_reads: Shares,
+    /// Turns to read a whole file in a cloud because of a part of it.
+    pub(super) whole_readings: Shares,
     pub(super) files: FileCache,
     pub(super) git_children: Shares,
     /// Gives out crate files; a redirecting mirror has none.
@@ -128,6 +133,7 @@ impl AppState {
             account,
             index_reads,
             file_reads,
+            whole_readings: turns(WHOLE_READINGS_MAX, TakingBack::Never),
             files: FileCache::new(),
             git_children,
             keeper,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::clone_dir::{self, CONFIG, CONFIG_FILE, remove_tree};
+use super::stop::StopFlag;
 use super::upkeep;
 
 /// What a bare clone has beside its objects and references. Nothing else is taken from it.
@@ -53,7 +54,12 @@ impl Borrowed {
                 _ => {}
             }
         }
-        upkeep::copy(&from.join("refs"), &to.join("refs"), false)?;
+        upkeep::copy(
+            &from.join("refs"),
+            &to.join("refs"),
+            false,
+            &StopFlag::new(),
+        )?;
         fs::write(to.join(CONFIG_FILE), CONFIG)?;
         fs::create_dir_all(to.join("objects/pack"))?;
         fs::create_dir_all(to.join("objects/info"))?;

@@ -14,7 +14,9 @@ use super::answer_head;
 use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
 use super::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
 use super::proxied_http;
+use super::redirects::Redirects;
 use super::remote_url::RemoteUrl;
+use super::settings::RefresherSettings;
 use super::status::{Progress, ProgressCell};
 use crate::outgoing::Proxies;
 
@@ -61,24 +63,44 @@ pub(super) enum FetchError {
     /// The other side cannot send the newest commit alone.
     #[error("the other side cannot send a part of the history")]
     NoShallow,
+    /// The other side sends us to another host.
+    #[error("the upstream redirects to another host")]
+    Redirected,
     /// We were told to stop.
     #[error("stopped")]
     Stopped,
 }
 
+/// How other machines are reached.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    pub(super) proxies: Proxies,
+    pub(super) redirects: Redirects,
+}
+
+impl Outgoing {
+    pub(super) fn of(settings: &RefresherSettings) -> Self {
+        Self {
+            proxies: settings.proxies.clone(),
+            redirects: settings.redirects.clone(),
+        }
+    }
+}
+
 /// Makes a new bare clone at `path`, of depth 1 where the transport can do that.
 pub(super) fn clone(
     path: &Path,
-    (url, proxies): (&RemoteUrl, &Proxies),
+    url: &RemoteUrl,
+    outgoing: &Outgoing,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     within_limits(url, || {
         let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
         if url.is_local() {
-            return run(&repository, (url, proxies), None, progress);
+            return run(&repository, (url, outgoing), None, progress);
         }
-        match run(&repository, (url, proxies), Some(1), progress) {
-            Err(FetchError::NoShallow) => run(&repository, (url, proxies), None, progress),
+        match run(&repository, (url, outgoing), Some(1), progress) {
+            Err(FetchError::NoShallow) => run(&repository, (url, outgoing), None, progress),
             other => other,
         }
     })
@@ -117,17 +139,50 @@ pub(super) fn create(path: &Path) -> Result<Repository, git2::Error> {
 /// Brings a clone up to date. Without a depth: with one, git writes a line to the `shallow` file at every fetch.
 pub(super) fn fetch(
     path: &Path,
-    (url, proxies): (&RemoteUrl, &Proxies),
+    url: &RemoteUrl,
+    outgoing: &Outgoing,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     within_limits(url, || {
         let repository = Repository::open_bare(path)
             .map_err(|error| FetchError::Local(describe(&error, url)))?;
-        run(&repository, (url, proxies), None, progress)
+        run(&repository, (url, outgoing), None, progress)
     })
 }
 
+/// Fetches from the upstream, wherever it has moved to.
 fn run(
+    repository: &Repository,
+    (url, outgoing): (&RemoteUrl, &Outgoing),
+    depth: Option<i32>,
+    progress: &ProgressCell,
+) -> Result<(), FetchError> {
+    match run_at(
+        url.address(),
+        repository,
+        (url, &outgoing.proxies),
+        depth,
+        progress,
+    ) {
+        // Another host must not get the credentials.
+        Err(FetchError::Redirected) if url.credentials().is_none() => {
+            let moved = outgoing.redirects.find(url.address()).map_err(|why| {
+                FetchError::Upstream(format!("the upstream redirects to another host: {why}"))
+            })?;
+            run_at(
+                &moved,
+                repository,
+                (url, &outgoing.proxies),
+                depth,
+                progress,
+            )
+        }
+        other => other,
+    }
+}
+
+fn run_at(
+    address: &str,
     repository: &Repository,
     (url, proxies): (&RemoteUrl, &Proxies),
     depth: Option<i32>,
@@ -137,24 +192,21 @@ fn run(
     answer_head::forget();
     let mut proxy = ProxyOptions::new();
     // Never what libgit2 reads from the environment by rules of its own.
-    let through = Url::parse(url.address()).ok();
+    let through = Url::parse(address).ok();
     let through = through.as_ref().and_then(|address| proxies.of(address));
     if let Some(through) = through {
         proxy.url(through.as_str());
     }
-    let by_proxied_http = proxied_http::begin(url, proxies);
-    let address = by_proxied_http.as_deref().unwrap_or_else(|| url.address());
+    let by_proxied_http = proxied_http::begin((address, url), proxies);
+    let address = by_proxied_http.as_deref().unwrap_or(address);
     let mut options = FetchOptions::new();
     options
         .remote_callbacks(callbacks(url, progress, &pace))
         .proxy_options(proxy)
         .download_tags(AutotagOption::None)
         .update_fetchhead(false)
-        // A redirect to another host must not get the credentials.
-        .follow_redirects(match url.credentials() {
-            Some(_) => RemoteRedirect::None,
-            None => RemoteRedirect::Initial,
-        });
+        // One to the same host is followed all the same. For others see `Redirects`.
+        .follow_redirects(RemoteRedirect::None);
     if let Some(depth) = depth {
         options.depth(depth);
     }
@@ -186,6 +238,7 @@ fn run(
                 "the upstream repository has SHA-256 object ids, which are unsupported: an index has SHA-1".to_owned(),
             ))
         }
+        Err(error) if is_redirect(&error) => Err(FetchError::Redirected),
         Err(error) if is_upstreams_fault(&error) => {
             let why = describe(&error, url);
             Err(match answer_head::retry_after() {
@@ -281,6 +334,12 @@ fn is_upstreams_fault(error: &git2::Error) -> bool {
     )
 }
 
+/// Whether libgit2 has not followed a redirect. It has no code for that, only this beginning of a text. An upstream that
+/// makes it up gets one request more.
+fn is_redirect(error: &git2::Error) -> bool {
+    error.class() == ErrorClass::Net && error.message().starts_with("cannot redirect from ")
+}
+
 fn is_no_shallow(error: &git2::Error) -> bool {
     (error.class(), error.code()) == (ErrorClass::Net, ErrorCode::Invalid)
 }
@@ -352,5 +411,45 @@ impl Pace {
             self.gave_up.set(Some(TOO_SLOW));
         }
         self.gave_up.get().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_with_too_many_objects_or_bytes_is_given_up_and_one_at_the_limits_is_not() {
+        let limit = Progress {
+            total_objects: PACK_OBJECTS_MAX,
+            received_bytes: TRANSFER_BYTES_MAX,
+            ..Progress::default()
+        };
+        assert!(Pace::new().keeps_up(&limit));
+        let total_objects = PACK_OBJECTS_MAX + 1;
+        let received_bytes = TRANSFER_BYTES_MAX + 1;
+        for (progress, why) in [
+            (
+                Progress {
+                    total_objects,
+                    ..limit
+                },
+                "too many objects",
+            ),
+            (
+                Progress {
+                    received_bytes,
+                    ..limit
+                },
+                "too large",
+            ),
+        ] {
+            let pace = Pace::new();
+            assert!(!pace.keeps_up(&progress));
+            let gave_up = pace.gave_up.get().unwrap();
+            assert!(gave_up.contains(why), "{gave_up}");
+            // It stays so, whatever comes next.
+            assert!(!pace.keeps_up(&limit));
+        }
     }
 }

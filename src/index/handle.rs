@@ -1,6 +1,5 @@
 //! The shared side of the index room: readers take snapshots from it, the background task publishes them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -12,6 +11,7 @@ use super::refresh_error::RefreshError;
 use super::served::ServedIndex;
 use super::snapshot::Snapshot;
 use super::status::{IndexStatus, Phase, Progress, ProgressCell, PushStatus};
+use super::stop::StopFlag;
 
 /// What readers and the background task share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ struct Shared {
     served_changed: Notify,
     look: Notify,
     forced: ForcedFetches,
-    stopping: AtomicBool,
+    stopping: StopFlag,
 }
 
 impl IndexHandle {
@@ -55,7 +55,7 @@ impl IndexHandle {
                 served_changed: Notify::new(),
                 look: Notify::new(),
                 forced: ForcedFetches::new(),
-                stopping: AtomicBool::new(false),
+                stopping: StopFlag::new(),
             }),
         }
     }
@@ -111,7 +111,7 @@ impl IndexHandle {
         let progress = Arc::new(ProgressCell::default());
         self.shared.progress.store(Arc::clone(&progress));
         // After the store, so that one of the two sees the other: this look, or the look of `stop` at the new cell.
-        if self.shared.stopping.load(Ordering::SeqCst) {
+        if self.shared.stopping.is_set() {
             progress.stop();
         }
         self.enter(phase);
@@ -119,13 +119,13 @@ impl IndexHandle {
     }
 
     /// Whether the mirror ends: work in the background looks at this.
-    pub(super) fn stopping(&self) -> &AtomicBool {
+    pub(super) fn stopping(&self) -> &StopFlag {
         &self.shared.stopping
     }
 
     /// Asks the clone or fetch that is under way to end, and all that would begin after it.
     pub(super) fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.stopping.set();
         self.shared.progress.load().stop();
     }
 

@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, TreeEntry};
@@ -19,6 +18,7 @@ use super::libgit2::{MemoryLimit, has_refused_memory, with_memory_limit};
 use super::limits::{self, COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
 use super::remote_url::RemoteUrl;
 use super::snapshot::CommitId;
+use super::stop::StopFlag;
 use super::trees;
 use super::upkeep;
 
@@ -138,7 +138,7 @@ fn build(clones: &CloneDir, target: &Path, import: &IndexImport<'_>) -> Result<(
     let commit = find_commit(&git, import.commit.0.to_oid()?)?;
     check_tree(&git, commit.tree_id())?;
     // An index that no mirror would serve must not take the place of one that is served.
-    trees::read(&git, commit.tree_id().into(), None, &AtomicBool::new(false))?;
+    trees::read(&git, commit.tree_id().into(), None, &StopFlag::new())?;
     note_missing_parents(&git, target, commit.clone())?;
     git.reference(UPSTREAM_HEAD, commit.id(), true, "imported")?;
     let record = CloneRecord::new(import.upstream, import.fetched);
@@ -152,7 +152,7 @@ fn copy_current(clones: &CloneDir, target: &Path, base: CommitId) -> Result<(), 
     let git = Repository::open_bare(&current)?;
     git.find_commit(base.0.to_oid()?)
         .map_err(|_absent| ImportError::BaseMissing)?;
-    Ok(upkeep::copy(&current, target, false)?)
+    Ok(upkeep::copy(&current, target, false, &StopFlag::new())?)
 }
 
 /// Adds a pack, which hashes every object in it.
@@ -473,6 +473,107 @@ mod tests {
         scene.import(&second, None).unwrap();
         assert_eq!(scene.imported().unwrap().commit(), second.commit);
         assert_eq!(scene.clones_inside(), 1);
+    }
+
+    /// A pack of these objects, and the id of the last one.
+    fn pack_of(scene: &Scene, objects: &[(ObjectType, Vec<u8>)]) -> (PathBuf, Oid) {
+        let git = Repository::init_bare(scene.carried.path().join("hostile")).unwrap();
+        let odb = git.odb().unwrap();
+        let mut builder = git.packbuilder().unwrap();
+        let mut last = None;
+        for (kind, content) in objects {
+            let id = odb.write(*kind, content).unwrap();
+            builder.insert_object(id, None).unwrap();
+            last = Some(id);
+        }
+        builder.write(scene.carried.path(), 0o444).unwrap();
+        let name = builder.name().unwrap().unwrap();
+        let pack = scene.carried.path().join(format!("pack-{name}.pack"));
+        (pack, last.unwrap())
+    }
+
+    #[test]
+    fn an_index_with_a_larger_tree_or_commit_than_any_mirror_serves_is_refused() {
+        let tree = |length: usize| {
+            let mut tree = format!("100644 {}\0", "x".repeat(length)).into_bytes();
+            tree.extend_from_slice(
+                Oid::hash_object(ObjectType::Blob, b"one")
+                    .unwrap()
+                    .as_bytes(),
+            );
+            tree
+        };
+        let commit = |tree: &[u8], message: usize| {
+            let tree = Oid::hash_object(ObjectType::Tree, tree).unwrap();
+            let who = "index <index@example.invalid> 1700000000 +0000";
+            let message = "m".repeat(message);
+            format!("tree {tree}\nauthor {who}\ncommitter {who}\n\n{message}\n").into_bytes()
+        };
+        for (tree_bytes, message_bytes, refused) in [
+            (10, 10, None),
+            (TREE_BYTES_MAX, 10, Some("the tree ")),
+            (10, COMMIT_BYTES_MAX, Some("the commit ")),
+        ] {
+            let scene = Scene::new();
+            let tree = tree(tree_bytes);
+            let commit = commit(&tree, message_bytes);
+            let objects = [
+                (ObjectType::Blob, b"one".to_vec()),
+                (ObjectType::Tree, tree),
+                (ObjectType::Commit, commit),
+            ];
+            let (pack, id) = pack_of(&scene, &objects);
+            let imported = scene.import_packs(&[pack], CommitId(id.into()), None);
+            match refused {
+                None => imported.unwrap(),
+                Some(why) => {
+                    let error = imported.unwrap_err();
+                    assert!(matches!(&error, ImportError::Refused(_)), "{error:?}");
+                    assert!(error.to_string().contains(why), "{error}");
+                    assert_eq!(scene.clones_inside(), 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_of_which_no_mirror_reads_all_entries_is_refused() {
+        let scene = Scene::new();
+        let blob = Oid::hash_object(ObjectType::Blob, b"one").unwrap();
+        let names = || {
+            let letters = || "abcdefghijklmnopqrstuvwxyz0123456789".chars();
+            letters().flat_map(move |first| letters().map(move |second| format!("{first}{second}")))
+        };
+        // Few objects that describe very many entries.
+        let tree = |mode: &str, below: Oid| {
+            names().fold(Vec::new(), |mut tree, name| {
+                tree.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+                tree.extend_from_slice(below.as_bytes());
+                tree
+            })
+        };
+        let id = |tree: &[u8]| Oid::hash_object(ObjectType::Tree, tree).unwrap();
+        let leaf = tree("100644", blob);
+        let middle = tree("40000", id(&leaf));
+        let root = tree("40000", id(&middle));
+        let who = "index <index@example.invalid> 1700000000 +0000";
+        let commit = format!(
+            "tree {}\nauthor {who}\ncommitter {who}\n\nmany\n",
+            id(&root)
+        );
+        let objects = [
+            (ObjectType::Blob, b"one".to_vec()),
+            (ObjectType::Tree, leaf),
+            (ObjectType::Tree, middle),
+            (ObjectType::Tree, root),
+            (ObjectType::Commit, commit.into_bytes()),
+        ];
+        let (pack, id) = pack_of(&scene, &objects);
+        let refused = scene.import_packs(&[pack], CommitId(id.into()), None);
+        let error = refused.unwrap_err();
+        assert!(matches!(&error, ImportError::Refused(_)), "{error:?}");
+        assert!(error.to_string().contains("entries"), "{error}");
+        assert_eq!(scene.clones_inside(), 0);
     }
 
     #[test]

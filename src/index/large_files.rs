@@ -1,14 +1,13 @@
 //! Index files that are too large to be read: found when they are published, so that whoever runs the mirror learns of them
 //! before a client does.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use git2::Odb;
 
 use super::directory::{Directory, ObjectId};
 use super::libgit2::read_header;
 use super::limits::{INDEX_FILE_BYTES_MAX, ReadError};
 use super::snapshot::Snapshot;
+use super::stop::StopFlag;
 
 /// So many are named. An upstream can make any number of them.
 const NAMED_MAX: usize = 20;
@@ -33,7 +32,7 @@ impl LargeFiles {
         &mut self,
         snapshot: &Snapshot,
         previous: Option<&Snapshot>,
-        stop: &AtomicBool,
+        stop: &StopFlag,
     ) -> Result<(), ReadError> {
         self.files
             .retain(|file| snapshot.lists(&file.name, file.blob));
@@ -62,11 +61,8 @@ impl LargeFiles {
         odb: &Odb<'_>,
         directory: &Directory,
         previous: Option<&Directory>,
-        stop: &AtomicBool,
+        stop: &StopFlag,
     ) -> Result<(), ReadError> {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ReadError::Stopped);
-        }
         if previous.is_some_and(|previous| previous.tree() == directory.tree()) {
             return Ok(());
         }
@@ -74,6 +70,8 @@ impl LargeFiles {
             if previous.and_then(|previous| previous.file(name)) == Some(blob) {
                 continue;
             }
+            // The header of a difference is found through all those that it builds on, so a directory can take minutes.
+            stop.check()?;
             // One that is missing is found out about by whoever reads it.
             let bytes = read_header(odb, blob.to_oid()?).map_or(0, |(bytes, _)| bytes);
             let is_known = || self.files.iter().any(|file| file.name == name);
@@ -90,5 +88,29 @@ impl LargeFiles {
             self.add_from(odb, below, before.map(AsRef::as_ref), stop)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stop::assert_ends_at_every_look;
+    use super::super::testing::TestIndex;
+    use super::*;
+
+    #[test]
+    fn the_sizes_of_files_are_looked_at_one_by_one_until_a_stop() {
+        let paths: Vec<String> = (0..200)
+            .map(|number| format!("ab/cd/abcd{number}"))
+            .collect();
+        let files: Vec<(&str, &str)> = paths
+            .iter()
+            .map(|path| (path.as_str(), path.as_str()))
+            .collect();
+        let mut index = TestIndex::new(&files);
+        index.refresh();
+        let snapshot = index.handle.snapshot().unwrap();
+        assert_ends_at_every_look(paths.len(), |stop| {
+            LargeFiles::default().follow(&snapshot, None, stop)
+        });
     }
 }

@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use git2::{ObjectType, Odb, Oid};
@@ -20,6 +19,7 @@ use super::limits::{
 use super::overlay::{self, CONFIG_FILE, SERVED_BRANCH};
 use super::refresh::Refresher;
 use super::snapshot::Snapshot;
+use super::stop::StopFlag;
 use super::trees::Entries;
 
 /// The shortest pause between two looks.
@@ -111,16 +111,12 @@ impl Refresher {
 }
 
 /// Reads the branch, every commit behind it, and the root tree of the newest.
-fn quick_look(
-    served: &Path,
-    tip: ObjectId,
-    stop: &AtomicBool,
-) -> Result<Option<Damage>, ReadError> {
+fn quick_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
     damage_of(read_chain(served, tip, stop))
 }
 
 /// Reads every object that a clone of the newest commit gets, in the order of the packs.
-fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<Damage>, ReadError> {
+fn full_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
     let git = git2::Repository::open_bare(served)?;
     let odb = git.odb()?;
     let mut wanted = HashSet::new();
@@ -131,7 +127,7 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
             Err(error) => return damaged_object(tree, error),
         };
         for entry in Entries(content.data()) {
-            check_stop(stop)?;
+            stop.check()?;
             let Ok(entry) = entry else {
                 return Ok(Some(Damage::Clone(tree.into())));
             };
@@ -146,21 +142,20 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
         }
     }
     let mut files = Vec::with_capacity(wanted.len());
-    odb.foreach(|id| {
+    let listed = odb.foreach(|id| {
         if wanted.remove(id) {
             files.push(*id);
         }
-        !stop.load(Ordering::Relaxed)
-    })
-    .or_else(|error| {
-        check_stop(stop)?;
-        Err(ReadError::from(error))
-    })?;
+        !stop.is_set()
+    });
+    // First: a list that was left in the middle of loose objects is no error to libgit2, and what it lacks is not missing.
+    stop.check()?;
+    listed?;
     if let Some(missing) = wanted.into_iter().next() {
         return Ok(Some(Damage::Clone(missing.into())));
     }
     for file in files {
-        check_stop(stop)?;
+        stop.check()?;
         let read = read_header(&odb, file).map_err(ReadError::from);
         let read = read.and_then(|(bytes, _kind)| {
             // Larger ones are not read here either.
@@ -176,7 +171,7 @@ fn full_look(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<Option<D
     Ok(None)
 }
 
-fn read_chain(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<(), ReadError> {
+fn read_chain(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<(), ReadError> {
     let git = git2::Repository::open_bare(served)?;
     let odb = git.odb()?;
     let tip = tip.to_oid()?;
@@ -187,7 +182,7 @@ fn read_chain(served: &Path, tip: ObjectId, stop: &AtomicBool) -> Result<(), Rea
     }
     let mut next = Some(tip);
     while let Some(id) = next {
-        check_stop(stop)?;
+        stop.check()?;
         check_size(&odb, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
         let commit = git.find_commit(id)?;
         check_size(&odb, commit.tree_id(), ObjectType::Tree, TREE_BYTES_MAX)?;
@@ -242,9 +237,37 @@ fn read_object<'o>(
     Ok(odb.read(id)?)
 }
 
-fn check_stop(stop: &AtomicBool) -> Result<(), ReadError> {
-    if stop.load(Ordering::Relaxed) {
-        return Err(ReadError::Stopped);
+#[cfg(test)]
+mod tests {
+    use super::super::GitProgram;
+    use super::super::settings::GitIndexSettings;
+    use super::super::stop::assert_ends_at_every_look;
+    use super::super::testing::TestIndex;
+    use super::*;
+
+    #[test]
+    fn a_full_look_checks_for_a_stop_at_every_object() {
+        let contents: Vec<(String, String)> = (0..200)
+            .map(|number| (format!("ab/cd/abcd{number}"), format!("content {number}")))
+            .collect();
+        let files = contents
+            .iter()
+            .map(|(path, content)| (path.as_str(), content.as_str()));
+        let mut index = TestIndex::new(&files.collect::<Vec<_>>());
+        index.settings_mut(|settings| {
+            settings.git_index = Some(GitIndexSettings {
+                config: "{}".to_owned(),
+                program: GitProgram::new("/nonexistent".into()),
+            });
+        });
+        index.refresh();
+        let tip = index.handle.served().unwrap().tip();
+        let path = overlay::path(index.handle.snapshot().unwrap().repository().path());
+        // Once for its entry in a tree, once for its place in a pack, once for its content.
+        assert_ends_at_every_look(3 * contents.len(), |stop| {
+            let damage = full_look(&path, tip, stop)?;
+            assert!(damage.is_none(), "{damage:?}");
+            Ok(())
+        });
     }
-    Ok(())
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::clone_dir;
 use super::handle::IndexHandle;
@@ -13,9 +12,10 @@ use super::refresh_error::RefreshError;
 use super::repository::Repository;
 use super::settings::RefresherSettings;
 use super::snapshot::Snapshot;
+use super::stop::StopFlag;
 
 /// A subcommand ends with its process.
-static NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: StopFlag = StopFlag::new();
 
 /// How often to look again for the clone in use, if the one found was replaced and removed in that moment.
 const LOOKS_MAX: u32 = 5;

@@ -46,25 +46,26 @@ pub(super) fn configure(connect_timeout: Duration, silence_timeout: Duration, us
 
 thread_local! {
     /// The upstream that this thread fetches from: libgit2 tells a transport nothing but an address.
-    static CURRENT: RefCell<Option<(RemoteUrl, Proxies)>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<(Url, RemoteUrl, Proxies)>> = const { RefCell::new(None) };
 }
 
 /// The address of an upstream for libgit2. Whatever the thread does next is about this upstream.
-pub(super) fn begin(url: &RemoteUrl, proxies: &Proxies) -> Option<String> {
-    let address = Url::parse(url.address()).ok()?;
-    if address.scheme() != "http" || proxies.of(&address).is_none() {
+pub(super) fn begin((address, url): (&str, &RemoteUrl), proxies: &Proxies) -> Option<String> {
+    let parsed = Url::parse(address).ok()?;
+    if parsed.scheme() != "http" || proxies.of(&parsed).is_none() {
         return None;
     }
-    CURRENT.set(Some((url.clone(), proxies.clone())));
-    let rest = url.address().split_once("://")?.1;
+    CURRENT.set(Some((parsed, url.clone(), proxies.clone())));
+    let rest = address.split_once("://")?.1;
     Some(format!("{SCHEME}://{rest}"))
 }
 
 /// Makes the transport for an address with our scheme.
 pub(super) fn transport(remote: &Remote<'_>) -> Result<Transport, git2::Error> {
     let current = CURRENT.take();
-    let (url, proxies) = current.ok_or_else(|| git2::Error::from_str("no upstream was named"))?;
-    let subtransport = ProxiedHttp::new(url, proxies)
+    let (base, url, proxies) =
+        current.ok_or_else(|| git2::Error::from_str("no upstream was named"))?;
+    let subtransport = ProxiedHttp::new(base, url, proxies)
         .map_err(|error| git2::Error::from_str(&error.to_string()))?;
     Transport::smart(remote, true, subtransport)
 }
@@ -78,11 +79,10 @@ struct ProxiedHttp {
 }
 
 impl ProxiedHttp {
-    fn new(url: RemoteUrl, proxies: Proxies) -> io::Result<Self> {
+    fn new(base: Url, url: RemoteUrl, proxies: Proxies) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let base = Url::parse(url.address()).map_err(io::Error::other)?;
         let connections = CONNECTIONS
             .get()
             .ok_or_else(|| io::Error::other("connections are not configured"))?;
@@ -150,13 +150,18 @@ impl Exchange {
     fn ask(&self) -> io::Result<Response> {
         let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         let mut answer = self.send(&base)?;
-        // As for libgit2: one redirect of the first request, and none for whoever has credentials.
+        // As for libgit2: one redirect of the first request, and none for whoever has credentials. For other hosts see
+        // `Redirects`, which `fetch` asks when it sees this error.
         if answer.status().is_redirection() && self.is_listing && self.url.credentials().is_none() {
             let location = answer.headers().get(header::LOCATION);
             let target = location
                 .and_then(|location| base.join(location.to_str().ok()?).ok())
                 .and_then(repository_of);
-            *base = target.ok_or_else(|| io::Error::other("unexpected redirect"))?;
+            let target = target.ok_or_else(|| io::Error::other("unexpected redirect"))?;
+            if target.host() != base.host() {
+                return Err(io::Error::other("cannot redirect from one host to another"));
+            }
+            *base = target;
             answer = self.send(&base)?;
         }
         let status = answer.status().as_u16();

@@ -121,10 +121,7 @@ fn filter(
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = threads.min(NonZeroUsize::new(THREADS_MAX).unwrap_or(NonZeroUsize::MIN));
     let kept = Mutex::new(Vec::new());
-    source.for_each_entry(threads, |name, blob| {
-        if progress.is_stopped() {
-            return Err(PruneError::Stopped);
-        }
+    source.for_each_entry(threads, progress.stop_flag(), |name, blob| {
         let lines = source
             .repository()
             .read_blob(blob, |content| held_lines(content, held));
@@ -134,7 +131,7 @@ fn filter(
             lines => lines?,
         };
         let blob = match lines {
-            HeldLines::None => return Ok(()),
+            HeldLines::None => return Ok::<(), PruneError>(()),
             HeldLines::All => blob,
             HeldLines::Some(content) => {
                 let blob = BlobId::of(&content).into();
@@ -379,6 +376,28 @@ mod tests {
         let mut expected = list(&expected);
         expected.refresh();
         assert_eq!(tree, expected.handle.snapshot().unwrap().root().tree());
+    }
+
+    #[test]
+    fn pruning_looks_for_a_stop_at_every_file_that_it_reads_and_every_object_that_it_writes() {
+        let contents: Vec<(String, String)> = (0..100)
+            .map(|number| {
+                let name = format!("abcd{number}");
+                let lines = format!("{}\n{}\n", line(&name, 1), line(&name, 2));
+                (format!("ab/cd/{name}"), lines)
+            })
+            .collect();
+        let files = contents
+            .iter()
+            .map(|(path, content)| (path.as_str(), content.as_str()));
+        let mut index = TestIndex::new(&files.collect::<Vec<_>>());
+        index.refresh();
+        let snapshot = index.handle.snapshot().unwrap();
+        let progress = ProgressCell::default();
+        prune(&snapshot, &held(&[1]), &progress).unwrap();
+        // Sorted, read, written into memory, and packed: head and content.
+        let looks = progress.stop_flag().looks();
+        assert!(looks >= 5 * contents.len(), "{looks}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer_head::pause_of;
 use super::clone_dir::{self, CloneDir, CloneRecord};
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Outgoing};
 use super::force::RefreshOutcome;
 use super::handle::IndexHandle;
 use super::holdings::HoldingsState;
@@ -426,9 +426,9 @@ impl Refresher {
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
         let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
-        let proxies = self.settings.proxies.clone();
+        let outgoing = Outgoing::of(&self.settings);
         let fetched = self.transfer(Phase::Fetching, move |progress| {
-            fetch::fetch(&path, (&url, &proxies), progress)
+            fetch::fetch(&path, &url, &outgoing, progress)
         });
         match &fetched {
             Err(FetchError::Local(_)) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clone_dir::{self, CloneDir};
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Outgoing};
 use super::local_upstream;
 use super::refresh::Refresher;
 use super::refresh_error::RefreshError;
@@ -69,7 +69,7 @@ impl Refresher {
             return Ok(());
         };
         let progress = self.handle.begin(Phase::Maintaining);
-        let rolled_up = upkeep::roll_up(repository.path(), &path, &progress);
+        let rolled_up = upkeep::roll_up(repository.path(), &path, progress.stop_flag());
         // Being stopped may have been the reason for an error, and is no reason for a warning.
         let rolled_up = if progress.is_stopped() {
             Err(FetchError::Stopped.into())
@@ -86,10 +86,10 @@ impl Refresher {
         };
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         let (target, url) = (path.clone(), self.settings.url.clone());
-        let proxies = self.settings.proxies.clone();
+        let outgoing = Outgoing::of(&self.settings);
         let cloned = self
             .transfer(Phase::Cloning, move |progress| {
-                fetch::clone(&target, (&url, &proxies), progress)
+                fetch::clone(&target, &url, &outgoing, progress)
             })
             .map_err(RefreshError::from)
             .and_then(|()| Ok(clone_dir::write_record(&path, &self.record())?));

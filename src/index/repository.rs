@@ -13,6 +13,7 @@ use super::clone_dir;
 use super::directory::ObjectId;
 use super::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, check_size};
 use super::snapshot::{CommitId, Snapshot};
+use super::stop::StopFlag;
 
 /// How many open handles are kept for the next reader. More readers than this at a time open and close their own.
 const IDLE_HANDLES_MAX: usize = 8;
@@ -96,7 +97,7 @@ impl Repository {
 
     /// Reads everything anew that a snapshot needs, and the object that could not be read. If that works, the failure was
     /// a passing one (too many open files, say), and the suspicion is gone.
-    pub(super) fn confirm_damage(self: &Arc<Self>, stop: &AtomicBool) -> bool {
+    pub(super) fn confirm_damage(self: &Arc<Self>, stop: &StopFlag) -> bool {
         self.close_idle_handles();
         let unreadable = self.unreadable().take();
         let object = unreadable.map_or(Ok(()), |id| self.read_object(id));

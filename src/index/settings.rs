@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::holdings::Holdings;
+use super::redirects::Redirects;
 use super::remote_url::RemoteUrl;
 use super::served::GitProgram;
 use super::upkeep::UpkeepLimits;
@@ -15,6 +16,8 @@ use crate::outgoing::Proxies;
 pub(crate) struct RefresherSettings {
     /// The index to follow.
     pub(crate) url: RemoteUrl,
+    /// Finds it where it has moved to another host.
+    pub(crate) redirects: Redirects,
     /// Where the clone lies.
     pub(crate) data_dir: PathBuf,
     /// The pause between fetches; `None` never fetches after the first clone.

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use super::clone_dir;
 use super::directory::{Directory, ObjectId};
 use super::limits::ReadError;
 use super::repository::Repository;
+use super::stop::StopFlag;
 use super::trees;
 use crate::package::{CrateName, IndexPath};
 
@@ -91,7 +91,7 @@ impl Snapshot {
     pub(super) fn read(
         repository: &Arc<Repository>,
         previous: Option<&Self>,
-        stop: &AtomicBool,
+        stop: &StopFlag,
     ) -> Result<Self, ReadError> {
         let (commit, tree) = repository.upstream()?;
         Self::read_tree(repository, (commit, tree), previous, stop)
@@ -102,7 +102,7 @@ impl Snapshot {
         repository: &Arc<Repository>,
         (commit, tree): (CommitId, ObjectId),
         previous: Option<&Self>,
-        stop: &AtomicBool,
+        stop: &StopFlag,
     ) -> Result<Self, ReadError> {
         let previous = previous.map(|previous| &previous.root);
         let root = repository.with(|git| trees::read(git, tree, previous, stop))?;

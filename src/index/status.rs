@@ -1,9 +1,11 @@
 //! What the index room says of itself: how far a clone is, when a fetch last succeeded, why one failed.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use serde::Serialize;
+
+use super::stop::StopFlag;
 
 /// What the background task is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,7 +87,7 @@ pub(super) struct ProgressCell {
     received_bytes: AtomicUsize,
     /// How often the other side has said that it is still preparing.
     signs: AtomicUsize,
-    stop: AtomicBool,
+    stop: StopFlag,
 }
 
 impl ProgressCell {
@@ -118,12 +120,17 @@ impl ProgressCell {
         self.signs.load(Ordering::Relaxed)
     }
 
+    /// The flag that ends this try.
+    pub(super) fn stop_flag(&self) -> &StopFlag {
+        &self.stop
+    }
+
     /// Asks the fetch to end at its next sign of life.
     pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.set();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.is_set()
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use git2::{Index, IndexEntry, IndexTime, Oid, Repository, Signature, Time};
 use tempfile::TempDir;
 
+use super::redirects::Redirects;
 use super::refresh::Refresher;
 use super::remote_url::RemoteUrl;
 use super::settings::{Network, RefresherSettings};
@@ -143,6 +144,7 @@ pub(crate) fn read_crate(handle: &IndexHandle, name: &str) -> Option<String> {
 fn settings(directory: &Path) -> RefresherSettings {
     RefresherSettings {
         url: RemoteUrl::parse(directory.join("upstream").to_str().unwrap()).unwrap(),
+        redirects: Redirects::new(|_address| Err("it has not moved".to_owned())),
         data_dir: directory.join("data"),
         interval: Some(std::time::Duration::from_secs(60)),
         clock: Clock::system(),

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use git2::{ObjectType, Odb, Oid, Repository};
 
@@ -13,6 +12,7 @@ use super::limits::{
     DIRECTORIES_MAX, ENTRIES_READ_MAX, FILES_MAX, ReadError, TREE_BYTES_MAX, TREES_MAX,
     TREES_READ_BYTES_MAX, check_size,
 };
+use super::stop::StopFlag;
 use crate::package::{CrateName, IndexPath};
 
 /// Modes of ordinary files. Symlinks and submodules have others, and are not followed.
@@ -24,23 +24,43 @@ const MODES_OF_TREES: [&[u8]; 2] = [b"40000", b"040000"];
 /// Bytes of trees that are kept because they occur more than once.
 const REPEATED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How often it is looked whether to stop, in entries.
-const ENTRIES_BETWEEN_LOOKS: usize = 4_096;
-
 /// Reads the index of this root tree. What `previous` has unchanged is shared with it instead of being read again.
 pub(super) fn read(
     repository: &Repository,
     root: ObjectId,
     previous: Option<&Arc<Directory>>,
-    stop: &AtomicBool,
+    stop: &StopFlag,
 ) -> Result<Arc<Directory>, ReadError> {
     let odb = repository.odb()?;
-    Reader::new(&odb, stop).directory(root, "", previous)
+    Reader::new(&odb, stop, ReadLimits::default()).directory(root, "", previous)
+}
+
+/// What one snapshot may take together. Tests have smaller limits.
+#[derive(Clone, Copy, Debug)]
+struct ReadLimits {
+    entries: usize,
+    bytes: usize,
+    files: usize,
+    directories: usize,
+    trees: usize,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            entries: ENTRIES_READ_MAX,
+            bytes: TREES_READ_BYTES_MAX,
+            files: FILES_MAX,
+            directories: DIRECTORIES_MAX,
+            trees: TREES_MAX,
+        }
+    }
 }
 
 struct Reader<'r> {
     odb: &'r Odb<'r>,
-    stop: &'r AtomicBool,
+    stop: &'r StopFlag,
+    limits: ReadLimits,
     /// Entries that were looked at, of a repeated tree each time.
     entries: usize,
     /// Bytes that were read.
@@ -54,10 +74,11 @@ struct Reader<'r> {
 }
 
 impl<'r> Reader<'r> {
-    fn new(odb: &'r Odb<'r>, stop: &'r AtomicBool) -> Self {
+    fn new(odb: &'r Odb<'r>, stop: &'r StopFlag, limits: ReadLimits) -> Self {
         Self {
             odb,
             stop,
+            limits,
             entries: 0,
             bytes: 0,
             files: 0,
@@ -118,22 +139,25 @@ impl<'r> Reader<'r> {
         if let Some(Some(kept)) = self.seen.get(&tree) {
             return Ok(Content::Kept(Rc::clone(kept)));
         }
-        if self.seen.len() > TREES_MAX {
+        let limits = self.limits;
+        let is_new = !self.seen.contains_key(&tree);
+        if is_new && self.seen.len() >= limits.trees {
             return Err(ReadError::Refused(format!(
-                "it has more than {TREES_MAX} directories, empty ones included"
+                "it has more than {} directories, empty ones included",
+                limits.trees
             )));
         }
         check_size(self.odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
         let object = self.odb.read(tree)?;
         let length = object.data().len();
         self.bytes += length;
-        if self.bytes > TREES_READ_BYTES_MAX {
+        if self.bytes > limits.bytes {
             return Err(ReadError::Refused(format!(
-                "its directories have more than {TREES_READ_BYTES_MAX} bytes"
+                "its directories have more than {} bytes",
+                limits.bytes
             )));
         }
-        let is_repeated = self.seen.contains_key(&tree);
-        let keep = is_repeated && self.kept_bytes + length <= REPEATED_BYTES_MAX;
+        let keep = !is_new && self.kept_bytes + length <= REPEATED_BYTES_MAX;
         if keep {
             self.kept_bytes += length;
         }
@@ -144,24 +168,23 @@ impl<'r> Reader<'r> {
 
     fn note_entry(&mut self) -> Result<(), ReadError> {
         self.entries += 1;
-        if self.entries > ENTRIES_READ_MAX {
+        if self.entries > self.limits.entries {
             return Err(ReadError::Refused(format!(
-                "its directories have more than {ENTRIES_READ_MAX} entries"
+                "its directories have more than {} entries",
+                self.limits.entries
             )));
         }
-        if self.entries.is_multiple_of(ENTRIES_BETWEEN_LOOKS) && self.stop.load(Ordering::Relaxed) {
-            return Err(ReadError::Stopped);
-        }
-        Ok(())
+        self.stop.check()
     }
 
     fn count(&mut self, files: usize, directories: usize) -> Result<(), ReadError> {
         self.files += files;
         self.directories += directories;
-        let (what, max) = if self.files > FILES_MAX {
-            ("index files", FILES_MAX)
-        } else if self.directories > DIRECTORIES_MAX {
-            ("directories", DIRECTORIES_MAX)
+        let limits = self.limits;
+        let (what, max) = if self.files > limits.files {
+            ("index files", limits.files)
+        } else if self.directories > limits.directories {
+            ("directories", limits.directories)
         } else {
             return Ok(());
         };
@@ -280,7 +303,7 @@ mod tests {
 
     use super::*;
 
-    static GO_ON: AtomicBool = AtomicBool::new(false);
+    static GO_ON: StopFlag = StopFlag::new();
 
     struct Scene {
         _directory: TempDir,
@@ -354,7 +377,7 @@ mod tests {
         let middle = scene.directories(prefixes().take(300), leaf);
         let root = scene.directories(prefixes().take(300), middle);
         let odb = scene.git.odb().unwrap();
-        let mut reader = Reader::new(&odb, &GO_ON);
+        let mut reader = Reader::new(&odb, &GO_ON, ReadLimits::default());
         let directory = reader.directory(root.into(), "", None).unwrap();
         assert_eq!((directory.count(), directory.directory_count()), (0, 1));
         let bytes = [leaf, middle, root].map(|tree| odb.read_header(tree).unwrap().0);
@@ -379,6 +402,72 @@ mod tests {
     }
 
     #[test]
+    fn each_limit_of_a_snapshot_refuses_what_is_just_above_it_and_admits_what_is_not() {
+        let scene = Scene::new();
+        let blob = scene.blob();
+        let files = |names: &[&str]| {
+            let files = names
+                .iter()
+                .map(|name| ("100644", (*name).to_owned(), blob));
+            scene.tree(files.collect::<Vec<_>>())
+        };
+        // Five trees, seven entries and three index files in four directories.
+        let serde = files(&["serde", "serde-json"]);
+        let tokio = files(&["tokio"]);
+        let se = scene.directories(["rd".to_owned()], serde);
+        let to = scene.directories(["ki".to_owned()], tokio);
+        let root = scene.tree([
+            ("40000", "se".to_owned(), se),
+            ("40000", "to".to_owned(), to),
+        ]);
+        let odb = scene.git.odb().unwrap();
+        let trees = [serde, tokio, se, to, root];
+        let bytes = trees.map(|tree| odb.read_header(tree).unwrap().0);
+        let exact = ReadLimits {
+            entries: 7,
+            bytes: bytes.iter().sum(),
+            files: 3,
+            directories: 4,
+            trees: 5,
+        };
+        let read = |limits| Reader::new(&odb, &GO_ON, limits).directory(root.into(), "", None);
+        let whole = read(exact).unwrap();
+        assert_eq!(whole.count(), 3);
+        let (entries, bytes) = (exact.entries - 1, exact.bytes - 1);
+        for (limits, why) in [
+            (ReadLimits { entries, ..exact }, "more than 6 entries"),
+            (ReadLimits { bytes, ..exact }, " bytes"),
+            (ReadLimits { files: 2, ..exact }, "more than 2 index files"),
+            (
+                ReadLimits {
+                    directories: 3,
+                    ..exact
+                },
+                "more than 3 directories",
+            ),
+            (
+                ReadLimits { trees: 4, ..exact },
+                "more than 4 directories, empty ones",
+            ),
+        ] {
+            let refused = read(limits).unwrap_err();
+            assert!(matches!(refused, ReadError::Refused(_)), "{refused}");
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
+        // What is shared with the snapshot before counts, too.
+        for limits in [
+            ReadLimits { files: 2, ..exact },
+            ReadLimits {
+                directories: 3,
+                ..exact
+            },
+        ] {
+            let mut reader = Reader::new(&odb, &GO_ON, limits);
+            assert!(reader.directory(root.into(), "", Some(&whole)).is_err());
+        }
+    }
+
+    #[test]
     fn a_tree_that_is_none_is_no_damage_and_one_that_is_malformed_or_missing_is() {
         let scene = Scene::new();
         let as_tree = scene.directories(["se".to_owned()], scene.blob());
@@ -393,16 +482,18 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_when_the_mirror_does() {
+    fn reading_ends_at_the_very_entry_at_which_the_mirror_does() {
         let scene = Scene::new();
         let leaf = scene.tree([("100644", "never-at-home".to_owned(), scene.blob())]);
         let middle = scene.directories(prefixes(), leaf);
         let root = scene.directories(prefixes(), middle);
-        let stop = AtomicBool::new(true);
         let odb = scene.git.odb().unwrap();
-        let mut reader = Reader::new(&odb, &stop);
-        let ended = reader.directory(root.into(), "", None);
-        assert!(matches!(ended, Err(ReadError::Stopped)));
-        assert!(reader.entries <= ENTRIES_BETWEEN_LOOKS);
+        for number in [1, 2, 1_000, 20_000] {
+            let stop = StopFlag::at_look(number);
+            let mut reader = Reader::new(&odb, &stop, ReadLimits::default());
+            let ended = reader.directory(root.into(), "", None);
+            assert!(matches!(ended, Err(ReadError::Stopped)));
+            assert_eq!(reader.entries, number);
+        }
     }
 }

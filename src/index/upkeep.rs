@@ -7,15 +7,16 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use git2::{Odb, OdbLookupFlags, PackBuilderStage, Repository};
+use git2::{Odb, OdbLookupFlags, Repository};
 
 use super::clone_dir::{is_leftover, remove_tree};
 use super::libgit2::{MemoryLimit, with_memory_limit};
 use super::overlay;
-use super::status::ProgressCell;
+use super::pack_writer::write_pack;
+use super::stop::StopFlag;
 
 /// When the clone is made smaller.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,9 @@ const PACKING_SETTINGS: [(&str, i64); 2] = [
     ("pack.windowMemory", 32 * 1024 * 1024),
     ("pack.deltaCacheSize", 16 * 1024 * 1024),
 ];
+
+/// So much of a file is copied between two looks at the stop flag.
+const COPIED_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Where the objects lie that are being rolled up, inside the copy.
 const ROLLING: &str = "rolling";
@@ -87,26 +91,23 @@ pub(super) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
     })
 }
 
-/// Makes a copy of a clone at `target` in which the small packs are one. Ends early, without an error, when told to stop;
-/// the copy is of no use then.
-pub(super) fn roll_up(
-    clone: &Path,
-    target: &Path,
-    progress: &ProgressCell,
-) -> Result<(), UpkeepError> {
-    copy(clone, target, false)?;
-    pack_small_ones(target, progress)?;
+/// Makes a copy of a clone at `target` in which the small packs are one. Ends with an error when told to stop; the
+/// copy is of no use then.
+pub(super) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
+    copy(clone, target, false, stop)?;
+    pack_small_ones(target, stop)?;
     let served = overlay::path(target);
     if served.exists() {
-        pack_small_ones(&served, progress)?;
+        pack_small_ones(&served, stop)?;
     }
     Ok(())
 }
 
 /// Copies a repository; objects, which never change, as further names of the same files where the file system can.
-pub(super) fn copy(from: &Path, to: &Path, are_objects: bool) -> io::Result<()> {
+pub(super) fn copy(from: &Path, to: &Path, are_objects: bool, stop: &StopFlag) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
+        stop.check().map_err(io::Error::other)?;
         let entry = entry?;
         let name = entry.file_name();
         let (source, target) = (entry.path(), to.join(&name));
@@ -115,10 +116,10 @@ pub(super) fn copy(from: &Path, to: &Path, are_objects: bool) -> io::Result<()> 
         }
         if entry.file_type()?.is_dir() {
             let below_objects = are_objects || name == "objects";
-            copy(&source, &target, below_objects && name != "info")?;
+            copy(&source, &target, below_objects && name != "info", stop)?;
         } else if are_objects {
             fs::hard_link(&source, &target)
-                .or_else(|_unsupported| fs::copy(&source, &target).map(drop))?;
+                .or_else(|_unsupported| copy_in_parts(&source, &target, stop))?;
         } else {
             fs::copy(&source, &target)?;
             // These are small, and without them the copy is none: they must outlive a failure of power.
@@ -128,11 +129,20 @@ pub(super) fn copy(from: &Path, to: &Path, are_objects: bool) -> io::Result<()> 
     Ok(())
 }
 
-fn pack_small_ones(repository: &Path, progress: &ProgressCell) -> Result<(), UpkeepError> {
-    with_memory_limit(MemoryLimit::PACKING, || pack(repository, progress))
+/// Copies a file that may be large. Unlike `fs::copy` it can be stopped.
+fn copy_in_parts(from: &Path, to: &Path, stop: &StopFlag) -> io::Result<()> {
+    let (from, mut to) = (File::open(from)?, File::create(to)?);
+    while io::copy(&mut (&from).take(COPIED_BYTES), &mut to)? > 0 {
+        stop.check().map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
-fn pack(repository: &Path, progress: &ProgressCell) -> Result<(), UpkeepError> {
+fn pack_small_ones(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
+    with_memory_limit(MemoryLimit::PACKING, || pack(repository, stop))
+}
+
+fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     let rolling = repository.join(ROLLING);
     set_apart(repository, &rolling)?;
     let git = Repository::open_bare(repository)?;
@@ -148,18 +158,18 @@ fn pack(repository: &Path, progress: &ProgressCell) -> Result<(), UpkeepError> {
 
     let mut builder = git.packbuilder()?;
     builder.set_threads(1);
-    builder
-        .set_progress_callback(|_stage: PackBuilderStage, _done, _all| !progress.is_stopped())?;
     let mut inserted = Ok(());
     loose.foreach(|&id| {
         if !kept.exists_ext(id, OdbLookupFlags::NO_REFRESH) {
             inserted = builder.insert_object(id, None);
         }
-        inserted.is_ok() && !progress.is_stopped()
+        inserted.is_ok() && !stop.is_set()
     })?;
     inserted?;
+    // A list that was left in the middle of loose objects is no error to libgit2.
+    stop.check().map_err(io::Error::other)?;
     if builder.object_count() > 0 {
-        builder.write(&pack_directory(repository), 0o444)?;
+        write_pack(&mut builder, &git.odb()?, &pack_directory(repository), stop)?;
     }
     remove_tree(&rolling)?;
     Ok(())
@@ -233,7 +243,55 @@ fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), UpkeepError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::ReadError;
+    use super::super::stop::assert_ends_at_every_look;
     use super::*;
+
+    /// A bare repository whose objects are all loose, and their number.
+    fn loose_repository(path: &Path) -> usize {
+        let git = Repository::init_bare(path).unwrap();
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..100 {
+            let content: String = (0..500).map(|_| random.alphanumeric()).collect();
+            git.blob(content.as_bytes()).unwrap();
+        }
+        100
+    }
+
+    #[test]
+    fn a_roll_up_ends_at_every_look_and_looks_at_every_file_and_every_object_that_it_packs() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (clone, copies) = (directory.path().join("clone"), std::cell::Cell::new(0));
+        let objects = loose_repository(&clone);
+        // Once for its file, once for its place among the others, twice while it is packed: head and content.
+        assert_ends_at_every_look(4 * objects, |stop| {
+            copies.set(copies.get() + 1);
+            let target = directory.path().join(format!("copy-{}", copies.get()));
+            let rolled_up = roll_up(&clone, &target, stop);
+            if stop.is_set() {
+                assert!(rolled_up.is_err());
+                return Err(ReadError::Stopped);
+            }
+            rolled_up.unwrap();
+            assert_eq!(packs_in(&target).unwrap().len(), 1);
+            Ok(())
+        });
+        let loose = fs::read_dir(clone.join("objects")).unwrap();
+        assert!(loose.count() > 10, "the clone stays as it was");
+    }
+
+    #[test]
+    fn a_large_file_that_cannot_be_linked_is_copied_in_parts_and_a_stop_ends_the_copy() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        let length = 3 * COPIED_BYTES + 5;
+        let mut file = File::create(&from).unwrap();
+        io::copy(&mut io::repeat(7).take(length), &mut file).unwrap();
+        copy_in_parts(&from, &to, &StopFlag::new()).unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().len(), length);
+        copy_in_parts(&from, &to, &StopFlag::at_look(2)).unwrap_err();
+        assert_eq!(fs::metadata(&to).unwrap().len(), 2 * COPIED_BYTES);
+    }
 
     #[test]
     fn packs_are_rolled_up_until_each_is_twice_as_large_as_all_smaller_ones_together() {

@@ -10,6 +10,7 @@ use super::directory::{Directory, ObjectId};
 use super::limits::ReadError;
 use super::repository::Repository;
 use super::snapshot::Snapshot;
+use super::stop::StopFlag;
 use crate::package::CrateName;
 
 /// So many index files are read by one thread, one behind the other.
@@ -26,7 +27,8 @@ impl Snapshot {
     where
         E: From<ReadError> + Send,
     {
-        self.for_each_entry(threads, |name, blob| {
+        // Only subcommands visit all files, and they end with their process.
+        self.for_each_entry(threads, &StopFlag::new(), |name, blob| {
             // The snapshot lists nothing else than what has a crate's name.
             let Ok(name) = CrateName::try_from(name.to_owned()) else {
                 return Ok(());
@@ -49,9 +51,11 @@ impl Snapshot {
     }
 
     /// Gives the name and the blob of every index file to `visit`, about in the order in which they lie in the packs.
+    /// Ends early with [`ReadError::Stopped`].
     pub(super) fn for_each_entry<E>(
         &self,
         threads: NonZeroUsize,
+        stop: &StopFlag,
         visit: impl Fn(&str, ObjectId) -> Result<(), E> + Sync,
     ) -> Result<(), E>
     where
@@ -59,7 +63,7 @@ impl Snapshot {
     {
         let mut entries = Vec::with_capacity(self.crate_count());
         collect(self.root(), &mut entries);
-        sort_as_in_packs(self.repository(), &mut entries)?;
+        sort_as_in_packs(self.repository(), &mut entries, stop)?;
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         let work = || {
@@ -68,7 +72,8 @@ impl Snapshot {
                 .nth(next.fetch_add(1, Ordering::Relaxed))
             {
                 for entry in share {
-                    if let Err(error) = visit(entry.name, entry.blob) {
+                    let visited = stop.check().map_err(E::from);
+                    if let Err(error) = visited.and_then(|()| visit(entry.name, entry.blob)) {
                         // Nothing is left to do for the others.
                         next.store(entries.len(), Ordering::Relaxed);
                         *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -109,23 +114,32 @@ fn collect<'a>(directory: &'a Directory, found: &mut Vec<Entry<'a>>) {
 }
 
 /// Most objects are differences to one that lies near: read in the order of the packs, that one was just read, too.
-fn sort_as_in_packs(repository: &Repository, entries: &mut [Entry<'_>]) -> Result<(), ReadError> {
+fn sort_as_in_packs(
+    repository: &Repository,
+    entries: &mut [Entry<'_>],
+    stop: &StopFlag,
+) -> Result<(), ReadError> {
     entries.sort_unstable_by(|left, right| left.blob.as_bytes().cmp(right.blob.as_bytes()));
     let mut rank = 0_u32;
     repository.with(|git| {
         // libgit2 lists the objects of a pack by their offsets.
-        git.odb()?.foreach(|id| {
-            rank = rank.saturating_add(1);
-            let start = entries.partition_point(|entry| entry.blob.as_bytes() < id.as_bytes());
-            for entry in entries.iter_mut().skip(start) {
-                if entry.blob.as_bytes() != id.as_bytes() {
-                    break;
+        git.odb()?
+            .foreach(|id| {
+                rank = rank.saturating_add(1);
+                let start = entries.partition_point(|entry| entry.blob.as_bytes() < id.as_bytes());
+                for entry in entries.iter_mut().skip(start) {
+                    if entry.blob.as_bytes() != id.as_bytes() {
+                        break;
+                    }
+                    entry.rank = rank;
                 }
-                entry.rank = rank;
-            }
-            true
-        })?;
-        Ok(())
+                !stop.is_set()
+            })
+            .or_else(|error| {
+                // libgit2 only says that the loop was left.
+                stop.check()?;
+                Err(error.into())
+            })
     })?;
     entries.sort_unstable_by_key(|entry| entry.rank);
     Ok(())

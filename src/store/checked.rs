@@ -19,6 +19,11 @@ pub(super) fn is_damage(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|source| source.is::<Damaged>())
 }
 
+/// What ends reading because of damage.
+pub(super) fn damaged() -> io::Error {
+    io::Error::other(Damaged)
+}
+
 /// The same parts, but the last one only if all of them have this checksum; otherwise an error, after `report`.
 pub(super) fn checked(
     parts: Reading,
@@ -58,7 +63,7 @@ pub(super) fn checked(
                     if let Some(report) = state.report.take() {
                         report.await;
                     }
-                    return Err(io::Error::other(Damaged));
+                    return Err(damaged());
                 }
             }
         }

@@ -19,9 +19,9 @@ use object_store::{
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::blocks::{BLOCK_BYTES, BlockHasher, Blocks, BlocksOfFiles, checked_blocks, no_blocks};
 use super::checked::{checked, is_damage};
 use super::counters::Counters;
 use super::disk::Disk;
@@ -35,9 +35,6 @@ use crate::package::Checksum;
 
 /// How many files in a cloud are remembered with their size, so that reading one takes one request.
 const SIZES_REMEMBERED_MAX: usize = 65_536;
-
-/// Files in a cloud that are read at a time so that parts of them can be sent. One small part costs a whole file.
-const CHECKS_MAX: usize = 8;
 
 /// How long a cloud may take to say whether it has a file, or to begin sending it.
 const LOOK_MAX: Duration = Duration::from_secs(3);
@@ -78,7 +75,8 @@ pub(crate) struct CrateStore {
     damaged_files: DamagedFiles,
     silent_until: Mutex<Option<Instant>>,
     sizes: Cache<Checksum, u64>,
-    checks: Semaphore,
+    /// Of files in a cloud that were read to their end and were right.
+    blocks: BlocksOfFiles,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -193,7 +191,7 @@ impl CrateStore {
             damaged_files: settings.damaged_files,
             silent_until: Mutex::new(None),
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
-            checks: Semaphore::new(CHECKS_MAX),
+            blocks: no_blocks(),
             counters,
         })
     }
@@ -285,13 +283,19 @@ impl CrateStore {
         if range == (0..size) {
             return self.read_whole(checksum, size).await;
         }
-        // The index says nothing of a part. Its own checksum comes from a first reading of the whole file. An entity tag
-        // would not do instead: it stays the same when an object rots.
-        let of_part = self.checksum_of_part(checksum, &range, size).await?;
-        let parts = self.get(checksum, Some(range), size).await?;
+        // The index says nothing of a part. The checksums of its blocks come from a first reading of the whole file. To
+        // remember an entity tag would not do instead: it stays the same when an object rots.
+        let blocks = self.blocks_of(checksum, size).await?;
+        let first = range.start / BLOCK_BYTES;
+        let end = range.end.next_multiple_of(BLOCK_BYTES).min(size);
+        let parts = self
+            .get(checksum, Some(first * BLOCK_BYTES..end), size)
+            .await?;
         let (store, checksum) = (Arc::clone(self), *checksum);
-        Ok(checked(parts, of_part, async move {
+        Ok(checked_blocks(parts, blocks, range, async move {
             store.sizes.remove(&checksum);
+            // The next request for a part reads the whole file again, and deals with the damage.
+            store.blocks.remove(&checksum);
             tracing::error!(
                 crate.checksum = %checksum,
                 "a crate file in the store changed while it was read, and is not served to its end"
@@ -299,32 +303,33 @@ impl CrateStore {
         }))
     }
 
-    /// The checksum of a part of a file that is right as a whole.
-    async fn checksum_of_part(
+    /// Whether a part of a file in the cloud costs a reading of the whole file, because none was read before.
+    pub(crate) fn must_read_whole(&self, checksum: &Checksum) -> bool {
+        self.blocks.get(checksum).is_none()
+    }
+
+    /// The checksums of the blocks of a file that is right as a whole.
+    async fn blocks_of(
         self: &Arc<Self>,
         checksum: &Checksum,
-        range: &Range<u64>,
         size: u64,
-    ) -> Result<Checksum, StoreError> {
-        let turn = self.checks.acquire().await;
-        let _turn = turn.map_err(io::Error::other)?;
+    ) -> Result<Blocks, StoreError> {
+        if let Some(blocks) = self.blocks.get(checksum) {
+            return Ok(blocks);
+        }
         let mut whole = self.read_whole(checksum, size).await?;
-        let (mut digest, mut place) = (Sha256::new(), 0);
+        let mut hasher = BlockHasher::default();
         loop {
-            let part = match whole.try_next().await {
-                Ok(Some(part)) => part,
+            match whole.try_next().await {
+                Ok(Some(part)) => hasher.update(&part),
                 Ok(None) => break,
                 Err(error) if is_damage(&error) => return Err(StoreError::Changed),
                 Err(error) => return Err(error.into()),
-            };
-            let end = place + part.len() as u64;
-            let within =
-                |at: u64| usize::try_from(at.clamp(place, end) - place).unwrap_or(usize::MAX);
-            let wanted = part.get(within(range.start)..within(range.end));
-            digest.update(wanted.unwrap_or_default());
-            place = end;
+            }
         }
-        Ok(Checksum::from(<[u8; 32]>::from(digest.finalize())))
+        let blocks = hasher.finish();
+        self.blocks.insert(*checksum, Arc::clone(&blocks));
+        Ok(blocks)
     }
 
     async fn read_whole(

@@ -93,6 +93,14 @@ impl Held {
         }
     }
 
+    /// Whether reading this range costs a reading of the whole file.
+    pub(crate) fn must_read_whole(&self, range: &Range<u64>, store: &CrateStore) -> bool {
+        match &self.content {
+            Content::Cloud(checksum) => *range != (0..self.size) && store.must_read_whole(checksum),
+            Content::Memory(_) | Content::Disk(_) => false,
+        }
+    }
+
     /// Whether all of it is in memory.
     pub(crate) fn is_in_memory(&self) -> bool {
         matches!(self.content, Content::Memory(_))

@@ -4,6 +4,7 @@
 //! A file on a disk is hashed once more when this process first opens it: disks rot, and a crash may cut a file short.
 //! Only this room touches `object_store`. What does not live here: HTTP, and which file a request means.
 
+mod blocks;
 mod checked;
 mod counters;
 mod crate_store;

@@ -1,5 +1,6 @@
 //! The HTTP client that fetches crate files.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,8 +81,22 @@ fn redirects(resolver: Resolver, reach: Reach) -> Policy {
     })
 }
 
+/// Whether a host has private addresses only.
+///
+/// # Errors
+/// If its name cannot be looked up.
+pub(super) async fn is_inside(resolver: &Resolver, url: &Url) -> io::Result<bool> {
+    let addresses = match (address_in(url), url.host_str()) {
+        (Some(address), _) => vec![address],
+        (None, Some(name)) => resolver.look_up(name).await?,
+        (None, None) => Vec::new(),
+    };
+    let is_private = |address: &IpAddr| resolver.is_private(*address);
+    Ok(!addresses.is_empty() && addresses.iter().all(is_private))
+}
+
 /// The address in a URL that has one instead of a name.
-pub(super) fn address_in(url: &Url) -> Option<IpAddr> {
+fn address_in(url: &Url) -> Option<IpAddr> {
     match url.host()? {
         Host::Ipv4(address) => Some(address.into()),
         Host::Ipv6(address) => Some(address.into()),

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::addresses::{Names, Reach};
-use super::client::address_in;
+use super::client::is_inside;
 use super::{ClientError, DownloadTemplate, DownloadTemplates, Resolver, answer, client};
 use crate::clock::Clock;
 use crate::outgoing::{Proxies, certificates};
@@ -315,13 +314,7 @@ impl CrateSources {
     async fn client_for(&self, source: &Source, url: &str) -> &Client {
         let is_private = || async {
             let url = Url::parse(url).map_err(io::Error::other)?;
-            let addresses = match (address_in(&url), url.host_str()) {
-                (Some(address), _) => vec![address],
-                (None, Some(name)) => self.resolver.look_up(name).await?,
-                (None, None) => Vec::new(),
-            };
-            let is_private = |address: &IpAddr| self.resolver.is_private(*address);
-            Ok::<_, io::Error>(!addresses.is_empty() && addresses.iter().all(is_private))
+            is_inside(&self.resolver, &url).await
         };
         // Found out once: a public upstream must not become a private one by an answer of its own name server. One whose
         // name is not known here may be known to a proxy, and counts as public for now.

@@ -1,4 +1,4 @@
-//! Where crate files come from: the download templates, and fetching one file.
+//! Where crate files come from: the download templates, and fetching one file; and where an index has moved to.
 //!
 //! What does not live here: keeping crate files, and HTTP towards our own clients.
 
@@ -6,6 +6,7 @@ mod addresses;
 mod answer;
 mod client;
 mod fetch;
+mod redirect;
 mod template;
 mod templates;
 
@@ -13,5 +14,6 @@ pub use addresses::Resolver;
 pub(crate) use client::ClientError;
 pub use fetch::FetchLimits;
 pub(crate) use fetch::{CrateSources, FetchError, Receiver, SourcesSettings};
+pub(crate) use redirect::{RedirectSettings, find_redirect};
 pub(crate) use template::{DownloadTemplate, TemplateError};
 pub(crate) use templates::DownloadTemplates;

@@ -188,6 +188,46 @@ fn a_few_trees_that_describe_millions_of_directories_are_refused() {
 }
 
 #[test]
+fn a_stop_in_the_middle_of_reading_hostile_trees_takes_effect_at_once() {
+    let scene = Scene::new();
+    let mut program = scene.start();
+    let commit = scene.index.head();
+    let blob = scene
+        .index
+        .git(&["rev-parse", &format!("HEAD:{}", index_path("itoa"))]);
+    let letters = || "bdfghjklmnopqrstuvwxyz0123456789-_".chars();
+    let entries = |mode: &str, id: &str, end: &str| {
+        let names = letters().flat_map(|first| letters().map(move |second| (first, second)));
+        names.fold(String::new(), |mut entries, (first, second)| {
+            writeln!(entries, "{mode} {id}\t{first}{second}{end}").unwrap();
+            entries
+        })
+    };
+    // Every entry is looked at three times more slowly than it need be: its name begins right and is none.
+    let leaf = scene.tree(&entries("100644 blob", &blob, "-at-home-nowhere"));
+    let middle = scene.tree(&entries("040000 tree", &leaf, ""));
+    let before = program.processor_time();
+    scene.commit_tree(&entries("040000 tree", &middle, "").replace("\tto\n", "\tzz\n"));
+    // Less than a tenth of what all of it takes.
+    eventually("it is at work", || {
+        program.processor_time() > before + Duration::from_millis(150)
+    });
+    let began = Instant::now();
+    program.terminate();
+    assert_eq!(program.wait_for_exit(), Some(0));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let error = "entries";
+    assert!(
+        !program.output().contains(error),
+        "it was refused before the stop"
+    );
+    scene.index.git(&["update-ref", "HEAD", &commit]);
+    let program = scene.start();
+    assert_eq!(program.commit(), Some(commit));
+}
+
+#[test]
 fn directories_without_index_files_are_dropped() {
     let scene = Scene::new();
     let program = scene.start();

@@ -25,6 +25,7 @@ mod headers;
 mod hostile;
 mod http2;
 mod index_limits;
+mod index_redirects;
 mod log;
 mod prefetch;
 mod prepared;

@@ -124,6 +124,35 @@ fn a_data_dir_that_somebody_prepared_makes_git_start_nothing() {
     );
 }
 
+/// Only the removal of foreign configuration prevents this: a push without credentials leaves it to git where they come
+/// from.
+#[test]
+fn a_prepared_repository_cannot_name_the_program_that_git_asks_for_credentials() {
+    let scene = Scene::new();
+    let settings = scene.settings();
+    let mirror = Mirror::start(&borrowed(&settings));
+    scene.publish("1.0.0");
+    scene.wait_until_pushed("1.0.0");
+    mirror.stop();
+    let traps = TempDir::new().unwrap();
+    let marker = traps.path().join("marker");
+    let trap = traps.path().join("trap");
+    write_program(&trap, &format!("#!/bin/sh\ntouch {}\n", marker.display()));
+    let config = format!(
+        "[core]\n\trepositoryformatversion = 0\n\tbare = true\n[credential]\n\thelper = !{}\n",
+        trap.display()
+    );
+    fs::write(scene.clone_dir().join("served/config"), config).unwrap();
+    scene.target_server.require("bob", "s3cret");
+    let mirror = Mirror::start(&borrowed(&settings));
+    scene.publish("1.1.0");
+    eventually("the push is refused", || {
+        let ready = mirror.get("/readyz").json();
+        ready["push"]["failures"].as_u64().unwrap_or(0) > 0
+    });
+    assert!(!marker.exists());
+}
+
 #[test]
 fn a_repository_that_leads_to_another_one_is_not_followed() {
     let scene = Scene::new();

@@ -1,7 +1,7 @@
 //! A git server on loopback that breaks on demand: `git http-backend` behind a scripted HTTP server.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -48,6 +48,8 @@ struct Script {
     fault: Mutex<Fault>,
     /// What `Authorization` must be.
     authorization: Mutex<Option<String>>,
+    /// Where everything else is: a scheme and a host.
+    moved_to: Mutex<Option<String>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -69,11 +71,28 @@ impl GitServer {
         Self::serve(AcceptLoop::listen(), index, fault)
     }
 
+    /// Serves a repository without faults at another address of loopback.
+    pub(crate) fn start_at(address: Ipv4Addr, index: &GitIndex) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        Self::serve(listener, index, Fault::None)
+    }
+
+    /// Redirects every request to the same path at this scheme and host.
+    pub(crate) fn redirect_to(&self, other: &str) {
+        *self.script.moved_to.lock().unwrap() = Some(other.to_owned());
+    }
+
+    /// Answers requests itself again.
+    pub(crate) fn redirect_nowhere(&self) {
+        *self.script.moved_to.lock().unwrap() = None;
+    }
+
     fn serve(listener: TcpListener, index: &GitIndex, fault: Fault) -> Self {
         let script = Arc::new(Script {
             root: index.root().to_owned(),
             fault: Mutex::new(fault),
             authorization: Mutex::new(None),
+            moved_to: Mutex::new(None),
             seen: Mutex::new(Vec::new()),
         });
         let accepting = AcceptLoop::start(listener, {
@@ -150,6 +169,13 @@ impl Script {
             target: request.target.clone(),
             user_agent: request.header("user-agent").unwrap_or_default().to_owned(),
         });
+        if let Some(other) = self.moved_to.lock().unwrap().as_deref() {
+            return write!(
+                stream,
+                "HTTP/1.1 301 Moved\r\nLocation: {other}{}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                request.target
+            );
+        }
         if let Some(expected) = self.authorization.lock().unwrap().as_deref()
             && request.header("authorization") != Some(expected)
         {

@@ -314,6 +314,16 @@ impl Program {
         number.unwrap().parse().unwrap()
     }
 
+    /// The processor time that the program has used so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name in brackets may hold anything; the eleventh and twelfth fields behind the state are ticks of 10 ms.
+        let (_name, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     /// A directory as the program sees it.
     pub(crate) fn sees(&self, directory: &Path) -> PathBuf {
         as_seen_by(self.child.id(), directory)

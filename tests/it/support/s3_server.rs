@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -59,6 +59,8 @@ pub(crate) struct S3Server {
     address: SocketAddr,
     root: TempDir,
     fault: Arc<watch::Sender<S3Fault>>,
+    /// The paths of crate files that somebody wanted to read whole.
+    whole: Arc<Mutex<Vec<String>>>,
     runtime: Option<Runtime>,
 }
 
@@ -103,9 +105,11 @@ impl S3Server {
             address: listener.local_addr().unwrap(),
             root,
             fault: Arc::new(watch::Sender::new(S3Fault::None)),
+            whole: Arc::default(),
             runtime: Some(runtime),
         };
-        let accepting = accept(listener, (service, visitors), Arc::clone(&server.fault));
+        let seen = (Arc::clone(&server.fault), Arc::clone(&server.whole));
+        let accepting = accept(listener, (service, visitors), seen);
         drop(server.runtime.as_ref().unwrap().spawn(accepting));
         server
     }
@@ -132,6 +136,11 @@ impl S3Server {
         self.root.path().join(BUCKET)
     }
 
+    /// The paths of crate files that were read whole so far, in the order of the requests.
+    pub(crate) fn read_whole(&self) -> Vec<String> {
+        self.whole.lock().unwrap().clone()
+    }
+
     /// Changes what goes wrong, also for requests that hang.
     pub(crate) fn set(&self, fault: S3Fault) {
         let _before = self.fault.send_replace(fault);
@@ -154,14 +163,22 @@ impl Drop for S3Server {
 async fn accept(
     listener: TcpListener,
     (service, visitors): (S3Service, Visitors),
-    fault: Arc<watch::Sender<S3Fault>>,
+    (fault, whole): (Arc<watch::Sender<S3Fault>>, Arc<Mutex<Vec<String>>>),
 ) {
     while let Ok((stream, _)) = listener.accept().await {
         let (service, fault) = (service.clone(), Arc::clone(&fault));
+        let whole = Arc::clone(&whole);
         let answering = service_fn(move |mut request: Request<Incoming>| {
             if visitors == Visitors::Anybody {
                 // Google's client always has something to show, if only an empty token.
                 drop(request.headers_mut().remove(header::AUTHORIZATION));
+            }
+            let path = request.uri().path();
+            let is_whole = request.method() == Method::GET
+                && path.ends_with(".crate")
+                && !request.headers().contains_key(header::RANGE);
+            if is_whole {
+                whole.lock().unwrap().push(path.to_owned());
             }
             answer(request, service.clone(), fault.subscribe())
         });
