@@ -541,6 +541,32 @@ impl CrateStore {
         ))
     }
 
+    /// Gives a file its key. So many bytes of it were hashed on their way into the spool, and are right.
+    ///
+    /// # Errors
+    /// [`StoreError`], if the store cannot take it.
+    pub(crate) async fn keep(
+        &self,
+        checksum: &Checksum,
+        bytes: u64,
+        mut spool: Spool,
+    ) -> Result<(), StoreError> {
+        let Some(disk) = &self.disk else {
+            return Ok(spool.keep().await?);
+        };
+        let assembled = spool.assemble().await;
+        // Of the file that was just written, which has no key yet: at its key another process may put another one.
+        let identity = match &assembled {
+            Ok(()) => disk.identity_of(spool.place().as_ref()).await,
+            Err(_not_written) => None,
+        };
+        spool.publish(assembled).await?;
+        if let Some(identity) = identity {
+            disk.note_right(checksum, identity, bytes);
+        }
+        Ok(())
+    }
+
     /// Keeps a local store within its bound, now that a file of so many bytes has come, or at any other time.
     pub(crate) async fn make_room(&self, newest: Option<(&Checksum, u64)>) {
         let Some(disk) = &self.disk else {

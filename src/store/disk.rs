@@ -168,6 +168,23 @@ impl Disk {
         );
     }
 
+    /// What tells whether the file at this key is replaced or written to.
+    pub(super) async fn identity_of(&self, key: &str) -> Option<Identity> {
+        let path = self.root.join(key);
+        let look = move || Identity::of(&File::open(path)?);
+        on_a_blocking_thread::<_, io::Error>(look).await.ok()
+    }
+
+    /// Remembers a file that was hashed on its way here, so that it is not hashed again when it is first sent.
+    pub(super) fn note_right(&self, checksum: &Checksum, identity: Identity, bytes: u64) {
+        // Bytes that did not reach the disk are for the first reading to find.
+        if identity.size() == bytes {
+            let content = Content::Right;
+            self.checked
+                .insert(*checksum, Finding { identity, content });
+        }
+    }
+
     /// All files.
     pub(super) fn list(&self) -> BoxStream<'static, Result<StoredFile, StoreError>> {
         let root = self.root.clone();

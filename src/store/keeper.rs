@@ -431,7 +431,7 @@ impl Keeper {
         if self.store().is_too_large(bytes) {
             return self.pass_on(file, bytes, content, spool).await;
         }
-        let mut keeping = std::pin::pin!(spool.keep());
+        let mut keeping = std::pin::pin!(self.store().keep(&file.checksum, bytes, spool));
         let kept = match tokio::time::timeout(KEEPING_WAITED_MAX, &mut keeping).await {
             Ok(kept) => kept,
             Err(_slow) => {
@@ -442,7 +442,6 @@ impl Keeper {
             }
         };
         let kept = kept.map_err(|error| {
-            let error = StoreError::from(error);
             self.note_store_failure(file, &error);
             error.to_string().into()
         });

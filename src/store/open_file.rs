@@ -87,6 +87,12 @@ impl Identity {
     }
 }
 
+impl Identity {
+    pub(super) fn size(self) -> u64 {
+        self.size
+    }
+}
+
 /// Why there is no open file to serve.
 pub(super) enum NotOpened {
     Absent,

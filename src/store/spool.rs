@@ -67,6 +67,14 @@ impl Spool {
     /// Gives the file its key, atomically. To be called only when its bytes are known to be right.
     pub(crate) async fn keep(mut self) -> Result<(), ObjectError> {
         let assembled = self.assemble().await;
+        self.publish(assembled).await
+    }
+
+    /// The second half of [`Spool::keep`].
+    pub(super) async fn publish(
+        self,
+        assembled: Result<(), ObjectError>,
+    ) -> Result<(), ObjectError> {
         match (&self.assembly, assembled) {
             (Assembly::At(place), Ok(())) => {
                 let renamed = self.objects.rename(place, &self.key).await;
@@ -92,7 +100,8 @@ impl Spool {
         Ok(self.place().clone())
     }
 
-    async fn assemble(&mut self) -> Result<(), ObjectError> {
+    /// The first half of [`Spool::keep`]: puts the file together.
+    pub(super) async fn assemble(&mut self) -> Result<(), ObjectError> {
         let last = match self.whole.take() {
             Some(content) => content,
             None => self.waiting.split().freeze(),
@@ -111,7 +120,8 @@ impl Spool {
         self.restart().await;
     }
 
-    fn place(&self) -> &Path {
+    /// Where the file is put together.
+    pub(super) fn place(&self) -> &Path {
         match &self.assembly {
             Assembly::AtKey => &self.key,
             Assembly::At(place) => place,

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::super::StorageLocation;
 use super::super::open_file::OPEN_TIME_MAX;
 use super::{file, keep, open};
+use crate::upstream::Receiver;
 
 /// Whether this process has the file open, although it was removed.
 fn is_open(path: &Path) -> bool {
@@ -37,5 +38,33 @@ async fn a_file_that_was_removed_is_closed_although_nobody_asks_for_it_again() {
     assert!(is_open(&path), "not for long enough");
     disk.close_expired(opened_by + OPEN_TIME_MAX + Duration::from_millis(1));
     assert!(!is_open(&path));
+    assert!(store.find(&checksum).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_file_that_was_hashed_on_its_way_into_the_store_is_not_hashed_again() {
+    let directory = TempDir::new().unwrap();
+    let root = directory.path().canonicalize().unwrap();
+    let store = open(StorageLocation::within(root.clone()));
+    let (bytes, checksum) = file(1000, 1);
+    let mut spool = store.spool(&checksum);
+    spool.write(bytes.clone()).await.unwrap();
+    store.keep(&checksum, 1000, spool).await.unwrap();
+    // Nothing but hashing can tell that other bytes are there now.
+    let path = root.join(store.key(&checksum).as_ref());
+    let replace_unnoticed = |content: &[u8]| {
+        let stored = std::fs::File::options().write(true).open(&path).unwrap();
+        let modified = stored.metadata().unwrap().modified().unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&stored, content, 0).unwrap();
+        stored.set_modified(modified).unwrap();
+    };
+    replace_unnoticed(&[b'x'; 1000]);
+    assert!(store.find(&checksum).await.unwrap().is_some());
+    // One of which fewer bytes arrived is hashed.
+    store.disk.as_ref().unwrap().forget(&checksum);
+    replace_unnoticed(&bytes);
+    let mut spool = store.spool(&checksum);
+    spool.write(bytes.slice(1..)).await.unwrap();
+    store.keep(&checksum, 1000, spool).await.unwrap();
     assert!(store.find(&checksum).await.unwrap().is_none());
 }
