@@ -3,7 +3,8 @@
 # "not modified", and stored crate files of 50 kB, 1 MB and 10 MB, in alternating rounds of wrk with 1 thread and 16
 # connections on loopback. All log every request to /dev/null. Prints medians: the rate, its ratio to nginx in the same
 # round, the processor time that the server took for a request and for a GB, and how busy the client was: at 100 % it is
-# the limit, and only the processor time tells servers apart.
+# the limit, and only the processor time tells servers apart. `discard-1000000` has another client, which throws the bytes
+# away in the kernel and is not the limit.
 #
 #   one_core.sh [ROUNDS [SECONDS [BUILD…]]]      5 rounds of 2 seconds; each BUILD is another binary of the mirror
 #
@@ -15,7 +16,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 rounds=${1:-5}
 seconds=${2:-2}
 need nginx wrk git python3 taskset
-read -ra works <<<"${WORKS:-redirect index 304 crate-50000 crate-1000000 crate-10000000}"
+read -ra works <<<"${WORKS:-redirect index 304 crate-50000 crate-1000000 crate-10000000 discard-1000000}"
 build
 servers=(nginx mirror)
 declare -A builds=([mirror]=$mirror)
@@ -89,8 +90,10 @@ function done(summary)
 end
 LUA
     before=$(processor_time "$process")
-    { time taskset --cpu-list 1 wrk -t1 -c16 -d"${seconds}s" --timeout 30s -s "$temporary/work.lua" "${@:4}" \
-        "http://127.0.0.1:${ports[$2-$3]}" >"$temporary/wrk"; } 2>"$temporary/time"
+    local client=(wrk -t1 -c16 -d"${seconds}s" --timeout 30s -s "$temporary/work.lua" "${@:4}"
+        "http://127.0.0.1:${ports[$2-$3]}")
+    [[ $1 != discard* ]] || client=(python3 "$compare/discarding_client.py" "${ports[$2-$3]}" "$temporary/$1-paths" "$seconds")
+    { time taskset --cpu-list 1 "${client[@]}" >"$temporary/wrk"; } 2>"$temporary/time"
     after=$(processor_time "$process")
     read -r _ duration requests bytes bad < <(grep '^result' "$temporary/wrk")
     [ "$bad" = 0 ] || echo "$2: $bad errors" >&2
@@ -110,8 +113,8 @@ for ((round = 1; round <= rounds; round++)); do
                         tr -d '\r' | sed -n 's/^[Ee][Tt]ag: //p')
                     measure 304 "$server" index -H "If-None-Match: $tag"
                     ;;
-                crate*)
-                    paths_at "$server" <"$temporary/$work-names" >"$temporary/$work-paths"
+                crate* | discard*)
+                    paths_at "$server" <"$temporary/crate-${work#*-}-names" >"$temporary/$work-paths"
                     measure "$work" "$server" crates
                     ;;
                 *) measure "$work" "$server" index ;;
