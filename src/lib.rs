@@ -9,14 +9,14 @@
 //! | --- | --- | --- |
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
 //! | `cli` | the command line, the verbs beside serve, archives | `config`, `index`, `store`, `package`; `app`, to open the store |
-//! | `config` | environment variables → [`Config`] | `index`, `store` and `upstream`, for the types of their URLs and the resolver; `http`, for those of the certificate and the trusted proxies |
+//! | `config` | environment variables → [`Config`] | `index`, `store` and `upstream`, for the types of their URLs and the resolver; `outgoing`; `http`, for those of the certificate and the trusted proxies |
 //! | `http` | routes, handlers, errors, headers; `http::serve`: the accept loop, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns | `index`, `store`, `upstream`, `package`, `memory` |
-//! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package` |
-//! | `store` | crate files by checksum on a disk or in a cloud; fetching each once for all who wait | `upstream`, `package` |
-//! | `upstream` | the templates of crate file URLs; fetching one file and checking it | `package` |
+//! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package`, `outgoing`, `memory` |
+//! | `store` | crate files by checksum on a disk or in a cloud; fetching each once for all who wait | `upstream`, `package`, `outgoing` |
+//! | `upstream` | the templates of crate file URLs; fetching one file and checking it | `package`, `outgoing` |
 //! | `cli` | the verbs beside `serve`: prefetch, verify, export, import, check-config | all but `http` |
 //! | `package` | names, versions, index lines: pure values | nothing |
-//! | `observability` | logging set-up | `config` |
+//! | `observability` | logging set-up | `config`, `stdout` |
 //! | `outgoing` | what connections to other machines have in common: proxies, CA certificates | nothing |
 //! | `clock` | the time of day, injected | nothing |
 //! | `process_one` | reaping orphans where the program is the first process of a container | nothing |
