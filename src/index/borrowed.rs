@@ -7,7 +7,6 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::clone_dir::{self, CONFIG, CONFIG_FILE, remove_tree};
 use super::stop::StopFlag;
@@ -15,9 +14,6 @@ use super::upkeep;
 
 /// What a bare clone has beside its objects and references. Nothing else is taken from it.
 const FILES: [&str; 4] = ["HEAD", "packed-refs", "shallow", "pruned.json"];
-
-/// Tells the repositories of one process apart.
-static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// The repository; removed when this is dropped.
 #[derive(Debug)]
@@ -31,11 +27,9 @@ pub(super) struct Borrowed {
 impl Borrowed {
     /// Makes one for this clone. Blocking.
     pub(super) fn make(clone: &Path, temp_dir: &Path) -> io::Result<Self> {
-        // A process that was killed leaves one behind. In a container the next one has the same number, and replaces it.
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("crates-io-mirror-{}-{number}", std::process::id());
+        // Others may use the directory, too: a name that can be guessed could be taken, or belong to another mirror.
+        let name = format!("crates-io-mirror-{:016x}", fastrand::u64(..));
         let path = temp_dir.join(name);
-        remove_tree(&path)?;
         DirBuilder::new().mode(0o700).create(&path)?;
         let borrowed = Self {
             path,

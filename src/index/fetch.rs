@@ -242,7 +242,10 @@ fn run_at(
         Err(error) if is_upstreams_fault(&error) => {
             let why = describe(&error, url);
             Err(match answer_head::retry_after() {
-                Some(retry_after) => FetchError::Busy { why, retry_after },
+                Some(retry_after) => FetchError::Busy {
+                    why,
+                    retry_after: url.redact(&retry_after),
+                },
                 None => FetchError::Upstream(why),
             })
         }
