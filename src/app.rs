@@ -64,6 +64,9 @@ const OTHER_FILES: usize = 512;
 /// How long it may take to list the store of crate files: a bucket lists a thousand at a time.
 const LISTING_TIME_MAX: Duration = Duration::from_secs(600);
 
+/// How long it may take to find where an index has moved to.
+const REDIRECT_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// What git servers see as the product in `User-Agent`.
 pub(crate) const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
 
@@ -442,8 +445,13 @@ pub(crate) fn redirects(config: &Config) -> Redirects {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let (settings, address) = (Arc::clone(&settings), address.to_owned());
         runtime.spawn(async move {
+            // The look-up of a name has no time-out of its own.
+            let found = tokio::time::timeout(REDIRECT_TIME_MAX, find_redirect(&settings, &address));
+            let found = found.await;
+            let found =
+                found.unwrap_or_else(|_elapsed| Err("it did not answer in time".to_owned()));
             // Nobody listens to one that was left behind.
-            let _left_behind = tell.send(find_redirect(&settings, &address).await);
+            let _left_behind = tell.send(found);
         });
         // A runtime that ends drops the task, and with it what it tells.
         told.recv()
