@@ -44,7 +44,7 @@ pub(super) fn build(
     let identity = header::HeaderValue::from_static("identity");
     let names = Arc::new(names);
     Ok(certificates::build(|| {
-        let proxies = proxies.clone();
+        let (proxies, directly) = (proxies.clone(), proxies.clone());
         let identity = (header::ACCEPT_ENCODING, identity.clone());
         Client::builder()
             .proxy(Proxy::custom(move |url| proxies.of(url).cloned()))
@@ -53,13 +53,14 @@ pub(super) fn build(
             .connect_timeout(limits.connect_timeout)
             .pool_idle_timeout(IDLE_TIME_MAX)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .redirect(redirects(names.resolver.clone(), names.reach.clone()))
+            .redirect(redirects(&names, directly))
             .dns_resolver(Arc::clone(&names))
     })?)
 }
 
 /// Follows a handful, never from https to http, and none with a user in it: libraries below write those to the log.
-fn redirects(resolver: Resolver, reach: Reach) -> Policy {
+fn redirects(names: &Names, proxies: Proxies) -> Policy {
+    let (resolver, reach) = (names.resolver.clone(), names.reach.clone());
     Policy::custom(move |attempt| {
         let before = attempt.previous();
         let leaves_tls = attempt.url().scheme() != "https"
@@ -75,6 +76,13 @@ fn redirects(resolver: Resolver, reach: Reach) -> Policy {
         {
             // Names are looked at when they are looked up.
             attempt.error("a redirect from a public host to a private address")
+        } else if let Reach::Public { except } = &reach
+            && proxies.of(attempt.url()).is_none()
+            && let Some(host) = attempt.url().host_str()
+            && except.iter().any(|proxy| proxy.eq_ignore_ascii_case(host))
+        {
+            // Its address may be private, which is meant for going through it, and not to it.
+            attempt.error("a redirect from a public host to a proxy")
         } else {
             attempt.follow()
         }
