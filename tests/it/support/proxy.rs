@@ -21,7 +21,7 @@ pub(crate) struct ProxiedRequest {
     pub(crate) method: String,
     /// The URL, or the host and port of a tunnel.
     pub(crate) target: String,
-    /// Who asks, as the client says.
+    /// The value of `Proxy-Authorization`.
     pub(crate) authorization: String,
 }
 
