@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::clone_dir::{self, CONFIG, CONFIG_FILE, remove_tree};
+use super::clone_dir::{self, Access, CONFIG, CONFIG_FILE, remove_tree};
 use super::stop::StopFlag;
 use super::upkeep;
 
@@ -34,7 +34,7 @@ impl Borrowed {
         let borrowed = Self {
             path,
             original: clone.to_owned(),
-            _hold: clone_dir::hold(clone),
+            _hold: clone_dir::hold(clone, Access::ReadOnly),
         };
         borrowed.fill()?;
         Ok(borrowed)

@@ -282,11 +282,23 @@ fn current(root: &Path) -> Option<PathBuf> {
     Some(root.join(name)).filter(|path| path.is_dir())
 }
 
+/// What may be done with a clone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It is the mirror's own, or a subcommand's that looks at the mirror's.
+    Full,
+    /// Nothing is written there, even where the system would allow it: the mirror does not have the data directory's lock.
+    ReadOnly,
+}
+
 /// Keeps a clone from being removed by other processes for as long as this is held. `None` where there is no file to
 /// lock, or the file system knows no locks: then there is no such promise.
-pub(super) fn hold(clone: &Path) -> Option<File> {
-    // Where nothing can be written, a lock on the file that is there works all the same on most file systems.
-    let readers = readers_file(clone).or_else(|_| File::open(clone.join(READERS)));
+pub(super) fn hold(clone: &Path, access: Access) -> Option<File> {
+    let readers = match access {
+        // A lock on a file that can only be read works all the same on most file systems.
+        Access::Full => readers_file(clone).or_else(|_| File::open(clone.join(READERS))),
+        Access::ReadOnly => File::open(clone.join(READERS)),
+    };
     let held = readers.and_then(|readers| {
         readers.try_lock_shared()?;
         Ok(readers)

@@ -134,6 +134,9 @@ impl Refresher {
             return_freed_blocks();
             return Ok(show(tree)?);
         }
+        if !repository.is_writable() {
+            return Err(RefreshError::NowhereToPrune);
+        }
         let progress = self.handle.begin(Phase::Pruning);
         let whole = Snapshot::read(repository, None, self.handle.stopping())?;
         let pruned = prune(&whole, &held, &progress)?;

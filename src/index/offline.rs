@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::borrowed::Borrowed;
-use super::clone_dir::{self, CloneDir, DataDirError, refuses_for_good};
+use super::clone_dir::{self, Access, CloneDir, DataDirError, refuses_for_good};
 use super::refresh::Refresher;
 use super::refresh_error::RefreshError;
 use super::repository::Repository;
@@ -134,7 +134,7 @@ impl Refresher {
                     let why = "it leads to another repository, and cannot be written to".to_owned();
                     return Err(RefreshError::Damaged(why));
                 }
-                Ok(Repository::open(path)?)
+                Ok(Repository::open(path, Access::ReadOnly)?)
             }
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::clone_dir;
+use super::clone_dir::{self, Access};
 use super::handle::IndexHandle;
 use super::limits::ReadError;
 use super::refresh::Refresher;
@@ -28,7 +28,7 @@ pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Snapshot>>, Rea
         let Some(path) = clone_dir::current_in(data_dir) else {
             return Ok(None);
         };
-        let opened = Repository::open(&path)
+        let opened = Repository::open(&path, Access::Full)
             .and_then(|repository| Snapshot::read(&Arc::new(repository), None, &NEVER));
         match opened {
             Ok(snapshot) => return Ok(Some(Arc::new(snapshot))),

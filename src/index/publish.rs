@@ -49,6 +49,10 @@ impl Refresher {
         snapshot: &Snapshot,
     ) -> Option<Arc<ServedIndex>> {
         let settings = self.settings.git_index.clone()?;
+        if !repository.is_writable() {
+            // That was said when it was opened.
+            return None;
+        }
         let shown = Shown {
             commit: snapshot.commit(),
             tree: snapshot.root().tree(),

@@ -13,7 +13,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::answer_head::pause_of;
-use super::clone_dir::{self, CloneDir, CloneRecord};
+use super::clone_dir::{self, Access, CloneDir, CloneRecord};
 use super::fetch::{self, FetchError, Outgoing};
 use super::force::RefreshOutcome;
 use super::handle::IndexHandle;
@@ -381,7 +381,7 @@ impl Refresher {
             .and_then(|()| clone_dir::disarm(path))
             .and_then(|()| overlay::disarm(path))
             .map_err(|error| RefreshError::Damaged(error.to_string()))?;
-        self.serve(Repository::open(path)?, last_success)
+        self.serve(Repository::open(path, Access::Full)?, last_success)
     }
 
     /// Publishes a repository, which was brought up to date then.

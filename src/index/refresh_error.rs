@@ -25,6 +25,10 @@ pub(super) enum RefreshError {
     Upstream(String),
     #[error("which crate files are held cannot be told: {0}")]
     Holdings(String),
+    #[error(
+        "INDEX_PRUNED needs room for what it makes: neither DATA_DIR nor the temporary directory can be written to"
+    )]
+    NowhereToPrune,
     #[error("the clone on disk is damaged: {0}")]
     Damaged(String),
     /// Too large to be served. The clone is sound.
@@ -36,7 +40,7 @@ impl RefreshError {
     /// Whether it cannot go away by itself, so that somebody has to be told.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
-            Self::Held | Self::NoIndex | Self::Upstream(_) => true,
+            Self::Held | Self::NoIndex | Self::NowhereToPrune | Self::Upstream(_) => true,
             Self::Disk(error) => refuses_for_good(error),
             Self::Fetch(error) => matches!(error, FetchError::Unsupported(_)),
             Self::Holdings(_) | Self::Damaged(_) | Self::Refused(_) => false,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clone_dir::{self, CloneDir};
+use super::clone_dir::{self, Access, CloneDir};
 use super::fetch::{self, FetchError, Outgoing};
 use super::local_upstream;
 use super::refresh::Refresher;
@@ -121,7 +121,7 @@ impl Refresher {
     /// Makes a complete clone the one in use. Its record is there already: one that was rolled up has that of the clone it
     /// was made of, which tells the upstream that was asked, and when.
     fn take_over(&mut self, path: &Path) -> Result<(Arc<Repository>, Snapshot), RefreshError> {
-        let repository = Arc::new(Repository::open(path)?);
+        let repository = Arc::new(Repository::open(path, Access::Full)?);
         let snapshot = self.view(&repository)?;
         if let Some(clones) = &self.clones {
             clones.activate(path)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use git2::{ObjectType, Oid};
 
 use super::borrowed::Borrowed;
-use super::clone_dir;
+use super::clone_dir::{self, Access};
 use super::directory::ObjectId;
 use super::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, check_size};
 use super::snapshot::{CommitId, Snapshot};
@@ -30,6 +30,7 @@ pub(crate) struct Repository {
     unreadable: Mutex<Option<ObjectId>>,
     /// Keeps other processes from removing the clone.
     _hold: Option<File>,
+    access: Access,
     place: Option<Place>,
     /// Last, since it is removed with this: the temporary repository that is read instead of a clone.
     borrowed: Option<Borrowed>,
@@ -45,8 +46,8 @@ fn place(path: &Path) -> Option<Place> {
 
 impl Repository {
     /// Opens the clone at `path`.
-    pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
-        let hold = clone_dir::hold(path);
+    pub(super) fn open(path: &Path, access: Access) -> Result<Self, ReadError> {
+        let hold = clone_dir::hold(path, access);
         // After the hold: from here on it is there, or it was gone before.
         let handle = git2::Repository::open_bare(path)?;
         Ok(Self {
@@ -55,6 +56,7 @@ impl Repository {
             suspect: AtomicBool::new(false),
             unreadable: Mutex::new(None),
             _hold: hold,
+            access,
             place: place(path),
             borrowed: None,
         })
@@ -62,7 +64,7 @@ impl Repository {
 
     /// Opens the clone that a temporary repository stands for.
     pub(super) fn open_borrowed(borrowed: Borrowed) -> Result<Self, ReadError> {
-        let opened = Self::open(borrowed.path())?;
+        let opened = Self::open(borrowed.path(), Access::Full)?;
         Ok(Self {
             borrowed: Some(borrowed),
             ..opened
@@ -73,6 +75,11 @@ impl Repository {
     pub(super) fn stands_for(&self) -> &Path {
         let original = self.borrowed.as_ref().map(Borrowed::original);
         original.unwrap_or(&self.path)
+    }
+
+    /// Whether something may be made of it, and put there.
+    pub(super) fn is_writable(&self) -> bool {
+        self.access == Access::Full
     }
 
     /// Where the clone lies.

@@ -3,15 +3,16 @@
 //! They are made while a whole file is read that turns out to be right. So they say what the bytes of that checksum are,
 //! whatever becomes of the object, and never go out of date.
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, StreamExt};
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::unsync::Cache;
 use sha2::{Digest, Sha256};
 
 use super::checked::damaged;
@@ -34,7 +35,43 @@ const ENTRY_BYTES: u64 = 128;
 pub(super) type Blocks = Arc<[Checksum]>;
 
 /// The blocks of files that were read.
-pub(super) type BlocksOfFiles = Cache<Checksum, Blocks, ByBytes>;
+///
+/// One cache behind a lock: each part of a cache in parts takes no file that needs more than a part of the memory, and on a
+/// machine with 64 processors, where there are 256 parts, that is a file of 32 MB.
+pub(super) struct BlocksOfFiles(Mutex<Cache<Checksum, Blocks, ByBytes>>);
+
+impl BlocksOfFiles {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Cache::with_weighter(
+            FILES_TYPICAL,
+            REMEMBERED_BYTES_MAX,
+            ByBytes,
+        )))
+    }
+
+    pub(super) fn get(&self, checksum: &Checksum) -> Option<Blocks> {
+        self.remembered().get(checksum).cloned()
+    }
+
+    pub(super) fn insert(&self, checksum: Checksum, blocks: Blocks) {
+        self.remembered().insert(checksum, blocks);
+    }
+
+    pub(super) fn remove(&self, checksum: &Checksum) {
+        self.remembered().remove(checksum);
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Cache<Checksum, Blocks, ByBytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for BlocksOfFiles {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("BlocksOfFiles")
+    }
+}
 
 /// Weighs what is remembered of a file.
 #[derive(Clone, Debug)]
@@ -44,11 +81,6 @@ impl Weighter<Checksum, Blocks> for ByBytes {
     fn weight(&self, _checksum: &Checksum, blocks: &Blocks) -> u64 {
         ENTRY_BYTES + size_of_val(&**blocks) as u64
     }
-}
-
-/// Nothing is known yet.
-pub(super) fn no_blocks() -> BlocksOfFiles {
-    Cache::with_weighter(FILES_TYPICAL, REMEMBERED_BYTES_MAX, ByBytes)
 }
 
 /// Hashes the blocks of a file while it is read.
@@ -237,6 +269,14 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_blocks_of_the_largest_file_are_remembered_however_many_processors_there_are() {
+        let remembered = BlocksOfFiles::new();
+        let largest: Blocks = vec![checksum_of([7; 32]); 512 * 1024 * 1024 / 65_536].into();
+        remembered.insert(checksum_of([1; 32]), Arc::clone(&largest));
+        assert_eq!(remembered.get(&checksum_of([1; 32])), Some(largest));
     }
 
     #[tokio::test]

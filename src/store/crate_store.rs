@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::blocks::{BLOCK_BYTES, BlockHasher, Blocks, BlocksOfFiles, checked_blocks, no_blocks};
+use super::blocks::{BLOCK_BYTES, BlockHasher, Blocks, BlocksOfFiles, checked_blocks};
 use super::checked::{checked, is_damage};
 use super::counters::Counters;
 use super::disk::Disk;
@@ -191,7 +191,7 @@ impl CrateStore {
             damaged_files: settings.damaged_files,
             silent_until: Mutex::new(None),
             sizes: Cache::new(SIZES_REMEMBERED_MAX),
-            blocks: no_blocks(),
+            blocks: BlocksOfFiles::new(),
             counters,
         })
     }
@@ -526,19 +526,18 @@ impl CrateStore {
     }
 
     /// A file that is too large to be stored, for those who wait for it. On the disk it has no name any more, and its
-    /// bytes go when the last of them has been sent.
+    /// bytes go when the last of them has been sent. `None` if there are too many of that kind.
     pub(super) async fn open_without_storing(
         &self,
         checksum: &Checksum,
         spool: Spool,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Option<Held>, StoreError> {
         let Some(disk) = &self.disk else {
             return Err(StoreError::Changed);
         };
         let place = spool.keep_nameless().await?;
-        Ok(Held::on_disk(
-            disk.open_once(checksum, place.as_ref()).await?,
-        ))
+        let opened = disk.open_once(checksum, place.as_ref()).await?;
+        Ok(opened.map(Held::on_disk))
     }
 
     /// Gives a file its key. So many bytes of it were hashed on their way into the spool, and are right.

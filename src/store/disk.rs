@@ -1,9 +1,10 @@
 //! Files on a local disk: opened once, hashed when first opened, and kept open for a while if they are asked for often.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Instant, SystemTime};
 
 use futures_util::stream::{self, BoxStream};
@@ -25,6 +26,9 @@ const OPEN_FILES_MAX: usize = 256;
 /// How many files are remembered as hashed.
 const CHECKED_FILES_MAX: usize = 65_536;
 
+/// How many files that are too large to be stored are on the disk at a time, until the last of their bytes is sent.
+const UNSTORED_MAX: usize = 8;
+
 /// A directory of crate files.
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -38,6 +42,8 @@ pub(super) struct Disk {
     open_files: Cache<Checksum, Arc<OpenFile>>,
     /// What was found when files were hashed. A damaged one is in it only where it was left.
     checked: Cache<Checksum, Finding>,
+    /// Files without a name that are being sent.
+    unstored: Mutex<HashMap<Checksum, Weak<OpenFile>>>,
 }
 
 impl Disk {
@@ -57,6 +63,7 @@ impl Disk {
             clock,
             open_files: Cache::new(OPEN_FILES_MAX),
             checked: Cache::new(CHECKED_FILES_MAX),
+            unstored: Mutex::default(),
         }
     }
 
@@ -98,7 +105,7 @@ impl Disk {
                 self.checked.insert(*checksum, file.finding());
                 Ok(Some(file))
             }
-            Err(NotOpened::Absent) => Ok(None),
+            Err(NotOpened::Absent) => Ok(self.unstored().get(checksum).and_then(Weak::upgrade)),
             Err(NotOpened::Failed(error)) => Err(error),
             Err(NotOpened::Damaged(identity)) => {
                 self.deal_with_damaged(checksum, path, identity, counters)
@@ -108,15 +115,23 @@ impl Disk {
         }
     }
 
-    /// Opens a file and removes it, so that only who has it open can read it.
+    /// Opens a file whose bytes are right and removes it, so that only who has it open can read it. It is found like a
+    /// stored one for as long as somebody reads it.
+    /// `None` if there are too many such files already.
     pub(super) async fn open_once(
         &self,
         checksum: &Checksum,
         place: &str,
-    ) -> io::Result<Arc<OpenFile>> {
+    ) -> io::Result<Option<Arc<OpenFile>>> {
         let (path, expected) = (self.root.join(place), *checksum);
-        on_a_blocking_thread(move || {
-            let opened = OpenFile::open(&path, &expected, None, None);
+        let written = self.identity_of(place).await;
+        let opened = on_a_blocking_thread(move || {
+            // Hashed on its way here.
+            let known = written.map(|identity| Finding {
+                identity,
+                content: Content::Right,
+            });
+            let opened = OpenFile::open(&path, &expected, known, None);
             std::fs::remove_file(&path)?;
             match opened {
                 Ok(file) => Ok(Arc::new(file)),
@@ -125,8 +140,19 @@ impl Disk {
                     Err(io::Error::other("it changed while it was written"))
                 }
             }
-        })
-        .await
+        });
+        let file = opened.await?;
+        let mut unstored = self.unstored();
+        unstored.retain(|_checksum, file| file.strong_count() > 0);
+        if unstored.len() >= UNSTORED_MAX {
+            return Ok(None);
+        }
+        unstored.insert(*checksum, Arc::downgrade(&file));
+        Ok(Some(file))
+    }
+
+    fn unstored(&self) -> MutexGuard<'_, HashMap<Checksum, Weak<OpenFile>>> {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn deal_with_damaged(

@@ -471,7 +471,7 @@ impl Keeper {
                 .open_without_storing(&file.checksum, spool)
                 .await
             {
-                Ok(held) => unstored = Some(held),
+                Ok(held) => unstored = held,
                 Err(error) => self.note_store_failure(file, &error),
             }
         }

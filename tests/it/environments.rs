@@ -139,6 +139,41 @@ fn a_data_dir_of_somebody_else_is_served_without_a_temporary_directory_too() {
 }
 
 #[test]
+fn a_data_dir_whose_lock_is_refused_is_only_read_even_if_the_rest_could_be_written_to() {
+    let (origin, data) = filled();
+    let index = data.path().join("index");
+    fs::remove_file(index.join("lock")).unwrap();
+    fs::create_dir(index.join("lock")).unwrap();
+    // As an earlier release left it.
+    let clone = fs::read_to_string(index.join("current")).unwrap();
+    fs::remove_file(index.join(clone).join("readers")).unwrap();
+    let before = listing(data.path());
+    let start = |settings: &[(&str, &str)]| {
+        let common = [
+            ("DATA_DIR", data.path().to_str().unwrap()),
+            ("DOWNLOAD_MODE", "offline"),
+            ("PUBLIC_URL", "http://mirror.example"),
+        ];
+        Program::start(&[&common[..], settings].concat())
+    };
+    let name = origin.files[1].name;
+    for settings in [&[][..], &[("TMPDIR", "/nonexistent")]] {
+        let program = start(settings);
+        program.wait_until_ready();
+        assert_eq!(program.get(&format!("/api/v1/crates/{name}")).status, 200);
+        drop(program);
+        assert_eq!(listing(data.path()), before);
+    }
+    let program = start(&[("TMPDIR", "/nonexistent"), ("INDEX_PRUNED", "true")]);
+    eventually("the reason is named", || {
+        let answer = program.get(&format!("/api/v1/crates/{name}"));
+        answer.status == 503 && answer.text().contains("INDEX_PRUNED needs")
+    });
+    drop(program);
+    assert_eq!(listing(data.path()), before);
+}
+
+#[test]
 fn an_offline_mirror_without_an_index_says_in_every_answer_what_it_needs() {
     let data = TempDir::new().unwrap();
     let mirror = Mirror::start(&[

@@ -1,9 +1,11 @@
 //! `STORAGE_MAX_BYTES`.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::support::held_path;
+use crate::support::{connect_from, held_path, peer};
 
 const FILE_LENGTH: usize = 10_000;
 
@@ -47,6 +49,18 @@ fn use_file(scene: &Scene, number: usize) {
             .and_then(|data| data.accessed().ok());
         before.is_none() || now > before
     });
+}
+
+/// Asks for a file, and takes no more than its first bytes.
+fn begin_download(scene: &Scene, number: usize) -> TcpStream {
+    let mut client = connect_from(peer(1), scene.mirror.address, Some(4_096)).unwrap();
+    let path = scene.origin.files[number].download_path();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: mirror\r\n\r\n");
+    client.write_all(request.as_bytes()).unwrap();
+    let mut begun = [0; 12];
+    client.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    client
 }
 
 #[test]
@@ -140,6 +154,42 @@ fn a_file_larger_than_the_bound_is_served_and_not_stored_and_the_others_stay() {
     assert_eq!(part.body, scene.origin.files[1].bytes()[5..10]);
     let held = scene.held();
     assert!(held.staged.is_empty(), "{held:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_stored_is_fetched_once_for_all_who_read_it_and_few_such_files_are_read_at_a_time()
+ {
+    const BOUND: usize = 6 * 1024 * 1024;
+    let names = ["aa", "bb", "cc", "dd", "ee", "ff", "gg", "hh", "ii"];
+    let files = names
+        .iter()
+        .zip(1..)
+        .map(|(name, seed)| CrateFile::noise(name, "1.0.0", seed, BOUND + 1));
+    let scene = Scene::with(
+        Origin::with(files.collect()),
+        &[("STORAGE_MAX_BYTES", "6MiB")],
+    );
+    let files = &scene.origin.files;
+    // Each is begun by a client that takes no more than the first bytes.
+    let begun: Vec<_> = (0..8)
+        .map(|number| begin_download(&scene, number))
+        .collect();
+    for number in 0..8 {
+        assert_serves(&scene.mirror, &files[number]);
+        assert_eq!(
+            scene.requests(number),
+            1,
+            "the one that is being read is there for others"
+        );
+    }
+    let refused = scene.mirror.get(&files[8].download_path());
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.header("retry-after").is_some());
+    assert!(scene.held().staged.is_empty());
+    drop(begun);
+    eventually("the others have left", || {
+        scene.mirror.get(&files[8].download_path()).status == 200
+    });
 }
 
 #[test]
