@@ -174,8 +174,8 @@ fn a_file_that_cannot_be_stored_is_fetched_once_for_all_who_read_it_and_few_such
     let begun: Vec<_> = (0..8)
         .map(|number| begin_download(&scene, number))
         .collect();
-    for number in 0..8 {
-        assert_serves(&scene.mirror, &files[number]);
+    for (number, file) in files.iter().enumerate().take(8) {
+        assert_serves(&scene.mirror, file);
         assert_eq!(
             scene.requests(number),
             1,
