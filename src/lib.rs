@@ -10,7 +10,7 @@
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
 //! | `cli` | the command line, the verbs beside serve, archives | `config`, `index`, `store`, `package`; `app`, to open the store |
 //! | `config` | environment variables → [`Config`] | `index`, `store` and `upstream`, for the types of their URLs and the resolver; `outgoing`; `http`, for those of the certificate and the trusted proxies |
-//! | `http` | routes, handlers, errors, headers; `http::serve`: the accept loop, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns | `index`, `store`, `upstream`, `package`, `memory` |
+//! | `http` | routes, handlers, errors, headers; `server`: the accept loop, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns | `index`, `store`, `upstream`, `package`, `memory` |
 //! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package`, `outgoing`, `memory` |
 //! | `store` | crate files by checksum on a disk or in a cloud; fetching each once for all who wait | `upstream`, `package`, `outgoing` |
 //! | `upstream` | the templates of crate file URLs; fetching one file and checking it | `package`, `outgoing` |
@@ -25,31 +25,31 @@
 //!
 //! # The way of a request
 //!
-//! Accept loop, TLS if it is on, HTTP/1.1 or HTTP/2 (`http::serve`) → log, path normalisation, headers, refusal for want
+//! Accept loop, TLS if it is on, HTTP/1.1 or HTTP/2 (`server`) → log, path normalisation, headers, refusal for want
 //! of memory, refusal of writes (`http::middleware`) → URL table (`http::router`) → a handler, which takes one snapshot, reads index files on
 //! a blocking thread and shapes JSON. A redirect to a crate file needs none of that: it is made from name, version and
 //! template. An index file is found in the snapshot in memory, and its bytes mostly in a cache by blob id. A git client
-//! is answered by a child, git's own `upload-pack` (`index::served`), whose input and output `http::git` carries.
+//! is answered by a child, git's own `upload-pack` (`index::git::served`), whose input and output `http::git` carries.
 //!
-//! Each request is an exchange (`http::serve::exchange`), which ends when the last byte of its answer has been sent or
-//! given up: then its log event is written, and what it had of the account (`http::serve::shares`) is given back.
+//! Each request is an exchange (`server::exchange`), which ends when the last byte of its answer has been sent or
+//! given up: then its log event is written, and what it had of the account (`server::shares`) is given back.
 //!
 //! # The way of a crate file
 //!
-//! Where the mirror sends crate files itself, the snapshot says which checksum a version has (`http::crate_file`). The
-//! keeper (`store::keeper`) has the file, or begins a task that fetches it (`upstream::fetch`), which hashes what comes on
+//! Where the mirror sends crate files itself, the snapshot says which checksum a version has (`http::crate_files::crate_file`). The
+//! keeper (`store::crate_files`) has the file, or begins a task that fetches it (`upstream::fetch`), which hashes what comes on
 //! its way into the store. Only what is right gets its key. From a disk the system sends it to a plain connection by
-//! itself (`http::serve::send_file`).
+//! itself (`server::send_file`).
 //!
 //! # The way of a commit
 //!
-//! The refresher (`index::refresh`) fetches on a blocking thread, reads the directories that changed, and publishes a
+//! The refresher (`index::follow::follower`) fetches on a blocking thread, reads the directories that changed, and publishes a
 //! new immutable snapshot. Requests under way keep the one they began with.
 //!
 //! Where there is a `PUBLIC_URL`, it first makes a commit with the same tree and a `config.json` of our own
-//! (`index::overlay`). That is what git clients get, and what the pusher (`index::push`) sends to `INDEX_PUSH_URL`, a
+//! (`index::git::overlay`). That is what git clients get, and what the pusher (`index::git::push`) sends to `INDEX_PUSH_URL`, a
 //! task of its own that nothing waits for. After a fetch, a clone with many packs is rolled up, and one full of old
-//! history replaced (`index::upkeep`).
+//! history replaced (`index::source::upkeep`).
 //!
 //! # Invariants
 //!
@@ -64,6 +64,7 @@
 //! - Nothing from outside can cause a panic, and nothing that blocks runs on an async worker.
 
 mod app;
+mod archive;
 mod cli;
 mod clock;
 mod config;
@@ -73,7 +74,9 @@ mod memory;
 mod observability;
 mod outgoing;
 mod package;
+mod prefetch;
 mod process_one;
+mod server;
 mod stdout;
 mod store;
 mod upstream;

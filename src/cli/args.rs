@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use super::help::{
     ABOUT_CHECK_CONFIG, ABOUT_EXPORT, ABOUT_IMPORT, ABOUT_PREFETCH, ABOUT_SETTINGS, ABOUT_VERIFY,
 };
-use super::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
+use crate::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
 
 /// A read-only crates.io mirror: downloads, metadata and the index from one local clone.
 #[derive(Debug, Parser)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use indicatif::HumanCount;
 
+use super::commands::verify::{CheckableStore, Health};
 use super::outcome::Outcome;
-use super::prefetch::{CrateKeeper, EnsureError, Ensured};
 use super::terminal::Terminal;
-use super::verify::{CheckableStore, Health};
 use crate::package::{Checksum, CrateFile};
+use crate::prefetch::{CrateKeeper, EnsureError, Ensured};
 use crate::store::{self, GetError, Keeper, Verdict};
 
 /// How often an upstream that is busy or slow is asked again for one file.

@@ -5,18 +5,16 @@
 //! need no network. Results go to standard output, progress and complaints to standard error. What does not live here:
 //! git, the store of crate files, HTTP.
 
-mod archive;
-mod args;
-mod carry;
-mod check_config;
-mod help;
-mod keeping;
-mod opening;
-mod outcome;
-mod prefetch;
-mod run;
-mod terminal;
-mod verify;
-mod watch;
+pub(crate) mod args;
+pub(crate) mod carry;
+pub(crate) mod commands;
+pub(crate) mod help;
+pub(crate) mod keeping;
+pub(crate) mod opening;
+pub(crate) mod outcome;
+pub(crate) mod progress;
+pub(crate) mod run;
+pub(crate) mod terminal;
+pub(crate) mod watch;
 
 pub use run::{Invocation, Verb, read_command_line};

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::prefetch::{IndexReader, IndexUnreadable};
 use super::terminal::Terminal;
 use crate::app::{crate_sources, open_keeper, redirects};
 use crate::clock::Clock;
@@ -18,6 +17,7 @@ use crate::index::{
     open_current, refresh_once,
 };
 use crate::package::CrateName;
+use crate::prefetch::{IndexReader, IndexUnreadable};
 use crate::store::Keeper;
 
 /// How often it is said how far a clone is.

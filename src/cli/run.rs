@@ -11,25 +11,25 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::archive::{Export, Import, ImportAction};
 use super::args::{
     Arguments, DependencyArguments, ExportArguments, ImportArguments, NamedArgument,
     PrefetchArguments, SelectionArguments, VerbArguments, VerifyArguments,
 };
 use super::carry::{run_export, run_import};
-use super::check_config::check_config;
+use super::commands::check_config::check_config;
+use super::commands::verify::{check_all, outcome_of, repair};
 use super::keeping::{Remembering, SeenTo};
 use super::opening::{OpenError, open_index, open_store, warn_of_a_store_that_forgets};
 use super::outcome::Outcome;
-use super::prefetch::{
-    Action, Dependencies, InputError, Inputs, OwnSources, Prefetch, Selection, prefetch,
-};
 use super::terminal::Terminal;
-use super::verify::{check_all, outcome_of, repair};
 use crate::app::{USER_AGENT, runtime};
+use crate::archive::{Export, Import, ImportAction};
 use crate::config::{Config, DownloadMode, Origin, Setting};
 use crate::index::{Snapshot, configure_libgit2};
 use crate::observability::start_logging_of_verb;
+use crate::prefetch::{
+    Action, Dependencies, InputError, Inputs, OwnSources, Prefetch, Selection, prefetch,
+};
 use crate::store::Keeper;
 
 /// Which log events of verbs are written, where `RUST_LOG` does not say.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
 
-use crate::cli::terminal::Terminal;
+use super::terminal::Terminal;
 
 /// How often a line is written where no bar can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(10);

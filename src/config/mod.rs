@@ -25,9 +25,9 @@ pub(crate) use public_url::PublicUrl;
 use raw::RawEnv;
 pub use raw::VARIABLES;
 
-use crate::http::{CertificateError, TlsCertificate, TrustedProxies};
 use crate::index::{PushEnvironment, RemoteUrl, RemoteUrlError, UpkeepLimits};
 use crate::outgoing::Proxies;
+use crate::server::{CertificateError, TlsCertificate, TrustedProxies};
 use crate::store::StorageLocation;
 use crate::upstream::{DownloadTemplates, FetchLimits, Resolver};
 

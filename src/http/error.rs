@@ -10,9 +10,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::serve::Exhausted;
 use crate::index::ReadError;
 use crate::package::{CrateFile, CrateName, CrateVersion};
+use crate::server::Exhausted;
 use crate::store::GetError;
 
 /// How long a client shall wait for the index, in seconds. Cargo honours up to 10.

@@ -8,12 +8,12 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::api::version_table::VersionTable;
 use super::error::ApiError;
-use super::serve::{Exchange, Share, Shares};
 use super::state::AppState;
-use super::version_table::VersionTable;
 use crate::index::{BlobId, ReadError, Snapshot};
 use crate::package::{CrateHistory, CrateName, CrateVersion, Release};
+use crate::server::{Exchange, Share, Shares};
 
 /// Names the upstream commit that an answer was made from.
 pub(super) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");

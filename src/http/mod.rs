@@ -3,43 +3,31 @@
 //! Handlers parse, call one thing and shape the answer. What does not live here: what index lines mean (`package`), how
 //! the index gets here (`index`), where crate files are (`upstream`).
 
-mod base_url;
-mod conditional;
-mod crate_file;
-mod download;
+mod api;
+mod crate_files;
 mod error;
-mod file_cache;
 mod git;
-mod git_output;
-mod health;
+mod index;
 mod index_answer;
-mod metadata;
-mod metrics;
 mod middleware;
-mod ranges;
-mod serve;
-mod site;
-mod sparse;
+mod semantics;
 mod state;
-mod status_page;
+mod status;
 #[cfg(test)]
 mod tests;
-mod version_table;
-mod versions;
-mod views;
 
 use axum::Router;
 use axum::routing::{get, post};
 use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
+use api::{metadata, site, versions};
+use crate_files::download;
 use error::ApiError;
+use index::sparse;
 pub(crate) use middleware::stack;
-pub(crate) use serve::{
-    CertificateError, Common, CurrentCertificate, Drained, Limits, ServeOptions, TlsCertificate,
-    TrustedProxies, serve,
-};
 pub(crate) use state::{AppState, Settings};
+use status::{health, metrics, page};
 
 /// Names that stand where a version would, for parts of crates.io's API that this version of the mirror does not offer.
 const NOT_VERSIONS: [&str; 7] = [
@@ -96,7 +84,7 @@ pub(crate) fn router(state: AppState) -> Router {
 
     // People and platforms.
     let operation = Router::new()
-        .route("/", get(status_page::show))
+        .route("/", get(page::show))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::show));

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
+use super::api::version_table::{VersionTables, no_tables};
 use super::error::ApiError;
-use super::file_cache::FileCache;
-use super::serve::{Shares, SharesSettings, TakingBack};
-use super::version_table::{VersionTables, no_tables};
+use super::index::file_cache::FileCache;
 use crate::clock::Clock;
 use crate::index::{BlobId, IndexHandle};
+use crate::server::{Shares, SharesSettings, TakingBack};
 use crate::store::Keeper;
 use crate::upstream::DownloadTemplate;
 

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
-use super::force::{ForcedFetches, RefreshOutcome};
-use super::refresh_error::RefreshError;
-use super::served::ServedIndex;
-use super::snapshot::Snapshot;
+use super::follow::error::RefreshError;
+use super::follow::on_demand::{ForcedFetches, RefreshOutcome};
+use super::git::served::ServedIndex;
 use super::status::{IndexStatus, Phase, Progress, ProgressCell, PushStatus};
 use super::stop::StopFlag;
+use super::view::snapshot::Snapshot;
 
 /// What readers and the background task share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl IndexHandle {
         self.shared.forced.ask().await
     }
 
-    pub(super) fn forced(&self) -> &ForcedFetches {
+    pub(crate) fn forced(&self) -> &ForcedFetches {
         &self.shared.forced
     }
 
@@ -98,16 +98,16 @@ impl IndexHandle {
         self.shared.look.notify_one();
     }
 
-    pub(super) async fn look_asked_for(&self) {
+    pub(crate) async fn look_asked_for(&self) {
         self.shared.look.notified().await;
     }
 
-    pub(super) async fn damage_reported(&self) {
+    pub(crate) async fn damage_reported(&self) {
         self.shared.wake.notified().await;
     }
 
     /// Begins a clone or a fetch, and returns where its progress is written.
-    pub(super) fn begin(&self, phase: Phase) -> Arc<ProgressCell> {
+    pub(crate) fn begin(&self, phase: Phase) -> Arc<ProgressCell> {
         let progress = Arc::new(ProgressCell::default());
         self.shared.progress.store(Arc::clone(&progress));
         // After the store, so that one of the two sees the other: this look, or the look of `stop` at the new cell.
@@ -119,41 +119,41 @@ impl IndexHandle {
     }
 
     /// Whether the mirror ends: work in the background looks at this.
-    pub(super) fn stopping(&self) -> &StopFlag {
+    pub(crate) fn stopping(&self) -> &StopFlag {
         &self.shared.stopping
     }
 
     /// Asks the clone or fetch that is under way to end, and all that would begin after it.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.shared.stopping.set();
         self.shared.progress.load().stop();
     }
 
-    pub(super) fn publish(&self, snapshot: Arc<Snapshot>, served: Option<Arc<ServedIndex>>) {
+    pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, served: Option<Arc<ServedIndex>>) {
         // The git index first: whoever sees a commit in the other one finds it here, too.
         self.serve(served);
         self.shared.snapshot.store(Some(snapshot));
     }
 
-    pub(super) fn serve(&self, served: Option<Arc<ServedIndex>>) {
+    pub(crate) fn serve(&self, served: Option<Arc<ServedIndex>>) {
         self.shared.served.store(served);
         self.shared.served_changed.notify_one();
     }
 
     /// Waits until there may be another git index than before. For one waiter.
-    pub(super) async fn served_changed(&self) {
+    pub(crate) async fn served_changed(&self) {
         self.shared.served_changed.notified().await;
     }
 
-    pub(super) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {
+    pub(crate) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {
         note(self.lock().push.get_or_insert_default());
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.lock().phase = phase;
     }
 
-    pub(super) fn succeeded(&self, at: SystemTime) {
+    pub(crate) fn succeeded(&self, at: SystemTime) {
         let mut status = self.lock();
         status.phase = Phase::Idle;
         status.last_success = Some(at);
@@ -163,23 +163,23 @@ impl IndexHandle {
     }
 
     /// Notes that the last failure no longer holds, without a fetch.
-    pub(super) fn recovered(&self) {
+    pub(crate) fn recovered(&self) {
         let mut status = self.lock();
         status.last_error = None;
         status.needs_help = false;
         status.failures = 0;
     }
 
-    pub(super) fn warn(&self, warnings: Vec<String>) {
+    pub(crate) fn warn(&self, warnings: Vec<String>) {
         self.lock().warnings = warnings;
     }
 
-    pub(super) fn remember_success(&self, at: Option<SystemTime>) {
+    pub(crate) fn remember_success(&self, at: Option<SystemTime>) {
         self.lock().last_success = at;
     }
 
     /// Notes a failure, and returns how many there were in a row.
-    pub(super) fn failed(&self, error: &RefreshError) -> u32 {
+    pub(crate) fn failed(&self, error: &RefreshError) -> u32 {
         let mut status = self.lock();
         status.phase = Phase::Retrying;
         status.last_error = Some(error.to_string());

@@ -3,37 +3,37 @@
 
 use git2::{ErrorClass, ObjectType, Odb, Oid};
 
-use super::libgit2::read_header;
+use super::source::libgit2::read_header;
 
 /// The largest index file that is read. The largest real one has 5 MB.
-pub(super) const INDEX_FILE_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const INDEX_FILE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The largest tree that is read: about 200,000 entries.
-pub(super) const TREE_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const TREE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The largest commit that is read.
-pub(super) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Tree entries that are looked at for one snapshot. An index of a million crates has about 1.5 million.
-pub(super) const ENTRIES_READ_MAX: usize = 4_000_000;
+pub(crate) const ENTRIES_READ_MAX: usize = 4_000_000;
 
 /// Bytes of trees that are read for one snapshot. An index of a million crates has about 60 MB.
-pub(super) const TREES_READ_BYTES_MAX: usize = 512 * 1024 * 1024;
+pub(crate) const TREES_READ_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// Index files in one snapshot, of about 50 bytes of memory each.
-pub(super) const FILES_MAX: usize = 2_000_000;
+pub(crate) const FILES_MAX: usize = 2_000_000;
 
 /// Directories in one snapshot, of about 150 bytes of memory each.
-pub(super) const DIRECTORIES_MAX: usize = 500_000;
+pub(crate) const DIRECTORIES_MAX: usize = 500_000;
 
 /// Different trees that are read for one snapshot, of about 40 bytes of memory each while they are read.
-pub(super) const TREES_MAX: usize = 600_000;
+pub(crate) const TREES_MAX: usize = 600_000;
 
 /// Objects in one pack. An index of a million crates has about 1.5 million.
-pub(super) const PACK_OBJECTS_MAX: usize = 4_000_000;
+pub(crate) const PACK_OBJECTS_MAX: usize = 4_000_000;
 
 /// Bytes of one transfer. A full index has 230 MB.
-pub(super) const TRANSFER_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
+pub(crate) const TRANSFER_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
 
 /// Why something cannot be read from a clone.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ impl ReadError {
     }
 
     /// Whether the system refused, most often for want of file descriptors, which says nothing of the clone.
-    pub(super) fn is_the_systems(&self) -> bool {
+    pub(crate) fn is_the_systems(&self) -> bool {
         matches!(self, Self::Git(error) if error.class() == ErrorClass::Os)
     }
 }
@@ -77,7 +77,7 @@ impl From<git2::Error> for ReadError {
 }
 
 /// Looks at an object's kind and size without unpacking it, and returns the size.
-pub(super) fn check_size(
+pub(crate) fn check_size(
     odb: &Odb<'_>,
     id: Oid,
     kind: ObjectType,

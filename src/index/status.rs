@@ -80,7 +80,7 @@ pub(crate) struct Progress {
 
 /// The progress of a fetch, written by the thread that fetches while others read; also the way to stop it.
 #[derive(Debug, Default)]
-pub(super) struct ProgressCell {
+pub(crate) struct ProgressCell {
     received_objects: AtomicUsize,
     total_objects: AtomicUsize,
     indexed_objects: AtomicUsize,
@@ -91,7 +91,7 @@ pub(super) struct ProgressCell {
 }
 
 impl ProgressCell {
-    pub(super) fn set(&self, progress: Progress) {
+    pub(crate) fn set(&self, progress: Progress) {
         self.received_objects
             .store(progress.received_objects, Ordering::Relaxed);
         self.total_objects
@@ -102,7 +102,7 @@ impl ProgressCell {
             .store(progress.received_bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn get(&self) -> Progress {
+    pub(crate) fn get(&self) -> Progress {
         Progress {
             received_objects: self.received_objects.load(Ordering::Relaxed),
             total_objects: self.total_objects.load(Ordering::Relaxed),
@@ -112,25 +112,25 @@ impl ProgressCell {
     }
 
     /// Notes that the other side says that it is still preparing.
-    pub(super) fn note_sign(&self) {
+    pub(crate) fn note_sign(&self) {
         self.signs.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn signs(&self) -> usize {
+    pub(crate) fn signs(&self) -> usize {
         self.signs.load(Ordering::Relaxed)
     }
 
     /// The flag that ends this try.
-    pub(super) fn stop_flag(&self) -> &StopFlag {
+    pub(crate) fn stop_flag(&self) -> &StopFlag {
         &self.stop
     }
 
     /// Asks the fetch to end at its next sign of life.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.set();
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stop.is_set()
     }
 }

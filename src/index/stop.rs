@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::limits::ReadError;
 
 #[cfg(test)]
-pub(super) use looks::assert_ends_at_every_look;
+pub(crate) use looks::assert_ends_at_every_look;
 
 /// Set once, when the work must end.
 #[derive(Debug, Default)]
-pub(super) struct StopFlag {
+pub(crate) struct StopFlag {
     is_set: AtomicBool,
     #[cfg(test)]
     looks: looks::Looks,
@@ -18,7 +18,7 @@ pub(super) struct StopFlag {
 
 impl StopFlag {
     /// A flag that is not set.
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             is_set: AtomicBool::new(false),
             #[cfg(test)]
@@ -27,12 +27,12 @@ impl StopFlag {
     }
 
     /// Asks the work to end.
-    pub(super) fn set(&self) {
+    pub(crate) fn set(&self) {
         // `IndexHandle::begin` relies on this order: it stores a cell and then reads the flag, `stop` does the reverse.
         self.is_set.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         #[cfg(test)]
         if self.looks.count() {
             self.set();
@@ -44,7 +44,7 @@ impl StopFlag {
     ///
     /// # Errors
     /// [`ReadError::Stopped`] once the flag is set.
-    pub(super) fn check(&self) -> Result<(), ReadError> {
+    pub(crate) fn check(&self) -> Result<(), ReadError> {
         if self.is_set() {
             return Err(ReadError::Stopped);
         }
@@ -57,18 +57,18 @@ impl StopFlag {
 mod looks {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::limits::ReadError;
     use super::StopFlag;
+    use crate::index::limits::ReadError;
 
     #[derive(Debug, Default)]
-    pub(super) struct Looks {
+    pub(crate) struct Looks {
         so_far: AtomicUsize,
         /// The flag is set at this look; never for 0.
         last: AtomicUsize,
     }
 
     impl Looks {
-        pub(super) const fn new() -> Self {
+        pub(crate) const fn new() -> Self {
             Self {
                 so_far: AtomicUsize::new(0),
                 last: AtomicUsize::new(0),
@@ -76,28 +76,28 @@ mod looks {
         }
 
         /// Counts one look, and says whether the flag is to be set at it.
-        pub(super) fn count(&self) -> bool {
+        pub(crate) fn count(&self) -> bool {
             self.so_far.fetch_add(1, Ordering::SeqCst) + 1 == self.last.load(Ordering::SeqCst)
         }
     }
 
     impl StopFlag {
         /// A flag that is set when it is looked at for this time, beginning with 1.
-        pub(in super::super) fn at_look(number: usize) -> Self {
+        pub(crate) fn at_look(number: usize) -> Self {
             let flag = Self::new();
             flag.looks.last.store(number, Ordering::SeqCst);
             flag
         }
 
         /// How often it was looked at.
-        pub(in super::super) fn looks(&self) -> usize {
+        pub(crate) fn looks(&self) -> usize {
             self.looks.so_far.load(Ordering::SeqCst)
         }
     }
 
     /// Runs work to its end once, then again and again with a stop at another look each time. It must end at that look, and
     /// must have looked at least so often in the full run.
-    pub(in super::super) fn assert_ends_at_every_look(
+    pub(crate) fn assert_ends_at_every_look(
         looks_min: usize,
         work: impl Fn(&StopFlag) -> Result<(), ReadError>,
     ) {

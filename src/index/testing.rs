@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use git2::{Index, IndexEntry, IndexTime, Oid, Repository, Signature, Time};
 use tempfile::TempDir;
 
-use super::redirects::Redirects;
-use super::refresh::Refresher;
-use super::remote_url::RemoteUrl;
-use super::settings::{Network, RefresherSettings};
+use super::follow::follower::Refresher;
+use super::follow::settings::{Network, RefresherSettings};
+use super::source::redirects::Redirects;
+use super::source::remote_url::RemoteUrl;
 use super::{IndexHandle, UpkeepLimits, configure_libgit2};
 use crate::clock::Clock;
 use crate::outgoing::Proxies;

@@ -1,10 +1,9 @@
 //! Events that wait to be written. A thread of their own writes them, so that a reader that stalls holds up nothing else.
 
 use std::io::Write;
-use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
+use std::{mem, thread};
 
 /// How many bytes of events may wait: several thousand events. As many again are being written at the same time.
 const WAITING_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -109,7 +108,7 @@ impl LogQueue {
         state.is_idle = false;
         if !state.is_ending {
             // More events come in this time, and none of them has to wake this thread. A request with its event took 17 us
-            // of processor time without this, and 11 us with it (`benches/compare/two_builds.sh`).
+            // of processor time without this, and 11 us with it (`benches/compare/one_core.sh`).
             let changed = &self.0.changed;
             let gathered =
                 changed.wait_timeout_while(state, GATHERING_TIME, |state| !state.is_ending);

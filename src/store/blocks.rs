@@ -3,10 +3,9 @@
 //! They are made while a whole file is read that turns out to be right. So they say what the bytes of that checksum are,
 //! whatever becomes of the object, and never go out of date.
 
-use std::fmt;
-use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;

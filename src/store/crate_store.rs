@@ -25,11 +25,11 @@ use super::blocks::{BLOCK_BYTES, BlockHasher, Blocks, BlocksOfFiles, checked_blo
 use super::checked::{checked, is_damage};
 use super::counters::Counters;
 use super::disk::Disk;
+use super::disk::sweep::UPLOADS;
+use super::disk::walk::{EXTENSION, path_of};
 use super::held::{Held, Reading};
 use super::location::{Place, StorageLocation};
 use super::spool::{Assembly, Spool};
-use super::sweep::UPLOADS;
-use super::walk::{EXTENSION, path_of};
 use crate::clock::Clock;
 use crate::package::Checksum;
 

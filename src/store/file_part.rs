@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::open_file::OpenFile;
+use super::disk::open_file::OpenFile;
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::crate_store::{CrateStore, StoreError};
-use super::open_file::OpenFile;
+use super::disk::open_file::OpenFile;
 use crate::package::Checksum;
 
 /// How much of a file is read at a time. Every download in progress holds about so much. Below the size from which the

@@ -7,27 +7,23 @@
 mod blocks;
 mod checked;
 mod counters;
+mod crate_files;
 mod crate_store;
 mod disk;
-mod eviction;
 #[cfg(target_os = "linux")]
 mod file_part;
 mod held;
-mod keeper;
 mod location;
-mod open_file;
 mod probe;
 mod spool;
-mod sweep;
 #[cfg(test)]
 mod tests;
-mod walk;
 
-pub(crate) use counters::Counters;
-pub(crate) use crate_store::{CrateStore, DamagedFiles, StoreError, StoreSettings, Verdict};
 #[cfg(target_os = "linux")]
-pub(crate) use file_part::FilePart;
+pub(crate) use self::file_part::FilePart;
+pub(crate) use counters::Counters;
+pub(crate) use crate_files::{Ensured, GetError, Keeper, KeeperSettings};
+pub(crate) use crate_store::{CrateStore, DamagedFiles, StoreError, StoreSettings, Verdict};
 pub(crate) use held::{Held, Reading};
-pub(crate) use keeper::{Ensured, GetError, Keeper, KeeperSettings};
 pub(crate) use location::{LocationError, StorageLocation};
 pub(crate) use probe::{Access, probe};

@@ -3,10 +3,9 @@
 //! A redirect is a request that somebody else makes up. An upstream with a public address could use one to make the mirror
 //! ask a host that only the mirror can reach: a neighbour, itself, or the service from which cloud machines get their keys.
 
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::{fmt, io};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};

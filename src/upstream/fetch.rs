@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::addresses::{Names, Reach};
-use super::client::is_inside;
-use super::{ClientError, DownloadTemplate, DownloadTemplates, Resolver, answer, client};
+use super::client::{self, is_inside};
+use super::{ClientError, DownloadTemplate, DownloadTemplates, Resolver, answer};
 use crate::clock::Clock;
 use crate::outgoing::{Proxies, certificates};
 use crate::package::{Checksum, CrateFile};

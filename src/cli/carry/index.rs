@@ -10,10 +10,10 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::super::archive::{
+use super::scratch::Scratch;
+use crate::archive::{
     CurrentIndex, IndexExport, IndexSink, IndexSource, Manifest, OpenFile, PortError,
 };
-use super::scratch::Scratch;
 use crate::clock::Clock;
 use crate::index::{
     self, CommitId, ExportError, ImportError, IndexImport, RemoteUrl, Snapshot, export_all,

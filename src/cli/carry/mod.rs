@@ -2,23 +2,23 @@
 //!
 //! Archives block while they are written and read, so all of it runs on a blocking thread.
 
-mod index;
-mod scratch;
-mod store;
+pub(super) mod index;
+pub(super) mod scratch;
+pub(super) mod store;
 
 use std::io;
 
 use tokio_util::sync::CancellationToken;
 
-use self::index::{ExportedIndex, ImportedIndex};
-use self::scratch::Scratch;
-use self::store::CarriedStore;
-use super::archive::{Export, Import, ImportAction, export, import};
 use super::opening::{open_index, open_store_without_upstreams, warn_of_a_store_that_forgets};
 use super::outcome::Outcome;
 use super::terminal::Terminal;
+use crate::archive::{Export, Import, ImportAction, export, import};
 use crate::clock::Clock;
 use crate::config::Config;
+use index::{ExportedIndex, ImportedIndex};
+use scratch::Scratch;
+use store::CarriedStore;
 
 /// Writes an archive of what is here.
 pub(super) async fn run_export(

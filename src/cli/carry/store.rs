@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::super::archive::{CrateSink, CrateSource, OpenFile, PortError};
-use super::super::keeping::SeenTo;
+use crate::archive::{CrateSink, CrateSource, OpenFile, PortError};
+use crate::cli::keeping::SeenTo;
 use crate::package::Checksum;
 use crate::store::{Keeper, Reading, StoreError};
 

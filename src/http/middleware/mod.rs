@@ -3,12 +3,12 @@
 //! One plain service around the router. axum's own layers run behind routing, too late to change the path, and cost an
 //! allocation each; a service for each step cost another 0.3 µs for the requests and answers that they hand on.
 
-mod common_headers;
-mod normalize_path;
-mod read_only;
-mod request_log;
-mod shortcut;
-mod too_much;
+pub(super) mod common_headers;
+pub(super) mod normalize_path;
+pub(super) mod read_only;
+pub(super) mod request_log;
+pub(super) mod shortcut;
+pub(super) mod too_much;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -25,8 +25,8 @@ use tower::Service;
 use common_headers::Surface;
 use request_log::RequestSeen;
 
-use super::serve::{Answered, Asked, Stack};
 use super::state::AppState;
+use crate::server::{Answered, Asked, Stack};
 
 /// The router with everything around it.
 pub(crate) fn stack(router: Router, state: AppState) -> impl Stack {

@@ -12,7 +12,7 @@ use axum::response::Response;
 use tracing::Level;
 
 use crate::http::error::Cause;
-use crate::http::serve::{Answered, Asked, Sent};
+use crate::server::{Answered, Asked, Sent};
 
 /// The target of these events, so that `RUST_LOG` can turn them off by name.
 const TARGET: &str = "crates_io_mirror::request";

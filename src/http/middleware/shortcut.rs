@@ -7,9 +7,10 @@
 
 use axum::response::Response;
 
-use crate::http::serve::Asked;
+use crate::http::crate_files::download;
+use crate::http::index::sparse;
 use crate::http::state::AppState;
-use crate::http::{download, sparse};
+use crate::server::Asked;
 
 /// The answer to what can be answered at once.
 pub(super) fn take(state: &AppState, asked: &Asked) -> Option<Response> {

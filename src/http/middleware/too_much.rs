@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 
 use crate::http::error::ApiError;
-use crate::http::serve::{Admission, Asked};
+use crate::server::{Admission, Asked};
 
 /// The answer to such a request, unless it asks whether the mirror is alive.
 pub(super) fn refuse(asked: &Asked) -> Option<Response> {

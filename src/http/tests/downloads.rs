@@ -276,7 +276,7 @@ fn the_shortcut_for_plain_redirects_answers_as_the_router_does() {
     let accept = prop_oneof![3 => Just("*/*"), 1 => Just("application/json")];
     proptest!(ProptestConfig::with_cases(4_000), |(path in path, accept in accept)| {
         let request = || Request::get(&path).header("accept", accept).body(Body::empty()).unwrap();
-        let shortcut = crate::http::download::at_once(&mirror.state, &asked(request()));
+        let shortcut = crate::http::crate_files::download::at_once(&mirror.state, &asked(request()));
         if let Some(shortcut) = shortcut {
             shortcuts.set(shortcuts.get() + 1);
             let mut router = crate::http::router(mirror.state.clone());

@@ -14,11 +14,11 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use tower::Service;
 
-use super::serve::{Admission, Asked, Exchange};
 use super::{AppState, Settings, router, stack};
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::index::testing::TestIndex;
+use crate::server::{Admission, Asked, Exchange};
 use crate::upstream::DownloadTemplate;
 
 /// Crates that bring out the differences.

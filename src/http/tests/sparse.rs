@@ -332,7 +332,7 @@ async fn the_shortcut_for_files_in_memory_answers_as_the_router_does() {
                         .unwrap()
                 };
                 let Some(shortcut) =
-                    crate::http::sparse::file_from_memory(&mirror.state, &asked(request()))
+                    crate::http::index::sparse::file_from_memory(&mirror.state, &asked(request()))
                 else {
                     continue;
                 };

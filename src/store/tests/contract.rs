@@ -9,10 +9,10 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use object_store::ObjectStoreExt;
 
-use super::super::crate_store::{StoredFile, Verdict};
-use super::super::{CrateStore, StorageLocation};
 use super::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use super::{file, keep, open};
+use crate::store::crate_store::{StoredFile, Verdict};
+use crate::store::{CrateStore, StorageLocation};
 use crate::upstream::Receiver;
 
 /// Larger than two parts of an upload.

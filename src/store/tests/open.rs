@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::super::StorageLocation;
-use super::super::open_file::OPEN_TIME_MAX;
 use super::{file, keep, open};
+use crate::store::StorageLocation;
+use crate::store::disk::open_file::OPEN_TIME_MAX;
 use crate::upstream::Receiver;
 
 /// Whether this process has the file open, although it was removed.

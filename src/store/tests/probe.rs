@@ -1,9 +1,9 @@
 //! What is said of a store that does not let a mirror do its work.
 
-use super::super::StorageLocation;
-use super::super::probe::{Access, ProbeError, probe};
 use super::contract::variables_of;
 use super::s3_server::{BUCKET, S3Fault, S3Server};
+use crate::store::StorageLocation;
+use crate::store::probe::{Access, ProbeError, probe};
 
 fn at(place: &str) -> StorageLocation {
     StorageLocation::parse(place, Vec::new()).unwrap()

@@ -1,0 +1,158 @@
+//! The entries of an archive: their names, and how large each may be.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+
+use tar::{Builder, EntryType, Header};
+
+use crate::package::Checksum;
+
+/// Text entries of a few fields.
+const TEXT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// 16 million checksums, eight times what crates.io has; they are kept in 32 bytes each.
+const HELD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// A pack of the whole index of crates.io has a quarter of a gigabyte.
+const INDEX_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+/// crates.io takes files of a hundredth of this.
+const CRATE_FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// The name of an index file is no longer than what a plain tar header can hold.
+const INDEX_NAME_BYTES_MAX: usize = 90;
+
+/// Which entry of an archive this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EntryName {
+    /// `manifest.json`.
+    Manifest,
+    /// `held.txt`.
+    Held,
+    /// `index/{name}`.
+    Index(String),
+    /// `crates/{sha256}.crate`.
+    Crate(Checksum),
+    /// `end.json`.
+    End,
+}
+
+impl EntryName {
+    /// Reads the name of an entry. `None` for whatever cannot be in an archive, like a path that leads elsewhere.
+    pub(crate) fn parse(path: &[u8]) -> Option<Self> {
+        Some(match std::str::from_utf8(path).ok()? {
+            "manifest.json" => Self::Manifest,
+            "held.txt" => Self::Held,
+            "end.json" => Self::End,
+            path => match path.split_once('/')? {
+                ("index", name) if is_index_name(name) => Self::Index(name.to_owned()),
+                ("crates", file) => {
+                    let checksum: Checksum = file.strip_suffix(".crate")?.parse().ok()?;
+                    // One spelling for one file.
+                    (format!("{checksum}.crate") == file).then_some(Self::Crate(checksum))?
+                }
+                _ => return None,
+            },
+        })
+    }
+
+    /// The most bytes that such an entry can have.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        match self {
+            Self::Manifest | Self::End => TEXT_BYTES_MAX,
+            Self::Held => HELD_BYTES_MAX,
+            Self::Index(_) => INDEX_FILE_BYTES_MAX,
+            Self::Crate(_) => CRATE_FILE_BYTES_MAX,
+        }
+    }
+
+    /// Writes the entry. The content must have exactly so many bytes.
+    pub(crate) fn write(
+        &self,
+        to: &mut Builder<impl Write>,
+        bytes: u64,
+        content: impl Read,
+    ) -> io::Result<()> {
+        let mut header = Header::new_ustar();
+        header.set_path(self.to_string())?;
+        header.set_size(bytes);
+        header.set_mode(0o644);
+        header.set_entry_type(EntryType::Regular);
+        // No times, no owners: the same content gives the same archive.
+        header.set_mtime(0);
+        header.set_cksum();
+        to.append(&header, content)
+    }
+}
+
+/// Whether a file of the index may be called so.
+pub(crate) fn is_index_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    name.len() <= INDEX_NAME_BYTES_MAX
+        && name.bytes().all(is_plain)
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphanumeric())
+}
+
+impl fmt::Display for EntryName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manifest => formatter.write_str("manifest.json"),
+            Self::Held => formatter.write_str("held.txt"),
+            Self::Index(name) => write!(formatter, "index/{name}"),
+            Self::Crate(checksum) => write!(formatter, "crates/{checksum}.crate"),
+            Self::End => formatter.write_str("end.json"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_the_names_of_the_format_are_names() {
+        let hex = "0123456789abcdef".repeat(4);
+        for good in [
+            "manifest.json".to_owned(),
+            "held.txt".to_owned(),
+            "end.json".to_owned(),
+            "index/pack-0a.pack".to_owned(),
+            format!("crates/{hex}.crate"),
+        ] {
+            assert_eq!(EntryName::parse(good.as_bytes()).unwrap().to_string(), good);
+        }
+        for bad in [
+            String::new(),
+            "/manifest.json".to_owned(),
+            "./manifest.json".to_owned(),
+            "index/".to_owned(),
+            "index/..".to_owned(),
+            "index/.git".to_owned(),
+            "index/../x".to_owned(),
+            "index//x".to_owned(),
+            "index/a\0b".to_owned(),
+            "index/-rf".to_owned(),
+            format!("index/{}", "a".repeat(91)),
+            "crates/x.crate".to_owned(),
+            format!("crates/{hex}"),
+            format!("crates/{}.crate", hex.to_uppercase()),
+            format!("crates/../crates/{hex}.crate"),
+        ] {
+            assert_eq!(EntryName::parse(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_gives_the_text_back(path in proptest::collection::vec(any::<u8>(), 0..100)) {
+            if let Some(name) = EntryName::parse(&path) {
+                prop_assert_eq!(name.to_string().into_bytes(), path);
+            }
+        }
+    }
+}

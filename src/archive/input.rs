@@ -1,0 +1,125 @@
+//! Where an archive is read from: a file, or standard input, which may be silent for as long as it likes.
+//!
+//! A thread reads ahead, so that whoever waits for bytes can be told to stop.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// How many of those are read ahead.
+const PIECES_MAX: usize = 4;
+
+/// How often somebody who waits looks whether to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// An archive that is being read.
+pub(crate) struct Input {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    piece: io::Cursor<Vec<u8>>,
+    stop: CancellationToken,
+}
+
+impl Input {
+    /// Opens an archive at this path; `-` is standard input.
+    pub(crate) fn open(path: &Path, stop: &CancellationToken) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::read_ahead(io::stdin(), stop));
+        }
+        let file = File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Self::read_ahead(file, stop))
+    }
+
+    fn read_ahead(from: impl Read + Send + 'static, stop: &CancellationToken) -> Self {
+        let (sender, pieces) = sync_channel(PIECES_MAX);
+        // Nobody waits for its end: it may be in a read that never returns.
+        drop(thread::spawn(move || read_all(from, &sender)));
+        Self {
+            pieces,
+            piece: io::Cursor::default(),
+            stop: stop.clone(),
+        }
+    }
+
+    /// The next piece, and an empty one at the end.
+    fn next(&self) -> io::Result<Vec<u8>> {
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(io::Error::other("stopped"));
+            }
+            match self.pieces.recv_timeout(LOOK_EVERY) {
+                Ok(piece) => return piece,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(Vec::new()),
+            }
+        }
+    }
+}
+
+fn read_all(mut from: impl Read, to: &SyncSender<io::Result<Vec<u8>>>) {
+    loop {
+        let mut piece = vec![0; PIECE_BYTES];
+        let read = match from.read(&mut piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read,
+        };
+        let is_last = !matches!(read, Ok(1..));
+        let piece = read.map(|bytes| {
+            piece.truncate(bytes);
+            piece
+        });
+        if to.send(piece).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.piece.read(buffer)?;
+        if read > 0 || buffer.is_empty() {
+            return Ok(read);
+        }
+        self.piece = io::Cursor::new(self.next()?);
+        self.piece.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_of_a_file_is_read_and_then_it_ends() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let content: Vec<u8> = (0..=250).cycle().take(PIECE_BYTES * 9 + 7).collect();
+        std::fs::write(file.path(), &content).unwrap();
+        let stop = CancellationToken::new();
+        let mut input = Input::open(file.path(), &stop).unwrap();
+        let mut read = Vec::new();
+        input.read_to_end(&mut read).unwrap();
+        assert!(read == content);
+        assert_eq!(input.read(&mut [0]).unwrap(), 0);
+        assert!(Input::open(&file.path().join("absent"), &stop).is_err());
+    }
+
+    #[test]
+    fn a_silent_source_can_be_left() {
+        let (reader, _silent) = io::pipe().unwrap();
+        let stop = CancellationToken::new();
+        let mut input = Input::read_ahead(reader, &stop);
+        let stopper = thread::spawn(move || stop.cancel());
+        assert!(input.read(&mut [0]).is_err());
+        stopper.join().unwrap();
+    }
+}

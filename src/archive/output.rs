@@ -1,0 +1,206 @@
+//! Where an archive is written to: a file that appears when it is complete, or standard output.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Bytes that are written at a time.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// An archive that is being written. Dropped before [`Output::complete`], it leaves nothing behind.
+pub(crate) enum Output {
+    /// A file beside the one that it will be.
+    File {
+        /// Dropped first: the lock of the file shows that nobody else has begun anew.
+        partial: Partial,
+        writer: BufWriter<File>,
+        target: PathBuf,
+    },
+    /// Standard output, without the buffer of its own that ends with each line.
+    Standard(BufWriter<File>),
+}
+
+/// Removes its file when it is dropped, unless that has got its name.
+pub(crate) struct Partial(Option<PathBuf>);
+
+impl Partial {
+    fn rename(mut self, target: &Path) -> io::Result<()> {
+        if let Some(path) = &self.0 {
+            fs::rename(path, target)?;
+        }
+        self.0 = None;
+        Ok(())
+    }
+}
+
+/// Opens the file that shall get its name later, for this process only. One that a killed export left is begun anew.
+fn open_partial(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            // Where there are no locks, there is no telling.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other("another export is writing it"));
+            }
+        }
+        // Another export may have given it its name, or removed it, just before it was locked here.
+        let is_still_there = path
+            .metadata()
+            .is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
+        if is_still_there {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
+}
+
+/// A crash of the machine must not take the name away again. Not every file system can be asked to see to that.
+fn sync_directory_of(path: &Path) {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    drop(File::open(directory).and_then(|directory| directory.sync_all()));
+}
+
+impl Output {
+    /// Begins an archive at this path; `-` is standard output.
+    pub(crate) fn create(target: &Path) -> io::Result<Self> {
+        if target == Path::new("-") {
+            let stdout = io::stdout();
+            if stdout.is_terminal() {
+                return Err(io::Error::other("standard output is a terminal"));
+            }
+            let file = File::from(stdout.as_fd().try_clone_to_owned()?);
+            return Ok(Self::Standard(BufWriter::with_capacity(BUFFER_BYTES, file)));
+        }
+        let name = target
+            .file_name()
+            .ok_or_else(|| io::Error::other("it is not the path of a file"))?;
+        if target.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let mut partial = OsString::from(".");
+        partial.push(name);
+        partial.push(".partial");
+        let partial = target.with_file_name(partial);
+        let file = open_partial(&partial)?;
+        Ok(Self::File {
+            partial: Partial(Some(partial)),
+            writer: BufWriter::with_capacity(BUFFER_BYTES, file),
+            target: target.to_owned(),
+        })
+    }
+
+    /// Gives the archive its name.
+    pub(crate) fn complete(self) -> io::Result<()> {
+        match self {
+            Self::File {
+                writer,
+                partial,
+                target,
+            } => {
+                let file = writer
+                    .into_inner()
+                    .map_err(io::IntoInnerError::into_error)?;
+                file.sync_all()?;
+                partial.rename(&target)?;
+                sync_directory_of(&target);
+                Ok(())
+            }
+            Self::Standard(mut stdout) => stdout.flush(),
+        }
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File { writer, .. } => writer.write(bytes),
+            Self::Standard(stdout) => stdout.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File { writer, .. } => writer.flush(),
+            Self::Standard(stdout) => stdout.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = directory.read_dir().unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn an_archive_has_its_name_only_when_it_is_complete() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("a.tar");
+        let mut output = Output::create(&target).unwrap();
+        output.write_all(b"content").unwrap();
+        assert!(!target.exists());
+        output.complete().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"content");
+        assert_eq!(names(directory.path()), ["a.tar"]);
+    }
+
+    #[test]
+    fn one_that_is_given_up_leaves_nothing_behind_and_the_old_one_in_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("a.tar");
+        fs::write(&target, "old").unwrap();
+        let mut output = Output::create(&target).unwrap();
+        output.write_all(b"new").unwrap();
+        drop(output);
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        assert_eq!(names(directory.path()), ["a.tar"]);
+    }
+
+    #[test]
+    fn what_a_killed_export_left_is_used_again_and_what_another_one_writes_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("a.tar");
+        fs::write(
+            directory.path().join(".a.tar.partial"),
+            "much that was left",
+        )
+        .unwrap();
+        let mut output = Output::create(&target).unwrap();
+        assert!(Output::create(&target).is_err());
+        output.write_all(b"content").unwrap();
+        output.complete().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"content");
+        assert_eq!(names(directory.path()), ["a.tar"]);
+    }
+
+    #[test]
+    fn a_directory_is_no_target() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Output::create(directory.path()).is_err());
+        assert!(Output::create(Path::new("/")).is_err());
+    }
+}

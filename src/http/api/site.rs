@@ -1,0 +1,40 @@
+//! `GET /api/v1/site_metadata`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde::Serialize;
+
+use crate::http::state::AppState;
+
+/// The commit that this program was built from, where the build says so: Heroku does.
+const BUILT_FROM: &str = match option_env!("SOURCE_VERSION") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// What crates.io tells its own front end of itself.
+pub(crate) async fn show_site_metadata(State(state): State<AppState>) -> impl IntoResponse {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        deployed_sha: &'a str,
+        commit: &'a str,
+        cdn_base: &'a str,
+        read_only: bool,
+        banner_message: &'a str,
+    }
+
+    let answer = Answer {
+        deployed_sha: BUILT_FROM,
+        commit: BUILT_FROM,
+        cdn_base: state.settings.download.base(),
+        read_only: true,
+        banner_message: "This is a read-only mirror of crates.io.",
+    };
+    (
+        [(header::CACHE_CONTROL, "public, max-age=15")],
+        Json(answer),
+    )
+        .into_response()
+}

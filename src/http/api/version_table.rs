@@ -1,0 +1,181 @@
+//! What the index says of all crate files of a crate, short enough to be remembered.
+//!
+//! A request for a file needs one checksum, and the index file that has it may have megabytes. So the first request for a
+//! file of a crate remembers the checksums of all of its versions, and with them which versions there are not.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
+
+use crate::index::BlobId;
+use crate::package::{Checksum, CrateFile, CrateHistory, CrateName, CrateVersion};
+
+/// All tables together, in bytes.
+const TABLES_BYTES_MAX: u64 = 12 * 1024 * 1024;
+
+/// What the cache's own tables are made for.
+const TABLES_TYPICAL: usize = 8 * 1024;
+
+/// What a table takes beside its entries.
+const TABLE_BYTES: usize = 256;
+
+/// The crate files of a crate.
+#[derive(Debug)]
+pub(crate) struct VersionTable {
+    /// The crate's name as published.
+    name: CrateName,
+    /// The texts of all versions, one behind the other.
+    texts: Box<str>,
+    /// In the order of the texts.
+    entries: Box<[Entry]>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    start: u32,
+    length: u32,
+    /// `None` where the line has none that could be right.
+    checksum: Option<Checksum>,
+}
+
+impl VersionTable {
+    /// Reads an index file; `None` if it lists no such crate.
+    pub(crate) fn read(file: &[u8], name: &CrateName) -> Option<Self> {
+        Self::of(&CrateHistory::parse(file, name)?)
+    }
+
+    /// What an index file says that was read already.
+    pub(crate) fn of(history: &CrateHistory<'_>) -> Option<Self> {
+        let name = history.releases().first()?.line.name.clone();
+        let releases = history.releases().iter();
+        let mut files: Vec<(&str, Option<Checksum>)> = releases
+            .map(|release| (release.version().as_str(), release.line.checksum()))
+            .collect();
+        files.sort_unstable();
+        let mut texts = String::new();
+        let mut entries = Vec::with_capacity(files.len());
+        for (text, checksum) in files {
+            // An index file has less than 4 GiB.
+            let (Ok(start), Ok(length)) = (u32::try_from(texts.len()), u32::try_from(text.len()))
+            else {
+                continue;
+            };
+            texts.push_str(text);
+            entries.push(Entry {
+                start,
+                length,
+                checksum,
+            });
+        }
+        Some(Self {
+            name,
+            texts: texts.into(),
+            entries: entries.into(),
+        })
+    }
+
+    /// The file of a version, if the index lists the version with a checksum.
+    pub(crate) fn file(&self, version: &CrateVersion) -> Option<CrateFile> {
+        Some(CrateFile {
+            name: self.name.clone(),
+            version: version.clone(),
+            checksum: self.entry(version)?.checksum?,
+        })
+    }
+
+    /// Whether the index lists the version.
+    pub(crate) fn lists(&self, version: &CrateVersion) -> bool {
+        self.entry(version).is_some()
+    }
+
+    fn entry(&self, version: &CrateVersion) -> Option<&Entry> {
+        let place = self
+            .entries
+            .binary_search_by(|entry| self.text(entry).cmp(version.as_str()))
+            .ok()?;
+        self.entries.get(place)
+    }
+
+    fn text(&self, entry: &Entry) -> &str {
+        let start = entry.start as usize;
+        self.texts
+            .get(start..start + entry.length as usize)
+            .unwrap_or_default()
+    }
+
+    fn bytes(&self) -> usize {
+        TABLE_BYTES
+            + self.name.as_str().len()
+            + self.texts.len()
+            + size_of::<Entry>() * self.entries.len()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ByBytes;
+
+impl Weighter<BlobId, Arc<VersionTable>> for ByBytes {
+    fn weight(&self, _blob: &BlobId, table: &Arc<VersionTable>) -> u64 {
+        table.bytes() as u64
+    }
+}
+
+/// Tables by the index file that they were read from, so that none ever goes stale.
+pub(crate) type VersionTables = Cache<BlobId, Arc<VersionTable>, ByBytes>;
+
+/// No tables yet.
+pub(crate) fn no_tables() -> VersionTables {
+    let mut options = OptionsBuilder::new();
+    // Few parts with a lock of their own, so that the largest table fits into one.
+    options
+        .estimated_items_capacity(TABLES_TYPICAL)
+        .weight_capacity(TABLES_BYTES_MAX)
+        .shards(2);
+    // All that is needed was given.
+    options.build().map_or_else(
+        |_incomplete| Cache::with_weighter(TABLES_TYPICAL, TABLES_BYTES_MAX, ByBytes),
+        |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_each_version_with_a_checksum_and_no_other() {
+        let checksum = |digit: &str| digit.repeat(64);
+        let line = |version: &str, checksum: &str| {
+            format!(
+                r#"{{"name":"Foo","vers":"{version}","deps":[],"cksum":"{checksum}","features":{{}},"yanked":false}}"#
+            )
+        };
+        let file = [
+            line("1.10.0", &checksum("1")),
+            line("1.9.0", &checksum("2")),
+            line("1.9.0+b", &checksum("3")),
+            line("2.0.0", "none"),
+            "junk".to_owned(),
+        ]
+        .join("\n");
+        let name = CrateName::try_from("foo".to_owned()).unwrap();
+        let table = VersionTable::read(file.as_bytes(), &name).unwrap();
+        let found = |version: &str| {
+            let version = CrateVersion::try_from(version.to_owned()).unwrap();
+            let file = table.file(&version)?;
+            assert_eq!((file.name.as_str(), &file.version), ("Foo", &version));
+            Some(file.checksum.to_string())
+        };
+        assert_eq!(found("1.10.0"), Some(checksum("1")));
+        assert_eq!(found("1.9.0"), Some(checksum("2")));
+        assert_eq!(found("1.9.0+b"), Some(checksum("3")));
+        for none in ["2.0.0", "1.9.0+a", "1.9.1", "0.1.0"] {
+            assert_eq!(found(none), None, "{none}");
+        }
+        let lists =
+            |version: &str| table.lists(&CrateVersion::try_from(version.to_owned()).unwrap());
+        assert!(lists("2.0.0") && lists("1.9.0+b") && !lists("1.9.0+a"));
+        assert!(VersionTable::read(b"junk", &name).is_none());
+    }
+}

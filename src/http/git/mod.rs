@@ -1,0 +1,227 @@
+//! `/git/index`: the index over git's smart HTTP protocol, version 0 and 2, for cargo and for git itself.
+//!
+//! Each request is answered by a child, git's own `upload-pack`; this only carries bytes in and out and sees to it that
+//! no child outlives its client (<https://git-scm.com/docs/http-protocol>). Errors are plain text, which git shows.
+
+pub(super) mod output;
+
+use std::io;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::{ApiError, GitComplaint, PlainText};
+use super::state::AppState;
+use crate::index::{GitProtocol, GitRequest};
+use crate::server::{Exchange, WeakExchange};
+use output::GitOutput;
+
+/// What git clients say they want, and the one thing that they can have.
+const UPLOAD_PACK: &str = "git-upload-pack";
+
+/// How the list of references begins, over HTTP.
+const SERVICE_HEADER: &[u8] = b"001e# service=git-upload-pack\n0000";
+
+const REQUEST_TYPE: &str = "application/x-git-upload-pack-request";
+const RESULT_TYPE: &str = "application/x-git-upload-pack-result";
+const ADVERTISEMENT_TYPE: &str = "application/x-git-upload-pack-advertisement";
+
+/// As git's own server does it: nothing here may be kept.
+const NEVER_KEEP: [(HeaderName, HeaderValue); 3] = [
+    (
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, max-age=0, must-revalidate"),
+    ),
+    (
+        header::EXPIRES,
+        HeaderValue::from_static("Fri, 01 Jan 1980 00:00:00 GMT"),
+    ),
+    (header::PRAGMA, HeaderValue::from_static("no-cache")),
+];
+
+/// The longest request, unpacked. One that lists all that a client has is far below.
+const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// So much of a request is read before a child is started for it: all of almost every one.
+const BEGINNING_BYTES: usize = 64 * 1024;
+
+/// What reading that takes, with the state of gzip.
+const BEGINNING_COST_BYTES: u64 = 128 * 1024;
+
+/// How long a client may take for that.
+const BEGINNING_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a client may take for the next piece of its request.
+const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// What follows the `?` of `info/refs`.
+#[derive(Deserialize)]
+pub(crate) struct Service {
+    service: Option<String>,
+}
+
+/// The list of references: what a client asks for first.
+pub(crate) async fn list_refs(
+    State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
+    query: Query<Service>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, PlainText> {
+    // Without a service it is the protocol of before 2009, which would need the files of the repository.
+    if query.service.as_deref() != Some(UPLOAD_PACK) {
+        return Err(PlainText(ApiError::GitServiceRefused));
+    }
+    let output = start(
+        (&state, &exchange),
+        GitRequest::Advertisement,
+        &headers,
+        Body::empty(),
+    )
+    .await?;
+    let commit = output.commit_header();
+    // Nobody reads the body of an answer to HEAD.
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::new(output.after(Bytes::from_static(SERVICE_HEADER)))
+    };
+    let headers = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(ADVERTISEMENT_TYPE),
+    )];
+    Ok((NEVER_KEEP, headers, commit, body).into_response())
+}
+
+/// The answer to what a client wants and has: what it lacks, as a pack.
+pub(crate) async fn upload_pack(
+    State(state): State<AppState>,
+    Extension(exchange): Extension<Exchange>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Response, PlainText> {
+    if headers.get(header::CONTENT_TYPE) != Some(&HeaderValue::from_static(REQUEST_TYPE)) {
+        return Err(PlainText(ApiError::GitRequestType));
+    }
+    let output = start((&state, &exchange), GitRequest::Exchange, &headers, request).await?;
+    let commit = output.commit_header();
+    let body = Body::new(output);
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(RESULT_TYPE))];
+    Ok((NEVER_KEEP, headers, commit, body).into_response())
+}
+
+/// A push. Nobody can push to a mirror.
+pub(crate) async fn refuse_push() -> PlainText {
+    PlainText(ApiError::ReadOnly)
+}
+
+async fn start(
+    (state, exchange): (&AppState, &Exchange),
+    request: GitRequest,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<GitOutput, PlainText> {
+    if state.settings.public_url.is_none() {
+        return Err(PlainText(ApiError::NoPublicUrl));
+    }
+    // Nothing is read or unpacked before the account has room for it. A child is taken only when it has something to do: a
+    // client that is slow in asking keeps nobody else waiting.
+    let mut reading = match request {
+        GitRequest::Advertisement => None,
+        GitRequest::Exchange => Some(state.account.take(exchange, BEGINNING_COST_BYTES).await?),
+    };
+    exchange.set_reading(true);
+    let read = read_beginning(body).await;
+    exchange.set_reading(false);
+    let (beginning, rest) = read?;
+    if let Some(reading) = &mut reading {
+        reading.shrink_to(beginning.len() as u64);
+    }
+    let turn = state.git_children.take(exchange, 1).await?;
+    let index = state.index.served().ok_or_else(|| state.not_ready())?;
+    let protocol = headers
+        .get("git-protocol")
+        .and_then(|value| value.to_str().ok())
+        .and_then(GitProtocol::parse);
+    let mut child =
+        index
+            .answer(request, protocol.as_ref())
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => ApiError::NoGitProgram,
+                _ => ApiError::GitFailed(GitComplaint(error.to_string())),
+            })?;
+    let input = child.take_stdin();
+    let client = exchange.downgrade();
+    let feeder = AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Some(input) = input {
+            feed(beginning, rest, input, client).await;
+        }
+        drop(reading);
+    }));
+    Ok(GitOutput::begin(child, request, state.index.clone(), feeder, turn).await?)
+}
+
+/// Reads a request to its end, or to where it is clear that it is a long one.
+async fn read_beginning(request: Body) -> Result<(Vec<u8>, Limited<Body>), ApiError> {
+    let mut request = Limited::new(request, REQUEST_BYTES_MAX);
+    let refused = |why: String| ApiError::GitRequest(GitComplaint(why));
+    let mut beginning = Vec::new();
+    let read = async {
+        while beginning.len() < BEGINNING_BYTES {
+            match request.frame().await {
+                Some(Ok(frame)) => beginning.extend(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Err(refused(error.to_string())),
+                None => break,
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(BEGINNING_TIME_MAX, read)
+        .await
+        .map_err(|elapsed| refused(elapsed.to_string()))??;
+    Ok((beginning, request))
+}
+
+/// Passes a request on as it comes. One that ends early, is too long, or is not what it says ends the child's input, and
+/// the child then says that this was not a whole request.
+async fn feed(
+    beginning: Vec<u8>,
+    mut rest: Limited<Body>,
+    mut child: ChildStdin,
+    client: WeakExchange,
+) {
+    if child.write_all(&beginning).await.is_err() {
+        return;
+    }
+    drop(beginning);
+    let set_reading = |reading| {
+        if let Some(exchange) = client.get() {
+            exchange.set_reading(reading);
+        }
+    };
+    loop {
+        // The child waits for the client now, and others may wait for the child.
+        set_reading(true);
+        let frame = tokio::time::timeout(PIECE_WAIT_MAX, rest.frame()).await;
+        set_reading(false);
+        let Ok(Some(Ok(frame))) = frame else {
+            return;
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        // A child that has read enough, or has given up, reads no more.
+        if child.write_all(&data).await.is_err() {
+            return;
+        }
+    }
+}

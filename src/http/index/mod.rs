@@ -1,0 +1,4 @@
+//! The sparse index.
+
+pub(super) mod file_cache;
+pub(super) mod sparse;

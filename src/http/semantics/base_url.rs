@@ -1,0 +1,80 @@
+//! The mirror's own base URL, as its clients see it.
+
+use std::net::Ipv6Addr;
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Uri, header};
+
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
+
+/// The mirror's own base URL, without a trailing slash: as set, else as the client reached it.
+///
+/// # Errors
+/// 400 for a `Host` that is not a valid authority.
+pub(crate) fn base_url(
+    state: &AppState,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<String, ApiError> {
+    if let Some(url) = &state.settings.public_url {
+        return Ok(url.clone());
+    }
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    // A request to a proxy names the host in its first line, which then counts.
+    let host = uri
+        .authority()
+        .map(Authority::as_str)
+        .or_else(|| text(header::HOST))
+        .filter(|host| is_authority(host))
+        .ok_or_else(|| ApiError::BadRequest("the Host header is not a host name".to_owned()))?;
+    // A chain of proxies appends; the first is the one that the client spoke to.
+    let forwarded = headers
+        .get("x-forwarded-proto")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(',').next())
+        .map(str::trim);
+    let scheme = match forwarded {
+        Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
+        Some(scheme) if scheme.eq_ignore_ascii_case("http") => "http",
+        _ if state.settings.tls => "https",
+        _ => "http",
+    };
+    Ok(format!("{scheme}://{host}"))
+}
+
+/// Whether a text is a host, with or without a port, and nothing that would mean something else elsewhere: it becomes a
+/// part of URLs that cargo reads, in which braces are markers.
+fn is_authority(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => ("v6", port),
+            _ => return false,
+        },
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let good_port = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok());
+    let good_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    good_port && !name.is_empty() && name.bytes().all(good_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_authority_without_credentials() {
+        for good in ["h", "h.example:8080", "127.0.0.1:1", "[::1]:80"] {
+            assert!(is_authority(good), "{good}");
+        }
+        for bad in [
+            "", "a b", "h/x", "u@h", "h:port", "<h>", "{crate}", "a\"b", "a\tb", "evil%41", "h:",
+            "h:99999", "[::1", "[h]", ":80",
+        ] {
+            assert!(!is_authority(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Conditional requests: `If-None-Match` (RFC 9110, section 13.1.2).
+//!
+//! `If-Modified-Since` is not looked at: no answer carries `Last-Modified`.
+
+use axum::http::{HeaderMap, header};
+
+/// What `known` says of the first entity tag in `If-None-Match` that it knows. Tags are given in their quotes; the
+/// comparison is the weak one, so a `W/` in front is left out.
+pub(crate) fn known_tag<T>(headers: &HeaderMap, known: impl Fn(&str) -> Option<T>) -> Option<T> {
+    lines(headers).flat_map(tags).find_map(known)
+}
+
+/// Whether `If-None-Match` is `*`: whatever the client has, it is content with.
+pub(crate) fn has_any(headers: &HeaderMap) -> bool {
+    lines(headers).any(|line| line.trim() == "*")
+}
+
+fn lines(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::IF_NONE_MATCH).iter();
+    lines.filter_map(|line| line.to_str().ok())
+}
+
+/// The entity tags of a list. What is malformed ends the list: it matches nothing.
+fn tags(list: &str) -> impl Iterator<Item = &str> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        let tag = rest.strip_prefix("W/").unwrap_or(rest);
+        let end = tag.strip_prefix('"')?.find('"')? + 2;
+        let (tag, after) = tag.split_at_checked(end)?;
+        rest = after;
+        Some(tag)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches(line: &str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_str(line).unwrap());
+        has_any(&headers) || known_tag(&headers, |tag| (tag == "\"abc\"").then_some(())).is_some()
+    }
+
+    #[test]
+    fn lists_weak_forms_and_the_star_match() {
+        for line in [
+            "\"abc\"",
+            "W/\"abc\"",
+            "*",
+            " * ",
+            "\"x\", \"abc\"",
+            "\"x\",W/\"abc\",\"y\"",
+            "\"a,b\" , \"abc\"",
+        ] {
+            assert!(matches(line), "{line}");
+        }
+        for line in [
+            "",
+            "abc",
+            "\"abc",
+            "abc\"",
+            "\"abcd\"",
+            "w/\"abc\"",
+            "x\"abc\"",
+            "\"x\" junk \"abc\"",
+            "\"*\"",
+            "**",
+        ] {
+            assert!(!matches(line), "{line}");
+        }
+        assert!(
+            !has_any(&HeaderMap::new()) && known_tag(&HeaderMap::new(), |_tag| Some(())).is_none()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(line in "[ -~]{0,40}") {
+            matches(&line);
+        }
+    }
+}

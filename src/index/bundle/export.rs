@@ -1,0 +1,221 @@
+//! Taking the index out of a clone, for a mirror that no network leads to.
+//!
+//! A full export is the packs of the clone as they are: packing the whole index anew would take minutes. One that builds on
+//! an earlier export is a single pack, of what the index holds now and did not hold then.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use git2::{ErrorClass, ErrorCode, ObjectType, Oid, PackBuilder};
+
+use crate::index::limits::ReadError;
+use crate::index::source::libgit2::{MemoryLimit, with_memory_limit};
+use crate::index::source::repository::Repository;
+use crate::index::source::{clone_dir, upkeep};
+use crate::index::view::snapshot::{CommitId, Snapshot};
+
+/// What makes up an exported index. The files stay where they are for as long as this is held.
+#[derive(Debug)]
+pub(crate) struct IndexExport {
+    /// The upstream commit that is exported.
+    pub(crate) commit: CommitId,
+    /// The upstream that it came from, without credentials.
+    pub(crate) upstream: Option<String>,
+    /// When the upstream was last asked with success.
+    pub(crate) fetched: Option<SystemTime>,
+    /// The files to copy: `.pack` each. Who imports them makes the lists of their objects anew.
+    pub(crate) packs: Vec<PathBuf>,
+    _repository: Arc<Repository>,
+}
+
+/// Why the index could not be exported.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExportError {
+    /// The earlier export is of a state that the clone no longer knows: make a full export.
+    #[error("the clone does not know the commit that the export shall build on")]
+    BaseMissing,
+    /// The clone is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The files could not be listed or written.
+    #[error("the packs of the index cannot be read or written")]
+    Disk(#[source] io::Error),
+}
+
+impl From<io::Error> for ExportError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+/// What can go wrong while a pack is made.
+enum PackError {
+    BaseMissing,
+    Git(git2::Error),
+}
+
+impl From<git2::Error> for PackError {
+    fn from(error: git2::Error) -> Self {
+        Self::Git(error)
+    }
+}
+
+/// Exports all of the index that `snapshot` is of. What is no file of the clone yet is written to the directory `into`.
+/// Blocking.
+pub(crate) fn export_all(snapshot: &Snapshot, into: &Path) -> Result<IndexExport, ExportError> {
+    let repository = snapshot.repository();
+    // After the snapshot was read: whatever it lists is in one of these, or loose.
+    let mut packs: Vec<PathBuf> = upkeep::packs_in(repository.path())?
+        .into_iter()
+        .map(|pack| pack.path)
+        .collect();
+    let loose = loose_objects(repository.path())?;
+    if !loose.is_empty() {
+        packs.push(write_pack(repository, into, |builder| {
+            for id in &loose {
+                builder.insert_object(*id, None)?;
+            }
+            Ok(())
+        })?);
+    }
+    Ok(describe(snapshot, packs))
+}
+
+/// Exports what has come to the index since the upstream commit `base`, as one pack in the directory `into`. Blocking.
+pub(crate) fn export_since(
+    snapshot: &Snapshot,
+    base: CommitId,
+    into: &Path,
+) -> Result<IndexExport, ExportError> {
+    let repository = snapshot.repository();
+    let opened = repository.with(|git| Ok(new_objects(git, base, snapshot.commit())))?;
+    let objects = match opened {
+        Ok(objects) => objects,
+        Err(PackError::BaseMissing) => return Err(ExportError::BaseMissing),
+        Err(PackError::Git(error)) => return Err(ReadError::from(error).into()),
+    };
+    let pack = write_pack(repository, into, |builder| {
+        for id in objects {
+            builder.insert_object(id, None)?;
+        }
+        Ok(())
+    })?;
+    Ok(describe(snapshot, vec![pack]))
+}
+
+fn describe(snapshot: &Snapshot, packs: Vec<PathBuf>) -> IndexExport {
+    let repository = snapshot.repository();
+    let record = clone_dir::read_record(repository.path()).ok();
+    IndexExport {
+        commit: snapshot.commit(),
+        upstream: record.as_ref().map(|record| record.upstream().to_owned()),
+        fetched: record.and_then(|record| record.last_success()),
+        packs,
+        _repository: Arc::clone(repository),
+    }
+}
+
+/// The commit, and whatever its tree holds that the base's tree does not hold at the same place.
+fn new_objects(
+    git: &git2::Repository,
+    base: CommitId,
+    commit: CommitId,
+) -> Result<Vec<Oid>, PackError> {
+    let base = known(git.find_commit(base.0.to_oid()?))?.tree_id();
+    let commit = git.find_commit(commit.0.to_oid()?)?;
+    let mut objects = vec![commit.id()];
+    // A list and no recursion: nobody promises that the directories of an index are not thousands deep.
+    let mut pairs = vec![(Some(base), commit.tree_id())];
+    // Two trees can describe millions of directories: each pair is compared once.
+    let mut seen = HashSet::new();
+    while let Some((old, new)) = pairs.pop() {
+        if old == Some(new) || !seen.insert((old, new)) {
+            continue;
+        }
+        objects.push(new);
+        let old = old.map(|old| known(git.find_tree(old))).transpose()?;
+        for entry in &git.find_tree(new)? {
+            let before = old
+                .as_ref()
+                .and_then(|old| old.get_name_bytes(entry.name_bytes()));
+            let (id_before, kind) = (before.as_ref().map(|before| before.id()), entry.kind());
+            if id_before == Some(entry.id()) {
+                continue;
+            }
+            let tree_before = before
+                .filter(|before| before.kind() == Some(ObjectType::Tree))
+                .map(|before| before.id());
+            match kind {
+                Some(ObjectType::Tree) => pairs.push((tree_before, entry.id())),
+                Some(ObjectType::Blob) => objects.push(entry.id()),
+                // A submodule's commit lies elsewhere.
+                _ => {}
+            }
+        }
+    }
+    Ok(objects)
+}
+
+#[cfg(test)]
+pub(crate) fn new_objects_for_tests(snapshot: &Snapshot, base: CommitId) -> Vec<Oid> {
+    let git = git2::Repository::open_bare(snapshot.repository().path()).unwrap();
+    let objects = new_objects(&git, base, snapshot.commit());
+    objects.unwrap_or_else(|_error| Vec::new())
+}
+
+fn known<T>(found: Result<T, git2::Error>) -> Result<T, PackError> {
+    found.map_err(|error| match error.code() {
+        ErrorCode::NotFound => PackError::BaseMissing,
+        _ => PackError::Git(error),
+    })
+}
+
+fn write_pack(
+    repository: &Repository,
+    into: &Path,
+    insert: impl FnOnce(&mut PackBuilder<'_>) -> Result<(), git2::Error>,
+) -> Result<PathBuf, ExportError> {
+    // Not through a shared handle: a full disk says nothing of the clone.
+    let write = || {
+        let git = git2::Repository::open_bare(repository.path())?;
+        let mut builder = git.packbuilder()?;
+        builder.set_threads(1);
+        insert(&mut builder)?;
+        builder.write(into, 0o444)?;
+        Ok(builder.name()?.unwrap_or_default().to_owned())
+    };
+    let name: String =
+        with_memory_limit(MemoryLimit::PACKING, write).map_err(|error: git2::Error| match error
+            .class()
+        {
+            ErrorClass::Os => io::Error::other(error.message().to_owned()).into(),
+            _ => ExportError::Read(error.into()),
+        })?;
+    Ok(into.join(format!("pack-{name}.pack")))
+}
+
+/// The objects that are in no pack. There are hardly ever any.
+fn loose_objects(clone: &Path) -> Result<Vec<Oid>, ExportError> {
+    let objects = clone.join("objects");
+    let mut ids = Vec::new();
+    for directory in std::fs::read_dir(&objects)? {
+        let directory = directory?;
+        let Some(first) = directory.file_name().to_str().map(str::to_owned) else {
+            continue;
+        };
+        if first.len() != 2 {
+            continue;
+        }
+        for file in std::fs::read_dir(directory.path())? {
+            let name = file?.file_name();
+            let id = name
+                .to_str()
+                .map(|rest| Oid::from_str(&format!("{first}{rest}")));
+            ids.extend(id.and_then(Result::ok));
+        }
+    }
+    Ok(ids)
+}

@@ -1,0 +1,612 @@
+//! Putting an exported index in the place of the one in use.
+//!
+//! A new clone is made beside the current one, of the packs alone or of those and of what the current clone holds. Every
+//! object is hashed and everything that the commit leads to is looked for; only then is the new clone the one in use. Until
+//! then nothing changes for anybody. Everything here is blocking.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, TreeEntry};
+
+use crate::index::limits::{self, COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
+use crate::index::source::clone_dir::{
+    self, CloneDir, CloneRecord, DataDirError, remove_tree, write_atomically,
+};
+use crate::index::source::fetch::{self, UPSTREAM_HEAD};
+use crate::index::source::libgit2::{MemoryLimit, has_refused_memory, with_memory_limit};
+use crate::index::source::remote_url::RemoteUrl;
+use crate::index::source::{trees, upkeep};
+use crate::index::stop::StopFlag;
+use crate::index::view::snapshot::CommitId;
+
+/// How much of a pack is handed on at a time.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Where git notes which commits stand without their parents.
+const SHALLOW: &str = "shallow";
+
+/// An exported index, unpacked from whatever brought it.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexImport<'a> {
+    /// The commit that it shows.
+    pub(crate) commit: CommitId,
+    /// The commit of the earlier export that it builds on; `None` for a full one.
+    pub(crate) base: Option<CommitId>,
+    /// The packs.
+    pub(crate) packs: &'a [PathBuf],
+    /// The upstream that it came from.
+    pub(crate) upstream: &'a RemoteUrl,
+    /// When that upstream was last asked, if that is known.
+    pub(crate) fetched: Option<SystemTime>,
+}
+
+/// Why nothing was imported. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportError {
+    /// A running mirror, or another command, has possession of the data directory.
+    #[error("another mirror is using this DATA_DIR")]
+    Held,
+    /// The data directory does not hold the commit that the export builds on: import the earlier exports, or a full one.
+    #[error("the index in DATA_DIR does not hold the commit that the export builds on")]
+    BaseMissing,
+    /// What was exported has been cut off or changed on its way.
+    #[error("the exported index is damaged or not complete: {0}")]
+    Damaged(String),
+    /// It is larger than any index can be.
+    #[error("the exported index is refused: {0}")]
+    Refused(String),
+    /// The system refuses.
+    #[error("the exported index cannot be read, or DATA_DIR cannot be written to")]
+    Disk(#[source] io::Error),
+}
+
+impl From<io::Error> for ImportError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<DataDirError> for ImportError {
+    fn from(error: DataDirError) -> Self {
+        match error {
+            DataDirError::Held => Self::Held,
+            DataDirError::Disk(error) => Self::Disk(error),
+        }
+    }
+}
+
+impl From<ReadError> for ImportError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Git(error) => error.into(),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+impl From<git2::Error> for ImportError {
+    fn from(error: git2::Error) -> Self {
+        match error.class() {
+            ErrorClass::Os => Self::Disk(io::Error::other(error.message().to_owned())),
+            _ if has_refused_memory() => {
+                Self::Refused("its packs need more memory than the mirror allows".to_owned())
+            }
+            _ => Self::Damaged(error.message().to_owned()),
+        }
+    }
+}
+
+/// Whether an import could begin now: [`ImportError::Held`] if somebody has possession of the data directory.
+pub(crate) fn may_import(data_dir: &Path) -> Result<(), ImportError> {
+    let _free = CloneDir::open(data_dir)?;
+    Ok(())
+}
+
+/// Makes the imported index the one in use. A running mirror that may ask nobody shows it within a minute; of any other
+/// running mirror the data directory is held.
+pub(crate) fn import(data_dir: &Path, import: &IndexImport<'_>) -> Result<(), ImportError> {
+    let mut clones = CloneDir::open(data_dir)?;
+    let target = clones.next()?;
+    // The archive decides what is in its packs.
+    let built = with_memory_limit(MemoryLimit::TRANSFER, || build(&clones, &target, import));
+    match built.and_then(|()| Ok(clones.activate(&target)?)) {
+        Ok(()) => {
+            // What is left costs room, and the next one who looks removes it.
+            let _left = clones.sweep(&[&target]);
+            Ok(())
+        }
+        Err(error) => {
+            let _left = remove_tree(&target);
+            Err(error)
+        }
+    }
+}
+
+fn build(clones: &CloneDir, target: &Path, import: &IndexImport<'_>) -> Result<(), ImportError> {
+    match import.base {
+        None => drop(fetch::create(target)?),
+        Some(base) => copy_current(clones, target, base)?,
+    }
+    let git = Repository::open_bare(target)?;
+    for pack in import.packs {
+        add_pack(&git, pack)?;
+    }
+    git.odb()?.refresh()?;
+    let commit = find_commit(&git, import.commit.0.to_oid()?)?;
+    check_tree(&git, commit.tree_id())?;
+    // An index that no mirror would serve must not take the place of one that is served.
+    trees::read(&git, commit.tree_id().into(), None, &StopFlag::new())?;
+    note_missing_parents(&git, target, commit.clone())?;
+    git.reference(UPSTREAM_HEAD, commit.id(), true, "imported")?;
+    let record = CloneRecord::new(import.upstream, import.fetched);
+    clone_dir::write_record(target, &record)?;
+    Ok(())
+}
+
+/// Begins with what the current clone holds, as further names of the same files.
+fn copy_current(clones: &CloneDir, target: &Path, base: CommitId) -> Result<(), ImportError> {
+    let current = clones.current().ok_or(ImportError::BaseMissing)?;
+    let git = Repository::open_bare(&current)?;
+    git.find_commit(base.0.to_oid()?)
+        .map_err(|_absent| ImportError::BaseMissing)?;
+    Ok(upkeep::copy(&current, target, false, &StopFlag::new())?)
+}
+
+/// Adds a pack, which hashes every object in it.
+fn add_pack(git: &Repository, pack: &Path) -> Result<(), ImportError> {
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(pack)?);
+    let odb = git.odb()?;
+    let mut writer = odb.packwriter()?;
+    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, &mut writer);
+    let copied = io::copy(&mut file, &mut buffered).and_then(|_bytes| buffered.flush());
+    // A buffer that could not be written must not be written once more when it is dropped.
+    drop(buffered.into_parts());
+    match copied {
+        // Whatever libgit2 has against a pack, it gives no other reason here than that it is its error.
+        Err(error) if error.raw_os_error().is_none() => Err(git2::Error::last_error(-1).into()),
+        Err(error) => Err(error.into()),
+        Ok(()) => {
+            writer.commit()?;
+            Ok(())
+        }
+    }
+}
+
+/// Looks for everything that a tree leads to: every directory is read, every file must be there. That each object is what
+/// its id says was seen when its pack was added.
+fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
+    let odb = git.odb()?;
+    let mut seen = HashSet::from([tree]);
+    let mut trees = vec![tree];
+    let mut entries = 0_usize;
+    while let Some(tree) = trees.pop() {
+        limits::check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
+        for entry in &git.find_tree(tree)? {
+            entries += 1;
+            if entries > ENTRIES_READ_MAX {
+                let why = format!("its directories have more than {ENTRIES_READ_MAX} entries");
+                return Err(ReadError::Refused(why).into());
+            }
+            match entry.kind() {
+                Some(ObjectType::Tree) if seen.insert(entry.id()) => trees.push(entry.id()),
+                Some(ObjectType::Blob)
+                    if !odb.exists_ext(entry.id(), OdbLookupFlags::NO_REFRESH) =>
+                {
+                    return Err(missing(&entry));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn find_commit(git: &Repository, id: Oid) -> Result<Commit<'_>, ImportError> {
+    limits::check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
+    Ok(git.find_commit(id)?)
+}
+
+fn missing(entry: &TreeEntry<'_>) -> ImportError {
+    ImportError::Damaged(format!(
+        "the file {} is missing",
+        String::from_utf8_lossy(entry.name_bytes()).escape_debug()
+    ))
+}
+
+/// Tells git which commits stand without their parents, or it would look for those.
+fn note_missing_parents(
+    git: &Repository,
+    target: &Path,
+    commit: Commit<'_>,
+) -> Result<(), ImportError> {
+    let odb = git.odb()?;
+    let mut lines = String::new();
+    let mut seen = HashSet::from([commit.id()]);
+    let mut commits = vec![commit];
+    while let Some(commit) = commits.pop() {
+        let (there, absent): (Vec<Oid>, Vec<Oid>) = commit
+            .parent_ids()
+            .partition(|parent| odb.exists_ext(*parent, OdbLookupFlags::NO_REFRESH));
+        if !absent.is_empty() {
+            lines.push_str(&format!("{}\n", commit.id()));
+            continue;
+        }
+        for parent in there {
+            if seen.insert(parent) {
+                commits.push(find_commit(git, parent)?);
+            }
+        }
+    }
+    if lines.is_empty() {
+        match std::fs::remove_file(target.join(SHALLOW)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    } else {
+        Ok(write_atomically(target, SHALLOW, lines.as_bytes())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::num::NonZeroUsize;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::index::bundle::export::{ExportError, IndexExport, export_all, export_since};
+    use crate::index::limits::ReadError;
+    use crate::index::testing::TestIndex;
+    use crate::index::view::snapshot::Snapshot;
+    use crate::index::{IndexHandle, open_current, refresh_once};
+
+    const FILES: [(&str, &str); 3] = [
+        ("config.json", "{}"),
+        ("1/a", "one"),
+        ("se/rd/serde", "four"),
+    ];
+    const LATER: [(&str, &str); 4] = [
+        ("config.json", "{}"),
+        ("1/a", "changed"),
+        ("se/rd/serde", "four"),
+        ("to/ki/tokio", "new"),
+    ];
+
+    /// An index with a network, a directory for what is carried over, and a data directory without one.
+    struct Scene {
+        index: TestIndex,
+        carried: TempDir,
+        inside: TempDir,
+        url: RemoteUrl,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let mut index = TestIndex::new(&FILES);
+            index.refresh();
+            Self {
+                index,
+                carried: TempDir::new().unwrap(),
+                inside: TempDir::new().unwrap(),
+                url: RemoteUrl::parse("https://index.example/index.git").unwrap(),
+            }
+        }
+
+        fn snapshot(&self) -> std::sync::Arc<Snapshot> {
+            self.index.handle.snapshot().unwrap()
+        }
+
+        fn export_all(&self) -> IndexExport {
+            export_all(&self.snapshot(), self.carried.path()).unwrap()
+        }
+
+        fn publish_more(&mut self) {
+            self.index.commit(&LATER);
+            self.index.refresh();
+        }
+
+        fn import(&self, export: &IndexExport, base: Option<CommitId>) -> Result<(), ImportError> {
+            self.import_packs(&export.packs, export.commit, base)
+        }
+
+        fn import_packs(
+            &self,
+            packs: &[PathBuf],
+            commit: CommitId,
+            base: Option<CommitId>,
+        ) -> Result<(), ImportError> {
+            let fetched = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+            let exported = IndexImport {
+                commit,
+                base,
+                packs,
+                upstream: &self.url,
+                fetched,
+            };
+            import(self.inside.path(), &exported)
+        }
+
+        fn imported(&self) -> Option<std::sync::Arc<Snapshot>> {
+            open_current(self.inside.path()).unwrap()
+        }
+
+        fn clones_inside(&self) -> usize {
+            let entries = fs::read_dir(self.inside.path().join("index")).unwrap();
+            entries
+                .filter(|entry| entry.as_ref().unwrap().path().is_dir())
+                .count()
+        }
+    }
+
+    fn contents(snapshot: &Snapshot) -> Vec<(String, String)> {
+        let found = Mutex::new(Vec::new());
+        snapshot
+            .for_each_index_file::<ReadError>(NonZeroUsize::MIN, |name, content| {
+                let content = String::from_utf8(content.to_vec()).unwrap();
+                found
+                    .lock()
+                    .unwrap()
+                    .push((name.as_str().to_owned(), content));
+                Ok(())
+            })
+            .unwrap();
+        let mut found = found.into_inner().unwrap();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_full_export_arrives_whole() {
+        let scene = Scene::new();
+        let export = scene.export_all();
+        scene.import(&export, None).unwrap();
+        let imported = scene.imported().unwrap();
+        assert_eq!(imported.commit(), export.commit);
+        assert_eq!(contents(&imported), contents(&scene.snapshot()));
+        let record = clone_dir::read_record(imported.repository().path()).unwrap();
+        assert!(record.is_of(&scene.url));
+        assert!(export.upstream.is_some() && export.fetched.is_some());
+    }
+
+    #[test]
+    fn a_second_export_holds_only_what_is_new_and_arrives_whole() {
+        let mut scene = Scene::new();
+        let first = scene.export_all();
+        scene.import(&first, None).unwrap();
+        scene.publish_more();
+        let second = export_since(&scene.snapshot(), first.commit, scene.carried.path()).unwrap();
+        assert_eq!(second.packs.len(), 1);
+        let git = Repository::open_bare(scene.snapshot().repository().path()).unwrap();
+        let commit = git.find_commit(second.commit.0.to_oid().unwrap()).unwrap();
+        let kept = commit.tree().unwrap().get_name("se").unwrap().id();
+        let objects =
+            crate::index::bundle::export::new_objects_for_tests(&scene.snapshot(), first.commit);
+        // The commit, the root, `1`, `to`, `to/ki` and two files.
+        assert_eq!(objects.len(), 7);
+        assert!(!objects.contains(&kept));
+        scene.import(&second, Some(first.commit)).unwrap();
+        let imported = scene.imported().unwrap();
+        assert_eq!(imported.commit(), second.commit);
+        assert_eq!(contents(&imported), contents(&scene.snapshot()));
+        assert_eq!(scene.clones_inside(), 1);
+    }
+
+    #[test]
+    fn what_builds_on_something_unknown_is_refused_on_both_sides() {
+        let mut scene = Scene::new();
+        let first = scene.snapshot().commit();
+        scene.publish_more();
+        let unknown = CommitId(Oid::hash_object(ObjectType::Blob, b"x").unwrap().into());
+        let export = export_since(&scene.snapshot(), unknown, scene.carried.path());
+        assert!(matches!(export, Err(ExportError::BaseMissing)));
+        let export = export_since(&scene.snapshot(), first, scene.carried.path()).unwrap();
+        let result = scene.import(&export, Some(first));
+        assert!(matches!(result, Err(ImportError::BaseMissing)));
+        // As if it were a full one: most of it is missing.
+        let result = scene.import(&export, None);
+        assert!(matches!(result, Err(ImportError::Damaged(_))), "{result:?}");
+        assert!(scene.imported().is_none());
+        assert_eq!(scene.clones_inside(), 0);
+    }
+
+    #[test]
+    fn a_pack_that_was_changed_or_cut_off_changes_nothing() {
+        let mut scene = Scene::new();
+        let first = scene.export_all();
+        scene.import(&first, None).unwrap();
+        scene.publish_more();
+        let second = scene.export_all();
+        let whole: Vec<Vec<u8>> = second
+            .packs
+            .iter()
+            .map(|pack| fs::read(pack).unwrap())
+            .collect();
+        let victim = scene.carried.path().join("victim.pack");
+        for (number, content) in whole.iter().enumerate() {
+            let mut packs = second.packs.clone();
+            packs[number] = victim.clone();
+            for position in (0..content.len()).step_by(7) {
+                let mut changed = content.clone();
+                changed[position] ^= 0x40;
+                let cut = content[..position].to_vec();
+                for tampered in [changed, cut] {
+                    fs::write(&victim, tampered).unwrap();
+                    let result = scene.import_packs(&packs, second.commit, None);
+                    assert!(
+                        matches!(result, Err(ImportError::Damaged(_))),
+                        "byte {position}: {result:?}"
+                    );
+                }
+            }
+        }
+        assert_eq!(scene.imported().unwrap().commit(), first.commit);
+        assert_eq!(scene.clones_inside(), 1);
+    }
+
+    #[test]
+    fn an_import_that_was_killed_changes_nothing_and_leaves_nothing_behind() {
+        let mut scene = Scene::new();
+        let first = scene.export_all();
+        scene.import(&first, None).unwrap();
+        scene.publish_more();
+        let second = scene.export_all();
+        {
+            let mut clones = CloneDir::open(scene.inside.path()).unwrap();
+            let target = clones.next().unwrap();
+            let exported = IndexImport {
+                commit: second.commit,
+                base: None,
+                packs: &second.packs,
+                upstream: &scene.url,
+                fetched: None,
+            };
+            // All but the last step.
+            build(&clones, &target, &exported).unwrap();
+        }
+        assert_eq!(scene.imported().unwrap().commit(), first.commit);
+        assert_eq!(scene.clones_inside(), 2);
+        scene.import(&second, None).unwrap();
+        assert_eq!(scene.imported().unwrap().commit(), second.commit);
+        assert_eq!(scene.clones_inside(), 1);
+    }
+
+    /// A pack of these objects, and the id of the last one.
+    fn pack_of(scene: &Scene, objects: &[(ObjectType, Vec<u8>)]) -> (PathBuf, Oid) {
+        let git = Repository::init_bare(scene.carried.path().join("hostile")).unwrap();
+        let odb = git.odb().unwrap();
+        let mut builder = git.packbuilder().unwrap();
+        let mut last = None;
+        for (kind, content) in objects {
+            let id = odb.write(*kind, content).unwrap();
+            builder.insert_object(id, None).unwrap();
+            last = Some(id);
+        }
+        builder.write(scene.carried.path(), 0o444).unwrap();
+        let name = builder.name().unwrap().unwrap();
+        let pack = scene.carried.path().join(format!("pack-{name}.pack"));
+        (pack, last.unwrap())
+    }
+
+    #[test]
+    fn an_index_with_a_larger_tree_or_commit_than_any_mirror_serves_is_refused() {
+        let tree = |length: usize| {
+            let mut tree = format!("100644 {}\0", "x".repeat(length)).into_bytes();
+            tree.extend_from_slice(
+                Oid::hash_object(ObjectType::Blob, b"one")
+                    .unwrap()
+                    .as_bytes(),
+            );
+            tree
+        };
+        let commit = |tree: &[u8], message: usize| {
+            let tree = Oid::hash_object(ObjectType::Tree, tree).unwrap();
+            let who = "index <index@example.invalid> 1700000000 +0000";
+            let message = "m".repeat(message);
+            format!("tree {tree}\nauthor {who}\ncommitter {who}\n\n{message}\n").into_bytes()
+        };
+        for (tree_bytes, message_bytes, refused) in [
+            (10, 10, None),
+            (TREE_BYTES_MAX, 10, Some("the tree ")),
+            (10, COMMIT_BYTES_MAX, Some("the commit ")),
+        ] {
+            let scene = Scene::new();
+            let tree = tree(tree_bytes);
+            let commit = commit(&tree, message_bytes);
+            let objects = [
+                (ObjectType::Blob, b"one".to_vec()),
+                (ObjectType::Tree, tree),
+                (ObjectType::Commit, commit),
+            ];
+            let (pack, id) = pack_of(&scene, &objects);
+            let imported = scene.import_packs(&[pack], CommitId(id.into()), None);
+            match refused {
+                None => imported.unwrap(),
+                Some(why) => {
+                    let error = imported.unwrap_err();
+                    assert!(matches!(&error, ImportError::Refused(_)), "{error:?}");
+                    assert!(error.to_string().contains(why), "{error}");
+                    assert_eq!(scene.clones_inside(), 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_of_which_no_mirror_reads_all_entries_is_refused() {
+        let scene = Scene::new();
+        let blob = Oid::hash_object(ObjectType::Blob, b"one").unwrap();
+        let names = || {
+            let letters = || "abcdefghijklmnopqrstuvwxyz0123456789".chars();
+            letters().flat_map(move |first| letters().map(move |second| format!("{first}{second}")))
+        };
+        // Few objects that describe very many entries.
+        let tree = |mode: &str, below: Oid| {
+            names().fold(Vec::new(), |mut tree, name| {
+                tree.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+                tree.extend_from_slice(below.as_bytes());
+                tree
+            })
+        };
+        let id = |tree: &[u8]| Oid::hash_object(ObjectType::Tree, tree).unwrap();
+        let leaf = tree("100644", blob);
+        let middle = tree("40000", id(&leaf));
+        let root = tree("40000", id(&middle));
+        let who = "index <index@example.invalid> 1700000000 +0000";
+        let commit = format!(
+            "tree {}\nauthor {who}\ncommitter {who}\n\nmany\n",
+            id(&root)
+        );
+        let objects = [
+            (ObjectType::Blob, b"one".to_vec()),
+            (ObjectType::Tree, leaf),
+            (ObjectType::Tree, middle),
+            (ObjectType::Tree, root),
+            (ObjectType::Commit, commit.into_bytes()),
+        ];
+        let (pack, id) = pack_of(&scene, &objects);
+        let refused = scene.import_packs(&[pack], CommitId(id.into()), None);
+        let error = refused.unwrap_err();
+        assert!(matches!(&error, ImportError::Refused(_)), "{error:?}");
+        assert!(error.to_string().contains("entries"), "{error}");
+        assert_eq!(scene.clones_inside(), 0);
+    }
+
+    #[test]
+    fn nothing_is_imported_under_a_running_mirror() {
+        let scene = Scene::new();
+        let export = scene.export_all();
+        let mut settings = scene.index.settings();
+        settings.data_dir = scene.inside.path().to_owned();
+        let held = refresh_once(settings, &IndexHandle::new()).unwrap();
+        let result = scene.import(&export, None);
+        assert!(matches!(result, Err(ImportError::Held)));
+        drop(held);
+        scene.import(&export, None).unwrap();
+    }
+
+    #[test]
+    fn a_commit_without_its_parents_is_noted_as_such() {
+        let mut scene = Scene::new();
+        let first = scene.export_all();
+        scene.import(&first, None).unwrap();
+        scene.index.commit_with_parents(&LATER);
+        scene.index.commit_with_parents(&FILES);
+        scene.index.refresh();
+        let second = export_since(&scene.snapshot(), first.commit, scene.carried.path()).unwrap();
+        scene.import(&second, Some(first.commit)).unwrap();
+        let imported = scene.imported().unwrap();
+        let shallow = fs::read_to_string(imported.repository().path().join("shallow")).unwrap();
+        assert_eq!(shallow, format!("{}\n", second.commit));
+        let third = scene.export_all();
+        scene.import(&third, None).unwrap();
+        let imported = scene.imported().unwrap();
+        assert!(!imported.repository().path().join("shallow").exists());
+    }
+}

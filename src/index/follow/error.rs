@@ -1,0 +1,83 @@
+//! Why a try to bring the index up to date failed.
+
+use std::io;
+
+use git2::ErrorClass;
+
+use crate::index::limits::ReadError;
+use crate::index::source::clone_dir::{DataDirError, refuses_for_good};
+use crate::index::source::fetch::FetchError;
+use crate::index::source::upkeep::UpkeepError;
+
+/// Why a try brought no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefreshError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("cannot use DATA_DIR: {0}")]
+    Disk(#[from] io::Error),
+    #[error("cannot use DATA_DIR: another mirror is using this DATA_DIR")]
+    Held,
+    #[error("DATA_DIR holds no index, and DOWNLOAD_MODE=offline fetches none: import one")]
+    NoIndex,
+    /// The upstream is a directory on this machine, and of no use.
+    #[error("GIT_REPO_URL: {0}")]
+    Upstream(String),
+    #[error("which crate files are held cannot be told: {0}")]
+    Holdings(String),
+    #[error(
+        "INDEX_PRUNED needs room for what it makes: neither DATA_DIR nor the temporary directory can be written to"
+    )]
+    NowhereToPrune,
+    #[error("the clone on disk is damaged: {0}")]
+    Damaged(String),
+    /// Too large to be served. The clone is sound.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl RefreshError {
+    /// Whether it cannot go away by itself, so that somebody has to be told.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Held | Self::NoIndex | Self::NowhereToPrune | Self::Upstream(_) => true,
+            Self::Disk(error) => refuses_for_good(error),
+            Self::Fetch(error) => matches!(error, FetchError::Unsupported(_)),
+            Self::Holdings(_) | Self::Damaged(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl From<DataDirError> for RefreshError {
+    fn from(error: DataDirError) -> Self {
+        match error {
+            DataDirError::Held => Self::Held,
+            DataDirError::Disk(error) => Self::Disk(error),
+        }
+    }
+}
+
+impl From<UpkeepError> for RefreshError {
+    fn from(error: UpkeepError) -> Self {
+        match error {
+            UpkeepError::Disk(error) => Self::Disk(error),
+            UpkeepError::Git(error) if error.class() == ErrorClass::NoMemory => {
+                Self::Refused("an object is too large to be packed anew".to_owned())
+            }
+            UpkeepError::Git(error) => Self::Damaged(error.message().to_owned()),
+        }
+    }
+}
+
+impl From<ReadError> for RefreshError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Git(error) => Self::Damaged(error.message().to_owned()),
+            ReadError::TooLarge(why) => {
+                Self::Refused(format!("the upstream index is refused: {why}"))
+            }
+            ReadError::Refused(_) => Self::Refused(error.to_string()),
+            ReadError::Stopped => Self::Fetch(FetchError::Stopped),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Serving an index without asking any upstream: the clone that lies in the data directory, and whatever an import puts
+//! in its place.
+//!
+//! Nothing can replace such a clone, so a damaged one is never removed. The data directory is held only while this looks
+//! at it and writes to it: an import can take possession of it between two looks, and while the store is asked what is
+//! held.
+//!
+//! A data directory that cannot be written to is served without its lock: nothing is written there.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::RefreshError;
+use super::follower::Refresher;
+use crate::index::source::borrowed::Borrowed;
+use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refuses_for_good};
+use crate::index::source::repository::Repository;
+
+/// How soon to look again for an index where there is none, or none that can be read.
+const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
+
+impl Refresher {
+    /// Serves the clone that lies on disk, whatever index it is of.
+    pub(crate) fn follow_disk(&mut self) -> Result<(), RefreshError> {
+        if !self.take_look()? {
+            return Ok(());
+        }
+        if self.settings.held.is_some() && self.clone_on_disk().is_some() {
+            // A large store takes a while to tell, and an import need not wait for that.
+            self.clones = None;
+            let held = self.ask();
+            if !self.take_look()? {
+                return Ok(());
+            }
+            self.held_now = Some(held);
+        }
+        let followed = self.show_what_lies_there();
+        self.held_now = None;
+        followed
+    }
+
+    fn show_what_lies_there(&mut self) -> Result<(), RefreshError> {
+        if self.damaged_clone().is_some() {
+            tracing::error!(
+                "the clone on disk is damaged and nothing can replace it: import the index again; what can be read stays in use"
+            );
+        }
+        match self.clone_on_disk() {
+            Some(path) if !self.is_current(&path) => self.serve_whatever_lies_at(&path),
+            None if self.current.is_none() => Err(RefreshError::NoIndex),
+            _ => self.follow_holdings(),
+        }
+    }
+
+    /// Says why there is nothing new, once, and returns the pause before the next look.
+    pub(crate) fn note_offline_failure(&self, error: &RefreshError) -> Duration {
+        let why = error.to_string();
+        let is_known = self.handle.status().last_error.as_deref() == Some(&why);
+        self.handle.failed(error);
+        if !is_known {
+            tracing::warn!(error = %error, "the index on disk cannot be served; this is tried again every few seconds");
+        }
+        LOOK_AGAIN_PAUSE
+    }
+
+    /// Takes possession of the data directory; says `false` if somebody else has it and there is something to serve.
+    fn take_look(&mut self) -> Result<bool, RefreshError> {
+        match self.hold_data_dir() {
+            Ok(()) => Ok(true),
+            // Most likely by an import, and what it brings is seen at the next look.
+            Err(RefreshError::Held) if self.current.is_some() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn hold_data_dir(&mut self) -> Result<(), RefreshError> {
+        if self.clones.is_none() {
+            let opened = match CloneDir::open(&self.settings.data_dir) {
+                // In an image for CI it belongs to somebody else, or cannot be written to at all.
+                Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
+                    tracing::debug!(error = %error, "DATA_DIR cannot be written to, and is only read");
+                    CloneDir::read_only(&self.settings.data_dir)
+                }
+                opened => opened?,
+            };
+            self.clones = Some(opened);
+        }
+        Ok(())
+    }
+
+    fn clone_on_disk(&self) -> Option<PathBuf> {
+        self.clones.as_ref().and_then(CloneDir::current)
+    }
+
+    fn is_current(&self, path: &Path) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| current.stands_for() == path && current.is_still_there())
+    }
+
+    fn serve_whatever_lies_at(&mut self, path: &Path) -> Result<(), RefreshError> {
+        // What is not known of it does not keep it from being served.
+        let record = clone_dir::read_record(path).ok();
+        if !record
+            .as_ref()
+            .is_some_and(|record| record.is_of(&self.settings.url))
+        {
+            tracing::info!(
+                index.upstream = %self.settings.url,
+                "the index on disk is of another upstream than GIT_REPO_URL, and is served all the same"
+            );
+        }
+        let last_success = record.and_then(|record| record.last_success());
+        if self.clones.as_ref().is_some_and(CloneDir::is_read_only) {
+            let repository = self.open_read_only(path)?;
+            return self.serve(repository, last_success);
+        }
+        self.serve_clone(path, last_success)
+    }
+
+    /// Opens a clone that cannot be written to, by way of a repository in the temporary directory that borrows its
+    /// objects. Without a temporary directory the clone is read where it lies, and nothing can be left out of the index.
+    fn open_read_only(&self, path: &Path) -> Result<Repository, RefreshError> {
+        match Borrowed::make(path, &self.settings.temp_dir) {
+            Ok(borrowed) => Ok(Repository::open_borrowed(borrowed)?),
+            Err(error) => {
+                tracing::warn!(
+                    error = %error,
+                    directory = %self.settings.temp_dir.display(),
+                    "DATA_DIR cannot be written to, and neither can the temporary directory: there is no git index, and \
+                     INDEX_PRUNED does not work"
+                );
+                if clone_dir::leads_elsewhere(path) {
+                    let why = "it leads to another repository, and cannot be written to".to_owned();
+                    return Err(RefreshError::Damaged(why));
+                }
+                Ok(Repository::open(path, Access::ReadOnly)?)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::index::follow::follower::Refresher;
+    use crate::index::follow::settings::{Network, RefresherSettings};
+    use crate::index::source::clone_dir::CloneRecord;
+    use crate::index::source::remote_url::RemoteUrl;
+    use crate::index::testing::{TestIndex, damage_clone, read_crate};
+    use crate::index::{HeldIndex, IndexHandle, refresh_once};
+
+    /// A mirror that may ask nobody, on the data directory of `index`.
+    fn offline(index: &TestIndex) -> (Refresher, IndexHandle) {
+        let handle = IndexHandle::new();
+        (
+            Refresher::new(offline_settings(index), handle.clone()),
+            handle,
+        )
+    }
+
+    fn offline_settings(index: &TestIndex) -> RefresherSettings {
+        RefresherSettings {
+            // Nobody answers there, and nobody is asked.
+            url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
+            network: Network::Forbidden,
+            ..index.settings()
+        }
+    }
+
+    /// What an import does: holds the data directory, and puts another clone there.
+    fn import(index: &TestIndex) -> HeldIndex {
+        refresh_once(index.settings(), &IndexHandle::new()).unwrap()
+    }
+
+    #[test]
+    fn an_index_that_is_imported_later_is_found_without_a_restart() {
+        let index = TestIndex::new(&[("1/a", "imported")]);
+        let (mut mirror, handle) = offline(&index);
+        for _ in 0..2 {
+            assert_eq!(mirror.step(), Some(LOOK_AGAIN_PAUSE));
+            let why = handle.status().last_error.unwrap();
+            assert!(why.contains("import one"), "{why}");
+        }
+        let importing = import(&index);
+        assert_eq!(mirror.step(), Some(LOOK_AGAIN_PAUSE));
+        drop(importing);
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("imported"));
+        let status = handle.status();
+        assert_eq!((status.last_error, status.failures), (None, 0));
+        assert!(status.last_success.is_some(), "of the clone's own fetch");
+    }
+
+    #[test]
+    fn while_serving_another_clone_can_be_put_in_its_place() {
+        let mut index = TestIndex::new(&[("1/a", "old")]);
+        index.refresh();
+        let (mut mirror, handle) = offline(&index);
+        mirror.step();
+        assert_eq!(
+            handle.status().last_error.as_deref(),
+            Some("cannot use DATA_DIR: another mirror is using this DATA_DIR")
+        );
+        index.stop();
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
+        let old = handle.snapshot().unwrap();
+        index.commit(&[("1/a", "new")]);
+        index.start_again();
+        index.refresh();
+        index.replace_clone();
+        mirror.step();
+        assert_eq!(
+            handle.status().last_error,
+            None,
+            "held by another is no failure"
+        );
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
+        index.stop();
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
+        assert!(old.repository().path().exists());
+        drop(old);
+        mirror.step();
+        let clones = fs::read_dir(index.data_dir().join("index")).unwrap();
+        let clones = clones.filter(|entry| entry.as_ref().unwrap().path().is_dir());
+        assert_eq!(clones.count(), 1, "the replaced one is removed");
+    }
+
+    #[test]
+    fn a_damaged_clone_is_neither_removed_nor_replaced() {
+        let mut index = TestIndex::new(&[("1/a", "one"), ("2/io", "two")]);
+        index.refresh();
+        index.stop();
+        let (mut mirror, handle) = offline(&index);
+        mirror.step();
+        let clone = handle.snapshot().unwrap().repository().path().to_owned();
+        damage_clone(&clone);
+        handle.snapshot().unwrap().repository().close_idle_handles();
+        handle.snapshot().unwrap().repository().suspect();
+        mirror.step();
+        assert!(handle.snapshot().is_some() && clone.exists());
+        // libgit2 shares what is open among all who read from the same files.
+        index.handle = IndexHandle::new();
+        drop((mirror, handle));
+        let (mut mirror, handle) = offline(&index);
+        for _ in 0..3 {
+            mirror.step();
+        }
+        assert!(handle.status().last_error.unwrap().contains("damaged"));
+        assert!(clone.exists());
+        assert_eq!(
+            clone_dir::current_in(&index.data_dir()).as_ref(),
+            Some(&clone)
+        );
+    }
+
+    #[test]
+    fn a_path_on_this_machine_is_cloned_and_fetched_as_ever() {
+        let index = TestIndex::new(&[("1/a", "old")]);
+        let handle = IndexHandle::new();
+        let settings = RefresherSettings {
+            network: Network::Forbidden,
+            ..index.settings()
+        };
+        let mut mirror = Refresher::new(settings, handle.clone());
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
+        index.commit(&[("1/a", "new")]);
+        mirror.step();
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn an_index_that_is_made_smaller_stays_that_of_its_upstream_and_as_old_as_it_is() {
+        let mut index = TestIndex::new(&[("1/a", "old")]);
+        index.refresh();
+        index.commit(&[("1/a", "new")]);
+        index.refresh();
+        index.stop();
+        let path = clone_dir::current_in(&index.data_dir()).unwrap();
+        let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let record = CloneRecord::new(&index.settings().url, Some(fetched));
+        clone_dir::write_record(&path, &record).unwrap();
+        let (mut mirror, handle) = offline(&index);
+        mirror.settings.upkeep.packs_max = 2;
+        mirror.step();
+        let rolled_up = clone_dir::current_in(&index.data_dir()).unwrap();
+        assert_ne!(rolled_up, path);
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
+        let record = clone_dir::read_record(&rolled_up).unwrap();
+        assert!(record.is_of(&index.settings().url));
+        assert_eq!(record.last_success(), Some(fetched));
+    }
+
+    #[test]
+    fn a_command_that_may_ask_nobody_opens_what_is_there() {
+        let mut index = TestIndex::new(&[("1/a", "old")]);
+        let without = refresh_once(offline_settings(&index), &IndexHandle::new());
+        assert!(without.unwrap_err().to_string().contains("import one"));
+        index.refresh();
+        index.stop();
+        index.commit(&[("1/a", "new")]);
+        let handle = IndexHandle::new();
+        let opened = refresh_once(offline_settings(&index), &handle).unwrap();
+        assert_eq!(opened.snapshot().crate_count(), 1);
+        assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
+    }
+}

@@ -1,0 +1,273 @@
+//! Looking at the git index because git could not answer a client.
+//!
+//! A client makes git fail as often as it likes, with whatever text it likes in git's message. So a failure says nothing of
+//! the repository; it only asks for a look, which reads what git reads. A quick look reads the branch and the commits of
+//! our own; when those are sound, a full one reads everything that a clone of the index gets.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use git2::{ObjectType, Odb, Oid};
+
+use super::overlay::{self, CONFIG_FILE, SERVED_BRANCH};
+use crate::index::follow::follower::Refresher;
+use crate::index::limits::{
+    COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX, check_size,
+};
+use crate::index::source::libgit2::read_header;
+use crate::index::source::trees::Entries;
+use crate::index::stop::StopFlag;
+use crate::index::view::directory::ObjectId;
+use crate::index::view::snapshot::Snapshot;
+
+/// The shortest pause between two looks.
+const PAUSE_MIN: Duration = Duration::from_secs(5);
+
+/// A look is followed by a pause of so many times its length, so that clients cannot keep a processor busy.
+const PAUSE_FACTOR: u32 = 50;
+
+/// When there may be looks again.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    quick: Option<Instant>,
+    full: Option<Instant>,
+}
+
+impl Looks {
+    /// How long until the next look.
+    pub(crate) fn wait(&self, now: Instant) -> Duration {
+        self.quick
+            .map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
+    }
+
+    fn may_be_full(&self, now: Instant) -> bool {
+        self.full.is_none_or(|next| next <= now)
+    }
+}
+
+/// When there may be another look like the one that began then.
+fn next_after(began: Instant) -> Option<Instant> {
+    let pause = began.elapsed().saturating_mul(PAUSE_FACTOR).max(PAUSE_MIN);
+    Instant::now().checked_add(pause)
+}
+
+/// What is wrong.
+#[derive(Debug)]
+enum Damage {
+    /// With what is our own: it can be made anew from the clone.
+    GitIndex(String),
+    /// With an object of the clone.
+    Clone(ObjectId),
+}
+
+impl Refresher {
+    /// Looks at the git index, and repairs it if it is damaged. A damaged clone is reported, and looked at once more by
+    /// whoever replaces it.
+    pub(crate) fn look_at_git_index(&mut self) {
+        let (Some(served), Some(snapshot)) = (self.handle.served(), self.handle.snapshot()) else {
+            return;
+        };
+        let repository = Arc::clone(snapshot.repository());
+        // What is open would still be read when it is gone from the disk.
+        repository.close_idle_handles();
+        let stop = self.handle.stopping();
+        let path = overlay::path(repository.path());
+        let began = Instant::now();
+        let mut found = quick_look(&path, served.tip(), stop);
+        self.looks.quick = next_after(began);
+        let began = Instant::now();
+        if matches!(found, Ok(None)) && self.looks.may_be_full(began) {
+            found = full_look(&path, served.tip(), stop);
+            self.looks.full = next_after(began);
+        }
+        match found {
+            Ok(Some(Damage::GitIndex(why))) => self.repair_damaged_git_index(&snapshot, &why),
+            Ok(Some(Damage::Clone(object))) => {
+                repository.note_unreadable(object);
+                repository.suspect();
+                self.handle.report_damage();
+            }
+            Ok(None) => {}
+            // The system refused, or the mirror ends: nothing is known.
+            Err(error) => tracing::debug!(error = %error, "the git index could not be looked at"),
+        }
+    }
+
+    fn repair_damaged_git_index(&mut self, snapshot: &Snapshot, why: &str) {
+        let now = Instant::now();
+        if !self.git_repairs.allowed(now) {
+            return;
+        }
+        self.git_repairs.note(now);
+        tracing::warn!(error = why, "the git index is damaged and is made anew");
+        let repository = Arc::clone(snapshot.repository());
+        if let Err(error) = overlay::remove(repository.path()) {
+            tracing::warn!(error = %error, "the damaged git index could not be removed");
+        }
+        self.repair_git_index(&repository, snapshot);
+    }
+}
+
+/// Reads the branch, every commit behind it, and the root tree of the newest.
+fn quick_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
+    damage_of(read_chain(served, tip, stop))
+}
+
+/// Reads every object that a clone of the newest commit gets, in the order of the packs.
+fn full_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
+    let git = git2::Repository::open_bare(served)?;
+    let odb = git.odb()?;
+    let mut wanted = HashSet::new();
+    let mut trees = vec![git.find_commit(tip.to_oid()?)?.tree_id()];
+    while let Some(tree) = trees.pop() {
+        let content = match read_object(&odb, tree, ObjectType::Tree) {
+            Ok(content) => content,
+            Err(error) => return damaged_object(tree, error),
+        };
+        for entry in Entries(content.data()) {
+            stop.check()?;
+            let Ok(entry) = entry else {
+                return Ok(Some(Damage::Clone(tree.into())));
+            };
+            let id = entry.id.to_oid()?;
+            // A submodule's commit lies elsewhere.
+            if !entry.is_submodule() && wanted.insert(id) && entry.is_tree() {
+                trees.push(id);
+            }
+            if wanted.len() > ENTRIES_READ_MAX {
+                return Err(ReadError::Refused("it has too many objects".to_owned()));
+            }
+        }
+    }
+    let mut files = Vec::with_capacity(wanted.len());
+    let listed = odb.foreach(|id| {
+        if wanted.remove(id) {
+            files.push(*id);
+        }
+        !stop.is_set()
+    });
+    // First: a list that was left in the middle of loose objects is no error to libgit2, and what it lacks is not missing.
+    stop.check()?;
+    listed?;
+    if let Some(missing) = wanted.into_iter().next() {
+        return Ok(Some(Damage::Clone(missing.into())));
+    }
+    for file in files {
+        stop.check()?;
+        let read = read_header(&odb, file).map_err(ReadError::from);
+        let read = read.and_then(|(bytes, _kind)| {
+            // Larger ones are not read here either.
+            if bytes <= INDEX_FILE_BYTES_MAX {
+                odb.read(file)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            return damaged_object(file, error);
+        }
+    }
+    Ok(None)
+}
+
+fn read_chain(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<(), ReadError> {
+    let git = git2::Repository::open_bare(served)?;
+    let odb = git.odb()?;
+    let tip = tip.to_oid()?;
+    for reference in [git.find_reference(SERVED_BRANCH)?, git.head()?] {
+        if reference.target() != Some(tip) {
+            return Err(broken("the branch does not name the newest commit"));
+        }
+    }
+    let mut next = Some(tip);
+    while let Some(id) = next {
+        stop.check()?;
+        check_size(&odb, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
+        let commit = git.find_commit(id)?;
+        check_size(&odb, commit.tree_id(), ObjectType::Tree, TREE_BYTES_MAX)?;
+        if id == tip {
+            let tree = commit.tree()?;
+            let config = tree.get_name(CONFIG_FILE).map(|entry| entry.id());
+            odb.read(config.ok_or_else(|| broken("there is no config.json"))?)?;
+            // The objects of the clone are borrowed: none would be there if the list of lenders were lost.
+            for entry in &tree {
+                if entry.kind() == Some(ObjectType::Tree) && !odb.exists(entry.id()) {
+                    return Err(broken("the objects of the clone are out of reach"));
+                }
+            }
+        }
+        next = commit.parent_ids().next();
+    }
+    Ok(())
+}
+
+fn broken(why: &str) -> ReadError {
+    ReadError::Git(git2::Error::from_str(why))
+}
+
+fn damage_of(read: Result<(), ReadError>) -> Result<Option<Damage>, ReadError> {
+    match read {
+        Ok(()) => Ok(None),
+        Err(ReadError::Git(error)) if error.class() != git2::ErrorClass::Os => {
+            Ok(Some(Damage::GitIndex(error.message().to_owned())))
+        }
+        // Our own commits are never so large, nor anything else than commits.
+        Err(error @ (ReadError::TooLarge(_) | ReadError::Refused(_))) => {
+            Ok(Some(Damage::GitIndex(error.to_string())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn damaged_object(id: Oid, error: ReadError) -> Result<Option<Damage>, ReadError> {
+    if error.may_be_damage() && !error.is_the_systems() {
+        Ok(Some(Damage::Clone(id.into())))
+    } else {
+        Err(error)
+    }
+}
+
+fn read_object<'o>(
+    odb: &'o Odb<'_>,
+    id: Oid,
+    kind: ObjectType,
+) -> Result<git2::OdbObject<'o>, ReadError> {
+    check_size(odb, id, kind, TREE_BYTES_MAX)?;
+    Ok(odb.read(id)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::GitProgram;
+    use crate::index::follow::settings::GitIndexSettings;
+    use crate::index::stop::assert_ends_at_every_look;
+    use crate::index::testing::TestIndex;
+
+    #[test]
+    fn a_full_look_checks_for_a_stop_at_every_object() {
+        let contents: Vec<(String, String)> = (0..200)
+            .map(|number| (format!("ab/cd/abcd{number}"), format!("content {number}")))
+            .collect();
+        let files = contents
+            .iter()
+            .map(|(path, content)| (path.as_str(), content.as_str()));
+        let mut index = TestIndex::new(&files.collect::<Vec<_>>());
+        index.settings_mut(|settings| {
+            settings.git_index = Some(GitIndexSettings {
+                config: "{}".to_owned(),
+                program: GitProgram::new("/nonexistent".into()),
+            });
+        });
+        index.refresh();
+        let tip = index.handle.served().unwrap().tip();
+        let path = overlay::path(index.handle.snapshot().unwrap().repository().path());
+        // Once for its entry in a tree, once for its place in a pack, once for its content.
+        assert_ends_at_every_look(3 * contents.len(), |stop| {
+            let damage = full_look(&path, tip, stop)?;
+            assert!(damage.is_none(), "{damage:?}");
+            Ok(())
+        });
+    }
+}

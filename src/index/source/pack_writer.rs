@@ -1,0 +1,128 @@
+//! Writing many git objects into packs. As files of their own they would take a hundred times as long, since each would be
+//! flushed to the disk.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use git2::{
+    Indexer, Mempack, ObjectType, Odb, OdbLookupFlags, Oid, PackBuilder, PackBuilderStage,
+    Repository,
+};
+
+use super::upkeep;
+use crate::index::status::ProgressCell;
+use crate::index::stop::StopFlag;
+use crate::index::view::directory::ObjectId;
+
+/// So many bytes of objects are gathered in memory before they become a pack.
+const GATHERED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Packs are never written to again.
+const PACK_MODE: u32 = 0o444;
+
+/// Before the packs and the loose objects of the repository, so that what is written comes here.
+const FIRST: i32 = 1_000;
+
+/// What objects are written to.
+pub(crate) struct PackWriter<'r> {
+    git: &'r Repository,
+    odb: &'r Odb<'r>,
+    gathered: Mempack<'r>,
+    ids: Vec<Oid>,
+    bytes: usize,
+    progress: &'r ProgressCell,
+}
+
+/// Writes what `work` does into packs of the repository at this path. Whatever has an error leaves objects at most that
+/// nothing leads to.
+pub(crate) fn write_packed<T, E: From<git2::Error>>(
+    repository: &Path,
+    progress: &ProgressCell,
+    work: impl FnOnce(&mut PackWriter<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let git = Repository::open_bare(repository)?;
+    let odb = git.odb()?;
+    let mut writer = PackWriter {
+        git: &git,
+        odb: &odb,
+        gathered: odb.add_new_mempack_backend(FIRST)?,
+        ids: Vec::new(),
+        bytes: 0,
+        progress,
+    };
+    let made = work(&mut writer)?;
+    writer.flush()?;
+    Ok(made)
+}
+
+/// Packs the objects of `builder` into a file in `directory`, and returns the name of the pack. Ends with an error once
+/// `stop` is set.
+///
+/// `PackBuilder::write` does the same, but nothing can interrupt it while it compresses and writes.
+pub(crate) fn write_pack<'b>(
+    builder: &mut PackBuilder<'b>,
+    odb: &Odb<'_>,
+    directory: &Path,
+    stop: &'b StopFlag,
+) -> Result<String, git2::Error> {
+    // Called while objects are compared, which takes seconds.
+    builder.set_progress_callback(|_stage: PackBuilderStage, _done, _all| !stop.is_set())?;
+    let mut indexer = Indexer::new(Some(odb), directory, PACK_MODE, false)?;
+    indexer.progress(|_indexed| !stop.is_set());
+    let mut failure = None;
+    let written = builder.foreach(|part| {
+        failure = indexer.write_all(part).err();
+        failure.is_none() && !stop.is_set()
+    });
+    builder.unset_progress_callback()?;
+    match (written, failure) {
+        // libgit2 keeps the reason as its last error.
+        (Err(_), Some(_refused)) => Err(git2::Error::last_error(-1)),
+        (Err(error), None) => Err(error),
+        (Ok(()), _) => indexer.commit(),
+    }
+}
+
+impl PackWriter<'_> {
+    /// Writes an object, unless it is there already, and returns its id.
+    pub(crate) fn write(
+        &mut self,
+        kind: ObjectType,
+        content: &[u8],
+    ) -> Result<ObjectId, git2::Error> {
+        if self.progress.is_stopped() {
+            return Err(git2::Error::from_str("stopped"));
+        }
+        let id = Oid::hash_object(kind, content)?;
+        if !self.odb.exists_ext(id, OdbLookupFlags::NO_REFRESH) {
+            self.ids.push(self.odb.write(kind, content)?);
+            self.bytes += content.len();
+            if self.bytes > GATHERED_BYTES_MAX {
+                self.flush()?;
+            }
+        }
+        Ok(id.into())
+    }
+
+    fn flush(&mut self) -> Result<(), git2::Error> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        let mut builder = self.git.packbuilder()?;
+        builder.set_threads(1);
+        for id in self.ids.drain(..) {
+            builder.insert_object(id, None)?;
+        }
+        let directory = upkeep::pack_directory(self.git.path());
+        write_pack(
+            &mut builder,
+            self.odb,
+            &directory,
+            self.progress.stop_flag(),
+        )?;
+        drop(builder);
+        self.gathered.reset()?;
+        self.bytes = 0;
+        self.odb.refresh()
+    }
+}

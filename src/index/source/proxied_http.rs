@@ -1,0 +1,282 @@
+//! Git's smart HTTP protocol through a proxy, for upstreams with `http`.
+//!
+//! libgit2 uses a proxy for `https` only: for `http` it connects to the upstream itself and sends it what is meant for a
+//! proxy. So addresses with a scheme of our own lead here, and another HTTP client does the work. Everything is blocking.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use git2::Remote;
+use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Proxy, Response, header};
+use tokio::runtime::Runtime;
+use url::Url;
+
+use super::remote_url::RemoteUrl;
+use crate::outgoing::{Proxies, certificates};
+
+/// What libgit2 gets as the scheme. It must not be one that libgit2 knows.
+pub(crate) const SCHEME: &str = "proxied+http";
+
+/// The largest request. A fetch sends what it has, a few kB.
+const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How connections of this process are made.
+static CONNECTIONS: OnceLock<Connections> = OnceLock::new();
+
+#[derive(Debug)]
+struct Connections {
+    connect_timeout: Duration,
+    silence_timeout: Duration,
+    user_agent: String,
+}
+
+/// Sets what holds for all connections. The first call wins.
+pub(crate) fn configure(connect_timeout: Duration, silence_timeout: Duration, user_agent: String) {
+    CONNECTIONS.get_or_init(|| Connections {
+        connect_timeout,
+        silence_timeout,
+        user_agent,
+    });
+}
+
+thread_local! {
+    /// The upstream that this thread fetches from: libgit2 tells a transport nothing but an address.
+    static CURRENT: RefCell<Option<(Url, RemoteUrl, Proxies)>> = const { RefCell::new(None) };
+}
+
+/// The address of an upstream for libgit2. Whatever the thread does next is about this upstream.
+pub(crate) fn begin((address, url): (&str, &RemoteUrl), proxies: &Proxies) -> Option<String> {
+    let parsed = Url::parse(address).ok()?;
+    if parsed.scheme() != "http" || proxies.of(&parsed).is_none() {
+        return None;
+    }
+    CURRENT.set(Some((parsed, url.clone(), proxies.clone())));
+    let rest = address.split_once("://")?.1;
+    Some(format!("{SCHEME}://{rest}"))
+}
+
+/// Makes the transport for an address with our scheme.
+pub(crate) fn transport(remote: &Remote<'_>) -> Result<Transport, git2::Error> {
+    let current = CURRENT.take();
+    let (base, url, proxies) =
+        current.ok_or_else(|| git2::Error::from_str("no upstream was named"))?;
+    let subtransport = ProxiedHttp::new(base, url, proxies)
+        .map_err(|error| git2::Error::from_str(&error.to_string()))?;
+    Transport::smart(remote, true, subtransport)
+}
+
+struct ProxiedHttp {
+    runtime: Arc<Runtime>,
+    client: Client,
+    url: RemoteUrl,
+    /// Where the repository is, after a redirect of the first request.
+    base: Arc<Mutex<Url>>,
+}
+
+impl ProxiedHttp {
+    fn new(base: Url, url: RemoteUrl, proxies: Proxies) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let connections = CONNECTIONS
+            .get()
+            .ok_or_else(|| io::Error::other("connections are not configured"))?;
+        let builder = || {
+            let proxies = proxies.clone();
+            Client::builder()
+                .proxy(Proxy::custom(move |url| proxies.of(url).cloned()))
+                .user_agent(connections.user_agent.as_str())
+                .connect_timeout(connections.connect_timeout)
+                .read_timeout(connections.silence_timeout)
+                .redirect(Policy::none())
+        };
+        Ok(Self {
+            runtime: Arc::new(runtime),
+            client: certificates::build(builder).map_err(io::Error::other)?,
+            url,
+            base: Arc::new(Mutex::new(base)),
+        })
+    }
+}
+
+impl SmartSubtransport for ProxiedHttp {
+    fn action(
+        &self,
+        _address: &str,
+        service: Service,
+    ) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
+        let is_listing = match service {
+            Service::UploadPackLs => true,
+            Service::UploadPack => false,
+            Service::ReceivePackLs | Service::ReceivePack => {
+                return Err(git2::Error::from_str("nothing is pushed this way"));
+            }
+        };
+        Ok(Box::new(Exchange {
+            runtime: Arc::clone(&self.runtime),
+            client: self.client.clone(),
+            url: self.url.clone(),
+            base: Arc::clone(&self.base),
+            is_listing,
+            request: Vec::new(),
+            answer: None,
+            rest: Bytes::new(),
+        }))
+    }
+
+    fn close(&self) -> Result<(), git2::Error> {
+        Ok(())
+    }
+}
+
+/// A request, and its answer from the first read on.
+struct Exchange {
+    runtime: Arc<Runtime>,
+    client: Client,
+    url: RemoteUrl,
+    base: Arc<Mutex<Url>>,
+    is_listing: bool,
+    request: Vec<u8>,
+    answer: Option<Response>,
+    rest: Bytes,
+}
+
+impl Exchange {
+    fn ask(&self) -> io::Result<Response> {
+        let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answer = self.send(&base)?;
+        // As for libgit2: one redirect of the first request, and none for whoever has credentials. For other hosts see
+        // `Redirects`, which `fetch` asks when it sees this error.
+        if answer.status().is_redirection() && self.is_listing && self.url.credentials().is_none() {
+            let location = answer.headers().get(header::LOCATION);
+            let target = location
+                .and_then(|location| base.join(location.to_str().ok()?).ok())
+                .and_then(repository_of);
+            let target = target.ok_or_else(|| io::Error::other("unexpected redirect"))?;
+            if target.host() != base.host() {
+                return Err(io::Error::other("cannot redirect from one host to another"));
+            }
+            *base = target;
+            answer = self.send(&base)?;
+        }
+        let status = answer.status().as_u16();
+        let why = match status {
+            200 => return check_type(answer, self.is_listing),
+            401 => "the upstream asks for credentials, or refuses those in GIT_REPO_URL".to_owned(),
+            407 => "the proxy asks for credentials, or refuses those in http_proxy".to_owned(),
+            _ => format!("unexpected http status code: {status}"),
+        };
+        Err(io::Error::other(why))
+    }
+
+    fn send(&self, base: &Url) -> io::Result<Response> {
+        let mut request = if self.is_listing {
+            self.client
+                .get(target(base, "info/refs", "service=git-upload-pack"))
+        } else {
+            self.client
+                .post(target(base, "git-upload-pack", ""))
+                .header(
+                    header::CONTENT_TYPE,
+                    "application/x-git-upload-pack-request",
+                )
+                .header(header::ACCEPT, "application/x-git-upload-pack-result")
+                .body(self.request.clone())
+        };
+        if let Some(credentials) = self.url.credentials() {
+            request = request.basic_auth(&credentials.user, Some(&credentials.password));
+        }
+        // Inside the runtime: a request has timers from its beginning.
+        self.runtime
+            .block_on(async { request.send().await })
+            .map_err(described)
+    }
+}
+
+fn target(base: &Url, file: &str, query: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{file}", base.path().trim_end_matches('/')));
+    let parts: Vec<&str> = [base.query().unwrap_or_default(), query]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    url.set_query((!parts.is_empty()).then(|| parts.join("&")).as_deref());
+    url
+}
+
+/// The repository whose list of references is at this URL.
+fn repository_of(mut listing: Url) -> Option<Url> {
+    let path = listing.path().strip_suffix("/info/refs")?.to_owned();
+    listing.set_path(&path);
+    let query = listing.query().unwrap_or_default();
+    let query = query.trim_end_matches("service=git-upload-pack");
+    let query = query.trim_end_matches('&').to_owned();
+    listing.set_query((!query.is_empty()).then_some(query.as_str()));
+    Some(listing)
+}
+
+fn check_type(answer: Response, is_listing: bool) -> io::Result<Response> {
+    let expected: &[u8] = if is_listing {
+        b"application/x-git-upload-pack-advertisement"
+    } else {
+        b"application/x-git-upload-pack-result"
+    };
+    let found = answer.headers().get(header::CONTENT_TYPE);
+    if found.is_some_and(|found| found.as_bytes() == expected) {
+        Ok(answer)
+    } else {
+        Err(io::Error::other("the answer is not that of a git server"))
+    }
+}
+
+/// With its causes, and without the URL, which may carry a token.
+fn described(error: reqwest::Error) -> io::Error {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    io::Error::other(text)
+}
+
+impl Read for Exchange {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut answer = match self.answer.take() {
+            Some(answer) => answer,
+            None => self.ask()?,
+        };
+        while self.rest.is_empty() {
+            match self.runtime.block_on(answer.chunk()).map_err(described)? {
+                Some(bytes) => self.rest = bytes,
+                None => break,
+            }
+        }
+        self.answer = Some(answer);
+        let length = self.rest.len().min(buffer.len());
+        if let Some(buffer) = buffer.get_mut(..length) {
+            self.rest.copy_to_slice(buffer);
+        }
+        Ok(length)
+    }
+}
+
+impl Write for Exchange {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.request.len() + data.len() > REQUEST_BYTES_MAX {
+            return Err(io::Error::other("the request is too large"));
+        }
+        self.request.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

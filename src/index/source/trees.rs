@@ -1,0 +1,499 @@
+//! Reading the trees of a commit into directories. An upstream can describe more entries in a few bytes than any memory
+//! holds, so everything here is counted.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use git2::{ObjectType, Odb, Oid, Repository};
+
+use crate::index::limits::{
+    DIRECTORIES_MAX, ENTRIES_READ_MAX, FILES_MAX, ReadError, TREE_BYTES_MAX, TREES_MAX,
+    TREES_READ_BYTES_MAX, check_size,
+};
+use crate::index::stop::StopFlag;
+use crate::index::view::directory::{Directory, ObjectId};
+use crate::package::{CrateName, IndexPath};
+
+/// Modes of ordinary files. Symlinks and submodules have others, and are not followed.
+const MODES_OF_FILES: [&[u8]; 2] = [b"100644", b"100755"];
+
+/// Mode of directories; old versions of git wrote a zero before it.
+const MODES_OF_TREES: [&[u8]; 2] = [b"40000", b"040000"];
+
+/// Bytes of trees that are kept because they occur more than once.
+const REPEATED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Reads the index of this root tree. What `previous` has unchanged is shared with it instead of being read again.
+pub(crate) fn read(
+    repository: &Repository,
+    root: ObjectId,
+    previous: Option<&Arc<Directory>>,
+    stop: &StopFlag,
+) -> Result<Arc<Directory>, ReadError> {
+    let odb = repository.odb()?;
+    Reader::new(&odb, stop, ReadLimits::default()).directory(root, "", previous)
+}
+
+/// What one snapshot may take together. Tests have smaller limits.
+#[derive(Clone, Copy, Debug)]
+struct ReadLimits {
+    entries: usize,
+    bytes: usize,
+    files: usize,
+    directories: usize,
+    trees: usize,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            entries: ENTRIES_READ_MAX,
+            bytes: TREES_READ_BYTES_MAX,
+            files: FILES_MAX,
+            directories: DIRECTORIES_MAX,
+            trees: TREES_MAX,
+        }
+    }
+}
+
+struct Reader<'r> {
+    odb: &'r Odb<'r>,
+    stop: &'r StopFlag,
+    limits: ReadLimits,
+    /// Entries that were looked at, of a repeated tree each time.
+    entries: usize,
+    /// Bytes that were read.
+    bytes: usize,
+    files: usize,
+    directories: usize,
+    /// Every tree that was read. In a real index no tree with files occurs twice, since its names tell where it lies; so
+    /// the content is kept only from the second time on.
+    seen: HashMap<Oid, Option<Rc<[u8]>>>,
+    kept_bytes: usize,
+}
+
+impl<'r> Reader<'r> {
+    fn new(odb: &'r Odb<'r>, stop: &'r StopFlag, limits: ReadLimits) -> Self {
+        Self {
+            odb,
+            stop,
+            limits,
+            entries: 0,
+            bytes: 0,
+            files: 0,
+            directories: 0,
+            seen: HashMap::new(),
+            kept_bytes: 0,
+        }
+    }
+
+    fn directory(
+        &mut self,
+        tree: ObjectId,
+        path: &str,
+        previous: Option<&Arc<Directory>>,
+    ) -> Result<Arc<Directory>, ReadError> {
+        if let Some(previous) = previous.filter(|previous| previous.tree() == tree) {
+            self.count(previous.count(), previous.directory_count())?;
+            return Ok(Arc::clone(previous));
+        }
+        let content = self.content(tree.to_oid()?)?;
+        let mut files = Vec::new();
+        let mut below = Vec::new();
+        for entry in Entries(content.bytes()) {
+            let entry = entry?;
+            self.note_entry()?;
+            // No crate has a name that is not UTF-8.
+            let Ok(name) = std::str::from_utf8(entry.name) else {
+                continue;
+            };
+            if MODES_OF_FILES.contains(&entry.mode) && belongs_at(name, path) {
+                files.push((name.to_owned(), entry.id));
+            } else if MODES_OF_TREES.contains(&entry.mode) && may_lead_to_files(name, path) {
+                below.push((name.to_owned(), entry.id));
+            }
+        }
+        drop(content);
+        self.count(files.len(), 0)?;
+        let mut directories = Vec::with_capacity(below.len());
+        for (name, tree) in below {
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}/{name}")
+            };
+            let before = previous.and_then(|previous| previous.directory(&name));
+            let directory = self.directory(tree, &path, before)?;
+            // Two trees can describe millions of empty directories.
+            if directory.count() > 0 {
+                self.count(0, 1)?;
+                directories.push((Box::from(name), directory));
+            }
+        }
+        Ok(Arc::new(Directory::new(tree, files, directories)))
+    }
+
+    /// The content of a tree. What occurs again and again is read twice at most.
+    fn content(&mut self, tree: Oid) -> Result<Content<'r>, ReadError> {
+        if let Some(Some(kept)) = self.seen.get(&tree) {
+            return Ok(Content::Kept(Rc::clone(kept)));
+        }
+        let limits = self.limits;
+        let is_new = !self.seen.contains_key(&tree);
+        if is_new && self.seen.len() >= limits.trees {
+            return Err(ReadError::Refused(format!(
+                "it has more than {} directories, empty ones included",
+                limits.trees
+            )));
+        }
+        check_size(self.odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
+        let object = self.odb.read(tree)?;
+        let length = object.data().len();
+        self.bytes += length;
+        if self.bytes > limits.bytes {
+            return Err(ReadError::Refused(format!(
+                "its directories have more than {} bytes",
+                limits.bytes
+            )));
+        }
+        let keep = !is_new && self.kept_bytes + length <= REPEATED_BYTES_MAX;
+        if keep {
+            self.kept_bytes += length;
+        }
+        let kept = keep.then(|| Rc::from(object.data()));
+        self.seen.insert(tree, kept);
+        Ok(Content::Read(object))
+    }
+
+    fn note_entry(&mut self) -> Result<(), ReadError> {
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            return Err(ReadError::Refused(format!(
+                "its directories have more than {} entries",
+                self.limits.entries
+            )));
+        }
+        self.stop.check()
+    }
+
+    fn count(&mut self, files: usize, directories: usize) -> Result<(), ReadError> {
+        self.files += files;
+        self.directories += directories;
+        let limits = self.limits;
+        let (what, max) = if self.files > limits.files {
+            ("index files", limits.files)
+        } else if self.directories > limits.directories {
+            ("directories", limits.directories)
+        } else {
+            return Ok(());
+        };
+        Err(ReadError::Refused(format!("it has more than {max} {what}")))
+    }
+}
+
+/// A tree as git stores it.
+enum Content<'r> {
+    Read(git2::OdbObject<'r>),
+    Kept(Rc<[u8]>),
+}
+
+impl Content<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Read(object) => object.data(),
+            Self::Kept(kept) => kept,
+        }
+    }
+}
+
+/// An entry of a tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawEntry<'a> {
+    pub(crate) mode: &'a [u8],
+    name: &'a [u8],
+    pub(crate) id: ObjectId,
+}
+
+impl RawEntry<'_> {
+    /// Whether it is a commit of another repository.
+    pub(crate) fn is_submodule(&self) -> bool {
+        self.mode == b"160000"
+    }
+
+    /// Whether it is a directory.
+    pub(crate) fn is_tree(&self) -> bool {
+        MODES_OF_TREES.contains(&self.mode)
+    }
+}
+
+/// The entries of a tree: mode, space, name, a zero byte, and 20 bytes of id. libgit2 would first make a list of its own
+/// of them.
+pub(crate) struct Entries<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Entries<'a> {
+    fn take(&mut self) -> Option<RawEntry<'a>> {
+        let (mode, rest) = split_at_byte(self.0, b' ')?;
+        let (name, rest) = split_at_byte(rest, 0)?;
+        let (id, rest) = rest.split_at_checked(20)?;
+        self.0 = rest;
+        Some(RawEntry {
+            mode,
+            name,
+            id: ObjectId::from_bytes(id)?,
+        })
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Result<RawEntry<'a>, git2::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let entry = self.take();
+        if entry.is_none() {
+            self.0 = &[];
+        }
+        Some(entry.ok_or_else(|| git2::Error::from_str("a tree is malformed")))
+    }
+}
+
+fn split_at_byte(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == separator)?;
+    Some((bytes.get(..end)?, bytes.get(end + 1..)?))
+}
+
+fn belongs_at(name: &str, path: &str) -> bool {
+    // Most names that do not belong are told by their first letters, without a copy: there may be millions of them.
+    let begins_so = path.len() < 3
+        || path
+            .split('/')
+            .try_fold(name, |rest, part| match part {
+                "3" => Some(rest),
+                part => rest.strip_prefix(part),
+            })
+            .is_some();
+    begins_so
+        && CrateName::try_from(name.to_owned()).is_ok_and(|name| {
+            let expected = IndexPath::from(&name);
+            expected.prefix() == path && expected.file() == name.as_str()
+        })
+}
+
+/// Whether index files can lie in the directory `name` of `path`, or below it: `1`, `2`, `3/a`, `ab/cd`. So the depth is
+/// limited, too.
+fn may_lead_to_files(name: &str, path: &str) -> bool {
+    let length = match path {
+        "" if ["1", "2", "3"].contains(&name) => return true,
+        "" => 2,
+        "3" => 1,
+        _ if path.len() == 2 => 2,
+        _ => return false,
+    };
+    let is_of_names =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    name.len() == length && name.bytes().all(is_of_names)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    static GO_ON: StopFlag = StopFlag::new();
+
+    struct Scene {
+        _directory: TempDir,
+        git: Repository,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let directory = TempDir::new().unwrap();
+            let git = Repository::init_bare(directory.path()).unwrap();
+            Self {
+                _directory: directory,
+                git,
+            }
+        }
+
+        fn blob(&self) -> Oid {
+            self.git.blob(b"content").unwrap()
+        }
+
+        /// A tree of these entries, as they are: nobody looks at their order.
+        fn tree(&self, entries: impl IntoIterator<Item = (&'static str, String, Oid)>) -> Oid {
+            let mut content = Vec::new();
+            for (mode, name, id) in entries {
+                content.extend_from_slice(format!("{mode} {name}\0").as_bytes());
+                content.extend_from_slice(id.as_bytes());
+            }
+            let odb = self.git.odb().unwrap();
+            odb.write(ObjectType::Tree, &content).unwrap()
+        }
+
+        fn directories(&self, names: impl IntoIterator<Item = String>, tree: Oid) -> Oid {
+            self.tree(names.into_iter().map(|name| ("40000", name, tree)))
+        }
+
+        fn read(&self, root: Oid) -> Result<Arc<Directory>, ReadError> {
+            read(&self.git, root.into(), None, &GO_ON)
+        }
+    }
+
+    /// All names of directories that index files of four letters and more can lie in.
+    fn prefixes() -> impl Iterator<Item = String> {
+        let letters = || "abcdefghijklmnopqrstuvwxyz0123456789-_".chars();
+        letters().flat_map(move |first| letters().map(move |second| format!("{first}{second}")))
+    }
+
+    #[test]
+    fn an_index_file_in_a_tree_that_occurs_everywhere_is_found_where_it_belongs() {
+        let scene = Scene::new();
+        let files = ["serde", "tokio", "syn", "a", "README"];
+        let leaf = scene.tree(files.map(|name| ("100644", name.to_owned(), scene.blob())));
+        let names = || ["se", "rd", "to", "ki", "3", "1", "s"].map(str::to_owned);
+        let middle = scene.tree(
+            names()
+                .map(|name| ("40000", name, leaf))
+                .into_iter()
+                .chain(files.map(|name| ("100644", name.to_owned(), scene.blob()))),
+        );
+        let root = scene.read(scene.directories(names(), middle)).unwrap();
+        let path = |path: &str| IndexPath::parse(path).unwrap();
+        for found in ["se/rd/serde", "to/ki/tokio", "3/s/syn", "1/a"] {
+            assert!(root.find_exactly(&path(found)).is_some(), "{found}");
+        }
+        assert_eq!((root.count(), root.directory_count()), (4, 8));
+    }
+
+    #[test]
+    fn equal_trees_are_read_from_the_repository_twice_at_most_and_empty_ones_leave_nothing() {
+        let scene = Scene::new();
+        let leaf = scene.tree([("100644", "never-at-home".to_owned(), scene.blob())]);
+        let middle = scene.directories(prefixes().take(300), leaf);
+        let root = scene.directories(prefixes().take(300), middle);
+        let odb = scene.git.odb().unwrap();
+        let mut reader = Reader::new(&odb, &GO_ON, ReadLimits::default());
+        let directory = reader.directory(root.into(), "", None).unwrap();
+        assert_eq!((directory.count(), directory.directory_count()), (0, 1));
+        let bytes = [leaf, middle, root].map(|tree| odb.read_header(tree).unwrap().0);
+        assert!(reader.bytes <= 2 * bytes.iter().sum::<usize>());
+        assert_eq!(reader.entries, 300 + 300 * 300 + 300 * 300);
+    }
+
+    #[test]
+    fn more_entries_and_larger_trees_than_any_index_has_are_refused() {
+        let scene = Scene::new();
+        let files = (0..400).map(|number| ("100644", format!("file-{number}"), scene.blob()));
+        let leaf = scene.tree(files.collect::<Vec<_>>());
+        let middle = scene.directories(prefixes().take(200), leaf);
+        let root = scene.directories(prefixes().take(200), middle);
+        let refused = scene.read(root).unwrap_err();
+        assert!(matches!(refused, ReadError::Refused(_)), "{refused}");
+        assert!(!refused.may_be_damage());
+        let long = "x".repeat(TREE_BYTES_MAX);
+        let large = scene.tree([("100644", long, scene.blob())]);
+        let refused = scene.read(large).unwrap_err();
+        assert!(matches!(refused, ReadError::TooLarge(_)), "{refused}");
+    }
+
+    #[test]
+    fn each_limit_of_a_snapshot_refuses_what_is_just_above_it_and_admits_what_is_not() {
+        let scene = Scene::new();
+        let blob = scene.blob();
+        let files = |names: &[&str]| {
+            let files = names
+                .iter()
+                .map(|name| ("100644", (*name).to_owned(), blob));
+            scene.tree(files.collect::<Vec<_>>())
+        };
+        // Five trees, seven entries and three index files in four directories.
+        let serde = files(&["serde", "serde-json"]);
+        let tokio = files(&["tokio"]);
+        let se = scene.directories(["rd".to_owned()], serde);
+        let to = scene.directories(["ki".to_owned()], tokio);
+        let root = scene.tree([
+            ("40000", "se".to_owned(), se),
+            ("40000", "to".to_owned(), to),
+        ]);
+        let odb = scene.git.odb().unwrap();
+        let trees = [serde, tokio, se, to, root];
+        let bytes = trees.map(|tree| odb.read_header(tree).unwrap().0);
+        let exact = ReadLimits {
+            entries: 7,
+            bytes: bytes.iter().sum(),
+            files: 3,
+            directories: 4,
+            trees: 5,
+        };
+        let read = |limits| Reader::new(&odb, &GO_ON, limits).directory(root.into(), "", None);
+        let whole = read(exact).unwrap();
+        assert_eq!(whole.count(), 3);
+        let (entries, bytes) = (exact.entries - 1, exact.bytes - 1);
+        for (limits, why) in [
+            (ReadLimits { entries, ..exact }, "more than 6 entries"),
+            (ReadLimits { bytes, ..exact }, " bytes"),
+            (ReadLimits { files: 2, ..exact }, "more than 2 index files"),
+            (
+                ReadLimits {
+                    directories: 3,
+                    ..exact
+                },
+                "more than 3 directories",
+            ),
+            (
+                ReadLimits { trees: 4, ..exact },
+                "more than 4 directories, empty ones",
+            ),
+        ] {
+            let refused = read(limits).unwrap_err();
+            assert!(matches!(refused, ReadError::Refused(_)), "{refused}");
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
+        // What is shared with the snapshot before counts, too.
+        for limits in [
+            ReadLimits { files: 2, ..exact },
+            ReadLimits {
+                directories: 3,
+                ..exact
+            },
+        ] {
+            let mut reader = Reader::new(&odb, &GO_ON, limits);
+            assert!(reader.directory(root.into(), "", Some(&whole)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_tree_that_is_none_is_no_damage_and_one_that_is_malformed_or_missing_is() {
+        let scene = Scene::new();
+        let as_tree = scene.directories(["se".to_owned()], scene.blob());
+        assert!(!scene.read(as_tree).unwrap_err().may_be_damage());
+        let odb = scene.git.odb().unwrap();
+        for malformed in [&b"100644"[..], b"100644 name", b"100644 name\0short"] {
+            let tree = odb.write(ObjectType::Tree, malformed).unwrap();
+            assert!(scene.read(tree).unwrap_err().may_be_damage());
+        }
+        let missing = Oid::hash_object(ObjectType::Tree, b"missing").unwrap();
+        assert!(scene.read(missing).unwrap_err().may_be_damage());
+    }
+
+    #[test]
+    fn reading_ends_at_the_very_entry_at_which_the_mirror_does() {
+        let scene = Scene::new();
+        let leaf = scene.tree([("100644", "never-at-home".to_owned(), scene.blob())]);
+        let middle = scene.directories(prefixes(), leaf);
+        let root = scene.directories(prefixes(), middle);
+        let odb = scene.git.odb().unwrap();
+        for number in [1, 2, 1_000, 20_000] {
+            let stop = StopFlag::at_look(number);
+            let mut reader = Reader::new(&odb, &stop, ReadLimits::default());
+            let ended = reader.directory(root.into(), "", None);
+            assert!(matches!(ended, Err(ReadError::Stopped)));
+            assert_eq!(reader.entries, number);
+        }
+    }
+}

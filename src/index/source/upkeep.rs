@@ -1,0 +1,314 @@
+//! Keeping a clone small for weeks: every fetch adds a pack, and every state of the git index a few loose objects.
+//!
+//! Small packs are rolled up into one, in a copy of the clone that shares the large ones with it through hard links; the
+//! copy then replaces the clone, as a new clone would. So nothing is ever removed from under a reader, and a crash leaves
+//! the clone or its replacement, whole. What no longer belongs to the index stays in packs for a while; when it is about
+//! as much as the index itself, a new clone is due. Everything here is blocking.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use git2::{Odb, OdbLookupFlags, Repository};
+
+use super::clone_dir::{is_leftover, remove_tree};
+use super::libgit2::{MemoryLimit, with_memory_limit};
+use super::pack_writer::write_pack;
+use crate::index::git::overlay;
+use crate::index::stop::StopFlag;
+
+/// When the clone is made smaller.
+#[derive(Clone, Copy, Debug)]
+pub struct UpkeepLimits {
+    /// So many packs are rolled up.
+    pub packs_max: usize,
+    /// A clone with so many bytes more than twice its largest pack is replaced by a new one.
+    pub slack_bytes: u64,
+}
+
+impl Default for UpkeepLimits {
+    fn default() -> Self {
+        Self {
+            packs_max: 256,
+            slack_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// No larger pack is rolled up: libgit2 compares all objects anew, which takes a minute for this much.
+const ROLLED_PACK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Memory for comparing objects and for keeping differences, so that a small machine suffices.
+const PACKING_SETTINGS: [(&str, i64); 2] = [
+    ("pack.windowMemory", 32 * 1024 * 1024),
+    ("pack.deltaCacheSize", 16 * 1024 * 1024),
+];
+
+/// So much of a file is copied between two looks at the stop flag.
+const COPIED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Where the objects lie that are being rolled up, inside the copy.
+const ROLLING: &str = "rolling";
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    /// There are many packs.
+    RollUp,
+    /// There is much that no longer belongs to the index.
+    Renewal,
+}
+
+/// Why the packs could not be rolled up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpkeepError {
+    #[error("{0}")]
+    Git(#[from] git2::Error),
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+}
+
+/// A pack on disk.
+#[derive(Debug)]
+pub(crate) struct Pack {
+    pub(crate) path: PathBuf,
+    bytes: u64,
+}
+
+/// Looks at what a clone has become.
+pub(crate) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
+    let packs = packs_in(clone)?;
+    let bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
+    let largest = packs.iter().map(|pack| pack.bytes).max().unwrap_or(0);
+    Ok(if packs.len() >= limits.packs_max {
+        Due::RollUp
+    } else if bytes > largest.saturating_mul(2).saturating_add(limits.slack_bytes) {
+        Due::Renewal
+    } else {
+        Due::Nothing
+    })
+}
+
+/// Makes a copy of a clone at `target` in which the small packs are one. Ends with an error when told to stop; the
+/// copy is of no use then.
+pub(crate) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
+    copy(clone, target, false, stop)?;
+    pack_small_ones(target, stop)?;
+    let served = overlay::path(target);
+    if served.exists() {
+        pack_small_ones(&served, stop)?;
+    }
+    Ok(())
+}
+
+/// Copies a repository; objects, which never change, as further names of the same files where the file system can.
+pub(crate) fn copy(from: &Path, to: &Path, are_objects: bool, stop: &StopFlag) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        stop.check().map_err(io::Error::other)?;
+        let entry = entry?;
+        let name = entry.file_name();
+        let (source, target) = (entry.path(), to.join(&name));
+        if name.to_str().is_none_or(is_leftover) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            let below_objects = are_objects || name == "objects";
+            copy(&source, &target, below_objects && name != "info", stop)?;
+        } else if are_objects {
+            fs::hard_link(&source, &target)
+                .or_else(|_unsupported| copy_in_parts(&source, &target, stop))?;
+        } else {
+            fs::copy(&source, &target)?;
+            // These are small, and without them the copy is none: they must outlive a failure of power.
+            File::open(&target)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a file that may be large. Unlike `fs::copy` it can be stopped.
+fn copy_in_parts(from: &Path, to: &Path, stop: &StopFlag) -> io::Result<()> {
+    let (from, mut to) = (File::open(from)?, File::create(to)?);
+    while io::copy(&mut (&from).take(COPIED_BYTES), &mut to)? > 0 {
+        stop.check().map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn pack_small_ones(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
+    with_memory_limit(MemoryLimit::PACKING, || pack(repository, stop))
+}
+
+fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
+    let rolling = repository.join(ROLLING);
+    set_apart(repository, &rolling)?;
+    let git = Repository::open_bare(repository)?;
+    let mut config = git.config()?;
+    for (name, value) in PACKING_SETTINGS {
+        config.set_i64(name, value)?;
+    }
+    // The objects that are to be packed, and those that are there without them: a fetch brings copies of some.
+    let (loose, kept) = (Odb::new()?, Odb::new()?);
+    add_alternate(&loose, &rolling)?;
+    add_alternate(&kept, &repository.join("objects"))?;
+    add_alternate(&git.odb()?, &rolling)?;
+
+    let mut builder = git.packbuilder()?;
+    builder.set_threads(1);
+    let mut inserted = Ok(());
+    loose.foreach(|&id| {
+        if !kept.exists_ext(id, OdbLookupFlags::NO_REFRESH) {
+            inserted = builder.insert_object(id, None);
+        }
+        inserted.is_ok() && !stop.is_set()
+    })?;
+    inserted?;
+    // A list that was left in the middle of loose objects is no error to libgit2.
+    stop.check().map_err(io::Error::other)?;
+    if builder.object_count() > 0 {
+        write_pack(&mut builder, &git.odb()?, &pack_directory(repository), stop)?;
+    }
+    remove_tree(&rolling)?;
+    Ok(())
+}
+
+/// Moves what is to be rolled up out of a repository that nobody reads yet.
+fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
+    fs::create_dir_all(pack_directory_of(rolling))?;
+    for pack in small_ones(packs_in(repository)?) {
+        for extension in ["pack", "idx", "rev"] {
+            let file = pack.path.with_extension(extension);
+            if let Some(name) = file.file_name().filter(|_| file.exists()) {
+                fs::rename(&file, pack_directory_of(rolling).join(name))?;
+            }
+        }
+    }
+    for entry in fs::read_dir(repository.join("objects"))? {
+        let entry = entry?;
+        // Loose objects lie in directories that are named by the first two digits of their ids.
+        if entry.file_name().len() == 2 {
+            fs::rename(entry.path(), rolling.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The packs to roll up: as many of the smallest as it takes to leave only such that are at least twice as large as all
+/// smaller ones together. So an object is packed anew a few times in its life, not every time.
+fn small_ones(mut packs: Vec<Pack>) -> Vec<Pack> {
+    packs.retain(|pack| pack.bytes <= ROLLED_PACK_BYTES_MAX);
+    packs.sort_by_key(|pack| pack.bytes);
+    let mut together = 0_u64;
+    let mut rolled = 0;
+    for (number, pack) in packs.iter().enumerate() {
+        if pack.bytes < together.saturating_mul(2) {
+            rolled = number + 1;
+        }
+        together += pack.bytes;
+    }
+    packs.truncate(rolled);
+    packs
+}
+
+pub(crate) fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
+    let mut packs = Vec::new();
+    for entry in fs::read_dir(pack_directory(repository))? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension() == Some(OsStr::new("pack")) {
+            let bytes = entry.metadata()?.len();
+            packs.push(Pack { path, bytes });
+        }
+    }
+    Ok(packs)
+}
+
+pub(crate) fn pack_directory(repository: &Path) -> PathBuf {
+    pack_directory_of(&repository.join("objects"))
+}
+
+fn pack_directory_of(objects: &Path) -> PathBuf {
+    objects.join("pack")
+}
+
+fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), UpkeepError> {
+    let path = objects
+        .to_str()
+        .ok_or_else(|| io::Error::other("the path of DATA_DIR is not UTF-8"))?;
+    Ok(odb.add_disk_alternate(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::limits::ReadError;
+    use crate::index::stop::assert_ends_at_every_look;
+
+    /// A bare repository whose objects are all loose, and their number.
+    fn loose_repository(path: &Path) -> usize {
+        let git = Repository::init_bare(path).unwrap();
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..100 {
+            let content: String = (0..500).map(|_| random.alphanumeric()).collect();
+            git.blob(content.as_bytes()).unwrap();
+        }
+        100
+    }
+
+    #[test]
+    fn a_roll_up_ends_at_every_look_and_looks_at_every_file_and_every_object_that_it_packs() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (clone, copies) = (directory.path().join("clone"), std::cell::Cell::new(0));
+        let objects = loose_repository(&clone);
+        // Once for its file, once for its place among the others, twice while it is packed: head and content.
+        assert_ends_at_every_look(4 * objects, |stop| {
+            copies.set(copies.get() + 1);
+            let target = directory.path().join(format!("copy-{}", copies.get()));
+            let rolled_up = roll_up(&clone, &target, stop);
+            if stop.is_set() {
+                assert!(rolled_up.is_err());
+                return Err(ReadError::Stopped);
+            }
+            rolled_up.unwrap();
+            assert_eq!(packs_in(&target).unwrap().len(), 1);
+            Ok(())
+        });
+        let loose = fs::read_dir(clone.join("objects")).unwrap();
+        assert!(loose.count() > 10, "the clone stays as it was");
+    }
+
+    #[test]
+    fn a_large_file_that_cannot_be_linked_is_copied_in_parts_and_a_stop_ends_the_copy() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        let length = 3 * COPIED_BYTES + 5;
+        let mut file = File::create(&from).unwrap();
+        io::copy(&mut io::repeat(7).take(length), &mut file).unwrap();
+        copy_in_parts(&from, &to, &StopFlag::new()).unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().len(), length);
+        copy_in_parts(&from, &to, &StopFlag::at_look(2)).unwrap_err();
+        assert_eq!(fs::metadata(&to).unwrap().len(), 2 * COPIED_BYTES);
+    }
+
+    #[test]
+    fn packs_are_rolled_up_until_each_is_twice_as_large_as_all_smaller_ones_together() {
+        let rolled = |sizes: &[u64]| {
+            let packs = sizes.iter().map(|&bytes| Pack {
+                path: PathBuf::new(),
+                bytes,
+            });
+            let rolled = small_ones(packs.collect());
+            rolled.iter().map(|pack| pack.bytes).collect::<Vec<_>>()
+        };
+        assert!(rolled(&[]).is_empty());
+        assert_eq!(rolled(&[8, 1, 4, 2]), [1, 2, 4, 8]);
+        assert_eq!(rolled(&[1, 1, 5, 20]), [1, 1]);
+        assert!(rolled(&[1, 3, 9, 27]).is_empty());
+        assert_eq!(rolled(&[5, 5, 5, 100]), [5, 5, 5]);
+        let large = ROLLED_PACK_BYTES_MAX + 1;
+        assert_eq!(rolled(&[1, 1, large, large]), [1, 1]);
+    }
+}

@@ -1,0 +1,116 @@
+//! Index files that are too large to be read: found when they are published, so that whoever runs the mirror learns of them
+//! before a client does.
+
+use git2::Odb;
+
+use super::directory::{Directory, ObjectId};
+use super::snapshot::Snapshot;
+use crate::index::limits::{INDEX_FILE_BYTES_MAX, ReadError};
+use crate::index::source::libgit2::read_header;
+use crate::index::stop::StopFlag;
+
+/// So many are named. An upstream can make any number of them.
+const NAMED_MAX: usize = 20;
+
+/// The files that are too large, as far as they are known.
+#[derive(Debug, Default)]
+pub(crate) struct LargeFiles {
+    files: Vec<LargeFile>,
+}
+
+#[derive(Debug)]
+struct LargeFile {
+    /// The crate's name in lower case.
+    name: String,
+    blob: ObjectId,
+    bytes: usize,
+}
+
+impl LargeFiles {
+    /// Looks at the size of every index file that is not in `previous`. Blocking; unpacks nothing.
+    pub(crate) fn follow(
+        &mut self,
+        snapshot: &Snapshot,
+        previous: Option<&Snapshot>,
+        stop: &StopFlag,
+    ) -> Result<(), ReadError> {
+        self.files
+            .retain(|file| snapshot.lists(&file.name, file.blob));
+        let previous = previous.map(Snapshot::root);
+        snapshot.repository().with(|git| {
+            let odb = git.odb()?;
+            self.add_from(&odb, snapshot.root(), previous, stop)
+        })
+    }
+
+    /// One sentence for each, and one for all that are not named.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let named = self.files.iter().take(NAMED_MAX).map(|file| {
+            format!(
+                "the index file of {} has {} bytes, and the mirror reads {INDEX_FILE_BYTES_MAX} at most: requests for it get 503",
+                file.name, file.bytes
+            )
+        });
+        let more = self.files.len() > NAMED_MAX;
+        let more = more.then(|| "more index files are too large".to_owned());
+        named.chain(more).collect()
+    }
+
+    fn add_from(
+        &mut self,
+        odb: &Odb<'_>,
+        directory: &Directory,
+        previous: Option<&Directory>,
+        stop: &StopFlag,
+    ) -> Result<(), ReadError> {
+        if previous.is_some_and(|previous| previous.tree() == directory.tree()) {
+            return Ok(());
+        }
+        for (name, blob) in directory.files() {
+            if previous.and_then(|previous| previous.file(name)) == Some(blob) {
+                continue;
+            }
+            // The header of a difference is found through all those that it builds on, so a directory can take minutes.
+            stop.check()?;
+            // One that is missing is found out about by whoever reads it.
+            let bytes = read_header(odb, blob.to_oid()?).map_or(0, |(bytes, _)| bytes);
+            let is_known = || self.files.iter().any(|file| file.name == name);
+            if bytes > INDEX_FILE_BYTES_MAX && self.files.len() <= NAMED_MAX && !is_known() {
+                self.files.push(LargeFile {
+                    name: name.to_owned(),
+                    blob,
+                    bytes,
+                });
+            }
+        }
+        for (name, below) in directory.directories() {
+            let before = previous.and_then(|previous| previous.directory(name));
+            self.add_from(odb, below, before.map(AsRef::as_ref), stop)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::stop::assert_ends_at_every_look;
+    use crate::index::testing::TestIndex;
+
+    #[test]
+    fn the_sizes_of_files_are_looked_at_one_by_one_until_a_stop() {
+        let paths: Vec<String> = (0..200)
+            .map(|number| format!("ab/cd/abcd{number}"))
+            .collect();
+        let files: Vec<(&str, &str)> = paths
+            .iter()
+            .map(|path| (path.as_str(), path.as_str()))
+            .collect();
+        let mut index = TestIndex::new(&files);
+        index.refresh();
+        let snapshot = index.handle.snapshot().unwrap();
+        assert_ends_at_every_look(paths.len(), |stop| {
+            LargeFiles::default().follow(&snapshot, None, stop)
+        });
+    }
+}

@@ -1,0 +1,326 @@
+//! Reading a `Cargo.lock`, versions 1 to 4: which packages of registries it names.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use crate::package::{Checksum, CrateName, CrateVersion};
+
+/// The newest version of the format that is known here.
+const KNOWN_VERSION: u32 = 4;
+
+/// The source that cargo writes for crates.io's own registry, whichever mirror and protocol stand in for it.
+const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+/// How lock files name the registry that this mirror shows, as far as that is known.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnSources(Vec<String>);
+
+impl OwnSources {
+    /// With a mirror at this address, whose index comes from there.
+    pub(crate) fn new(public_url: Option<&str>, upstream: &str) -> Self {
+        let mut sources = vec![CRATES_IO.to_owned(), format!("registry+{upstream}")];
+        if let Some(base) = public_url {
+            sources.push(format!("sparse+{base}/index"));
+            sources.push(format!("registry+{base}/git/index"));
+        }
+        Self(sources)
+    }
+
+    fn have(&self, source: &str) -> bool {
+        self.0.iter().any(|own| bare(own) == bare(source))
+    }
+}
+
+impl Default for OwnSources {
+    fn default() -> Self {
+        Self(vec![CRATES_IO.to_owned()])
+    }
+}
+
+/// Without what makes no difference to where it leads.
+fn bare(source: &str) -> &str {
+    let source = source.trim_end_matches('/');
+    source.strip_suffix(".git").unwrap_or(source)
+}
+
+/// A package that a lock file has from a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LockedPackage {
+    /// Its name.
+    pub(crate) name: CrateName,
+    /// Its version.
+    pub(crate) version: CrateVersion,
+    /// What cargo will compare the crate file with; lock files of old may lack it.
+    pub(crate) checksum: Option<Checksum>,
+    /// Which registry the lock file has it from.
+    pub(crate) registry: Registry,
+}
+
+/// Which registry a package is from, as far as a mirror of one index needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Registry {
+    /// That of the index here.
+    Own,
+    /// Perhaps another one, perhaps this one by a name that is not known here: checksums tell.
+    Unknown,
+}
+
+/// A text that is no lock file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LockfileError {
+    /// It is not TOML, or has not the shape of a lock file.
+    #[error("it is not a Cargo.lock: {0}")]
+    Shape(String),
+    /// It is newer than this program.
+    #[error("it has version {0}, and versions up to {KNOWN_VERSION} are known here")]
+    TooNew(u32),
+    /// A package of a registry has something else than a name and a version.
+    #[error("the package `{name} {version}` has a bad {what}")]
+    Package {
+        /// The name as it stands there.
+        name: String,
+        /// The version as it stands there.
+        version: String,
+        /// What is bad.
+        what: &'static str,
+    },
+}
+
+/// Reads a lock file. Packages from paths and from git are passed over: no registry has them.
+pub(crate) fn parse_lockfile(
+    text: &str,
+    own: &OwnSources,
+) -> Result<Vec<LockedPackage>, LockfileError> {
+    let raw: RawLockfile = toml::from_str(text).map_err(|error| {
+        // Its display form draws the line over several; the message alone fits into ours.
+        LockfileError::Shape(error.message().to_owned())
+    })?;
+    if let Some(version) = raw.version.filter(|version| *version > KNOWN_VERSION) {
+        return Err(LockfileError::TooNew(version));
+    }
+    let metadata = raw.metadata;
+    let packages = raw.package.into_iter();
+    packages
+        .filter_map(|package| package.into_locked(&metadata, own))
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct RawLockfile {
+    version: Option<u32>,
+    #[serde(default)]
+    package: Vec<RawPackage>,
+    /// Where version 1 has its checksums, among other things.
+    #[serde(default)]
+    metadata: HashMap<String, toml::Value>,
+}
+
+#[derive(Deserialize)]
+struct RawPackage {
+    name: String,
+    version: String,
+    source: Option<String>,
+    checksum: Option<String>,
+}
+
+impl RawPackage {
+    fn into_locked(
+        self,
+        metadata: &HashMap<String, toml::Value>,
+        own: &OwnSources,
+    ) -> Option<Result<LockedPackage, LockfileError>> {
+        let source = self.source.as_deref()?;
+        let from_registry = source.starts_with("registry+") || source.starts_with("sparse+");
+        if !from_registry {
+            return None;
+        }
+        let registry = if own.have(source) {
+            Registry::Own
+        } else {
+            Registry::Unknown
+        };
+        let checksum = self.checksum.clone().or_else(|| {
+            let key = format!("checksum {} {} ({source})", self.name, self.version);
+            let text = metadata.get(&key)?.as_str()?;
+            // So version 1 says that it does not know.
+            (text != "<none>").then(|| text.to_owned())
+        });
+        Some(self.checked(checksum, registry))
+    }
+
+    fn checked(
+        self,
+        checksum: Option<String>,
+        registry: Registry,
+    ) -> Result<LockedPackage, LockfileError> {
+        let bad = |what| LockfileError::Package {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            what,
+        };
+        Ok(LockedPackage {
+            name: CrateName::try_from(self.name.clone()).map_err(|_why| bad("name"))?,
+            version: CrateVersion::try_from(self.version.clone()).map_err(|_why| bad("version"))?,
+            checksum: checksum
+                .map(|text| text.parse())
+                .transpose()
+                .map_err(|_why| bad("checksum"))?,
+            registry,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn shown(text: &str) -> Vec<String> {
+        let packages = parse_lockfile(text, &OwnSources::default()).unwrap();
+        let show = |package: LockedPackage| {
+            let checksum = package.checksum.map(|checksum| checksum.to_string());
+            let checked = if checksum.as_deref() == Some(HEX) {
+                "checked"
+            } else {
+                "unchecked"
+            };
+            format!(
+                "{} {} {:?} {checked}",
+                package.name, package.version, package.registry
+            )
+        };
+        packages.into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn reads_versions_2_to_4() {
+        for head in ["", "version = 3\n", "version = 4\n"] {
+            let text = format!(
+                r#"{head}
+[[package]]
+name = "ours"
+version = "0.1.0"
+dependencies = ["serde 1.0.0", "tool"]
+
+[[package]]
+name = "serde"
+version = "1.0.0"
+source = "registry+https://github.com/rust-lang/crates.io-index"
+checksum = "{HEX}"
+
+[[package]]
+name = "tool"
+version = "2.0.0+x"
+source = "git+https://git.example/tool?branch=main#0123456789"
+
+[[package]]
+name = "private"
+version = "3.0.0"
+source = "sparse+https://mirror.example/index/"
+checksum = "{HEX}"
+
+[[patch.unused]]
+name = "never"
+version = "1.0.0"
+
+[metadata]
+"anything" = {{ of = "others" }}
+"#
+            );
+            assert_eq!(
+                shown(&text),
+                ["serde 1.0.0 Own checked", "private 3.0.0 Unknown checked"]
+            );
+        }
+    }
+
+    #[test]
+    fn reads_version_1_with_its_checksums_in_the_metadata() {
+        let text = format!(
+            r#"[root]
+name = "ours"
+version = "0.1.0"
+dependencies = ["libc 0.2.0 (registry+https://github.com/rust-lang/crates.io-index)"]
+
+[[package]]
+name = "libc"
+version = "0.2.0"
+source = "registry+https://github.com/rust-lang/crates.io-index"
+
+[[package]]
+name = "log"
+version = "0.3.0"
+source = "registry+https://github.com/rust-lang/crates.io-index"
+
+[metadata]
+"checksum libc 0.2.0 (registry+https://github.com/rust-lang/crates.io-index)" = "{HEX}"
+"checksum log 0.3.0 (registry+https://github.com/rust-lang/crates.io-index)" = "<none>"
+"#
+        );
+        assert_eq!(
+            shown(&text),
+            ["libc 0.2.0 Own checked", "log 0.3.0 Own unchecked"]
+        );
+    }
+
+    #[test]
+    fn knows_the_names_of_its_own_registry() {
+        let own = OwnSources::new(Some("https://mirror.example"), "https://git.example/i.git");
+        for source in [
+            CRATES_IO,
+            "registry+https://github.com/rust-lang/crates.io-index.git",
+            "registry+https://git.example/i",
+            "sparse+https://mirror.example/index/",
+            "registry+https://mirror.example/git/index",
+        ] {
+            assert!(own.have(source), "{source}");
+        }
+        for source in [
+            "sparse+https://other.example/index/",
+            "registry+https://mirror.example/git/index/more",
+        ] {
+            assert!(!own.have(source), "{source}");
+        }
+    }
+
+    #[test]
+    fn reads_the_lock_file_of_this_project() {
+        let text = include_str!("../../Cargo.lock");
+        let packages = parse_lockfile(text, &OwnSources::default()).unwrap();
+        assert_eq!(packages.len() + 1, text.matches("[[package]]").count());
+        assert!(
+            packages
+                .iter()
+                .all(|package| package.checksum.is_some() && package.registry == Registry::Own)
+        );
+    }
+
+    #[test]
+    fn says_in_one_line_what_is_wrong_with_what_is_no_lock_file() {
+        let package =
+            |rest: &str| format!("[[package]]\nsource = \"registry+https://a.example\"\n{rest}");
+        for (text, words) in [
+            ("no toml".to_owned(), "not a Cargo.lock"),
+            ("package = 7".to_owned(), "not a Cargo.lock"),
+            ("version = 5".to_owned(), "version 5"),
+            (package("name = \"a\""), "version"),
+            (package("name = \"a/b\"\nversion = \"1.0.0\""), "a bad name"),
+            (
+                package("name = \"a\"\nversion = \"1\""),
+                "`a 1` has a bad version",
+            ),
+            (
+                package("name = \"a\"\nversion = \"1.0.0\"\nchecksum = \"12\""),
+                "a bad checksum",
+            ),
+        ] {
+            let error = parse_lockfile(&text, &OwnSources::default())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(words), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+}

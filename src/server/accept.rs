@@ -1,0 +1,316 @@
+//! The accept loop, the threads that serve connections, and the end of both.
+//!
+//! One thread accepts and deals connections out to workers, one for each processor, each with an event loop of its own:
+//! a connection never moves, so nothing is shared and nobody is woken across threads (`benches/compare/redirect.sh`).
+//! `axum::serve` has no such workers, and no limits on heads, idle connections or the time to drain.
+//!
+//! What does not live here: what is spoken on one connection (`connection`), the certificate (`tls`), the bounds of
+//! HTTP/2 (`http2`), and how what is limited is shared out (`shares`).
+
+use std::convert::Infallible;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::connection::{self, Common};
+use super::connections::Connections;
+use super::exchange::{Answered, Asked, Connection};
+use super::shares::Shares;
+use super::tls::CurrentCertificate;
+use crate::memory::return_freed_blocks;
+
+/// Bytes that may wait in the system's buffer before it calls a socket full. By default that is a third of up to 4 MB: a
+/// client that takes 20 kB/s would look for a minute as if it took nothing.
+#[cfg(target_os = "linux")]
+const WAITING_BYTES_MAX: u32 = 128 * 1024;
+
+/// Connections that were told to end and have not yet, at most.
+const ENDING_MAX: usize = 16;
+
+/// Threads of one worker that read files and repositories. Each may hold a stack and a heap of its own.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+/// How often freed memory is given back to the system, if there is much of it.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+
+/// So many bytes less in the account than at its peak are worth giving memory back.
+const TIDY_BYTES_MIN: u64 = 2 * 1024 * 1024;
+
+/// So many connections less are, too.
+const TIDY_CONNECTIONS_MIN: usize = 16;
+
+/// How long to wait after the system refused to hand over a connection, most often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepted connections that may wait for a busy worker.
+const WAITING_CONNECTIONS_MAX: usize = 256;
+
+/// Which one ended the draining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Drained {
+    /// Every request was answered.
+    All,
+    /// Some were cut off.
+    DeadlineReached,
+}
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub(crate) struct ServeOptions {
+    /// How many threads serve connections.
+    pub(crate) workers: NonZeroUsize,
+    /// How long requests under way may take once the mirror was told to stop.
+    pub(crate) drain_max: Duration,
+    /// The certificate, if TLS is spoken.
+    pub(crate) certificate: Option<CurrentCertificate>,
+    /// What all connections have in common.
+    pub(crate) common: Common,
+    /// How many connections may be open at a time.
+    pub(crate) connections_max: usize,
+}
+
+/// What every connection needs: the stack of `http::middleware`.
+pub(crate) trait Stack:
+    Service<Asked, Response = Answered, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> Stack for S where
+    S: Service<Asked, Response = Answered, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Serves connections until told to stop, then finishes what is under way.
+///
+/// # Errors
+/// If a worker cannot be started or has died.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    stack: impl Stack,
+    stop: CancellationToken,
+    options: ServeOptions,
+) -> io::Result<Drained> {
+    let mut workers = Vec::with_capacity(options.workers.get());
+    for number in 0..options.workers.get() {
+        workers.push(Worker::start(number, stack.clone(), options.clone())?);
+    }
+    let connections = Arc::new(Connections::new(options.connections_max));
+    tokio::select! {
+        accepted = accept(&listener, &workers, &stop, &connections) => accepted?,
+        never = tidy(&options.common.account, &connections) => match never {},
+    }
+    drop(listener);
+    // All are told before any is waited for, so that they drain at the same time.
+    let mut ending = Vec::with_capacity(workers.len());
+    for worker in workers {
+        drop(worker.connections);
+        ending.push((worker.ended, worker.thread));
+    }
+    let mut drained = Drained::All;
+    for (ended, thread) in ending {
+        drained = drained.max(join(ended, thread).await?);
+    }
+    Ok(drained)
+}
+
+/// Gives memory back that was freed in the midst of what is in use.
+#[expect(clippy::infinite_loop, reason = "it ends with `accept`")]
+async fn tidy(account: &Shares, connections: &Connections) -> Infallible {
+    let mut most_connections = 0;
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        let (used, peak) = account.usage();
+        let open = connections.count();
+        most_connections = most_connections.max(open);
+        if peak - used >= TIDY_BYTES_MIN || most_connections - open >= TIDY_CONNECTIONS_MIN {
+            most_connections = open;
+            // It takes the locks of the allocator, for some milliseconds. A panic would have been logged.
+            let _done = tokio::task::spawn_blocking(return_freed_blocks).await;
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    workers: &[Worker],
+    stop: &CancellationToken,
+    connections: &Arc<Connections>,
+) -> io::Result<()> {
+    // Without a bound connections would take the descriptors that git and the clone need.
+    let places = Arc::new(Semaphore::new(connections.max() + ENDING_MAX));
+    for worker in workers.iter().cycle() {
+        let accepted = tokio::select! {
+            accepted = accept_one(listener, &places, connections) => accepted?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        tokio::select! {
+            taken = worker.connections.send(accepted) => taken.map_err(|_closed| worker_died())?,
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// The next connection, ready to be moved to another event loop.
+async fn accept_one(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    connections: &Arc<Connections>,
+) -> io::Result<Accepted> {
+    loop {
+        let place = Arc::clone(places).acquire_owned().await;
+        let place = place.map_err(io::Error::other)?;
+        let accepted = listener.accept().await.and_then(|(stream, address)| {
+            // Answers are small and whole: waiting for more to send only adds delay.
+            stream.set_nodelay(true)?;
+            #[cfg(target_os = "linux")]
+            SockRef::from(&stream).set_tcp_notsent_lowat(WAITING_BYTES_MAX)?;
+            Ok((stream.into_std()?, address))
+        });
+        match accepted {
+            Ok((stream, address)) => {
+                // One that finds no place is closed by being dropped.
+                if let Some(connection) = connections.open(address.ip().to_canonical()) {
+                    return Ok(Accepted {
+                        stream,
+                        place: Place {
+                            connection,
+                            connections: Arc::clone(connections),
+                            _permit: place,
+                        },
+                    });
+                }
+            }
+            Err(error) => recover(&error).await,
+        }
+    }
+}
+
+/// After an error of one connection the next is accepted at once; after one of the system, when it had time to recover.
+async fn recover(error: &io::Error) {
+    let of_one_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::InvalidInput
+    );
+    if !of_one_connection {
+        tracing::warn!(error = %error, "a connection could not be accepted");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+fn worker_died() -> io::Error {
+    io::Error::other("a thread that serves connections has died")
+}
+
+/// A connection, and its place among those that may be open.
+struct Accepted {
+    stream: std::net::TcpStream,
+    place: Place,
+}
+
+/// A place among the connections that may be open, until this is dropped.
+struct Place {
+    connection: Arc<Connection>,
+    connections: Arc<Connections>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.forget(&self.connection);
+    }
+}
+
+/// A thread with an event loop of its own. It ends when no more connections can come and all are finished.
+struct Worker {
+    connections: mpsc::Sender<Accepted>,
+    ended: oneshot::Receiver<Drained>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Worker {
+    fn start(number: usize, stack: impl Stack, options: ServeOptions) -> io::Result<Self> {
+        let (connections, waiting) = mpsc::channel(WAITING_CONNECTIONS_MAX);
+        let (end, ended) = oneshot::channel();
+        let runtime = runtime::Builder::new_current_thread()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name(format!("http-{number}"))
+            .spawn(move || {
+                let drained = runtime.block_on(work(waiting, stack, options));
+                // A look-up in the index that still runs has nobody left to answer.
+                runtime.shutdown_background();
+                // The other side is gone only when the whole process is about to be.
+                let _nobody_waits = end.send(drained);
+            })?;
+        Ok(Self {
+            connections,
+            ended,
+            thread,
+        })
+    }
+}
+
+async fn join(
+    ended: oneshot::Receiver<Drained>,
+    thread: std::thread::JoinHandle<()>,
+) -> io::Result<Drained> {
+    let drained = ended.await;
+    // The thread has said its last word, or has panicked: either way this does not wait.
+    match (drained, thread.join()) {
+        (Ok(drained), Ok(())) => Ok(drained),
+        _ => Err(worker_died()),
+    }
+}
+
+async fn work(
+    mut waiting: mpsc::Receiver<Accepted>,
+    stack: impl Stack,
+    options: ServeOptions,
+) -> Drained {
+    let drain_max = options.drain_max;
+    // Every connection holds a receiver to its end, so that the sender can tell all of them and see them go.
+    let (draining, _) = watch::channel(());
+    while let Some(Accepted { stream, place }) = waiting.recv().await {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => {
+                let connection = Arc::clone(&place.connection);
+                let serving = connection::serve(
+                    stream,
+                    Arc::clone(&connection),
+                    stack.clone(),
+                    options.certificate.clone(),
+                    options.common.clone(),
+                    draining.subscribe(),
+                );
+                let task = tokio::spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
+                connection.ends_by(task.abort_handle());
+            }
+            Err(error) => recover(&error).await,
+        }
+    }
+    draining.send_replace(());
+    tokio::select! {
+        () = draining.closed() => Drained::All,
+        () = tokio::time::sleep(drain_max) => Drained::DeadlineReached,
+    }
+}

@@ -1,0 +1,166 @@
+//! The connections that are open, and which of them is closed when there are too many.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::exchange::Connection;
+use super::peer::Peer;
+
+/// A connection without a request for so long is the first to go. A younger one may be about to send its request.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    max: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    open: HashMap<u64, Arc<Connection>>,
+}
+
+impl Connections {
+    /// None yet, and at most so many.
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
+            table: Mutex::default(),
+        }
+    }
+
+    /// How many may be open.
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Takes a new connection in. If there are too many then, another one is closed; `None` if it would have to be this one.
+    pub(crate) fn open(&self, address: IpAddr) -> Option<Arc<Connection>> {
+        let victim;
+        let connection = {
+            let mut table = self.table();
+            victim = if table.open.len() >= self.max {
+                let victim = table.victim(Peer::from(address), self.max)?;
+                table.open.remove(&victim)
+            } else {
+                None
+            };
+            table.next += 1;
+            let number = table.next;
+            let connection = Connection::new(number, address);
+            table.open.insert(number, Arc::clone(&connection));
+            connection
+        };
+        if let Some(victim) = victim {
+            victim.end();
+        }
+        Some(connection)
+    }
+
+    /// Forgets a connection that has ended.
+    pub(crate) fn forget(&self, connection: &Connection) {
+        self.table().open.remove(&connection.number());
+    }
+
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.table().open.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing below can panic half-way.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// The connection to close for a new one of this peer: the one that has been idle for longest, of the peer with the
+    /// most connections if it has such a one. If none is idle: the oldest one of a peer with more than its fair share.
+    fn victim(&self, newcomer: Peer, max: usize) -> Option<u64> {
+        let mut counts: HashMap<Peer, usize> = HashMap::from([(newcomer, 1)]);
+        for connection in self.open.values() {
+            *counts.entry(Peer::from(connection.address())).or_default() += 1;
+        }
+        let fair_share = max / counts.len();
+        let now = Instant::now();
+        let mut idle: Option<((bool, usize, Duration), u64)> = None;
+        let mut busy: Option<((usize, std::cmp::Reverse<u64>), u64)> = None;
+        for (number, connection) in &self.open {
+            let peer = Peer::from(connection.address());
+            let count = counts.get(&peer).copied().unwrap_or(0);
+            if let Some(since) = connection.idle_since() {
+                let time = now.saturating_duration_since(since);
+                let rank = (time >= IDLE_MIN, count, time);
+                idle = idle.max(Some((rank, *number)));
+            }
+            if count > fair_share && peer != newcomer {
+                let rank = (count, std::cmp::Reverse(*number));
+                busy = busy.max(Some((rank, *number)));
+            }
+        }
+        match (idle, busy) {
+            (Some(((true, ..), number)), _) => Some(number),
+            (_, Some((_, number))) | (Some((_, number)), None) => Some(number),
+            (None, None) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::exchange::Exchange;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn numbers(connections: &Connections) -> Vec<u64> {
+        let mut numbers: Vec<u64> = connections.table().open.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_has_been_idle_for_longest_is_closed() {
+        let connections = Connections::new(3);
+        let [first, second, _third] =
+            [1, 2, 3].map(|peer| connections.open(address(peer)).unwrap());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        // The first has a request, the second had one until now.
+        let _request = Exchange::begin(&first, address(1));
+        drop(Exchange::begin(&second, address(2)));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        connections.open(address(4)).unwrap();
+        assert_eq!(numbers(&connections), [1, 2, 4]);
+        connections.open(address(5)).unwrap();
+        assert_eq!(numbers(&connections), [1, 4, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_with_many_connections_closes_its_own() {
+        let connections = Connections::new(4);
+        let lonely = connections.open(address(1)).unwrap();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        for _ in 0..20 {
+            connections.open(address(2)).unwrap();
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        assert!(numbers(&connections).contains(&lonely.number()));
+        // Those that are busy make room for another peer, and not for a further one of the same.
+        let table = connections.table().open.clone();
+        let _busy: Vec<Exchange> = table
+            .values()
+            .map(|connection| Exchange::begin(connection, connection.address()))
+            .collect();
+        assert!(connections.open(address(2)).is_none());
+        assert!(connections.open(address(3)).is_some());
+        assert!(numbers(&connections).contains(&lonely.number()));
+    }
+}

@@ -1,0 +1,505 @@
+//! What is known of a connection and of each request on it until the last byte of its answer has been sent.
+//!
+//! A byte counts as sent when the system has taken it, and the system takes little more than what the client has
+//! acknowledged (`TCP_NOTSENT_LOWAT`, set in `accept_one`).
+
+use std::any::Any;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::response::Response;
+use futures_util::task::AtomicWaker;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::peer::Peer;
+
+/// A request, and the exchange that it begins.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The request.
+    pub(crate) request: Request,
+    /// See [`Exchange`].
+    pub(crate) exchange: Exchange,
+    /// Whether it may be answered.
+    pub(crate) admission: Admission,
+}
+
+/// Whether a request may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// There is memory for it.
+    Granted,
+    /// Its peer has more than its share of the memory already, and nothing is left.
+    NoShare,
+    /// It has more headers than any client has a reason to send.
+    TooManyHeaders,
+}
+
+impl Asked {
+    /// The request, with the exchange among its extensions.
+    pub(crate) fn into_request(self) -> Request {
+        let Self {
+            mut request,
+            exchange,
+            ..
+        } = self;
+        request.extensions_mut().insert(exchange);
+        request
+    }
+}
+
+/// An answer, and what is done when it has been sent or cut.
+pub(crate) struct Answered {
+    /// The answer.
+    pub(crate) response: Response,
+    /// Is told what became of it.
+    pub(crate) end: Option<End>,
+}
+
+/// Called once, when the last byte of an answer has been sent, or when no more of it will be.
+pub(crate) type End = Box<dyn FnOnce(Sent) + Send + Sync>;
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Bytes of its body that were sent.
+    pub(crate) bytes: u64,
+    /// Whether the client did not get all of it.
+    pub(crate) is_cut: bool,
+}
+
+/// The progress of a connection. It outlives its exchanges.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    number: u64,
+    address: IpAddr,
+    began: Instant,
+    /// Ends the connection.
+    abort: OnceLock<AbortHandle>,
+    is_ended: AtomicBool,
+    /// Whether the system sends files on it.
+    sends_files: AtomicBool,
+    /// Requests that have begun.
+    requests: AtomicU64,
+    /// Requests that are under way.
+    exchanges: AtomicUsize,
+    /// Answers that have begun, and whose next bytes do not have to be made first.
+    waiting: AtomicUsize,
+    /// Bytes of bodies, handed over and sent.
+    handed: AtomicU64,
+    sent: AtomicU64,
+    /// When the last exchange ended, in milliseconds after `began`.
+    idle_since: AtomicU64,
+    /// Bytes that are kept for the client outside the account; see [`Exchange::take_allowance`].
+    allowance_used: AtomicU64,
+}
+
+impl Connection {
+    /// A connection from this address that begins now.
+    pub(crate) fn new(number: u64, address: IpAddr) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            address,
+            began: Instant::now(),
+            abort: OnceLock::new(),
+            is_ended: AtomicBool::new(false),
+            sends_files: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
+            exchanges: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            handed: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+            allowance_used: AtomicU64::new(0),
+        })
+    }
+
+    /// Tells this connection apart from all others.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Where it comes from.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Says that the system sends files on it, so that nobody has to read them.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set_sends_files(&self) {
+        self.sends_files.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets what [`Connection::end`] does.
+    pub(crate) fn ends_by(&self, abort: AbortHandle) {
+        // Set once, by whoever spawned it.
+        let _set_before = self.abort.set(abort);
+        // After the handle was set: one of the two sees the other, this look or the look of `end` at the handle.
+        if self.is_ended.load(Ordering::SeqCst) {
+            self.end();
+        }
+    }
+
+    /// Ends the connection at once, with all that is under way on it; one that has not begun, as soon as it begins.
+    pub(crate) fn end(&self) {
+        self.is_ended.store(true, Ordering::SeqCst);
+        if let Some(abort) = self.abort.get() {
+            abort.abort();
+        }
+    }
+
+    /// Since when nothing is under way on it; `None` if something is.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let since = Duration::from_millis(self.idle_since.load(Ordering::Relaxed));
+        (self.exchanges() == 0).then(|| self.began + since)
+    }
+
+    /// Requests that are under way.
+    pub(crate) fn exchanges(&self) -> usize {
+        self.exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Requests that have begun.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of bodies that were sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether something could be sent if the client took it.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+            || self.handed.load(Ordering::Relaxed) > self.sent()
+    }
+
+    /// Takes so many bytes out of what the connection may keep outside the account.
+    fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
+        let taken =
+            self.allowance_used
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                    used.checked_add(bytes).filter(|used| *used <= allowance)
+                });
+        taken.is_ok()
+    }
+}
+
+/// A request and its answer, until the last byte has been sent; cheap to clone. It ends when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct Exchange(Arc<Inner>);
+
+struct Inner {
+    connection: Arc<Connection>,
+    /// Whether it is a request, and not the connection itself.
+    is_request: bool,
+    client: IpAddr,
+    handed: AtomicU64,
+    sent: AtomicU64,
+    /// The next bytes are being made.
+    producing: AtomicBool,
+    /// What was taken out of the connection's allowance.
+    allowance: AtomicU64,
+    /// The client must send more of its request before anything can be made.
+    reading: AtomicBool,
+    /// All bytes were handed over.
+    is_complete: AtomicBool,
+    /// Ends this exchange alone; without it the connection is ended.
+    abort: OnceLock<AbortHandle>,
+    /// Told when what was handed over has been sent.
+    sender: AtomicWaker,
+    rest: Mutex<Rest>,
+}
+
+/// What is seldom touched.
+#[derive(Default)]
+struct Rest {
+    /// The length of the body, where it is known.
+    length: Option<u64>,
+    end: Option<End>,
+    kept: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+impl Exchange {
+    /// A request has come from this client; its answer is being made.
+    pub(crate) fn begin(connection: &Arc<Connection>, client: IpAddr) -> Self {
+        connection.exchanges.fetch_add(1, Ordering::Relaxed);
+        connection.requests.fetch_add(1, Ordering::Relaxed);
+        Self::new(connection, client, true)
+    }
+
+    /// What a connection takes for itself, whatever is asked for on it.
+    pub(crate) fn of_connection(connection: &Arc<Connection>) -> Self {
+        Self::new(connection, connection.address(), false)
+    }
+
+    fn new(connection: &Arc<Connection>, client: IpAddr, is_request: bool) -> Self {
+        Self(Arc::new(Inner {
+            connection: Arc::clone(connection),
+            is_request,
+            client,
+            handed: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            producing: AtomicBool::new(true),
+            allowance: AtomicU64::new(0),
+            reading: AtomicBool::new(false),
+            is_complete: AtomicBool::new(true),
+            abort: OnceLock::new(),
+            sender: AtomicWaker::new(),
+            rest: Mutex::default(),
+        }))
+    }
+
+    /// An exchange with nobody, for calls of a stack without a connection.
+    #[cfg(test)]
+    pub(crate) fn with_nobody() -> Self {
+        let nowhere = IpAddr::from([0, 0, 0, 0]);
+        Self::begin(&Connection::new(0, nowhere), nowhere)
+    }
+
+    /// The address of the client.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.0.client
+    }
+
+    /// Whose share of everything limited it takes.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer::from(self.0.client)
+    }
+
+    /// The connection that it is on.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.0.connection
+    }
+
+    /// A weak reference.
+    pub(crate) fn downgrade(&self) -> WeakExchange {
+        WeakExchange(Arc::downgrade(&self.0))
+    }
+
+    /// Keeps something until the last byte has been sent.
+    pub(crate) fn keep(&self, kept: impl Any + Send + Sync) {
+        self.rest().kept.push(Box::new(kept));
+    }
+
+    /// Takes so many bytes, until the exchange ends, out of what its connection may keep outside the account.
+    pub(crate) fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
+        let taken = self.0.connection.take_allowance(bytes, allowance);
+        if taken {
+            self.0.allowance.fetch_add(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Says whether the client must send more of its request before anything can be made.
+    pub(crate) fn set_reading(&self, reading: bool) {
+        self.0.reading.store(reading, Ordering::Relaxed);
+    }
+
+    /// Sets what ends this exchange alone.
+    pub(crate) fn ends_by(&self, abort: AbortHandle) {
+        let _set_before = self.0.abort.set(abort);
+    }
+
+    /// The answer has begun.
+    pub(crate) fn answer(&self, answered: Answered) -> Response {
+        let Answered { response, end } = answered;
+        let body = response.body();
+        if body.is_end_stream() {
+            if let Some(end) = end {
+                end(Sent {
+                    bytes: 0,
+                    is_cut: false,
+                });
+            }
+            return response;
+        }
+        self.0.is_complete.store(false, Ordering::Relaxed);
+        let mut rest = self.rest();
+        rest.end = end;
+        rest.length = body.size_hint().exact();
+        drop(rest);
+        self.produced();
+        response
+    }
+
+    /// The next bytes have to be made first.
+    pub(crate) fn producing(&self) {
+        if !self.0.producing.swap(true, Ordering::Relaxed) {
+            self.0.connection.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn produced(&self) {
+        if self.0.producing.swap(false, Ordering::Relaxed) {
+            self.0.connection.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// So many bytes were handed over to be sent.
+    pub(crate) fn hand_over(&self, bytes: usize) {
+        self.produced();
+        let bytes = bytes as u64;
+        self.0.handed.fetch_add(bytes, Ordering::Relaxed);
+        self.0.connection.handed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many of them were sent.
+    pub(crate) fn note_sent(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.0.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.0.connection.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.0.sender.wake();
+    }
+
+    /// All bytes of the body were handed over.
+    pub(crate) fn complete(&self) {
+        self.0.is_complete.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes that were handed over and not sent yet.
+    pub(crate) fn unsent(&self) -> u64 {
+        let handed = self.0.handed.load(Ordering::Relaxed);
+        handed.saturating_sub(self.sent())
+    }
+
+    /// What is told when something of them was sent.
+    pub(crate) fn sender(&self) -> &AtomicWaker {
+        &self.0.sender
+    }
+
+    /// Bytes of the body that were sent; of all bodies, for the connection itself.
+    pub(crate) fn sent(&self) -> u64 {
+        if self.0.is_request {
+            self.0.sent.load(Ordering::Relaxed)
+        } else {
+            self.0.connection.sent()
+        }
+    }
+
+    /// Whether the system sends files on its connection, so that nobody has to read them.
+    pub(crate) fn sends_files(&self) -> bool {
+        self.0.connection.sends_files.load(Ordering::Relaxed)
+    }
+
+    /// Whether it waits for the client, and not for the mirror.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        if !self.0.is_request {
+            let connection = &self.0.connection;
+            return self.0.reading.load(Ordering::Relaxed)
+                && (connection.exchanges() == 0 || connection.waits_for_client());
+        }
+        !self.0.producing.load(Ordering::Relaxed)
+            || self.0.reading.load(Ordering::Relaxed)
+            || self.unsent() > 0
+    }
+
+    /// Cuts the answer.
+    pub(crate) fn cut(&self) {
+        match self.0.abort.get() {
+            Some(abort) => abort.abort(),
+            None => self.0.connection.end(),
+        }
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.0.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_tuple("Exchange")
+            .field(&self.0.client)
+            .finish()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        if !*self.producing.get_mut() {
+            connection.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        let (handed, sent) = (*self.handed.get_mut(), *self.sent.get_mut());
+        // Bytes that were handed over and then dropped no longer wait.
+        connection.handed.fetch_sub(handed, Ordering::Relaxed);
+        connection.handed.fetch_add(sent, Ordering::Relaxed);
+        let rest = self.rest.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(end) = rest.end.take() {
+            let is_whole = match rest.length {
+                Some(length) => sent >= length,
+                None => *self.is_complete.get_mut() && sent == handed,
+            };
+            end(Sent {
+                bytes: sent,
+                is_cut: !is_whole,
+            });
+        }
+        let allowance = *self.allowance.get_mut();
+        connection
+            .allowance_used
+            .fetch_sub(allowance, Ordering::Relaxed);
+        if !self.is_request {
+            return;
+        }
+        let idle_since = connection.began.elapsed().as_millis();
+        let idle_since = u64::try_from(idle_since).unwrap_or(u64::MAX);
+        connection.idle_since.store(idle_since, Ordering::Relaxed);
+        connection.exchanges.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An exchange that may have ended; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct WeakExchange(Weak<Inner>);
+
+impl WeakExchange {
+    /// Whether it has not ended.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// The exchange, if it has not ended.
+    pub(crate) fn get(&self) -> Option<Exchange> {
+        self.0.upgrade().map(Exchange)
+    }
+}
+
+impl fmt::Debug for WeakExchange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("WeakExchange")
+    }
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Answered")
+            .field("response", &self.response)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Response> for Answered {
+    fn from(response: Response) -> Self {
+        Self {
+            response,
+            end: None,
+        }
+    }
+}
+
+impl From<Body> for Answered {
+    fn from(body: Body) -> Self {
+        Response::new(body).into()
+    }
+}

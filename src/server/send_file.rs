@@ -1,0 +1,256 @@
+//! Crate files go from the disk to a plain connection without passing through this process, by `sendfile`.
+//!
+//! hyper knows nothing of it: the body gives it a [`StandIn`] of the right length whose bytes do not matter, and the
+//! stream below recognises the stand-in by its address and sends the file in its place. A stand-in that is not followed
+//! by its file ends the connection, so that it can never be taken for content. hyper copies no chunks of a body, because
+//! it is told that the stream writes several slices at once; a test holds what arrives against the file.
+//!
+//! What is not there for TLS and HTTP/2, where the bytes have to be read anyway.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use axum::response::Response;
+use bytes::Buf;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::store::FilePart;
+
+/// What is sent at a time: a worker does nothing else meanwhile. With a quarter of a megabyte a file of one megabyte took
+/// a third longer.
+const PIECE_BYTES: usize = 2 * 1024 * 1024;
+
+/// The length of the stand-in. A piece is several times this one slice.
+const STAND_IN_BYTES: usize = 64 * 1024;
+
+/// What hyper believes to send. Its bytes never matter.
+static STAND_IN: [u8; STAND_IN_BYTES] = [0; STAND_IN_BYTES];
+
+fn is_stand_in(slice: &[u8]) -> bool {
+    STAND_IN.as_ptr_range().contains(&slice.as_ptr())
+}
+
+/// The parts of files whose stand-ins are on their way to the socket, in order. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outgoing(Arc<Mutex<VecDeque<FilePart>>>);
+
+impl Outgoing {
+    fn parts(&self) -> MutexGuard<'_, VecDeque<FilePart>> {
+        // Nothing below can panic half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An answer on the connection that these parts are of, if it is a file.
+    pub(crate) fn file_of(&self, response: &mut Response) -> Option<FileAnswer> {
+        let rest = response.extensions_mut().remove::<FilePart>()?;
+        Some(FileAnswer {
+            rest,
+            loading: None,
+            outgoing: self.clone(),
+        })
+    }
+}
+
+/// So many bytes of the next file part, as hyper sees them.
+#[derive(Debug)]
+pub(crate) struct StandIn(usize);
+
+impl Buf for StandIn {
+    fn remaining(&self) -> usize {
+        self.0
+    }
+
+    fn chunk(&self) -> &[u8] {
+        STAND_IN.get(..self.0).unwrap_or(&STAND_IN)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let (mut left, mut used) = (self.0, 0);
+        for slice in slices {
+            if left == 0 {
+                break;
+            }
+            let length = left.min(STAND_IN_BYTES);
+            *slice = IoSlice::new(STAND_IN.get(..length).unwrap_or_default());
+            left -= length;
+            used += 1;
+        }
+        used
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.0 = self.0.saturating_sub(count);
+    }
+}
+
+/// A file that the system sends, piece by piece.
+pub(crate) struct FileAnswer {
+    rest: FilePart,
+    /// The next piece, while it is being read from the disk.
+    loading: Option<JoinHandle<io::Result<FilePart>>>,
+    outgoing: Outgoing,
+}
+
+impl FileAnswer {
+    /// The next piece, once it can be sent without waiting for the disk.
+    pub(crate) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<StandIn, axum::Error>>> {
+        if self.loading.is_none() {
+            if self.rest.bytes_left() == 0 {
+                return Poll::Ready(None);
+            }
+            let piece = self.rest.split_to(PIECE_BYTES as u64);
+            if piece.is_in_memory() {
+                return Poll::Ready(Some(Ok(self.send(piece))));
+            }
+            // The socket must not wait for the disk, nor must any other request on this thread.
+            let load = move || piece.load().map(|()| piece);
+            self.loading = Some(tokio::task::spawn_blocking(load));
+        }
+        let Some(load) = &mut self.loading else {
+            return Poll::Ready(None);
+        };
+        let loaded = ready!(Pin::new(load).poll(context));
+        self.loading = None;
+        let loaded = loaded.map_err(io::Error::other).flatten();
+        Poll::Ready(Some(
+            loaded
+                .map(|piece| self.send(piece))
+                .map_err(axum::Error::new),
+        ))
+    }
+
+    fn send(&self, piece: FilePart) -> StandIn {
+        let length = usize::try_from(piece.bytes_left()).unwrap_or_default();
+        self.outgoing.parts().push_back(piece);
+        StandIn(length)
+    }
+
+    /// Whether nothing is left of it.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.loading.is_none() && self.rest.bytes_left() == 0
+    }
+}
+
+/// A connection that sends files in the place of their stand-ins.
+#[derive(Debug)]
+pub(crate) struct SendFileStream {
+    stream: TcpStream,
+    outgoing: Outgoing,
+}
+
+impl SendFileStream {
+    pub(crate) fn new(stream: TcpStream, outgoing: Outgoing) -> Self {
+        Self { stream, outgoing }
+    }
+
+    /// Sends what stands before a file. The system keeps it back until the first bytes of the file are there: as a packet
+    /// of its own, it would wake the client twice.
+    fn poll_send_head(&self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(context))?;
+            let send = || {
+                SockRef::from(&self.stream)
+                    .send_with_flags(head, libc::MSG_MORE | libc::MSG_NOSIGNAL)
+            };
+            match self.stream.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    /// Sends a part of the next file, at most so many bytes.
+    fn poll_send_file(
+        &self,
+        context: &mut Context<'_>,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(context))?;
+            let mut parts = self.outgoing.parts();
+            let Some(part) = parts.front_mut() else {
+                let mistake = io::Error::other("a stand-in without its file");
+                return Poll::Ready(Err(mistake));
+            };
+            let send = || part.send_to(self.stream.as_fd(), bytes_max);
+            let sent = self.stream.try_io(Interest::WRITABLE, send);
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => {
+                    if part.bytes_left() == 0 {
+                        parts.pop_front();
+                    }
+                    return Poll::Ready(sent);
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for SendFileStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for SendFileStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if is_stand_in(bytes) {
+            return self.poll_send_file(context, bytes.len());
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let is_content = |slice: &&IoSlice<'_>| slice.is_empty() || !is_stand_in(slice);
+        let content = slices.iter().take_while(is_content).count();
+        let (content, others) = slices.split_at(content);
+        if others.is_empty() {
+            return Pin::new(&mut self.stream).poll_write_vectored(context, content);
+        }
+        // Empty slices may stand before a stand-in.
+        match content.iter().find(|slice| !slice.is_empty()) {
+            Some(head) => self.poll_send_head(context, head),
+            None => {
+                let stand_ins = others.iter().take_while(|slice| is_stand_in(slice));
+                self.poll_send_file(context, stand_ins.map(|slice| slice.len()).sum())
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

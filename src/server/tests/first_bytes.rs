@@ -1,0 +1,164 @@
+//! What a connection makes of the first bytes, and of none; and of a client that does not read.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::{PLENTY, common, connection_of, stack};
+use crate::server::connection::{self, HTTP2_PREFACE, Limits, begins_with_http2};
+use crate::server::tls::tests::certificate;
+
+/// Both ends of a connection.
+async fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, accepted) = tokio::join!(client, listener.accept());
+    let client = client.unwrap();
+    client.set_nodelay(true).unwrap();
+    (client, accepted.unwrap().0)
+}
+
+#[tokio::test]
+async fn http2_is_known_by_its_preface_however_it_is_cut() {
+    for cut in 1..=HTTP2_PREFACE.len() {
+        let (mut client, mut server) = connected().await;
+        let (beginning, rest) = HTTP2_PREFACE.split_at(cut);
+        client.write_all(beginning).await.unwrap();
+        let (seen, ()) = tokio::join!(begins_with_http2(&server), async {
+            // The other side has had its look when this is polled.
+            tokio::task::yield_now().await;
+            client.write_all(rest).await.unwrap();
+        });
+        assert!(seen.unwrap(), "{cut}");
+        let mut read = vec![0; HTTP2_PREFACE.len()];
+        server.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, HTTP2_PREFACE, "nothing was taken");
+    }
+}
+
+#[tokio::test]
+async fn everything_else_is_left_to_http1() {
+    for bytes in [
+        &b""[..],
+        b"P",
+        b"PR",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r",
+        b"PRI * HTTP/1.1\r\n\r\nSM\r\n\r\n",
+        b"G",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"PROPFIND / HTTP/1.1\r\n\r\n",
+        b"\0",
+    ] {
+        let (mut client, server) = connected().await;
+        client.write_all(bytes).await.unwrap();
+        client.shutdown().await.unwrap();
+        assert!(!begins_with_http2(&server).await.unwrap(), "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_the_preface_is_waited_for_and_not_asked_for_again_and_again() {
+    let (mut client, server) = connected().await;
+    client.write_all(b"PR").await.unwrap();
+    let mut looks = 0;
+    let mut detection = pin!(begins_with_http2(&server));
+    let counted = poll_fn(|context| {
+        looks += 1;
+        detection.as_mut().poll(context)
+    });
+    let waited = tokio::time::timeout(Duration::from_millis(200), counted).await;
+    assert!(waited.is_err());
+    assert!(looks < 10, "{looks}");
+}
+
+#[tokio::test]
+async fn a_connection_that_stays_silent_or_half_said_is_closed() {
+    let limits = Limits {
+        head_wait_max: Duration::from_millis(100),
+        handshake_max: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    for (said, tls) in [
+        ("", false),
+        ("PRI * ", false),
+        ("GET / HT", false),
+        ("", true),
+        // The first bytes of a handshake.
+        ("\x16\x03\x01", true),
+    ] {
+        let (mut client, server) = connected().await;
+        let (_draining, told) = watch::channel(());
+        let stack = stack(|_| Body::empty());
+        let certificate = tls.then(|| certificate().0);
+        let serving = tokio::spawn(async move {
+            let connection = connection_of(1);
+            let common = common(limits, PLENTY);
+            let serving = connection::serve(server, connection, stack, certificate, common, told);
+            Box::pin(serving).await;
+        });
+        client.write_all(said.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // Whether it is closed with a word or without does not matter.
+        let _either_way = client.read_to_end(&mut answer).await;
+        serving.await.unwrap();
+    }
+}
+
+/// More than the system keeps for both ends of a connection.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut_with_and_without_tls() {
+    let limits = Limits {
+        write_stall_max: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    for tls in [false, true] {
+        let (mut client, server) = connected().await;
+        let (_draining, told) = watch::channel(());
+        let stack = stack(|_| Body::from(vec![0; ANSWER_BYTES]));
+        let (certificate, trusted) = certificate();
+        let certificate = tls.then_some(certificate);
+        let serving = tokio::spawn(async move {
+            let connection = connection_of(1);
+            let common = common(limits, PLENTY);
+            let serving = connection::serve(server, connection, stack, certificate, common, told);
+            Box::pin(serving).await;
+        });
+        if tls {
+            let mut client = connector(trusted)
+                .connect(ServerName::try_from("localhost").unwrap(), client)
+                .await
+                .unwrap();
+            client.write_all(request).await.unwrap();
+            client.flush().await.unwrap();
+            serving.await.unwrap();
+        } else {
+            client.write_all(request).await.unwrap();
+            serving.await.unwrap();
+        }
+    }
+}
+
+/// A client that trusts this certificate and speaks HTTP/1.1.
+pub(crate) fn connector(trusted: CertificateDer<'static>) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}

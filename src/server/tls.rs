@@ -1,0 +1,360 @@
+//! The certificate that TLS is spoken with: reading it from its files, and reading it again when they change.
+//!
+//! What does not live here: the handshake of a connection (`connection`).
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinError;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_util::sync::CancellationToken;
+
+/// How a client and the mirror agree on HTTP/2 (RFC 9113, section 3.1).
+pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
+
+/// The same for HTTP/1.1.
+const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Larger files are something else.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What some editors put in front of a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// What the curve P-521 is called in a key: its object identifier, 1.3.132.0.35, in DER.
+const P521: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+
+/// A certificate with its key, and the files that they were read from.
+///
+/// Invariant: the key is the certificate's. Not promised: that a client trusts it, or that it has not run out.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsCertificate {
+    files: Files,
+    content: Content,
+    server: Arc<ServerConfig>,
+}
+
+/// Why there is no certificate. Each says which of the two files is to be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CertificateError {
+    /// The file of the certificate cannot be read.
+    #[error("the certificate cannot be read: {0}")]
+    CertificateUnreadable(#[source] io::Error),
+    /// There is no certificate in it.
+    #[error("there is no certificate in PEM in its file, or one that cannot be used")]
+    NoCertificate,
+    /// The file of the key cannot be read.
+    #[error("the key cannot be read: {0}")]
+    KeyUnreadable(#[source] io::Error),
+    /// There is no key in it.
+    #[error("there is no private key in PEM in its file, or one that cannot be used")]
+    NoKey,
+    /// The key is on a curve that ring, which does the cryptography, cannot sign with.
+    #[error("the key is on the curve P-521, which is not supported")]
+    KeyOnP521,
+    /// Key and certificate do not belong together.
+    #[error("the key is not that of the certificate")]
+    KeyOfAnother,
+}
+
+#[derive(Clone, Debug)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// What is in the files. The key never shows.
+#[derive(Clone, PartialEq, Eq)]
+struct Content {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Content").finish_non_exhaustive()
+    }
+}
+
+impl TlsCertificate {
+    /// Reads a certificate chain and its private key from two files in PEM. Blocking.
+    ///
+    /// # Errors
+    /// [`CertificateError`] for whatever makes them unusable.
+    pub(crate) fn read(certificate: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
+        let files = Files { certificate, key };
+        let content = files.read()?;
+        let server = content.server()?;
+        Ok(Self {
+            files,
+            content,
+            server,
+        })
+    }
+}
+
+impl Files {
+    fn read(&self) -> Result<Content, CertificateError> {
+        Ok(Content {
+            certificate: read_file(&self.certificate)
+                .map_err(CertificateError::CertificateUnreadable)?,
+            key: read_file(&self.key).map_err(CertificateError::KeyUnreadable)?,
+        })
+    }
+}
+
+/// A pipe or a device would keep the reader waiting, for ever if need be.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a file",
+        ));
+    }
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(FILE_BYTES_MAX)
+        .read_to_end(&mut content)?;
+    Ok(content)
+}
+
+impl Content {
+    fn server(&self) -> Result<Arc<ServerConfig>, CertificateError> {
+        let (certificate, key) = (as_text(&self.certificate), as_text(&self.key));
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|_not_pem| CertificateError::NoCertificate)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+            .map_err(|_not_pem| CertificateError::NoKey)?;
+        let der = key.secret_der();
+        let is_on_p521 = der.windows(P521.len()).any(|window| window == P521);
+        // The provider is named, for rustls panics where several were built in and none was chosen.
+        let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map(|builder| builder.with_no_client_auth())
+            .and_then(|builder| builder.with_single_cert(chain, key))
+            .map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => CertificateError::KeyOfAnother,
+                rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                    CertificateError::NoCertificate
+                }
+                _ if is_on_p521 => CertificateError::KeyOnP521,
+                _ => CertificateError::NoKey,
+            })?;
+        server.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
+        Ok(Arc::new(server))
+    }
+}
+
+/// The content of a PEM file without byte order marks. Editors write one at the beginning, and where files were joined
+/// there may be more: PEM behind one would not be found, and a chain would be short of a certificate.
+fn as_text(content: &[u8]) -> String {
+    let unit: Option<fn([u8; 2]) -> u16> = match content {
+        [0xff, 0xfe, ..] => Some(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => Some(u16::from_be_bytes),
+        _ => None,
+    };
+    let text = match unit {
+        // Windows calls UTF-16 Unicode, and writes it where a shell redirects.
+        Some(unit) => {
+            let (pairs, _half_a_letter) = content.as_chunks::<2>();
+            let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+            String::from_utf16_lossy(&units)
+        }
+        None => String::from_utf8_lossy(content).into_owned(),
+    };
+    text.replace(BYTE_ORDER_MARK, "")
+}
+
+/// The certificate that new connections get; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct CurrentCertificate(Arc<ArcSwap<ServerConfig>>);
+
+impl CurrentCertificate {
+    /// Begins with this one.
+    pub(crate) fn new(certificate: &TlsCertificate) -> Self {
+        Self(Arc::new(ArcSwap::new(Arc::clone(&certificate.server))))
+    }
+
+    /// What a handshake needs. A connection keeps the certificate that it began with.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.0.load_full()
+    }
+
+    /// Reads the files again whenever they change, until told to stop. While they make no sense, for example because
+    /// only one of them is new, the last good certificate stays.
+    ///
+    /// # Errors
+    /// If reading panicked.
+    pub(crate) async fn follow(
+        self,
+        certificate: TlsCertificate,
+        stop: CancellationToken,
+    ) -> Result<(), JoinError> {
+        let files = Arc::new(certificate.files);
+        let mut seen = Some(certificate.content);
+        loop {
+            let look = async {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let files = Arc::clone(&files);
+                // They may lie on a disk that is slow, or gone.
+                tokio::task::spawn_blocking(move || files.read()).await
+            };
+            let read = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                read = look => read?,
+            };
+            if read.as_ref().ok() != seen.as_ref() {
+                seen = read.as_ref().ok().cloned();
+                self.replace(read.and_then(|content| content.server()));
+            }
+        }
+    }
+
+    fn replace(&self, server: Result<Arc<ServerConfig>, CertificateError>) {
+        match server {
+            Ok(server) => {
+                self.0.store(server);
+                tracing::info!("the TLS certificate has changed: new connections get the new one");
+            }
+            Err(error) => tracing::warn!(
+                error = %error,
+                "TLS_CERT or TLS_KEY has changed and is not usable: new connections get the certificate of before"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use rcgen::generate_simple_self_signed;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Made by OpenSSL, since ring can make none.
+    const P521_CERTIFICATE: &str = include_str!("../../tests/fixtures/p521/certificate.pem");
+    const P521_KEYS: [&str; 2] = [
+        include_str!("../../tests/fixtures/p521/key.pem"),
+        include_str!("../../tests/fixtures/p521/key-sec1.pem"),
+    ];
+
+    /// A certificate and its key, in PEM.
+    fn made() -> (String, String) {
+        let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn read(certificate: &str, key: &str) -> Result<TlsCertificate, CertificateError> {
+        let directory = TempDir::new().unwrap();
+        let paths = ["certificate", "key"].map(|name| directory.path().join(name));
+        let [certificate_path, key_path] = paths;
+        std::fs::write(&certificate_path, certificate).unwrap();
+        std::fs::write(&key_path, key).unwrap();
+        TlsCertificate::read(certificate_path, key_path)
+    }
+
+    /// A certificate for connections of tests, and what clients must trust.
+    pub(crate) fn certificate() -> (CurrentCertificate, CertificateDer<'static>) {
+        let (certificate, key) = made();
+        let trusted = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let current = CurrentCertificate::new(&read(&certificate, &key).unwrap());
+        (current, trusted)
+    }
+
+    #[test]
+    fn a_chain_and_a_key_in_pem_are_read() {
+        let (certificate, key) = made();
+        let (another, another_key) = made();
+        let chain = format!("a comment\n{certificate}\n{another}");
+        assert!(read(&chain, &key).is_ok());
+        // In one file, too, as some tools write it.
+        let both = format!("{key}{certificate}");
+        assert!(read(&both, &both).is_ok());
+
+        use CertificateError::{KeyOfAnother, NoCertificate, NoKey};
+        assert!(matches!(
+            read(&certificate, &another_key),
+            Err(KeyOfAnother)
+        ));
+        for bad in ["", "junk", &key, "-----BEGIN CERTIFICATE-----\nAAAA"] {
+            assert!(matches!(read(bad, &key), Err(NoCertificate)), "{bad}");
+        }
+        let no_der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(read(no_der, &key), Err(NoCertificate)));
+        let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let no_key = no_der.replace("CERTIFICATE", "PRIVATE KEY");
+        for bad in ["", "junk", &certificate, &encrypted, &no_key] {
+            assert!(matches!(read(&certificate, bad), Err(NoKey)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_does_no_harm() {
+        let (certificate, key) = made();
+        let (another, _) = made();
+        let marked = |text: &str| format!("\u{feff}{text}");
+        let joined = marked(&certificate) + &marked(&another);
+        assert_eq!(as_text(joined.as_bytes()), certificate + &another);
+        assert!(read(&joined, &marked(&key)).is_ok());
+        for units in [u16::to_le_bytes, u16::to_be_bytes] {
+            let utf16: Vec<u8> = marked(&key).encode_utf16().flat_map(units).collect();
+            assert_eq!(as_text(&utf16), key);
+        }
+        assert_eq!(as_text(b"\xff\xfea"), "");
+    }
+
+    #[test]
+    fn a_key_on_p521_is_told_from_one_that_is_none() {
+        for key in P521_KEYS {
+            let read = read(P521_CERTIFICATE, key);
+            assert!(matches!(read, Err(CertificateError::KeyOnP521)), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_none_cannot_be_read() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("certificate");
+        std::fs::write(&path, made().0).unwrap();
+        for none in [
+            directory.path().to_owned(),
+            "/dev/zero".into(),
+            "/nowhere".into(),
+        ] {
+            assert!(matches!(
+                TlsCertificate::read(none.clone(), path.clone()),
+                Err(CertificateError::CertificateUnreadable(_))
+            ));
+            assert!(matches!(
+                TlsCertificate::read(path.clone(), none),
+                Err(CertificateError::KeyUnreadable(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn a_key_never_shows() {
+        let (certificate, key) = made();
+        let read = read(&certificate, &key).unwrap();
+        let secret = read
+            .content
+            .key
+            .iter()
+            .map(u8::to_string)
+            .collect::<Vec<_>>();
+        let shown = format!("{read:?}");
+        assert!(!shown.contains("PRIVATE") && !shown.contains(&secret.join(", ")));
+    }
+}
