@@ -74,6 +74,7 @@ mod memory;
 mod observability;
 mod outgoing;
 mod package;
+mod policy;
 mod prefetch;
 mod process_one;
 mod server;

@@ -18,12 +18,13 @@ use crate::clock::Clock;
 use crate::config::{Config, DownloadMode, IndexListing};
 use crate::http::{self, AppState, Settings};
 use crate::index::{
-    GitIndexSettings, GitProgram, Holdings, IndexHandle, Network, Pusher, PusherSettings,
-    Redirects, Refresher, RefresherEnd, RefresherSettings, Stopping, check_writable,
+    GitIndexSettings, GitProgram, IndexHandle, Network, Pusher, PusherSettings, Redirects,
+    Refresher, RefresherEnd, RefresherSettings, Stopping, StoredFiles, check_writable,
     configure_libgit2, refuses_for_good,
 };
 use crate::outgoing::certificates;
 use crate::package::registry_config;
+use crate::policy::{Rule, Rules};
 use crate::server::{
     Common, CurrentCertificate, Drained, Limits, ServeOptions, TlsCertificate, TrustedProxies,
     serve,
@@ -205,10 +206,13 @@ impl App {
         let follows_the_index = config.follows_the_index();
         let warnings = config.warnings();
         let stop = CancellationToken::new();
-        let held = keeper
+        let rules = Rules::new(match config.index_listing {
+            IndexListing::HeldOnly => vec![Rule::StoredOnly],
+            IndexListing::Everything => Vec::new(),
+        });
+        let stored_files = keeper
             .clone()
-            .filter(|_| config.index_listing == IndexListing::HeldOnly)
-            .map(|keeper| holdings(keeper, stop.clone()));
+            .map(|keeper| stored_files(keeper, stop.clone()));
         let redirects = redirects(&config);
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -231,7 +235,6 @@ impl App {
             public_url,
             tls: config.tls.is_some(),
             hsts_max_age_secs: config.hsts_max_age_secs,
-            pruned: config.index_listing == IndexListing::HeldOnly,
             upstream: config.git_repo_url.to_string(),
             max_staleness: config
                 .refresh_interval
@@ -249,7 +252,8 @@ impl App {
             clock,
             git_index,
             network,
-            held,
+            rules,
+            stored_files,
             lock_wait_max: config.lock_wait_max,
             proxies: config.proxies,
             temp_dir: config.temp_dir,
@@ -484,10 +488,10 @@ pub(crate) fn open_keeper(
     }))
 }
 
-/// What is held, for the index to show that and no more. To be asked on a thread that may block.
-fn holdings(keeper: Keeper, stop: CancellationToken) -> Holdings {
+/// Which crate files are stored, for rules that need it. To be asked on a thread that may block.
+fn stored_files(keeper: Keeper, stop: CancellationToken) -> StoredFiles {
     let runtime = tokio::runtime::Handle::current();
-    Holdings::new(move || {
+    StoredFiles::new(move || {
         let listing = async {
             tokio::select! {
                 held = tokio::time::timeout(LISTING_TIME_MAX, keeper.store().held()) => Ok(held??),

@@ -13,10 +13,11 @@ use crate::app::{crate_sources, open_keeper, redirects};
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode};
 use crate::index::{
-    HeldIndex, IndexHandle, Network, ReadError, RefreshOnceError, RefresherSettings, Snapshot,
+    HeldIndex, IndexHandle, Network, ReadError, RefreshOnceError, RefresherSettings, Source,
     open_current, refresh_once,
 };
 use crate::package::CrateName;
+use crate::policy::Rules;
 use crate::prefetch::{IndexReader, IndexUnreadable};
 use crate::store::Keeper;
 
@@ -48,7 +49,7 @@ pub(super) async fn open_index(
     config: &Config,
     terminal: &Terminal,
     stop: &CancellationToken,
-) -> Result<Arc<Snapshot>, OpenError> {
+) -> Result<Arc<Source>, OpenError> {
     let (settings, handle) = (refresher_settings(config), IndexHandle::new());
     let fetching = handle.clone();
     let refreshing = tokio::task::spawn_blocking(move || refresh_once(settings, &fetching));
@@ -77,8 +78,8 @@ pub(super) async fn open_index(
 }
 
 /// What an index shows, no longer kept from others.
-fn let_go(held: HeldIndex) -> Arc<Snapshot> {
-    Arc::clone(held.snapshot())
+fn let_go(held: HeldIndex) -> Arc<Source> {
+    Arc::clone(held.source())
 }
 
 /// Opens the store, with upstreams to fill it from unless the settings forbid that.
@@ -124,7 +125,8 @@ fn refresher_settings(config: &Config) -> RefresherSettings {
             DownloadMode::Offline => Network::Forbidden,
             DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
         },
-        held: None,
+        rules: Rules::default(),
+        stored_files: None,
         lock_wait_max: config.lock_wait_max,
         proxies: config.proxies.clone(),
         temp_dir: config.temp_dir.clone(),
@@ -152,7 +154,7 @@ impl From<ReadError> for VisitEnded {
     }
 }
 
-impl IndexReader for Snapshot {
+impl IndexReader for Source {
     fn index_file(&self, name: &CrateName) -> Result<Option<Vec<u8>>, IndexUnreadable> {
         // The methods of the snapshot itself, not these.
         let content = Self::index_file(self, name, <[u8]>::to_vec);

@@ -25,7 +25,7 @@ use super::terminal::Terminal;
 use crate::app::{USER_AGENT, runtime};
 use crate::archive::{Export, Import, ImportAction};
 use crate::config::{Config, DownloadMode, Origin, Setting};
-use crate::index::{Snapshot, configure_libgit2};
+use crate::index::{Source, configure_libgit2};
 use crate::observability::start_logging_of_verb;
 use crate::prefetch::{
     Action, Dependencies, InputError, Inputs, OwnSources, Prefetch, Selection, prefetch,
@@ -263,7 +263,7 @@ async fn open_both(
     config: &Config,
     terminal: &Terminal,
     stop: &CancellationToken,
-) -> Result<(Arc<Snapshot>, Keeper), OpenError> {
+) -> Result<(Arc<Source>, Keeper), OpenError> {
     let keeper = open_store(config)?;
     let index = open_index(config, terminal, stop).await?;
     Ok((index, keeper))

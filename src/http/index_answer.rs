@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::api::version_table::VersionTable;
 use super::error::ApiError;
 use super::state::AppState;
-use crate::index::{BlobId, ReadError, Snapshot};
+use crate::index::{BlobId, ReadError, View};
 use crate::package::{CrateHistory, CrateName, CrateVersion, Release};
 use crate::server::{Exchange, Share, Shares};
 
@@ -38,7 +38,7 @@ pub(super) async fn with_crate<T: IntoResponse>(
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.snapshot().ok_or_else(|| state.not_ready())?;
+    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
     let commit =
         HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
     let mut response = match snapshot.find(&name) {
@@ -86,7 +86,7 @@ pub(super) async fn with_version<T: IntoResponse>(
     + 'static,
 ) -> Result<Response, ApiError> {
     let missing = ApiError::version_not_found(&name, &version);
-    let snapshot = state.index.snapshot().ok_or_else(|| state.not_ready())?;
+    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
     let blob = snapshot.find(&name);
     let table = blob.and_then(|blob| state.version_tables.get(&blob));
     if table.is_some_and(|table| !table.lists(&version)) {
@@ -135,7 +135,7 @@ async fn account_for(
 /// An index file that a snapshot lists.
 pub(super) struct IndexFile<'a> {
     pub(super) state: &'a AppState,
-    pub(super) snapshot: &'a Arc<Snapshot>,
+    pub(super) snapshot: &'a Arc<View>,
     pub(super) blob: BlobId,
 }
 
@@ -196,7 +196,7 @@ enum Read<T> {
 }
 
 fn read_if<T>(
-    snapshot: &Snapshot,
+    snapshot: &View,
     blob: BlobId,
     admit: impl FnOnce(u64) -> bool,
     read: impl FnOnce(&[u8]) -> T,
@@ -219,7 +219,7 @@ fn unreadable(state: &AppState, error: ReadError) -> ApiError {
 /// One request's view of the index.
 pub(super) struct Lookup {
     state: AppState,
-    snapshot: Arc<Snapshot>,
+    snapshot: Arc<View>,
 }
 
 impl Lookup {

@@ -50,8 +50,6 @@ pub(crate) struct Settings {
     pub(crate) tls: bool,
     /// What `Strict-Transport-Security` says; `None` for no such header.
     pub(crate) hsts_max_age_secs: Option<u32>,
-    /// Whether the index was pruned to the versions whose files are held.
-    pub(crate) pruned: bool,
     /// The upstream index, without secrets.
     pub(crate) upstream: String,
     /// The age of the last successful fetch at which the mirror is no longer ready; `None` if it never fetches again.

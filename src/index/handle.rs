@@ -1,4 +1,4 @@
-//! The shared side of the index room: readers take snapshots from it, the background task publishes them.
+//! What readers and the background task share: readers take views from it, the background task publishes them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -6,12 +6,10 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
-use super::follow::error::RefreshError;
 use super::follow::on_demand::{ForcedFetches, RefreshOutcome};
-use super::git::served::ServedIndex;
 use super::status::{IndexStatus, Phase, Progress, ProgressCell, PushStatus};
 use super::stop::StopFlag;
-use super::view::snapshot::Snapshot;
+use super::view::View;
 
 /// What readers and the background task share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -21,25 +19,23 @@ pub(crate) struct IndexHandle {
 
 #[derive(Debug)]
 struct Shared {
-    snapshot: ArcSwapOption<Snapshot>,
-    served: ArcSwapOption<ServedIndex>,
+    view: ArcSwapOption<View>,
     status: Mutex<IndexStatus>,
     /// Of the try that is under way; each has a new one, since one that was left behind may still write to its own.
     progress: ArcSwap<ProgressCell>,
     wake: Notify,
-    served_changed: Notify,
+    view_changed: Notify,
     look: Notify,
     forced: ForcedFetches,
     stopping: StopFlag,
 }
 
 impl IndexHandle {
-    /// A handle without a snapshot.
+    /// A handle without a view.
     pub(crate) fn new() -> Self {
         Self {
             shared: Arc::new(Shared {
-                snapshot: ArcSwapOption::empty(),
-                served: ArcSwapOption::empty(),
+                view: ArcSwapOption::empty(),
                 status: Mutex::new(IndexStatus {
                     phase: Phase::Opening,
                     last_success: None,
@@ -52,7 +48,7 @@ impl IndexHandle {
                 }),
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
-                served_changed: Notify::new(),
+                view_changed: Notify::new(),
                 look: Notify::new(),
                 forced: ForcedFetches::new(),
                 stopping: StopFlag::new(),
@@ -60,14 +56,9 @@ impl IndexHandle {
         }
     }
 
-    /// The snapshot to answer a request from; keep it to the end of the request. `None` before the first one.
-    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.shared.snapshot.load_full()
-    }
-
-    /// The git index to answer a request from. `None` before the first one, and where there is none.
-    pub(crate) fn served(&self) -> Option<Arc<ServedIndex>> {
-        self.shared.served.load_full()
+    /// The view to answer a request from; keep it to the end of the request. `None` before the first one.
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
+        self.shared.view.load_full()
     }
 
     /// What there is to say about clone and fetches right now.
@@ -87,7 +78,7 @@ impl IndexHandle {
         &self.shared.forced
     }
 
-    /// Says that a read of the current snapshot failed, so that the background task looks at the clone at once.
+    /// Says that a read of the current view failed, so that the background task looks at the clone at once.
     pub(crate) fn report_damage(&self) {
         self.shared.wake.notify_one();
     }
@@ -129,20 +120,14 @@ impl IndexHandle {
         self.shared.progress.load().stop();
     }
 
-    pub(crate) fn publish(&self, snapshot: Arc<Snapshot>, served: Option<Arc<ServedIndex>>) {
-        // The git index first: whoever sees a commit in the other one finds it here, too.
-        self.serve(served);
-        self.shared.snapshot.store(Some(snapshot));
+    pub(crate) fn publish(&self, view: Arc<View>) {
+        self.shared.view.store(Some(view));
+        self.shared.view_changed.notify_one();
     }
 
-    pub(crate) fn serve(&self, served: Option<Arc<ServedIndex>>) {
-        self.shared.served.store(served);
-        self.shared.served_changed.notify_one();
-    }
-
-    /// Waits until there may be another git index than before. For one waiter.
-    pub(crate) async fn served_changed(&self) {
-        self.shared.served_changed.notified().await;
+    /// Waits until there may be another view than before. For one waiter.
+    pub(crate) async fn view_changed(&self) {
+        self.shared.view_changed.notified().await;
     }
 
     pub(crate) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {
@@ -179,11 +164,11 @@ impl IndexHandle {
     }
 
     /// Notes a failure, and returns how many there were in a row.
-    pub(crate) fn failed(&self, error: &RefreshError) -> u32 {
+    pub(crate) fn failed(&self, error: &impl ToString, is_lasting: bool) -> u32 {
         let mut status = self.lock();
         status.phase = Phase::Retrying;
         status.last_error = Some(error.to_string());
-        status.needs_help = error.is_lasting();
+        status.needs_help = is_lasting;
         status.failures = status.failures.saturating_add(1);
         status.failures
     }

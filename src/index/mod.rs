@@ -1,15 +1,16 @@
-//! The crate index: a local clone of the upstream git repository, and immutable snapshots of it.
+//! The crate index: a local clone of the upstream git repository, and immutable views of it.
 //!
-//! A background task ([`Refresher`]) clones and fetches; each success publishes a [`Snapshot`] through [`IndexHandle`].
-//! Readers take one snapshot per request; git clients get a `ServedIndex`, the same index with a
-//! `config.json` of our own. Without a network an index is exported from one mirror and imported into another, which may
-//! show only what is held. Only this room touches git2, and it does so on blocking threads only. What
-//! does not live here: HTTP, and what index lines mean.
+//! A background task ([`Refresher`]) clones and fetches. Each success is a [`Source`], which seen through rules becomes a
+//! [`View`], published through [`IndexHandle`]. A request takes one view, with its git index, and keeps it to its end.
+//! Without a network an index is exported from one mirror and imported into another. Only this module touches git2, and it
+//! does so on blocking threads only. What does not live here: HTTP, the rules (`policy`), and what index lines mean
+//! (`package`).
 
 mod bundle;
 mod follow;
 mod git;
 mod handle;
+mod ids;
 mod limits;
 mod source;
 mod status;
@@ -21,19 +22,21 @@ mod view;
 pub(crate) use bundle::export::{ExportError, IndexExport, export_all, export_since};
 pub(crate) use bundle::import::{ImportError, IndexImport, import, may_import};
 pub(crate) use follow::follower::{Refresher, RefresherEnd};
-pub(crate) use follow::holdings::{Holdings, Stopping};
 pub(crate) use follow::on_demand::RefreshOutcome;
 pub(crate) use follow::one_shot::{HeldIndex, RefreshOnceError, open_current, refresh_once};
 pub(crate) use follow::settings::{GitIndexSettings, Network, RefresherSettings};
+pub(crate) use follow::stored_files::{Stopping, StoredFiles};
 pub(crate) use git::push::{PushEnvironment, Pusher, PusherSettings};
 pub(crate) use git::served::{GitChild, GitProgram, GitProtocol, GitRequest};
 pub(crate) use handle::IndexHandle;
+pub(crate) use ids::{BlobId, CommitId};
 pub(crate) use limits::ReadError;
 pub(crate) use source::clone_dir::{check_writable, has_clone, refuses_for_good};
 pub(crate) use source::libgit2::configure as configure_libgit2;
 pub(crate) use source::local_upstream::check as check_local_upstream;
 pub(crate) use source::redirects::Redirects;
 pub(crate) use source::remote_url::{RemoteUrl, RemoteUrlError};
+pub(crate) use source::snapshot::Source;
 pub use source::upkeep::UpkeepLimits;
 pub(crate) use status::{IndexStatus, Phase, Progress, PushStatus};
-pub(crate) use view::snapshot::{BlobId, CommitId, Snapshot};
+pub(crate) use view::View;

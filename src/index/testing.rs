@@ -1,4 +1,4 @@
-//! A real git index in a temporary directory, for the tests of other rooms.
+//! A real git index in a temporary directory, for the tests of other modules.
 
 use std::path::{Path, PathBuf};
 
@@ -13,11 +13,13 @@ use super::{IndexHandle, UpkeepLimits, configure_libgit2};
 use crate::clock::Clock;
 use crate::outgoing::Proxies;
 use crate::package::{Checksum, CrateName};
+use crate::policy::Rules;
 
 /// An upstream index and a clone of it, both in one temporary directory.
 #[derive(Debug)]
 pub(crate) struct TestIndex {
     directory: TempDir,
+    settings: RefresherSettings,
     /// `None` while nobody has possession of the data directory.
     refresher: Option<Refresher>,
     /// What the clone publishes.
@@ -34,9 +36,10 @@ impl TestIndex {
         commit(&directory.path().join("upstream"), files);
         let settings = settings(directory.path());
         let handle = IndexHandle::new();
-        let refresher = Refresher::new(settings, handle.clone());
+        let refresher = Refresher::new(settings.clone(), handle.clone());
         Self {
             directory,
+            settings,
             refresher: Some(refresher),
             handle,
         }
@@ -44,7 +47,9 @@ impl TestIndex {
 
     /// Changes what the clone is made with, from the next fetch on.
     pub(crate) fn settings_mut(&mut self, change: impl FnOnce(&mut RefresherSettings)) {
-        change(&mut self.refresher().settings);
+        change(&mut self.settings);
+        self.refresher = None;
+        self.start_again();
     }
 
     /// Ends what fetches. The data directory is free then.
@@ -82,7 +87,7 @@ impl TestIndex {
 
     /// What the clone is made with.
     pub(crate) fn settings(&self) -> RefresherSettings {
-        settings(self.directory.path())
+        self.settings.clone()
     }
 
     /// Where the clone lies.
@@ -97,7 +102,8 @@ impl TestIndex {
 
     /// Puts a new clone in the place of the current one.
     pub(crate) fn replace_clone(&mut self) {
-        self.refresher().clone_anew().unwrap();
+        let (clones, publisher) = self.refresher().clones();
+        clones.clone_anew(publisher).unwrap();
     }
 
     /// Clones, or fetches what is new.
@@ -138,7 +144,9 @@ pub(crate) fn line(name: &str, number: u8) -> String {
 pub(crate) fn read_crate(handle: &IndexHandle, name: &str) -> Option<String> {
     let name = CrateName::try_from(name.to_owned()).unwrap();
     let text = |content: &[u8]| String::from_utf8(content.to_vec()).unwrap();
-    handle.snapshot().unwrap().index_file(&name, text).unwrap()
+    let view = handle.view().unwrap();
+    let blob = view.find(&name)?;
+    Some(view.read_blob(blob, text).unwrap())
 }
 
 fn settings(directory: &Path) -> RefresherSettings {
@@ -150,7 +158,8 @@ fn settings(directory: &Path) -> RefresherSettings {
         clock: Clock::system(),
         git_index: None,
         network: Network::Allowed,
-        held: None,
+        rules: Rules::default(),
+        stored_files: None,
         lock_wait_max: std::time::Duration::ZERO,
         proxies: Proxies::default(),
         temp_dir: directory.to_owned(),
@@ -231,7 +240,7 @@ mod tests {
             ("@li/nk/link", "../../config.json"),
         ]);
         index.refresh();
-        assert_eq!(index.handle.snapshot().unwrap().crate_count(), 7);
+        assert_eq!(index.handle.view().unwrap().crate_count(), 7);
         for (name, content) in [
             ("A", Some("one")),
             ("io", Some("two")),
@@ -271,20 +280,22 @@ mod tests {
             ("to/ki/tokio", "gone"),
         ]);
         index.refresh();
-        let before = index.handle.snapshot().unwrap();
+        let before = index.handle.view().unwrap();
         let commit = index.commit(&[("1/a", "new"), ("se/rd/serde", "kept"), ("2/io", "added")]);
         index.refresh();
-        let after = index.handle.snapshot().unwrap();
+        let after = index.handle.view().unwrap();
         assert_eq!(after.commit().to_string(), commit);
         assert_eq!(after.crate_count(), 3);
         assert_eq!(find(&index, "a").unwrap(), "new");
         assert_eq!(find(&index, "tokio"), None);
         let name = CrateName::try_from("tokio".to_owned()).unwrap();
         assert_eq!(
-            before.index_file(&name, <[u8]>::to_vec).unwrap().unwrap(),
+            before
+                .read_blob(before.find(&name).unwrap(), <[u8]>::to_vec)
+                .unwrap(),
             b"gone"
         );
-        assert!(after.shares_directory_with(&before, "se"));
-        assert!(!after.shares_directory_with(&before, "1"));
+        assert!(after.source().shares_directory_with(before.source(), "se"));
+        assert!(!after.source().shares_directory_with(before.source(), "1"));
     }
 }

@@ -12,6 +12,7 @@ mod path;
 mod registry;
 mod timestamp;
 mod version;
+mod yanked;
 
 pub(crate) use checksum::Checksum;
 pub(crate) use crate_file::CrateFile;
@@ -23,3 +24,4 @@ pub(crate) use path::IndexPath;
 pub(crate) use registry::registry_config;
 pub(crate) use timestamp::Timestamp;
 pub(crate) use version::CrateVersion;
+pub(crate) use yanked::with_yanked;

@@ -13,6 +13,11 @@ pub(crate) struct IndexPath {
 }
 
 impl IndexPath {
+    /// The whole path, as in `se/rd/serde`.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.path
+    }
+
     /// Reads the path of an index file. `None` for a path that no index file can have: another letter case, another
     /// directory than the name's own, no crate's name.
     pub(crate) fn parse(path: &str) -> Option<Self> {

@@ -16,7 +16,7 @@ use crate::archive::{
 };
 use crate::clock::Clock;
 use crate::index::{
-    self, CommitId, ExportError, ImportError, IndexImport, RemoteUrl, Snapshot, export_all,
+    self, CommitId, ExportError, ImportError, IndexImport, RemoteUrl, Source, export_all,
     export_since, may_import, open_current,
 };
 
@@ -34,14 +34,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An index to take out.
 pub(super) struct ExportedIndex {
-    snapshot: Arc<Snapshot>,
+    snapshot: Arc<Source>,
     clock: Clock,
     /// For what is no file yet.
     scratch: PathBuf,
 }
 
 impl ExportedIndex {
-    pub(super) fn new(snapshot: Arc<Snapshot>, scratch: &Path, clock: Clock) -> Self {
+    pub(super) fn new(snapshot: Arc<Source>, scratch: &Path, clock: Clock) -> Self {
         Self {
             snapshot,
             clock,
@@ -160,7 +160,7 @@ impl ImportedIndex {
     }
 
     /// What is there now. Whatever cannot be read is as good as nothing: an import is the way to mend it.
-    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+    fn snapshot(&self) -> Option<Arc<Source>> {
         match open_current(&self.data_dir) {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -204,7 +204,7 @@ impl IndexSink for ImportedIndex {
 
     fn has(&self, text: &str) -> Result<bool, PortError> {
         let commit = commit(text)?;
-        let knows = |snapshot: Arc<Snapshot>| snapshot.knows(commit);
+        let knows = |snapshot: Arc<Source>| snapshot.knows(commit);
         self.snapshot()
             .map_or(Ok(false), knows)
             .map_err(|error| PortError::new(&error))

@@ -20,7 +20,7 @@ use crate::http::index_answer::{IndexFile, X_INDEX_COMMIT};
 use crate::http::semantics::conditional::{has_any, known_tag};
 use crate::http::semantics::ranges::{Part, part_of};
 use crate::http::state::AppState;
-use crate::index::{RefreshOutcome, Snapshot};
+use crate::index::{RefreshOutcome, View};
 use crate::package::{CrateFile, CrateName, CrateVersion};
 use crate::server::{Asked, Exchange};
 use crate::store::{GetError, Held, Keeper, Reading, StoreError};
@@ -55,7 +55,7 @@ impl Asking<'_> {
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
-        let snapshot = self.state.index.snapshot();
+        let snapshot = self.state.index.view();
         let mut snapshot = snapshot.ok_or_else(|| self.state.not_ready())?;
         let answer = async {
             let file = self.find(&mut snapshot, &wanted).await?;
@@ -77,7 +77,7 @@ impl Asking<'_> {
     /// publish. `snapshot` is then the one that the answer is made from.
     async fn find(
         &self,
-        snapshot: &mut Arc<Snapshot>,
+        snapshot: &mut Arc<View>,
         wanted: &(CrateName, CrateVersion),
     ) -> Result<CrateFile, ApiError> {
         let index = &self.state.index;
@@ -85,14 +85,14 @@ impl Asking<'_> {
             Err(error) if error.is_not_found() => error,
             other => return other,
         };
-        if self.state.settings.pruned {
+        if snapshot.may_hide() {
             return Err(ApiError::CrateFileNotListed(unknown.to_string()));
         }
         if !self.keeper.fetches() {
             return Err(unknown);
         }
         let outcome = index.refresh_now().await;
-        let newer = index.snapshot().ok_or_else(|| self.state.not_ready())?;
+        let newer = index.view().ok_or_else(|| self.state.not_ready())?;
         if newer.commit() != snapshot.commit() {
             *snapshot = newer;
             return self.look_up(snapshot, wanted).await;
@@ -114,7 +114,7 @@ impl Asking<'_> {
     /// What the index says of a version's file.
     async fn look_up(
         &self,
-        snapshot: &Arc<Snapshot>,
+        snapshot: &Arc<View>,
         (name, version): &(CrateName, CrateVersion),
     ) -> Result<CrateFile, ApiError> {
         let no_crate = || ApiError::CrateNotFound(name.to_string());
@@ -268,7 +268,7 @@ pub(crate) fn send_now(
     if headers.contains_key(header::RANGE) || headers.contains_key(header::IF_NONE_MATCH) {
         return None;
     }
-    let snapshot = state.index.snapshot()?;
+    let snapshot = state.index.view()?;
     let (name, version) = wanted;
     let blob = snapshot.find(&name)?;
     let file = state.version_tables.get(&blob)?.file(&version)?;
@@ -393,7 +393,7 @@ fn set(response: &mut Response, name: header::HeaderName, value: String) -> Resu
     Ok(())
 }
 
-fn mark(response: &mut Response, snapshot: &Snapshot) -> Result<(), ApiError> {
+fn mark(response: &mut Response, snapshot: &View) -> Result<(), ApiError> {
     let commit = HeaderValue::from_bytes(&snapshot.commit().hex()).map_err(ApiError::internal)?;
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
     Ok(())

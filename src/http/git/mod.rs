@@ -147,7 +147,10 @@ async fn start(
         reading.shrink_to(beginning.len() as u64);
     }
     let turn = state.git_children.take(exchange, 1).await?;
-    let index = state.index.served().ok_or_else(|| state.not_ready())?;
+    let index = {
+        let view = state.index.view().ok_or_else(|| state.not_ready())?;
+        view.git_index().cloned().ok_or_else(|| state.not_ready())?
+    };
     let protocol = headers
         .get("git-protocol")
         .and_then(|value| value.to_str().ok())

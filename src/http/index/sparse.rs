@@ -18,7 +18,7 @@ use crate::http::index_answer::{IndexFile, X_INDEX_COMMIT};
 use crate::http::semantics::base_url::base_url;
 use crate::http::semantics::conditional::{has_any, known_tag};
 use crate::http::state::AppState;
-use crate::index::{BlobId, Snapshot};
+use crate::index::{BlobId, View};
 use crate::package::{IndexPath, registry_config};
 use crate::server::{Asked, Exchange};
 
@@ -37,7 +37,7 @@ pub(crate) async fn config(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.snapshot().ok_or_else(|| state.not_ready())?;
+    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
     let base = base_url(&state, &uri, &headers)?;
     let content = registry_config(&base);
     let tag = format!("\"{}\"", BlobId::of(content.as_bytes()));
@@ -81,7 +81,7 @@ pub(crate) async fn file(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.snapshot().ok_or_else(|| state.not_ready())?;
+    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
     // A path that cannot be decoded names no file, nor does one in which decoding made a slash.
     let made_slash = uri.path().to_ascii_lowercase().contains("%2f");
     let path = path
@@ -113,7 +113,7 @@ pub(crate) fn file_from_memory(state: &AppState, asked: &Asked) -> Option<Respon
     if request.method() != Method::GET {
         return None;
     }
-    let snapshot = state.index.snapshot()?;
+    let snapshot = state.index.view()?;
     // A percent sign is in no path of an index file, so that what is found needs no decoding.
     let blob = snapshot.find_exactly(&IndexPath::parse(path)?)?;
     let mut response = not_modified(blob, request.headers()).or_else(|| {
@@ -130,7 +130,7 @@ pub(crate) fn file_from_memory(state: &AppState, asked: &Asked) -> Option<Respon
 async fn answer(
     state: &AppState,
     exchange: &Exchange,
-    snapshot: &Arc<Snapshot>,
+    snapshot: &Arc<View>,
     blob: BlobId,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -208,7 +208,7 @@ const LOAD_FACTOR: u64 = 4;
 async fn load(
     state: &AppState,
     exchange: &Exchange,
-    snapshot: &Arc<Snapshot>,
+    snapshot: &Arc<View>,
     blob: BlobId,
 ) -> Result<Arc<CachedFile>, ApiError> {
     let file = IndexFile {
@@ -229,7 +229,7 @@ async fn load(
     Ok(file)
 }
 
-fn mark(response: &mut Response, snapshot: &Snapshot) -> Result<(), ApiError> {
+fn mark(response: &mut Response, snapshot: &View) -> Result<(), ApiError> {
     let commit = HeaderValue::from_bytes(&snapshot.commit().hex()).map_err(ApiError::internal)?;
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
     Ok(())

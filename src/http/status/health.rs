@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::http::state::AppState;
-use crate::index::{IndexStatus, Phase, PushStatus, Snapshot};
+use crate::index::{IndexStatus, Phase, PushStatus, View};
 
 /// The process answers.
 pub(crate) async fn live() -> &'static str {
@@ -64,7 +64,7 @@ pub(crate) struct IndexReport {
 impl Readiness {
     /// Looks at everything once.
     pub(crate) fn of(state: &AppState) -> Self {
-        let snapshot = state.index.snapshot();
+        let snapshot = state.index.view();
         let status = state.index.status();
         let clock = &state.settings.clock;
         let age = status.last_success.and_then(|last| clock.age(last));
@@ -96,7 +96,7 @@ impl Readiness {
 }
 
 fn reason(
-    snapshot: Option<&Snapshot>,
+    snapshot: Option<&View>,
     status: &IndexStatus,
     age: Option<Duration>,
     max_staleness: Option<Duration>,

@@ -13,7 +13,7 @@ async fn a_crate_is_found_by_any_spelling_and_shown_by_its_published_name() {
         .as_ref()
         .unwrap()
         .handle
-        .snapshot()
+        .view()
         .unwrap()
         .commit()
         .to_string();

@@ -189,7 +189,6 @@ fn settings(template: &str) -> Settings {
         public_url: None,
         tls: false,
         hsts_max_age_secs: None,
-        pruned: false,
         upstream: "https://git.example/index.git".to_owned(),
         max_staleness: Some(Duration::from_secs(3600)),
         clock: Clock::system(),

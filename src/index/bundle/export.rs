@@ -11,11 +11,12 @@ use std::time::SystemTime;
 
 use git2::{ErrorClass, ErrorCode, ObjectType, Oid, PackBuilder};
 
+use crate::index::ids::CommitId;
 use crate::index::limits::ReadError;
 use crate::index::source::libgit2::{MemoryLimit, with_memory_limit};
 use crate::index::source::repository::Repository;
+use crate::index::source::snapshot::Source;
 use crate::index::source::{clone_dir, upkeep};
-use crate::index::view::snapshot::{CommitId, Snapshot};
 
 /// What makes up an exported index. The files stay where they are for as long as this is held.
 #[derive(Debug)]
@@ -63,11 +64,11 @@ impl From<git2::Error> for PackError {
     }
 }
 
-/// Exports all of the index that `snapshot` is of. What is no file of the clone yet is written to the directory `into`.
+/// Exports all of the index that `source` is of. What is no file of the clone yet is written to the directory `into`.
 /// Blocking.
-pub(crate) fn export_all(snapshot: &Snapshot, into: &Path) -> Result<IndexExport, ExportError> {
-    let repository = snapshot.repository();
-    // After the snapshot was read: whatever it lists is in one of these, or loose.
+pub(crate) fn export_all(source: &Source, into: &Path) -> Result<IndexExport, ExportError> {
+    let repository = source.repository();
+    // After the source was read: whatever it lists is in one of these, or loose.
     let mut packs: Vec<PathBuf> = upkeep::packs_in(repository.path())?
         .into_iter()
         .map(|pack| pack.path)
@@ -81,17 +82,17 @@ pub(crate) fn export_all(snapshot: &Snapshot, into: &Path) -> Result<IndexExport
             Ok(())
         })?);
     }
-    Ok(describe(snapshot, packs))
+    Ok(describe(source, packs))
 }
 
 /// Exports what has come to the index since the upstream commit `base`, as one pack in the directory `into`. Blocking.
 pub(crate) fn export_since(
-    snapshot: &Snapshot,
+    source: &Source,
     base: CommitId,
     into: &Path,
 ) -> Result<IndexExport, ExportError> {
-    let repository = snapshot.repository();
-    let opened = repository.with(|git| Ok(new_objects(git, base, snapshot.commit())))?;
+    let repository = source.repository();
+    let opened = repository.with(|git| Ok(new_objects(git, base, source.commit())))?;
     let objects = match opened {
         Ok(objects) => objects,
         Err(PackError::BaseMissing) => return Err(ExportError::BaseMissing),
@@ -103,14 +104,14 @@ pub(crate) fn export_since(
         }
         Ok(())
     })?;
-    Ok(describe(snapshot, vec![pack]))
+    Ok(describe(source, vec![pack]))
 }
 
-fn describe(snapshot: &Snapshot, packs: Vec<PathBuf>) -> IndexExport {
-    let repository = snapshot.repository();
+fn describe(source: &Source, packs: Vec<PathBuf>) -> IndexExport {
+    let repository = source.repository();
     let record = clone_dir::read_record(repository.path()).ok();
     IndexExport {
-        commit: snapshot.commit(),
+        commit: source.commit(),
         upstream: record.as_ref().map(|record| record.upstream().to_owned()),
         fetched: record.and_then(|record| record.last_success()),
         packs,
@@ -160,9 +161,9 @@ fn new_objects(
 }
 
 #[cfg(test)]
-pub(crate) fn new_objects_for_tests(snapshot: &Snapshot, base: CommitId) -> Vec<Oid> {
-    let git = git2::Repository::open_bare(snapshot.repository().path()).unwrap();
-    let objects = new_objects(&git, base, snapshot.commit());
+pub(crate) fn new_objects_for_tests(source: &Source, base: CommitId) -> Vec<Oid> {
+    let git = git2::Repository::open_bare(source.repository().path()).unwrap();
+    let objects = new_objects(&git, base, source.commit());
     objects.unwrap_or_else(|_error| Vec::new())
 }
 

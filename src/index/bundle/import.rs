@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, TreeEntry};
 
+use crate::index::ids::CommitId;
 use crate::index::limits::{self, COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
 use crate::index::source::clone_dir::{
     self, CloneDir, CloneRecord, DataDirError, remove_tree, write_atomically,
@@ -21,7 +22,6 @@ use crate::index::source::libgit2::{MemoryLimit, has_refused_memory, with_memory
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::{trees, upkeep};
 use crate::index::stop::StopFlag;
-use crate::index::view::snapshot::CommitId;
 
 /// How much of a pack is handed on at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -263,8 +263,8 @@ mod tests {
     use super::*;
     use crate::index::bundle::export::{ExportError, IndexExport, export_all, export_since};
     use crate::index::limits::ReadError;
+    use crate::index::source::snapshot::Source;
     use crate::index::testing::TestIndex;
-    use crate::index::view::snapshot::Snapshot;
     use crate::index::{IndexHandle, open_current, refresh_once};
 
     const FILES: [(&str, &str); 3] = [
@@ -299,12 +299,12 @@ mod tests {
             }
         }
 
-        fn snapshot(&self) -> std::sync::Arc<Snapshot> {
-            self.index.handle.snapshot().unwrap()
+        fn source(&self) -> std::sync::Arc<Source> {
+            std::sync::Arc::clone(self.index.handle.view().unwrap().source())
         }
 
         fn export_all(&self) -> IndexExport {
-            export_all(&self.snapshot(), self.carried.path()).unwrap()
+            export_all(&self.source(), self.carried.path()).unwrap()
         }
 
         fn publish_more(&mut self) {
@@ -333,7 +333,7 @@ mod tests {
             import(self.inside.path(), &exported)
         }
 
-        fn imported(&self) -> Option<std::sync::Arc<Snapshot>> {
+        fn imported(&self) -> Option<std::sync::Arc<Source>> {
             open_current(self.inside.path()).unwrap()
         }
 
@@ -345,9 +345,9 @@ mod tests {
         }
     }
 
-    fn contents(snapshot: &Snapshot) -> Vec<(String, String)> {
+    fn contents(source: &Source) -> Vec<(String, String)> {
         let found = Mutex::new(Vec::new());
-        snapshot
+        source
             .for_each_index_file::<ReadError>(NonZeroUsize::MIN, |name, content| {
                 let content = String::from_utf8(content.to_vec()).unwrap();
                 found
@@ -369,7 +369,7 @@ mod tests {
         scene.import(&export, None).unwrap();
         let imported = scene.imported().unwrap();
         assert_eq!(imported.commit(), export.commit);
-        assert_eq!(contents(&imported), contents(&scene.snapshot()));
+        assert_eq!(contents(&imported), contents(&scene.source()));
         let record = clone_dir::read_record(imported.repository().path()).unwrap();
         assert!(record.is_of(&scene.url));
         assert!(export.upstream.is_some() && export.fetched.is_some());
@@ -381,32 +381,32 @@ mod tests {
         let first = scene.export_all();
         scene.import(&first, None).unwrap();
         scene.publish_more();
-        let second = export_since(&scene.snapshot(), first.commit, scene.carried.path()).unwrap();
+        let second = export_since(&scene.source(), first.commit, scene.carried.path()).unwrap();
         assert_eq!(second.packs.len(), 1);
-        let git = Repository::open_bare(scene.snapshot().repository().path()).unwrap();
+        let git = Repository::open_bare(scene.source().repository().path()).unwrap();
         let commit = git.find_commit(second.commit.0.to_oid().unwrap()).unwrap();
         let kept = commit.tree().unwrap().get_name("se").unwrap().id();
         let objects =
-            crate::index::bundle::export::new_objects_for_tests(&scene.snapshot(), first.commit);
+            crate::index::bundle::export::new_objects_for_tests(&scene.source(), first.commit);
         // The commit, the root, `1`, `to`, `to/ki` and two files.
         assert_eq!(objects.len(), 7);
         assert!(!objects.contains(&kept));
         scene.import(&second, Some(first.commit)).unwrap();
         let imported = scene.imported().unwrap();
         assert_eq!(imported.commit(), second.commit);
-        assert_eq!(contents(&imported), contents(&scene.snapshot()));
+        assert_eq!(contents(&imported), contents(&scene.source()));
         assert_eq!(scene.clones_inside(), 1);
     }
 
     #[test]
     fn what_builds_on_something_unknown_is_refused_on_both_sides() {
         let mut scene = Scene::new();
-        let first = scene.snapshot().commit();
+        let first = scene.source().commit();
         scene.publish_more();
         let unknown = CommitId(Oid::hash_object(ObjectType::Blob, b"x").unwrap().into());
-        let export = export_since(&scene.snapshot(), unknown, scene.carried.path());
+        let export = export_since(&scene.source(), unknown, scene.carried.path());
         assert!(matches!(export, Err(ExportError::BaseMissing)));
-        let export = export_since(&scene.snapshot(), first, scene.carried.path()).unwrap();
+        let export = export_since(&scene.source(), first, scene.carried.path()).unwrap();
         let result = scene.import(&export, Some(first));
         assert!(matches!(result, Err(ImportError::BaseMissing)));
         // As if it were a full one: most of it is missing.
@@ -599,7 +599,7 @@ mod tests {
         scene.index.commit_with_parents(&LATER);
         scene.index.commit_with_parents(&FILES);
         scene.index.refresh();
-        let second = export_since(&scene.snapshot(), first.commit, scene.carried.path()).unwrap();
+        let second = export_since(&scene.source(), first.commit, scene.carried.path()).unwrap();
         scene.import(&second, Some(first.commit)).unwrap();
         let imported = scene.imported().unwrap();
         let shallow = fs::read_to_string(imported.repository().path().join("shallow")).unwrap();

@@ -1,32 +1,322 @@
-//! Putting a new clone in the place of the current one, because the current one is damaged, outgrown or not there, and
-//! removing those that were replaced.
+//! The clones on disk: making one, fetching into it, keeping it small, replacing it, and removing those that were replaced.
+//!
+//! This is the one owner of everything that changes a clone. What a clone holds goes to the publisher.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::error::RefreshError;
-use super::follower::Refresher;
-use crate::index::source::clone_dir::{self, Access, CloneDir};
+use super::publisher::Publisher;
+use super::retry::Repairs;
+use super::settings::RefresherSettings;
+use crate::index::git::overlay;
+use crate::index::handle::IndexHandle;
+use crate::index::source::clone_dir::{self, Access, CloneDir, CloneRecord};
 use crate::index::source::fetch::{self, FetchError, Outgoing};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
+use crate::index::source::snapshot::Source;
+use crate::index::source::transfers::Transfers;
 use crate::index::source::upkeep::{self, Due};
-use crate::index::status::Phase;
-use crate::index::view::snapshot::Snapshot;
+use crate::index::status::{Phase, ProgressCell};
+use crate::index::view::View;
 use crate::memory::return_freed_blocks;
+
+/// Failures that may be our clone's fault, in a row, after which the clone is replaced.
+const LOCAL_FAILURES_MAX: u32 = 3;
 
 /// How long to leave the clone as it is when it could not be made smaller.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 
-impl Refresher {
+/// The owner of the clones.
+#[derive(Debug)]
+pub(crate) struct Clones {
+    pub(super) settings: RefresherSettings,
+    handle: IndexHandle,
+    /// `None` while somebody else may use it.
+    pub(super) directory: Option<CloneDir>,
+    current: Option<Arc<Repository>>,
+    /// Replaced clones that a request may still be reading from.
+    retired: Vec<Arc<Repository>>,
+    /// Failures in a row that may be the clone's fault.
+    failures: u32,
+    repairs: Repairs,
+    /// Not before then is the clone made smaller again.
+    next_upkeep: Option<Instant>,
+    transfers: Transfers,
+}
+
+/// What a try without a failure did.
+pub(crate) enum Refreshed {
+    /// The clone is as new as the upstream.
+    Fetched,
+    /// There is a clone, and the settings say that the upstream is not asked.
+    NotAsked,
+}
+
+impl Clones {
+    /// Touches nothing yet.
+    pub(crate) fn new(settings: RefresherSettings, handle: IndexHandle) -> Self {
+        Self {
+            settings,
+            handle,
+            directory: None,
+            current: None,
+            retired: Vec::new(),
+            failures: 0,
+            repairs: Repairs::default(),
+            next_upkeep: None,
+            transfers: Transfers::default(),
+        }
+    }
+
+    /// The clone in use.
+    pub(super) fn current(&self) -> Option<&Arc<Repository>> {
+        self.current.as_ref()
+    }
+
+    /// Whether replaced clones wait for the requests that still read from them.
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// How long until a clone that may be damaged is looked at again.
+    pub(crate) fn wait_for_repair(&self) -> Duration {
+        self.repairs.wait(Instant::now())
+    }
+
+    /// Notes that a try has succeeded, and does what is due afterwards.
+    pub(crate) fn after_success(&mut self, publisher: &mut Publisher) {
+        self.failures = 0;
+        self.keep_up(publisher);
+        self.drop_retired();
+    }
+
+    /// Shows the current clone once more, where the rules may show something else of it than before.
+    pub(super) fn show_again(&self, publisher: &mut Publisher) -> Result<(), RefreshError> {
+        match self.current.as_ref().filter(|_| publisher.has_rules()) {
+            Some(repository) => publisher.show(repository),
+            None => Ok(()),
+        }
+    }
+
+    /// Frees the data directory for others.
+    pub(crate) fn close(&mut self) {
+        self.directory = None;
+    }
+
+    /// Brings the clone up to date, or makes one, as the settings say, and publishes what it holds.
+    pub(crate) fn refresh(&mut self, publisher: &mut Publisher) -> Result<Refreshed, RefreshError> {
+        if !self.settings.may_fetch() {
+            self.follow_disk(publisher)?;
+            return Ok(Refreshed::NotAsked);
+        }
+        self.open_data_dir(publisher)?;
+        // Before the check, which for a while allows no other step.
+        let now = Instant::now();
+        let replace = self.failures >= LOCAL_FAILURES_MAX && self.repairs.allowed(now);
+        self.check_current();
+        match self.current.clone() {
+            Some(_) if self.settings.interval.is_none() => {
+                self.show_again(publisher)?;
+                return Ok(Refreshed::NotAsked);
+            }
+            Some(repository) if !replace => self.fetch(&repository, publisher)?,
+            current => {
+                if current.is_some() {
+                    self.repairs.note(now);
+                    self.failures = 0;
+                }
+                self.clone_anew(publisher)?;
+            }
+        }
+        Ok(Refreshed::Fetched)
+    }
+
+    /// Takes possession of the data directory and serves the clone that lies there. Does nothing the second time, unless
+    /// somebody has removed the directory.
+    fn open_data_dir(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
+        if let Some(clones) = &self.directory {
+            if clones.still_exists() {
+                return Ok(());
+            }
+            tracing::warn!("the index directory in DATA_DIR has vanished and is made anew");
+            self.directory = None;
+            self.retired.extend(self.current.take());
+        }
+        let clones = CloneDir::open(&self.settings.data_dir)?;
+        if let Some(path) = clones.current() {
+            match self.open_clone(&path, publisher) {
+                Ok(true) => {}
+                Ok(false) => tracing::info!(
+                    index.upstream = %self.settings.url,
+                    "the clone on disk is of another index; it is not served, and goes when this one has been cloned"
+                ),
+                Err(error @ (RefreshError::Damaged(_) | RefreshError::Refused(_))) => {
+                    tracing::warn!(error = %error, "the clone on disk is set aside and will be replaced");
+                    if let Err(error) = clones.set_aside(&path) {
+                        tracing::warn!(error = %error, "the damaged clone could not be set aside");
+                    }
+                }
+                // That is not the clone's fault.
+                Err(error) => return Err(error),
+            }
+        }
+        let current = self.current.iter().map(|current| current.path().to_owned());
+        let keep: Vec<PathBuf> = current.chain(self.irreplaceable(&clones)).collect();
+        warn_if_left(
+            clones.sweep_leftovers(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()),
+        );
+        self.directory = Some(clones);
+        Ok(())
+    }
+
+    /// Publishes the clone at `path`; says `false` for one of another index.
+    fn open_clone(&mut self, path: &Path, publisher: &mut Publisher) -> Result<bool, RefreshError> {
+        let record = clone_dir::read_record(path).map_err(|error| {
+            RefreshError::Damaged(format!("its record cannot be read: {error}"))
+        })?;
+        if !record.is_of(&self.settings.url) {
+            return Ok(false);
+        }
+        self.serve_clone(path, record.last_success(), publisher)?;
+        Ok(true)
+    }
+
+    /// Publishes the clone at `path`, which was brought up to date then.
+    pub(crate) fn serve_clone(
+        &mut self,
+        path: &Path,
+        last_success: Option<SystemTime>,
+        publisher: &mut Publisher,
+    ) -> Result<(), RefreshError> {
+        clone_dir::tidy(path)
+            .and_then(|()| clone_dir::disarm(path))
+            .and_then(|()| overlay::disarm(path))
+            .map_err(|error| RefreshError::Damaged(error.to_string()))?;
+        self.serve(
+            Repository::open(path, Access::Full)?,
+            last_success,
+            publisher,
+        )
+    }
+
+    /// Publishes a repository, which was brought up to date then.
+    pub(crate) fn serve(
+        &mut self,
+        repository: Repository,
+        last_success: Option<SystemTime>,
+        publisher: &mut Publisher,
+    ) -> Result<(), RefreshError> {
+        let repository = Arc::new(repository);
+        let view = publisher.view(&repository)?;
+        self.handle.remember_success(last_success);
+        publisher.publish(view, "serving the index found on disk");
+        self.retired.extend(self.current.replace(repository));
+        Ok(())
+    }
+
+    /// Drops the current clone if a read from it failed and fails again. Its snapshot stays in use until a new one is
+    /// there: what can be read from it is right.
+    fn check_current(&mut self) {
+        if let Some(repository) = self.damaged_clone() {
+            tracing::warn!("the clone on disk is damaged and will be replaced");
+            self.current = None;
+            self.retired.push(repository);
+        }
+    }
+
+    /// The current clone, if a read from it failed and fails again.
+    pub(crate) fn damaged_clone(&mut self) -> Option<Arc<Repository>> {
+        let repository = self.current.clone()?;
+        let now = Instant::now();
+        if !repository.is_suspect() || !self.repairs.allowed(now) {
+            return None;
+        }
+        self.repairs.note_check(now);
+        let damaged = Source::confirm_damage(&repository, self.handle.stopping());
+        if damaged {
+            self.repairs.note(now);
+        }
+        damaged.then_some(repository)
+    }
+
+    fn fetch(
+        &mut self,
+        repository: &Arc<Repository>,
+        publisher: &mut Publisher,
+    ) -> Result<(), RefreshError> {
+        local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
+        let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
+        let outgoing = self.outgoing();
+        let fetched = self.transfer(Phase::Fetching, move |progress| {
+            fetch::fetch(&path, &url, &outgoing, progress)
+        });
+        match &fetched {
+            Err(FetchError::Local(_)) => {
+                self.failures += 1;
+                repository.suspect();
+            }
+            _ => self.failures = 0,
+        }
+        fetched?;
+        if let Err(error) = publisher.show(repository) {
+            if let RefreshError::Refused(_) = error {
+                self.forget_refused(repository, publisher);
+            }
+            return Err(error);
+        }
+        // The time of this success would be lost in a restart; nothing else is.
+        if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
+            tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
+        }
+        Ok(())
+    }
+
+    /// Leads the clone back to the commit that is served, so that a restart finds that one.
+    fn forget_refused(&mut self, repository: &Arc<Repository>, publisher: &mut Publisher) {
+        let served = self.handle.view();
+        if let Some(view) =
+            served.filter(|view| Arc::ptr_eq(view.source().repository(), repository))
+            && let Err(error) = repository.lead_back_to(view.commit())
+        {
+            tracing::warn!(error = %error, "the clone could not be led back to the commit that is served");
+        }
+        // Each refused commit leaves a pack.
+        self.keep_up(publisher);
+    }
+
+    /// Runs a clone or a fetch. One that hangs is left behind.
+    pub(crate) fn transfer(
+        &mut self,
+        phase: Phase,
+        transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
+    ) -> Result<(), FetchError> {
+        self.transfers.make_room()?;
+        let progress = self.handle.begin(phase);
+        self.transfers
+            .run(&progress, self.settings.url.is_local(), transfer)
+    }
+
+    fn outgoing(&self) -> Outgoing {
+        Outgoing {
+            proxies: self.settings.proxies.clone(),
+            redirects: self.settings.redirects.clone(),
+        }
+    }
+
+    pub(crate) fn record(&self) -> CloneRecord {
+        CloneRecord::new(&self.settings.url, Some(self.settings.clock.now()))
+    }
+
     /// Makes the clone smaller if it has become too large. Without success it stays as it is, and works as before.
-    pub(crate) fn keep_up(&mut self) {
+    pub(crate) fn keep_up(&mut self, publisher: &mut Publisher) {
         let Some(repository) = self.current.clone() else {
             return;
         };
-        if self.clones.as_ref().is_some_and(CloneDir::is_read_only) {
+        if self.directory.as_ref().is_some_and(CloneDir::is_read_only) {
             return;
         }
         let now = Instant::now();
@@ -35,7 +325,7 @@ impl Refresher {
         }
         let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
             Ok(Due::Nothing) => return,
-            Ok(Due::RollUp) => match self.roll_up(&repository) {
+            Ok(Due::RollUp) => match self.roll_up(&repository, publisher) {
                 // Something in it cannot be read, perhaps something that only git clients would miss. Packs must not grow
                 // for ever because of it.
                 Err(RefreshError::Damaged(why) | RefreshError::Refused(why))
@@ -46,11 +336,11 @@ impl Refresher {
                         error = why,
                         "small packs could not be rolled up; the clone will be replaced"
                     );
-                    self.clone_anew()
+                    self.clone_anew(publisher)
                 }
                 other => other,
             },
-            Ok(Due::Renewal) if self.settings.may_renew() => self.clone_anew(),
+            Ok(Due::Renewal) if self.settings.may_renew() => self.clone_anew(publisher),
             // What belongs to the index is not told from the rest without the upstream.
             Ok(Due::Renewal) => return,
             Err(error) => Err(error.into()),
@@ -64,8 +354,12 @@ impl Refresher {
         }
     }
 
-    fn roll_up(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
-        let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
+    fn roll_up(
+        &mut self,
+        repository: &Arc<Repository>,
+        publisher: &mut Publisher,
+    ) -> Result<(), RefreshError> {
+        let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
             return Ok(());
         };
         let progress = self.handle.begin(Phase::Maintaining);
@@ -76,24 +370,24 @@ impl Refresher {
         } else {
             rolled_up.map_err(RefreshError::from)
         };
-        self.replace_by(&path, rolled_up, "small packs were rolled up")
+        self.replace_by(&path, rolled_up, "small packs were rolled up", publisher)
     }
 
-    pub(crate) fn clone_anew(&mut self) -> Result<(), RefreshError> {
+    pub(crate) fn clone_anew(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
-        let Some(path) = self.clones.as_mut().map(CloneDir::next).transpose()? else {
+        let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
             return Ok(());
         };
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         let (target, url) = (path.clone(), self.settings.url.clone());
-        let outgoing = Outgoing::of(&self.settings);
+        let outgoing = self.outgoing();
         let cloned = self
             .transfer(Phase::Cloning, move |progress| {
                 fetch::clone(&target, &url, &outgoing, progress)
             })
             .map_err(RefreshError::from)
             .and_then(|()| Ok(clone_dir::write_record(&path, &self.record())?));
-        self.replace_by(&path, cloned, "serving the index")
+        self.replace_by(&path, cloned, "serving the index", publisher)
     }
 
     /// Puts a new clone in the place of the current one, if it came out well.
@@ -102,11 +396,12 @@ impl Refresher {
         path: &Path,
         made: Result<(), RefreshError>,
         message: &str,
+        publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
-        match made.and_then(|()| self.take_over(path)) {
-            Ok((repository, snapshot)) => {
-                self.retired.extend(self.current.take());
-                self.publish(repository, snapshot, message);
+        match made.and_then(|()| self.take_over(path, publisher)) {
+            Ok((repository, view)) => {
+                publisher.publish(view, message);
+                self.retired.extend(self.current.replace(repository));
                 return_freed_blocks();
                 Ok(())
             }
@@ -120,13 +415,17 @@ impl Refresher {
 
     /// Makes a complete clone the one in use. Its record is there already: one that was rolled up has that of the clone it
     /// was made of, which tells the upstream that was asked, and when.
-    fn take_over(&mut self, path: &Path) -> Result<(Arc<Repository>, Snapshot), RefreshError> {
+    fn take_over(
+        &self,
+        path: &Path,
+        publisher: &mut Publisher,
+    ) -> Result<(Arc<Repository>, View), RefreshError> {
         let repository = Arc::new(Repository::open(path, Access::Full)?);
-        let snapshot = self.view(&repository)?;
-        if let Some(clones) = &self.clones {
-            clones.activate(path)?;
+        let view = publisher.view(&repository)?;
+        if let Some(directory) = &self.directory {
+            directory.activate(path)?;
         }
-        Ok((repository, snapshot))
+        Ok((repository, view))
     }
 
     /// Removes replaced clones that no request reads from any more, and whatever a crash left.
@@ -138,7 +437,7 @@ impl Refresher {
 
     /// Removes every clone that is not in use.
     fn sweep(&self) {
-        let Some(clones) = &self.clones else {
+        let Some(clones) = &self.directory else {
             return;
         };
         let in_use = self.in_use().map(|repository| repository.path().to_owned());

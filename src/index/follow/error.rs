@@ -8,6 +8,7 @@ use crate::index::limits::ReadError;
 use crate::index::source::clone_dir::{DataDirError, refuses_for_good};
 use crate::index::source::fetch::FetchError;
 use crate::index::source::upkeep::UpkeepError;
+use crate::index::view::build::BuildError;
 
 /// Why a try brought no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -23,12 +24,12 @@ pub(crate) enum RefreshError {
     /// The upstream is a directory on this machine, and of no use.
     #[error("GIT_REPO_URL: {0}")]
     Upstream(String),
-    #[error("which crate files are held cannot be told: {0}")]
-    Holdings(String),
+    #[error("it is not known which crate files are stored: {0}")]
+    StoredFiles(String),
     #[error(
-        "INDEX_PRUNED needs room for what it makes: neither DATA_DIR nor the temporary directory can be written to"
+        "INDEX_PRUNED needs a place to write to: neither DATA_DIR nor the temporary directory can be written to"
     )]
-    NowhereToPrune,
+    NowhereToBuild,
     #[error("the clone on disk is damaged: {0}")]
     Damaged(String),
     /// Too large to be served. The clone is sound.
@@ -40,10 +41,10 @@ impl RefreshError {
     /// Whether it cannot go away by itself, so that somebody has to be told.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
-            Self::Held | Self::NoIndex | Self::NowhereToPrune | Self::Upstream(_) => true,
+            Self::Held | Self::NoIndex | Self::NowhereToBuild | Self::Upstream(_) => true,
             Self::Disk(error) => refuses_for_good(error),
             Self::Fetch(error) => matches!(error, FetchError::Unsupported(_)),
-            Self::Holdings(_) | Self::Damaged(_) | Self::Refused(_) => false,
+            Self::StoredFiles(_) | Self::Damaged(_) | Self::Refused(_) => false,
         }
     }
 }
@@ -78,6 +79,20 @@ impl From<ReadError> for RefreshError {
             }
             ReadError::Refused(_) => Self::Refused(error.to_string()),
             ReadError::Stopped => Self::Fetch(FetchError::Stopped),
+        }
+    }
+}
+
+impl From<BuildError> for RefreshError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Read(error) => error.into(),
+            BuildError::Git(error) if error.class() == ErrorClass::Os => {
+                Self::Disk(io::Error::other(error.message().to_owned()))
+            }
+            BuildError::Git(error) => Self::Damaged(error.message().to_owned()),
+            BuildError::System(error) => Self::Disk(error),
+            BuildError::Stopped => Self::Fetch(FetchError::Stopped),
         }
     }
 }

@@ -8,59 +8,44 @@
 //! A data directory that cannot be written to is served without its lock: nothing is written there.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::clones::Clones;
 use super::error::RefreshError;
-use super::follower::Refresher;
+use super::publisher::Publisher;
 use crate::index::source::borrowed::Borrowed;
 use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refuses_for_good};
 use crate::index::source::repository::Repository;
 
-/// How soon to look again for an index where there is none, or none that can be read.
-const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
-
-impl Refresher {
+impl Clones {
     /// Serves the clone that lies on disk, whatever index it is of.
-    pub(crate) fn follow_disk(&mut self) -> Result<(), RefreshError> {
+    pub(crate) fn follow_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if !self.take_look()? {
             return Ok(());
         }
-        if self.settings.held.is_some() && self.clone_on_disk().is_some() {
-            // A large store takes a while to tell, and an import need not wait for that.
-            self.clones = None;
-            let held = self.ask();
+        if publisher.has_rules() && self.clone_on_disk().is_some() {
+            // A large store takes a while to tell what it has, and an import need not wait for that.
+            self.close();
+            publisher.ask_for_facts();
             if !self.take_look()? {
                 return Ok(());
             }
-            self.held_now = Some(held);
         }
-        let followed = self.show_what_lies_there();
-        self.held_now = None;
+        let followed = self.show_what_lies_there(publisher);
+        publisher.forget_facts();
         followed
     }
 
-    fn show_what_lies_there(&mut self) -> Result<(), RefreshError> {
+    fn show_what_lies_there(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if self.damaged_clone().is_some() {
             tracing::error!(
                 "the clone on disk is damaged and nothing can replace it: import the index again; what can be read stays in use"
             );
         }
         match self.clone_on_disk() {
-            Some(path) if !self.is_current(&path) => self.serve_whatever_lies_at(&path),
-            None if self.current.is_none() => Err(RefreshError::NoIndex),
-            _ => self.follow_holdings(),
+            Some(path) if !self.is_current(&path) => self.serve_whatever_lies_at(&path, publisher),
+            None if self.current().is_none() => Err(RefreshError::NoIndex),
+            _ => self.show_again(publisher),
         }
-    }
-
-    /// Says why there is nothing new, once, and returns the pause before the next look.
-    pub(crate) fn note_offline_failure(&self, error: &RefreshError) -> Duration {
-        let why = error.to_string();
-        let is_known = self.handle.status().last_error.as_deref() == Some(&why);
-        self.handle.failed(error);
-        if !is_known {
-            tracing::warn!(error = %error, "the index on disk cannot be served; this is tried again every few seconds");
-        }
-        LOOK_AGAIN_PAUSE
     }
 
     /// Takes possession of the data directory; says `false` if somebody else has it and there is something to serve.
@@ -68,13 +53,13 @@ impl Refresher {
         match self.hold_data_dir() {
             Ok(()) => Ok(true),
             // Most likely by an import, and what it brings is seen at the next look.
-            Err(RefreshError::Held) if self.current.is_some() => Ok(false),
+            Err(RefreshError::Held) if self.current().is_some() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     fn hold_data_dir(&mut self) -> Result<(), RefreshError> {
-        if self.clones.is_none() {
+        if self.directory.is_none() {
             let opened = match CloneDir::open(&self.settings.data_dir) {
                 // In an image for CI it belongs to somebody else, or cannot be written to at all.
                 Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
@@ -83,22 +68,25 @@ impl Refresher {
                 }
                 opened => opened?,
             };
-            self.clones = Some(opened);
+            self.directory = Some(opened);
         }
         Ok(())
     }
 
     fn clone_on_disk(&self) -> Option<PathBuf> {
-        self.clones.as_ref().and_then(CloneDir::current)
+        self.directory.as_ref().and_then(CloneDir::current)
     }
 
     fn is_current(&self, path: &Path) -> bool {
-        self.current
-            .as_ref()
+        self.current()
             .is_some_and(|current| current.stands_for() == path && current.is_still_there())
     }
 
-    fn serve_whatever_lies_at(&mut self, path: &Path) -> Result<(), RefreshError> {
+    fn serve_whatever_lies_at(
+        &mut self,
+        path: &Path,
+        publisher: &mut Publisher,
+    ) -> Result<(), RefreshError> {
         // What is not known of it does not keep it from being served.
         let record = clone_dir::read_record(path).ok();
         if !record
@@ -111,11 +99,11 @@ impl Refresher {
             );
         }
         let last_success = record.and_then(|record| record.last_success());
-        if self.clones.as_ref().is_some_and(CloneDir::is_read_only) {
+        if self.directory.as_ref().is_some_and(CloneDir::is_read_only) {
             let repository = self.open_read_only(path)?;
-            return self.serve(repository, last_success);
+            return self.serve(repository, last_success, publisher);
         }
-        self.serve_clone(path, last_success)
+        self.serve_clone(path, last_success, publisher)
     }
 
     /// Opens a clone that cannot be written to, by way of a repository in the temporary directory that borrows its
@@ -145,8 +133,10 @@ mod tests {
     use std::fs;
     use std::time::SystemTime;
 
+    use std::time::Duration;
+
     use super::*;
-    use crate::index::follow::follower::Refresher;
+    use crate::index::follow::follower::{LOOK_AGAIN_PAUSE, Refresher};
     use crate::index::follow::settings::{Network, RefresherSettings};
     use crate::index::source::clone_dir::CloneRecord;
     use crate::index::source::remote_url::RemoteUrl;
@@ -208,7 +198,7 @@ mod tests {
         index.stop();
         mirror.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
-        let old = handle.snapshot().unwrap();
+        let old = handle.view().unwrap();
         index.commit(&[("1/a", "new")]);
         index.start_again();
         index.refresh();
@@ -223,7 +213,7 @@ mod tests {
         index.stop();
         mirror.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("new"));
-        assert!(old.repository().path().exists());
+        assert!(old.source().repository().path().exists());
         drop(old);
         mirror.step();
         let clones = fs::read_dir(index.data_dir().join("index")).unwrap();
@@ -238,12 +228,23 @@ mod tests {
         index.stop();
         let (mut mirror, handle) = offline(&index);
         mirror.step();
-        let clone = handle.snapshot().unwrap().repository().path().to_owned();
+        let clone = handle
+            .view()
+            .unwrap()
+            .source()
+            .repository()
+            .path()
+            .to_owned();
         damage_clone(&clone);
-        handle.snapshot().unwrap().repository().close_idle_handles();
-        handle.snapshot().unwrap().repository().suspect();
+        handle
+            .view()
+            .unwrap()
+            .source()
+            .repository()
+            .close_idle_handles();
+        handle.view().unwrap().source().repository().suspect();
         mirror.step();
-        assert!(handle.snapshot().is_some() && clone.exists());
+        assert!(handle.view().is_some() && clone.exists());
         // libgit2 shares what is open among all who read from the same files.
         index.handle = IndexHandle::new();
         drop((mirror, handle));
@@ -287,7 +288,7 @@ mod tests {
         let record = CloneRecord::new(&index.settings().url, Some(fetched));
         clone_dir::write_record(&path, &record).unwrap();
         let (mut mirror, handle) = offline(&index);
-        mirror.settings.upkeep.packs_max = 2;
+        mirror.clones().0.settings.upkeep.packs_max = 2;
         mirror.step();
         let rolled_up = clone_dir::current_in(&index.data_dir()).unwrap();
         assert_ne!(rolled_up, path);
@@ -307,7 +308,7 @@ mod tests {
         index.commit(&[("1/a", "new")]);
         let handle = IndexHandle::new();
         let opened = refresh_once(offline_settings(&index), &handle).unwrap();
-        assert_eq!(opened.snapshot().crate_count(), 1);
+        assert_eq!(opened.source().root().count(), 1);
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
     }
 }

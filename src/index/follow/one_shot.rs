@@ -1,4 +1,4 @@
-//! The index for whoever is no running mirror: the verbs of the command line. Everything here is blocking.
+//! The index for subcommands, which are no running mirror. Everything here is blocking.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use crate::index::handle::IndexHandle;
 use crate::index::limits::ReadError;
 use crate::index::source::clone_dir::{self, Access};
 use crate::index::source::repository::Repository;
+use crate::index::source::snapshot::Source;
 use crate::index::stop::StopFlag;
-use crate::index::view::snapshot::Snapshot;
 
 /// A subcommand ends with its process.
 static NEVER: StopFlag = StopFlag::new();
@@ -22,14 +22,14 @@ const LOOKS_MAX: u32 = 5;
 
 /// Opens the clone in use for reading, also while a mirror is running on it; `None` if there is none. For as long as the
 /// snapshot lives the mirror does not remove the clone. The whole upstream index, also where a mirror prunes it.
-pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Snapshot>>, ReadError> {
+pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadError> {
     let mut looks = 1;
     loop {
         let Some(path) = clone_dir::current_in(data_dir) else {
             return Ok(None);
         };
         let opened = Repository::open(&path, Access::Full)
-            .and_then(|repository| Snapshot::read(&Arc::new(repository), None, &NEVER));
+            .and_then(|repository| Source::read(&Arc::new(repository), None, &NEVER));
         match opened {
             Ok(snapshot) => return Ok(Some(Arc::new(snapshot))),
             // It may have been replaced and removed before it could be held.
@@ -46,15 +46,15 @@ fn was_replaced(data_dir: &Path, path: &PathBuf) -> bool {
 /// The index, brought up to date, in a data directory that nobody else may use meanwhile.
 #[derive(Debug)]
 pub(crate) struct HeldIndex {
-    snapshot: Arc<Snapshot>,
+    source: Arc<Source>,
     /// Has possession of the data directory.
     _refresher: Refresher,
 }
 
 impl HeldIndex {
-    /// What the index shows now.
-    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
+    /// What upstream has now.
+    pub(crate) fn source(&self) -> &Arc<Source> {
+        &self.source
     }
 }
 
@@ -84,11 +84,11 @@ pub(crate) fn refresh_once(
         RefreshError::Disk(error) => RefreshOnceError::Disk(error),
         other => RefreshOnceError::Failed(other.to_string()),
     })?;
-    let snapshot = handle
-        .snapshot()
+    let view = handle
+        .view()
         .ok_or_else(|| RefreshOnceError::Failed("there is no index".to_owned()))?;
     Ok(HeldIndex {
-        snapshot,
+        source: Arc::clone(view.source()),
         _refresher: refresher,
     })
 }
@@ -104,7 +104,7 @@ mod tests {
         assert!(open_current(&index.data_dir()).unwrap().is_none());
         index.refresh();
         let opened = open_current(&index.data_dir()).unwrap().unwrap();
-        assert_eq!(opened.commit(), index.handle.snapshot().unwrap().commit());
+        assert_eq!(opened.commit(), index.handle.view().unwrap().commit());
         let read = || open_and_read(&opened);
         assert_eq!(read(), "old");
         index.commit(&[("1/a", "new")]);
@@ -120,7 +120,7 @@ mod tests {
         assert!(!old_path.exists(), "nobody reads from it any more");
     }
 
-    fn open_and_read(snapshot: &Snapshot) -> String {
+    fn open_and_read(snapshot: &Source) -> String {
         let name = crate::package::CrateName::try_from("a".to_owned()).unwrap();
         let content = snapshot.index_file(&name, <[u8]>::to_vec).unwrap();
         String::from_utf8(content.unwrap()).unwrap()
@@ -130,13 +130,13 @@ mod tests {
     fn a_command_brings_the_index_up_to_date_and_keeps_others_out_meanwhile() {
         let index = TestIndex::new(&[("1/a", "old")]);
         let first = refresh_once(index.settings(), &IndexHandle::new()).unwrap();
-        assert_eq!(open_and_read(first.snapshot()), "old");
+        assert_eq!(open_and_read(first.source()), "old");
         let second = refresh_once(index.settings(), &IndexHandle::new());
         assert!(matches!(second, Err(RefreshOnceError::Held)));
         drop(first);
         index.commit(&[("1/a", "new")]);
         let third = refresh_once(index.settings(), &IndexHandle::new()).unwrap();
-        assert_eq!(open_and_read(third.snapshot()), "new");
+        assert_eq!(open_and_read(third.source()), "new");
     }
 
     #[test]

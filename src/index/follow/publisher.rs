@@ -1,73 +1,364 @@
-//! Showing what a clone holds: a snapshot for readers, and the git index beside it.
+//! The publisher of views: it makes what is shown of a clone, with its git index, and swaps the pointer that requests read.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::follower::Refresher;
+use serde::{Deserialize, Serialize};
+
+use super::error::RefreshError;
+use super::retry::Repairs;
+use super::settings::{GitIndexSettings, RefresherSettings};
+use super::stored_files::{Stopping, StoredFiles};
+use crate::clock::Clock;
+use crate::index::git::damage::{Damage, Looks};
 use crate::index::git::overlay::{self, Shown};
 use crate::index::git::served::ServedIndex;
+use crate::index::handle::IndexHandle;
+use crate::index::ids::ObjectId;
+use crate::index::source::clone_dir::write_atomically;
+use crate::index::source::directory::Directory;
+use crate::index::source::fetch::FetchError;
 use crate::index::source::repository::Repository;
-use crate::index::view::snapshot::Snapshot;
+use crate::index::source::snapshot::Source;
+use crate::index::status::Phase;
+use crate::index::view::View;
+use crate::index::view::build::{Earlier, build};
+use crate::index::view::large_files::LargeFiles;
+use crate::memory::return_freed_blocks;
+use crate::policy::{Facts, Rules};
 
-impl Refresher {
-    pub(crate) fn publish(
-        &mut self,
-        repository: Arc<Repository>,
-        snapshot: Snapshot,
-        message: &str,
-    ) {
-        tracing::info!(index.commit = %snapshot.commit(), index.crates = snapshot.crate_count(), "{message}");
-        let served = self.serve_by_git(&repository, &snapshot);
-        self.current = Some(repository);
-        let (snapshot, previous) = (Arc::new(snapshot), self.handle.snapshot());
-        self.handle.publish(Arc::clone(&snapshot), served);
-        self.name_large_files(&snapshot, previous.as_deref());
+/// What the last tree of a clone that went through rules was made of, in a file of the clone.
+const RECORD: &str = "pruned.json";
+
+/// The owner of the pointer that requests read.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    handle: IndexHandle,
+    rules: Rules,
+    pub(super) stored_files: Option<StoredFiles>,
+    git_index: Option<GitIndexSettings>,
+    clock: Clock,
+    /// Facts that were asked for before the data directory was opened.
+    facts: Option<Result<Facts, RefreshError>>,
+    /// Whether the last question for facts was answered, so that the log says each change once.
+    pub(super) facts_are_known: bool,
+    large_files: LargeFiles,
+    /// When the git index was last looked at. Clients can ask for that.
+    looks: Looks,
+    /// When it was last made anew. The clone has its own pauses.
+    repairs: Repairs,
+}
+
+/// What a tree was made of, and its id.
+#[derive(Debug, Deserialize, Serialize)]
+struct TreeRecord {
+    /// The upstream's tree.
+    source: String,
+    /// The fingerprint of the rules.
+    held: String,
+    /// What was made.
+    pruned: String,
+}
+
+impl Publisher {
+    /// A publisher for these settings. Asks and publishes nothing yet.
+    pub(crate) fn new(settings: &RefresherSettings, handle: IndexHandle) -> Self {
+        Self {
+            handle,
+            rules: settings.rules.clone(),
+            stored_files: settings.stored_files.clone(),
+            git_index: settings.git_index.clone(),
+            clock: settings.clock.clone(),
+            facts: None,
+            facts_are_known: true,
+            large_files: LargeFiles::default(),
+            looks: Looks::default(),
+            repairs: Repairs::default(),
+        }
     }
 
-    fn name_large_files(&mut self, snapshot: &Snapshot, previous: Option<&Snapshot>) {
-        let followed = self
-            .large_files
-            .follow(snapshot, previous, self.handle.stopping());
+    /// Whether views may differ although the clone does not change.
+    pub(crate) fn has_rules(&self) -> bool {
+        !self.rules.are_empty()
+    }
+
+    /// How long until the rules decide differently although nothing but the time has changed.
+    pub(crate) fn next_change(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        self.rules.next_change(now)?.duration_since(now).ok()
+    }
+
+    /// Asks for facts, for the next view. A large store takes a while to tell.
+    pub(crate) fn ask_for_facts(&mut self) {
+        self.facts = Some(self.ask());
+    }
+
+    /// Forgets facts that nobody has used.
+    pub(crate) fn forget_facts(&mut self) {
+        self.facts = None;
+    }
+
+    /// What is shown of a clone now. The git index is still missing.
+    pub(crate) fn view(&mut self, repository: &Arc<Repository>) -> Result<View, RefreshError> {
+        let previous = self.handle.view();
+        let previous = previous.as_deref();
+        let stop = self.handle.stopping();
+        let source = Source::read(repository, previous.map(|view| &**view.source()), stop)?;
+        let source = Arc::new(source);
+        if self.rules.are_empty() {
+            return Ok(View::without_rules(source));
+        }
+        let tree = self.tree_through_rules(&source, previous)?;
+        let root = source.read_tree(tree, previous.map(View::root), self.handle.stopping())?;
+        Ok(View::through(source, self.rules.clone(), root))
+    }
+
+    /// Publishes the state of a clone, if it is another one than before.
+    pub(crate) fn show(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
+        let view = self.view(repository);
+        repository.close_idle_handles();
+        let previous = self.handle.view();
+        match (view, previous) {
+            (Ok(view), Some(previous)) if previous.shows_the_same_as(&view) => {
+                self.bring_git_index_up_to_date(&previous);
+            }
+            (Ok(view), _) => self.publish(view, "the index has changed"),
+            // That was said already, and what was stored a moment ago mostly still is.
+            (Err(RefreshError::StoredFiles(_)), Some(_previous)) => {}
+            (Err(error), _) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Publishes a view, with the git index that belongs to it.
+    pub(crate) fn publish(&mut self, view: View, message: &str) {
+        tracing::info!(index.commit = %view.commit(), index.crates = view.crate_count(), "{message}");
+        let git_index = self.git_index_of(&view);
+        let view = Arc::new(view.with_git_index(git_index));
+        let previous = self.handle.view();
+        self.handle.publish(Arc::clone(&view));
+        let followed = self.large_files.follow(
+            (view.source().repository(), view.root()),
+            previous.as_deref().map(|previous| &**previous.root()),
+            self.handle.stopping(),
+        );
         if let Err(error) = followed {
             tracing::debug!(error = %error, "the sizes of index files could not be looked at");
         }
         self.handle.warn(self.large_files.warnings());
     }
 
-    /// Makes the git index anew if it is not what it was, for example because it was damaged or could not be made before.
-    pub(crate) fn repair_git_index(&mut self, repository: &Arc<Repository>, snapshot: &Snapshot) {
-        let tip = |served: &Option<Arc<ServedIndex>>| served.as_ref().map(|served| served.tip());
-        let served = self.serve_by_git(repository, snapshot);
-        if tip(&served) != tip(&self.handle.served()) {
-            self.handle.serve(served);
+    /// How long until the git index may be looked at again.
+    pub(crate) fn wait_for_look(&self) -> Duration {
+        self.looks.wait(Instant::now())
+    }
+
+    /// Looks at the git index, and makes it anew if it is damaged. A damaged clone is reported, and the owner of the clone
+    /// looks once more.
+    pub(crate) fn look_at_git_index(&mut self) {
+        let Some(view) = self.handle.view() else {
+            return;
+        };
+        let repository = view.source().repository();
+        if self.git_index.is_none() || !repository.is_writable() {
+            return;
+        }
+        let tip = view.git_index().map(|git_index| git_index.tip());
+        let found = self.looks.look(repository, tip, self.handle.stopping());
+        match found {
+            Ok(Some(Damage::GitIndex(why))) => self.repair_git_index(&view, &why),
+            Ok(Some(Damage::Clone(object))) => {
+                repository.note_unreadable(object);
+                repository.suspect();
+                self.handle.report_damage();
+            }
+            // It may be that it could not be made a moment ago.
+            Ok(None) if tip.is_none() => self.bring_git_index_up_to_date(&view),
+            Ok(None) => {}
+            // The system refused, or the mirror ends: nothing is known.
+            Err(error) => tracing::debug!(error = %error, "the git index could not be looked at"),
         }
     }
 
-    /// Makes the git index show what the snapshot shows. If that fails the one before stays: it is whole, and late.
-    fn serve_by_git(
-        &mut self,
-        repository: &Arc<Repository>,
-        snapshot: &Snapshot,
-    ) -> Option<Arc<ServedIndex>> {
-        let settings = self.settings.git_index.clone()?;
+    fn repair_git_index(&mut self, view: &View, why: &str) {
+        let now = Instant::now();
+        if !self.repairs.allowed(now) {
+            return;
+        }
+        self.repairs.note(now);
+        tracing::warn!(error = why, "the git index is damaged and is made anew");
+        if let Err(error) = overlay::remove(view.source().repository().path()) {
+            tracing::warn!(error = %error, "the damaged git index could not be removed");
+        }
+        self.bring_git_index_up_to_date(view);
+    }
+
+    /// Makes the git index of the published view anew if it is not what it was: damaged, or not made before.
+    fn bring_git_index_up_to_date(&mut self, view: &View) {
+        let tip = |index: Option<&Arc<ServedIndex>>| index.map(|index| index.tip());
+        let git_index = self.git_index_of(view);
+        if tip(git_index.as_ref()) != tip(view.git_index()) {
+            let view = view.without_git_index().with_git_index(git_index);
+            self.handle.publish(Arc::new(view));
+        }
+    }
+
+    /// Makes the git index show what the view shows. If that fails, the view has none: git clients wait rather than see
+    /// another index than everybody else.
+    fn git_index_of(&self, view: &View) -> Option<Arc<ServedIndex>> {
+        let settings = self.git_index.as_ref()?;
+        let repository = view.source().repository();
         if !repository.is_writable() {
             // That was said when it was opened.
             return None;
         }
         let shown = Shown {
-            commit: snapshot.commit(),
-            tree: snapshot.root().tree(),
+            commit: view.commit(),
+            tree: view.root().tree(),
         };
         match overlay::bring_up_to_date(repository.path(), shown, &settings.config) {
             Ok(tip) => Some(Arc::new(ServedIndex::new(
-                snapshot.commit(),
+                view.commit(),
                 tip,
                 Arc::clone(repository),
-                settings.program,
+                settings.program.clone(),
             ))),
             Err(error) => {
-                tracing::warn!(error = %error, "the git index could not be brought up to date");
-                self.handle.served()
+                tracing::warn!(error = %error, "the git index could not be brought up to date; git clients get 503 until it can");
+                // Perhaps it is damaged.
+                self.handle.ask_for_look();
+                None
             }
+        }
+    }
+
+    /// The tree of what the rules leave of a source, made from the last one if only the upstream has changed.
+    fn tree_through_rules(
+        &mut self,
+        source: &Source,
+        previous: Option<&View>,
+    ) -> Result<ObjectId, RefreshError> {
+        let repository = source.repository();
+        let last = TreeRecord::read(repository.path()).and_then(|last| last.find(repository));
+        let of_this_source = last
+            .as_ref()
+            .filter(|last| last.source == source.root().tree());
+        let facts = self.facts.take().unwrap_or_else(|| self.ask());
+        let facts = match (facts, of_this_source) {
+            (Ok(facts), _) => facts,
+            // Better what was known when the tree was made than nothing.
+            (Err(_), Some(last)) => return Ok(last.shown),
+            (Err(error), None) => return Err(error),
+        };
+        let fingerprint = self.rules.fingerprint(&facts);
+        let last = last.filter(|last| last.fingerprint == fingerprint);
+        if let Some(last) = last
+            .as_ref()
+            .filter(|last| last.source == source.root().tree())
+        {
+            drop(facts);
+            return_freed_blocks();
+            return Ok(last.shown);
+        }
+        if !repository.is_writable() {
+            return Err(RefreshError::NowhereToBuild);
+        }
+        let earlier = last.and_then(|last| self.earlier(source, &last, previous));
+        let progress = self.handle.begin(Phase::Pruning);
+        let built = build(source, earlier.as_ref(), (&self.rules, &facts), &progress)?;
+        repository.close_idle_handles();
+        drop((earlier, facts));
+        return_freed_blocks();
+        tracing::debug!(
+            index.files_read = built.files_read,
+            index.not_stored = built.counts.not_stored,
+            index.yanked = built.counts.yanked,
+            index.left_out = built.counts.left_out,
+            "the rules were applied to the files that have changed"
+        );
+        TreeRecord {
+            source: source.root().tree().to_string(),
+            held: fingerprint,
+            pruned: built.tree.to_string(),
+        }
+        .write(repository.path());
+        Ok(built.tree)
+    }
+
+    /// The last state that these rules have made, if all of it can be read.
+    fn earlier(
+        &self,
+        source: &Source,
+        last: &LastTree,
+        previous: Option<&View>,
+    ) -> Option<Earlier> {
+        let read = |tree, known: Option<&Arc<Directory>>| {
+            source.read_tree(tree, known, self.handle.stopping()).ok()
+        };
+        Some(Earlier {
+            source: read(last.source, previous.map(|view| view.source().root()))?,
+            shown: read(last.shown, previous.map(View::root))?,
+        })
+    }
+
+    /// Asks for the facts that the rules need. Says in the log when that begins to fail, and when it works again.
+    fn ask(&mut self) -> Result<Facts, RefreshError> {
+        let lookup = self.stored_files.as_ref();
+        let asked = match lookup.filter(|_| self.rules.need_stored_files()) {
+            Some(lookup) => lookup.ask(),
+            None => Ok(std::collections::HashSet::new()),
+        };
+        if asked.as_ref().is_err_and(|error| error.is::<Stopping>()) {
+            return Err(FetchError::Stopped.into());
+        }
+        let were_known = std::mem::replace(&mut self.facts_are_known, asked.is_ok());
+        match (&asked, were_known) {
+            (Err(error), true) => tracing::warn!(
+                error = %error,
+                "it is not known which crate files are stored; the index goes on showing those that were stored before"
+            ),
+            (Ok(_), false) => {
+                tracing::info!("it is known again which crate files are stored");
+            }
+            _ => {}
+        }
+        let stored = asked.map_err(|error| RefreshError::StoredFiles(error.to_string()))?;
+        Ok(Facts {
+            stored,
+            now: self.clock.now(),
+        })
+    }
+}
+
+/// The last tree of a clone that went through rules. Both trees are there.
+struct LastTree {
+    source: ObjectId,
+    fingerprint: String,
+    shown: ObjectId,
+}
+
+impl TreeRecord {
+    fn read(clone: &Path) -> Option<Self> {
+        let text = std::fs::read(clone.join(RECORD)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    fn find(self, repository: &Repository) -> Option<LastTree> {
+        Some(LastTree {
+            source: repository.find_tree(&self.source)?,
+            shown: repository.find_tree(&self.pruned)?,
+            fingerprint: self.held,
+        })
+    }
+
+    /// Without it the tree is made once more, after a restart too.
+    fn write(&self, clone: &Path) {
+        let written = serde_json::to_vec(self)
+            .map_err(Into::into)
+            .and_then(|text| write_atomically(clone, RECORD, &text));
+        if let Err(error) = written {
+            tracing::warn!(error = %error, "what the shown index was made of could not be written to DATA_DIR");
         }
     }
 }

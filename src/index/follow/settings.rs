@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::holdings::Holdings;
+use super::stored_files::StoredFiles;
 use crate::clock::Clock;
 use crate::index::git::served::GitProgram;
 use crate::index::source::redirects::Redirects;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::UpkeepLimits;
 use crate::outgoing::Proxies;
+use crate::policy::Rules;
 
 /// What the background task needs to know.
 #[derive(Clone, Debug)]
@@ -28,8 +29,10 @@ pub(crate) struct RefresherSettings {
     pub(crate) git_index: Option<GitIndexSettings>,
     /// Whether the upstream may be asked when it is not on this machine.
     pub(crate) network: Network,
-    /// Which crate files are held, where the index shall show only those; `None` shows all.
-    pub(crate) held: Option<Holdings>,
+    /// What is shown of the index.
+    pub(crate) rules: Rules,
+    /// Which crate files are stored; asked if a rule needs it.
+    pub(crate) stored_files: Option<StoredFiles>,
     /// How long to wait for another process to free the data directory.
     pub(crate) lock_wait_max: Duration,
     /// How other machines are reached.
@@ -65,7 +68,7 @@ impl RefresherSettings {
         self.network == Network::Allowed || self.url.is_local()
     }
 
-    /// Whether a clone that works may be replaced by a new one. Not where nothing shall be fetched after the first.
+    /// Whether a clone that works may be replaced by a new one. Not where nothing is fetched after the first one.
     pub(crate) fn may_renew(&self) -> bool {
         self.may_fetch() && self.interval.is_some()
     }

@@ -6,21 +6,19 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use git2::{ObjectType, Odb, Oid};
 
 use super::overlay::{self, CONFIG_FILE, SERVED_BRANCH};
-use crate::index::follow::follower::Refresher;
+use crate::index::ids::ObjectId;
 use crate::index::limits::{
     COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX, check_size,
 };
 use crate::index::source::libgit2::read_header;
+use crate::index::source::repository::Repository;
 use crate::index::source::trees::Entries;
 use crate::index::stop::StopFlag;
-use crate::index::view::directory::ObjectId;
-use crate::index::view::snapshot::Snapshot;
 
 /// The shortest pause between two looks.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
@@ -55,63 +53,45 @@ fn next_after(began: Instant) -> Option<Instant> {
 
 /// What is wrong.
 #[derive(Debug)]
-enum Damage {
+pub(crate) enum Damage {
     /// With what is our own: it can be made anew from the clone.
     GitIndex(String),
     /// With an object of the clone.
     Clone(ObjectId),
 }
 
-impl Refresher {
-    /// Looks at the git index, and repairs it if it is damaged. A damaged clone is reported, and looked at once more by
-    /// whoever replaces it.
-    pub(crate) fn look_at_git_index(&mut self) {
-        let (Some(served), Some(snapshot)) = (self.handle.served(), self.handle.snapshot()) else {
-            return;
-        };
-        let repository = Arc::clone(snapshot.repository());
+impl Looks {
+    /// Looks at the git index of this clone. Its newest commit is `tip`, where that is known. `None` if nothing is wrong.
+    pub(crate) fn look(
+        &mut self,
+        repository: &Repository,
+        tip: Option<ObjectId>,
+        stop: &StopFlag,
+    ) -> Result<Option<Damage>, ReadError> {
         // What is open would still be read when it is gone from the disk.
         repository.close_idle_handles();
-        let stop = self.handle.stopping();
         let path = overlay::path(repository.path());
         let began = Instant::now();
-        let mut found = quick_look(&path, served.tip(), stop);
-        self.looks.quick = next_after(began);
+        let mut found = quick_look(&path, tip, stop);
+        self.quick = next_after(began);
         let began = Instant::now();
-        if matches!(found, Ok(None)) && self.looks.may_be_full(began) {
-            found = full_look(&path, served.tip(), stop);
-            self.looks.full = next_after(began);
+        if let Some(tip) = tip
+            && matches!(found, Ok(None))
+            && self.may_be_full(began)
+        {
+            found = full_look(&path, tip, stop);
+            self.full = next_after(began);
         }
-        match found {
-            Ok(Some(Damage::GitIndex(why))) => self.repair_damaged_git_index(&snapshot, &why),
-            Ok(Some(Damage::Clone(object))) => {
-                repository.note_unreadable(object);
-                repository.suspect();
-                self.handle.report_damage();
-            }
-            Ok(None) => {}
-            // The system refused, or the mirror ends: nothing is known.
-            Err(error) => tracing::debug!(error = %error, "the git index could not be looked at"),
-        }
-    }
-
-    fn repair_damaged_git_index(&mut self, snapshot: &Snapshot, why: &str) {
-        let now = Instant::now();
-        if !self.git_repairs.allowed(now) {
-            return;
-        }
-        self.git_repairs.note(now);
-        tracing::warn!(error = why, "the git index is damaged and is made anew");
-        let repository = Arc::clone(snapshot.repository());
-        if let Err(error) = overlay::remove(repository.path()) {
-            tracing::warn!(error = %error, "the damaged git index could not be removed");
-        }
-        self.repair_git_index(&repository, snapshot);
+        found
     }
 }
 
 /// Reads the branch, every commit behind it, and the root tree of the newest.
-fn quick_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
+fn quick_look(
+    served: &Path,
+    tip: Option<ObjectId>,
+    stop: &StopFlag,
+) -> Result<Option<Damage>, ReadError> {
     damage_of(read_chain(served, tip, stop))
 }
 
@@ -171,11 +151,17 @@ fn full_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Dam
     Ok(None)
 }
 
-fn read_chain(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<(), ReadError> {
+fn read_chain(served: &Path, tip: Option<ObjectId>, stop: &StopFlag) -> Result<(), ReadError> {
     let git = git2::Repository::open_bare(served)?;
     let odb = git.odb()?;
-    let tip = tip.to_oid()?;
-    for reference in [git.find_reference(SERVED_BRANCH)?, git.head()?] {
+    let branch = git.find_reference(SERVED_BRANCH)?;
+    let tip = match tip {
+        Some(tip) => tip.to_oid()?,
+        None => branch
+            .target()
+            .ok_or_else(|| broken("the branch names no commit"))?,
+    };
+    for reference in [branch, git.head()?] {
         if reference.target() != Some(tip) {
             return Err(broken("the branch does not name the newest commit"));
         }
@@ -261,8 +247,8 @@ mod tests {
             });
         });
         index.refresh();
-        let tip = index.handle.served().unwrap().tip();
-        let path = overlay::path(index.handle.snapshot().unwrap().repository().path());
+        let tip = index.handle.view().unwrap().git_index().unwrap().tip();
+        let path = overlay::path(index.handle.view().unwrap().source().repository().path());
         // Once for its entry in a tree, once for its place in a pack, once for its content.
         assert_ends_at_every_look(3 * contents.len(), |stop| {
             let damage = full_look(&path, tip, stop)?;

@@ -12,9 +12,9 @@ use std::{fs, io};
 
 use git2::{Commit, ErrorClass, ErrorCode, Repository, RepositoryInitOptions};
 
+use crate::index::ids::CommitId;
+use crate::index::ids::ObjectId;
 use crate::index::source::clone_dir::{self, remove_tree};
-use crate::index::view::directory::ObjectId;
-use crate::index::view::snapshot::CommitId;
 
 /// The branch that clients get; crates.io's own index has it, too.
 pub(crate) const SERVED_BRANCH: &str = "refs/heads/master";

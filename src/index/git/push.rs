@@ -19,8 +19,8 @@ use super::overlay::SERVED_BRANCH;
 use super::served::{GitProgram, ServedIndex, configure, kill_group, trust};
 use crate::index::follow::retry::backoff;
 use crate::index::handle::IndexHandle;
+use crate::index::ids::ObjectId;
 use crate::index::source::remote_url::RemoteUrl;
-use crate::index::view::directory::ObjectId;
 
 /// The longest that one push may take. The first one sends the whole index.
 const PUSH_TIME_MAX: Duration = Duration::from_secs(3_600);
@@ -102,7 +102,8 @@ impl Pusher {
     async fn push_for_ever(&mut self) -> ! {
         let mut failures = 0_u32;
         loop {
-            match self.handle.served() {
+            let view = self.handle.view();
+            match view.and_then(|view| view.git_index().cloned()) {
                 Some(index) if self.pushed != Some(index.tip()) => match self.push(&index).await {
                     Ok(()) => failures = 0,
                     Err(error) => {
@@ -111,7 +112,7 @@ impl Pusher {
                     }
                 },
                 _ => {
-                    let changed = self.handle.served_changed();
+                    let changed = self.handle.view_changed();
                     if tokio::time::timeout(PUSH_AGAIN_AFTER, changed)
                         .await
                         .is_err()

@@ -16,9 +16,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use super::overlay;
+use crate::index::ids::CommitId;
+use crate::index::ids::ObjectId;
 use crate::index::source::repository::Repository;
-use crate::index::view::directory::ObjectId;
-use crate::index::view::snapshot::CommitId;
 
 /// How much of what a child complains of is kept.
 const COMPLAINT_BYTES_MAX: u64 = 1_024;

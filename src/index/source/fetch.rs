@@ -14,7 +14,6 @@ use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_me
 use super::redirects::Redirects;
 use super::remote_url::RemoteUrl;
 use super::{answer_head, proxied_http};
-use crate::index::follow::settings::RefresherSettings;
 use crate::index::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
 use crate::index::status::{Progress, ProgressCell};
 use crate::outgoing::Proxies;
@@ -75,15 +74,6 @@ pub(crate) enum FetchError {
 pub(crate) struct Outgoing {
     pub(crate) proxies: Proxies,
     pub(crate) redirects: Redirects,
-}
-
-impl Outgoing {
-    pub(crate) fn of(settings: &RefresherSettings) -> Self {
-        Self {
-            proxies: settings.proxies.clone(),
-            redirects: settings.redirects.clone(),
-        }
-    }
 }
 
 /// Makes a new bare clone at `path`, of depth 1 where the transport can do that.

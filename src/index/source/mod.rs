@@ -1,16 +1,19 @@
-//! The clone of the upstream index.
+//! The clone of the upstream index, and what it holds at a commit.
 
 pub(super) mod answer_head;
 pub(super) mod borrowed;
 pub(super) mod clone_dir;
+pub(super) mod directory;
 pub(super) mod fetch;
 pub(super) mod libgit2;
 pub(super) mod local_upstream;
 pub(super) mod pack_writer;
-pub(super) mod proxied_http;
+mod proxied_http;
 pub(super) mod redirects;
 pub(super) mod remote_url;
 pub(super) mod repository;
+pub(super) mod snapshot;
 pub(super) mod transfers;
 pub(super) mod trees;
 pub(super) mod upkeep;
+pub(super) mod visit;

@@ -4,15 +4,16 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use git2::build::TreeUpdateBuilder;
 use git2::{
-    Indexer, Mempack, ObjectType, Odb, OdbLookupFlags, Oid, PackBuilder, PackBuilderStage,
-    Repository,
+    FileMode, Indexer, Mempack, ObjectType, Odb, OdbLookupFlags, Oid, PackBuilder,
+    PackBuilderStage, Repository, Tree,
 };
 
 use super::upkeep;
+use crate::index::ids::ObjectId;
 use crate::index::status::ProgressCell;
 use crate::index::stop::StopFlag;
-use crate::index::view::directory::ObjectId;
 
 /// So many bytes of objects are gathered in memory before they become a pack.
 const GATHERED_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -83,7 +84,58 @@ pub(crate) fn write_pack<'b>(
     }
 }
 
+/// A change of a tree: a path, and the file that lies there afterwards, if one does.
+pub(crate) type TreeChange = (Vec<u8>, Option<(ObjectId, FileMode)>);
+
 impl PackWriter<'_> {
+    /// Writes the tree that `base`, or an empty tree, becomes with these changes. Directories without files vanish. What it
+    /// has in common with the tree `alike`, at the same place, is not written once more.
+    pub(crate) fn update_tree(
+        &mut self,
+        base: Option<ObjectId>,
+        alike: ObjectId,
+        mut changes: Vec<TreeChange>,
+    ) -> Result<ObjectId, git2::Error> {
+        let base = match base {
+            Some(base) => base.to_oid()?,
+            None => self.git.treebuilder(None)?.write()?,
+        };
+        // libgit2 inserts each change into a sorted list, which takes no time only where it comes last.
+        changes.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        let mut updates = TreeUpdateBuilder::new();
+        for (path, file) in changes {
+            match file {
+                Some((id, mode)) => updates.upsert(path, id.to_oid()?, mode),
+                None => updates.remove(path),
+            };
+        }
+        let base = self.git.find_tree(base)?;
+        let updated = updates.create_updated(self.git, &base)?;
+        let updated = self.git.find_tree(updated)?;
+        let alike = self.git.find_tree(alike.to_oid()?)?;
+        self.note_trees(&updated, Some(&alike))?;
+        Ok(updated.id().into())
+    }
+
+    /// Notes the trees that `alike` does not have at the same place. libgit2 does not say which ones it wrote.
+    fn note_trees(&mut self, tree: &Tree<'_>, alike: Option<&Tree<'_>>) -> Result<(), git2::Error> {
+        if alike.is_some_and(|alike| alike.id() == tree.id()) {
+            return Ok(());
+        }
+        self.ids.push(tree.id());
+        for entry in tree {
+            if entry.kind() != Some(ObjectType::Tree) {
+                continue;
+            }
+            let before = alike
+                .and_then(|alike| alike.get_name_bytes(entry.name_bytes()))
+                .and_then(|entry| self.git.find_tree(entry.id()).ok());
+            let below = self.git.find_tree(entry.id())?;
+            self.note_trees(&below, before.as_ref())?;
+        }
+        Ok(())
+    }
+
     /// Writes an object, unless it is there already, and returns its id.
     pub(crate) fn write(
         &mut self,

@@ -4,16 +4,14 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use git2::{ObjectType, Oid};
 
 use super::borrowed::Borrowed;
 use super::clone_dir::{self, Access};
+use crate::index::ids::{CommitId, ObjectId};
 use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, check_size};
-use crate::index::stop::StopFlag;
-use crate::index::view::directory::ObjectId;
-use crate::index::view::snapshot::{CommitId, Snapshot};
 
 /// How many open handles are kept for the next reader. More readers than this at a time open and close their own.
 const IDLE_HANDLES_MAX: usize = 8;
@@ -102,13 +100,12 @@ impl Repository {
         self.suspect.store(true, Ordering::Relaxed);
     }
 
-    /// Reads everything anew that a snapshot needs, and the object that could not be read. If that works, the failure was
-    /// a passing one (too many open files, say), and the suspicion is gone.
-    pub(crate) fn confirm_damage(self: &Arc<Self>, stop: &StopFlag) -> bool {
-        self.close_idle_handles();
+    /// Settles a suspicion: whether `everything`, which was just read anew, or the object that could not be read fails
+    /// again, and for another reason than the system's.
+    pub(super) fn confirm_damage(&self, everything: Result<(), ReadError>) -> bool {
         let unreadable = self.unreadable().take();
         let object = unreadable.map_or(Ok(()), |id| self.read_object(id));
-        let damaged = [object, Snapshot::read(self, None, stop).map(drop)]
+        let damaged = [object, everything]
             .into_iter()
             .any(|read| read.is_err_and(|error| error.may_be_damage() && !error.is_the_systems()));
         self.suspect.store(damaged, Ordering::Relaxed);

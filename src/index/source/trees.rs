@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use git2::{ObjectType, Odb, Oid, Repository};
 
+use crate::index::ids::ObjectId;
 use crate::index::limits::{
     DIRECTORIES_MAX, ENTRIES_READ_MAX, FILES_MAX, ReadError, TREE_BYTES_MAX, TREES_MAX,
     TREES_READ_BYTES_MAX, check_size,
 };
+use crate::index::source::directory::Directory;
 use crate::index::stop::StopFlag;
-use crate::index::view::directory::{Directory, ObjectId};
 use crate::package::{CrateName, IndexPath};
 
 /// Modes of ordinary files. Symlinks and submodules have others, and are not followed.

@@ -1,12 +1,11 @@
 //! Index files that are too large to be read: found when they are published, so that whoever runs the mirror learns of them
 //! before a client does.
 
-use git2::Odb;
-
-use super::directory::{Directory, ObjectId};
-use super::snapshot::Snapshot;
+use super::changes::for_each_change;
 use crate::index::limits::{INDEX_FILE_BYTES_MAX, ReadError};
+use crate::index::source::directory::Directory;
 use crate::index::source::libgit2::read_header;
+use crate::index::source::repository::Repository;
 use crate::index::stop::StopFlag;
 
 /// So many are named. An upstream can make any number of them.
@@ -22,7 +21,6 @@ pub(crate) struct LargeFiles {
 struct LargeFile {
     /// The crate's name in lower case.
     name: String,
-    blob: ObjectId,
     bytes: usize,
 }
 
@@ -30,16 +28,30 @@ impl LargeFiles {
     /// Looks at the size of every index file that is not in `previous`. Blocking; unpacks nothing.
     pub(crate) fn follow(
         &mut self,
-        snapshot: &Snapshot,
-        previous: Option<&Snapshot>,
+        (repository, shown): (&Repository, &Directory),
+        previous: Option<&Directory>,
         stop: &StopFlag,
     ) -> Result<(), ReadError> {
-        self.files
-            .retain(|file| snapshot.lists(&file.name, file.blob));
-        let previous = previous.map(Snapshot::root);
-        snapshot.repository().with(|git| {
+        let files = &mut self.files;
+        repository.with(|git| {
             let odb = git.odb()?;
-            self.add_from(&odb, snapshot.root(), previous, stop)
+            for_each_change(previous, Some(shown), &mut |change| {
+                // The header of a difference is found through all those that it builds on, so a directory can take minutes.
+                stop.check()?;
+                files.retain(|file| file.name != change.name);
+                let Some(blob) = change.after else {
+                    return Ok(());
+                };
+                // One that is missing is found out about by whoever reads it.
+                let bytes = read_header(&odb, blob.to_oid()?).map_or(0, |(bytes, _)| bytes);
+                if bytes > INDEX_FILE_BYTES_MAX && files.len() <= NAMED_MAX {
+                    files.push(LargeFile {
+                        name: change.name.to_owned(),
+                        bytes,
+                    });
+                }
+                Ok(())
+            })
         })
     }
 
@@ -54,40 +66,6 @@ impl LargeFiles {
         let more = self.files.len() > NAMED_MAX;
         let more = more.then(|| "more index files are too large".to_owned());
         named.chain(more).collect()
-    }
-
-    fn add_from(
-        &mut self,
-        odb: &Odb<'_>,
-        directory: &Directory,
-        previous: Option<&Directory>,
-        stop: &StopFlag,
-    ) -> Result<(), ReadError> {
-        if previous.is_some_and(|previous| previous.tree() == directory.tree()) {
-            return Ok(());
-        }
-        for (name, blob) in directory.files() {
-            if previous.and_then(|previous| previous.file(name)) == Some(blob) {
-                continue;
-            }
-            // The header of a difference is found through all those that it builds on, so a directory can take minutes.
-            stop.check()?;
-            // One that is missing is found out about by whoever reads it.
-            let bytes = read_header(odb, blob.to_oid()?).map_or(0, |(bytes, _)| bytes);
-            let is_known = || self.files.iter().any(|file| file.name == name);
-            if bytes > INDEX_FILE_BYTES_MAX && self.files.len() <= NAMED_MAX && !is_known() {
-                self.files.push(LargeFile {
-                    name: name.to_owned(),
-                    blob,
-                    bytes,
-                });
-            }
-        }
-        for (name, below) in directory.directories() {
-            let before = previous.and_then(|previous| previous.directory(name));
-            self.add_from(odb, below, before.map(AsRef::as_ref), stop)?;
-        }
-        Ok(())
     }
 }
 
@@ -108,9 +86,10 @@ mod tests {
             .collect();
         let mut index = TestIndex::new(&files);
         index.refresh();
-        let snapshot = index.handle.snapshot().unwrap();
+        let view = index.handle.view().unwrap();
+        let shown = (&**view.source().repository(), &**view.root());
         assert_ends_at_every_look(paths.len(), |stop| {
-            LargeFiles::default().follow(&snapshot, None, stop)
+            LargeFiles::default().follow(shown, None, stop)
         });
     }
 }

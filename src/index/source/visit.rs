@@ -1,22 +1,22 @@
-//! Reading every index file of a snapshot, by several threads: for work that needs them all and no look-up, like finding
-//! which version a checksum belongs to. A quarter of a million files take about 10 s of processor time in the
-//! order of the packs, and 40 s in any other.
+//! Reading many index files by several threads. A quarter of a million files take about 10 s of processor time in the
+//! order of the packs, and 40 s in any other order.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::directory::{Directory, ObjectId};
-use super::snapshot::Snapshot;
+use super::directory::Directory;
+use super::repository::Repository;
+use super::snapshot::Source;
+use crate::index::ids::ObjectId;
 use crate::index::limits::ReadError;
-use crate::index::source::repository::Repository;
 use crate::index::stop::StopFlag;
 use crate::package::CrateName;
 
 /// So many index files are read by one thread, one behind the other.
 const SHARE: usize = 256;
 
-impl Snapshot {
+impl Source {
     /// Gives every index file to `visit`, in no order, from so many threads: the crate's name in lower case, and the
     /// content. Ends with the first error of a read or of `visit`. Blocking.
     pub(crate) fn for_each_index_file<E>(
@@ -28,86 +28,106 @@ impl Snapshot {
         E: From<ReadError> + Send,
     {
         // Only subcommands visit all files, and they end with their process.
-        self.for_each_entry(threads, &StopFlag::new(), |name, blob| {
-            // The snapshot lists nothing else than what has a crate's name.
-            let Ok(name) = CrateName::try_from(name.to_owned()) else {
-                return Ok(());
-            };
-            let visited = self
-                .repository()
-                .read_blob(blob, |content| visit(&name, content));
-            match visited {
-                Err(ReadError::TooLarge(why)) => {
-                    tracing::warn!(
-                        crate.name = name.as_str(),
-                        error = why,
-                        "an index file is passed over"
-                    );
-                    Ok(())
-                }
-                visited => visited?,
-            }
-        })
-    }
-
-    /// Gives the name and the blob of every index file to `visit`, about in the order in which they lie in the packs.
-    /// Ends early with [`ReadError::Stopped`].
-    pub(crate) fn for_each_entry<E>(
-        &self,
-        threads: NonZeroUsize,
-        stop: &StopFlag,
-        visit: impl Fn(&str, ObjectId) -> Result<(), E> + Sync,
-    ) -> Result<(), E>
-    where
-        E: From<ReadError> + Send,
-    {
-        let mut entries = Vec::with_capacity(self.crate_count());
-        collect(self.root(), &mut entries);
-        sort_as_in_packs(self.repository(), &mut entries, stop)?;
-        let next = AtomicUsize::new(0);
-        let failure = Mutex::new(None);
-        let work = || {
-            while let Some(share) = entries
-                .chunks(SHARE)
-                .nth(next.fetch_add(1, Ordering::Relaxed))
-            {
-                for entry in share {
-                    let visited = stop.check().map_err(E::from);
-                    if let Err(error) = visited.and_then(|()| visit(entry.name, entry.blob)) {
-                        // Nothing is left to do for the others.
-                        next.store(entries.len(), Ordering::Relaxed);
-                        *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        return;
+        let entries = entries_of(self.root());
+        visit_entries(
+            self.repository(),
+            entries,
+            threads,
+            &StopFlag::new(),
+            |name, blob| {
+                // A source lists nothing else than what has a crate's name.
+                let Ok(name) = CrateName::try_from(name.to_owned()) else {
+                    return Ok(());
+                };
+                let visited = self
+                    .repository()
+                    .read_blob(blob, |content| visit(&name, content));
+                match visited {
+                    Err(ReadError::TooLarge(why)) => {
+                        tracing::warn!(
+                            crate.name = name.as_str(),
+                            error = why,
+                            "an index file is passed over"
+                        );
+                        Ok(())
                     }
+                    visited => visited?,
                 }
-            }
-        };
-        std::thread::scope(|scope| {
-            // One of the threads is this one.
-            for _ in 1..threads.get() {
-                // Without a further thread the others do its share.
-                let _refused = std::thread::Builder::new().spawn_scoped(scope, work);
-            }
-            work();
-        });
-        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failure.map_or(Ok(()), Err)
+            },
+        )
     }
 }
 
+/// Every index file of a directory, and of those below it.
+pub(crate) fn entries_of(directory: &Directory) -> Vec<Entry<'_>> {
+    let mut entries = Vec::with_capacity(directory.count());
+    collect(directory, &mut entries);
+    entries
+}
+
+/// Gives the name and the blob of every entry to `visit`, in about the order in which they lie in the packs, from so many
+/// threads. Ends with the first error of `visit`, and with [`ReadError::Stopped`] when told to. Blocking.
+pub(crate) fn visit_entries<E>(
+    repository: &Repository,
+    mut entries: Vec<Entry<'_>>,
+    threads: NonZeroUsize,
+    stop: &StopFlag,
+    visit: impl Fn(&str, ObjectId) -> Result<(), E> + Sync,
+) -> Result<(), E>
+where
+    E: From<ReadError> + Send,
+{
+    sort_as_in_packs(repository, &mut entries, stop)?;
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    let work = || {
+        while let Some(share) = entries
+            .chunks(SHARE)
+            .nth(next.fetch_add(1, Ordering::Relaxed))
+        {
+            for entry in share {
+                let visited = stop.check().map_err(E::from);
+                if let Err(error) = visited.and_then(|()| visit(entry.name, entry.blob)) {
+                    // Nothing is left to do for the others.
+                    next.store(entries.len(), Ordering::Relaxed);
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    return;
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        // One of the threads is this one.
+        for _ in 1..threads.get() {
+            // Without a further thread the others do its share.
+            let _refused = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failure.map_or(Ok(()), Err)
+}
+
 /// An index file, and where it lies among all objects.
-struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     name: &'a str,
     blob: ObjectId,
     rank: u32,
 }
 
+impl<'a> Entry<'a> {
+    /// The index file of this crate, whose name is in lower case.
+    pub(crate) fn new(name: &'a str, blob: ObjectId) -> Self {
+        Self {
+            name,
+            blob,
+            rank: u32::MAX,
+        }
+    }
+}
+
 fn collect<'a>(directory: &'a Directory, found: &mut Vec<Entry<'a>>) {
-    found.extend(directory.files().map(|(name, blob)| Entry {
-        name,
-        blob,
-        rank: u32::MAX,
-    }));
+    found.extend(directory.files().map(|(name, blob)| Entry::new(name, blob)));
     for (_name, below) in directory.directories() {
         collect(below, found);
     }
@@ -119,6 +139,10 @@ fn sort_as_in_packs(
     entries: &mut [Entry<'_>],
     stop: &StopFlag,
 ) -> Result<(), ReadError> {
+    // Listing all objects costs more than reading a few in any order.
+    if entries.len() < SHARE {
+        return Ok(());
+    }
     entries.sort_unstable_by(|left, right| left.blob.as_bytes().cmp(right.blob.as_bytes()));
     let mut rank = 0_u32;
     repository.with(|git| {
@@ -148,6 +172,7 @@ fn sort_as_in_packs(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
     use crate::index::testing::TestIndex;
@@ -166,8 +191,8 @@ mod tests {
         ]);
         index.refresh();
         let visited = Mutex::new(BTreeMap::new());
-        let snapshot = index.handle.snapshot().unwrap();
-        snapshot
+        let source = Arc::clone(index.handle.view().unwrap().source());
+        source
             .for_each_index_file(THREADS, |name, content| {
                 let content = String::from_utf8(content.to_vec()).unwrap();
                 let mut visited = visited.lock().unwrap();
@@ -197,7 +222,7 @@ mod tests {
         let mut index = TestIndex::new(&[("1/a", "one"), ("1/b", "two"), ("2/io", "three")]);
         index.refresh();
         let visits = AtomicUsize::new(0);
-        let result = index.handle.snapshot().unwrap().for_each_index_file(
+        let result = index.handle.view().unwrap().source().for_each_index_file(
             NonZeroUsize::MIN,
             |_name, _content| {
                 visits.fetch_add(1, Ordering::Relaxed);

@@ -1,61 +1,11 @@
 //! One directory of the index, held in memory: names and blob ids, shared between snapshots by tree id.
 
 use std::cmp::Ordering;
-use std::fmt;
 use std::str::Split;
 use std::sync::Arc;
 
-use git2::Oid;
-
-use crate::package::{IndexPath, canonical_order, write_hex};
-
-/// The id of a git object: 20 bytes, shown in hexadecimal.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(crate) struct ObjectId([u8; 20]);
-
-impl From<Oid> for ObjectId {
-    fn from(oid: Oid) -> Self {
-        // libgit2 is built for SHA-1 here, whose ids have 20 bytes.
-        Self(oid.as_bytes().try_into().unwrap_or_default())
-    }
-}
-
-impl ObjectId {
-    /// The id in hexadecimal.
-    pub(crate) fn hex(self) -> [u8; 40] {
-        let mut hex = [0; 40];
-        write_hex(&self.0, &mut hex);
-        hex
-    }
-
-    /// The id as git stores it.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// An id of 20 bytes; `None` for any other number of them.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-
-    /// The id as git2 has it.
-    pub(crate) fn to_oid(self) -> Result<Oid, git2::Error> {
-        Oid::from_bytes(&self.0)
-    }
-}
-
-impl fmt::Display for ObjectId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One piece: ids stand in every answer from the index.
-        formatter.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
-    }
-}
-
-impl fmt::Debug for ObjectId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
-    }
-}
+use crate::index::ids::ObjectId;
+use crate::package::{IndexPath, canonical_order};
 
 /// A directory of the index. Only what can be an index file is in it: ordinary files with a crate's name in lower case,
 /// at the place that belongs to the name, and directories on the way to such files.

@@ -1,0 +1,118 @@
+//! Ids of git objects: of any object, of a commit of the upstream index, and of an index file's content.
+
+use std::fmt;
+use std::str::FromStr;
+
+use git2::Oid;
+
+use crate::package::write_hex;
+
+/// The id of a git object: 20 bytes, shown in hexadecimal.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ObjectId([u8; 20]);
+
+impl From<Oid> for ObjectId {
+    fn from(oid: Oid) -> Self {
+        // libgit2 is built for SHA-1 here, whose ids have 20 bytes.
+        Self(oid.as_bytes().try_into().unwrap_or_default())
+    }
+}
+
+impl ObjectId {
+    /// The id in hexadecimal.
+    pub(crate) fn hex(self) -> [u8; 40] {
+        let mut hex = [0; 40];
+        write_hex(&self.0, &mut hex);
+        hex
+    }
+
+    /// The id as git stores it.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// An id of 20 bytes; `None` for any other number of them.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The id as git2 has it.
+    pub(crate) fn to_oid(self) -> Result<Oid, git2::Error> {
+        Oid::from_bytes(&self.0)
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // One piece: ids stand in every answer from the index.
+        formatter.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// The id of a commit of the upstream index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitId(pub(crate) ObjectId);
+
+impl CommitId {
+    /// The id in hexadecimal.
+    pub(crate) fn hex(self) -> [u8; 40] {
+        self.0.hex()
+    }
+}
+
+/// A text that is not 40 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a commit id is 40 hexadecimal digits")]
+pub(crate) struct NotACommitId;
+
+impl FromStr for CommitId {
+    type Err = NotACommitId;
+
+    fn from_str(text: &str) -> Result<Self, NotACommitId> {
+        // git2 takes shortened ids, too.
+        let id = Oid::from_str(text).ok().filter(|_| text.len() == 40);
+        id.map(|id| Self(id.into())).ok_or(NotACommitId)
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// The id of an index file's content: the same on every replica, another one for other content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct BlobId(pub(crate) ObjectId);
+
+impl BlobId {
+    /// The id in hexadecimal.
+    pub(crate) fn hex(self) -> [u8; 40] {
+        self.0.hex()
+    }
+
+    /// The id that git gives to this content.
+    pub(crate) fn of(content: &[u8]) -> Self {
+        let id = Oid::hash_object(git2::ObjectType::Blob, content);
+        // Hashing bytes in memory does not fail.
+        Self(id.map_or_else(|_impossible| ObjectId::default(), ObjectId::from))
+    }
+}
+
+impl From<BlobId> for ObjectId {
+    fn from(blob: BlobId) -> Self {
+        blob.0
+    }
+}
+
+impl fmt::Display for BlobId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}

@@ -1,0 +1,406 @@
+//! Making the git tree of what is shown: the upstream's index files, each as the rules show it.
+//!
+//! The tree holds index files, and what lies at the top, like `config.json`. Directories without files are left out. It is
+//! the same however it was made: anew from all files, or from an earlier tree and the files that have changed since. It is
+//! written into the clone, and made anew wherever it is missing.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use git2::{FileMode, ObjectType};
+
+use super::changes::for_each_change;
+use crate::index::ids::{BlobId, ObjectId};
+use crate::index::limits::ReadError;
+use crate::index::source::directory::Directory;
+use crate::index::source::pack_writer::{PackWriter, TreeChange, write_packed};
+use crate::index::source::snapshot::Source;
+use crate::index::source::visit::{Entry, entries_of, visit_entries};
+use crate::index::status::ProgressCell;
+use crate::package::{CrateName, IndexPath};
+use crate::policy::{Counts, Facts, Rules, ShownFile, apply};
+
+/// Threads that read index files, on a machine with many processors: it is serving meanwhile.
+const THREADS_MAX: usize = 4;
+
+/// Edited index files that wait for being written. The largest ones have megabytes.
+const WAITING_MAX: usize = 16;
+
+/// Why there is no tree of what is shown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{0}")]
+    Git(#[from] git2::Error),
+    #[error("{0}")]
+    System(#[from] io::Error),
+    #[error("stopped")]
+    Stopped,
+}
+
+/// An earlier state, which the same rules have made with the same facts.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    /// What upstream had.
+    pub(crate) source: Arc<Directory>,
+    /// What was shown of it.
+    pub(crate) shown: Arc<Directory>,
+}
+
+/// What was made.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// The tree.
+    pub(crate) tree: ObjectId,
+    /// Index files that were read.
+    pub(crate) files_read: usize,
+    /// What the rules have changed in them.
+    pub(crate) counts: Counts,
+}
+
+/// Writes the tree of what is shown of `source` into its clone. With an `earlier` state it reads the files that differ from
+/// that one, without it all files. Blocking.
+pub(crate) fn build(
+    source: &Source,
+    earlier: Option<&Earlier>,
+    (rules, facts): (&Rules, &Facts),
+    progress: &ProgressCell,
+) -> Result<Built, BuildError> {
+    let built = match try_build(source, earlier, (rules, facts), progress) {
+        // libgit2 cannot replace a directory by a file of the same name. The tree that is made anew has no directory.
+        Err(BuildError::Git(_)) if earlier.is_some() => {
+            try_build(source, None, (rules, facts), progress)
+        }
+        built => built,
+    };
+    // What was broken off may have had any error.
+    if progress.is_stopped() {
+        return Err(BuildError::Stopped);
+    }
+    built
+}
+
+fn try_build(
+    source: &Source,
+    earlier: Option<&Earlier>,
+    (rules, facts): (&Rules, &Facts),
+    progress: &ProgressCell,
+) -> Result<Built, BuildError> {
+    let mut work = Work {
+        entries: Vec::new(),
+        changes: top_changes(source, earlier)?,
+    };
+    match earlier {
+        None => work.entries = entries_of(source.root()),
+        Some(earlier) => for_each_change(
+            Some(&earlier.source),
+            Some(source.root().as_ref()),
+            &mut |change| {
+                match change.after {
+                    Some(blob) => work.entries.push(Entry::new(change.name, blob)),
+                    None => work.hide(change.name, Some(earlier)),
+                }
+                progress.stop_flag().check()
+            },
+        )?,
+    }
+    let files_read = work.entries.len();
+    let clone = source.repository().path();
+    let (shown, counts) = std::thread::scope(|scope| {
+        let (send, receive) = sync_channel(WAITING_MAX);
+        let writer = std::thread::Builder::new().spawn_scoped(scope, move || {
+            write_packed(clone, progress, |writer| write_contents(writer, &receive))
+        })?;
+        let entries = std::mem::take(&mut work.entries);
+        let shown = show(source, entries, (rules, facts), &send, progress);
+        drop(send);
+        // If writing has failed, then showing has failed, too, and for no reason of its own.
+        writer
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        shown
+    })?;
+    for (name, blob) in shown {
+        match blob {
+            Some(blob) => work.changes.extend(change(&name, Some(blob))),
+            None => work.hide(&name, earlier),
+        }
+    }
+    let base = earlier.map(|earlier| earlier.shown.tree());
+    let alike = base.unwrap_or_else(|| source.root().tree());
+    let tree = write_packed(clone, progress, |writer| {
+        writer.update_tree(base, alike, work.changes)
+    })?;
+    Ok(Built {
+        tree,
+        files_read,
+        counts,
+    })
+}
+
+/// What is still to be done.
+struct Work<'a> {
+    /// Index files to look at.
+    entries: Vec<Entry<'a>>,
+    /// What changes in the earlier tree, or in an empty one.
+    changes: Vec<TreeChange>,
+}
+
+impl Work<'_> {
+    /// Takes a file out of the earlier tree, if it is there.
+    fn hide(&mut self, name: &str, earlier: Option<&Earlier>) {
+        let path = CrateName::try_from(name.to_owned()).map(|name| IndexPath::from(&name));
+        let is_shown = |path: &IndexPath| {
+            earlier.is_some_and(|earlier| earlier.shown.find_exactly(path).is_some())
+        };
+        if path.is_ok_and(|path| is_shown(&path)) {
+            self.changes.extend(change(name, None));
+        }
+    }
+}
+
+fn change(name: &str, blob: Option<ObjectId>) -> Option<TreeChange> {
+    // A directory lists nothing else than what has a crate's name.
+    let name = CrateName::try_from(name.to_owned()).ok()?;
+    let path = IndexPath::from(&name).as_str().as_bytes().to_vec();
+    Some((path, blob.map(|blob| (blob, FileMode::Blob))))
+}
+
+fn write_contents(
+    writer: &mut PackWriter<'_>,
+    contents: &Receiver<Vec<u8>>,
+) -> Result<(), BuildError> {
+    for content in contents {
+        writer.write(ObjectType::Blob, &content)?;
+    }
+    Ok(())
+}
+
+/// The crate's name in lower case, and its index file, if one is shown.
+type ShownEntry = (String, Option<ObjectId>);
+
+/// Decides what is shown of these index files, and sends the contents that are new.
+fn show(
+    source: &Source,
+    entries: Vec<Entry<'_>>,
+    (rules, facts): (&Rules, &Facts),
+    contents: &SyncSender<Vec<u8>>,
+    progress: &ProgressCell,
+) -> Result<(Vec<ShownEntry>, Counts), BuildError> {
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = threads.min(NonZeroUsize::new(THREADS_MAX).unwrap_or(NonZeroUsize::MIN));
+    let shown = Mutex::new((Vec::with_capacity(entries.len()), Counts::default()));
+    let repository = source.repository();
+    visit_entries(
+        repository,
+        entries,
+        threads,
+        progress.stop_flag(),
+        |name, blob| {
+            let mut counts = Counts::default();
+            let file =
+                repository.read_blob(blob, |content| apply(rules, facts, content, &mut counts));
+            let file = match file {
+                // It is listed as it is: a request for it gets the reason.
+                Err(ReadError::TooLarge(_)) => ShownFile::AsIs,
+                file => file?,
+            };
+            let blob = match file {
+                ShownFile::Hidden => None,
+                ShownFile::AsIs => Some(blob),
+                ShownFile::Edited(content) => {
+                    let blob = BlobId::of(&content).into();
+                    // Nobody receives it any more: writing has failed.
+                    contents
+                        .send(content)
+                        .map_err(|_no_receiver| BuildError::Stopped)?;
+                    Some(blob)
+                }
+            };
+            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.0.push((name.to_owned(), blob));
+            shown.1.add(counts);
+            Ok::<(), BuildError>(())
+        },
+    )?;
+    Ok(shown.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// What changes among the files at the top, which are shown as they are.
+fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeChange>, ReadError> {
+    source.repository().with(|git| {
+        // libgit2 accepts names that a later checkout or a look-up would trip over only in a tree that exists.
+        let mut acceptable = git.treebuilder(None)?;
+        let mut changes: Vec<TreeChange> = Vec::new();
+        for entry in &git.find_tree(source.root().tree().to_oid()?)? {
+            let (name, id) = (entry.name_bytes(), entry.id());
+            let mode = match entry.filemode() {
+                0o100_755 => FileMode::BlobExecutable,
+                0o120_000 => FileMode::Link,
+                _ => FileMode::Blob,
+            };
+            let is_file = entry.kind() == Some(ObjectType::Blob);
+            if is_file && acceptable.insert(name, id, mode.into()).is_ok() {
+                changes.push((name.to_vec(), Some((id.into(), mode))));
+            }
+        }
+        if let Some(earlier) = earlier {
+            for entry in &git.find_tree(earlier.shown.tree().to_oid()?)? {
+                let name = entry.name_bytes();
+                let is_gone = !changes.iter().any(|(path, _)| path == name);
+                if entry.kind() == Some(ObjectType::Blob) && is_gone {
+                    changes.push((name.to_vec(), None));
+                }
+            }
+        }
+        Ok(changes)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::index::testing::{TestIndex, checksum, line};
+    use crate::policy::Rule;
+
+    fn facts(stored: &[u8]) -> Facts {
+        Facts {
+            stored: stored.iter().map(|number| checksum(*number)).collect(),
+            now: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn stored_only() -> Rules {
+        Rules::new(vec![Rule::StoredOnly])
+    }
+
+    fn build_anew(source: &Source, stored: &[u8]) -> Built {
+        let facts = facts(stored);
+        let progress = ProgressCell::default();
+        build(source, None, (&stored_only(), &facts), &progress).unwrap()
+    }
+
+    fn index_of(files: &[(&str, String)]) -> TestIndex {
+        let files = files.iter().map(|(path, text)| (*path, text.as_str()));
+        let mut index = TestIndex::new(&files.collect::<Vec<_>>());
+        index.refresh();
+        index
+    }
+
+    fn source_of(index: &TestIndex) -> Arc<Source> {
+        Arc::clone(index.handle.view().unwrap().source())
+    }
+
+    #[test]
+    fn the_tree_is_what_git_would_make_of_the_same_files() {
+        let (one, two) = (line("a", 1), line("a", 2));
+        let files = [
+            ("config.json", "{}".to_owned()),
+            ("README.md", "text".to_owned()),
+            ("@link", "config.json".to_owned()),
+            (".github/workflows/x", "text".to_owned()),
+            ("1/a", format!("{one}\n{two}\n")),
+            ("2/io", line("io", 3)),
+            ("3/s/syn", line("syn", 4)),
+            ("se/rd/serde", line("serde", 5)),
+            ("se/rd/serde-json", line("serde-json", 6)),
+            ("se/rd/serde_json_2", line("serde_json_2", 7)),
+            ("se/ts/sets", line("sets", 8)),
+            ("to/ki/tokio", line("tokio", 9)),
+        ];
+        let index = index_of(&files);
+        let source = source_of(&index);
+        let stored = [2, 3, 4, 6, 7, 8];
+        let built = build_anew(&source, &stored);
+        assert_eq!(built.files_read, 8);
+        assert_eq!(built.counts.not_stored, 3);
+        assert_eq!(build_anew(&source, &stored).tree, built.tree);
+
+        let mut expected = files.to_vec();
+        expected.retain(|(path, _)| {
+            ![".github/workflows/x", "se/rd/serde", "to/ki/tokio"].contains(path)
+        });
+        for (path, text) in &mut expected {
+            if *path == "1/a" {
+                *text = format!("{two}\n");
+            }
+        }
+        assert_eq!(built.tree, source_of(&index_of(&expected)).root().tree());
+    }
+
+    #[test]
+    fn only_files_that_differ_from_the_earlier_source_are_read() {
+        let state = |changed: u8| {
+            let mut files: Vec<(String, String)> = (0..50)
+                .map(|number| format!("abcd{number}"))
+                .map(|name| (format!("ab/cd/{name}"), line(&name, 1)))
+                .collect();
+            files.push(("1/a".to_owned(), line("a", changed)));
+            files
+        };
+        fn pairs(files: &[(String, String)]) -> Vec<(&str, &str)> {
+            let pairs = files.iter();
+            pairs
+                .map(|(path, text)| (path.as_str(), text.as_str()))
+                .collect()
+        }
+        let (first, second) = (state(1), state(2));
+        let mut index = TestIndex::new(&pairs(&first));
+        index.refresh();
+        let before = source_of(&index);
+        let built = build_anew(&before, &[1, 2]);
+        assert_eq!(built.files_read, 51);
+        let progress = ProgressCell::default();
+        let read =
+            |source: &Source, tree| source.read_tree(tree, None, progress.stop_flag()).unwrap();
+        let earlier = Earlier {
+            source: Arc::clone(before.root()),
+            shown: read(&before, built.tree),
+        };
+        index.commit(&pairs(&second));
+        index.refresh();
+        let after = source_of(&index);
+        let facts = facts(&[1, 2]);
+        let followed = build(&after, Some(&earlier), (&stored_only(), &facts), &progress).unwrap();
+        assert_eq!(followed.files_read, 1);
+        assert_eq!(followed.tree, build_anew(&after, &[1, 2]).tree);
+    }
+
+    #[test]
+    fn a_build_checks_for_a_stop_at_every_file_and_every_object() {
+        let contents: Vec<(String, String)> = (0..100)
+            .map(|number| {
+                let name = format!("abcd{number}");
+                let lines = format!("{}\n{}\n", line(&name, 1), line(&name, 2));
+                (format!("ab/cd/{name}"), lines)
+            })
+            .collect();
+        let files = contents
+            .iter()
+            .map(|(path, content)| (path.as_str(), content.clone()))
+            .collect::<Vec<_>>();
+        let index = index_of(&files);
+        let source = source_of(&index);
+        let progress = ProgressCell::default();
+        let facts = facts(&[1]);
+        build(&source, None, (&stored_only(), &facts), &progress).unwrap();
+        // Listed, read, written into memory, and packed: head and content.
+        let looks = progress.stop_flag().looks();
+        assert!(looks >= 4 * contents.len(), "{looks}");
+    }
+
+    #[test]
+    fn a_build_ends_when_it_is_told_to() {
+        let index = index_of(&[("1/a", "one".to_owned())]);
+        let source = source_of(&index);
+        let progress = ProgressCell::default();
+        progress.stop();
+        let result = build(&source, None, (&stored_only(), &facts(&[])), &progress);
+        assert!(matches!(result, Err(BuildError::Stopped)));
+    }
+}

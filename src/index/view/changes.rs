@@ -1,0 +1,115 @@
+//! The difference of two states of the index, per crate.
+//!
+//! It costs in proportion to the directories that differ: equal ones have equal tree ids.
+
+use crate::index::ids::ObjectId;
+use crate::index::source::directory::Directory;
+
+/// A crate whose index file is not the same in both states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change<'a> {
+    /// The crate's name in lower case.
+    pub(crate) name: &'a str,
+    /// Its index file before; `None` if there was none.
+    pub(crate) before: Option<ObjectId>,
+    /// Its index file afterwards; `None` if there is none.
+    pub(crate) after: Option<ObjectId>,
+}
+
+/// Gives every change between two directories, and those below them, to `visit`. Ends with the first error.
+///
+/// # Errors
+/// Those of `visit`.
+pub(crate) fn for_each_change<'a, E>(
+    before: Option<&'a Directory>,
+    after: Option<&'a Directory>,
+    visit: &mut impl FnMut(Change<'a>) -> Result<(), E>,
+) -> Result<(), E> {
+    if before.map(Directory::tree) == after.map(Directory::tree) {
+        return Ok(());
+    }
+    for (name, blob) in after.into_iter().flat_map(Directory::files) {
+        let earlier = before.and_then(|before| before.file(name));
+        if earlier != Some(blob) {
+            visit(Change {
+                name,
+                before: earlier,
+                after: Some(blob),
+            })?;
+        }
+    }
+    for (name, blob) in before.into_iter().flat_map(Directory::files) {
+        if after.is_none_or(|after| after.file(name).is_none()) {
+            visit(Change {
+                name,
+                before: Some(blob),
+                after: None,
+            })?;
+        }
+    }
+    for (name, below) in after.into_iter().flat_map(Directory::directories) {
+        let earlier = before.and_then(|before| before.directory(name));
+        for_each_change(earlier.map(AsRef::as_ref), Some(below), visit)?;
+    }
+    for (name, below) in before.into_iter().flat_map(Directory::directories) {
+        if after.is_none_or(|after| after.directory(name).is_none()) {
+            for_each_change(Some(below), None, visit)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::index::testing::TestIndex;
+
+    type Found = BTreeMap<String, (bool, bool)>;
+
+    fn changes(before: Option<&Directory>, after: Option<&Directory>) -> Found {
+        let mut found = Found::new();
+        for_each_change(before, after, &mut |change| {
+            let known = (change.before.is_some(), change.after.is_some());
+            assert_ne!(change.before, change.after);
+            assert!(found.insert(change.name.to_owned(), known).is_none());
+            Ok::<(), ()>(())
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn each_crate_that_differs_is_found_once_with_its_state_before_and_after() {
+        let mut index = TestIndex::new(&[
+            ("1/a", "same"),
+            ("1/b", "old"),
+            ("ab/cd/abcd", "gone"),
+            ("ab/cd/abcdef", "stays"),
+            ("de/ad/deadly", "gone with its directory"),
+        ]);
+        index.refresh();
+        let before = index.handle.view().unwrap();
+        index.commit(&[
+            ("1/a", "same"),
+            ("1/b", "new"),
+            ("ab/cd/abcdef", "stays"),
+            ("ne/wl/newly", "new"),
+        ]);
+        index.refresh();
+        let after = index.handle.view().unwrap();
+        let (before, after) = (Some(&**before.root()), Some(&**after.root()));
+        let expected = [
+            ("abcd", (true, false)),
+            ("b", (true, true)),
+            ("deadly", (true, false)),
+            ("newly", (false, true)),
+        ];
+        let expected = expected.map(|(name, known)| (name.to_owned(), known));
+        assert_eq!(changes(before, after), Found::from(expected));
+        assert_eq!(changes(after, after), Found::new());
+        assert_eq!(changes(None, after).len(), 4);
+        assert_eq!(changes(before, None).len(), 5);
+    }
+}
