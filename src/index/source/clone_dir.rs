@@ -347,6 +347,14 @@ fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix(CLONE_PREFIX)?.parse().ok()
 }
 
+pub(crate) fn pack_directory(repository: &Path) -> PathBuf {
+    pack_directory_of(&repository.join("objects"))
+}
+
+pub(super) fn pack_directory_of(objects: &Path) -> PathBuf {
+    objects.join("pack")
+}
+
 /// Reads what a clone remembers of itself.
 pub(crate) fn read_record(clone: &Path) -> io::Result<CloneRecord> {
     let text = fs::read_to_string(clone.join(RECORD))?;

@@ -10,7 +10,7 @@ use git2::{
     PackBuilderStage, Repository, Tree,
 };
 
-use super::upkeep;
+use super::clone_dir;
 use crate::index::ids::ObjectId;
 use crate::index::status::ProgressCell;
 use crate::index::stop::StopFlag;
@@ -165,7 +165,7 @@ impl PackWriter<'_> {
         for id in self.ids.drain(..) {
             builder.insert_object(id, None)?;
         }
-        let directory = upkeep::pack_directory(self.git.path());
+        let directory = clone_dir::pack_directory(self.git.path());
         write_pack(
             &mut builder,
             self.odb,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{Odb, OdbLookupFlags, Repository};
 
-use super::clone_dir::{is_leftover, remove_tree};
+use super::clone_dir::{self, is_leftover, remove_tree};
 use super::libgit2::{MemoryLimit, with_memory_limit};
 use super::pack_writer::write_pack;
 use crate::index::git::overlay;
@@ -169,7 +169,12 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     // A list that was left in the middle of loose objects is no error to libgit2.
     stop.check().map_err(io::Error::other)?;
     if builder.object_count() > 0 {
-        write_pack(&mut builder, &git.odb()?, &pack_directory(repository), stop)?;
+        write_pack(
+            &mut builder,
+            &git.odb()?,
+            &clone_dir::pack_directory(repository),
+            stop,
+        )?;
     }
     remove_tree(&rolling)?;
     Ok(())
@@ -177,12 +182,12 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
 
 /// Moves what is to be rolled up out of a repository that nobody reads yet.
 fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
-    fs::create_dir_all(pack_directory_of(rolling))?;
+    fs::create_dir_all(clone_dir::pack_directory_of(rolling))?;
     for pack in small_ones(packs_in(repository)?) {
         for extension in ["pack", "idx", "rev"] {
             let file = pack.path.with_extension(extension);
             if let Some(name) = file.file_name().filter(|_| file.exists()) {
-                fs::rename(&file, pack_directory_of(rolling).join(name))?;
+                fs::rename(&file, clone_dir::pack_directory_of(rolling).join(name))?;
             }
         }
     }
@@ -215,7 +220,7 @@ fn small_ones(mut packs: Vec<Pack>) -> Vec<Pack> {
 
 pub(crate) fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
     let mut packs = Vec::new();
-    for entry in fs::read_dir(pack_directory(repository))? {
+    for entry in fs::read_dir(clone_dir::pack_directory(repository))? {
         let entry = entry?;
         let path = entry.path();
         if path.extension() == Some(OsStr::new("pack")) {
@@ -224,14 +229,6 @@ pub(crate) fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
         }
     }
     Ok(packs)
-}
-
-pub(crate) fn pack_directory(repository: &Path) -> PathBuf {
-    pack_directory_of(&repository.join("objects"))
-}
-
-fn pack_directory_of(objects: &Path) -> PathBuf {
-    objects.join("pack")
 }
 
 fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), UpkeepError> {
