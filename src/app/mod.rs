@@ -206,10 +206,7 @@ impl App {
         let follows_the_index = config.follows_the_index();
         let warnings = config.warnings();
         let stop = CancellationToken::new();
-        let rules = Rules::new(match config.index_listing {
-            IndexListing::HeldOnly => vec![Rule::StoredOnly],
-            IndexListing::Everything => Vec::new(),
-        });
+        let rules = rules(&config);
         let stored_files = keeper
             .clone()
             .map(|keeper| stored_files(keeper, stop.clone()));
@@ -413,6 +410,19 @@ fn connections_max() -> usize {
     allowed
         .map_or(CONNECTIONS_MAX, |files| files.saturating_sub(OTHER_FILES))
         .clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}
+
+/// What is shown of the index.
+fn rules(config: &Config) -> Rules {
+    let mut rules = Vec::new();
+    if config.index_listing == IndexListing::HeldOnly {
+        rules.push(Rule::StoredOnly);
+    }
+    #[cfg(feature = "bench-rules")]
+    if config.every_third_yanked {
+        rules.push(Rule::EveryThirdYanked);
+    }
+    Rules::new(rules)
 }
 
 /// What gives out crate files, unless clients are sent to the upstream.

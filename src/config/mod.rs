@@ -101,6 +101,9 @@ pub struct Config {
     pub resolver: Resolver,
     /// When the clone is made smaller. No variable: it is for tests.
     pub upkeep: UpkeepLimits,
+    /// Whether every third version is shown as yanked. For tests and benchmarks.
+    #[cfg(feature = "bench-rules")]
+    pub every_third_yanked: bool,
     /// How long to wait for a TCP connection to the upstream index. No variable: it is for tests.
     pub connect_timeout: Duration,
     /// How long the upstream of the index may be silent. No variable: it is for tests.
@@ -141,7 +144,13 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] for the first setting that has a bad value.
     pub fn from_environment() -> Result<Self, ConfigError> {
-        Self::from_raw(RawEnv::from_environment()?)
+        let config = Self::from_raw(RawEnv::from_environment()?)?;
+        #[cfg(feature = "bench-rules")]
+        let config = Self {
+            every_third_yanked: raw::is_set("BENCH_EVERY_THIRD_YANKED"),
+            ..config
+        };
+        Ok(config)
     }
 
     /// Reads the settings from pairs of variable name and value. Other names than [`VARIABLES`] are ignored.
@@ -227,6 +236,8 @@ impl Config {
             ignores_http_proxy,
             resolver: Resolver::system(),
             upkeep: UpkeepLimits::default(),
+            #[cfg(feature = "bench-rules")]
+            every_third_yanked: false,
             connect_timeout: CONNECT_TIMEOUT,
             silence_timeout: SILENCE_TIMEOUT,
             fetch_limits: FetchLimits::default(),

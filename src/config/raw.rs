@@ -158,6 +158,16 @@ impl RawEnv {
     }
 }
 
+/// Whether a variable is set that no setting has.
+#[cfg(feature = "bench-rules")]
+pub(super) fn is_set(name: &str) -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only this file reads the environment"
+    )]
+    env::var_os(name).is_some()
+}
+
 /// How the names of variables begin that the tools of Amazon, Google and Microsoft read, too.
 const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 

@@ -27,6 +27,7 @@ mod http2;
 mod index_limits;
 mod index_redirects;
 mod log;
+mod one_view;
 mod prefetch;
 mod prepared;
 mod process;

@@ -176,7 +176,7 @@ impl GitClone {
         clone
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.root.path()
     }
 

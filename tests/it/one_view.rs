@@ -1,0 +1,182 @@
+//! The sparse index, the git index and the API show the same at every moment, also where a rule changes what is shown.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::git_served::GitClone;
+use crate::support::{Client, GitIndex, GitServer, Mirror, index_path};
+
+const CRATES: usize = 40;
+const REFRESHES: usize = 200;
+const CRATES_PER_REFRESH: usize = 5;
+const READS_PER_REFRESH: usize = 3;
+
+/// Crates by name, each with the lines of its versions.
+struct Upstream {
+    index: GitIndex,
+    crates: BTreeMap<String, Vec<String>>,
+}
+
+impl Upstream {
+    fn new() -> Self {
+        let mut upstream = Self {
+            index: GitIndex::empty(),
+            crates: BTreeMap::new(),
+        };
+        upstream.publish((0..CRATES).map(|number| format!("crate{number}")));
+        upstream
+    }
+
+    /// Adds a version to each of these crates, in one commit.
+    fn publish(&mut self, names: impl Iterator<Item = String>) -> String {
+        let mut commit = self.index.commit();
+        for name in names {
+            let lines = self.crates.entry(name.clone()).or_default();
+            let version = lines.len();
+            let checksum = hex(&Sha256::digest(format!("{name} {version}")));
+            lines.push(format!(
+                r#"{{"name":"{name}","vers":"1.{version}.0","deps":[],"cksum":"{checksum}","features":{{}},"yanked":false}}"#
+            ));
+            commit = commit.crate_file(&name, (lines.join("\n") + "\n").as_bytes());
+        }
+        commit.send()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A line as the rule shows it: yanked if the first four digits of the checksum are a multiple of three.
+fn shown(line: &str) -> String {
+    let checksum = line.split("\"cksum\":\"").nth(1).unwrap();
+    let digits = checksum.get(..4).unwrap();
+    let is_third = u32::from_str_radix(digits, 16).unwrap().is_multiple_of(3);
+    if is_third {
+        line.replace("\"yanked\":false", "\"yanked\":true")
+    } else {
+        line.to_owned()
+    }
+}
+
+/// Which versions of a crate the API shows as yanked, and the commit that the answer is of.
+fn by_api(mirror: Client, name: &str) -> (String, Vec<(String, bool)>) {
+    let answer = mirror.get(&format!("/api/v1/crates/{name}"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let json = answer.json();
+    let versions = json["versions"].as_array().unwrap().iter();
+    let mut versions: Vec<_> = versions
+        .map(|version| {
+            let number = version["num"].as_str().unwrap().to_owned();
+            (number, version["yanked"].as_bool().unwrap())
+        })
+        .collect();
+    versions.sort();
+    (commit_of(answer.header("x-index-commit")), versions)
+}
+
+/// The same from the sparse index.
+fn by_sparse(mirror: Client, name: &str) -> (String, String) {
+    let answer = mirror.get(&format!("/index/{}", index_path(name)));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    (commit_of(answer.header("x-index-commit")), answer.text())
+}
+
+/// The same from a clone of the git index.
+fn by_git(clone: &GitClone, name: &str) -> String {
+    let git = git2::Repository::open_bare(clone.path()).unwrap();
+    let tree = git
+        .find_reference("refs/heads/shown")
+        .unwrap()
+        .peel_to_tree();
+    let entry = tree.unwrap().get_path(Path::new(&index_path(name)));
+    let blob = git.find_blob(entry.unwrap().id()).unwrap();
+    String::from_utf8(blob.content().to_vec()).unwrap()
+}
+
+fn commit_of(header: Option<&str>) -> String {
+    header.unwrap().to_owned()
+}
+
+fn flags(file: &str) -> Vec<(String, bool)> {
+    let mut flags: Vec<_> = file
+        .lines()
+        .map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let number = line["vers"].as_str().unwrap().to_owned();
+            (number, line["yanked"].as_bool().unwrap())
+        })
+        .collect();
+    flags.sort();
+    flags
+}
+
+#[test]
+fn every_surface_agrees_after_each_of_200_refreshes_while_clients_read() {
+    let mut upstream = Upstream::new();
+    let server = GitServer::start(&upstream.index);
+    let data = TempDir::new().unwrap();
+    let url = server.url();
+    let settings = [
+        ("GIT_REPO_URL", url.as_str()),
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        ("PUBLIC_URL", "http://mirror.example"),
+    ];
+    let mirror = Mirror::start_with(&settings, |config| {
+        config.every_third_yanked = true;
+        config.refresh_interval = Some(Duration::from_millis(80));
+    });
+    mirror.wait_until_ready();
+    let git_url = format!("http://{}/git/index", mirror.address);
+    let clone = GitClone::of(&git_url, &["--bare"]);
+    let compared = AtomicUsize::new(0);
+    let client = Client::new(mirror.address);
+    std::thread::scope(|scope| {
+        let (publish, published) = channel();
+        scope.spawn(|| {
+            // Reads while the mirror follows; without a pause it would keep the mirror from it.
+            for refresh in published {
+                for number in 0..READS_PER_REFRESH {
+                    let name = format!("crate{}", (refresh + 7 * number) % CRATES);
+                    let ((commit, file), (other, versions)) =
+                        (by_sparse(client, &name), by_api(client, &name));
+                    if commit == other {
+                        assert_eq!(flags(&file), versions, "{name} at {commit}");
+                        compared.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        for refresh in 0..REFRESHES {
+            let begin = refresh * CRATES_PER_REFRESH;
+            let names: Vec<String> = (begin..begin + CRATES_PER_REFRESH)
+                .map(|number| format!("crate{}", number % CRATES))
+                .collect();
+            let commit = upstream.publish(names.iter().cloned());
+            publish.send(refresh).unwrap();
+            // One pointer: a client that sees the commit in one place sees it everywhere.
+            mirror.wait_for_commit(&commit);
+            clone.git(&["fetch", "--quiet", "origin", "+HEAD:refs/heads/shown"]);
+            for name in &names {
+                let lines = upstream.crates[name].iter();
+                let expected: String = lines.map(|line| shown(line) + "\n").collect();
+                let (of_file, file) = by_sparse(client, name);
+                let (of_api, versions) = by_api(client, name);
+                let by_git = by_git(&clone, name);
+                assert_eq!((&of_file, &of_api), (&commit, &commit));
+                assert_eq!(file, expected);
+                assert_eq!(by_git, expected);
+                assert_eq!(versions, flags(&expected));
+            }
+        }
+        drop(publish);
+    });
+    let compared = compared.into_inner();
+    assert!(compared > REFRESHES, "{compared}");
+}
