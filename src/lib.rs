@@ -81,12 +81,12 @@ mod stdout;
 mod store;
 mod upstream;
 
-pub use app::{App, RunError, StartError, runtime};
+pub use app::{App, RunError, StartError, runtime, start_logging};
 pub use cli::{Invocation, Verb, read_command_line};
 pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
-pub use observability::{Logging, start_logging};
+pub use observability::Logging;
 pub use process_one::reap_as_process_one;
 pub use upstream::{FetchLimits, Resolver};

@@ -22,6 +22,7 @@ use crate::index::{
     Redirects, Refresher, RefresherEnd, RefresherSettings, Stopping, check_writable,
     configure_libgit2, refuses_for_good,
 };
+use crate::observability::{self, Logging};
 use crate::outgoing::certificates;
 use crate::package::registry_config;
 use crate::server::{
@@ -84,6 +85,11 @@ pub fn runtime() -> io::Result<Runtime> {
         .worker_threads(threads.max(2))
         .enable_all()
         .build()
+}
+
+/// Starts the logging of the server, as the settings say.
+pub fn start_logging(config: &Config) -> Logging {
+    observability::start_logging(config.log_format, &config.log_filter)
 }
 
 /// A mirror that has bound its port and does nothing else yet.

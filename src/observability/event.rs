@@ -19,7 +19,6 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::clock::Clock;
-use crate::config::LogFormat;
 
 /// The longest value of a field, in bytes as it is written.
 const VALUE_BYTES_MAX: usize = 1024;
@@ -29,6 +28,15 @@ const EVENT_BYTES_MAX: usize = 8 * 1024;
 
 /// What stands where a value was cut.
 const CUT: char = '…';
+
+/// How log events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// One readable line for each event.
+    Text,
+    /// One JSON object for each event.
+    Json,
+}
 
 /// Writes each event as one line and passes it on.
 pub(super) struct EventLayer<F> {
