@@ -1,4 +1,4 @@
-//! Where a crate's index file lies in the index.
+//! The path of a crate's index file.
 
 use super::CrateName;
 
@@ -35,7 +35,7 @@ impl IndexPath {
     }
 
     /// The directories above the file as one path without a trailing slash, like `se/rd`. This is cargo's
-    /// `{lowerprefix}` marker.
+    /// `{lowerprefix}` placeholder.
     pub(crate) fn prefix(&self) -> &str {
         self.path.get(..self.file - 1).unwrap_or_default()
     }
@@ -69,7 +69,7 @@ fn parts(name: &str) -> Option<(&str, Option<&str>)> {
     })
 }
 
-/// The directory part of a name's index path, in the letter case of `name`. This is cargo's `{prefix}` marker.
+/// The directory part of a name's index path, in the letter case of `name`. This is cargo's `{prefix}` placeholder.
 fn prefix(name: &str) -> String {
     let mut prefix = String::with_capacity(name.len() + 6);
     // Names are ASCII and not empty (see [`CrateName`]).
@@ -84,7 +84,7 @@ fn prefix(name: &str) -> String {
 }
 
 impl CrateName {
-    /// cargo's `{prefix}` marker: the directory part of the index path without lowercasing, like `Mi/xe`.
+    /// cargo's `{prefix}` placeholder: the directory part of the index path without lowercasing, like `Mi/xe`.
     pub(crate) fn prefix(&self) -> String {
         prefix(self.as_str())
     }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_marker_keeps_the_letter_case() {
+    fn the_prefix_placeholder_keeps_the_letter_case() {
         let name = CrateName::try_from("MixedCase".to_owned()).unwrap();
         assert_eq!(name.prefix(), "Mi/xe");
         assert_eq!(IndexPath::from(&name).prefix(), "mi/xe");
