@@ -157,7 +157,7 @@ impl DownloadTemplate {
                 }
                 Piece::Placeholder(Placeholder::Prefix) => url.push_str(&name.prefix()),
                 Piece::Placeholder(Placeholder::LowerPrefix) => {
-                    url.push_str(IndexPath::from(name).prefix())
+                    url.push_str(IndexPath::from(name).prefix());
                 }
                 Piece::Placeholder(Placeholder::Checksum) => {
                     url.push_str(&checksum.map_or_else(String::new, Checksum::to_string));
