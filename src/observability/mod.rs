@@ -1,7 +1,7 @@
 //! Logging set-up.
 //!
-//! Events are written to standard output by a thread of their own: a reader that stalls must not hold up requests. When
-//! too many bytes wait, new events are dropped, and a later event says how many.
+//! A separate thread writes events to standard output, so that a slow reader does not delay requests. When too many bytes
+//! wait, new events are dropped, and a later event says how many.
 
 mod event;
 mod queue;

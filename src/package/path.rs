@@ -8,13 +8,13 @@ use super::CrateName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexPath {
     path: String,
-    /// Where the name begins, behind the last slash.
+    /// The position of the name, behind the last slash.
     file: usize,
 }
 
 impl IndexPath {
-    /// Reads the path of an index file. `None` for a path that no index file can have: another letter case, another
-    /// directory than the name's own, no crate's name.
+    /// Reads the path of an index file. `None` for a path that no index file can have: wrong letter case, wrong directory,
+    /// or no crate name.
     pub(crate) fn parse(path: &str) -> Option<Self> {
         let (directories, name) = path.rsplit_once('/')?;
         // Every request for an index file comes through here, so the expected directories are compared, not made.
@@ -57,8 +57,8 @@ impl From<&CrateName> for IndexPath {
     }
 }
 
-/// The directories of a name's index file, in the letter case of `name`. `None` for a text that is too short or not
-/// ASCII where it is cut.
+/// The directories of a name's index file, in the letter case of `name`. `None` for a text that is too short, or not ASCII
+/// where it is cut.
 fn parts(name: &str) -> Option<(&str, Option<&str>)> {
     Some(match name.len() {
         0 => return None,
