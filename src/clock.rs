@@ -1,13 +1,13 @@
-//! The time of day, injected so that tests can say what it is.
+//! The time of day. Tests replace it.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How far a time may be ahead of the clock and still be taken for now: clocks are set back a little all the time.
+/// How far a time may be ahead of the clock and still count as now. Clocks are often set back a little.
 const AHEAD_MAX: Duration = Duration::from_secs(5);
 
-/// Tells the time of day.
+/// A source of the time of day.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
@@ -33,8 +33,7 @@ impl Clock {
         (self.0)()
     }
 
-    /// How long ago something happened. `None` if that cannot be known, because its time is ahead of this clock: either the
-    /// one or the other is wrong.
+    /// How long ago something happened. `None` if its time is ahead of this clock, so that one of the two is wrong.
     pub(crate) fn age(&self, then: SystemTime) -> Option<Duration> {
         let now = self.now();
         match now.duration_since(then) {

@@ -3,65 +3,37 @@
 //! It follows one upstream git index and answers from a local clone of it. It is read-only: no sign-up, no publish, no
 //! statistics, no page that lists crates.
 //!
-//! # The rooms
+//! # The modules
 //!
-//! | room | what lives there | uses |
-//! | --- | --- | --- |
-//! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
-//! | `cli` | the command line, the verbs beside serve, archives | `config`, `index`, `store`, `package`; `app`, to open the store |
-//! | `config` | environment variables → [`Config`] | `index`, `store` and `upstream`, for the types of their URLs and the resolver; `outgoing`; `http`, for those of the certificate and the trusted proxies |
-//! | `http` | routes, handlers, errors, headers; `server`: the accept loop, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns | `index`, `store`, `upstream`, `package`, `memory` |
-//! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package`, `outgoing`, `memory` |
-//! | `store` | crate files by checksum on a disk or in a cloud; fetching each once for all who wait | `upstream`, `package`, `outgoing` |
-//! | `upstream` | the templates of crate file URLs; fetching one file and checking it | `package`, `outgoing` |
-//! | `cli` | the verbs beside `serve`: prefetch, verify, export, import, check-config | all but `http` |
-//! | `package` | names, versions, index lines: pure values | nothing |
-//! | `observability` | logging set-up | `config`, `stdout` |
-//! | `outgoing` | what connections to other machines have in common: proxies, CA certificates | nothing |
-//! | `clock` | the time of day, injected | nothing |
-//! | `process_one` | reaping orphans where the program is the first process of a container | nothing |
-//! | `stdout` | whether the process has a standard output | nothing |
-//! | `memory` | a setting of the C library's allocator | nothing |
+//! | module | what it contains |
+//! | --- | --- |
+//! | `app` | the composition root: [`Config`] → [`App`], run until stopped |
+//! | `archive` | archives that cross an air gap: their format, export and import |
+//! | `cli` | the command line: arguments, help, terminal, subcommands |
+//! | `clock` | the time of day, which tests replace |
+//! | `config` | environment variables → [`Config`], by one table of settings |
+//! | `http` | the URL table, handlers, errors, HTTP semantics |
+//! | `index` | the clone of the index, the task that follows the upstream, what is served of it, the git index and its push |
+//! | `memory` | settings of the C library's allocator |
+//! | `observability` | logging |
+//! | `outgoing` | what connections to other machines share: proxies and CA certificates |
+//! | `package` | names, versions, checksums, index lines: pure values |
+//! | `prefetch` | which crate files are wanted, and fetching them |
+//! | `process_one` | reaping orphans when the program is the first process of a container |
+//! | `server` | connections: accepting, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns |
+//! | `stdout` | whether the process has a standard output |
+//! | `store` | crate files by checksum, on a disk or in a cloud; one fetch for all who wait |
+//! | `upstream` | the URLs of crate files; fetching one file and checking it |
 //!
-//! # The way of a request
+//! `ARCHITECTURE.md` says which module may use which, and `.ci/architecture` checks that. It also explains the ways of a
+//! request, of a crate file and of a commit, the invariants, and the decisions. In short:
 //!
-//! Accept loop, TLS if it is on, HTTP/1.1 or HTTP/2 (`server`) → log, path normalisation, headers, refusal for want
-//! of memory, refusal of writes (`http::middleware`) → URL table (`http::router`) → a handler, which takes one snapshot, reads index files on
-//! a blocking thread and shapes JSON. A redirect to a crate file needs none of that: it is made from name, version and
-//! template. An index file is found in the snapshot in memory, and its bytes mostly in a cache by blob id. A git client
-//! is answered by a child, git's own `upload-pack` (`index::git::served`), whose input and output `http::git` carries.
-//!
-//! Each request is an exchange (`server::exchange`), which ends when the last byte of its answer has been sent or
-//! given up: then its log event is written, and what it had of the account (`server::shares`) is given back.
-//!
-//! # The way of a crate file
-//!
-//! Where the mirror sends crate files itself, the snapshot says which checksum a version has (`http::crate_files::crate_file`). The
-//! keeper (`store::crate_files`) has the file, or begins a task that fetches it (`upstream::fetch`), which hashes what comes on
-//! its way into the store. Only what is right gets its key. From a disk the system sends it to a plain connection by
-//! itself (`server::send_file`).
-//!
-//! # The way of a commit
-//!
-//! The refresher (`index::follow::follower`) fetches on a blocking thread, reads the directories that changed, and publishes a
-//! new immutable snapshot. Requests under way keep the one they began with.
-//!
-//! Where there is a `PUBLIC_URL`, it first makes a commit with the same tree and a `config.json` of our own
-//! (`index::git::overlay`). That is what git clients get, and what the pusher (`index::git::push`) sends to `INDEX_PUSH_URL`, a
-//! task of its own that nothing waits for. After a fetch, a clone with many packs is rolled up, and one full of old
-//! history replaced (`index::source::upkeep`).
-//!
-//! # Invariants
-//!
-//! - Only `config` reads the environment, only `http` names a status code, only `index` touches git2 and starts `git`,
-//!   only `store` touches `object_store`.
-//! - A crate file is served only if its SHA-256 is what the index says of the version asked for. One that is read whole from
-//!   a cloud is hashed on its way, and a damaged one is never sent to its end. A part is sent only after the whole file was
-//!   found right once, and each block of it is compared with what it was then.
-//! - All bytes that are kept for clients are accounted for in one place, whatever the protocol. Whether the clone or the git
-//!   index is damaged is found out by reading, never from text that a client can influence.
-//! - Snapshots are swapped, never changed.
-//! - Nothing from outside can cause a panic, and nothing that blocks runs on an async worker.
+//! - A **request** comes through `server`, then the common steps and the URL table of `http`. Its handler takes one
+//!   immutable snapshot of the index, and answers from it.
+//! - A **crate file** is looked up in `store` by the checksum that the index has. If it is missing, `upstream` fetches it
+//!   once for all who wait, and only verified bytes are stored.
+//! - A **commit** is fetched by the task in `index` on a blocking thread. It becomes a new snapshot, which replaces the old
+//!   one for new requests.
 
 mod app;
 mod archive;
@@ -82,12 +54,12 @@ mod stdout;
 mod store;
 mod upstream;
 
-pub use app::{App, RunError, StartError, runtime};
+pub use app::{App, RunError, StartError, runtime, start_logging};
 pub use cli::{Invocation, Verb, read_command_line};
 pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
-pub use observability::{Logging, start_logging};
+pub use observability::Logging;
 pub use process_one::reap_as_process_one;
 pub use upstream::{FetchLimits, Resolver};

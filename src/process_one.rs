@@ -1,9 +1,9 @@
-//! What the first process of a container has to do beside serving: take note of the end of every orphan.
+//! Reaps orphans when the program is the first process of a container.
 //!
-//! The system gives the children of processes that have ended to process 1, for example what a killed `git upload-pack`
-//! had started. Unless that waits for them they stay zombies, until there can be no more processes. A mirror that waited
-//! for all processes itself would take the exit codes of its own children away from tokio. So process 1 only waits, and
-//! runs the mirror as its child.
+//! When a process ends, the system gives its children to process 1: for example those of a killed `git upload-pack`. They
+//! stay zombies until process 1 waits for them, and too many zombies stop the system from starting processes. The mirror
+//! cannot wait for all processes itself, because that would take the exit codes of its own children away from tokio. So
+//! process 1 only waits, and runs the mirror as its child.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What is passed on to the mirror.
+/// The signals that are passed on to the mirror.
 const SIGNALS: [(SignalKind, Signal); 6] = [
     (SignalKind::terminate(), Signal::TERM),
     (SignalKind::interrupt(), Signal::INT),
@@ -23,23 +23,23 @@ const SIGNALS: [(SignalKind, Signal); 6] = [
     (SignalKind::user_defined2(), Signal::USR2),
 ];
 
-/// What a shell adds to the number of the signal that ended a program.
+/// A shell adds this to the number of the signal that ended a program.
 const ENDED_BY_SIGNAL: i32 = 128;
 
-/// Runs this program once more as a child and reaps until that ends, if this is process 1. Returns its exit code; `None`
-/// where this process has to do the work itself.
+/// If this is process 1, runs this program again as a child, and reaps until the child ends. Returns the child's exit code;
+/// `None` if this process must do the work itself.
 pub fn reap_as_process_one() -> Option<ExitCode> {
     if std::process::id() != 1 {
         return None;
     }
-    // Without /proc the program does not know where it is: better a mirror with zombies than none.
+    // Without /proc the program cannot find itself. A mirror with zombies is better than none.
     let program = env::current_exe().ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .ok()?;
     runtime.block_on(async {
-        // All of them before there is a child, so that none is missed.
+        // Before the child starts, so that no signal is missed.
         let mut children = signal(SignalKind::child()).ok()?;
         let passed_on = SIGNALS.map(|(kind, number)| Some((signal(kind).ok()?, number)));
         let mut arguments = env::args_os();
@@ -51,7 +51,7 @@ pub fn reap_as_process_one() -> Option<ExitCode> {
         for (mut received, number) in passed_on.into_iter().flatten() {
             tokio::spawn(async move {
                 while received.recv().await.is_some() {
-                    // One that has just ended needs no signal.
+                    // The child may just have ended.
                     let _ended = kill_process(child, number);
                 }
             });
@@ -65,7 +65,7 @@ pub fn reap_as_process_one() -> Option<ExitCode> {
     })
 }
 
-/// Takes note of everything that has ended so far. Returns how this child ended, if it did.
+/// Waits for all processes that have ended so far. Returns the status of the child, if it is one of them.
 fn reap(child: Pid) -> Option<WaitStatus> {
     let mut ended = None;
     loop {

@@ -1,7 +1,7 @@
 //! Whether the process was started with a standard output.
 //!
-//! Rust's standard library puts `/dev/null` in the place of one that is closed (`>&-`), before `main`. What is written
-//! there is lost without an error, so this looks earlier, and writes report what they would without that.
+//! If standard output is closed (`>&-`), Rust's standard library opens `/dev/null` in its place before `main`, and output is
+//! lost without an error. So this checks before the standard library does, and later writes report the error.
 #![expect(
     unsafe_code,
     reason = "nothing else runs before the standard library does; the function makes one system call"
@@ -14,7 +14,7 @@ use rustix::io::{Errno, fcntl_getfd};
 
 static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// The C library calls what stands in this section before `main`.
+/// The C library calls the functions in this section before `main`.
 #[cfg(target_os = "linux")]
 #[used]
 // SAFETY: the section holds pointers to functions of this kind, and this one needs nothing that `main` would set up.
@@ -27,10 +27,10 @@ extern "C" fn look() {
     WAS_CLOSED.store(is_closed, Ordering::Relaxed);
 }
 
-/// Fails if the process was started with its standard output closed. Elsewhere than on Linux that is not known.
+/// Fails if the process was started with standard output closed. Only Linux can tell.
 ///
 /// # Errors
-/// What writing to it would have said.
+/// The error of a write to a closed descriptor.
 pub(crate) fn check() -> io::Result<()> {
     if WAS_CLOSED.load(Ordering::Relaxed) {
         Err(Errno::BADF.into())
@@ -39,7 +39,7 @@ pub(crate) fn check() -> io::Result<()> {
     }
 }
 
-/// The one line for whoever started the process.
+/// The message for the operator, in one line.
 pub(crate) fn cannot_be_written(error: &io::Error) -> String {
     format!("standard output cannot be written: {error}")
 }

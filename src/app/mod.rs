@@ -22,6 +22,7 @@ use crate::index::{
     Refresher, RefresherEnd, RefresherSettings, Stopping, StoredFiles, check_writable,
     configure_libgit2, refuses_for_good,
 };
+use crate::observability::{self, Logging};
 use crate::outgoing::certificates;
 use crate::package::registry_config;
 use crate::policy::{Rule, Rules};
@@ -36,40 +37,40 @@ use crate::upstream::{
     ClientError, CrateSources, RedirectSettings, SourcesSettings, find_redirect,
 };
 
-/// How long requests under way may take to finish. Heroku kills a process 30 s after SIGTERM.
+/// How long open requests may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 
-/// Look-ups in the index at a time, for each processor.
+/// Concurrent look-ups in the index, for each processor.
 const INDEX_READS_PER_PROCESSOR: usize = 2;
 
-/// Look-ups in the index at a time on a machine with many processors: one may take 20 MB.
+/// Concurrent look-ups in the index on a machine with many processors. Each may take 20 MB.
 const INDEX_READS_MAX: usize = 8;
 
-/// Children that answer git clients at a time, for each processor.
+/// Concurrent children that answer git clients, for each processor.
 const GIT_CHILDREN_PER_PROCESSOR: usize = 2;
 
-/// The same on a machine with many processors: a full clone takes 50 MB for the largest index.
+/// The same on a machine with many processors. A full clone of the largest index takes 50 MB.
 const GIT_CHILDREN_MAX: usize = 4;
 
-/// Connections at a time, where the system allows so many open files. Each may hold the 64 kB of a head that is half sent.
+/// Concurrent connections, if the system allows so many open files. Each may hold 64 kB of an incomplete head.
 const CONNECTIONS_MAX: usize = 2_048;
 
-/// Connections at a time with TLS, which keeps some 40 kB for each.
+/// Concurrent connections with TLS, which needs about 40 kB for each.
 const TLS_CONNECTIONS_MAX: usize = 1_024;
 
-/// Connections at a time, however little the system allows.
+/// Concurrent connections, even if the system allows fewer.
 const CONNECTIONS_MIN: usize = 64;
 
-/// Open files that are no connections: packs, pipes to git, the log, the clone that is being made.
+/// Open files for other purposes than connections: packs, pipes to git, the log, a clone in progress.
 const OTHER_FILES: usize = 512;
 
-/// How long it may take to list the store of crate files: a bucket lists a thousand at a time.
+/// The time-out for listing the store of crate files. A bucket lists a thousand files per request.
 const LISTING_TIME_MAX: Duration = Duration::from_secs(600);
 
-/// How long it may take to find where an index has moved to.
+/// The time-out for finding where an index has moved to.
 const REDIRECT_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// What git servers see as the product in `User-Agent`.
+/// The product in the `User-Agent` that git servers see.
 pub(crate) const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
 
 /// The runtime of the mirror and of its subcommands: upstream fetches, with their TLS and hashing, and everything else in
@@ -81,13 +82,18 @@ pub fn runtime() -> io::Result<Runtime> {
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     Builder::new_multi_thread()
         .thread_name("background")
-        // Two at least: one that hashes a large file must not hold up the others.
+        // Two at least: a task that hashes a large file must not delay the others.
         .worker_threads(threads.max(2))
         .enable_all()
         .build()
 }
 
-/// A mirror that has bound its port and does nothing else yet.
+/// Starts the logging of the server, as the settings say.
+pub fn start_logging(config: &Config) -> Logging {
+    observability::start_logging(config.log_format, &config.log_filter)
+}
+
+/// A mirror that has bound its port, and does nothing else yet.
 #[derive(Debug)]
 pub struct App {
     listener: TcpListener,
@@ -99,19 +105,19 @@ pub struct App {
     pusher: Option<Pusher>,
     certificate: Option<TlsCertificate>,
     trusted_proxies: TrustedProxies,
-    /// What works, but hardly as it was meant.
+    /// Settings that work, but are probably not what the operator meant.
     warnings: Vec<String>,
 }
 
 /// Why the mirror could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is taken, or not ours.
+    /// The address is in use, or is not an address of this machine.
     #[error("PORT, BIND_ADDRESS: cannot listen on {address}: {source}")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The data directory cannot be used.
@@ -119,7 +125,7 @@ pub enum StartError {
     DataDir {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The store of crate files cannot be used.
@@ -128,7 +134,7 @@ pub enum StartError {
     /// Nothing can be fetched by `https`.
     #[error("{}", certificates::MISSING)]
     Certificates,
-    /// Crate files cannot be fetched by this machine.
+    /// This machine cannot fetch crate files.
     #[error("DOWNLOAD_URL: {0}")]
     Upstream(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -148,22 +154,22 @@ impl From<ClientError> for StartError {
     }
 }
 
-/// Why the mirror ended otherwise than by being told to.
+/// Why the mirror ended although nothing told it to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// There is no index to serve, and waiting would not bring one.
     #[error("{0}")]
     Index(String),
-    /// A mistake in the mirror ended its background task.
+    /// An internal error ended the task that follows the index.
     #[error("the task that refreshes the index has ended: {0}")]
     Refresh(#[source] JoinError),
-    /// A mistake in the mirror ended the task that pushes the index.
+    /// An internal error ended the task that pushes the index.
     #[error("the task that pushes the index has ended: {0}")]
     Push(#[source] JoinError),
-    /// A mistake in the mirror ended the task that reads the certificate again.
+    /// An internal error ended the task that reads the certificate again.
     #[error("the task that follows the certificate has ended: {0}")]
     Certificate(#[source] JoinError),
-    /// The part that serves requests broke.
+    /// Serving requests failed.
     #[error("serving has ended: {0}")]
     Serve(#[source] io::Error),
 }
@@ -172,7 +178,7 @@ impl App {
     /// Builds everything and binds the port. Requests wait in the system's queue until [`App::run`].
     ///
     /// # Errors
-    /// [`StartError`], if the port or the data directory cannot be had.
+    /// [`StartError`], for example if the port or the data directory cannot be used.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         Self::bind_with_clock(config, Clock::system()).await
     }
@@ -180,11 +186,11 @@ impl App {
     /// Like [`App::bind`], with another time of day.
     ///
     /// # Errors
-    /// [`StartError`], if the port or the data directory cannot be had.
+    /// [`StartError`], for example if the port or the data directory cannot be used.
     pub async fn bind_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
-        // One directory: this takes no longer than binding does, and a bad setting must be known before that.
+        // Before the port is bound, so that a bad setting is noticed first. It is one directory, so it takes no time.
         prepare_data_dir(&config)?;
-        // It also leads OpenSSL, and all who read the same variables, to the certificates of this system, as in subcommands.
+        // This also points OpenSSL, and everything that reads the same variables, to the certificates of this system.
         configure_libgit2(
             config.connect_timeout,
             config.silence_timeout,
@@ -270,16 +276,16 @@ impl App {
         })
     }
 
-    /// The address that was bound: the port is a real one even if 0 was asked for.
+    /// The bound address. Its port is the real one, even if the setting is 0.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop` is done, then finishes what is under way within 25 s.
+    /// Serves until `stop` is done, then finishes open requests within 25 s.
     ///
     /// # Errors
-    /// [`RunError`], if the background task broke; the mirror then stops serving, too.
+    /// [`RunError`], if a background task failed. The mirror then stops serving, too.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         tracing::info!(
             net.address = %self.address,
@@ -314,7 +320,7 @@ impl App {
         }
         let server = serve(self.listener, stack, token.clone(), options);
         let guard = token.clone().drop_guard();
-        // Not a task: connections are accepted on the thread that runs this, whatever upstream fetches do on theirs.
+        // Not a task: connections are accepted on the thread that runs this, so that fetches cannot delay them.
         let server = async move {
             let served = server.await;
             drop(guard);
@@ -362,7 +368,7 @@ impl App {
     }
 }
 
-/// Makes the data directory. Where the index is followed it must be possible to write to it; a full disk may get room.
+/// Makes the data directory. It must be writable if the index is followed. A full disk is no error: it may get space later.
 fn prepare_data_dir(config: &Config) -> Result<(), StartError> {
     let made = std::fs::create_dir_all(&config.data_dir);
     let made = if config.follows_the_index() {
@@ -381,7 +387,7 @@ fn prepare_data_dir(config: &Config) -> Result<(), StartError> {
     }
 }
 
-/// Starts a task that takes the others along when it ends, however it ends.
+/// Starts a task. When it ends, for whatever reason, it stops the others.
 fn spawn<T: Send + 'static>(
     task: impl Future<Output = T> + Send + 'static,
     stop: &CancellationToken,
@@ -394,7 +400,7 @@ fn spawn<T: Send + 'static>(
     })
 }
 
-/// Lets the process open as many files as the system allows, and says how many of them may be connections.
+/// Raises the limit of open files as far as the system allows. Returns how many of them may be connections.
 fn connections_max() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -425,7 +431,7 @@ fn rules(config: &Config) -> Rules {
     Rules::new(rules)
 }
 
-/// What gives out crate files, unless clients are sent to the upstream.
+/// Stores and serves crate files; `None` if clients are redirected to the upstream.
 fn keeper(config: &Config, clock: &Clock) -> Result<Option<Keeper>, StartError> {
     let sources = match config.download_mode {
         DownloadMode::Redirect => return Ok(None),
@@ -447,7 +453,7 @@ pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSourc
     })
 }
 
-/// Follows redirects of the upstream index by the rules for those of crate files. To be called inside a runtime.
+/// Follows redirects of the upstream index by the rules for crate files. Must be called inside a runtime.
 pub(crate) fn redirects(config: &Config) -> Redirects {
     let settings = Arc::new(RedirectSettings {
         user_agent: user_agent(config.contact.as_deref()),
@@ -465,16 +471,16 @@ pub(crate) fn redirects(config: &Config) -> Redirects {
             let found = found.await;
             let found =
                 found.unwrap_or_else(|_elapsed| Err("it did not answer in time".to_owned()));
-            // Nobody listens to one that was left behind.
+            // The receiver is gone if the fetch was abandoned.
             let _left_behind = tell.send(found);
         });
-        // A runtime that ends drops the task, and with it what it tells.
+        // If the runtime ends, it drops the task with its sender.
         told.recv()
             .unwrap_or_else(|_ended| Err("the mirror is stopping".to_owned()))
     })
 }
 
-/// The store, and a keeper that fills it from these upstreams. To be called inside a runtime.
+/// The store, filled from these upstreams. Must be called inside a runtime.
 pub(crate) fn open_keeper(
     config: &Config,
     clock: &Clock,
@@ -498,7 +504,7 @@ pub(crate) fn open_keeper(
     }))
 }
 
-/// Which crate files are stored, for rules that need it. To be asked on a thread that may block.
+/// The stored files, for rules that need them. Must be asked on a thread that may block.
 fn stored_files(keeper: Keeper, stop: CancellationToken) -> StoredFiles {
     let runtime = tokio::runtime::Handle::current();
     StoredFiles::new(move || {
@@ -512,7 +518,7 @@ fn stored_files(keeper: Keeper, stop: CancellationToken) -> StoredFiles {
     })
 }
 
-/// What servers see as `User-Agent`.
+/// The `User-Agent` that servers see.
 fn user_agent(contact: Option<&str>) -> String {
     match contact {
         Some(contact) => format!("{USER_AGENT} ({contact})"),
@@ -520,7 +526,7 @@ fn user_agent(contact: Option<&str>) -> String {
     }
 }
 
-/// Binds like every server does: a port that was just closed can be taken at once.
+/// Binds the port. It can be bound at once after another process has closed it.
 async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }

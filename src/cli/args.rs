@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::help::{
-    ABOUT_CHECK_CONFIG, ABOUT_EXPORT, ABOUT_IMPORT, ABOUT_PREFETCH, ABOUT_SETTINGS, ABOUT_VERIFY,
+    ABOUT_CHECK_CONFIG, ABOUT_EXPORT, ABOUT_IMPORT, ABOUT_PREFETCH, ABOUT_VERIFY, about_settings,
 };
 use crate::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
 
@@ -16,7 +16,7 @@ use crate::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
 #[command(
     name = "crates-io-mirror",
     version,
-    after_help = ABOUT_SETTINGS,
+    after_help = about_settings(),
     disable_help_subcommand = true,
     max_term_width = 100
 )]
@@ -203,6 +203,9 @@ mod tests {
         let mut command = Arguments::command();
         let help = command.render_long_help().to_string();
         assert!(help.contains("Exit codes:") && help.contains("Examples:"));
+        for variable in crate::VARIABLES {
+            assert!(help.contains(&format!("\n  {variable}\n")), "{variable}");
+        }
         for verb in command.get_subcommands_mut() {
             let help = verb.render_long_help().to_string();
             let name = verb.get_name();

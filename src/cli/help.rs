@@ -1,13 +1,21 @@
 //! What `--help` teaches beyond the list of options: meaning, exit codes, examples.
 
-/// Shown below the help of the program.
-pub(super) const ABOUT_SETTINGS: &str = "\
-Settings:
-  Everything that can be set is an environment variable, the same for the server and for every
-  verb: GIT_REPO_URL (the index to follow), DATA_DIR (where it is kept), PORT, PUBLIC_URL and
-  others, explained in README. `crates-io-mirror check-config` prints them all and says whether
-  they are good.
+use crate::config::settings_help;
 
+/// Shown below the help of the program.
+pub(super) fn about_settings() -> String {
+    format!(
+        "Settings:
+  Every setting is an environment variable, the same for the server and for every subcommand. README
+  explains them. `crates-io-mirror check-config` prints and checks them.
+
+{}
+{EXIT_CODES_AND_EXAMPLES}",
+        settings_help()
+    )
+}
+
+const EXIT_CODES_AND_EXAMPLES: &str = "\
 Exit codes:
   0  done, and all is well
   1  something is missing, damaged or failed, or could not be done: standard error says what

@@ -26,7 +26,7 @@ use crate::app::{USER_AGENT, runtime};
 use crate::archive::{Export, Import, ImportAction};
 use crate::config::{Config, DownloadMode, Origin, Setting};
 use crate::index::{Source, configure_libgit2};
-use crate::observability::start_logging_of_verb;
+use crate::observability::start_logging_of_subcommand;
 use crate::prefetch::{
     Action, Dependencies, InputError, Inputs, OwnSources, Prefetch, Selection, prefetch,
 };
@@ -130,7 +130,7 @@ fn start_logging(config: &Config, terminal: &Terminal) {
         FILTER_DEFAULT
     };
     let terminal = terminal.clone();
-    start_logging_of_verb(config, filter, move |event| terminal.log(event));
+    start_logging_of_subcommand(config.log_format, filter, move |event| terminal.log(event));
 }
 
 /// Tells the work to stop when a signal comes, and leaves it behind if it does not.

@@ -1,15 +1,12 @@
-//! The settings of crate files: where they come from, who sends them, and where they are kept.
+//! The settings of crate files: where they come from, who sends them, and where they are stored.
 
 use std::path::Path;
 
-use super::{ConfigError, IndexListing};
+use super::ConfigError;
 use crate::store::{LocationError, StorageLocation};
 use crate::upstream::{DownloadTemplate, DownloadTemplates, TemplateError};
 
-pub(super) const DEFAULT_DOWNLOAD_URL: &str =
-    "https://crates-io.s3.us-west-1.amazonaws.com/crates/{crate}/{crate}-{version}.crate";
-
-/// The directory in `DATA_DIR` in which crate files are kept unless another place is named.
+/// The directory in `DATA_DIR` with the crate files, unless `STORAGE_URL` names another place.
 const CRATES_DIR: &str = "crates";
 
 /// Who sends crate files to clients.
@@ -24,12 +21,12 @@ pub(crate) enum DownloadMode {
 }
 
 /// `DOWNLOAD_MODE`.
-pub(super) fn mode(text: Option<String>) -> Result<DownloadMode, ConfigError> {
-    match text.as_deref() {
-        None | Some("redirect") => Ok(DownloadMode::Redirect),
-        Some("cache") => Ok(DownloadMode::Cache),
-        Some("offline") => Ok(DownloadMode::Offline),
-        Some(other) => Err(ConfigError::new(
+pub(super) fn mode(text: &str) -> Result<DownloadMode, ConfigError> {
+    match text {
+        "redirect" => Ok(DownloadMode::Redirect),
+        "cache" => Ok(DownloadMode::Cache),
+        "offline" => Ok(DownloadMode::Offline),
+        other => Err(ConfigError::new(
             "DOWNLOAD_MODE",
             other,
             "`redirect`, `cache` or `offline`",
@@ -38,12 +35,8 @@ pub(super) fn mode(text: Option<String>) -> Result<DownloadMode, ConfigError> {
 }
 
 /// `DOWNLOAD_URL`.
-pub(super) fn downloads(
-    urls: Option<String>,
-    mode: DownloadMode,
-) -> Result<DownloadTemplates, ConfigError> {
-    let urls = urls.unwrap_or_else(|| DEFAULT_DOWNLOAD_URL.to_owned());
-    let templates = DownloadTemplates::parse(&urls).map_err(|(url, error)| {
+pub(super) fn downloads(urls: &str, mode: DownloadMode) -> Result<DownloadTemplates, ConfigError> {
+    let templates = DownloadTemplates::parse(urls).map_err(|(url, error)| {
         let remedy = match error {
             TemplateError::NotAUrl => "a URL like https://host/{crate}/{version}",
             TemplateError::Scheme => "an http or https URL",
@@ -57,12 +50,12 @@ pub(super) fn downloads(
     let has_credentials = templates.iter().any(DownloadTemplate::has_credentials);
     if mode == DownloadMode::Redirect && has_credentials {
         let remedy = "no user and password: in the mode redirect every client would see them";
-        return Err(ConfigError::new("DOWNLOAD_URL", &urls, remedy));
+        return Err(ConfigError::new("DOWNLOAD_URL", urls, remedy));
     }
     Ok(templates)
 }
 
-/// `STORAGE_URL`, and what the clouds' own variables say.
+/// `STORAGE_URL`, and the clouds' own variables.
 pub(super) fn storage(
     text: Option<String>,
     data_dir: &Path,
@@ -102,7 +95,7 @@ pub(super) fn bytes_max(
         let bad = |remedy| ConfigError::new("STORAGE_MAX_BYTES", &text, remedy);
         if !storage.is_disk() {
             return Err(bad(
-                "a path in STORAGE_URL: clouds have rules of their own for what is old",
+                "a path in STORAGE_URL: clouds have rules of their own for old files",
             ));
         }
         bytes(&text)
@@ -111,7 +104,7 @@ pub(super) fn bytes_max(
     text.map(parse).transpose()
 }
 
-/// A number of bytes, plain or with a unit right behind it.
+/// A number of bytes, plain or directly followed by a unit.
 fn bytes(text: &str) -> Option<u64> {
     const UNITS: [(&str, u64); 4] = [
         ("KiB", 1 << 10),
@@ -121,28 +114,10 @@ fn bytes(text: &str) -> Option<u64> {
     ];
     let with_unit = |(unit, size): &(&str, u64)| Some((text.strip_suffix(unit)?, *size));
     let (digits, size) = UNITS.iter().find_map(with_unit).unwrap_or((text, 1));
-    // A sign would be read, too.
+    // `parse` also accepts a sign.
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     let number: u64 = digits.parse().ok().filter(|_| is_number)?;
     number.checked_mul(size)
-}
-
-/// `INDEX_PRUNED`.
-pub(super) fn index_listing(
-    text: Option<String>,
-    mode: DownloadMode,
-) -> Result<IndexListing, ConfigError> {
-    match (text.as_deref(), mode) {
-        (None | Some("false" | "0"), _) => Ok(IndexListing::Everything),
-        (Some("true" | "1"), DownloadMode::Offline) => Ok(IndexListing::HeldOnly),
-        // Elsewhere it would hide what the mirror could serve.
-        (Some(text @ ("true" | "1")), _) => Err(ConfigError::new(
-            "INDEX_PRUNED",
-            text,
-            "DOWNLOAD_MODE=offline to be set, too",
-        )),
-        (Some(text), _) => Err(ConfigError::new("INDEX_PRUNED", text, "`true` or `false`")),
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
-//! The settings as a person reads them back: each variable, what it is set to, and what holds where it is not set.
-//!
-//! A table beside the raw settings: tests hold it against [`VARIABLES`] and against what [`Config`] really does.
+//! The settings as a person reads them: in `check-config`, and in `--help`.
 
+use super::environment::Environment;
 use super::error::without_any_secrets;
-use super::raw::RawEnv;
-use super::{Config, ConfigError, DownloadMode, VARIABLES};
+use super::table::{TABLE, Unset};
+use super::{Config, ConfigError};
 use crate::outgoing::PROXY_VARIABLES;
 
-/// One variable and what holds for it.
+/// One variable and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Setting {
     /// The name of the variable.
@@ -25,155 +24,68 @@ pub(crate) enum Origin {
     Environment,
     /// The variable is not set, and this is its default.
     Default,
-    /// The variable is not set and has no default: the value is a remark on what that means.
+    /// The variable is not set and has no default. The value says what that means.
     NotSet,
 }
 
-/// What holds where a variable is not set.
-#[derive(Clone, Copy)]
-enum Unset {
-    /// The same as if it were set to this.
-    Like(&'static str),
-    /// Something that cannot be said as a value.
-    Means(&'static str),
-}
-
-/// In the order of [`VARIABLES`].
-const UNSET: &[(&str, Unset)] = &[
-    ("GIT_REPO_URL", Unset::Like(super::DEFAULT_GIT_REPO_URL)),
-    ("PORT", Unset::Like("8080")),
-    ("BIND_ADDRESS", Unset::Like("0.0.0.0")),
-    (
-        "PUBLIC_URL",
-        Unset::Means("taken from each request, and no git index"),
-    ),
-    ("DATA_DIR", Unset::Like("data")),
-    (
-        "DOWNLOAD_URL",
-        Unset::Like(super::crate_files::DEFAULT_DOWNLOAD_URL),
-    ),
-    ("DOWNLOAD_MODE", Unset::Like("redirect")),
-    (
-        "STORAGE_URL",
-        Unset::Means("the directory `crates` in DATA_DIR"),
-    ),
-    ("STORAGE_MAX_BYTES", Unset::Means("no bound")),
-    ("INDEX_PRUNED", Unset::Like("false")),
-    ("REFRESH_INTERVAL_SECS", Unset::Like("60")),
-    ("MAX_STALENESS_SECS", Unset::Like("3600")),
-    ("INDEX_PUSH_URL", Unset::Means("the index is not pushed")),
-    ("TLS_CERT", Unset::Means("no TLS")),
-    ("TLS_KEY", Unset::Means("no TLS")),
-    (
-        "HSTS_MAX_AGE_SECS",
-        Unset::Means("no Strict-Transport-Security"),
-    ),
-    (
-        "TRUSTED_PROXIES",
-        Unset::Means("each client is known by the address it connects from"),
-    ),
-    (
-        "CONTACT",
-        Unset::Means("upstreams are not told who runs this"),
-    ),
-    ("LOG_FORMAT", Unset::Like("text")),
-    ("RUST_LOG", Unset::Like("info")),
-];
-
 impl Config {
-    /// Every variable with what the environment of this process says of it, in the order of [`VARIABLES`].
+    /// All settings, and the variables of proxies that are set, as the environment of this process has them.
     pub(crate) fn describe_environment() -> Result<Vec<Setting>, ConfigError> {
-        Ok(describe(&RawEnv::from_environment()?))
+        Ok(describe(&Environment::of_process()?))
     }
 
     /// Like [`Config::describe_environment`], for these pairs.
     #[cfg(test)]
     pub(crate) fn describe_pairs(
         pairs: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Vec<Setting>, ConfigError> {
-        Ok(describe(&RawEnv::from_pairs(pairs)?))
-    }
-
-    /// Whether the index grows too old before it is fetched again, so that the mirror is unready between fetches.
-    fn is_always_stale(&self) -> bool {
-        let mut interval = self.refresh_interval.iter();
-        self.follows_the_index() && interval.any(|interval| *interval >= self.max_staleness)
-    }
-
-    /// What works, but hardly as it was meant.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let public_url = self.public_url.as_ref().map(ToString::to_string);
-        let is_plain = |url: &String| url.starts_with("http://");
-        let cases = [
-            (
-                self.ignores_http_proxy,
-                "HTTP_PROXY is ignored, as by curl: http_proxy, in lower case, is the proxy for http URLs",
-            ),
-            (
-                self.is_always_stale(),
-                "MAX_STALENESS_SECS is not longer than REFRESH_INTERVAL_SECS: /readyz will fail between fetches",
-            ),
-            (
-                self.tls.is_some() && public_url.as_ref().is_some_and(is_plain),
-                "PUBLIC_URL begins with http://, and TLS_CERT turns TLS on: cargo will not be answered there",
-            ),
-            (
-                self.download_mode == DownloadMode::Redirect && self.downloads.first().has_query(),
-                "DOWNLOAD_URL has a query string or a fragment, and DOWNLOAD_MODE is redirect: every client sees it",
-            ),
-        ];
-        let applying = cases.into_iter().filter(|(applies, _)| *applies);
-        let misspelt = self.misspelt.iter().map(|(name, meant)| {
-            format!("{name} is set and is no setting of the mirror: perhaps {meant} is meant")
-        });
-        let applying = applying.map(|(_, warning)| warning.to_owned());
-        applying.chain(misspelt).collect()
-    }
-
-    /// Whether the index is fetched at all: offline, only one on this machine is.
-    pub(crate) fn follows_the_index(&self) -> bool {
-        self.download_mode != DownloadMode::Offline || self.git_repo_url.is_local()
+    ) -> Vec<Setting> {
+        describe(&Environment::from_pairs(pairs))
     }
 }
 
-fn describe(raw: &RawEnv) -> Vec<Setting> {
-    let texts = raw.texts();
-    let variables = VARIABLES.iter().zip(texts);
+/// All settings for `--help`: two lines each.
+pub(crate) fn settings_help() -> String {
+    let mut help = String::new();
+    for variable in TABLE {
+        let unset = match variable.unset {
+            Unset::Default(value) => format!("default: {value}"),
+            Unset::Means(remark) => format!("not set: {remark}"),
+        };
+        help += &format!(
+            "  {}\n      {} [{unset}]\n",
+            variable.name, variable.meaning
+        );
+    }
+    help
+}
+
+fn describe(environment: &Environment) -> Vec<Setting> {
+    let settings = TABLE.iter().map(|variable| {
+        let (value, origin) = match (environment.setting(variable.name), variable.unset) {
+            (Some(text), _) => (without_any_secrets(text), Origin::Environment),
+            (None, Unset::Default(value)) => (value.to_owned(), Origin::Default),
+            (None, Unset::Means(remark)) => (remark.to_owned(), Origin::NotSet),
+        };
+        Setting {
+            name: variable.name,
+            value,
+            origin,
+        }
+    });
     let proxies = PROXY_VARIABLES.iter().filter_map(|name| {
         Some(Setting {
             name,
-            value: without_any_secrets(raw.proxy_variable(name)?),
+            value: without_any_secrets(environment.proxy(name)?),
             origin: Origin::Environment,
         })
     });
-    variables
-        .map(|(name, text)| {
-            let (value, origin) = match text {
-                Some(text) => (without_any_secrets(text), Origin::Environment),
-                None => unset(name),
-            };
-            Setting {
-                name,
-                value,
-                origin,
-            }
-        })
-        .chain(proxies)
-        .collect()
-}
-
-fn unset(name: &str) -> (String, Origin) {
-    match UNSET.iter().find(|(variable, _)| *variable == name) {
-        Some((_, Unset::Like(value))) => ((*value).to_owned(), Origin::Default),
-        Some((_, Unset::Means(remark))) => ((*remark).to_owned(), Origin::NotSet),
-        // A test sees to it that every variable is in the table.
-        None => (String::new(), Origin::NotSet),
-    }
+    settings.chain(proxies).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::VARIABLES;
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -181,25 +93,19 @@ mod tests {
     }
 
     #[test]
-    fn no_variable_is_forgotten() {
-        let described: Vec<&str> = UNSET.iter().map(|(name, _)| *name).collect();
-        assert_eq!(described, VARIABLES);
-    }
-
-    #[test]
-    fn a_default_that_is_set_changes_nothing() {
+    fn a_setting_that_is_set_to_its_default_changes_nothing() {
         let untouched = format!("{:?}", Config::from_pairs(pairs(&[])).unwrap());
-        for (name, unset) in UNSET {
-            if let Unset::Like(value) = unset {
-                let config = Config::from_pairs(pairs(&[(name, value)])).unwrap();
-                assert_eq!(format!("{config:?}"), untouched, "{name}");
+        for variable in TABLE {
+            if let Unset::Default(value) = variable.unset {
+                let config = Config::from_pairs(pairs(&[(variable.name, value)])).unwrap();
+                assert_eq!(format!("{config:?}"), untouched, "{}", variable.name);
             }
         }
     }
 
     #[test]
-    fn what_is_set_is_told_from_what_is_not() {
-        let settings = Config::describe_pairs(pairs(&[("PORT", "8080"), ("CONTACT", "")])).unwrap();
+    fn a_setting_that_is_set_differs_from_one_that_is_not() {
+        let settings = Config::describe_pairs(pairs(&[("PORT", "8080"), ("CONTACT", "")]));
         let of = |name: &str| {
             settings
                 .iter()
@@ -221,7 +127,7 @@ mod tests {
                 "https://h.example/a https://h.example/b?token=s3cret@h",
                 "s3cret@h.example:path",
             ] {
-                let settings = Config::describe_pairs(pairs(&[(name, value)])).unwrap();
+                let settings = Config::describe_pairs(pairs(&[(name, value)]));
                 let shown = format!("{settings:?}");
                 assert!(!shown.contains("s3cret") && shown.contains("h"), "{shown}");
             }

@@ -1,16 +1,18 @@
-//! Why the settings are no good, in one line for the person who made them.
+//! What is wrong with a setting, in one line for the operator.
 
 use std::fmt;
+
+use super::table::{Secrets, TABLE};
 
 /// The longest part of a bad value that is shown.
 const SHOWN_CHARACTERS_MAX: usize = 200;
 
-/// How a key begins that was given where its file is wanted (RFC 7468).
+/// How a key begins (RFC 7468). Some give the key itself where its file is expected.
 const PEM_BEGIN: &str = "-----BEGIN ";
 
 /// A setting with a bad value.
 ///
-/// Invariant: shown as one line that names the variable, the value without secrets, and what would be right.
+/// Invariant: its text is one line with the variable, the value without secrets, and what is expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     variable: &'static str,
@@ -20,10 +22,11 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(super) fn new(variable: &'static str, value: &str, remedy: &'static str) -> Self {
+        let mut rows = TABLE.iter().filter(|row| row.name == variable);
+        let is_public = rows.any(|row| row.secrets == Secrets::Public);
         Self {
             variable,
-            // What is public by its name may be shown with its query, which is what is wrong with it.
-            value: if variable == "PUBLIC_URL" {
+            value: if is_public {
                 without_secrets(value)
             } else {
                 without_any_secrets(value)
@@ -45,10 +48,9 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A text on one line, without the user and password of whatever in it may be a URL.
+/// A text on one line, without the user and password of each word that may be a URL.
 ///
-/// The value is bad, so no URL parser can be trusted with it: everything up to the last `@` of a word is taken out, but
-/// the scheme.
+/// A bad value may confuse a URL parser. So everything in a word up to its last `@` is removed, except for the scheme.
 fn without_secrets(text: &str) -> String {
     if let Some((before, _)) = text.split_once(PEM_BEGIN) {
         return without_secrets(before) + PEM_BEGIN + "***";
@@ -76,8 +78,7 @@ fn without_secrets(text: &str) -> String {
         .collect()
 }
 
-/// One line without user, password, query and fragment of whatever in it is a URL: a query may carry a token or a
-/// signature.
+/// Like [`without_secrets`], without queries and fragments, too: they may contain a token or a signature.
 pub(super) fn without_any_secrets(text: &str) -> String {
     let hide = |word: &str| match word.find(['?', '#']) {
         Some(place) if word.contains("://") => {

@@ -1,6 +1,6 @@
-//! Variables that are set and mean nothing to the mirror, but are nearly called like one that would.
+//! Variables that are no settings, but have nearly the name of one.
 
-use super::raw::VARIABLES;
+use super::table::VARIABLES;
 
 /// How many edits away a name still counts as misspelt: a letter too many, too few or wrong, or two swapped.
 const EDITS_MAX: usize = 2;
@@ -8,11 +8,11 @@ const EDITS_MAX: usize = 2;
 /// A name that is no longer than this is misspelt at one edit only: two edits away from `PORT` is `HOST`.
 const SHORT_NAME_LETTERS: usize = 4;
 
-/// Names that other programs use, and that are near one of ours.
+/// Names near one of ours that other programs use.
 const OF_OTHERS: [&str; 2] = ["CONTENT", "CONTEXT"];
 
-/// The setting that this name of a variable is probably meant for, the nearest one. `None` for our own names, and for
-/// those of others.
+/// The setting that a variable was probably meant for: the nearest one. `None` for our own names, and for those of other
+/// programs.
 pub(super) fn meant_by(name: &str) -> Option<&'static str> {
     if VARIABLES.contains(&name) || OF_OTHERS.contains(&name) || is_of_kubernetes(name) {
         return None;
@@ -23,12 +23,12 @@ pub(super) fn meant_by(name: &str) -> Option<&'static str> {
         } else {
             EDITS_MAX
         };
-        // Letters in lower case are no edits: the whole name is as long as it is wrong.
+        // A name in lower case would be as many edits away as it has letters.
         let is_only_case = name.eq_ignore_ascii_case(variable);
         let edits = if is_only_case {
             1
         } else {
-            // Before the work, which grows with both lengths.
+            // The work below grows with both lengths, so most names end here.
             (name.len().abs_diff(variable.len()) <= max).then(|| edits(name, variable))?
         };
         (edits <= max).then_some((edits, *variable))
@@ -44,7 +44,7 @@ fn is_of_kubernetes(name: &str) -> bool {
 /// The number of insertions, removals, replacements and swaps of neighbours that lead from one name to the other.
 fn edits(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
-    // The two rows above the one that is being made: what a beginning of `from` costs for each beginning of `to`.
+    // The two rows before the current one. A row has the edits from one beginning of `from` to each beginning of `to`.
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=to.len()).collect();
     let at = |row: &[usize], place: usize| row.get(place).copied().unwrap_or(usize::MAX);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_and_variables_of_others_are_left_alone() {
+    fn settings_and_variables_of_other_programs_are_not_misspelt() {
         let others = [
             "HOST",
             "HOME",

@@ -1,45 +1,48 @@
-//! The settings: environment variables, read once into [`RawEnv`] and validated in one step into [`Config`].
+//! The settings: environment variables, read once and validated in one step into [`Config`].
 //!
-//! Only this room reads the environment. What does not live here: defaults that no operator can change; those are
-//! constants beside the code that they limit.
+//! `table` has one row for each setting. `environment` reads the process's environment. The other files validate values,
+//! grouped by subject, and describe them to people. Limits that no operator can change are constants beside the code that
+//! they limit.
 
+mod clients;
 mod crate_files;
 mod describe;
+mod environment;
 mod error;
+mod index;
+mod log;
 mod misspelt;
-mod public_url;
-mod raw;
+mod table;
+mod value;
+mod warnings;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use tracing_subscriber::filter::EnvFilter;
-
+pub(crate) use clients::PublicUrl;
 pub(crate) use crate_files::DownloadMode;
-pub(crate) use describe::{Origin, Setting};
+pub(crate) use describe::{Origin, Setting, settings_help};
+use environment::Environment;
 pub use error::ConfigError;
-pub(crate) use public_url::PublicUrl;
-use raw::RawEnv;
-pub use raw::VARIABLES;
+pub(crate) use index::IndexListing;
+pub use table::VARIABLES;
 
-use crate::index::{PushEnvironment, RemoteUrl, RemoteUrlError, UpkeepLimits};
+use crate::index::{PushEnvironment, RemoteUrl, UpkeepLimits};
+use crate::observability::LogFormat;
 use crate::outgoing::Proxies;
-use crate::server::{CertificateError, TlsCertificate, TrustedProxies};
+use crate::server::{TlsCertificate, TrustedProxies};
 use crate::store::StorageLocation;
 use crate::upstream::{DownloadTemplates, FetchLimits, Resolver};
-
-const DEFAULT_GIT_REPO_URL: &str = "https://github.com/rust-lang/crates.io-index.git";
 
 /// How long to wait for a TCP connection to the upstream index.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long to wait for another process to free the data directory: in a rolling restart the old one is still stopping.
+/// How long to wait for another process to unlock the data directory: in a rolling restart the old one is still stopping.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// How long a crate file that no upstream has is known to be missing.
+/// How long the mirror remembers that no upstream has a crate file.
 const MISSING_REMEMBERED: Duration = Duration::from_secs(30);
 
 /// How long a request waits for a crate file. Cargo, and Heroku's router, give up after 30 s without a byte.
@@ -57,17 +60,17 @@ pub struct Config {
     pub(crate) listen: SocketAddr,
     /// The mirror's own base URL (`PUBLIC_URL`); without it, it is taken from each request.
     pub(crate) public_url: Option<PublicUrl>,
-    /// Where the clone lies (`DATA_DIR`).
+    /// The directory of the clone (`DATA_DIR`).
     pub(crate) data_dir: PathBuf,
     /// Where crate files come from (`DOWNLOAD_URL`).
     pub(crate) downloads: DownloadTemplates,
     /// Who sends crate files to clients (`DOWNLOAD_MODE`).
     pub(crate) download_mode: DownloadMode,
-    /// Where crate files are kept (`STORAGE_URL`); a redirecting mirror keeps none.
+    /// Where crate files are stored (`STORAGE_URL`). The mode `redirect` stores none.
     pub(crate) storage: StorageLocation,
-    /// How many bytes of crate files may lie on the local disk (`STORAGE_MAX_BYTES`); `None` for any number.
+    /// How many bytes of crate files the local disk may hold (`STORAGE_MAX_BYTES`); `None` for any number.
     pub(crate) storage_bytes_max: Option<u64>,
-    /// Whether the index lists only versions that are held (`INDEX_PRUNED`).
+    /// Whether the index lists only versions whose file is stored (`INDEX_PRUNED`).
     pub(crate) index_listing: IndexListing,
     /// The pause between fetches (`REFRESH_INTERVAL_SECS`); `None` never fetches after the first clone.
     pub refresh_interval: Option<Duration>,
@@ -75,9 +78,9 @@ pub struct Config {
     pub(crate) max_staleness: Duration,
     /// Where the rewritten index is pushed to after each refresh (`INDEX_PUSH_URL`).
     pub(crate) index_push_url: Option<RemoteUrl>,
-    /// What turns on TLS (`TLS_CERT`, `TLS_KEY`): the content of two PEM files.
+    /// The certificate and key that turn on TLS (`TLS_CERT`, `TLS_KEY`), read from their files.
     pub(crate) tls: Option<TlsCertificate>,
-    /// What browsers are told of TLS in `Strict-Transport-Security` (`HSTS_MAX_AGE_SECS`); `None` for nothing.
+    /// How long browsers use nothing but TLS (`HSTS_MAX_AGE_SECS`); `None` sends no `Strict-Transport-Security`.
     pub(crate) hsts_max_age_secs: Option<u32>,
     /// Proxies that are trusted to name the client (`TRUSTED_PROXIES`).
     pub(crate) trusted_proxies: TrustedProxies,
@@ -89,24 +92,24 @@ pub struct Config {
     pub(crate) log_filter: String,
     /// Where programs are found (`PATH`); the git index needs `git`.
     pub search_path: OsString,
-    /// What a `git` that pushes gets of the environment: names and values. Nothing else of it, since there are secrets in it.
+    /// The variables that a `git` that pushes gets. It gets no others, because there are secrets among them.
     pub(crate) push_environment: PushEnvironment,
     /// Variables that are probably misspelt, each with the name that was meant.
     pub(crate) misspelt: Vec<(String, &'static str)>,
-    /// How other machines are reached (`http_proxy` and its kin).
+    /// The proxies to other machines (`http_proxy` and the like).
     pub(crate) proxies: Proxies,
     /// Whether `HTTP_PROXY` is set, which is ignored, and `http_proxy` is not.
     pub(crate) ignores_http_proxy: bool,
-    /// Tells the addresses of upstreams of crate files. No variable: it is for tests.
+    /// Looks up the addresses of upstreams. No variable: it is for tests.
     pub resolver: Resolver,
-    /// When the clone is made smaller. No variable: it is for tests.
+    /// When packs are rolled up and the clone is replaced. No variable: it is for tests.
     pub upkeep: UpkeepLimits,
     /// Whether every third version is shown as yanked. For tests and benchmarks.
     #[cfg(feature = "bench-rules")]
     pub every_third_yanked: bool,
     /// How long to wait for a TCP connection to the upstream index. No variable: it is for tests.
     pub connect_timeout: Duration,
-    /// How long the upstream of the index may be silent. No variable: it is for tests.
+    /// How long the upstream of the index may send nothing. No variable: it is for tests.
     pub silence_timeout: Duration,
     /// How long to wait for an upstream of crate files. No variable: it is for tests.
     pub fetch_limits: FetchLimits,
@@ -120,34 +123,16 @@ pub struct Config {
     pub fetch_wait_max: Duration,
 }
 
-/// Which versions the index lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IndexListing {
-    /// All that the upstream lists.
-    Everything,
-    /// Those whose crate file is held.
-    HeldOnly,
-}
-
-/// How log events are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// One readable line an event.
-    Text,
-    /// One JSON object an event.
-    Json,
-}
-
 impl Config {
     /// Reads the settings from the environment of this process, and the files that `TLS_CERT` and `TLS_KEY` name.
     ///
     /// # Errors
     /// [`ConfigError`] for the first setting that has a bad value.
     pub fn from_environment() -> Result<Self, ConfigError> {
-        let config = Self::from_raw(RawEnv::from_environment()?)?;
+        let config = Self::validate(Environment::of_process()?)?;
         #[cfg(feature = "bench-rules")]
         let config = Self {
-            every_third_yanked: raw::is_set("BENCH_EVERY_THIRD_YANKED"),
+            every_third_yanked: environment::is_set("BENCH_EVERY_THIRD_YANKED"),
             ..config
         };
         Ok(config)
@@ -160,78 +145,62 @@ impl Config {
     pub fn from_pairs(
         pairs: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        Self::from_raw(RawEnv::from_pairs(pairs)?)
+        Self::validate(Environment::from_pairs(pairs))
     }
 
-    fn from_raw(raw: RawEnv) -> Result<Self, ConfigError> {
-        let proxies = raw.read_proxies()?;
-        let ignores_http_proxy = raw.proxy_variable(raw::IGNORED_PROXY_VARIABLE).is_some()
-            && raw.proxy_variable("http_proxy").is_none();
-        let address: IpAddr = parse_or(
+    fn validate(environment: Environment) -> Result<Self, ConfigError> {
+        let raw = environment.raw()?;
+        let proxies = environment.proxies()?;
+        let ignores_http_proxy = environment.ignores_http_proxy();
+        let address: IpAddr = value::parse(
             "BIND_ADDRESS",
-            raw.bind_address,
-            IpAddr::from([0, 0, 0, 0]),
+            &raw.bind_address,
             "an IP address, like 0.0.0.0 or ::1",
         )?;
-        let port = parse_or("PORT", raw.port, 8080, "a port number, 0 to 65535")?;
-        let seconds = "a whole number of seconds, at most 31536000";
-        let interval = bounded_seconds(
-            "REFRESH_INTERVAL_SECS",
-            raw.refresh_interval_secs,
-            60,
-            seconds,
-        )?;
+        let port = value::parse("PORT", &raw.port, "a port number, 0 to 65535")?;
+        let interval = value::seconds("REFRESH_INTERVAL_SECS", &raw.refresh_interval_secs)?;
         let public_url = raw
             .public_url
-            .map(|text| PublicUrl::parse(&text))
+            .as_deref()
+            .map(PublicUrl::parse)
             .transpose()?;
-        let git_repo_url = git_url(
-            "GIT_REPO_URL",
-            raw.git_repo_url.as_deref().unwrap_or(DEFAULT_GIT_REPO_URL),
-        )?;
-        let data_dir = raw
-            .data_dir
-            .map_or_else(|| PathBuf::from("data"), PathBuf::from);
-        let download_mode = crate_files::mode(raw.download_mode)?;
-        let storage =
-            crate_files::storage(raw.storage_url, &data_dir, raw.cloud)?.through(proxies.clone());
-        let index_push_url =
-            index_push_url(raw.index_push_url, &git_repo_url, public_url.as_ref())?;
-        if let Some(url) = &index_push_url {
-            may_push(url, download_mode)?;
-        }
+        let git_repo_url = index::git_url("GIT_REPO_URL", &raw.git_repo_url)?;
+        let data_dir = PathBuf::from(raw.data_dir);
+        let download_mode = crate_files::mode(&raw.download_mode)?;
+        let storage = crate_files::storage(raw.storage_url, &data_dir, environment.cloud)?
+            .through(proxies.clone());
+        let push_url =
+            |text: &str| index::push_url(text, &git_repo_url, public_url.as_ref(), download_mode);
+        let trusted_proxies = |text: &str| {
+            let remedy = "addresses or ranges like 10.0.0.0/8, with commas between them";
+            value::parse("TRUSTED_PROXIES", text, remedy)
+        };
+        let hsts = |text: &str| clients::hsts(text, raw.tls_cert.is_some());
         Ok(Self {
-            git_repo_url,
             listen: SocketAddr::new(address, port),
-            index_push_url,
+            index_push_url: raw.index_push_url.as_deref().map(push_url).transpose()?,
+            git_repo_url,
             public_url,
-            downloads: crate_files::downloads(raw.download_url, download_mode)?,
+            downloads: crate_files::downloads(&raw.download_url, download_mode)?,
             storage_bytes_max: crate_files::bytes_max(raw.storage_max_bytes, &storage)?,
             storage,
-            index_listing: crate_files::index_listing(raw.index_pruned, download_mode)?,
+            index_listing: index::listing(&raw.index_pruned, download_mode)?,
             download_mode,
             data_dir,
             refresh_interval: (!interval.is_zero()).then_some(interval),
-            max_staleness: bounded_seconds(
-                "MAX_STALENESS_SECS",
-                raw.max_staleness_secs,
-                3600,
-                seconds,
-            )?,
-            hsts_max_age_secs: hsts(raw.hsts_max_age_secs, raw.tls_cert.is_some())?,
-            tls: tls(raw.tls_cert, raw.tls_key)?,
-            trusted_proxies: parse_or(
-                "TRUSTED_PROXIES",
-                raw.trusted_proxies,
-                TrustedProxies::default(),
-                "addresses or ranges like 10.0.0.0/8, with commas between them",
-            )?,
+            max_staleness: value::seconds("MAX_STALENESS_SECS", &raw.max_staleness_secs)?,
+            hsts_max_age_secs: raw.hsts_max_age_secs.as_deref().map(hsts).transpose()?,
+            tls: clients::tls(raw.tls_cert, raw.tls_key)?,
+            trusted_proxies: raw
+                .trusted_proxies
+                .as_deref()
+                .map_or_else(|| Ok(TrustedProxies::default()), trusted_proxies)?,
             contact: raw.contact.map(contact).transpose()?,
-            log_format: log_format(raw.log_format)?,
-            log_filter: log_filter(raw.rust_log)?,
-            search_path: search_path(),
-            push_environment: push_environment(),
-            misspelt: raw.misspelt,
+            log_format: log::format(&raw.log_format)?,
+            log_filter: log::filter(raw.rust_log)?,
+            search_path: environment::search_path(),
+            push_environment: environment::push_environment(),
+            misspelt: environment.misspelt,
             proxies,
             ignores_http_proxy,
             resolver: Resolver::system(),
@@ -242,197 +211,19 @@ impl Config {
             silence_timeout: SILENCE_TIMEOUT,
             fetch_limits: FetchLimits::default(),
             lock_wait_max: LOCK_WAIT_MAX,
-            temp_dir: std::env::temp_dir(),
+            temp_dir: environment::temp_dir(),
             missing_remembered: MISSING_REMEMBERED,
             fetch_wait_max: FETCH_WAIT_MAX,
         })
     }
-}
 
-/// No setting of the mirror, but the system's.
-fn search_path() -> OsString {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "only this room reads the environment"
-    )]
-    std::env::var_os("PATH").unwrap_or_default()
-}
-
-/// What git, and the ssh that it starts, need of the environment to reach another host: the user's settings and keys,
-/// proxies, and certificates.
-const PUSH_VARIABLES: [&str; 20] = [
-    "HOME",
-    "XDG_CONFIG_HOME",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "GIT_SSL_CAPATH",
-    "SSH_AUTH_SOCK",
-    "GIT_SSH",
-    "GIT_SSH_COMMAND",
-    "GIT_SSH_VARIANT",
-    "GIT_PROXY_COMMAND",
-];
-
-/// No settings of the mirror, but the system's.
-fn push_environment() -> PushEnvironment {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "only this room reads the environment"
-    )]
-    let value = |name: &str| std::env::var_os(name);
-    let set = PUSH_VARIABLES
-        .iter()
-        .filter_map(|name| Some((*name, value(name)?)));
-    PushEnvironment::new(set.collect())
-}
-
-fn parse_or<T: FromStr>(
-    variable: &'static str,
-    text: Option<String>,
-    default: T,
-    remedy: &'static str,
-) -> Result<T, ConfigError> {
-    text.map_or(Ok(default), |text| {
-        text.parse()
-            .map_err(|_unparsable| ConfigError::new(variable, &text, remedy))
-    })
-}
-
-/// A year is far beyond any sensible value, and keeps all sums of times in range.
-fn bounded_seconds(
-    variable: &'static str,
-    text: Option<String>,
-    default: u64,
-    remedy: &'static str,
-) -> Result<Duration, ConfigError> {
-    let shown = text.clone().unwrap_or_default();
-    match parse_or(variable, text, default, remedy)? {
-        seconds @ 0..=31_536_000 => Ok(Duration::from_secs(seconds)),
-        _ => Err(ConfigError::new(variable, &shown, remedy)),
+    /// Whether the mirror fetches the index at all. In the mode `offline` it follows only an index on this machine.
+    pub(crate) fn follows_the_index(&self) -> bool {
+        self.download_mode != DownloadMode::Offline || self.git_repo_url.is_local()
     }
 }
 
-fn git_url(variable: &'static str, text: &str) -> Result<RemoteUrl, ConfigError> {
-    RemoteUrl::parse(text).map_err(|error| {
-        let remedy = match error {
-            RemoteUrlError::NotAUrl => {
-                "a URL like https://host/path.git, user@host:path, or a path that begins with /, ./ or ../"
-            }
-            RemoteUrlError::StrayAt => {
-                "%40 and %2F for an @ and a slash in a user, password or path"
-            }
-            RemoteUrlError::Scheme => "an https, http, git, ssh or file URL, or a path",
-        };
-        ConfigError::new(variable, text, remedy)
-    })
-}
-
-fn index_push_url(
-    text: Option<String>,
-    upstream: &RemoteUrl,
-    public_url: Option<&PublicUrl>,
-) -> Result<Option<RemoteUrl>, ConfigError> {
-    let Some(text) = text else {
-        return Ok(None);
-    };
-    let url = git_url("INDEX_PUSH_URL", &text)?;
-    // What is pushed says where the mirror is, and there is no request that could tell.
-    let remedy = if public_url.is_none() {
-        "PUBLIC_URL to be set, too"
-    } else if url.address().contains('?') {
-        // git would show it to everybody on its command line.
-        "a URL without a `?`"
-    } else if url.is_same_place_as(upstream) {
-        // The mirror would follow its own pushes, and the upstream would be lost.
-        "another repository than that of GIT_REPO_URL"
-    } else {
-        return Ok(Some(url));
-    };
-    Err(ConfigError::new("INDEX_PUSH_URL", &text, remedy))
-}
-
-/// Nothing leaves the machine of a mirror that is offline.
-fn may_push(url: &RemoteUrl, mode: DownloadMode) -> Result<(), ConfigError> {
-    if mode == DownloadMode::Offline && !url.is_local() {
-        let remedy = "a path on this machine, since DOWNLOAD_MODE is offline";
-        return Err(ConfigError::new("INDEX_PUSH_URL", &url.to_string(), remedy));
-    }
-    Ok(())
-}
-
-/// Both or neither.
-fn tls(
-    certificate: Option<String>,
-    key: Option<String>,
-) -> Result<Option<TlsCertificate>, ConfigError> {
-    let (certificate, key) = match (certificate, key) {
-        (None, None) => return Ok(None),
-        (Some(certificate), Some(key)) => (certificate, key),
-        (Some(_), None) => {
-            let remedy = "the file with the private key of TLS_CERT, or neither of the two";
-            return Err(ConfigError::new("TLS_KEY", "", remedy));
-        }
-        (None, Some(_)) => {
-            let remedy = "the file with the certificate of TLS_KEY, or neither of the two";
-            return Err(ConfigError::new("TLS_CERT", "", remedy));
-        }
-    };
-    let read = TlsCertificate::read(PathBuf::from(&certificate), PathBuf::from(&key));
-    read.map(Some).map_err(|error| {
-        let (variable, value, remedy) = match error {
-            CertificateError::CertificateUnreadable(_) => {
-                ("TLS_CERT", &certificate, "a file that can be read")
-            }
-            CertificateError::NoCertificate => (
-                "TLS_CERT",
-                &certificate,
-                "a PEM file with the certificate of this host, and the chain behind it",
-            ),
-            CertificateError::KeyUnreadable(_) => ("TLS_KEY", &key, "a file that can be read"),
-            CertificateError::NoKey => (
-                "TLS_KEY",
-                &key,
-                "a PEM file with a private key, not encrypted: RSA with 2048 to 4096 bits, P-256, P-384 or Ed25519",
-            ),
-            CertificateError::KeyOnP521 => (
-                "TLS_KEY",
-                &key,
-                "a key on the curve P-256 or P-384, RSA or Ed25519: the curve P-521 is not supported",
-            ),
-            CertificateError::KeyOfAnother => {
-                ("TLS_KEY", &key, "the key of the certificate in TLS_CERT")
-            }
-        };
-        ConfigError::new(variable, value, remedy)
-    })
-}
-
-/// Over plain HTTP browsers ignore it, and behind a proxy the domain may be shared: it is for the mirror's own TLS only.
-fn hsts(text: Option<String>, has_certificate: bool) -> Result<Option<u32>, ConfigError> {
-    let parse = |text: String| {
-        let bad = |remedy| ConfigError::new("HSTS_MAX_AGE_SECS", &text, remedy);
-        let seconds = text
-            .parse()
-            .map_err(|_not_a_number| bad("a whole number of seconds, at most 4294967295"))?;
-        if has_certificate {
-            Ok(seconds)
-        } else {
-            Err(bad("TLS_CERT to be set, too"))
-        }
-    };
-    text.map(parse).transpose()
-}
-
+/// `CONTACT`. It is sent in brackets, in a header.
 fn contact(text: String) -> Result<String, ConfigError> {
     let fits_a_header = text
         .bytes()
@@ -448,29 +239,10 @@ fn contact(text: String) -> Result<String, ConfigError> {
     }
 }
 
-fn log_format(text: Option<String>) -> Result<LogFormat, ConfigError> {
-    match text.as_deref() {
-        None | Some("text") => Ok(LogFormat::Text),
-        Some("json") => Ok(LogFormat::Json),
-        Some(other) => Err(ConfigError::new("LOG_FORMAT", other, "`text` or `json`")),
-    }
-}
-
-fn log_filter(text: Option<String>) -> Result<String, ConfigError> {
-    let text = text.unwrap_or_else(|| "info".to_owned());
-    match EnvFilter::try_new(&text) {
-        Ok(_filter) => Ok(text),
-        Err(_unparsable) => Err(ConfigError::new(
-            "RUST_LOG",
-            &text,
-            "a filter like `info` or `crates_io_mirror=debug`",
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observability::LogFormat;
 
     fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         Config::from_pairs(
@@ -484,7 +256,10 @@ mod tests {
     fn everything_has_a_default_and_an_empty_value_counts_as_not_set() {
         let empty: Vec<(&str, &str)> = VARIABLES.iter().map(|name| (*name, "")).collect();
         for config in [config(&[]).unwrap(), config(&empty).unwrap()] {
-            assert_eq!(config.git_repo_url.to_string(), DEFAULT_GIT_REPO_URL);
+            assert_eq!(
+                config.git_repo_url.to_string(),
+                "https://github.com/rust-lang/crates.io-index.git"
+            );
             assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
             assert_eq!(config.data_dir, PathBuf::from("data"));
             assert_eq!(

@@ -1,11 +1,10 @@
 //! How an event becomes one line, as text or as JSON.
 //!
-//! Values of fields come from outside (paths, errors of upstreams, names in archives). They must neither start a line of
-//! their own, nor move the cursor of a terminal, nor fill the memory in which events wait. So each value is escaped and
-//! cut while it is written.
+//! Values of fields come from outside: paths, errors of upstreams, names in archives. They must not start a new line, move
+//! the cursor of a terminal, or fill the memory in which events wait. So each value is escaped and cut while it is written.
 //!
-//! The formatter of `tracing-subscriber` does neither, and took 2 µs for the event of a request, as long as everything
-//! else that the mirror itself does for a redirect (`benches/compare/one_core.sh`).
+//! The formatter of `tracing-subscriber` does neither. It took 2 µs for the event of a request, as long as everything else
+//! that the mirror itself does for a redirect (`benches/compare/one_core.sh`).
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -19,16 +18,24 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::clock::Clock;
-use crate::config::LogFormat;
 
-/// The longest value of a field, in bytes as it is written.
+/// The longest value of a field, in written bytes.
 const VALUE_BYTES_MAX: usize = 1024;
 
 /// The longest event, in bytes. Fields that no longer fit are left out.
 const EVENT_BYTES_MAX: usize = 8 * 1024;
 
-/// What stands where a value was cut.
+/// Marks the place where a value was cut.
 const CUT: char = '…';
+
+/// How log events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// One readable line for each event.
+    Text,
+    /// One JSON object for each event.
+    Json,
+}
 
 /// Writes each event as one line and passes it on.
 pub(super) struct EventLayer<F> {
@@ -36,7 +43,7 @@ pub(super) struct EventLayer<F> {
     /// Whether levels have colours.
     pub(super) colours: bool,
     pub(super) clock: Clock,
-    /// Takes the lines, each with its line break.
+    /// Receives each line, with its line break.
     pub(super) take: F,
 }
 
@@ -48,7 +55,7 @@ impl<S: Subscriber, F: Fn(&[u8]) + 'static> Layer<S> for EventLayer<F> {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         LINE.with(|line| match line.try_borrow_mut() {
             Ok(mut line) => (self.take)(self.write(event, &mut line)),
-            // A value that is being written has an event of its own.
+            // Writing a value logged another event.
             Err(_in_use) => (self.take)(self.write(event, &mut Line::default())),
         });
     }
@@ -121,17 +128,17 @@ fn colour(level: Level) -> &'static str {
     }
 }
 
-/// The line that is being written. Each thread keeps one.
+/// The current line. Each thread reuses one.
 #[derive(Default)]
 struct Line {
     text: String,
-    /// The last second that was written, and how.
+    /// The last second that was written, and its text.
     second: u64,
     shown: String,
 }
 
 impl Line {
-    /// RFC 3339, in UTC, to the microsecond. The second is worked out only when it is another one.
+    /// RFC 3339, in UTC, to the microsecond. The text of the second is reused while it is the same.
     fn write_time(&mut self, now: SystemTime) {
         let since = now
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -202,7 +209,7 @@ impl Fields<'_> {
             is_quoted,
             text: self.text,
         };
-        // An error says that the value was cut.
+        // An error only means that the value was cut.
         let _is_cut = write(&mut value);
         if is_quoted {
             self.text.push('"');
@@ -233,7 +240,7 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// A value that is being escaped and cut.
+/// Escapes and cuts a value.
 struct Value<'l> {
     text: &'l mut String,
     /// How many bytes of it may still be written.
@@ -272,7 +279,7 @@ impl fmt::Write for Value<'_> {
     }
 }
 
-/// A quick look: the slow one comes only after it. C1 control characters begin with 0xC2 in UTF-8.
+/// A quick check before the slow one. C1 control characters begin with 0xC2 in UTF-8.
 fn may_need_escape(byte: u8, is_quoted: bool) -> bool {
     byte < 0x20 || matches!(byte, 0x7f | 0xc2) || is_quoted && matches!(byte, b'"' | b'\\')
 }
@@ -281,7 +288,7 @@ fn may_need_escape(byte: u8, is_quoted: bool) -> bool {
 enum Escape {
     None,
     Backslash,
-    /// As `\u001b` and the like, which is JSON, too. Control characters have no more than four digits.
+    /// As `\u001b`, which is JSON, too. Control characters have at most four digits.
     Number,
 }
 
@@ -313,7 +320,7 @@ impl Escape {
     }
 }
 
-/// A text with its control characters as `\u001b` and the like, which is how JSON writes them, too.
+/// A text with its control characters written as in JSON, like `\u001b`.
 pub(crate) fn without_controls(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);

@@ -1,7 +1,7 @@
 //! Logging set-up.
 //!
-//! Events are written to standard output by a thread of their own: a reader that stalls must not hold up requests. When
-//! too many bytes wait, new events are dropped, and a later event says how many.
+//! A separate thread writes events to standard output, so that a slow reader does not delay requests. When too many bytes
+//! wait, new events are dropped, and a later event says how many.
 
 mod event;
 mod queue;
@@ -12,22 +12,22 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use event::EventLayer;
-pub(crate) use event::without_controls;
+pub(crate) use event::{LogFormat, without_controls};
 use queue::{LogQueue, LogQueueGuard};
 
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::stdout;
 
-/// Keeps logging alive; dropping it writes what still waits.
+/// Keeps logging alive. Dropping it writes the events that still wait.
 #[derive(Debug)]
 #[must_use = "logging ends when this is dropped"]
 pub struct Logging {
     _guard: LogQueueGuard,
 }
 
-/// Starts logging as the settings say. Does nothing if a test has already started it.
-pub fn start_logging(config: &Config) -> Logging {
+/// Starts the logging of the server. `filter` has the syntax of [`EnvFilter`] and was checked. Does nothing if a test has
+/// already started logging.
+pub(crate) fn start_logging(format: LogFormat, filter: &str) -> Logging {
     let colours = io::stdout().is_terminal();
     let (queue, guard) = LogQueue::start(LogOutput::default(), |dropped| {
         tracing::warn!(
@@ -35,14 +35,11 @@ pub fn start_logging(config: &Config) -> Logging {
             "log events were dropped: they came faster than they were read"
         );
     });
-    install(config, &config.log_filter, colours, move |event| {
-        queue.push(event);
-    });
+    install(format, filter, colours, move |event| queue.push(event));
     Logging { _guard: guard }
 }
 
-/// Standard output, as the log sees it: when it cannot be written, one line on standard error says so, and the mirror
-/// goes on.
+/// Standard output. When it cannot be written, one line on standard error says so, and the mirror goes on.
 #[derive(Default)]
 struct LogOutput {
     was_reported: bool,
@@ -54,7 +51,7 @@ impl LogOutput {
             && !std::mem::replace(&mut self.was_reported, true)
         {
             let said = stdout::cannot_be_written(error);
-            // If nobody can read that either, there is no way to say it.
+            // If standard error cannot be written either, there is no way to say it.
             let _unread = writeln!(
                 io::stderr(),
                 "{said}; the log is lost, and the mirror goes on"
@@ -76,28 +73,27 @@ impl Write for LogOutput {
     }
 }
 
-/// Starts the logging of a verb, whose results are on standard output: `write` gets each event as it happens.
-pub(crate) fn start_logging_of_verb(
-    config: &Config,
+/// Starts the logging of a subcommand. Its results go to standard output, so `write` takes each event.
+pub(crate) fn start_logging_of_subcommand(
+    format: LogFormat,
     filter: &str,
     write: impl Fn(&[u8]) + Send + Sync + 'static,
 ) {
-    install(config, filter, false, write);
+    install(format, filter, false, write);
 }
 
 fn install(
-    config: &Config,
+    format: LogFormat,
     filter: &str,
     colours: bool,
     take: impl Fn(&[u8]) + Send + Sync + 'static,
 ) {
     let events = EventLayer {
-        format: config.log_format,
+        format,
         colours,
         clock: Clock::system(),
         take,
     };
-    // The filter was checked when the settings were read.
     let subscriber = tracing_subscriber::registry()
         .with(EnvFilter::new(filter))
         .with(events);

@@ -1,27 +1,27 @@
-//! Events that wait to be written. A thread of their own writes them, so that a reader that stalls holds up nothing else.
+//! Events that wait to be written. A separate thread writes them, so that a slow reader delays nothing else.
 
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{mem, thread};
 
-/// How many bytes of events may wait: several thousand events. As many again are being written at the same time.
+/// How many bytes of events may wait: several thousand events. The batch that is being written may have as many again.
 const WAITING_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// The memory that is kept for the next events after many have been written.
+/// The memory that a batch keeps for the next events.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// How long events are gathered before they are written.
+/// How long events are collected before they are written.
 const GATHERING_TIME: Duration = Duration::from_millis(2);
 
-/// How long the end of the process waits for what is not written yet: the reader may never read again.
+/// How long the end of the process waits for unwritten events. The reader may never read again.
 const END_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogQueue(Arc<Shared>);
 
-/// Ends the queue when it is dropped: what waits is written first, if that can be done quickly.
+/// Ends the queue when it is dropped. Waiting events are written first, if that is quick.
 #[derive(Debug)]
 pub(super) struct LogQueueGuard(LogQueue);
 
@@ -33,19 +33,19 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whole events, one behind the other.
+    /// Complete events, concatenated.
     waiting: Vec<u8>,
     /// Events that were dropped and not reported yet.
     dropped: u64,
-    /// Nothing waits, and the thread has to be woken.
+    /// The queue is empty and the thread sleeps.
     is_idle: bool,
     is_ending: bool,
     has_ended: bool,
 }
 
 impl LogQueue {
-    /// Starts the thread that writes events to `output`. It calls `report_dropped` with the number of events that found no
-    /// room, when there is room again.
+    /// Starts the thread that writes events to `output`. When the queue has space again after dropping events, the thread
+    /// calls `report_dropped` with their number.
     pub(super) fn start(
         output: impl Write + Send + 'static,
         report_dropped: impl Fn(u64) + Send + 'static,
@@ -55,7 +55,7 @@ impl LogQueue {
         let write = move || writing.write_to(output, report_dropped);
         let started = thread::Builder::new().name("log".to_owned()).spawn(write);
         if started.is_err() {
-            // A system without a thread for the log has none for requests either, and says so then.
+            // If the system has no thread for the log, it has none for requests either, and that is reported.
             queue.state().has_ended = true;
         }
         (queue.clone(), LogQueueGuard(queue))
@@ -69,7 +69,7 @@ impl LogQueue {
             return;
         }
         state.waiting.extend_from_slice(event);
-        // Waking costs a system call, which a thread that is at work does not need.
+        // Waking costs a system call. A thread that is awake does not need it.
         if mem::take(&mut state.is_idle) {
             drop(state);
             self.0.changed.notify_all();
@@ -79,7 +79,7 @@ impl LogQueue {
     fn write_to(&self, mut output: impl Write, report_dropped: impl Fn(u64)) {
         let mut batch = Vec::new();
         while let Some(dropped) = self.take(&mut batch) {
-            // A reader that has gone away is nothing that the log could tell anybody.
+            // If the reader is gone, the log cannot report that.
             let _unread = output.write_all(&batch).and_then(|()| output.flush());
             batch.clear();
             batch.shrink_to(KEPT_BYTES);
@@ -107,8 +107,8 @@ impl LogQueue {
         }
         state.is_idle = false;
         if !state.is_ending {
-            // More events come in this time, and none of them has to wake this thread. A request with its event took 17 us
-            // of processor time without this, and 11 us with it (`benches/compare/one_core.sh`).
+            // Events that come during this time do not have to wake the thread. A request with its event takes 11 us of
+            // processor time with this pause, and 17 us without (`benches/compare/one_core.sh`).
             let changed = &self.0.changed;
             let gathered =
                 changed.wait_timeout_while(state, GATHERING_TIME, |state| !state.is_ending);
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn with_a_stalled_reader_the_bytes_are_bounded_and_dropped_events_are_reported() {
-        // Without a place for a batch, the output blocks until somebody reads.
+        // The output blocks until the test reads.
         let (output, reader) = sync_channel(0);
         let (report, reports) = channel();
         let (queue, guard) = LogQueue::start(Slow(output), move |dropped| {
@@ -197,7 +197,7 @@ mod tests {
         queue.push(b"last\n");
         assert_eq!(read(&reader), "last\n");
         assert!(queue.state().waiting.capacity() <= WAITING_BYTES_MAX);
-        // The end does not wait for a reader that never reads.
+        // Dropping the guard does not wait for a reader that never reads.
         queue.push(b"unread\n");
         drop(guard);
     }

@@ -1,4 +1,4 @@
-//! What all connections to other machines have in common, whichever library makes them: proxies and CA certificates.
+//! What all connections to other machines share, whichever library makes them: proxies and CA certificates.
 
 pub(crate) mod certificates;
 mod proxies;

@@ -1,4 +1,4 @@
-//! Which proxy a URL is reached through: decided here for every library, by curl's rules.
+//! The proxy of a URL: decided here for every library, by curl's rules.
 //!
 //! `http_proxy` (lower case only: a web server may set the other one from a header), `https_proxy` and `HTTPS_PROXY`, then
 //! `all_proxy` and `ALL_PROXY`; `no_proxy` and `NO_PROXY` name hosts that are reached directly. No I/O.
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
-/// The variables, each before those that it wins over. The names are exact.
+/// The variables. Each takes precedence over the ones behind it with the same purpose. Names are case-sensitive.
 pub(crate) const VARIABLES: [&str; 7] = [
     "http_proxy",
     "https_proxy",
@@ -19,16 +19,16 @@ pub(crate) const VARIABLES: [&str; 7] = [
     "NO_PROXY",
 ];
 
-/// Hosts that tell a machine in a cloud who it is. No proxy could answer for them.
+/// The hosts of the clouds' metadata services. A proxy would get the identity of another machine.
 const METADATA_HOSTS: &str =
     "169.254.169.254,169.254.170.2,169.254.170.23,metadata.google.internal,fd00:ec2::254";
 
-/// The port of a proxy without one, as for curl.
+/// The default port of a proxy, as for curl.
 const PORT: u16 = 1080;
 
 /// The proxies of `http` and `https` URLs, and the exceptions from both.
 ///
-/// Invariant: nothing that it shows holds a user or a password.
+/// Invariant: its `Debug` output contains no user and no password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Proxies {
     http: Option<Url>,
@@ -45,7 +45,7 @@ enum Exceptions {
     These(Vec<String>),
 }
 
-/// A variable whose value names no HTTP proxy.
+/// A variable whose value is no HTTP proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotAProxy(pub(crate) &'static str);
 
@@ -53,7 +53,7 @@ impl Proxies {
     /// Reads the variables; an empty one counts as not set.
     ///
     /// # Errors
-    /// The first variable that names no HTTP proxy.
+    /// The first variable whose value is no HTTP proxy.
     pub(crate) fn read<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<Self, NotAProxy> {
         let first = |names: [&'static str; 2]| {
             let set = names
@@ -94,8 +94,8 @@ impl Proxies {
             .collect()
     }
 
-    /// The same decision for a client that takes one proxy for all URLs of one scheme, and a list of exceptions: the proxy,
-    /// and the list. A proxy must be named, or such a client reads the environment by rules of its own.
+    /// The same decision for a client that takes one proxy for all URLs of a scheme, and a list of exceptions. Without a
+    /// proxy such a client reads the environment by its own rules, so there is always one.
     pub(crate) fn for_scheme(&self, scheme: &str) -> (String, String) {
         let proxy = match scheme {
             "http" => self.http.as_ref(),
@@ -151,7 +151,7 @@ fn parse(text: &str) -> Option<Url> {
     if !matches!(scheme.as_str(), "http" | "https") || !url.has_host() {
         return None;
     }
-    // A scheme that the parser does not know keeps a port that would be the default.
+    // The parser drops a port that is the default of the scheme. An unknown scheme has no default.
     let named = Url::parse(&format!("proxy://{rest}")).ok()?.port();
     if scheme == "http" && named.is_none() {
         url.set_port(Some(PORT)).ok()?;
@@ -214,7 +214,7 @@ fn is_in_network(address: IpAddr, network: &str) -> bool {
     let same = |ours: u128, theirs: u128, width: u32| {
         let bits = if bits == u32::MAX { width } else { bits };
         let shift = width.checked_sub(bits);
-        // A shift by the whole width, of /0, leaves nothing to differ.
+        // A shift by the whole width, for /0, is `None`: every address matches.
         shift.is_some_and(|shift| (ours ^ theirs).checked_shr(shift).unwrap_or(0) == 0)
     };
     match (address, base) {
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn other_proxies_than_those_of_http_are_refused_by_name() {
+    fn a_proxy_that_is_not_http_is_refused_with_the_name_of_its_variable() {
         for value in ["socks5://h:1080", "http://", "://", "ftp://h", "http://h:x"] {
             assert_eq!(
                 read(&[("all_proxy", value)]),

@@ -4,10 +4,10 @@ use std::fmt;
 
 use super::{Checksum, CrateName, CrateVersion};
 
-/// Which crate file is meant: whose it is, and what its bytes are.
+/// Identifies one crate file.
 ///
-/// The checksum alone names the bytes: crates.io allows that a version is deleted and published again. Name and version
-/// tell where an upstream has them.
+/// Only the checksum identifies its bytes, because crates.io allows that a version is deleted and published again. Name and
+/// version say where an upstream has the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CrateFile {
     /// The crate's name as published.

@@ -1,4 +1,4 @@
-//! Everything the index says of one crate: its versions in publish order, and what follows from them.
+//! One crate in the index: its versions in publish order, and facts that follow from them.
 
 use std::cmp::Ordering;
 
@@ -10,25 +10,25 @@ const FIRST_PUBLISH_UNIX_SECONDS: i64 = 1_414_800_000;
 /// Ids below this one belong to crates without any publish time.
 const FIRST_TIMED_ID: i64 = 1 << 24;
 
-/// The highest id made from a time. Beyond it there is room for the versions that follow one from the far future.
+/// The highest id made from a time. The ids above it are for versions after one with a time in the far future.
 const LAST_TIMED_ID: i64 = i32::MAX as i64 - (1 << 24);
 
-/// A crate as its index file tells it. Invariant: there is at least one release.
+/// A crate, read from its index file. Invariant: there is at least one release.
 #[derive(Clone, Debug)]
 pub(crate) struct CrateHistory<'a> {
     releases: Vec<Release<'a>>,
 }
 
-/// One version of a crate, with what only its neighbours in the file can tell.
+/// One version of a crate, with facts that depend on the other lines of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Release<'a> {
-    /// An opaque number for clients that join answers: the same on every replica, and rising in publish order within
-    /// the crate. Made from the publish time, so it is nearly, but not surely, unique among all crates.
+    /// An opaque number for clients that join answers. It is the same on every replica, and rises in publish order within
+    /// the crate. It is made from the publish time, so two crates seldom share one.
     pub(crate) id: i32,
-    /// How many dependencies the earlier lines of the file list. Added to a dependency's place on its own line it
-    /// numbers the dependencies of the crate.
+    /// The number of dependencies on the earlier lines of the file. Together with its place on its own line it numbers a
+    /// dependency within the crate.
     pub(crate) dependencies_before: usize,
-    /// When it was published; where the line does not say, the crate's earliest known time, else 1970.
+    /// The time of its publish. If the line has none, the earliest known time of the crate; if there is none, 1970.
     pub(crate) published_at: Timestamp,
     /// The line itself.
     pub(crate) line: IndexLine<'a>,
@@ -40,7 +40,7 @@ impl Release<'_> {
         &self.line.version
     }
 
-    /// By semver precedence, which ignores build metadata; equal ones by id.
+    /// By semver precedence, which ignores build metadata, then by id.
     pub(crate) fn precedence_order(&self, other: &Self) -> Ordering {
         self.version()
             .semver()
@@ -50,8 +50,8 @@ impl Release<'_> {
 }
 
 impl<'a> CrateHistory<'a> {
-    /// Reads an index file. Lines that are junk, belong to another crate or repeat a version are passed over; `None` if
-    /// no line is left, which to cargo means that there is no such crate.
+    /// Reads an index file. Lines that are junk, belong to another crate or repeat a version are skipped. `None` if no line
+    /// is left: then cargo, too, says that there is no such crate.
     pub(crate) fn parse(file: &'a [u8], name: &CrateName) -> Option<Self> {
         let mut lines: Vec<IndexLine<'a>> = lines_of(file, name).collect();
         let mut seen = std::collections::HashSet::new();
@@ -79,14 +79,14 @@ impl<'a> CrateHistory<'a> {
         (!releases.is_empty()).then_some(Self { releases })
     }
 
-    /// The crate's name as published, from as few lines as will tell it.
+    /// The crate's name as published. Reads no more lines than necessary.
     pub(crate) fn published_name(file: &[u8], name: &CrateName) -> Option<String> {
         lines_of(file, name)
             .next()
             .map(|line| line.name.to_string())
     }
 
-    /// The releases in publish order, that is by rising id.
+    /// The releases in publish order, which is the order of their ids.
     pub(crate) fn releases(&self) -> &[Release<'a>] {
         &self.releases
     }
@@ -160,15 +160,15 @@ impl<'a> CrateHistory<'a> {
     }
 }
 
-/// The readable lines of an index file that are about the crate called `name`.
+/// The readable lines of an index file that belong to the crate.
 fn lines_of<'a>(file: &'a [u8], name: &CrateName) -> impl Iterator<Item = IndexLine<'a>> {
     file.split(|byte| *byte == b'\n')
         .filter_map(IndexLine::parse)
         .filter(|line| canonical_order(line.name.as_str(), name.as_str()).is_eq())
 }
 
-/// The id that a publish of this crate at this time would have: half seconds since crates.io's first publish, the half
-/// chosen by the crate's name to keep publishes of one second apart. Reaches the end of an `i32` in 2048.
+/// The id of a publish of this crate at this time: half seconds since the first publish on crates.io. The name decides
+/// between the two halves, so that publishes in the same second differ. It reaches the end of an `i32` in 2048.
 fn id_at(time: &Timestamp, name: &str) -> i64 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_readable_line_is_no_crate() {
+    fn an_index_file_without_a_readable_line_is_no_crate() {
         for file in [
             "",
             "\n\n",

@@ -1,7 +1,7 @@
-//! One line of an index file: what the index says of one version.
+//! One line of an index file: one version of a crate.
 //!
-//! The rules of reading are cargo's (its book, "Index format", and its source). Index files are relayed byte for byte;
-//! what is parsed here serves look-ups only.
+//! Lines are read by the rules of cargo (its book, "Index format", and its source). Index files are relayed byte for byte;
+//! parsed lines are for look-ups only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,18 +13,18 @@ use serde_json::value::RawValue;
 
 use super::{Checksum, CrateName, CrateVersion, Timestamp};
 
-/// The newest index line format whose every field is known here. A line with a higher `v` may give its fields other
-/// shapes, but still names a version.
+/// The newest index line format with only known fields. A line with a higher `v` may have fields of other shapes, but
+/// still names a version.
 const KNOWN_FORMAT: u32 = 2;
 
-/// What the index says of one version of a crate. Borrows from the index file what is large.
+/// One version of a crate in the index. Large fields borrow from the index file.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexLine<'a> {
     /// The crate's name as published.
     pub(crate) name: CrateName,
     /// The version.
     pub(crate) version: CrateVersion,
-    /// The SHA-256 of the crate file, as written. [`IndexLine::checksum`] gives it as a checked value.
+    /// The SHA-256 of the crate file, as written. [`IndexLine::checksum`] returns it as a checked value.
     pub(crate) cksum: String,
     /// Whether the version was yanked.
     pub(crate) yanked: bool,
@@ -61,9 +61,9 @@ pub(crate) struct IndexDependency {
     pub(crate) registry: Option<String>,
 }
 
-/// Feature names and what each turns on, as JSON: the old-syntax features and `features2`, merged.
+/// Feature names and what each turns on, as JSON: `features` and `features2`, merged.
 ///
-/// Kept as the text of the line, and taken apart only to be merged: the features of one crate fill megabytes.
+/// They stay text, and are parsed only to be merged, because the features of one crate can fill megabytes.
 ///
 /// Invariant: both texts are objects of lists of strings.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,7 +104,7 @@ impl Serialize for Features<'_> {
     }
 }
 
-/// Accepts an object of lists of strings, and keeps nothing of it.
+/// Accepts an object of lists of strings, and stores nothing of it.
 struct FeatureShape;
 
 impl<'de> Deserialize<'de> for FeatureShape {
@@ -176,7 +176,7 @@ impl<'de> Deserialize<'de> for Text {
 }
 
 impl<'a> IndexLine<'a> {
-    /// Reads one line. `None` for a line that cargo would skip or call invalid: look-ups skip it, too.
+    /// Reads one line. `None` for a line that cargo would skip or reject. Look-ups skip it, too.
     pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
         let known = serde_json::from_slice::<RawLine<'a>>(line).ok();
         known.and_then(RawLine::into_line).or_else(|| {
@@ -191,7 +191,7 @@ impl<'a> IndexLine<'a> {
     }
 }
 
-/// The fields of a line in formats 1 and 2. Fields that are not named here are ignored, as cargo does.
+/// The fields of a line in formats 1 and 2. Other fields are ignored, as in cargo.
 #[derive(Deserialize)]
 struct RawLine<'a> {
     name: String,
@@ -254,7 +254,7 @@ struct RawDependency {
     registry: Option<String>,
 }
 
-/// Default features are on where the line does not say (lines of cargo 1.84 and later may omit the field).
+/// Default features are on by default. Lines of cargo 1.84 and later may omit the field.
 fn yes() -> bool {
     true
 }
@@ -279,7 +279,7 @@ impl RawDependency {
     }
 }
 
-/// The fields that every format is sure to keep, and those that are read if they are what they were.
+/// The fields that every format must have, and those that are read only if their shape is unchanged.
 #[derive(Deserialize)]
 struct RawFutureLine {
     name: String,

@@ -1,6 +1,6 @@
 //! The domain: crate names, versions, checksums, index paths and index lines.
 //!
-//! Everything here is a pure value that is valid by construction. What does not live here: I/O, clocks, git, HTTP.
+//! Everything here is a pure value that is valid by construction. There is no I/O here, no clock, no git, no HTTP.
 
 mod checksum;
 mod crate_file;

@@ -12,8 +12,8 @@ const NAME_MAX_CHARACTERS: usize = 64;
 /// - between 1 and 64 characters, all ASCII letters, digits, `-` or `_`;
 /// - the first character is a letter.
 ///
-/// Not promised: that such a crate exists, or that this is its published spelling. crates.io takes names that differ
-/// only in case, or in `-` against `_`, for the same crate: compare those with [`canonical_order`].
+/// Not promised: that such a crate exists, or that this is its published spelling. On crates.io, names that differ only in
+/// case, or in `-` and `_`, mean the same crate. [`canonical_order`] compares them that way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CrateName(String);
 
@@ -21,7 +21,7 @@ pub(crate) struct CrateName(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub(crate) struct NotAName {
-    /// The text, given back.
+    /// The text.
     pub(crate) text: String,
     /// What is wrong with it.
     pub(crate) why: NameError,
@@ -36,10 +36,10 @@ pub(crate) enum NameError {
     /// More than 64 characters.
     #[error("a crate name has at most {NAME_MAX_CHARACTERS} characters")]
     TooLong,
-    /// It begins with something else than an ASCII letter.
+    /// It does not begin with an ASCII letter.
     #[error("a crate name begins with an ASCII letter")]
     BadStart,
-    /// It holds something else than ASCII letters, digits, `-` and `_`.
+    /// It contains other characters than ASCII letters, digits, `-` and `_`.
     #[error("a crate name consists of ASCII letters, digits, `-` and `_`")]
     BadCharacter,
 }
@@ -55,7 +55,7 @@ impl CrateName {
         &self.0
     }
 
-    /// The name in lower case, as it stands in the path of an index file.
+    /// The name in lower case, as in the path of an index file.
     pub(crate) fn to_lowercase(&self) -> String {
         self.0.to_ascii_lowercase()
     }
@@ -97,9 +97,9 @@ impl fmt::Display for CrateName {
     }
 }
 
-/// Orders spellings so that those of one crate are equal: without regard to case, and with `-` equal to `_`.
+/// Compares names without regard to case, and with `-` equal to `_`, so that all spellings of a crate are equal.
 ///
-/// This is the uniqueness key of crates.io, applied while comparing instead of building a second string.
+/// This is the uniqueness key of crates.io, applied during the comparison so that no second string is built.
 pub(crate) fn canonical_order(left: &str, right: &str) -> Ordering {
     let key = |byte: u8| match byte {
         b'-' => b'_',

@@ -1,4 +1,4 @@
-//! Where a crate's index file lies in the index.
+//! The path of a crate's index file.
 
 use super::CrateName;
 
@@ -8,7 +8,7 @@ use super::CrateName;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexPath {
     path: String,
-    /// Where the name begins, behind the last slash.
+    /// The position of the name, behind the last slash.
     file: usize,
 }
 
@@ -18,8 +18,8 @@ impl IndexPath {
         &self.path
     }
 
-    /// Reads the path of an index file. `None` for a path that no index file can have: another letter case, another
-    /// directory than the name's own, no crate's name.
+    /// Reads the path of an index file. `None` for a path that no index file can have: wrong letter case, wrong directory,
+    /// or no crate name.
     pub(crate) fn parse(path: &str) -> Option<Self> {
         let (directories, name) = path.rsplit_once('/')?;
         // Every request for an index file comes through here, so the expected directories are compared, not made.
@@ -40,7 +40,7 @@ impl IndexPath {
     }
 
     /// The directories above the file as one path without a trailing slash, like `se/rd`. This is cargo's
-    /// `{lowerprefix}` marker.
+    /// `{lowerprefix}` placeholder.
     pub(crate) fn prefix(&self) -> &str {
         self.path.get(..self.file - 1).unwrap_or_default()
     }
@@ -62,8 +62,8 @@ impl From<&CrateName> for IndexPath {
     }
 }
 
-/// The directories of a name's index file, in the letter case of `name`. `None` for a text that is too short or not
-/// ASCII where it is cut.
+/// The directories of a name's index file, in the letter case of `name`. `None` for a text that is too short, or not ASCII
+/// where it is cut.
 fn parts(name: &str) -> Option<(&str, Option<&str>)> {
     Some(match name.len() {
         0 => return None,
@@ -74,7 +74,7 @@ fn parts(name: &str) -> Option<(&str, Option<&str>)> {
     })
 }
 
-/// The directory part of a name's index path, in the letter case of `name`. This is cargo's `{prefix}` marker.
+/// The directory part of a name's index path, in the letter case of `name`. This is cargo's `{prefix}` placeholder.
 fn prefix(name: &str) -> String {
     let mut prefix = String::with_capacity(name.len() + 6);
     // Names are ASCII and not empty (see [`CrateName`]).
@@ -89,7 +89,7 @@ fn prefix(name: &str) -> String {
 }
 
 impl CrateName {
-    /// cargo's `{prefix}` marker: the directory part of the index path without lowercasing, like `Mi/xe`.
+    /// cargo's `{prefix}` placeholder: the directory part of the index path without lowercasing, like `Mi/xe`.
     pub(crate) fn prefix(&self) -> String {
         prefix(self.as_str())
     }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_marker_keeps_the_letter_case() {
+    fn the_prefix_placeholder_keeps_the_letter_case() {
         let name = CrateName::try_from("MixedCase".to_owned()).unwrap();
         assert_eq!(name.prefix(), "Mi/xe");
         assert_eq!(IndexPath::from(&name).prefix(), "mi/xe");

@@ -1,11 +1,11 @@
-//! What cargo must know of a registry.
+//! The configuration of a registry, as cargo reads it.
 
 use serde_json::json;
 
 /// The content of `config.json`, the file at the root of an index, for a registry at this base URL (without a trailing
 /// slash). The sparse index and the git index serve the same bytes.
 ///
-/// `dl` has no markers, so that every cargo understands it; cargo then appends `/{crate}/{version}/download`
+/// `dl` has no placeholders, so that every cargo understands it; cargo then appends `/{crate}/{version}/download`
 /// (<https://doc.rust-lang.org/cargo/reference/registry-index.html#index-configuration>).
 pub(crate) fn registry_config(base_url: &str) -> String {
     json!({ "api": base_url, "dl": format!("{base_url}/api/v1/crates") }).to_string()

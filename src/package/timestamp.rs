@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// A moment in UTC with whole seconds, in the one form that the index's `pubtime` has: `2019-12-16T23:48:18Z`.
 ///
-/// Invariants: exactly 20 bytes of that shape, with month, day, hour, minute and second in their ranges. Therefore the
-/// order of the texts is the order of the moments. Cargo takes a line with any other form for invalid.
+/// Invariants: exactly 20 bytes of that shape, with month, day, hour, minute and second in their ranges. So the order of
+/// the texts is the order of the moments. Cargo rejects a line with any other form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Timestamp(String);
@@ -16,7 +16,7 @@ pub(crate) struct Timestamp(String);
 pub(crate) struct TimestampError;
 
 impl Timestamp {
-    /// 1970-01-01T00:00:00Z: stands for "not known" where crates.io's API demands a time.
+    /// 1970-01-01T00:00:00Z: means "unknown" where crates.io's API requires a time.
     pub(crate) fn epoch() -> Self {
         Self("1970-01-01T00:00:00Z".to_owned())
     }

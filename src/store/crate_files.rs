@@ -23,7 +23,7 @@ use super::spool::Spool;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
 
-/// Fetches at a time. Each holds 5 MB at most, and most hold a tenth of one.
+/// Fetches at a time. Each holds 8 MB at most, in a buffer for a part of 5 MB that grows by doubling. Most need a tenth.
 const FETCHES_MAX: usize = 32;
 
 /// Files that are being put into the store at a time. Where it hangs, others are served without being kept.

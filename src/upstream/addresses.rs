@@ -1,7 +1,8 @@
-//! Names to addresses, and which addresses an upstream on the internet must not send the mirror to.
+//! Looks up host names, and decides which addresses are private.
 //!
-//! A redirect is a request that somebody else makes up. An upstream with a public address could use one to make the mirror
-//! ask a host that only the mirror can reach: a neighbour, itself, or the service from which cloud machines get their keys.
+//! An upstream on the internet must not redirect the mirror to a private address. Otherwise it could make the mirror send
+//! requests to hosts that only the mirror can reach: a neighbour, itself, or the service that gives cloud machines their
+//! keys.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::{fmt, io};
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Tells the addresses of a name, and which of them are private. Tests have names and ranges of their own.
+/// Looks up the addresses of a name, and knows which are private. Tests use their own names and ranges.
 #[derive(Clone)]
 pub struct Resolver {
     look_up: Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>,
@@ -18,12 +19,12 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// What the system says of names, and the ranges of the IANA registries.
+    /// The resolver of the system, with the private ranges of the IANA registries.
     #[must_use]
     pub fn system() -> Self {
         let look_up = |name: String| {
             let looking = async move {
-                // The port is of no interest here.
+                // The port does not matter here.
                 let found = tokio::net::lookup_host((name, 0)).await?;
                 Ok(found.map(|address| address.ip()).collect())
             };
@@ -35,7 +36,7 @@ impl Resolver {
         }
     }
 
-    /// These addresses for names, and other private ranges.
+    /// A resolver with these addresses and private ranges.
     pub fn custom(
         look_up: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + 'static,
         is_private: fn(IpAddr) -> bool,
@@ -47,7 +48,7 @@ impl Resolver {
         }
     }
 
-    /// Whether an address is one that an upstream on the internet must not send the mirror to.
+    /// Whether an upstream on the internet must not send the mirror to this address.
     pub(super) fn is_private(&self, address: IpAddr) -> bool {
         (self.is_private)(address.to_canonical())
     }
@@ -69,11 +70,11 @@ impl fmt::Debug for Resolver {
 pub(super) enum Reach {
     /// Anywhere.
     Everywhere,
-    /// Not to private addresses. These names are of proxies, which the operator has chosen.
+    /// Public addresses only, except for these hosts: the proxies, which the operator chose.
     Public { except: Arc<[String]> },
 }
 
-/// The names that a client looks up itself. Addresses in URLs never get here.
+/// Looks up names for a client. URLs with an address instead of a name do not come here.
 pub(super) struct Names {
     pub(super) resolver: Resolver,
     pub(super) reach: Reach,
@@ -88,7 +89,7 @@ impl Resolve for Names {
             if let Reach::Public { except } = reach
                 && !except.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
             {
-                // The client connects to nothing but what is returned here: a second answer of the DNS changes nothing.
+                // The client connects only to the addresses returned here, so a later answer of the DNS changes nothing.
                 addresses.retain(|address| !resolver.is_private(*address));
                 if addresses.is_empty() {
                     return Err("it has no public address".into());
@@ -103,8 +104,8 @@ impl Resolve for Names {
     }
 }
 
-/// Whether an address is not on the internet (IANA's registries of special-purpose addresses), or stands for one that is
-/// not: addresses of IPv6 can contain one of IPv4.
+/// Whether an address is not on the internet, by IANA's registries of special-purpose addresses. An address of IPv6 can
+/// contain one of IPv4, which then decides.
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_private_v4(address),
@@ -124,7 +125,7 @@ fn is_private_v4(address: Ipv4Addr) -> bool {
         (192, 88) => third == 99,
         (198, 51) => third == 100,
         (203, 0) => third == 113,
-        // Multicast, and what is reserved.
+        // Multicast and reserved addresses.
         _ => first >= 224,
     }
 }
@@ -143,7 +144,7 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
         // Teredo and other protocols, documentation.
         (0x2001, 0x0000..=0x01ff | 0x0db8) => true,
         (0x3fff, 0x0000..=0x0fff) => true,
-        // Only this eighth of all addresses is given out. The rest is loopback, unique local, link-local, multicast and so on.
+        // Only this eighth of all addresses is assigned. The rest is loopback, unique local, link-local, multicast and so on.
         _ => first & 0xe000 != 0x2000,
     }
 }

@@ -1,19 +1,36 @@
-//! What an upstream's status means.
+//! The meaning of an upstream's answer: a crate file, or why this try failed.
 
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 
-use super::fetch::TryError;
+use crate::package::Checksum;
 
-/// The longest pause that an upstream may ask for; a day would be a mistake.
+/// The longest pause that an upstream may ask for. A day would be an error of the upstream.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 
-/// The pause after an upstream has had enough, where it names none.
+/// The pause for an upstream that is busy and names none.
 const PAUSE_DEFAULT: Duration = Duration::from_secs(2);
 
-/// Takes an answer whose body is the file.
+/// Why one try failed, by what to do next.
+#[derive(Debug)]
+pub(super) enum TryError {
+    /// There is no such file at this upstream.
+    Missing,
+    /// The bytes have another checksum.
+    Corrupt { actual: Checksum },
+    /// It did not send anything in time.
+    TimedOut,
+    /// It asks for a pause.
+    Busy(Duration),
+    /// Another try may help.
+    Transient(String),
+    /// Another try does not help.
+    Useless(String),
+}
+
+/// Accepts an answer whose body is the file.
 pub(super) fn accept(response: Response, now: SystemTime) -> Result<Response, TryError> {
     match response.status() {
         StatusCode::OK => Ok(response),
@@ -32,7 +49,7 @@ pub(super) fn accept(response: Response, now: SystemTime) -> Result<Response, Tr
     }
 }
 
-/// How long an upstream wants to be left alone (RFC 9110, section 10.2.3): seconds, or a date.
+/// The pause that an upstream asks for in `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.
 fn pause(response: &Response, now: SystemTime) -> Duration {
     let text = response.headers().get(RETRY_AFTER);
     let text = text

@@ -9,7 +9,6 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Proxy, header};
 use url::{Host, Url};
 
-use super::FetchLimits;
 use super::addresses::{Names, Reach, Resolver};
 use crate::outgoing::{Proxies, certificates};
 
@@ -22,25 +21,49 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Idle connections that are kept for each host.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
+/// How long to wait for an upstream of crate files.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLimits {
+    /// For a TCP connection, and TLS on it.
+    pub connect_timeout: Duration,
+    /// For the head of an answer, redirects included.
+    pub head_timeout: Duration,
+    /// For the next bytes of a body.
+    pub silence_timeout: Duration,
+    /// Before the second try; the third waits twice as long.
+    pub retry_pause: Duration,
+}
+
+impl Default for FetchLimits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            head_timeout: Duration::from_secs(10),
+            silence_timeout: Duration::from_secs(10),
+            retry_pause: Duration::from_millis(250),
+        }
+    }
+}
+
 /// The client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// There is nobody to trust, and an upstream that is asked by `https`.
+    /// An upstream has an `https` URL, and there are no CA certificates.
     #[error("{}", certificates::MISSING)]
     NoCertificates,
-    /// The library refuses.
+    /// The library returned an error.
     #[error("crate files cannot be fetched: {0}")]
     Library(#[from] reqwest::Error),
 }
 
-/// A client that says who it is, leaves bodies as they come, and connects only to where it may.
+/// A client with our `User-Agent` that leaves bodies as they are, and connects only to allowed addresses.
 pub(super) fn build(
     user_agent: &str,
     limits: &FetchLimits,
     proxies: &Proxies,
     names: Names,
 ) -> Result<Client, ClientError> {
-    // A crate file is compressed; whoever packed it again would change what is hashed.
+    // A crate file is already compressed, and compressing it again would change the bytes that are hashed.
     let identity = header::HeaderValue::from_static("identity");
     let names = Arc::new(names);
     Ok(certificates::build(|| {
@@ -58,7 +81,8 @@ pub(super) fn build(
     })?)
 }
 
-/// Follows a handful, never from https to http, and none with a user in it: libraries below write those to the log.
+/// Follows a few redirects, but none from https to http. A redirect with a user in it is refused, because libraries below
+/// write its URL to the log.
 fn redirects(names: &Names, proxies: Proxies) -> Policy {
     let (resolver, reach) = (names.resolver.clone(), names.reach.clone());
     Policy::custom(move |attempt| {
@@ -74,14 +98,14 @@ fn redirects(names: &Names, proxies: Proxies) -> Policy {
         } else if matches!(reach, Reach::Public { .. })
             && address_in(attempt.url()).is_some_and(|address| resolver.is_private(address))
         {
-            // Names are looked at when they are looked up.
+            // Host names are checked when they are looked up.
             attempt.error("a redirect from a public host to a private address")
         } else if let Reach::Public { except } = &reach
             && proxies.of(attempt.url()).is_none()
             && let Some(host) = attempt.url().host_str()
             && except.iter().any(|proxy| proxy.eq_ignore_ascii_case(host))
         {
-            // Its address may be private, which is meant for going through it, and not to it.
+            // A proxy may have a private address, but only for requests through it, not to it.
             attempt.error("a redirect from a public host to a proxy")
         } else {
             attempt.follow()
@@ -103,7 +127,7 @@ pub(super) async fn is_inside(resolver: &Resolver, url: &Url) -> io::Result<bool
     Ok(!addresses.is_empty() && addresses.iter().all(is_private))
 }
 
-/// The address in a URL that has one instead of a name.
+/// The address of a URL without a host name.
 fn address_in(url: &Url) -> Option<IpAddr> {
     match url.host()? {
         Host::Ipv4(address) => Some(address.into()),

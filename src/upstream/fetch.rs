@@ -14,67 +14,46 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
+use super::addresses::Resolver;
 use super::addresses::{Names, Reach};
-use super::client::{self, is_inside};
-use super::{ClientError, DownloadTemplate, DownloadTemplates, Resolver, answer};
+use super::answer::{self, TryError};
+use super::client::{self, ClientError, FetchLimits, is_inside};
+use super::template::DownloadTemplate;
+use super::templates::DownloadTemplates;
 use crate::clock::Clock;
 use crate::outgoing::{Proxies, certificates};
 use crate::package::{Checksum, CrateFile};
 
-/// How often one upstream is tried for one file, where trying again may help.
+/// How often one upstream is tried for one file, if another try may help.
 const TRIES_MAX: u32 = 3;
 
-/// How long whoever waits for a file is made to wait because an upstream asked for it.
+/// The longest pause of an upstream that a fetch waits for. If the pause is longer, the fetch fails at once.
 const PAUSE_WAITED_MAX: Duration = Duration::from_secs(5);
 
-/// How long one file may take, even if it keeps coming.
+/// How long one file may take, even if bytes keep coming.
 const FILE_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// The pace below which a body is given up, in bytes a second on average, and how long it may be slower.
+/// The lowest accepted rate of a body, in bytes a second on average, and the time before it is checked.
 const BYTES_PER_SECOND_MIN: u64 = 4_096;
 const PACE_FREE: Duration = Duration::from_secs(60);
 
-/// The largest crate file that is taken. crates.io allows 10 MB, and more by hand.
+/// The largest accepted crate file. crates.io allows 10 MB, and more on request.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// How long to wait for an upstream of crate files.
-#[derive(Clone, Copy, Debug)]
-pub struct FetchLimits {
-    /// For a TCP connection, and TLS on it.
-    pub connect_timeout: Duration,
-    /// For the head of an answer, redirects included.
-    pub head_timeout: Duration,
-    /// For the next bytes of a body.
-    pub silence_timeout: Duration,
-    /// Before the second try; the third waits twice as long.
-    pub retry_pause: Duration,
-}
-
-impl Default for FetchLimits {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(5),
-            head_timeout: Duration::from_secs(10),
-            silence_timeout: Duration::from_secs(10),
-            retry_pause: Duration::from_millis(250),
-        }
-    }
-}
-
-/// What fetching needs to know.
+/// The settings of [`CrateSources`].
 #[derive(Clone, Debug)]
 pub(crate) struct SourcesSettings {
-    /// Where crate files are, the preferred place first.
+    /// The places of crate files, the preferred one first.
     pub(crate) templates: DownloadTemplates,
-    /// What upstreams see as `User-Agent`.
+    /// The `User-Agent` that upstreams see.
     pub(crate) user_agent: String,
     /// How long to wait.
     pub(crate) limits: FetchLimits,
-    /// Tells how far away the date in a `Retry-After` is.
+    /// The time of day, for dates in `Retry-After`.
     pub(crate) clock: Clock,
-    /// Tells the addresses of upstreams.
+    /// Looks up the addresses of upstreams.
     pub(crate) resolver: Resolver,
-    /// How upstreams are reached. The proxies may have private addresses.
+    /// The proxies to upstreams. They may have private addresses.
     pub(crate) proxies: Proxies,
 }
 
@@ -82,9 +61,9 @@ pub(crate) struct SourcesSettings {
 #[derive(Debug)]
 pub(crate) struct CrateSources {
     sources: Vec<Source>,
-    /// For upstreams on the internet: it connects to nothing that is private.
+    /// For upstreams on the internet. It never connects to a private address.
     public_client: Client,
-    /// For upstreams in the operator's own network, which may send the mirror to others there.
+    /// For upstreams in the operator's own network. They may redirect the mirror to others there.
     private_client: Client,
     resolver: Resolver,
     limits: FetchLimits,
@@ -97,16 +76,16 @@ struct Source {
     template: DownloadTemplate,
     /// Whether it has a private address, once that is known.
     is_private: OnceCell<bool>,
-    /// It asked to be left alone until then.
+    /// It asked for a pause until then.
     not_before: Mutex<Option<Instant>>,
 }
 
-/// Takes the bytes of a file before it is known whether they are right.
+/// Takes the bytes of a file before its checksum is known.
 pub(crate) trait Receiver: Send {
     /// Why bytes could not be taken.
     type Error: Send;
 
-    /// Forgets all bytes so far: another try begins.
+    /// Discards all bytes so far, because another try begins.
     fn restart(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Takes the next bytes.
@@ -116,46 +95,29 @@ pub(crate) trait Receiver: Send {
 /// Why a file could not be fetched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError<E> {
-    /// Every upstream says that it has no such file.
+    /// No upstream has the file.
     #[error("no upstream has it")]
     Missing,
-    /// What came is not what the index says.
+    /// The bytes do not have the checksum of the index.
     #[error("the checksum of what came is {actual}, the index says {expected}")]
     Corrupt {
-        /// What the index says.
+        /// The checksum in the index.
         expected: Checksum,
-        /// What came.
+        /// The checksum of the bytes.
         actual: Checksum,
     },
     /// An upstream did not answer in time.
     #[error("an upstream was silent for too long")]
     TimedOut,
-    /// An upstream wants to be left alone for a while.
+    /// An upstream asks for a pause.
     #[error("an upstream has too much to do")]
     Busy(Duration),
     /// An upstream cannot be reached, or answers with an error.
     #[error("{0}")]
     Failed(String),
-    /// Whoever should have taken the bytes could not.
+    /// The receiver could not take the bytes.
     #[error("the bytes could not be written")]
     Receiver(E),
-}
-
-/// Why one try failed, by what to do next.
-#[derive(Debug)]
-pub(super) enum TryError {
-    /// There is no such file at this upstream.
-    Missing,
-    /// These are other bytes.
-    Corrupt { actual: Checksum },
-    /// Silence.
-    TimedOut,
-    /// Not now.
-    Busy(Duration),
-    /// Another try may help.
-    Transient(String),
-    /// No other try will help.
-    Useless(String),
 }
 
 enum TryFailure<E> {
@@ -207,16 +169,16 @@ impl CrateSources {
         })
     }
 
-    /// How many answers were not what the index says.
+    /// The number of answers with a wrong checksum.
     pub(crate) fn mismatches(&self) -> u64 {
         self.mismatches.load(Ordering::Relaxed)
     }
 
-    /// Gives the bytes of a file to `receiver`, and returns their number when they are known to be right. Upstreams are
-    /// asked in turn: the next one if one lacks the file, is silent, or has other bytes.
+    /// Gives the bytes of a file to `receiver`. Returns their number after the checksum was verified. If an upstream lacks
+    /// the file, times out, or sends other bytes, the next upstream is asked.
     ///
     /// # Errors
-    /// [`FetchError`]; whatever the receiver has then is of no use.
+    /// [`FetchError`]. The bytes that the receiver has are then useless.
     pub(crate) async fn fetch<R: Receiver>(
         &self,
         file: &CrateFile,
@@ -236,7 +198,7 @@ impl CrateSources {
         Err(result)
     }
 
-    /// Tries one upstream, again where that may help.
+    /// Tries one upstream, several times if that may help.
     async fn fetch_from<R: Receiver>(
         &self,
         source: &Source,
@@ -256,7 +218,7 @@ impl CrateSources {
             };
             match failure {
                 TryFailure::Upstream(TryError::Busy(pause)) => {
-                    source.leave_alone_for(pause);
+                    source.pause_for(pause);
                     if tries == TRIES_MAX {
                         return Err(TryError::Busy(pause).into());
                     }
@@ -310,14 +272,14 @@ impl CrateSources {
         }
     }
 
-    /// The client that may connect to what an upstream of this kind may send it to.
+    /// The client for an upstream: it decides which redirects are followed.
     async fn client_for(&self, source: &Source, url: &str) -> &Client {
         let is_private = || async {
             let url = Url::parse(url).map_err(io::Error::other)?;
             is_inside(&self.resolver, &url).await
         };
-        // Found out once: a public upstream must not become a private one by an answer of its own name server. One whose
-        // name is not known here may be known to a proxy, and counts as public for now.
+        // Decided once: the name server of a public upstream must not be able to make it a private one later. If this
+        // machine cannot look up the name, a proxy may know it, and the upstream counts as public for now.
         match source.is_private.get_or_try_init(is_private).await {
             Ok(true) => &self.private_client,
             Ok(false) | Err(_) => &self.public_client,
@@ -331,7 +293,7 @@ impl CrateSources {
 }
 
 impl Source {
-    /// Waits for as long as the upstream asked to be left alone, if that is not long.
+    /// Waits for the pause that the upstream asked for, if it is short.
     async fn wait_for_its_pause(&self) -> Result<(), TryError> {
         let not_before = *self.lock();
         let Some(not_before) = not_before else {
@@ -345,10 +307,10 @@ impl Source {
         Ok(())
     }
 
-    fn leave_alone_for(&self, pause: Duration) {
+    fn pause_for(&self, pause: Duration) {
         let until = Instant::now().checked_add(pause);
         let mut not_before = self.lock();
-        // Others may have been told to wait for longer.
+        // Another request may have got a longer pause.
         *not_before = until.max(*not_before);
     }
 
@@ -359,12 +321,12 @@ impl Source {
     }
 }
 
-/// Whether a body keeps coming, but so slowly that it only takes the place of others.
+/// Whether a body comes so slowly that it only occupies a place that others need.
 fn is_too_slow(bytes: u64, elapsed: Duration) -> bool {
     elapsed > PACE_FREE && bytes < elapsed.as_secs().saturating_mul(BYTES_PER_SECOND_MIN)
 }
 
-/// What to make of a failed request. The text has no URL, which may hold secrets, our own or those of a redirect.
+/// The reason of a failed request. Its text has no URL, because a URL may contain secrets.
 fn reason(error: reqwest::Error) -> TryError {
     let error = error.without_url();
     if error.is_timeout() {
@@ -383,7 +345,7 @@ fn reason(error: reqwest::Error) -> TryError {
     }
 }
 
-/// What to say of a file when one upstream more has failed. Only if all lack it is it missing.
+/// The error after one more upstream has failed. A file is missing only if all upstreams lack it.
 fn worse<E>(before: FetchError<E>, error: TryError, file: &CrateFile) -> FetchError<E> {
     match error {
         TryError::Missing => before,
@@ -391,7 +353,7 @@ fn worse<E>(before: FetchError<E>, error: TryError, file: &CrateFile) -> FetchEr
             expected: file.checksum,
             actual,
         },
-        // Bytes that are wrong are worse than none.
+        // Wrong bytes are worse than no bytes.
         _ if matches!(before, FetchError::Corrupt { .. }) => before,
         TryError::TimedOut => FetchError::TimedOut,
         TryError::Busy(pause) => FetchError::Busy(pause),

@@ -1,6 +1,6 @@
-//! Where crate files come from: the download templates, and fetching one file; and where an index has moved to.
+//! Where crate files come from: download templates, and fetching one file. Also: where an index has moved to.
 //!
-//! What does not live here: keeping crate files, and HTTP towards our own clients.
+//! Storing crate files is the task of `store`, answering clients the task of `http`.
 
 mod addresses;
 mod answer;
@@ -12,7 +12,7 @@ mod templates;
 
 pub use addresses::Resolver;
 pub(crate) use client::ClientError;
-pub use fetch::FetchLimits;
+pub use client::FetchLimits;
 pub(crate) use fetch::{CrateSources, FetchError, Receiver, SourcesSettings};
 pub(crate) use redirect::{RedirectSettings, find_redirect};
 pub(crate) use template::{DownloadTemplate, TemplateError};

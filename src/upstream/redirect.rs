@@ -6,33 +6,32 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::addresses::{Names, Reach, Resolver};
-use super::client::{self, is_inside};
-use super::fetch::FetchLimits;
+use super::client::{self, FetchLimits, is_inside};
 use crate::outgoing::Proxies;
 
 /// The first request of every fetch over HTTP: what libgit2 gets redirected.
 const FIRST_REQUEST: (&str, &str) = ("/info/refs", "service=git-upload-pack");
 
-/// What following a redirect needs to know.
+/// The settings of [`find_redirect`].
 #[derive(Clone, Debug)]
 pub(crate) struct RedirectSettings {
     /// What upstreams see as `User-Agent`.
     pub(crate) user_agent: String,
     /// How long to wait.
     pub(crate) limits: FetchLimits,
-    /// Tells the addresses of upstreams.
+    /// Looks up the addresses of upstreams.
     pub(crate) resolver: Resolver,
-    /// How other machines are reached. The hosts of proxies may have private addresses.
+    /// The proxies to other machines. Their hosts may have private addresses.
     pub(crate) proxies: Proxies,
 }
 
 /// The URL of a repository after all redirects.
 ///
-/// libgit2 looks the host up once more when it connects. A name server that answers differently by then can still lead it
-/// to a private address.
+/// libgit2 looks up the host again when it connects. A name server that changes its answer in between can still lead it to
+/// a private address.
 ///
 /// # Errors
-/// Why a redirect is not followed, without URLs.
+/// Why the redirect is refused, without URLs.
 pub(crate) async fn find_redirect(
     settings: &RedirectSettings,
     repository: &str,
@@ -41,7 +40,7 @@ pub(crate) async fn find_redirect(
     let first = format!("{}{path}?{query}", repository.trim_end_matches('/'));
     let first = Url::parse(&first).map_err(|error| error.to_string())?;
     let resolver = settings.resolver.clone();
-    // A host that is not known here may be known to a proxy. It counts as public.
+    // A host that this machine cannot look up may be known to a proxy. It counts as public.
     let reach = if is_inside(&resolver, &first).await.unwrap_or(false) {
         Reach::Everywhere
     } else {
@@ -49,7 +48,7 @@ pub(crate) async fn find_redirect(
             except: settings.proxies.hosts().into(),
         }
     };
-    // Redirects are rare: a client that is always there would cost every mirror memory.
+    // Redirects are rare: a permanent client would cost every mirror memory.
     let client = client::build(
         &settings.user_agent,
         &settings.limits,
@@ -73,7 +72,7 @@ pub(crate) async fn find_redirect(
     Ok(moved.into())
 }
 
-/// What is at the bottom of an error: the rule that was broken, or what the system said.
+/// The first cause of an error: the rule that was broken, or the error of the system.
 fn cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

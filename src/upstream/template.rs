@@ -1,27 +1,27 @@
-//! cargo's `dl` template, with its five markers.
+//! cargo's `dl` template, with its five placeholders.
 
 use std::fmt;
 
 use crate::package::{Checksum, CrateName, CrateVersion, IndexPath};
 
-/// What cargo adds to a template that has none of the markers.
+/// The text that cargo appends to a template without placeholders.
 const DEFAULT_SUFFIX: &str = "/{crate}/{version}/download";
 
-/// The markers and what each stands for (cargo book, "Registry index configuration").
-const MARKERS: [(&str, Marker); 5] = [
-    ("{crate}", Marker::Crate),
-    ("{version}", Marker::Version),
-    ("{prefix}", Marker::Prefix),
-    ("{lowerprefix}", Marker::LowerPrefix),
-    ("{sha256-checksum}", Marker::Checksum),
+/// The placeholders of cargo (cargo book, "Registry index configuration").
+const PLACEHOLDERS: [(&str, Placeholder); 5] = [
+    ("{crate}", Placeholder::Crate),
+    ("{version}", Placeholder::Version),
+    ("{prefix}", Placeholder::Prefix),
+    ("{lowerprefix}", Placeholder::LowerPrefix),
+    ("{sha256-checksum}", Placeholder::Checksum),
 ];
 
-/// Where crate files are: a URL in which cargo's markers stand for a crate's name, version, index directories and
-/// checksum.
+/// The place of crate files: a URL with cargo's placeholders for a crate's name, version, index directories and checksum.
 ///
-/// Invariants: an absolute `http` or `https` URL of visible ASCII, whatever is put for the markers; at least one marker.
+/// Invariants: whatever replaces the placeholders, it is an absolute `http` or `https` URL of visible ASCII; it has at least
+/// one placeholder.
 ///
-/// It is taken apart when it is made, so expanding costs one allocation.
+/// It is taken apart once, so expanding it costs one allocation.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct DownloadTemplate {
     pieces: Vec<Piece>,
@@ -33,7 +33,7 @@ pub(crate) struct DownloadTemplate {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Marker {
+enum Placeholder {
     Crate,
     Version,
     Prefix,
@@ -44,7 +44,7 @@ enum Marker {
 #[derive(Clone, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    Marker(Marker),
+    Placeholder(Placeholder),
 }
 
 /// Why a text is not a download template.
@@ -53,22 +53,24 @@ pub(crate) enum TemplateError {
     /// It is not an absolute URL.
     #[error("it is not an absolute URL")]
     NotAUrl,
-    /// The scheme is not one that a client can be sent to.
+    /// Clients cannot be redirected to this scheme.
     #[error("its scheme is neither http nor https")]
     Scheme,
-    /// A brace in it begins or ends none of the placeholders.
+    /// A brace belongs to none of the placeholders.
     #[error("it has a placeholder that is none of the five")]
     Placeholder,
-    /// It holds something that cannot stand in a `Location` header.
+    /// A character cannot stand in a `Location` header.
     #[error("it holds a character that a URL cannot have")]
     Character,
 }
 
 impl DownloadTemplate {
-    /// Takes a template apart. One without markers gets cargo's `/{crate}/{version}/download`.
+    /// Takes a template apart. One without placeholders gets cargo's `/{crate}/{version}/download`.
     pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
-        let has_marker = MARKERS.iter().any(|(marker, _)| text.contains(marker));
-        let full = if has_marker {
+        let has_placeholder = PLACEHOLDERS
+            .iter()
+            .any(|(placeholder, _)| text.contains(placeholder));
+        let full = if has_placeholder {
             text.to_owned()
         } else {
             format!("{}{DEFAULT_SUFFIX}", text.trim_end_matches('/'))
@@ -83,14 +85,14 @@ impl DownloadTemplate {
         if pieces.iter().any(is_stray) {
             return Err(TemplateError::Placeholder);
         }
-        // What remains to be checked must hold for any crate: try one.
+        // The other rules are the same for every crate, so one sample is enough.
         let sample: String = pieces.iter().map(|piece| piece.sample()).collect();
         let url = url::Url::parse(&sample).map_err(|_not_a_url| TemplateError::NotAUrl)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(TemplateError::Scheme);
         }
         Ok(Self {
-            needs_checksum: pieces.contains(&Piece::Marker(Marker::Checksum)),
+            needs_checksum: pieces.contains(&Piece::Placeholder(Placeholder::Checksum)),
             has_credentials: !url.username().is_empty() || url.password().is_some(),
             has_query: url.query().is_some() || url.fragment().is_some(),
             base: base_of(&full, &url),
@@ -98,22 +100,22 @@ impl DownloadTemplate {
         })
     }
 
-    /// Whether a URL cannot be made without the index, because the template asks for the checksum.
+    /// Whether the template contains the checksum, so that a URL needs the index.
     pub(crate) fn needs_checksum(&self) -> bool {
         self.needs_checksum
     }
 
-    /// Whether there is a user or a password in it.
+    /// Whether it contains a user or a password.
     pub(crate) fn has_credentials(&self) -> bool {
         self.has_credentials
     }
 
-    /// Whether there is a query string or a fragment in it, either of which may be a secret.
+    /// Whether it contains a query string or a fragment. Either may be a secret.
     pub(crate) fn has_query(&self) -> bool {
         self.has_query
     }
 
-    /// The URL under which `crates/…` lies, without a trailing slash: crates.io calls it the `cdn_base`.
+    /// The URL above `crates/…`, without a trailing slash. crates.io calls it the `cdn_base`.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
@@ -127,13 +129,13 @@ impl DownloadTemplate {
         Some(url)
     }
 
-    /// Whether files are asked for by `https`.
+    /// Whether the scheme is `https`.
     pub(super) fn is_https(&self) -> bool {
         self.origin().is_some_and(|url| url.scheme() == "https")
     }
 
-    /// The URL of a crate file. The name goes in as typed; a `+` in the version becomes `%2B`, since object stores read
-    /// a bare one as a space. An unknown checksum leaves an empty text.
+    /// The URL of a crate file, with the name as typed. A `+` in the version becomes `%2B`, because object stores read a
+    /// bare `+` as a space. Without a checksum its placeholder becomes empty.
     pub(crate) fn expand(
         &self,
         name: &CrateName,
@@ -144,8 +146,8 @@ impl DownloadTemplate {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => url.push_str(text),
-                Piece::Marker(Marker::Crate) => url.push_str(name.as_str()),
-                Piece::Marker(Marker::Version) => {
+                Piece::Placeholder(Placeholder::Crate) => url.push_str(name.as_str()),
+                Piece::Placeholder(Placeholder::Version) => {
                     for (place, part) in version.as_str().split('+').enumerate() {
                         if place > 0 {
                             url.push_str("%2B");
@@ -153,9 +155,11 @@ impl DownloadTemplate {
                         url.push_str(part);
                     }
                 }
-                Piece::Marker(Marker::Prefix) => url.push_str(&name.prefix()),
-                Piece::Marker(Marker::LowerPrefix) => url.push_str(IndexPath::from(name).prefix()),
-                Piece::Marker(Marker::Checksum) => {
+                Piece::Placeholder(Placeholder::Prefix) => url.push_str(&name.prefix()),
+                Piece::Placeholder(Placeholder::LowerPrefix) => {
+                    url.push_str(IndexPath::from(name).prefix());
+                }
+                Piece::Placeholder(Placeholder::Checksum) => {
                     url.push_str(&checksum.map_or_else(String::new, Checksum::to_string));
                 }
             }
@@ -178,7 +182,7 @@ impl Piece {
     fn sample(&self) -> &str {
         match self {
             Self::Text(text) => text,
-            Self::Marker(_) => "x",
+            Self::Placeholder(_) => "x",
         }
     }
 }
@@ -187,11 +191,11 @@ fn take_apart(template: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut rest = template;
     loop {
-        let next = MARKERS
+        let next = PLACEHOLDERS
             .iter()
-            .filter_map(|(text, marker)| rest.find(text).map(|at| (at, *text, *marker)))
+            .filter_map(|(text, placeholder)| rest.find(text).map(|at| (at, *text, *placeholder)))
             .min_by_key(|(at, ..)| *at);
-        let Some((at, text, marker)) = next else {
+        let Some((at, text, placeholder)) = next else {
             if !rest.is_empty() {
                 pieces.push(Piece::Text(rest.to_owned()));
             }
@@ -201,13 +205,13 @@ fn take_apart(template: &str) -> Vec<Piece> {
         if !before.is_empty() {
             pieces.push(Piece::Text(before.to_owned()));
         }
-        pieces.push(Piece::Marker(marker));
+        pieces.push(Piece::Placeholder(placeholder));
         rest = after.strip_prefix(text).unwrap_or_default();
     }
 }
 
-/// What stands before the first marker, less a last `crates` folder, query, credentials and trailing slashes. Empty where
-/// the marker stands before the end of the host. `sample` is the template for some crate.
+/// The text before the first placeholder, without a last `crates` folder, query, credentials and trailing slashes. Empty if
+/// the placeholder is inside the host. `sample` is the template for some crate.
 fn base_of(template: &str, sample: &url::Url) -> String {
     let head = template.split('{').next().unwrap_or_default();
     let head = head.split(['?', '#']).next().unwrap_or_default();
@@ -216,10 +220,10 @@ fn base_of(template: &str, sample: &url::Url) -> String {
         .unwrap_or(head)
         .trim_end_matches('/');
     match url::Url::parse(head) {
-        // A user in front of a marker must not pass for a host: `https://user:1{crate}@host/`.
+        // A user in front of a placeholder must not be taken for a host: `https://user:1{crate}@host/`.
         Ok(url) if url.host() != sample.host() || url.port() != sample.port() => String::new(),
         Ok(mut url) => {
-            // Neither can fail on an http URL, which always has a host.
+            // Neither can fail: an http URL always has a host.
             let _no_host = url.set_username("");
             let _no_host = url.set_password(None);
             url.as_str().trim_end_matches('/').to_owned()
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn expands_all_five_markers_as_cargo_does() {
+    fn expands_all_five_placeholders_as_cargo_does() {
         let sum = "ab".repeat(32);
         for (template, name, version, expected) in [
             (

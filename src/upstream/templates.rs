@@ -1,8 +1,8 @@
 //! `DOWNLOAD_URL`: one download template or several.
 
-use super::{DownloadTemplate, TemplateError};
+use super::template::{DownloadTemplate, TemplateError};
 
-/// The places that crate files come from, the preferred one first. Invariant: there is at least one.
+/// The places of crate files, the preferred one first. Invariant: there is at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DownloadTemplates {
     first: DownloadTemplate,
@@ -13,7 +13,7 @@ impl DownloadTemplates {
     /// Reads templates that are separated by spaces.
     ///
     /// # Errors
-    /// The first text that is none, and why.
+    /// The first text that is no template, and why.
     pub(crate) fn parse(text: &str) -> Result<Self, (String, TemplateError)> {
         let parse =
             |text: &str| DownloadTemplate::parse(text).map_err(|error| (text.to_owned(), error));
@@ -27,12 +27,12 @@ impl DownloadTemplates {
         })
     }
 
-    /// The one that clients are sent to.
+    /// The template that clients are redirected to.
     pub(crate) fn first(&self) -> &DownloadTemplate {
         &self.first
     }
 
-    /// All of them, in the order in which they are tried.
+    /// All templates, in the order in which they are tried.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &DownloadTemplate> {
         std::iter::once(&self.first).chain(&self.others)
     }

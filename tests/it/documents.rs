@@ -1,5 +1,6 @@
-//! README, `app.json`, `Procfile` and CI say what the code does, and nothing else.
+//! The documents, `app.json`, `Procfile` and CI agree with the code.
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,10 +13,6 @@ use tokio::net::TcpStream;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const README: &str = include_str!("../../README.md");
 const ROUTER: &str = include_str!("../../src/http/mod.rs");
-const SETTINGS: &str = concat!(
-    include_str!("../../src/config/mod.rs"),
-    include_str!("../../src/config/crate_files.rs")
-);
 
 /// A setting as README's table has it.
 struct Setting {
@@ -37,13 +34,6 @@ fn readme_has_the_defaults_of_the_code() {
     let explicit = Config::from_pairs(explicit).unwrap();
     let implicit = Config::from_pairs([]).unwrap();
     assert_eq!(format!("{explicit:?}"), format!("{implicit:?}"));
-    // These two are shown in part only, for they may carry credentials.
-    for row in settings() {
-        if row.variable.ends_with("_URL") {
-            let default = row.default.unwrap_or_default();
-            assert!(SETTINGS.contains(&default), "{default}");
-        }
-    }
 }
 
 #[test]
@@ -97,6 +87,108 @@ fn both_commands_of_the_readme_are_tried_by_ci() {
     // CI adds `--locked`, and starts the release build in the way of the Procfile.
     assert!(ci.contains("cargo test --locked") && ci.contains("cargo build --locked --release"));
     assert!(workflow.contains("run: .ci/run"));
+}
+
+#[test]
+fn ci_builds_with_the_oldest_rust_that_the_package_promises() {
+    let workflow = fs::read_to_string(at(".github/workflows/ci.yml")).unwrap();
+    assert!(workflow.contains("cargo \"+$version\" check --locked"));
+    let promised = format!("Rust {} or later", env!("CARGO_PKG_RUST_VERSION"));
+    assert!(README.contains(&promised), "{promised}");
+}
+
+/// It is the highest `rust-version` of all dependencies that are built. README names the higher one of the tests, too.
+#[test]
+fn the_promised_rust_is_the_lowest_that_the_dependencies_allow() {
+    let versions = Command::new(env!("CARGO")).arg("-vV").output().unwrap();
+    let versions = String::from_utf8(versions.stdout).unwrap();
+    let host = versions
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "));
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--format-version", "1"])
+        .args(["--filter-platform", host.unwrap()])
+        .current_dir(ROOT)
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let needed = |kinds: &[Option<&str>]| {
+        let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
+        let root = metadata["resolve"]["root"].as_str().unwrap();
+        let (mut reached, mut next) = (HashSet::new(), vec![root]);
+        while let Some(id) = next.pop() {
+            if !reached.insert(id) {
+                continue;
+            }
+            let node = nodes.iter().find(|node| node["id"] == id).unwrap();
+            for dependency in node["deps"].as_array().unwrap() {
+                let mut its_kinds = dependency["dep_kinds"].as_array().unwrap().iter();
+                // Development dependencies of others are not built.
+                if its_kinds.any(|kind| kinds.contains(&kind["kind"].as_str())) {
+                    next.push(dependency["pkg"].as_str().unwrap());
+                }
+            }
+        }
+        let packages = metadata["packages"].as_array().unwrap().iter();
+        let others = packages.filter(|package| package["id"] != root);
+        others
+            .filter(|package| reached.contains(package["id"].as_str().unwrap()))
+            .filter_map(|package| package["rust_version"].as_str())
+            .map(minor)
+            .max()
+            .unwrap()
+    };
+    let built = needed(&[None, Some("build")]);
+    assert_eq!(built, minor(env!("CARGO_PKG_RUST_VERSION")));
+    let tested = needed(&[None, Some("build"), Some("dev")]);
+    assert!(README.contains(&format!("(1.{tested} for the tests)")));
+}
+
+/// `89` of `1.89` and `1.89.0`.
+fn minor(version: &str) -> u32 {
+    version.split('.').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn every_file_and_item_that_the_documents_name_exists() {
+    let mut named = 0;
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(at(document)).unwrap();
+        for name in text
+            .lines()
+            .flat_map(|line| line.split('`').skip(1).step_by(2))
+        {
+            let first = name.split(['/', ':']).next().unwrap();
+            let is_path = ["src", "tests", "benches", ".ci", ".github"].contains(&first);
+            let is_ours = Path::new(&at(&format!("src/{first}"))).is_dir();
+            if (is_path && !name.contains(' ')) || name.ends_with(".md") || name.ends_with(".toml")
+            {
+                named += 1;
+                assert!(Path::new(&at(name)).exists(), "{document}: {name}");
+            } else if name.contains("::") && is_ours {
+                named += 1;
+                assert!(is_item(name), "{document}: {name}");
+            }
+        }
+    }
+    assert!(named > 30, "{named}");
+}
+
+/// Whether the first module of a path contains a module or an item with the last name.
+fn is_item(path: &str) -> bool {
+    let (module, _) = path.split_once("::").unwrap();
+    let (_, item) = path.rsplit_once("::").unwrap();
+    let keywords = [
+        "fn", "struct", "enum", "trait", "type", "const", "static", "mod",
+    ];
+    sources(&[&format!("src/{module}")]).lines().any(|line| {
+        let words: Vec<&str> = line
+            .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+            .collect();
+        words
+            .windows(2)
+            .any(|pair| keywords.contains(&pair[0]) && pair[1] == item)
+    })
 }
 
 #[tokio::test]
@@ -312,18 +404,7 @@ async fn status_of(address: SocketAddr, path: &str) -> String {
 #[test]
 fn every_test_that_security_md_names_exists() {
     let document = fs::read_to_string(at("SECURITY.md")).unwrap();
-    let mut sources = String::new();
-    let mut directories: Vec<std::path::PathBuf> = vec![at("src").into(), at("tests").into()];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources.push_str(&fs::read_to_string(path).unwrap());
-            }
-        }
-    }
+    let sources = sources(&["src", "tests"]);
     let names: Vec<&str> = document
         .split('`')
         .skip(1)
@@ -338,4 +419,22 @@ fn every_test_that_security_md_names_exists() {
     for name in names {
         assert!(sources.contains(&format!("fn {name}(")), "{name}");
     }
+}
+
+/// All Rust code below some folders.
+fn sources(folders: &[&str]) -> String {
+    let mut sources = String::new();
+    let mut directories: Vec<std::path::PathBuf> =
+        folders.iter().map(|folder| at(folder).into()).collect();
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    sources
 }

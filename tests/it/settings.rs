@@ -4,7 +4,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::support::{Fault, GitIndex, GitServer, Program, S3Fault, S3Server, eventually};
+use crate::support::{
+    Fault, GitIndex, GitServer, Program, S3Fault, S3Server, borrowed, eventually,
+};
 
 #[test]
 fn an_unknown_placeholder_is_refused_with_a_list_of_the_five() {
@@ -47,10 +49,7 @@ fn a_misspelt_variable_is_a_warning_with_the_nearest_name() {
         ("PORT_PORT", "1".to_owned()),
         ("HOST", "h".to_owned()),
     ];
-    let settings: Vec<(&str, &str)> = settings
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let settings = borrowed(&settings);
     let checked = Program::run_verb(&["check-config"], &settings);
     let said = String::from_utf8(checked.stderr).unwrap();
     assert_eq!(checked.status.code(), Some(0), "{said}");
@@ -105,10 +104,7 @@ fn a_bucket_without_bulk_delete_is_told_by_the_variable_that_helps() {
     let (bucket, data) = (S3Server::start(), TempDir::new().unwrap());
     bucket.set(S3Fault::StatusOfBulkDeletes(501));
     let its = bucket.settings();
-    let mut settings: Vec<(&str, &str)> = its
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&its);
     settings.push(("DOWNLOAD_MODE", "cache"));
     settings.push(("DATA_DIR", data.path().to_str().unwrap()));
     let refused = Program::run_verb(&["check-config"], &settings);

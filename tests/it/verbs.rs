@@ -5,7 +5,7 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::support::{Program, S3Fault, S3Server, SECRET_KEY};
+use crate::support::{Program, S3Fault, S3Server, SECRET_KEY, borrowed};
 
 /// Exit code, standard output, standard error.
 fn said(output: Output) -> (i32, String, String) {
@@ -105,10 +105,7 @@ fn check_config_prints_the_settings_without_secrets() {
 fn check_config_tries_the_store_and_shows_the_variables_of_its_cloud_without_secrets() {
     let (data, bucket) = (TempDir::new().unwrap(), S3Server::start());
     let own = bucket.settings();
-    let mut settings: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&own);
     settings.extend([
         ("DATA_DIR", data.path().to_str().unwrap()),
         ("DOWNLOAD_MODE", "cache"),

@@ -199,7 +199,7 @@ mod tests {
     fn checked(pairs: &[(&str, &str)], search_path: &str) -> (Outcome, String, String) {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let pairs: Vec<(String, String)> = pairs.iter().map(owned).collect();
-        let settings = Config::describe_pairs(pairs.clone()).unwrap();
+        let settings = Config::describe_pairs(pairs.clone());
         let mut config = Config::from_pairs(pairs).unwrap();
         config.search_path = search_path.into();
         let (terminal, written) = remembering();

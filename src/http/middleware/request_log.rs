@@ -150,7 +150,11 @@ fn shown(value: Option<&HeaderValue>) -> Option<&str> {
 
 /// The beginning of a text. hyper takes a path that is any UTF-8, so the cut has to look for the end of a character.
 fn beginning(text: &str) -> &str {
-    let end = text.floor_char_boundary(LOGGED_BYTES_MAX);
+    // `floor_char_boundary` would need Rust 1.91, which is more than any dependency needs.
+    let mut end = text.len().min(LOGGED_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
     text.get(..end).unwrap_or_default()
 }
 

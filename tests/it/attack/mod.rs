@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use tempfile::TempDir;
 
-use crate::support::{CrateFile, Origin, Program, eventually, index_line};
+use crate::support::{CrateFile, Origin, Program, borrowed, eventually, index_line};
 
 const REFS: &str = "/git/index/info/refs?service=git-upload-pack";
 const UPLOAD_PACK: &str = "/git/index/git-upload-pack";
@@ -61,10 +61,7 @@ impl Scene {
         commit.send();
         let data = TempDir::new().unwrap();
         let own = origin.settings();
-        let mut settings: Vec<(&str, &str)> = own
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
+        let mut settings = borrowed(&own);
         settings.push(("DATA_DIR", data.path().to_str().unwrap()));
         settings.push(("PUBLIC_URL", "http://mirror.example"));
         settings.push(("REFRESH_INTERVAL_SECS", "0"));

@@ -12,8 +12,8 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::support::{S3Fault, S3Server};
 
-/// More than one part of an upload.
-const LARGE_LENGTH: usize = 11 * 512 * 1024;
+/// More than one part of an upload, and of a download.
+pub(super) const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 /// How long a bucket that says nothing is waited for.
 const LOOK_MAX: Duration = Duration::from_secs(3);
@@ -21,14 +21,11 @@ const LOOK_MAX: Duration = Duration::from_secs(3);
 /// A mirror that keeps its files there.
 pub(super) fn scene(bucket: &S3Server, origin: Origin) -> Scene {
     let its = bucket.settings();
-    let settings: Vec<(&str, &str)> = its
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let settings = borrowed(&its);
     Scene::with(origin, &settings)
 }
 
-fn small_and_large() -> Origin {
+pub(super) fn small_and_large() -> Origin {
     Origin::with(vec![
         CrateFile::numbered(0),
         CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH),
@@ -114,10 +111,7 @@ fn a_bucket_keeps_small_files_and_large_ones() {
     // Another mirror, with an empty disk, finds them.
     scene.origin.upstream.stop();
     let its = bucket.settings();
-    let settings: Vec<(&str, &str)> = its
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let settings = borrowed(&its);
     let data = TempDir::new().unwrap();
     let second = mirror(&scene.origin, data.path(), &settings, |_config| ());
     for file in &scene.origin.files {
@@ -223,10 +217,7 @@ fn a_bucket_that_hangs_costs_little_time_and_nothing_else() {
 fn a_bucket_that_hangs_makes_nobody_wait_longer_than_an_upstream_would() {
     let bucket = S3Server::start();
     let its = bucket.settings();
-    let settings: Vec<(&str, &str)> = its
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let settings = borrowed(&its);
     let scene = Scene::changed(Origin::of(2), &settings, |config| {
         config.fetch_wait_max = Duration::from_millis(500);
     });

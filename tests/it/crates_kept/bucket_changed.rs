@@ -2,22 +2,15 @@
 
 use std::fs;
 
-use super::bucket::scene;
+use super::bucket::{LARGE_LENGTH, scene, small_and_large};
 use super::counted::count;
 use super::*;
 use crate::support::{Connection, S3Fault, S3Server, held_path};
 
-/// So large that it comes in many parts.
-const LARGE_LENGTH: usize = 11 * 512 * 1024;
-
 /// A mirror that knows that its bucket has both of its files, and the bucket.
 fn knowing() -> (Scene, S3Server) {
     let bucket = S3Server::start();
-    let files = vec![
-        CrateFile::numbered(0),
-        CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH),
-    ];
-    let scene = scene(&bucket, Origin::with(files));
+    let scene = scene(&bucket, small_and_large());
     for _ in 0..2 {
         for file in &scene.origin.files {
             assert_serves(&scene.mirror, file);
@@ -47,21 +40,33 @@ fn is_fetched_again(scene: &Scene, bucket: &S3Server) {
     assert_eq!(count(&scene.mirror, "store_failures_total"), 0);
 }
 
+/// Neither file is sent to its end, and both objects are removed.
+#[track_caller]
+fn assert_cut_and_removed(scene: &Scene, bucket: &S3Server) {
+    for file in &scene.origin.files {
+        let answer = scene.mirror.try_request("GET", &file.download_path(), &[]);
+        assert!(answer.is_err(), "{}: {answer:?}", file.name);
+        let path = held_path(&bucket.bucket(), &file.checksum());
+        eventually("the damaged object is removed", || !path.exists());
+    }
+}
+
+/// Changes one byte of every object, even if the mirror has removed it.
+fn damage(scene: &Scene, bucket: &S3Server, place: usize) {
+    for file in &scene.origin.files {
+        let mut bytes = file.bytes();
+        bytes[place] ^= 1;
+        fs::write(held_path(&bucket.bucket(), &file.checksum()), bytes).unwrap();
+    }
+}
+
 #[test]
 fn a_damaged_object_never_comes_to_its_end_and_is_removed() {
     let (scene, bucket) = knowing();
     for place in [0, 20] {
         let before = count(&scene.mirror, "store_damaged_files_total");
-        change(&scene, &bucket, |path, mut bytes| {
-            bytes[place] ^= 1;
-            fs::write(path, bytes).unwrap();
-        });
-        for file in &scene.origin.files {
-            let answer = scene.mirror.try_request("GET", &file.download_path(), &[]);
-            assert!(answer.is_err(), "{}: {answer:?}", file.name);
-            let path = held_path(&bucket.bucket(), &file.checksum());
-            eventually("the damaged object is removed", || !path.exists());
-        }
+        damage(&scene, &bucket, place);
+        assert_cut_and_removed(&scene, &bucket);
         let damaged = count(&scene.mirror, "store_damaged_files_total") - before;
         assert_eq!(damaged, 2);
         for file in &scene.origin.files {
@@ -85,12 +90,7 @@ fn an_object_of_another_length_never_comes_to_its_end() {
             change_of(&mut bytes);
             fs::write(path, bytes).unwrap();
         });
-        for file in &scene.origin.files {
-            let answer = scene.mirror.try_request("GET", &file.download_path(), &[]);
-            assert!(answer.is_err(), "{}", file.name);
-            let path = held_path(&bucket.bucket(), &file.checksum());
-            eventually("the damaged object is removed", || !path.exists());
-        }
+        assert_cut_and_removed(&scene, &bucket);
         is_fetched_again(&scene, &bucket);
     }
 }
@@ -123,19 +123,13 @@ fn a_removed_object_is_fetched_again() {
 fn an_offline_mirror_does_not_hold_what_was_removed_and_leaves_what_is_damaged() {
     let (scene, bucket) = knowing();
     let its = bucket.settings();
-    let mut settings: Vec<(&str, &str)> = its
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&its);
     settings.push(("DOWNLOAD_MODE", "offline"));
     let scene = scene.restarted(&settings);
     for file in &scene.origin.files {
         assert_serves(&scene.mirror, file);
     }
-    change(&scene, &bucket, |path, mut bytes| {
-        bytes[20] ^= 1;
-        fs::write(path, bytes).unwrap();
-    });
+    damage(&scene, &bucket, 20);
     let path = scene.origin.files[0].download_path();
     for _ in 0..2 {
         let damaged = scene.mirror.try_request("GET", &path, &[]);
@@ -171,17 +165,9 @@ fn part(mirror: &Client, file: &CrateFile, headers: &[(&str, &str)]) -> std::io:
 #[test]
 fn no_damaged_part_of_an_object_is_sent() {
     let (mut scene, bucket) = knowing();
-    let spoil = |scene: &Scene| {
-        for file in &scene.origin.files {
-            let mut bytes = file.bytes();
-            bytes[20] ^= 1;
-            // The mirror may have removed the object before.
-            fs::write(held_path(&bucket.bucket(), &file.checksum()), bytes).unwrap();
-        }
-    };
     // What can be fetched again is, and then a part of it is sent.
     for (headers, file) in PARTS.iter().zip(scene.origin.files.iter().cycle()).take(2) {
-        spoil(&scene);
+        damage(&scene, &bucket, 20);
         let answer = part(&scene.mirror, file, headers).unwrap();
         assert_eq!(answer.status, 206, "{headers:?}");
         let wanted = answer.header("content-range").unwrap();
@@ -194,16 +180,13 @@ fn no_damaged_part_of_an_object_is_sent() {
     }
     scene.origin.upstream.stop();
     let its = bucket.settings();
-    let mut settings: Vec<(&str, &str)> = its
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&its);
     settings.push(("DOWNLOAD_MODE", "offline"));
     let data = TempDir::new().unwrap();
     let offline = mirror(&scene.origin, data.path(), &settings, |_config| ());
     for mirror in [&scene.mirror, &offline] {
         for headers in PARTS {
-            spoil(&scene);
+            damage(&scene, &bucket, 20);
             for file in &scene.origin.files {
                 // An answer that is cut is no answer. Undamaged blocks of a file that was right before may be sent.
                 if let Ok(answer) = part(mirror, file, headers)
@@ -215,7 +198,7 @@ fn no_damaged_part_of_an_object_is_sent() {
                 }
             }
         }
-        spoil(&scene);
+        damage(&scene, &bucket, 20);
         for file in &scene.origin.files {
             let headers = [("Range", "bytes=1-")];
             let head = mirror.request("HEAD", &file.download_path(), &headers);
@@ -254,10 +237,7 @@ fn a_peer_that_wants_parts_of_many_files_leaves_another_peer_its_turn() {
     const AT_A_TIME: usize = 8;
     let bucket = S3Server::start();
     let its = bucket.settings();
-    let mut settings: Vec<(&str, &str)> = its
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&its);
     settings.push(("TRUSTED_PROXIES", "127.0.0.1"));
     let scene = Scene::with(Origin::of(2 * AT_A_TIME + 1), &settings);
     for file in &scene.origin.files {

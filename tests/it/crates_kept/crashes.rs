@@ -8,10 +8,7 @@ const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 fn program(origin: &Origin, data: &TempDir) -> Program {
     let own = origin.settings();
-    let mut settings: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&own);
     settings.push(("DATA_DIR", data.path().to_str().unwrap()));
     let program = Program::start(&settings);
     program.wait_until_ready();

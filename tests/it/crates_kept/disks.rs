@@ -32,10 +32,7 @@ fn scene(disk: Disk) -> Scene {
     ]);
     let (directory, data) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let own = origin.settings();
-    let mut settings: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&own);
     settings.push(("DATA_DIR", data.path().to_str().unwrap()));
     settings.push(("STORAGE_URL", directory.path().to_str().unwrap()));
     let (program, made) = Program::start_on(disk, directory.path(), &settings);

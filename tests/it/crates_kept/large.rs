@@ -46,10 +46,7 @@ fn a_large_file_costs_little_memory_however_many_read_it() {
     let origin = Origin::with(vec![CrateFile::noise("large", "1.0.0", 1, LENGTH)]);
     let data = TempDir::new().unwrap();
     let own = origin.settings();
-    let mut settings: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&own);
     settings.push(("DATA_DIR", data.path().to_str().unwrap()));
     let program = Program::start(&settings);
     program.wait_until_ready();

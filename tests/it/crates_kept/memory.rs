@@ -35,10 +35,7 @@ fn program(more: &[(&str, &str)]) -> (Program, Origin, TempDir) {
     let origin = Origin::with(files.collect());
     let data = TempDir::new().unwrap();
     let own = origin.settings();
-    let mut settings: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&own);
     settings.push(("DATA_DIR", data.path().to_str().unwrap()));
     settings.extend(more);
     let program = Program::start(&settings);
@@ -91,10 +88,7 @@ fn slow_clients_are_sent_what_was_just_kept_from_the_disk() {
 fn slow_clients_make_room_for_others_where_the_store_takes_nothing() {
     let bucket = S3Server::start();
     let its = bucket.settings();
-    let settings: Vec<(&str, &str)> = its
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let settings = borrowed(&its);
     let (program, origin, _data) = program(&settings);
     bucket.set(S3Fault::StatusOfWrites(403));
     let before = program.anonymous_kib();

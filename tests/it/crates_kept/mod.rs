@@ -29,7 +29,7 @@ use crates_io_mirror::Config;
 use tempfile::TempDir;
 
 use crate::support::{
-    Answer, Client, CrateFile, HeldFiles, Mirror, Origin, UpstreamFault, eventually,
+    Answer, Client, CrateFile, HeldFiles, Mirror, Origin, UpstreamFault, borrowed, eventually,
 };
 
 /// What never changes is kept for a year.
@@ -134,11 +134,8 @@ fn mirror(
     let data = data.to_str().unwrap();
     let own = origin.settings();
     let is_set = |name: &str| settings.iter().any(|(other, _)| *other == name);
-    let mut all: Vec<(&str, &str)> = own
-        .iter()
-        .filter(|(name, _)| !is_set(name))
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut all = borrowed(&own);
+    all.retain(|(name, _)| !is_set(name));
     all.push(("DATA_DIR", data));
     all.extend(settings);
     let mirror = Mirror::start_with(&all, |config| {

@@ -97,10 +97,7 @@ fn a_mirror_that_starts_does_not_take_what_another_is_writing_for_a_leftover() {
 /// A program with its data here.
 fn program(origin: &Origin, data: &Path, more: &[(&str, &str)]) -> Program {
     let own = origin.settings();
-    let mut settings: Vec<(&str, &str)> = own
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let mut settings = borrowed(&own);
     settings.push(("DATA_DIR", data.to_str().unwrap()));
     settings.extend(more);
     Program::start(&settings)
@@ -173,10 +170,7 @@ fn a_second_process_with_the_same_data_costs_the_first_one_a_fetch_at_most() {
 fn two_mirrors_share_a_bucket() {
     let bucket = S3Server::start();
     let its = bucket.settings();
-    let settings: Vec<(&str, &str)> = its
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    let settings = borrowed(&its);
     let mut pair = Pair::start(Origin::of(10), &settings);
     pair.serve_everything();
     let held = HeldFiles::look(&bucket.bucket());

@@ -1,0 +1,68 @@
+//! The settings of the index: which one to follow, what it lists, and where it is pushed to.
+
+use super::{ConfigError, DownloadMode, PublicUrl};
+use crate::index::{RemoteUrl, RemoteUrlError};
+
+/// Which versions the index lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IndexListing {
+    /// All that the upstream lists.
+    Everything,
+    /// Those whose crate file is stored.
+    HeldOnly,
+}
+
+/// `GIT_REPO_URL`, and the form of `INDEX_PUSH_URL`.
+pub(super) fn git_url(variable: &'static str, text: &str) -> Result<RemoteUrl, ConfigError> {
+    RemoteUrl::parse(text).map_err(|error| {
+        let remedy = match error {
+            RemoteUrlError::NotAUrl => {
+                "a URL like https://host/path.git, user@host:path, or a path that begins with /, ./ or ../"
+            }
+            RemoteUrlError::StrayAt => {
+                "%40 and %2F for an @ and a slash in a user, password or path"
+            }
+            RemoteUrlError::Scheme => "an https, http, git, ssh or file URL, or a path",
+        };
+        ConfigError::new(variable, text, remedy)
+    })
+}
+
+/// `INDEX_PUSH_URL`.
+pub(super) fn push_url(
+    text: &str,
+    upstream: &RemoteUrl,
+    public_url: Option<&PublicUrl>,
+    mode: DownloadMode,
+) -> Result<RemoteUrl, ConfigError> {
+    let url = git_url("INDEX_PUSH_URL", text)?;
+    let remedy = if public_url.is_none() {
+        // The pushed index says where the mirror is, and there is no request that could tell.
+        "PUBLIC_URL to be set, too"
+    } else if url.address().contains('?') {
+        // git would show it to everybody on its command line.
+        "a URL without a `?`"
+    } else if url.is_same_place_as(upstream) {
+        // The mirror would follow its own pushes, and the upstream would be lost.
+        "another repository than that of GIT_REPO_URL"
+    } else if mode == DownloadMode::Offline && !url.is_local() {
+        // Nothing leaves the machine of a mirror that is offline.
+        let remedy = "a path on this machine, since DOWNLOAD_MODE is offline";
+        return Err(ConfigError::new("INDEX_PUSH_URL", &url.to_string(), remedy));
+    } else {
+        return Ok(url);
+    };
+    Err(ConfigError::new("INDEX_PUSH_URL", text, remedy))
+}
+
+/// `INDEX_PRUNED`.
+pub(super) fn listing(text: &str, mode: DownloadMode) -> Result<IndexListing, ConfigError> {
+    let remedy = match (text, mode) {
+        ("false" | "0", _) => return Ok(IndexListing::Everything),
+        ("true" | "1", DownloadMode::Offline) => return Ok(IndexListing::HeldOnly),
+        // In the other modes it would hide what the mirror could serve.
+        ("true" | "1", _) => "DOWNLOAD_MODE=offline to be set, too",
+        _ => "`true` or `false`",
+    };
+    Err(ConfigError::new("INDEX_PRUNED", text, remedy))
+}

@@ -1,0 +1,24 @@
+//! Values that are a number, an address or something else that the type itself can read.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::ConfigError;
+
+pub(super) fn parse<T: FromStr>(
+    variable: &'static str,
+    text: &str,
+    remedy: &'static str,
+) -> Result<T, ConfigError> {
+    text.parse()
+        .map_err(|_unparsable| ConfigError::new(variable, text, remedy))
+}
+
+/// A number of seconds. A year is far beyond any sensible value, and keeps all sums of times in range.
+pub(super) fn seconds(variable: &'static str, text: &str) -> Result<Duration, ConfigError> {
+    let remedy = "a whole number of seconds, at most 31536000";
+    match parse(variable, text, remedy)? {
+        seconds @ 0..=31_536_000 => Ok(Duration::from_secs(seconds)),
+        _ => Err(ConfigError::new(variable, text, remedy)),
+    }
+}

@@ -1,0 +1,41 @@
+//! Settings that work, but are probably not what the operator meant.
+
+use super::{Config, DownloadMode};
+
+impl Config {
+    /// What to warn of, one line each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let public_url = self.public_url.as_ref().map(ToString::to_string);
+        let is_plain = |url: &String| url.starts_with("http://");
+        let cases = [
+            (
+                self.ignores_http_proxy,
+                "HTTP_PROXY is ignored, as by curl: http_proxy, in lower case, is the proxy for http URLs",
+            ),
+            (
+                self.is_always_stale(),
+                "MAX_STALENESS_SECS is not longer than REFRESH_INTERVAL_SECS: /readyz will fail between fetches",
+            ),
+            (
+                self.tls.is_some() && public_url.as_ref().is_some_and(is_plain),
+                "PUBLIC_URL begins with http://, and TLS_CERT turns TLS on: cargo will not be answered there",
+            ),
+            (
+                self.download_mode == DownloadMode::Redirect && self.downloads.first().has_query(),
+                "DOWNLOAD_URL has a query string or a fragment, and DOWNLOAD_MODE is redirect: every client sees it",
+            ),
+        ];
+        let applying = cases.into_iter().filter(|(applies, _)| *applies);
+        let misspelt = self.misspelt.iter().map(|(name, meant)| {
+            format!("{name} is set and is no setting of the mirror: perhaps {meant} is meant")
+        });
+        let applying = applying.map(|(_, warning)| warning.to_owned());
+        applying.chain(misspelt).collect()
+    }
+
+    /// Whether the index gets too old before the next fetch, so that the mirror is unready between fetches.
+    fn is_always_stale(&self) -> bool {
+        let mut interval = self.refresh_interval.iter();
+        self.follows_the_index() && interval.any(|interval| *interval >= self.max_staleness)
+    }
+}
