@@ -26,7 +26,7 @@ pub(crate) use follow::on_demand::RefreshOutcome;
 pub(crate) use follow::one_shot::{HeldIndex, RefreshOnceError, open_current, refresh_once};
 pub(crate) use follow::settings::{GitIndexSettings, Network, RefresherSettings};
 pub(crate) use git::push::{PushEnvironment, Pusher, PusherSettings};
-pub(crate) use git::served::{GitChild, GitProgram, GitProtocol, GitRequest};
+pub(crate) use git::served::{GitChild, GitProgram, GitProtocol, GitRequest, ServedIndex};
 pub(crate) use handle::IndexHandle;
 pub(crate) use limits::ReadError;
 pub(crate) use source::clone_dir::{check_writable, has_clone, refuses_for_good};

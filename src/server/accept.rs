@@ -9,7 +9,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
-use super::connection::{self, Common};
-use super::connections::Connections;
-use super::exchange::{Answered, Asked, Connection};
+use super::application::Application;
+use super::connection;
+use super::connection_table::ConnectionTable;
+use super::exchange::Connection;
+use super::settings::ServerSettings;
 use super::shares::Shares;
-use super::tls::CurrentCertificate;
 use crate::memory::return_freed_blocks;
 
 /// Bytes that may wait in the system's buffer before it calls a socket full. By default that is a third of up to 4 MB: a
@@ -62,53 +61,26 @@ pub(crate) enum Drained {
     DeadlineReached,
 }
 
-/// How to serve.
-#[derive(Clone, Debug)]
-pub(crate) struct ServeOptions {
-    /// How many threads serve connections.
-    pub(crate) workers: NonZeroUsize,
-    /// How long requests under way may take once the mirror was told to stop.
-    pub(crate) drain_max: Duration,
-    /// The certificate, if TLS is spoken.
-    pub(crate) certificate: Option<CurrentCertificate>,
-    /// What all connections have in common.
-    pub(crate) common: Common,
-    /// How many connections may be open at a time.
-    pub(crate) connections_max: usize,
-}
-
-/// What every connection needs: the stack of `http::middleware`.
-pub(crate) trait Stack:
-    Service<Asked, Response = Answered, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
-}
-
-impl<S> Stack for S where
-    S: Service<Asked, Response = Answered, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static
-{
-}
-
 /// Serves connections until told to stop, then finishes what is under way.
 ///
 /// # Errors
 /// If a worker cannot be started or has died.
 pub(crate) async fn serve(
     listener: TcpListener,
-    stack: impl Stack,
+    application: impl Application,
     stop: CancellationToken,
-    options: ServeOptions,
+    settings: ServerSettings,
 ) -> io::Result<Drained> {
-    let mut workers = Vec::with_capacity(options.workers.get());
-    for number in 0..options.workers.get() {
-        workers.push(Worker::start(number, stack.clone(), options.clone())?);
+    let settings = Arc::new(settings);
+    let mut workers = Vec::with_capacity(settings.workers.get());
+    for number in 0..settings.workers.get() {
+        let worker = Worker::start(number, application.clone(), Arc::clone(&settings))?;
+        workers.push(worker);
     }
-    let connections = Arc::new(Connections::new(options.connections_max));
+    let connections = Arc::new(ConnectionTable::new(settings.connections_max));
     tokio::select! {
         accepted = accept(&listener, &workers, &stop, &connections) => accepted?,
-        never = tidy(&options.common.account, &connections) => match never {},
+        never = tidy(&settings.account, &connections) => match never {},
     }
     drop(listener);
     // All are told before any is waited for, so that they drain at the same time.
@@ -126,7 +98,7 @@ pub(crate) async fn serve(
 
 /// Gives memory back that was freed in the midst of what is in use.
 #[expect(clippy::infinite_loop, reason = "it ends with `accept`")]
-async fn tidy(account: &Shares, connections: &Connections) -> Infallible {
+async fn tidy(account: &Shares, connections: &ConnectionTable) -> Infallible {
     let mut most_connections = 0;
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
@@ -145,7 +117,7 @@ async fn accept(
     listener: &TcpListener,
     workers: &[Worker],
     stop: &CancellationToken,
-    connections: &Arc<Connections>,
+    connections: &Arc<ConnectionTable>,
 ) -> io::Result<()> {
     // Without a bound connections would take the descriptors that git and the clone need.
     let places = Arc::new(Semaphore::new(connections.max() + ENDING_MAX));
@@ -166,7 +138,7 @@ async fn accept(
 async fn accept_one(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-    connections: &Arc<Connections>,
+    connections: &Arc<ConnectionTable>,
 ) -> io::Result<Accepted> {
     loop {
         let place = Arc::clone(places).acquire_owned().await;
@@ -225,7 +197,7 @@ struct Accepted {
 /// A place among the connections that may be open, until this is dropped.
 struct Place {
     connection: Arc<Connection>,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionTable>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -243,7 +215,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(number: usize, stack: impl Stack, options: ServeOptions) -> io::Result<Self> {
+    fn start(
+        number: usize,
+        application: impl Application,
+        settings: Arc<ServerSettings>,
+    ) -> io::Result<Self> {
         let (connections, waiting) = mpsc::channel(WAITING_CONNECTIONS_MAX);
         let (end, ended) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread()
@@ -253,7 +229,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("http-{number}"))
             .spawn(move || {
-                let drained = runtime.block_on(work(waiting, stack, options));
+                let drained = runtime.block_on(work(waiting, application, settings));
                 // A look-up in the index that still runs has nobody left to answer.
                 runtime.shutdown_background();
                 // The other side is gone only when the whole process is about to be.
@@ -281,10 +257,9 @@ async fn join(
 
 async fn work(
     mut waiting: mpsc::Receiver<Accepted>,
-    stack: impl Stack,
-    options: ServeOptions,
+    application: impl Application,
+    settings: Arc<ServerSettings>,
 ) -> Drained {
-    let drain_max = options.drain_max;
     // Every connection holds a receiver to its end, so that the sender can tell all of them and see them go.
     let (draining, _) = watch::channel(());
     while let Some(Accepted { stream, place }) = waiting.recv().await {
@@ -294,9 +269,8 @@ async fn work(
                 let serving = connection::serve(
                     stream,
                     Arc::clone(&connection),
-                    stack.clone(),
-                    options.certificate.clone(),
-                    options.common.clone(),
+                    application.clone(),
+                    Arc::clone(&settings),
                     draining.subscribe(),
                 );
                 let task = tokio::spawn(async move {
@@ -311,6 +285,6 @@ async fn work(
     draining.send_replace(());
     tokio::select! {
         () = draining.closed() => Drained::All,
-        () = tokio::time::sleep(drain_max) => Drained::DeadlineReached,
+        () = tokio::time::sleep(settings.drain_max) => Drained::DeadlineReached,
     }
 }

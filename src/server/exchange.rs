@@ -10,57 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
-use axum::extract::Request;
-use axum::response::Response;
 use futures_util::task::AtomicWaker;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::peer::Peer;
-
-/// A request, and the exchange that it begins.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    /// The request.
-    pub(crate) request: Request,
-    /// See [`Exchange`].
-    pub(crate) exchange: Exchange,
-    /// Whether it may be answered.
-    pub(crate) admission: Admission,
-}
-
-/// Whether a request may be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
-    /// There is memory for it.
-    Granted,
-    /// Its peer has more than its share of the memory already, and nothing is left.
-    NoShare,
-    /// It has more headers than any client has a reason to send.
-    TooManyHeaders,
-}
-
-impl Asked {
-    /// The request, with the exchange among its extensions.
-    pub(crate) fn into_request(self) -> Request {
-        let Self {
-            mut request,
-            exchange,
-            ..
-        } = self;
-        request.extensions_mut().insert(exchange);
-        request
-    }
-}
-
-/// An answer, and what is done when it has been sent or cut.
-pub(crate) struct Answered {
-    /// The answer.
-    pub(crate) response: Response,
-    /// Is told what became of it.
-    pub(crate) end: Option<End>,
-}
 
 /// Called once, when the last byte of an answer has been sent, or when no more of it will be.
 pub(crate) type End = Box<dyn FnOnce(Sent) + Send + Sync>;
@@ -73,6 +28,9 @@ pub(crate) struct Sent {
     /// Whether the client did not get all of it.
     pub(crate) is_cut: bool,
 }
+
+/// Tells a connection that the mirror stops. The connection keeps it until its own end.
+pub(super) type Draining = watch::Receiver<()>;
 
 /// The progress of a connection. It outlives its exchanges.
 #[derive(Debug)]
@@ -308,26 +266,14 @@ impl Exchange {
         let _set_before = self.0.abort.set(abort);
     }
 
-    /// The answer has begun.
-    pub(crate) fn answer(&self, answered: Answered) -> Response {
-        let Answered { response, end } = answered;
-        let body = response.body();
-        if body.is_end_stream() {
-            if let Some(end) = end {
-                end(Sent {
-                    bytes: 0,
-                    is_cut: false,
-                });
-            }
-            return response;
-        }
+    /// The body of the answer begins; `length` is its length where that is known. `end` learns what became of it.
+    pub(super) fn begin_body(&self, length: Option<u64>, end: Option<End>) {
         self.0.is_complete.store(false, Ordering::Relaxed);
         let mut rest = self.rest();
         rest.end = end;
-        rest.length = body.size_hint().exact();
+        rest.length = length;
         drop(rest);
         self.produced();
-        response
     }
 
     /// The next bytes have to be made first.
@@ -477,29 +423,5 @@ impl WeakExchange {
 impl fmt::Debug for WeakExchange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("WeakExchange")
-    }
-}
-
-impl fmt::Debug for Answered {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Answered")
-            .field("response", &self.response)
-            .finish_non_exhaustive()
-    }
-}
-
-impl From<Response> for Answered {
-    fn from(response: Response) -> Self {
-        Self {
-            response,
-            end: None,
-        }
-    }
-}
-
-impl From<Body> for Answered {
-    fn from(body: Body) -> Self {
-        Response::new(body).into()
     }
 }

@@ -15,8 +15,7 @@ use pin_project_lite::pin_project;
 
 use super::exchange::Exchange;
 #[cfg(target_os = "linux")]
-use super::send_file::FileAnswer;
-use super::send_file::StandIn;
+use super::send_file::{FileAnswer, StandIn};
 
 /// The largest piece that is handed over at a time on a connection that other answers share. A smaller
 /// piece allows a slower client when it reads many answers at once.
@@ -25,12 +24,12 @@ pub(crate) const SHARED_CONNECTION_PIECE_BYTES: usize = 16 * 1024;
 /// A piece of a body.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    content: Content,
+    content: PieceContent,
     exchange: Exchange,
 }
 
 #[derive(Debug)]
-enum Content {
+enum PieceContent {
     Bytes(Bytes),
     #[cfg(target_os = "linux")]
     File(StandIn),
@@ -39,34 +38,34 @@ enum Content {
 impl Buf for Piece {
     fn remaining(&self) -> usize {
         match &self.content {
-            Content::Bytes(bytes) => bytes.remaining(),
+            PieceContent::Bytes(bytes) => bytes.remaining(),
             #[cfg(target_os = "linux")]
-            Content::File(stand_in) => stand_in.remaining(),
+            PieceContent::File(stand_in) => stand_in.remaining(),
         }
     }
 
     fn chunk(&self) -> &[u8] {
         match &self.content {
-            Content::Bytes(bytes) => bytes.chunk(),
+            PieceContent::Bytes(bytes) => bytes.chunk(),
             #[cfg(target_os = "linux")]
-            Content::File(stand_in) => stand_in.chunk(),
+            PieceContent::File(stand_in) => stand_in.chunk(),
         }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         match &self.content {
-            Content::Bytes(bytes) => bytes.chunks_vectored(slices),
+            PieceContent::Bytes(bytes) => bytes.chunks_vectored(slices),
             #[cfg(target_os = "linux")]
-            Content::File(stand_in) => stand_in.chunks_vectored(slices),
+            PieceContent::File(stand_in) => stand_in.chunks_vectored(slices),
         }
     }
 
     /// Called for what has gone to the system.
     fn advance(&mut self, count: usize) {
         match &mut self.content {
-            Content::Bytes(bytes) => bytes.advance(count),
+            PieceContent::Bytes(bytes) => bytes.advance(count),
             #[cfg(target_os = "linux")]
-            Content::File(stand_in) => stand_in.advance(count),
+            PieceContent::File(stand_in) => stand_in.advance(count),
         }
         self.exchange.note_sent(count);
     }
@@ -151,7 +150,7 @@ impl HttpBody for AnswerBody {
                     exchange.complete();
                     return Poll::Ready(None);
                 };
-                Content::File(stand_in)
+                PieceContent::File(stand_in)
             }
             SourceProjection::Body { body } => {
                 if this.rest.is_empty() {
@@ -174,7 +173,7 @@ impl HttpBody for AnswerBody {
                     }
                 }
                 let length = this.rest.len().min(*this.piece_bytes_max);
-                Content::Bytes(this.rest.split_to(length))
+                PieceContent::Bytes(this.rest.split_to(length))
             }
         };
         let piece = Piece {

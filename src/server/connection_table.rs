@@ -15,7 +15,7 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Connections {
+pub(crate) struct ConnectionTable {
     max: usize,
     table: Mutex<Table>,
 }
@@ -26,7 +26,7 @@ struct Table {
     open: HashMap<u64, Arc<Connection>>,
 }
 
-impl Connections {
+impl ConnectionTable {
     /// None yet, and at most so many.
     pub(crate) fn new(max: usize) -> Self {
         Self {
@@ -121,7 +121,7 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn numbers(connections: &Connections) -> Vec<u64> {
+    fn numbers(connections: &ConnectionTable) -> Vec<u64> {
         let mut numbers: Vec<u64> = connections.table().open.keys().copied().collect();
         numbers.sort_unstable();
         numbers
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_connection_that_has_been_idle_for_longest_is_closed() {
-        let connections = Connections::new(3);
+        let connections = ConnectionTable::new(3);
         let [first, second, _third] =
             [1, 2, 3].map(|peer| connections.open(address(peer)).unwrap());
         tokio::time::advance(Duration::from_secs(5)).await;
@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_with_many_connections_closes_its_own() {
-        let connections = Connections::new(4);
+        let connections = ConnectionTable::new(4);
         let lonely = connections.open(address(1)).unwrap();
         tokio::time::advance(Duration::from_secs(60)).await;
         for _ in 0..20 {
