@@ -3,6 +3,8 @@
 //! One function around the router does all of it. axum's own layers run behind the routing, too late to change the path,
 //! and cost an allocation each. A tower service for each step cost 0.3 µs more.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +12,11 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::future::RouteFuture;
 use http_body_util::{BodyExt, Limited};
-use tower::ServiceExt;
+use tower::Service;
 
 use super::crate_files::download;
 use super::crate_in_path::VersionInPath;
@@ -23,7 +26,7 @@ use super::request_log::RequestLog;
 use super::router::router;
 use super::state::AppState;
 use crate::package::IndexPath;
-use crate::server::{Admission, Answered, Application, Asked};
+use crate::server::{Admission, Answered, Application, Asked, Exchange};
 
 /// How much of a refused upload the mirror reads and throws away. A connection that is closed with unread data makes the
 /// client's side drop the answer, so whatever a real client sends should fit: crates.io accepts 10 MiB.
@@ -61,10 +64,7 @@ pub(crate) fn application(state: Arc<AppState>) -> impl Application {
         hsts: hsts.and_then(|seconds| HeaderValue::try_from(format!("max-age={seconds}")).ok()),
         state,
     });
-    move |asked| {
-        let every_request = Arc::clone(&every_request);
-        async move { every_request.answer(asked).await }
-    }
+    move |asked| Arc::clone(&every_request).answer(asked)
 }
 
 struct EveryRequest {
@@ -75,44 +75,63 @@ struct EveryRequest {
 }
 
 impl EveryRequest {
-    async fn answer(&self, mut asked: Asked) -> Answered {
+    /// Everything that needs no waiting happens before the future exists. hyper moves the future, so it should be small.
+    fn answer(self: Arc<Self>, mut asked: Asked) -> impl Future<Output = Answered> + Send {
         // The log shows the path as it came.
         let log = RequestLog::begin(&asked);
         normalize(asked.request.uri_mut());
         let surface = Surface::of(asked.request.uri().path());
-        let mut response = match refusal(&mut asked) {
-            Some(refusal) => refusal,
-            None => self.route(asked).await,
+        let way = match refusal(&mut asked) {
+            Some(refusal) => Way::Refused(refusal),
+            None => self.way_of(asked),
         };
-        self.add_headers(&mut response, surface);
-        log.answered(response)
+        async move {
+            let mut response = match way {
+                Way::Refused(response) => response,
+                Way::Routed(routed) => routed.await.into_response(),
+                Way::IndexFile(path, exchange, headers) => {
+                    let answer = sparse::answer(&self.state, &exchange, &headers, path.as_ref());
+                    answer.await.into_response()
+                }
+                Way::CrateFile(wanted, exchange, headers) => {
+                    let asked = (&Method::GET, &headers);
+                    let answer = download::answer(&self.state, &exchange, &wanted, asked);
+                    answer.await.into_response()
+                }
+            };
+            self.add_headers(&mut response, surface);
+            log.answered(response)
+        }
     }
 
-    /// Calls the handler of the URL.
+    /// Finds the handler of a URL.
     ///
     /// Nearly all requests are for crate files and index files. For them axum's routing, boxing and extracting cost as much
-    /// as everything else (`benches/compare/redirect.sh`). So their plain form is recognised here, and the same functions
-    /// are called that the router's handlers call.
-    async fn route(&self, asked: Asked) -> Response {
-        let Some(file) = File::of(&asked.request) else {
-            let routed = self.router.clone().oneshot(asked.into_request());
-            return routed.await.into_response();
-        };
-        let exchange = asked.exchange;
-        let (request, _body) = asked.request.into_parts();
-        match file {
-            File::Index(path) => {
-                let answer =
-                    sparse::answer(&self.state, &exchange, &request.headers, path.as_ref());
-                answer.await.into_response()
-            }
-            File::Crate(Ok(wanted)) => {
-                let (method, headers) = (&request.method, &request.headers);
-                let answer = download::answer(&self.state, &exchange, &wanted, (method, headers));
-                answer.await.into_response()
-            }
-            File::Crate(Err(error)) => error.into_response(),
+    /// as everything else (`benches/compare/redirect.sh`). So this recognises their plain form, `GET` without
+    /// percent-encoding. [`Way`] leads to the same functions that the router's handlers call.
+    fn way_of(&self, asked: Asked) -> Way {
+        let path = asked.request.uri().path();
+        if asked.request.method() != Method::GET || path.contains('%') {
+            return self.routed(asked);
         }
+        if let Some(path) = path.strip_prefix("/index/")
+            && !matches!(path, "" | "config.json")
+        {
+            let path = IndexPath::parse(path);
+            return Way::IndexFile(path, asked.exchange, asked.request.into_parts().0.headers);
+        }
+        match version_in(path) {
+            None => self.routed(asked),
+            Some(Err(error)) => Way::Refused(error.into_response()),
+            Some(Ok(wanted)) => {
+                Way::CrateFile(wanted, asked.exchange, asked.request.into_parts().0.headers)
+            }
+        }
+    }
+
+    fn routed(&self, asked: Asked) -> Way {
+        let routed = self.router.clone().call(asked.into_request());
+        Way::Routed(Box::pin(routed))
     }
 
     fn add_headers(&self, response: &mut Response, surface: Surface) {
@@ -135,30 +154,22 @@ impl EveryRequest {
     }
 }
 
-/// What the plain form of the most frequent requests asks for: `GET`, and no percent-encoding.
-enum File {
-    /// An index file; `None` for a path that names none.
-    Index(Option<IndexPath>),
-    Crate(Result<VersionInPath, ApiError>),
+/// The way of a request to its answer.
+enum Way {
+    Refused(Response),
+    Routed(Pin<Box<RouteFuture<Infallible>>>),
+    /// The path is `None` if it can be that of no index file.
+    IndexFile(Option<IndexPath>, Exchange, HeaderMap),
+    CrateFile(VersionInPath, Exchange, HeaderMap),
 }
 
-impl File {
-    fn of(request: &Request) -> Option<Self> {
-        let path = request.uri().path();
-        if request.method() != Method::GET || path.contains('%') {
-            return None;
-        }
-        if let Some(path) = path.strip_prefix("/index/") {
-            let is_file = !matches!(path, "" | "config.json");
-            return is_file.then(|| Self::Index(IndexPath::parse(path)));
-        }
-        let of_the_cdn = || path.strip_prefix("/crates/");
-        let path = path.strip_prefix("/api/v1/crates/").or_else(of_the_cdn)?;
-        let (name, version) = path.strip_suffix("/download")?.split_once('/')?;
-        let has_more_segments = version.contains('/');
-        (!has_more_segments)
-            .then(|| Self::Crate(VersionInPath::parse(name.to_owned(), version.to_owned())))
-    }
+/// The version whose crate file a path without percent-encoding asks for.
+fn version_in(path: &str) -> Option<Result<VersionInPath, ApiError>> {
+    let of_the_cdn = || path.strip_prefix("/crates/");
+    let path = path.strip_prefix("/api/v1/crates/").or_else(of_the_cdn)?;
+    let (name, version) = path.strip_suffix("/download")?.split_once('/')?;
+    let is_one_segment = !version.contains('/');
+    is_one_segment.then(|| VersionInPath::parse(name.to_owned(), version.to_owned()))
 }
 
 /// Whose answers get which headers.
