@@ -1,4 +1,4 @@
-//! The connections that are open, and which of them is closed when there are too many.
+//! The open connections, and the choice of one to close when there are too many.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::exchange::Connection;
 use super::peer::Peer;
 
-/// A connection without a request for so long is the first to go. A younger one may be about to send its request.
+/// A connection without a request for so long is closed first. A younger one may be about to send its request.
 const IDLE_MIN: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The open connections.
 #[derive(Debug)]
 pub(crate) struct ConnectionTable {
     max: usize,
@@ -27,7 +27,7 @@ struct Table {
 }
 
 impl ConnectionTable {
-    /// None yet, and at most so many.
+    /// An empty table for at most so many connections.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
@@ -40,7 +40,7 @@ impl ConnectionTable {
         self.max
     }
 
-    /// Takes a new connection in. If there are too many then, another one is closed; `None` if it would have to be this one.
+    /// Adds a connection. If there are too many then, this closes another one; `None` if it would have to be the new one.
     pub(crate) fn open(&self, address: IpAddr) -> Option<Arc<Connection>> {
         let victim;
         let connection = {
@@ -63,7 +63,7 @@ impl ConnectionTable {
         Some(connection)
     }
 
-    /// Forgets a connection that has ended.
+    /// Removes a connection that has ended.
     pub(crate) fn forget(&self, connection: &Connection) {
         self.table().open.remove(&connection.number());
     }
@@ -80,8 +80,8 @@ impl ConnectionTable {
 }
 
 impl Table {
-    /// The connection to close for a new one of this peer: the one that has been idle for longest, of the peer with the
-    /// most connections if it has such a one. If none is idle: the oldest one of a peer with more than its fair share.
+    /// The connection to close for a new one of this peer. It is the one that has been idle for longest, preferably of the
+    /// peer with the most connections. If none is idle, it is the oldest one of a peer with more than its fair share.
     fn victim(&self, newcomer: Peer, max: usize) -> Option<u64> {
         let mut counts: HashMap<Peer, usize> = HashMap::from([(newcomer, 1)]);
         for connection in self.open.values() {

@@ -14,6 +14,7 @@ mod peer;
 #[cfg(target_os = "linux")]
 mod send_file;
 mod settings;
+mod share_table;
 mod shares;
 #[cfg(test)]
 mod tests;
@@ -24,5 +25,6 @@ pub(crate) use application::{Admission, Answered, Application, Asked};
 pub(crate) use exchange::{Exchange, Sent, WeakExchange};
 pub(crate) use peer::TrustedProxies;
 pub(crate) use settings::{Limits, ServerSettings};
-pub(crate) use shares::{Exhausted, Share, Shares, SharesSettings, TakingBack};
+pub(crate) use share_table::{SharesSettings, TakingBack};
+pub(crate) use shares::{Exhausted, Share, Shares};
 pub(crate) use tls::{CertificateError, CurrentCertificate, TlsCertificate};
