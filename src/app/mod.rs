@@ -27,8 +27,7 @@ use crate::outgoing::certificates;
 use crate::package::registry_config;
 use crate::policy::{Rule, Rules};
 use crate::server::{
-    Common, CurrentCertificate, Drained, Limits, ServeOptions, TlsCertificate, TrustedProxies,
-    serve,
+    CurrentCertificate, Drained, Limits, ServerSettings, TlsCertificate, TrustedProxies, serve,
 };
 use crate::store::{
     Counters, CrateStore, DamagedFiles, Keeper, KeeperSettings, StoreError, StoreSettings,
@@ -98,7 +97,7 @@ pub fn start_logging(config: &Config) -> Logging {
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
-    state: AppState,
+    state: Arc<AppState>,
     keeper: Option<Keeper>,
     stop: CancellationToken,
     refresher: Refresher,
@@ -289,7 +288,7 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         tracing::info!(
             net.address = %self.address,
-            index.upstream = %self.state.upstream(),
+            index.upstream = %self.state.settings.upstream,
             "crates-io-mirror {} is listening",
             env!("CARGO_PKG_VERSION"),
         );
@@ -297,18 +296,14 @@ impl App {
             tracing::warn!("{warning}");
         }
         let token = self.stop;
-        let common = Common {
-            limits: Limits::default(),
-            account: self.state.account().clone(),
-            trusted_proxies: self.trusted_proxies,
-        };
-        let stack = http::stack(http::router(self.state.clone()), self.state);
         let current = self.certificate.as_ref().map(CurrentCertificate::new);
-        let options = ServeOptions {
+        let settings = ServerSettings {
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             drain_max: DRAIN_MAX,
             certificate: current.clone(),
-            common,
+            limits: Limits::default(),
+            account: self.state.account.clone(),
+            trusted_proxies: self.trusted_proxies,
             connections_max: if self.certificate.is_some() {
                 connections_max().min(TLS_CONNECTIONS_MAX)
             } else {
@@ -318,7 +313,8 @@ impl App {
         if let Some(keeper) = &self.keeper {
             keeper.tidy();
         }
-        let server = serve(self.listener, stack, token.clone(), options);
+        let application = http::application(self.state);
+        let server = serve(self.listener, application, token.clone(), settings);
         let guard = token.clone().drop_guard();
         // Not a task: connections are accepted on the thread that runs this, so that fetches cannot delay them.
         let server = async move {

@@ -1,7 +1,7 @@
 //! The one place where errors become HTTP.
 //!
-//! Clients get a fixed phrase in crates.io's envelope, `{"errors":[{"detail":"…"}]}`; the cause travels to the request
-//! log as a response extension.
+//! Clients get a fixed phrase in crates.io's envelope, `{"errors":[{"detail":"…"}]}`. The cause travels to the request log as
+//! a response extension.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::package::{CrateFile, CrateName, CrateVersion};
 use crate::server::Exhausted;
 use crate::store::GetError;
 
-/// How long a client shall wait for the index, in seconds. Cargo honours up to 10.
+/// How long a client should wait for the index, in seconds. Cargo honours up to 10.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
-/// The answer to every write. Cargo shows it to whoever tried to publish, yank or change owners.
+/// The answer to every write. Cargo shows it to people who tried to publish, yank or change owners.
 const READ_ONLY: &str = "This is a read-only mirror of crates.io. To publish, yank or change owners, use crates.io \
                          itself: cargo publish --registry crates-io";
 
@@ -56,29 +56,29 @@ pub(super) enum ApiError {
     /// Something in the request cannot be right.
     #[error("{0}")]
     BadRequest(String),
-    /// The first snapshot is not there yet.
+    /// There is no view of the index yet.
     #[error(
         "The mirror has no copy of the index yet. It is being made; try again in a few seconds."
     )]
     NotReady,
-    /// There is no snapshot, and somebody has to do something about it. Holds the reason.
+    /// There is no view of the index, and somebody has to do something about it. Holds the reason.
     #[error("The mirror has no copy of the index, and needs help to get one: {0}")]
     NeedsHelp(String),
-    /// Others have the turns, the children or the memory that the answer would take.
+    /// Others have the permits or the memory that the answer needs.
     #[error("The mirror is busy. Try again in a few seconds.")]
     Busy,
-    /// The clone cannot be read; it is about to be replaced.
+    /// The clone cannot be read. The mirror is about to replace it.
     #[error("The mirror's copy of the index is being repaired. Try again in a few seconds.")]
     IndexUnreadable(#[source] ReadError),
-    /// The index file is too large, or no file. The mirror serves everything else.
+    /// The index file is too large, or is no file. The mirror serves everything else.
     #[error("The mirror cannot serve the index file of this crate: {0}.")]
     IndexFileRefused(ReadError),
-    /// The git index has no `config.json` without it.
+    /// Without `PUBLIC_URL` the git index has no `config.json`.
     #[error(
-        "The git index is off: the mirror does not know its own URL. Whoever runs it must set PUBLIC_URL."
+        "The git index is off: the mirror does not know its own URL. Its operator must set PUBLIC_URL."
     )]
     NoPublicUrl,
-    /// Nothing to serve the git index with.
+    /// There is nothing to serve the git index with.
     #[error(
         "The git index is off: there is no git program on the mirror's machine. The sparse index works without it."
     )]
@@ -86,7 +86,7 @@ pub(super) enum ApiError {
     /// Git ended without an answer, and not because of the request.
     #[error("The git index cannot be read at the moment. Try again in a few seconds.")]
     GitFailed(#[source] GitComplaint),
-    /// Git could make nothing of a request.
+    /// Git did not understand a request.
     #[error("This is not a request that git understands.")]
     GitRequest(#[source] GitComplaint),
     /// A request of another type than the one that git sends.
@@ -95,23 +95,23 @@ pub(super) enum ApiError {
     /// A push, or the protocol of before 2009.
     #[error("{READ_ONLY} Fetching needs git 1.6.6 or later.")]
     GitServiceRefused,
-    /// Nothing may be fetched, and the file is not there.
-    #[error("crate file `{0}` is not held by this mirror, which is offline")]
-    CrateFileNotHeld(String),
-    /// The index was pruned to what is held, and lists no such version. Holds what crates.io would say.
-    #[error("{0}. This mirror is offline and lists only what it holds.")]
+    /// The mirror fetches nothing, and does not have the file.
+    #[error("crate file `{0}` is not stored by this mirror, which is offline")]
+    CrateFileNotStored(String),
+    /// The view lists only stored files, and does not list this version. Holds crates.io's text.
+    #[error("{0}. This mirror is offline and lists only versions whose file it has.")]
     CrateFileNotListed(String),
     /// No upstream has the file, though the index lists it.
     #[error("crate file `{0}` does not exist upstream")]
     CrateFileMissing(String),
-    /// What upstreams sent is not what the index says.
+    /// Upstreams sent other bytes than the index says.
     #[error(
         "crate file `{file}` cannot be served: what the upstream sent is not what the index says"
     )]
     CrateFileCorrupt {
         /// Name and version.
         file: String,
-        /// What came.
+        /// What happened.
         source: GetError,
     },
     /// Upstreams cannot be reached, or answer with errors.
@@ -122,7 +122,7 @@ pub(super) enum ApiError {
         /// What happened.
         source: GetError,
     },
-    /// Upstreams are silent.
+    /// Upstreams timed out.
     #[error("crate file `{file}` could not be fetched: the upstream did not answer in time")]
     UpstreamTimedOut {
         /// Name and version.
@@ -130,7 +130,7 @@ pub(super) enum ApiError {
         /// What happened.
         source: GetError,
     },
-    /// There will be a file, or an answer, later.
+    /// There may be a file, or an answer, later.
     #[error("crate file `{file}` is not available yet. Try again in a few seconds.")]
     CrateFileLater {
         /// Name and version.
@@ -138,22 +138,22 @@ pub(super) enum ApiError {
         /// What happened.
         source: GetError,
     },
-    /// The index says nothing of a version, and its upstream cannot be asked.
+    /// The index does not list a version, and its upstream cannot be reached.
     #[error(
         "The mirror's index lists no such version, and its upstream cannot be reached. Try again in a few seconds."
     )]
     IndexUnreachable,
-    /// A mistake in the mirror.
+    /// An internal error.
     #[error("Internal Server Error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What git said before it ended: for the request log, not for clients, since it may name files.
+/// The output of git before it failed. It is for the request log, not for clients, because it may name files.
 #[derive(Debug, thiserror::Error)]
 #[error("git: {0}")]
 pub(super) struct GitComplaint(pub(super) String);
 
-/// The same errors for people who use git, which shows plain text and nothing else.
+/// The same errors for git, which shows only plain text.
 pub(super) struct PlainText(pub(super) ApiError);
 
 /// Why a request failed, for the request log.
@@ -171,7 +171,7 @@ struct Detail<'a> {
 }
 
 impl ApiError {
-    /// Wraps what should be impossible.
+    /// Wraps an error that should be impossible.
     pub(super) fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(error.into())
     }
@@ -188,7 +188,7 @@ impl ApiError {
     pub(super) fn crate_file_unavailable(file: &CrateFile, source: GetError) -> Self {
         let file = file.to_string();
         match source {
-            GetError::NotHeld => Self::CrateFileNotHeld(file),
+            GetError::NotHeld => Self::CrateFileNotStored(file),
             GetError::Missing => Self::CrateFileMissing(file),
             GetError::Corrupt(_) => Self::CrateFileCorrupt { file, source },
             GetError::TimedOut => Self::UpstreamTimedOut { file, source },
@@ -220,7 +220,7 @@ impl ApiError {
             | Self::VersionNotFound { .. }
             | Self::NotFound
             | Self::NoSearch
-            | Self::CrateFileNotHeld(_)
+            | Self::CrateFileNotStored(_)
             | Self::CrateFileNotListed(_)
             | Self::CrateFileMissing(_) => StatusCode::NOT_FOUND,
             Self::CrateFileCorrupt { .. } | Self::UpstreamFailed { .. } => StatusCode::BAD_GATEWAY,
@@ -246,7 +246,7 @@ impl ApiError {
 }
 
 impl ApiError {
-    /// The answer with this text as its body, in whatever form.
+    /// The answer with this text as its body.
     fn answer(&self, content_type: &'static str, body: String) -> Response {
         let status = self.status();
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
@@ -254,11 +254,11 @@ impl ApiError {
             let seconds = HeaderValue::from(self.retry_after_seconds());
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
-        let is_of_now = matches!(
+        let may_change_soon = matches!(
             self,
-            Self::CrateFileNotHeld(_) | Self::CrateFileNotListed(_) | Self::CrateFileMissing(_)
+            Self::CrateFileNotStored(_) | Self::CrateFileNotListed(_) | Self::CrateFileMissing(_)
         );
-        if status.is_server_error() || is_of_now {
+        if status.is_server_error() || may_change_soon {
             response
                 .headers_mut()
                 .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -279,7 +279,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let detail = self.to_string();
-        // Texts always serialise.
+        // A text can always be serialised.
         let body = serde_json::to_string(&Envelope {
             errors: [Detail { detail: &detail }],
         })
@@ -291,7 +291,7 @@ impl IntoResponse for ApiError {
 impl IntoResponse for PlainText {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        // Git shows what comes as exactly this type.
+        // Git shows bodies of exactly this type.
         error.answer("text/plain", format!("{error}\n"))
     }
 }

@@ -1,113 +1,23 @@
-//! The HTTP side: every route, every status code, every header.
+//! The HTTP side: every route, every status code, every header. It knows nothing of sockets.
 //!
-//! Handlers parse, call one thing and shape the answer. What does not live here: what index lines mean (`package`), how
-//! the index gets here (`index`), where crate files are (`upstream`).
+//! A request passes through `every_request`, then through the URL table (`router`) to a handler. Handlers parse, call one
+//! thing and shape the answer. What index lines mean is in `package`, how the index gets here is in `index`, and where
+//! crate files are is in `store` and `upstream`.
 
 mod api;
 mod crate_files;
+mod crate_in_path;
 mod error;
+mod every_request;
 mod git;
 mod index;
-mod index_answer;
-mod middleware;
+mod request_log;
+mod router;
 mod semantics;
 mod state;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use axum::Router;
-use axum::routing::{get, post};
-use tower_http::compression::CompressionLayer;
-use tower_http::decompression::RequestDecompressionLayer;
-
-use api::{metadata, site, versions};
-use crate_files::download;
-use error::ApiError;
-use index::sparse;
-pub(crate) use middleware::stack;
+pub(crate) use every_request::application;
 pub(crate) use state::{AppState, Settings};
-use status::{health, metrics, page};
-
-/// Names that stand where a version would, for parts of crates.io's API that this version of the mirror does not offer.
-const NOT_VERSIONS: [&str; 7] = [
-    "downloads",
-    "follow",
-    "following",
-    "owner_team",
-    "owner_user",
-    "owners",
-    "reverse_dependencies",
-];
-
-/// The URL table.
-pub(crate) fn router(state: AppState) -> Router {
-    // cargo: crate files and the sparse index.
-    let cargo = Router::new()
-        .route(
-            "/api/v1/crates/{name}/{version}/download",
-            get(download::download),
-        )
-        // The same as on crates.io's CDN.
-        .route("/crates/{name}/{version}/download", get(download::download))
-        .route("/crates/{name}/{file}", get(download::download_file))
-        .route("/index/config.json", get(sparse::config))
-        .route("/index/{*path}", get(sparse::file));
-
-    // git: the same index for clients that want a repository. Packs are compressed already; requests may come in gzip.
-    let git = Router::new()
-        .route("/git/index/info/refs", get(git::list_refs))
-        .route("/git/index/git-upload-pack", post(git::upload_pack))
-        .route("/git/index/git-receive-pack", post(git::refuse_push))
-        .layer(RequestDecompressionLayer::new());
-
-    // Tools: metadata from the index.
-    let mut metadata = Router::new()
-        .route("/api/v1/crates", get(no_search))
-        .route("/api/v1/crates/{name}", get(metadata::show_crate))
-        .route(
-            "/api/v1/crates/{name}/versions",
-            get(versions::list_versions),
-        )
-        .route(
-            "/api/v1/crates/{name}/{version}",
-            get(metadata::show_version),
-        )
-        .route(
-            "/api/v1/crates/{name}/{version}/dependencies",
-            get(metadata::list_dependencies),
-        )
-        .route("/api/v1/site_metadata", get(site::show_site_metadata));
-    for name in NOT_VERSIONS {
-        metadata = metadata.route(&format!("/api/v1/crates/{{name}}/{name}"), get(not_found));
-    }
-
-    // People and platforms.
-    let operation = Router::new()
-        .route("/", get(page::show))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show));
-
-    Router::new()
-        .merge(metadata.layer(CompressionLayer::new().gzip(true)))
-        .merge(operation)
-        .merge(cargo)
-        .merge(git)
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(state)
-}
-
-async fn not_found() -> ApiError {
-    ApiError::NotFound
-}
-
-async fn no_search() -> ApiError {
-    ApiError::NoSearch
-}
-
-/// The `Allow` header is added by axum, which knows the methods of the route.
-async fn method_not_allowed() -> ApiError {
-    ApiError::MethodNotAllowed
-}

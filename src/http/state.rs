@@ -1,40 +1,40 @@
-//! What every handler can reach.
+//! What all handlers share: settings, the index, permits and caches.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
 
-use super::api::version_table::{VersionTables, no_tables};
-use super::error::ApiError;
 use super::index::file_cache::FileCache;
+use super::index::version_table::{VersionTables, no_tables};
 use crate::clock::Clock;
 use crate::index::{BlobId, IndexHandle};
 use crate::server::{Shares, SharesSettings, TakingBack};
 use crate::store::Keeper;
 use crate::upstream::DownloadTemplate;
 
-/// All memory that is kept for clients together, in bytes, beside the cache of index files and what every connection needs.
+/// All memory that is kept for clients together, in bytes, besides the cache of index files and the needs of every
+/// connection.
 const ACCOUNT_BYTES: u64 = 48 * 1024 * 1024;
 
-/// What one connection may have of it.
+/// The part of it that one connection may have.
 const ACCOUNT_BYTES_OF_ONE_CONNECTION: u64 = 24 * 1024 * 1024;
 
-/// What every connection may have beside it.
+/// What every connection may have besides.
 const ACCOUNT_BYTES_FREE: u64 = 16 * 1024;
 
-/// How fast a client must take an answer while others wait for the memory or the child that it takes up, in bytes per
-/// second.
+/// How fast a client must read an answer while others wait for the memory or the git process that the answer occupies, in
+/// bytes per second.
 const PACE_MIN: u64 = 8 * 1024;
 
-/// How long a peer above its fair share of the memory has what is taken back from it at least.
+/// How long a peer above its fair share of the memory keeps each of its answers at least.
 const MEMORY_AGE_MIN: Duration = Duration::from_millis(250);
 
-/// The same for git processes: a full clone takes some seconds, and would have to begin anew.
+/// The same for git processes. A full clone takes some seconds, and would have to begin anew.
 const GIT_AGE_MIN: Duration = Duration::from_secs(60);
 
-/// Files in a cloud that are read at a time so that parts of them can be sent.
-const WHOLE_READINGS_MAX: usize = 8;
+/// How many whole files may be read from a cloud at a time because of a part of each.
+const WHOLE_FILES_MAX: usize = 8;
 
 /// How long a request may wait for others.
 const WAIT_MAX: Duration = Duration::from_secs(15);
@@ -48,7 +48,7 @@ pub(crate) struct Settings {
     pub(crate) public_url: Option<String>,
     /// Whether the port speaks TLS. A proxy in front may do so without this.
     pub(crate) tls: bool,
-    /// What `Strict-Transport-Security` says; `None` for no such header.
+    /// The age in `Strict-Transport-Security`; `None` for no such header.
     pub(crate) hsts_max_age_secs: Option<u32>,
     /// The upstream index, without secrets.
     pub(crate) upstream: String,
@@ -56,46 +56,48 @@ pub(crate) struct Settings {
     pub(crate) max_staleness: Option<Duration>,
     /// Tells the age of the last successful fetch.
     pub(crate) clock: Clock,
-    /// How many answers may be made from the index at a time. Each takes a thread, and memory for the largest index
-    /// file several times over.
+    /// How many answers may be made from the index at a time. Each needs a thread, and several times the memory of the
+    /// index file.
     pub(crate) index_reads_max: usize,
-    /// How many children may answer git clients at a time. Each takes a processor for a while, and 50 MB for a full clone
+    /// How many git processes may answer clients at a time. Each needs a processor for a while, and 50 MB for a full clone
     /// of the largest index.
     pub(crate) git_children_max: usize,
 }
 
-/// How many published names are remembered, about a hundred bytes each.
+/// How many published names are remembered. Each takes about a hundred bytes.
 const PUBLISHED_NAMES_MAX: usize = 16_384;
 
-/// Shared by all requests; cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct AppState(Arc<Inner>);
-
+/// What all requests share.
 #[derive(Debug)]
-pub(crate) struct Inner {
-    pub(super) settings: Settings,
+pub(crate) struct AppState {
+    pub(crate) settings: Settings,
     pub(super) index: IndexHandle,
-    /// The memory that is kept for clients, in bytes.
-    pub(super) account: Shares,
-    /// Turns to look something up.
-    pub(super) index_reads: Shares,
-    /// Turns to read index files, apart from look-ups, so that neither can starve the other.
-    pub(super) file_reads: Shares,
-    /// Turns to read a whole file in a cloud because of a part of it.
-    pub(super) whole_readings: Shares,
-    pub(super) files: FileCache,
-    pub(super) git_children: Shares,
-    /// Gives out crate files; a redirecting mirror has none.
-    pub(super) keeper: Option<Keeper>,
-    /// What is known of the crate files of crates that were asked for.
+    /// The account of the memory that is kept for clients, in bytes.
+    pub(crate) account: Shares,
+    /// Permits for look-ups.
+    pub(super) look_up_permits: Shares,
+    /// Permits to read index files. They are apart from look-ups, so that neither can starve the other.
+    pub(super) index_file_permits: Shares,
+    /// Permits to read a whole file in a cloud because of a part of it.
+    pub(super) whole_file_permits: Shares,
+    /// Permits to start git.
+    pub(super) git_permits: Shares,
+    pub(super) index_files: FileCache,
+    /// The checksums of all versions of crates that clients asked for.
     pub(super) version_tables: VersionTables,
     /// The published names of crates that others depend on, by index file.
     pub(super) published_names: Cache<BlobId, Box<str>>,
+    /// The crate files that the mirror sends itself; `None` for a redirecting mirror.
+    pub(super) crate_files: Option<Keeper>,
 }
 
 impl AppState {
-    /// The state of a mirror that answers from `index`, and sends the files of `keeper`, or else redirects.
-    pub(crate) fn new(settings: Settings, index: IndexHandle, keeper: Option<Keeper>) -> Self {
+    /// The state of a mirror that answers from `index`. It sends `crate_files`, or else redirects.
+    pub(crate) fn new(
+        settings: Settings,
+        index: IndexHandle,
+        crate_files: Option<Keeper>,
+    ) -> Arc<Self> {
         let account = Shares::new(SharesSettings {
             capacity: ACCOUNT_BYTES,
             connection_max: ACCOUNT_BYTES_OF_ONE_CONNECTION,
@@ -106,7 +108,7 @@ impl AppState {
                 age_min: MEMORY_AGE_MIN,
             },
         });
-        let turns = |count: usize, taking_back| {
+        let permits = |count: usize, taking_back| {
             let capacity = count as u64;
             Shares::new(SharesSettings {
                 capacity,
@@ -116,56 +118,24 @@ impl AppState {
                 taking_back,
             })
         };
-        let index_reads = turns(settings.index_reads_max, TakingBack::Never);
-        let file_reads = turns(settings.index_reads_max, TakingBack::Never);
-        let git_children = turns(
-            settings.git_children_max,
-            TakingBack::From {
-                pace_min: PACE_MIN,
-                age_min: GIT_AGE_MIN,
-            },
-        );
-        Self(Arc::new(Inner {
+        Arc::new(Self {
+            look_up_permits: permits(settings.index_reads_max, TakingBack::Never),
+            index_file_permits: permits(settings.index_reads_max, TakingBack::Never),
+            whole_file_permits: permits(WHOLE_FILES_MAX, TakingBack::Never),
+            git_permits: permits(
+                settings.git_children_max,
+                TakingBack::From {
+                    pace_min: PACE_MIN,
+                    age_min: GIT_AGE_MIN,
+                },
+            ),
             settings,
             index,
             account,
-            index_reads,
-            file_reads,
-            whole_readings: turns(WHOLE_READINGS_MAX, TakingBack::Never),
-            files: FileCache::new(),
-            git_children,
-            keeper,
+            index_files: FileCache::new(),
             version_tables: no_tables(),
             published_names: Cache::new(PUBLISHED_NAMES_MAX),
-        }))
-    }
-}
-
-impl AppState {
-    /// The account of the memory that is kept for clients.
-    pub(crate) fn account(&self) -> &Shares {
-        &self.account
-    }
-
-    /// Why there is no snapshot to answer from.
-    pub(super) fn not_ready(&self) -> ApiError {
-        let status = self.index.status();
-        match status.last_error.filter(|_| status.needs_help) {
-            Some(why) => ApiError::NeedsHelp(why),
-            None => ApiError::NotReady,
-        }
-    }
-
-    /// The upstream index, without secrets.
-    pub(crate) fn upstream(&self) -> &str {
-        &self.settings.upstream
-    }
-}
-
-impl std::ops::Deref for AppState {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.0
+            crate_files,
+        })
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use follow::one_shot::{HeldIndex, RefreshOnceError, open_current, ref
 pub(crate) use follow::settings::{GitIndexSettings, Network, RefresherSettings};
 pub(crate) use follow::stored_files::{Stopping, StoredFiles};
 pub(crate) use git::push::{PushEnvironment, Pusher, PusherSettings};
-pub(crate) use git::served::{GitChild, GitProgram, GitProtocol, GitRequest};
+pub(crate) use git::served::{GitChild, GitProgram, GitProtocol, GitRequest, ServedIndex};
 pub(crate) use handle::IndexHandle;
 pub(crate) use ids::{BlobId, CommitId};
 pub(crate) use limits::ReadError;

@@ -1,15 +1,13 @@
 //! The accept loop, the threads that serve connections, and the end of both.
 //!
-//! One thread accepts and deals connections out to workers, one for each processor, each with an event loop of its own:
-//! a connection never moves, so nothing is shared and nobody is woken across threads (`benches/compare/redirect.sh`).
+//! One thread accepts connections and deals them out to workers. There is one worker for each processor, with its own event
+//! loop. A connection never moves, so workers share nothing and never wake each other (`benches/compare/redirect.sh`).
 //! `axum::serve` has no such workers, and no limits on heads, idle connections or the time to drain.
 //!
-//! What does not live here: what is spoken on one connection (`connection`), the certificate (`tls`), the bounds of
-//! HTTP/2 (`http2`), and how what is limited is shared out (`shares`).
+//! The protocol on one connection is in `connection`, the certificate in `tls`, the sharing of limited things in `shares`.
 
 use std::convert::Infallible;
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,100 +16,73 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
-use super::connection::{self, Common};
-use super::connections::Connections;
-use super::exchange::{Answered, Asked, Connection};
+use super::application::Application;
+use super::connection;
+use super::connection_table::ConnectionTable;
+use super::exchange::Connection;
+use super::settings::ServerSettings;
 use super::shares::Shares;
-use super::tls::CurrentCertificate;
 use crate::memory::return_freed_blocks;
 
-/// Bytes that may wait in the system's buffer before it calls a socket full. By default that is a third of up to 4 MB: a
-/// client that takes 20 kB/s would look for a minute as if it took nothing.
+/// Bytes that may wait in the system's buffer before it calls a socket full. The default is a third of up to 4 MB: a client
+/// that reads 20 kB/s would look for a minute as if it read nothing.
 #[cfg(target_os = "linux")]
 const WAITING_BYTES_MAX: u32 = 128 * 1024;
 
-/// Connections that were told to end and have not yet, at most.
+/// How many connections may still be ending while others take their places.
 const ENDING_MAX: usize = 16;
 
-/// Threads of one worker that read files and repositories. Each may hold a stack and a heap of its own.
+/// Threads of one worker that read files and repositories. Each may have its own stack and heap.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-/// How often freed memory is given back to the system, if there is much of it.
+/// How often the process gives freed memory back to the system, if there is much of it.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
-/// So many bytes less in the account than at its peak are worth giving memory back.
+/// How far the account must be below its peak to make that worthwhile, in bytes.
 const TIDY_BYTES_MIN: u64 = 2 * 1024 * 1024;
 
-/// So many connections less are, too.
+/// The same for connections.
 const TIDY_CONNECTIONS_MIN: usize = 16;
 
-/// How long to wait after the system refused to hand over a connection, most often for want of file descriptors.
+/// How long to wait after the system refused to accept a connection, most often because there is no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepted connections that may wait for a busy worker.
 const WAITING_CONNECTIONS_MAX: usize = 256;
 
-/// Which one ended the draining.
+/// How the draining ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Drained {
-    /// Every request was answered.
+    /// All requests have their answers.
     All,
-    /// Some were cut off.
+    /// The deadline cut some off.
     DeadlineReached,
 }
 
-/// How to serve.
-#[derive(Clone, Debug)]
-pub(crate) struct ServeOptions {
-    /// How many threads serve connections.
-    pub(crate) workers: NonZeroUsize,
-    /// How long requests under way may take once the mirror was told to stop.
-    pub(crate) drain_max: Duration,
-    /// The certificate, if TLS is spoken.
-    pub(crate) certificate: Option<CurrentCertificate>,
-    /// What all connections have in common.
-    pub(crate) common: Common,
-    /// How many connections may be open at a time.
-    pub(crate) connections_max: usize,
-}
-
-/// What every connection needs: the stack of `http::middleware`.
-pub(crate) trait Stack:
-    Service<Asked, Response = Answered, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
-}
-
-impl<S> Stack for S where
-    S: Service<Asked, Response = Answered, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static
-{
-}
-
-/// Serves connections until told to stop, then finishes what is under way.
+/// Serves connections until told to stop, then finishes requests in progress.
 ///
 /// # Errors
 /// If a worker cannot be started or has died.
 pub(crate) async fn serve(
     listener: TcpListener,
-    stack: impl Stack,
+    application: impl Application,
     stop: CancellationToken,
-    options: ServeOptions,
+    settings: ServerSettings,
 ) -> io::Result<Drained> {
-    let mut workers = Vec::with_capacity(options.workers.get());
-    for number in 0..options.workers.get() {
-        workers.push(Worker::start(number, stack.clone(), options.clone())?);
+    let settings = Arc::new(settings);
+    let mut workers = Vec::with_capacity(settings.workers.get());
+    for number in 0..settings.workers.get() {
+        let worker = Worker::start(number, application.clone(), Arc::clone(&settings))?;
+        workers.push(worker);
     }
-    let connections = Arc::new(Connections::new(options.connections_max));
+    let connections = Arc::new(ConnectionTable::new(settings.connections_max));
     tokio::select! {
         accepted = accept(&listener, &workers, &stop, &connections) => accepted?,
-        never = tidy(&options.common.account, &connections) => match never {},
+        never = tidy(&settings.account, &connections) => match never {},
     }
     drop(listener);
-    // All are told before any is waited for, so that they drain at the same time.
+    // Tells all before it waits for any, so that they drain at the same time.
     let mut ending = Vec::with_capacity(workers.len());
     for worker in workers {
         drop(worker.connections);
@@ -124,9 +95,9 @@ pub(crate) async fn serve(
     Ok(drained)
 }
 
-/// Gives memory back that was freed in the midst of what is in use.
+/// Gives freed memory between blocks in use back to the system.
 #[expect(clippy::infinite_loop, reason = "it ends with `accept`")]
-async fn tidy(account: &Shares, connections: &Connections) -> Infallible {
+async fn tidy(account: &Shares, connections: &ConnectionTable) -> Infallible {
     let mut most_connections = 0;
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
@@ -135,7 +106,7 @@ async fn tidy(account: &Shares, connections: &Connections) -> Infallible {
         most_connections = most_connections.max(open);
         if peak - used >= TIDY_BYTES_MIN || most_connections - open >= TIDY_CONNECTIONS_MIN {
             most_connections = open;
-            // It takes the locks of the allocator, for some milliseconds. A panic would have been logged.
+            // This takes the locks of the allocator for some milliseconds. The panic hook logs a panic.
             let _done = tokio::task::spawn_blocking(return_freed_blocks).await;
         }
     }
@@ -145,9 +116,9 @@ async fn accept(
     listener: &TcpListener,
     workers: &[Worker],
     stop: &CancellationToken,
-    connections: &Arc<Connections>,
+    connections: &Arc<ConnectionTable>,
 ) -> io::Result<()> {
-    // Without a bound connections would take the descriptors that git and the clone need.
+    // Without a bound, connections would take the file descriptors that git and the clone need.
     let places = Arc::new(Semaphore::new(connections.max() + ENDING_MAX));
     for worker in workers.iter().cycle() {
         let accepted = tokio::select! {
@@ -166,13 +137,13 @@ async fn accept(
 async fn accept_one(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-    connections: &Arc<Connections>,
+    connections: &Arc<ConnectionTable>,
 ) -> io::Result<Accepted> {
     loop {
         let place = Arc::clone(places).acquire_owned().await;
         let place = place.map_err(io::Error::other)?;
         let accepted = listener.accept().await.and_then(|(stream, address)| {
-            // Answers are small and whole: waiting for more to send only adds delay.
+            // Answers are small and complete, so waiting for more to send only adds delay.
             stream.set_nodelay(true)?;
             #[cfg(target_os = "linux")]
             SockRef::from(&stream).set_tcp_notsent_lowat(WAITING_BYTES_MAX)?;
@@ -180,7 +151,7 @@ async fn accept_one(
         });
         match accepted {
             Ok((stream, address)) => {
-                // One that finds no place is closed by being dropped.
+                // A connection that finds no place is dropped, which closes it.
                 if let Some(connection) = connections.open(address.ip().to_canonical()) {
                     return Ok(Accepted {
                         stream,
@@ -197,7 +168,7 @@ async fn accept_one(
     }
 }
 
-/// After an error of one connection the next is accepted at once; after one of the system, when it had time to recover.
+/// Waits after an error of the system, so that it can recover. After an error of one connection there is no wait.
 async fn recover(error: &io::Error) {
     let of_one_connection = matches!(
         error.kind(),
@@ -225,7 +196,7 @@ struct Accepted {
 /// A place among the connections that may be open, until this is dropped.
 struct Place {
     connection: Arc<Connection>,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionTable>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -235,7 +206,7 @@ impl Drop for Place {
     }
 }
 
-/// A thread with an event loop of its own. It ends when no more connections can come and all are finished.
+/// A thread with its own event loop. It ends when no more connections can come and all are finished.
 struct Worker {
     connections: mpsc::Sender<Accepted>,
     ended: oneshot::Receiver<Drained>,
@@ -243,7 +214,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(number: usize, stack: impl Stack, options: ServeOptions) -> io::Result<Self> {
+    fn start(
+        number: usize,
+        application: impl Application,
+        settings: Arc<ServerSettings>,
+    ) -> io::Result<Self> {
         let (connections, waiting) = mpsc::channel(WAITING_CONNECTIONS_MAX);
         let (end, ended) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread()
@@ -253,10 +228,10 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(format!("http-{number}"))
             .spawn(move || {
-                let drained = runtime.block_on(work(waiting, stack, options));
-                // A look-up in the index that still runs has nobody left to answer.
+                let drained = runtime.block_on(work(waiting, application, settings));
+                // A look-up in the index that still runs has no client left.
                 runtime.shutdown_background();
-                // The other side is gone only when the whole process is about to be.
+                // The receiver is gone only if the whole process is about to end.
                 let _nobody_waits = end.send(drained);
             })?;
         Ok(Self {
@@ -272,7 +247,7 @@ async fn join(
     thread: std::thread::JoinHandle<()>,
 ) -> io::Result<Drained> {
     let drained = ended.await;
-    // The thread has said its last word, or has panicked: either way this does not wait.
+    // The thread has sent its result or has panicked, so this does not wait.
     match (drained, thread.join()) {
         (Ok(drained), Ok(())) => Ok(drained),
         _ => Err(worker_died()),
@@ -281,11 +256,10 @@ async fn join(
 
 async fn work(
     mut waiting: mpsc::Receiver<Accepted>,
-    stack: impl Stack,
-    options: ServeOptions,
+    application: impl Application,
+    settings: Arc<ServerSettings>,
 ) -> Drained {
-    let drain_max = options.drain_max;
-    // Every connection holds a receiver to its end, so that the sender can tell all of them and see them go.
+    // Every connection keeps a receiver to its end, so that the sender can tell all of them and see them end.
     let (draining, _) = watch::channel(());
     while let Some(Accepted { stream, place }) = waiting.recv().await {
         match TcpStream::from_std(stream) {
@@ -294,9 +268,8 @@ async fn work(
                 let serving = connection::serve(
                     stream,
                     Arc::clone(&connection),
-                    stack.clone(),
-                    options.certificate.clone(),
-                    options.common.clone(),
+                    application.clone(),
+                    Arc::clone(&settings),
                     draining.subscribe(),
                 );
                 let task = tokio::spawn(async move {
@@ -311,6 +284,6 @@ async fn work(
     draining.send_replace(());
     tokio::select! {
         () = draining.closed() => Drained::All,
-        () = tokio::time::sleep(drain_max) => Drained::DeadlineReached,
+        () = tokio::time::sleep(settings.drain_max) => Drained::DeadlineReached,
     }
 }

@@ -1,7 +1,7 @@
-//! What is known of a connection and of each request on it until the last byte of its answer has been sent.
+//! The state of a connection, and of each request on it until the last byte of its answer has been sent.
 //!
-//! A byte counts as sent when the system has taken it, and the system takes little more than what the client has
-//! acknowledged (`TCP_NOTSENT_LOWAT`, set in `accept_one`).
+//! A byte counts as sent when the system has taken it. The system takes little more than the client has acknowledged
+//! (`TCP_NOTSENT_LOWAT`, set in `accept_one`).
 
 use std::any::Any;
 use std::fmt;
@@ -10,59 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
-use axum::extract::Request;
-use axum::response::Response;
 use futures_util::task::AtomicWaker;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::peer::Peer;
 
-/// A request, and the exchange that it begins.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    /// The request.
-    pub(crate) request: Request,
-    /// See [`Exchange`].
-    pub(crate) exchange: Exchange,
-    /// Whether it may be answered.
-    pub(crate) admission: Admission,
-}
-
-/// Whether a request may be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
-    /// There is memory for it.
-    Granted,
-    /// Its peer has more than its share of the memory already, and nothing is left.
-    NoShare,
-    /// It has more headers than any client has a reason to send.
-    TooManyHeaders,
-}
-
-impl Asked {
-    /// The request, with the exchange among its extensions.
-    pub(crate) fn into_request(self) -> Request {
-        let Self {
-            mut request,
-            exchange,
-            ..
-        } = self;
-        request.extensions_mut().insert(exchange);
-        request
-    }
-}
-
-/// An answer, and what is done when it has been sent or cut.
-pub(crate) struct Answered {
-    /// The answer.
-    pub(crate) response: Response,
-    /// Is told what became of it.
-    pub(crate) end: Option<End>,
-}
-
-/// Called once, when the last byte of an answer has been sent, or when no more of it will be.
+/// Called once, when the last byte of an answer has been sent, or when no more will be sent.
 pub(crate) type End = Box<dyn FnOnce(Sent) + Send + Sync>;
 
 /// What became of an answer.
@@ -70,9 +25,12 @@ pub(crate) type End = Box<dyn FnOnce(Sent) + Send + Sync>;
 pub(crate) struct Sent {
     /// Bytes of its body that were sent.
     pub(crate) bytes: u64,
-    /// Whether the client did not get all of it.
+    /// Whether the client did not get all of them.
     pub(crate) is_cut: bool,
 }
+
+/// Tells a connection that the mirror stops. The connection keeps it until its own end.
+pub(super) type Draining = watch::Receiver<()>;
 
 /// The progress of a connection. It outlives its exchanges.
 #[derive(Debug)]
@@ -87,21 +45,21 @@ pub(crate) struct Connection {
     sends_files: AtomicBool,
     /// Requests that have begun.
     requests: AtomicU64,
-    /// Requests that are under way.
+    /// Requests in progress.
     exchanges: AtomicUsize,
-    /// Answers that have begun, and whose next bytes do not have to be made first.
+    /// Answers in progress whose next bytes wait only for the client.
     waiting: AtomicUsize,
-    /// Bytes of bodies, handed over and sent.
+    /// Bytes of bodies that were handed over, and that were sent.
     handed: AtomicU64,
     sent: AtomicU64,
     /// When the last exchange ended, in milliseconds after `began`.
     idle_since: AtomicU64,
-    /// Bytes that are kept for the client outside the account; see [`Exchange::take_allowance`].
+    /// Bytes kept for the client outside the account; see [`Exchange::take_allowance`].
     allowance_used: AtomicU64,
 }
 
 impl Connection {
-    /// A connection from this address that begins now.
+    /// A connection from this address.
     pub(crate) fn new(number: u64, address: IpAddr) -> Arc<Self> {
         Arc::new(Self {
             number,
@@ -120,17 +78,17 @@ impl Connection {
         })
     }
 
-    /// Tells this connection apart from all others.
+    /// A number that no other connection has.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Where it comes from.
+    /// The address of the other side.
     pub(crate) fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Says that the system sends files on it, so that nobody has to read them.
+    /// Notes that the system sends files on it, so that nobody has to read them.
     #[cfg(target_os = "linux")]
     pub(crate) fn set_sends_files(&self) {
         self.sends_files.store(true, Ordering::Relaxed);
@@ -138,15 +96,15 @@ impl Connection {
 
     /// Sets what [`Connection::end`] does.
     pub(crate) fn ends_by(&self, abort: AbortHandle) {
-        // Set once, by whoever spawned it.
+        // Set once, by the code that spawned it.
         let _set_before = self.abort.set(abort);
-        // After the handle was set: one of the two sees the other, this look or the look of `end` at the handle.
+        // After the handle was set. Either this sees the flag of `end`, or `end` sees the handle.
         if self.is_ended.load(Ordering::SeqCst) {
             self.end();
         }
     }
 
-    /// Ends the connection at once, with all that is under way on it; one that has not begun, as soon as it begins.
+    /// Ends the connection at once, with all requests on it. A connection that has not begun ends as soon as it begins.
     pub(crate) fn end(&self) {
         self.is_ended.store(true, Ordering::SeqCst);
         if let Some(abort) = self.abort.get() {
@@ -154,13 +112,13 @@ impl Connection {
         }
     }
 
-    /// Since when nothing is under way on it; `None` if something is.
+    /// Since when it has no request; `None` while it has one.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let since = Duration::from_millis(self.idle_since.load(Ordering::Relaxed));
         (self.exchanges() == 0).then(|| self.began + since)
     }
 
-    /// Requests that are under way.
+    /// Requests in progress.
     pub(crate) fn exchanges(&self) -> usize {
         self.exchanges.load(Ordering::Relaxed)
     }
@@ -175,13 +133,13 @@ impl Connection {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether something could be sent if the client took it.
+    /// Whether something waits for the client to read.
     pub(crate) fn waits_for_client(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
             || self.handed.load(Ordering::Relaxed) > self.sent()
     }
 
-    /// Takes so many bytes out of what the connection may keep outside the account.
+    /// Takes so many bytes out of the allowance that the connection has outside the account.
     fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
         let taken =
             self.allowance_used
@@ -198,44 +156,44 @@ pub(crate) struct Exchange(Arc<Inner>);
 
 struct Inner {
     connection: Arc<Connection>,
-    /// Whether it is a request, and not the connection itself.
+    /// False for the connection itself.
     is_request: bool,
     client: IpAddr,
     handed: AtomicU64,
     sent: AtomicU64,
-    /// The next bytes are being made.
+    /// The mirror is making the next bytes.
     producing: AtomicBool,
-    /// What was taken out of the connection's allowance.
+    /// The bytes that it took out of the connection's allowance.
     allowance: AtomicU64,
-    /// The client must send more of its request before anything can be made.
+    /// The mirror waits for more of the request.
     reading: AtomicBool,
     /// All bytes were handed over.
     is_complete: AtomicBool,
     /// Ends this exchange alone; without it the connection is ended.
     abort: OnceLock<AbortHandle>,
-    /// Told when what was handed over has been sent.
+    /// Woken when bytes were sent.
     sender: AtomicWaker,
     rest: Mutex<Rest>,
 }
 
-/// What is seldom touched.
+/// Fields that are seldom used.
 #[derive(Default)]
 struct Rest {
-    /// The length of the body, where it is known.
+    /// The length of the body, if it is known.
     length: Option<u64>,
     end: Option<End>,
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Exchange {
-    /// A request has come from this client; its answer is being made.
+    /// A request of this client begins. The mirror is making its answer.
     pub(crate) fn begin(connection: &Arc<Connection>, client: IpAddr) -> Self {
         connection.exchanges.fetch_add(1, Ordering::Relaxed);
         connection.requests.fetch_add(1, Ordering::Relaxed);
         Self::new(connection, client, true)
     }
 
-    /// What a connection takes for itself, whatever is asked for on it.
+    /// Stands for the connection itself, whatever its requests are.
     pub(crate) fn of_connection(connection: &Arc<Connection>) -> Self {
         Self::new(connection, connection.address(), false)
     }
@@ -257,7 +215,7 @@ impl Exchange {
         }))
     }
 
-    /// An exchange with nobody, for calls of a stack without a connection.
+    /// An exchange with nobody, for calls of an application without a connection.
     #[cfg(test)]
     pub(crate) fn with_nobody() -> Self {
         let nowhere = IpAddr::from([0, 0, 0, 0]);
@@ -269,7 +227,7 @@ impl Exchange {
         self.0.client
     }
 
-    /// Whose share of everything limited it takes.
+    /// The peer that its shares count for.
     pub(crate) fn peer(&self) -> Peer {
         Peer::from(self.0.client)
     }
@@ -289,7 +247,7 @@ impl Exchange {
         self.rest().kept.push(Box::new(kept));
     }
 
-    /// Takes so many bytes, until the exchange ends, out of what its connection may keep outside the account.
+    /// Takes so many bytes, until the exchange ends, out of the allowance that its connection has outside the account.
     pub(crate) fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
         let taken = self.0.connection.take_allowance(bytes, allowance);
         if taken {
@@ -298,7 +256,7 @@ impl Exchange {
         taken
     }
 
-    /// Says whether the client must send more of its request before anything can be made.
+    /// Notes whether the mirror waits for more of the request.
     pub(crate) fn set_reading(&self, reading: bool) {
         self.0.reading.store(reading, Ordering::Relaxed);
     }
@@ -308,29 +266,17 @@ impl Exchange {
         let _set_before = self.0.abort.set(abort);
     }
 
-    /// The answer has begun.
-    pub(crate) fn answer(&self, answered: Answered) -> Response {
-        let Answered { response, end } = answered;
-        let body = response.body();
-        if body.is_end_stream() {
-            if let Some(end) = end {
-                end(Sent {
-                    bytes: 0,
-                    is_cut: false,
-                });
-            }
-            return response;
-        }
+    /// The body of the answer begins; `length` is its length where that is known. `end` learns what became of it.
+    pub(super) fn begin_body(&self, length: Option<u64>, end: Option<End>) {
         self.0.is_complete.store(false, Ordering::Relaxed);
         let mut rest = self.rest();
         rest.end = end;
-        rest.length = body.size_hint().exact();
+        rest.length = length;
         drop(rest);
         self.produced();
-        response
     }
 
-    /// The next bytes have to be made first.
+    /// Notes that the mirror is making the next bytes.
     pub(crate) fn producing(&self) {
         if !self.0.producing.swap(true, Ordering::Relaxed) {
             self.0.connection.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -343,7 +289,7 @@ impl Exchange {
         }
     }
 
-    /// So many bytes were handed over to be sent.
+    /// Notes that so many bytes were handed over to be sent.
     pub(crate) fn hand_over(&self, bytes: usize) {
         self.produced();
         let bytes = bytes as u64;
@@ -351,7 +297,7 @@ impl Exchange {
         self.0.connection.handed.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// So many of them were sent.
+    /// Notes that so many of them were sent.
     pub(crate) fn note_sent(&self, bytes: usize) {
         let bytes = bytes as u64;
         self.0.sent.fetch_add(bytes, Ordering::Relaxed);
@@ -359,7 +305,7 @@ impl Exchange {
         self.0.sender.wake();
     }
 
-    /// All bytes of the body were handed over.
+    /// Notes that all bytes of the body were handed over.
     pub(crate) fn complete(&self) {
         self.0.is_complete.store(true, Ordering::Relaxed);
     }
@@ -370,7 +316,7 @@ impl Exchange {
         handed.saturating_sub(self.sent())
     }
 
-    /// What is told when something of them was sent.
+    /// The waker to call when some of them were sent.
     pub(crate) fn sender(&self) -> &AtomicWaker {
         &self.0.sender
     }
@@ -389,7 +335,7 @@ impl Exchange {
         self.0.connection.sends_files.load(Ordering::Relaxed)
     }
 
-    /// Whether it waits for the client, and not for the mirror.
+    /// Whether it waits for the client, not for the mirror.
     pub(crate) fn waits_for_client(&self) -> bool {
         if !self.0.is_request {
             let connection = &self.0.connection;
@@ -430,7 +376,7 @@ impl Drop for Inner {
             connection.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         let (handed, sent) = (*self.handed.get_mut(), *self.sent.get_mut());
-        // Bytes that were handed over and then dropped no longer wait.
+        // Bytes that were handed over and then dropped wait no longer.
         connection.handed.fetch_sub(handed, Ordering::Relaxed);
         connection.handed.fetch_add(sent, Ordering::Relaxed);
         let rest = self.rest.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -477,29 +423,5 @@ impl WeakExchange {
 impl fmt::Debug for WeakExchange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("WeakExchange")
-    }
-}
-
-impl fmt::Debug for Answered {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Answered")
-            .field("response", &self.response)
-            .finish_non_exhaustive()
-    }
-}
-
-impl From<Response> for Answered {
-    fn from(response: Response) -> Self {
-        Self {
-            response,
-            end: None,
-        }
-    }
-}
-
-impl From<Body> for Answered {
-    fn from(body: Body) -> Self {
-        Response::new(body).into()
     }
 }

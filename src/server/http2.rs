@@ -1,47 +1,48 @@
-//! HTTP/2 on one connection, and its bounds: one client holds a hundred answers there, and none of hyper's limits is for
-//! one that asks and does not read.
+//! HTTP/2 on one connection, and its bounds.
+//!
+//! One client can have a hundred answers on one connection, and none of hyper's limits stops a client that asks and does
+//! not read.
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use hyper::body::{Body as _, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
-use super::Stack;
-use super::answer::{AnswerBody, SHARED_CONNECTION_PIECE_BYTES};
-use super::connection::{Common, Draining, Limits, body_of};
-use super::exchange::{Admission, Asked, Connection, Exchange};
+use super::answer_body::{AnswerBody, SHARED_CONNECTION_PIECE_BYTES};
+use super::application::{Admission, Application, Asked};
+use super::exchange::{Connection, Draining, Exchange};
+use super::settings::{Limits, ServerSettings};
+use super::shares::Shares;
 
-/// Requests at a time on one connection. A client that has more waits for an answer before the next one; the protocol
+/// Requests at a time on one connection. A client that has more waits for an answer before the next one. The protocol
 /// asks for 100 or more.
 const STREAMS_MAX: u32 = 128;
 
 /// All headers of a request together, unpacked.
 const HEADER_BYTES_MAX: u32 = 32 * 1024;
 
-/// What is taken out of the body of one answer before the client has room for it.
+/// How much hyper takes out of the body of one answer before the client grants a window for it.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
-/// What a client may send of one body before it is read. Nobody has a reason to send much to a read-only mirror.
+/// What a client may send of one body before anybody reads it. Nobody has a reason to send much to a read-only mirror.
 const UPLOAD_WINDOW_BYTES: u32 = 32 * 1024;
 
-/// The same, for all bodies of one connection together: the least that the protocol allows.
+/// The same for all bodies of one connection together: the least that the protocol allows.
 const CONNECTION_WINDOW_BYTES: u32 = 65_535;
 
 /// What a request costs besides its headers and its body: the stream, its task, and the head of its answer.
 const STREAM_BYTES: u64 = 6 * 1024;
 
-/// The most headers of a request; HTTP/1 has the same limit. A client can name one header a thousand times for a few bytes.
+/// The most headers of a request. HTTP/1 has the same limit. A client can name one header a thousand times for a few bytes.
 const HEADERS_MAX: usize = 100;
 
 /// What a header costs besides its name and its value: its place in the table, which grows by doubling, and a copy of it.
@@ -50,38 +51,53 @@ const HEADER_BYTES: u64 = 256;
 /// How long one request may take with all of its answer.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(12 * 3_600);
 
-/// How often the clients of answers under way are looked at, as a part of the time that they may stall.
+/// How many looks at the client's progress fit into the time that a client may stall.
 const LOOKS_IN_A_STALL: u32 = 6;
 
-/// How often a client is asked whether it is still there.
+/// How often the server asks whether the client is still there.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long it may take to say so. The question waits behind all that is on its way to the client, and so does a slow line.
+/// How long the client may take to say so. The question waits behind everything that is on its way to a slow client.
 const PING_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Serves a connection until it ends, is told to end, or breaks a limit.
-pub(crate) async fn serve<S>(
+pub(super) async fn serve<S>(
     stream: S,
     connection: &Arc<Connection>,
-    stack: impl Stack,
-    common: Common,
+    application: impl Application,
+    settings: &Arc<ServerSettings>,
     draining: &mut Draining,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let limits = common.limits;
+    let limits = settings.limits;
     let streams = Streams::default();
-    let service = PerConnection {
-        stack,
-        connection: Arc::clone(connection),
-        common,
-        streams: streams.clone(),
+    let service = {
+        let (connection, settings) = (Arc::clone(connection), Arc::clone(settings));
+        let streams = streams.clone();
+        service_fn(move |request: hyper::Request<Incoming>| {
+            let proxies = &settings.trusted_proxies;
+            let client = proxies.client(connection.address(), request.headers());
+            let exchange = Exchange::begin(&connection, client);
+            streams.next_is(&exchange);
+            let bytes = cost(&request);
+            let asked = Asked::new(request, exchange.clone());
+            let (application, account) = (application.clone(), settings.account.clone());
+            async move {
+                let asked = admit(asked, bytes, &account).await;
+                let response = application(asked).await.begin(&exchange);
+                Ok::<_, Infallible>(
+                    response
+                        .map(|body| AnswerBody::new(body, SHARED_CONNECTION_PIECE_BYTES, exchange)),
+                )
+            }
+        })
     };
     let serving = builder(streams).serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     let mut look = pin!(sleep_until(Instant::now()));
-    let mut progress = Progress::of(connection);
+    let mut progress = ClientProgress::of(connection);
     let (mut told, mut asked_to_leave) = (false, false);
     loop {
         tokio::select! {
@@ -91,16 +107,20 @@ where
                 told = true;
                 serving.as_mut().graceful_shutdown();
             }
-            () = &mut look => match progress.verdict(connection, &limits) {
-                Verdict::Fine(until) => look.as_mut().reset(until),
-                Verdict::Idle if !asked_to_leave => {
+            () = &mut look => match progress.look(connection, &limits) {
+                ClientState::Fine(until) => look.as_mut().reset(until),
+                ClientState::Idle if !asked_to_leave => {
                     asked_to_leave = true;
                     serving.as_mut().graceful_shutdown();
                     look.as_mut().reset(Instant::now() + limits.write_stall_max);
                 }
-                // Dropping the connection closes it and ends whatever is under way on it.
-                Verdict::Idle => return Err(timed_out("the client was asked to leave and did not")),
-                Verdict::Stalled => return Err(timed_out("the client does not take its answers")),
+                // Dropping the connection closes it and ends everything on it.
+                ClientState::Idle => {
+                    return Err(timed_out("the client was asked to leave and did not"));
+                }
+                ClientState::Stalled => {
+                    return Err(timed_out("the client does not take its answers"));
+                }
             },
         }
     }
@@ -110,150 +130,21 @@ fn timed_out(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
-/// How far the client had come at a look.
-struct Progress {
-    sent: u64,
-    at: Instant,
-}
-
-/// What is to be done about a connection.
-enum Verdict {
-    /// Nothing before this time.
-    Fine(Instant),
-    /// There was no request for too long.
-    Idle,
-    /// The client does not take what it asked for.
-    Stalled,
-}
-
-impl Progress {
-    fn of(connection: &Connection) -> Self {
-        Self {
-            sent: connection.sent(),
-            at: Instant::now(),
+/// Waits until the account has memory for a request, or refuses the request.
+async fn admit(mut asked: Asked, bytes: u64, account: &Shares) -> Asked {
+    let exchange = &asked.exchange;
+    if asked.request.headers().len() > HEADERS_MAX {
+        asked.request.headers_mut().clear();
+        asked.admission = Admission::TooManyHeaders;
+    } else if !account.try_keep(exchange, bytes) {
+        // In a box: most requests need not wait, and each stream has memory for the largest future in it.
+        let is_kept = account.is_fair(exchange, bytes)
+            && Box::pin(account.keep(exchange, bytes)).await.is_ok();
+        if !is_kept {
+            asked.admission = Admission::NoShare;
         }
     }
-
-    /// What is to be done now. A client gets on if it takes anything at all: which of its answers it takes first is up to
-    /// it. While others need what the answers hold, `shares` looks at each of them.
-    fn verdict(&mut self, connection: &Connection, limits: &Limits) -> Verdict {
-        let now = Instant::now();
-        if let Some(since) = connection.idle_since() {
-            *self = Self::of(connection);
-            let until = since + limits.idle_max;
-            return if until <= now {
-                Verdict::Idle
-            } else {
-                // Something may begin a moment later, and stall.
-                Verdict::Fine(until.min(now + limits.write_stall_max / LOOKS_IN_A_STALL))
-            };
-        }
-        if !connection.waits_for_client() || connection.sent() != self.sent {
-            *self = Self::of(connection);
-        }
-        // One look more than fits into the time: an answer that began after the first of them has all of it.
-        if now.duration_since(self.at) > limits.write_stall_max {
-            return Verdict::Stalled;
-        }
-        Verdict::Fine(now + limits.write_stall_max / LOOKS_IN_A_STALL)
-    }
-}
-
-/// hyper's limits on resets and on frames that carry nothing are kept as they are.
-fn builder(streams: Streams) -> http2::Builder<Streams> {
-    let mut builder = http2::Builder::new(streams);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .max_send_buf_size(UNSENT_BYTES_MAX)
-        .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_WAIT_MAX);
-    builder
-}
-
-/// Runs the streams of a connection as tasks that can be ended one by one. Cheap to clone.
-#[derive(Clone, Default)]
-struct Streams(Arc<Mutex<Option<Exchange>>>);
-
-impl Streams {
-    /// The stream that is run next is that of this exchange: hyper calls the service and runs what it returns before it
-    /// does anything else.
-    fn next_is(&self, exchange: &Exchange) {
-        *self.latest() = Some(exchange.clone());
-    }
-
-    fn latest(&self) -> std::sync::MutexGuard<'_, Option<Exchange>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
-    fn execute(&self, stream: F) {
-        let task = tokio::spawn(tokio::time::timeout(STREAM_TIME_MAX, stream));
-        if let Some(exchange) = self.latest().take() {
-            exchange.ends_by(task.abort_handle());
-        }
-    }
-}
-
-/// Calls the stack once the account has memory for the request, or refuses it.
-struct PerConnection<S> {
-    stack: S,
-    connection: Arc<Connection>,
-    common: Common,
-    streams: Streams,
-}
-
-impl<S: Stack> hyper::service::Service<hyper::Request<Incoming>> for PerConnection<S> {
-    type Response = axum::http::Response<AnswerBody>;
-    type Error = Infallible;
-    type Future = Answering<S, S::Future>;
-
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        let proxies = &self.common.trusted_proxies;
-        let client = proxies.client(self.connection.address(), request.headers());
-        let exchange = Exchange::begin(&self.connection, client);
-        self.streams.next_is(&exchange);
-        let account = &self.common.account;
-        let bytes = cost(&request);
-        let mut asked = Asked {
-            request: request.map(body_of),
-            exchange: exchange.clone(),
-            admission: Admission::Granted,
-        };
-        if asked.request.headers().len() > HEADERS_MAX {
-            asked.request.headers_mut().clear();
-            asked.admission = Admission::TooManyHeaders;
-            let answered = self.stack.clone().call(asked);
-            let state = State::Called { answered };
-            return Answering { state, exchange };
-        }
-        let has_share = account.try_keep(&exchange, bytes);
-        let state = if !has_share && account.is_fair(&exchange, bytes) {
-            let account = account.clone();
-            let waiting = async move {
-                if account.keep(&asked.exchange, bytes).await.is_err() {
-                    asked.admission = Admission::NoShare;
-                }
-                asked
-            };
-            State::Waiting {
-                waiting: Box::pin(waiting),
-                stack: self.stack.clone(),
-            }
-        } else {
-            if !has_share {
-                asked.admission = Admission::NoShare;
-            }
-            State::Called {
-                answered: self.stack.clone().call(asked),
-            }
-        };
-        Answering { state, exchange }
-    }
+    asked
 }
 
 /// What a request costs from now to the end of its answer, in bytes.
@@ -271,42 +162,91 @@ fn cost(request: &hyper::Request<Incoming>) -> u64 {
     STREAM_BYTES + headers + path + body
 }
 
-pin_project! {
-    /// An answer that is being made.
-    struct Answering<S, F> {
-        #[pin]
-        state: State<S, F>,
-        exchange: Exchange,
+/// How far the client had come at a look.
+struct ClientProgress {
+    sent: u64,
+    at: Instant,
+}
+
+/// What a look at the client found.
+enum ClientState {
+    /// The next look is due at this time.
+    Fine(Instant),
+    /// There was no request for too long.
+    Idle,
+    /// The client does not read what it asked for.
+    Stalled,
+}
+
+impl ClientProgress {
+    fn of(connection: &Connection) -> Self {
+        Self {
+            sent: connection.sent(),
+            at: Instant::now(),
+        }
+    }
+
+    /// Looks at the client now. A client makes progress if it reads anything at all; it may read its answers in any order.
+    /// While others need the memory of the answers, `shares` looks at each answer.
+    fn look(&mut self, connection: &Connection, limits: &Limits) -> ClientState {
+        let now = Instant::now();
+        if let Some(since) = connection.idle_since() {
+            *self = Self::of(connection);
+            let until = since + limits.idle_max;
+            return if until <= now {
+                ClientState::Idle
+            } else {
+                // A request may begin a moment later, and stall.
+                ClientState::Fine(until.min(now + limits.write_stall_max / LOOKS_IN_A_STALL))
+            };
+        }
+        if !connection.waits_for_client() || connection.sent() != self.sent {
+            *self = Self::of(connection);
+        }
+        // One look more than fits into the time: an answer that began after the first look gets all of the time.
+        if now.duration_since(self.at) > limits.write_stall_max {
+            return ClientState::Stalled;
+        }
+        ClientState::Fine(now + limits.write_stall_max / LOOKS_IN_A_STALL)
     }
 }
 
-pin_project! {
-    #[project = StateProjection]
-    enum State<S, F> {
-        Waiting { waiting: BoxFuture<'static, Asked>, stack: S },
-        Called { #[pin] answered: F },
+/// Keeps hyper's own limits on resets and on frames that carry nothing.
+fn builder(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_send_buf_size(UNSENT_BYTES_MAX)
+        .initial_stream_window_size(UPLOAD_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_WAIT_MAX);
+    builder
+}
+
+/// Runs each stream of a connection as a task that can be ended alone. Cheap to clone.
+#[derive(Clone, Default)]
+struct Streams(Arc<Mutex<Option<Exchange>>>);
+
+impl Streams {
+    /// The next stream that runs is that of this exchange. hyper calls the service and runs what it returns before it does
+    /// anything else.
+    fn next_is(&self, exchange: &Exchange) {
+        *self.latest() = Some(exchange.clone());
+    }
+
+    fn latest(&self) -> std::sync::MutexGuard<'_, Option<Exchange>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<S: Stack> Future for Answering<S, S::Future> {
-    type Output = Result<axum::http::Response<AnswerBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let answered = loop {
-            match this.state.as_mut().project() {
-                StateProjection::Waiting { waiting, stack } => {
-                    let asked = ready!(waiting.as_mut().poll(context));
-                    let answered = stack.clone().call(asked);
-                    this.state.set(State::Called { answered });
-                }
-                StateProjection::Called { answered } => break ready!(answered.poll(context))?,
-            }
-        };
-        let exchange = this.exchange;
-        let response = exchange.answer(answered);
-        Poll::Ready(Ok(response.map(|body| {
-            AnswerBody::new(body, SHARED_CONNECTION_PIECE_BYTES, exchange.clone())
-        })))
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let task = tokio::spawn(tokio::time::timeout(STREAM_TIME_MAX, stream));
+        if let Some(exchange) = self.latest().take() {
+            exchange.ends_by(task.abort_handle());
+        }
     }
 }

@@ -6,13 +6,13 @@ use std::str::FromStr;
 
 use axum::http::{HeaderMap, HeaderName};
 
-/// Set by proxies: each one appends the address that it was connected from.
+/// Each proxy appends the address of its own client to this header.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The bits of an IPv6 address that tell customers apart: each gets at least a /64 (RFC 6177), and may use all of it.
+/// The bits of an IPv6 address that distinguish customers. Each gets at least a /64 (RFC 6177) and may use all of it.
 const IPV6_CUSTOMER_BITS: u32 = 64;
 
-/// What gets one fair share: an IPv4 address, or an IPv6 network of 64 bits.
+/// A client that gets one fair share: an IPv4 address, or an IPv6 network of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Peer(u64);
 
@@ -32,7 +32,7 @@ impl From<IpAddr> for Peer {
 /// An address range, like `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
-    /// IPv4 addresses are kept in their IPv6 form, `::ffff:a.b.c.d`.
+    /// IPv4 addresses have their IPv6 form here, `::ffff:a.b.c.d`.
     address: u128,
     bits: u32,
 }
@@ -102,13 +102,13 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Whether this is the address of such a proxy.
+    /// Whether this is the address of a trusted proxy.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 
-    /// The client of a request: the last address that is not that of a trusted proxy. What stands before it in the header
-    /// may have been made up by the client.
+    /// The client of a request: the last address that does not belong to a trusted proxy. The client may have made up the
+    /// addresses before it.
     pub(crate) fn client(&self, connected: IpAddr, headers: &HeaderMap) -> IpAddr {
         if self.0.is_empty() || !self.contains(connected) {
             return connected;
@@ -119,7 +119,7 @@ impl TrustedProxies {
                 return client;
             };
             for entry in line.rsplit(',') {
-                // Some proxies write `unknown`. The proxy that wrote it is the last one that is known.
+                // Some proxies write `unknown`. Then the proxy that wrote it counts as the client.
                 let Some(address) = address_in(entry.trim()) else {
                     return client;
                 };

@@ -1,11 +1,11 @@
-//! Crate files go from the disk to a plain connection without passing through this process, by `sendfile`.
+//! Files go from the disk to a plain connection by `sendfile`, without passing through this process.
 //!
-//! hyper knows nothing of it: the body gives it a [`StandIn`] of the right length whose bytes do not matter, and the
-//! stream below recognises the stand-in by its address and sends the file in its place. A stand-in that is not followed
-//! by its file ends the connection, so that it can never be taken for content. hyper copies no chunks of a body, because
-//! it is told that the stream writes several slices at once; a test holds what arrives against the file.
+//! hyper does not know about it. The body gives hyper a [`StandIn`] of the right length whose bytes do not matter. The stream
+//! below hyper recognises the stand-in by its address and sends the file in its place. A stand-in without a file ends the
+//! connection, so it can never pass for content. hyper does not copy the chunks of a body, because the stream says that it
+//! writes several slices at once. A test compares the received bytes with the file.
 //!
-//! What is not there for TLS and HTTP/2, where the bytes have to be read anyway.
+//! TLS and HTTP/2 do not use this: there the process must read the bytes anyway.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -23,21 +23,21 @@ use tokio::task::JoinHandle;
 
 use crate::store::FilePart;
 
-/// What is sent at a time: a worker does nothing else meanwhile. With a quarter of a megabyte a file of one megabyte took
+/// How much is sent at a time. A worker does nothing else meanwhile. With a quarter of a megabyte, a file of one megabyte took
 /// a third longer.
 const PIECE_BYTES: usize = 2 * 1024 * 1024;
 
-/// The length of the stand-in. A piece is several times this one slice.
+/// The length of the stand-in. A piece consists of several such slices.
 const STAND_IN_BYTES: usize = 64 * 1024;
 
-/// What hyper believes to send. Its bytes never matter.
+/// The bytes that hyper believes to send. They never matter.
 static STAND_IN: [u8; STAND_IN_BYTES] = [0; STAND_IN_BYTES];
 
 fn is_stand_in(slice: &[u8]) -> bool {
     STAND_IN.as_ptr_range().contains(&slice.as_ptr())
 }
 
-/// The parts of files whose stand-ins are on their way to the socket, in order. Cheap to clone.
+/// The file parts whose stand-ins are on their way to the socket, in order. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outgoing(Arc<Mutex<VecDeque<FilePart>>>);
 
@@ -47,7 +47,7 @@ impl Outgoing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An answer on the connection that these parts are of, if it is a file.
+    /// The file of an answer on this connection, if it has one.
     pub(crate) fn file_of(&self, response: &mut Response) -> Option<FileAnswer> {
         let rest = response.extensions_mut().remove::<FilePart>()?;
         Some(FileAnswer {
@@ -58,7 +58,7 @@ impl Outgoing {
     }
 }
 
-/// So many bytes of the next file part, as hyper sees them.
+/// Stands for so many bytes of the next file part.
 #[derive(Debug)]
 pub(crate) struct StandIn(usize);
 
@@ -93,13 +93,13 @@ impl Buf for StandIn {
 /// A file that the system sends, piece by piece.
 pub(crate) struct FileAnswer {
     rest: FilePart,
-    /// The next piece, while it is being read from the disk.
+    /// The next piece, while the system reads it from the disk.
     loading: Option<JoinHandle<io::Result<FilePart>>>,
     outgoing: Outgoing,
 }
 
 impl FileAnswer {
-    /// The next piece, once it can be sent without waiting for the disk.
+    /// The next piece, as soon as it can be sent without waiting for the disk.
     pub(crate) fn poll_next(
         &mut self,
         context: &mut Context<'_>,
@@ -112,7 +112,7 @@ impl FileAnswer {
             if piece.is_in_memory() {
                 return Poll::Ready(Some(Ok(self.send(piece))));
             }
-            // The socket must not wait for the disk, nor must any other request on this thread.
+            // Neither the socket nor other requests on this thread may wait for the disk.
             let load = move || piece.load().map(|()| piece);
             self.loading = Some(tokio::task::spawn_blocking(load));
         }
@@ -135,13 +135,13 @@ impl FileAnswer {
         StandIn(length)
     }
 
-    /// Whether nothing is left of it.
+    /// Whether all of it was handed over.
     pub(crate) fn is_at_end(&self) -> bool {
         self.loading.is_none() && self.rest.bytes_left() == 0
     }
 }
 
-/// A connection that sends files in the place of their stand-ins.
+/// A connection that sends files in place of their stand-ins.
 #[derive(Debug)]
 pub(crate) struct SendFileStream {
     stream: TcpStream,
@@ -153,8 +153,8 @@ impl SendFileStream {
         Self { stream, outgoing }
     }
 
-    /// Sends what stands before a file. The system keeps it back until the first bytes of the file are there: as a packet
-    /// of its own, it would wake the client twice.
+    /// Sends the bytes before a file. The system keeps them back until the first bytes of the file are there. A packet of
+    /// their own would wake the client twice.
     fn poll_send_head(&self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(context))?;
@@ -170,7 +170,7 @@ impl SendFileStream {
         }
     }
 
-    /// Sends a part of the next file, at most so many bytes.
+    /// Sends at most so many bytes of the next file.
     fn poll_send_file(
         &self,
         context: &mut Context<'_>,
@@ -232,7 +232,7 @@ impl AsyncWrite for SendFileStream {
         if others.is_empty() {
             return Pin::new(&mut self.stream).poll_write_vectored(context, content);
         }
-        // Empty slices may stand before a stand-in.
+        // There may be empty slices before a stand-in.
         match content.iter().find(|slice| !slice.is_empty()) {
             Some(head) => self.poll_send_head(context, head),
             None => {

@@ -1,6 +1,6 @@
-//! The certificate that TLS is spoken with: reading it from its files, and reading it again when they change.
+//! The TLS certificate: reading it from its files, and reading it again when they change.
 //!
-//! What does not live here: the handshake of a connection (`connection`).
+//! The handshake of a connection is in `connection`.
 
 use std::fmt;
 use std::fs::File;
@@ -23,48 +23,48 @@ pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
 /// The same for HTTP/1.1.
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 
-/// How often the files are looked at.
+/// How often the mirror looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Larger files are something else.
+/// The longest file that can be a certificate or a key.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What some editors put in front of a text.
+/// Some editors write this at the beginning of a text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// What the curve P-521 is called in a key: its object identifier, 1.3.132.0.35, in DER.
+/// The object identifier of the curve P-521 in a key, 1.3.132.0.35, in DER.
 const P521: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
 
 /// A certificate with its key, and the files that they were read from.
 ///
-/// Invariant: the key is the certificate's. Not promised: that a client trusts it, or that it has not run out.
+/// Invariant: the key belongs to the certificate. Not promised: that clients trust it, or that it has not expired.
 #[derive(Clone, Debug)]
 pub(crate) struct TlsCertificate {
     files: Files,
-    content: Content,
+    pem: PemFiles,
     server: Arc<ServerConfig>,
 }
 
-/// Why there is no certificate. Each says which of the two files is to be looked at.
+/// Why there is no certificate. Each variant says which file is wrong.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
     /// The file of the certificate cannot be read.
     #[error("the certificate cannot be read: {0}")]
     CertificateUnreadable(#[source] io::Error),
-    /// There is no certificate in it.
-    #[error("there is no certificate in PEM in its file, or one that cannot be used")]
+    /// The file contains no certificate.
+    #[error("the file contains no usable PEM certificate")]
     NoCertificate,
     /// The file of the key cannot be read.
     #[error("the key cannot be read: {0}")]
     KeyUnreadable(#[source] io::Error),
-    /// There is no key in it.
-    #[error("there is no private key in PEM in its file, or one that cannot be used")]
+    /// The file contains no key.
+    #[error("the file contains no usable PEM private key")]
     NoKey,
-    /// The key is on a curve that ring, which does the cryptography, cannot sign with.
+    /// ring, which does the cryptography, cannot sign with the curve of the key.
     #[error("the key is on the curve P-521, which is not supported")]
     KeyOnP521,
     /// Key and certificate do not belong together.
-    #[error("the key is not that of the certificate")]
+    #[error("the key does not belong to the certificate")]
     KeyOfAnother,
 }
 
@@ -74,16 +74,16 @@ struct Files {
     key: PathBuf,
 }
 
-/// What is in the files. The key never shows.
+/// The contents of the files. `Debug` never shows the key.
 #[derive(Clone, PartialEq, Eq)]
-struct Content {
+struct PemFiles {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
 
-impl fmt::Debug for Content {
+impl fmt::Debug for PemFiles {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Content").finish_non_exhaustive()
+        formatter.debug_struct("PemFiles").finish_non_exhaustive()
     }
 }
 
@@ -94,19 +94,15 @@ impl TlsCertificate {
     /// [`CertificateError`] for whatever makes them unusable.
     pub(crate) fn read(certificate: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
         let files = Files { certificate, key };
-        let content = files.read()?;
-        let server = content.server()?;
-        Ok(Self {
-            files,
-            content,
-            server,
-        })
+        let pem = files.read()?;
+        let server = pem.server()?;
+        Ok(Self { files, pem, server })
     }
 }
 
 impl Files {
-    fn read(&self) -> Result<Content, CertificateError> {
-        Ok(Content {
+    fn read(&self) -> Result<PemFiles, CertificateError> {
+        Ok(PemFiles {
             certificate: read_file(&self.certificate)
                 .map_err(CertificateError::CertificateUnreadable)?,
             key: read_file(&self.key).map_err(CertificateError::KeyUnreadable)?,
@@ -114,7 +110,7 @@ impl Files {
     }
 }
 
-/// A pipe or a device would keep the reader waiting, for ever if need be.
+/// Refuses pipes and devices: reading them could wait for ever.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     if !path.metadata()?.is_file() {
         return Err(io::Error::new(
@@ -129,7 +125,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-impl Content {
+impl PemFiles {
     fn server(&self) -> Result<Arc<ServerConfig>, CertificateError> {
         let (certificate, key) = (as_text(&self.certificate), as_text(&self.key));
         let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
@@ -139,7 +135,7 @@ impl Content {
             .map_err(|_not_pem| CertificateError::NoKey)?;
         let der = key.secret_der();
         let is_on_p521 = der.windows(P521.len()).any(|window| window == P521);
-        // The provider is named, for rustls panics where several were built in and none was chosen.
+        // rustls panics if several providers are built in and none is named.
         let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map(|builder| builder.with_no_client_auth())
@@ -157,8 +153,8 @@ impl Content {
     }
 }
 
-/// The content of a PEM file without byte order marks. Editors write one at the beginning, and where files were joined
-/// there may be more: PEM behind one would not be found, and a chain would be short of a certificate.
+/// The text of a PEM file without byte order marks. Editors write one at the beginning, and joined files may contain more.
+/// A parser would miss the certificate behind each mark.
 fn as_text(content: &[u8]) -> String {
     let unit: Option<fn([u8; 2]) -> u16> = match content {
         [0xff, 0xfe, ..] => Some(u16::from_le_bytes),
@@ -166,7 +162,7 @@ fn as_text(content: &[u8]) -> String {
         _ => None,
     };
     let text = match unit {
-        // Windows calls UTF-16 Unicode, and writes it where a shell redirects.
+        // Windows shells write UTF-16 when they redirect to a file.
         Some(unit) => {
             let (pairs, _half_a_letter) = content.as_chunks::<2>();
             let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
@@ -177,7 +173,7 @@ fn as_text(content: &[u8]) -> String {
     text.replace(BYTE_ORDER_MARK, "")
 }
 
-/// The certificate that new connections get; cheap to clone.
+/// The certificate for new connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct CurrentCertificate(Arc<ArcSwap<ServerConfig>>);
 
@@ -187,13 +183,13 @@ impl CurrentCertificate {
         Self(Arc::new(ArcSwap::new(Arc::clone(&certificate.server))))
     }
 
-    /// What a handshake needs. A connection keeps the certificate that it began with.
+    /// The certificate for one handshake. A connection keeps the certificate that it began with.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         self.0.load_full()
     }
 
-    /// Reads the files again whenever they change, until told to stop. While they make no sense, for example because
-    /// only one of them is new, the last good certificate stays.
+    /// Reads the files again whenever they change, until told to stop. While they are not usable, for example because only
+    /// one of them is new, the last good certificate stays.
     ///
     /// # Errors
     /// If reading panicked.
@@ -203,12 +199,12 @@ impl CurrentCertificate {
         stop: CancellationToken,
     ) -> Result<(), JoinError> {
         let files = Arc::new(certificate.files);
-        let mut seen = Some(certificate.content);
+        let mut seen = Some(certificate.pem);
         loop {
             let look = async {
                 tokio::time::sleep(LOOK_EVERY).await;
                 let files = Arc::clone(&files);
-                // They may lie on a disk that is slow, or gone.
+                // The disk may be slow, or gone.
                 tokio::task::spawn_blocking(move || files.read()).await
             };
             let read = tokio::select! {
@@ -217,7 +213,7 @@ impl CurrentCertificate {
             };
             if read.as_ref().ok() != seen.as_ref() {
                 seen = read.as_ref().ok().cloned();
-                self.replace(read.and_then(|content| content.server()));
+                self.replace(read.and_then(|pem| pem.server()));
             }
         }
     }
@@ -348,12 +344,7 @@ pub(super) mod tests {
     fn a_key_never_shows() {
         let (certificate, key) = made();
         let read = read(&certificate, &key).unwrap();
-        let secret = read
-            .content
-            .key
-            .iter()
-            .map(u8::to_string)
-            .collect::<Vec<_>>();
+        let secret = read.pem.key.iter().map(u8::to_string).collect::<Vec<_>>();
         let shown = format!("{read:?}");
         assert!(!shown.contains("PRIVATE") && !shown.contains(&secret.join(", ")));
     }

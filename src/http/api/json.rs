@@ -1,15 +1,15 @@
 //! The JSON objects of crates.io's web API, in its order of fields.
 //!
-//! What does not follow from the index is null, zero or empty, as protocol and types demand.
+//! A field that does not follow from the index is null, zero or empty, as protocol and types demand.
 
 use serde::Serialize;
 
 use crate::package::{CrateHistory, Features, IndexDependency, Release, Timestamp};
 
-/// What crates.io says where a crate has no version that counts.
+/// crates.io's answer for a crate without a version that counts.
 const NO_VERSION: &str = "0.0.0";
 
-/// Always null on the mirror: not in the index.
+/// Always null on the mirror, because the index does not say it.
 type Unknown = Option<()>;
 
 /// crates.io's `Crate`.
@@ -50,7 +50,7 @@ struct CrateLinks {
     reverse_dependencies: String,
 }
 
-/// What a client wants to see of a crate (`?include=`).
+/// The parts of a crate that a client wants to see (`?include=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -160,7 +160,7 @@ struct VersionLinks {
 }
 
 impl<'a> VersionView<'a> {
-    /// `crate_name` is what the answer calls the crate: its published name, or at some endpoints the name as typed.
+    /// `crate_name` is the name of the crate in the answer: its published name, or at some endpoints the name as typed.
     pub(crate) fn new(release: &'a Release<'_>, crate_name: &'a str) -> Self {
         let num = release.version().as_str();
         let path = |rest: &str| format!("/api/v1/crates/{crate_name}/{num}/{rest}");
@@ -217,7 +217,7 @@ pub(crate) struct DependencyView<'a> {
 }
 
 impl<'a> DependencyView<'a> {
-    /// `place` is the dependency's place on its line; `crate_id` the published name of the crate depended on.
+    /// `place` is the dependency's place on its line; `crate_id` is the published name of the dependency.
     pub(crate) fn new(
         release: &Release<'_>,
         place: usize,
@@ -238,7 +238,7 @@ impl<'a> DependencyView<'a> {
         }
     }
 
-    /// What `…/dependencies` is ordered by: required ones first, then by name.
+    /// The order of `…/dependencies`: required ones first, then by name.
     pub(crate) fn order(&self) -> (bool, &str) {
         (self.optional, &self.crate_id)
     }

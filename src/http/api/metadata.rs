@@ -1,6 +1,7 @@
 //! `GET /api/v1/crates/{name}`, `…/{version}` and `…/{version}/dependencies`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -9,18 +10,19 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::json::{CrateView, DependencyView, Include, VersionView};
-use crate::http::crate_files::download::{parse, parse_name};
+use super::look_up::{json, with_crate, with_version};
+use crate::http::crate_in_path::{VersionInPath, parse_name};
 use crate::http::error::ApiError;
-use crate::http::index_answer::{self, Lookup, json};
+use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
 use crate::package::CrateName;
 use crate::server::Exchange;
 
-/// How many index files one request reads for the published spelling of what a version depends on. For more than these, and
-/// than are remembered, the spelling of the index line is given, which is nearly always the same.
+/// How many index files one request reads for the published spelling of the dependencies of a version. The others that are
+/// not remembered keep the spelling of the index line, which is nearly always the same.
 const SPELLINGS_READ_MAX: usize = 32;
 
-/// How many bytes they may have together.
+/// How many bytes these files may have together.
 const SPELLINGS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 #[derive(Deserialize)]
@@ -30,7 +32,7 @@ pub(crate) struct CrateQuery {
 
 /// A crate with its versions.
 pub(crate) async fn show_crate(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<CrateQuery>, QueryRejection>,
@@ -52,30 +54,25 @@ pub(crate) async fn show_crate(
             .include
             .as_deref(),
     )?;
-    index_answer::with_crate(
-        &state,
-        &exchange,
-        parse_name(name)?,
-        move |_, history, _| {
-            let view = |release| VersionView::new(release, history.name());
-            let versions = match include {
-                Include { versions: true, .. } => {
-                    Some(history.releases().iter().rev().map(view).collect())
-                }
-                Include {
-                    default_version: true,
-                    ..
-                } => Some(history.default_release().into_iter().map(view).collect()),
-                _ => None,
-            };
-            json(&Answer {
-                krate: CrateView::new(history, include),
-                versions,
-                keywords: include.keywords.then_some([]),
-                categories: include.categories.then_some([]),
-            })
-        },
-    )
+    with_crate(&state, &exchange, parse_name(name)?, move |_, history| {
+        let view = |release| VersionView::new(release, history.name());
+        let versions = match include {
+            Include { versions: true, .. } => {
+                Some(history.releases().iter().rev().map(view).collect())
+            }
+            Include {
+                default_version: true,
+                ..
+            } => Some(history.default_release().into_iter().map(view).collect()),
+            _ => None,
+        };
+        json(&Answer {
+            krate: CrateView::new(history, include),
+            versions,
+            keywords: include.keywords.then_some([]),
+            categories: include.categories.then_some([]),
+        })
+    })
     .await
 }
 
@@ -95,7 +92,7 @@ impl Include {
         default_version: false,
     };
 
-    /// Reads `?include=`: a list with commas. Without it everything is included, for the sake of old clients.
+    /// Reads `?include=`, a list with commas. Without it everything is included, for old clients.
     fn parse(text: Option<&str>) -> Result<Self, ApiError> {
         let Some(text) = text else {
             return Ok(Self::ALL);
@@ -103,7 +100,7 @@ impl Include {
         let mut include = Self::NOTHING;
         for part in text.split(',') {
             match part {
-                // Badges are gone from crates.io; asking for them is still allowed.
+                // crates.io has no badges any more, and still allows this.
                 "" | "badges" => {}
                 "full" => include = Self::ALL,
                 "versions" => include.versions = true,
@@ -126,18 +123,16 @@ impl Include {
 
 /// One version of a crate.
 pub(crate) async fn show_version(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    wanted: VersionInPath,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Answer<'a> {
         version: VersionView<'a>,
     }
 
-    let Path((name, version)) = path?;
-    let wanted = parse(name, version)?;
-    index_answer::with_version(&state, &exchange, wanted, |history, release, _| {
+    with_version(&state, &exchange, wanted, |history, release, _| {
         json(&Answer {
             version: VersionView::new(release, history.name()),
         })
@@ -145,21 +140,19 @@ pub(crate) async fn show_version(
     .await
 }
 
-/// What one version of a crate depends on.
+/// The dependencies of one version of a crate.
 pub(crate) async fn list_dependencies(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
-    path: Result<Path<(String, String)>, PathRejection>,
+    wanted: VersionInPath,
 ) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     struct Answer<'a> {
         dependencies: Vec<DependencyView<'a>>,
     }
 
-    let Path((name, version)) = path?;
-    let wanted = parse(name, version)?;
-    index_answer::with_version(&state, &exchange, wanted, |_, release, lookup| {
-        let mut spellings = Spellings::new(lookup);
+    with_version(&state, &exchange, wanted, |_, release, index| {
+        let mut spellings = Spellings::new(index);
         let mut dependencies = Vec::with_capacity(release.line.dependencies.len());
         for (place, dependency) in release.line.dependencies.iter().enumerate() {
             let name = spellings.published(&dependency.crate_name);
@@ -171,18 +164,18 @@ pub(crate) async fn list_dependencies(
     .await
 }
 
-/// The names of crates as their own index files have them, as far as one request may read those.
+/// The names of crates as in their own index files, as far as one request may read those.
 struct Spellings<'a> {
-    lookup: &'a Lookup,
+    index: &'a IndexGuard,
     known: HashMap<String, String>,
     reads_left: usize,
     bytes_left: u64,
 }
 
 impl<'a> Spellings<'a> {
-    fn new(lookup: &'a Lookup) -> Self {
+    fn new(index: &'a IndexGuard) -> Self {
         Self {
-            lookup,
+            index,
             known: HashMap::new(),
             reads_left: SPELLINGS_READ_MAX,
             bytes_left: SPELLINGS_BYTES_MAX,
@@ -201,15 +194,15 @@ impl<'a> Spellings<'a> {
 
     fn look_up(&mut self, name: &str) -> Option<String> {
         let name = CrateName::try_from(name.to_owned()).ok()?;
-        let blob = self.lookup.find(&name)?;
-        let names = &self.lookup.published_names;
+        let blob = self.index.find(&name)?;
+        let names = &self.index.state.published_names;
         if let Some(spelling) = names.get(&blob) {
             return Some(spelling.as_ref().to_owned());
         }
         self.reads_left = self.reads_left.checked_sub(1)?;
-        let bytes = self.lookup.bytes_of(blob)?;
+        let bytes = self.index.bytes_of(blob)?;
         self.bytes_left = self.bytes_left.checked_sub(bytes)?;
-        let spelling = self.lookup.published_name(&name, blob)?;
+        let spelling = self.index.published_name(&name, blob)?;
         names.insert(blob, spelling.as_str().into());
         Some(spelling)
     }

@@ -1,7 +1,7 @@
-//! What crates.io's web API says of a crate, from the index.
+//! The read half of crates.io's web API, answered from the index.
 
-pub(super) mod json;
+mod json;
+mod look_up;
 pub(super) mod metadata;
 pub(super) mod site;
-pub(super) mod version_table;
 pub(super) mod versions;

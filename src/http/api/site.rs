@@ -1,5 +1,7 @@
 //! `GET /api/v1/site_metadata`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -8,14 +10,14 @@ use serde::Serialize;
 
 use crate::http::state::AppState;
 
-/// The commit that this program was built from, where the build says so: Heroku does.
+/// The commit that this program was built from, if the build says so. Heroku does.
 const BUILT_FROM: &str = match option_env!("SOURCE_VERSION") {
     Some(commit) => commit,
     None => "unknown",
 };
 
-/// What crates.io tells its own front end of itself.
-pub(crate) async fn show_site_metadata(State(state): State<AppState>) -> impl IntoResponse {
+/// What crates.io tells its own front end about itself.
+pub(crate) async fn show_site_metadata(State(state): State<Arc<AppState>>) -> impl IntoResponse {
     #[derive(Serialize)]
     struct Answer<'a> {
         deployed_sha: &'a str,

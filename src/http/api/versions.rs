@@ -1,7 +1,8 @@
-//! `GET /api/v1/crates/{name}/versions`: sorted, filtered, and by pages if asked for.
+//! `GET /api/v1/crates/{name}/versions`: sorted, filtered, and in pages on request.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
@@ -15,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
 use super::json::VersionView;
-use crate::http::crate_files::download::parse_name;
+use super::look_up::{json, with_crate};
+use crate::http::crate_in_path::parse_name;
 use crate::http::error::ApiError;
-use crate::http::index_answer::{self, json};
 use crate::http::state::AppState;
 use crate::package::{CrateHistory, Release};
 use crate::server::Exchange;
@@ -52,7 +53,7 @@ struct Meta<'a> {
 
 /// The versions of a crate. `VersionView::crate` echoes the name as typed here, as on crates.io.
 pub(crate) async fn list_versions(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<VersionsQuery>, QueryRejection>,
@@ -61,22 +62,17 @@ pub(crate) async fn list_versions(
     let Path(name) = path?;
     let Query(query) = query.map_err(|bad| ApiError::BadRequest(bad.body_text()))?;
     let options = Options::read(&query)?;
-    index_answer::with_crate(
+    with_crate(
         &state,
         &exchange,
         parse_name(name)?,
-        move |name, history, _| {
-            let mut releases: Vec<&Release<'_>> = history
-                .releases()
-                .iter()
-                .filter(|release| {
-                    query.nums.is_empty()
-                        || query
-                            .nums
-                            .iter()
-                            .any(|num| num == release.version().as_str())
-                })
-                .collect();
+        move |name, history| {
+            let is_wanted = |release: &&Release<'_>| {
+                let num = release.version().as_str();
+                query.nums.is_empty() || query.nums.iter().any(|wanted| wanted == num)
+            };
+            let mut releases: Vec<&Release<'_>> =
+                history.releases().iter().filter(is_wanted).collect();
             options.sort.apply(&mut releases);
             let page = options.page(&releases);
             json(&Answer {
@@ -95,7 +91,7 @@ pub(crate) async fn list_versions(
     .await
 }
 
-/// What was asked for, checked.
+/// The query, checked.
 struct Options {
     sort: Sort,
     /// How many versions to a page; `None` for all on one.
@@ -110,7 +106,7 @@ enum Sort {
     Date,
 }
 
-/// The last version of the page before, as the token of crates.io has it: opaque to clients.
+/// The last version of the page before, as in the token of crates.io. Clients do not look inside.
 enum Seek {
     Semver(i32),
     Date(i64, i32),
@@ -141,7 +137,7 @@ impl Options {
             after: None,
             release_tracks,
         };
-        // For the sake of old clients there are pages only where their size is given.
+        // For old clients there are pages only if the query gives their size.
         let Some(per_page) = query.per_page else {
             return Ok(options);
         };

@@ -1,11 +1,13 @@
 //! `/git/index`: the index over git's smart HTTP protocol, version 0 and 2, for cargo and for git itself.
 //!
-//! Each request is answered by a child, git's own `upload-pack`; this only carries bytes in and out and sees to it that
-//! no child outlives its client (<https://git-scm.com/docs/http-protocol>). Errors are plain text, which git shows.
+//! A child process, git's own `upload-pack`, answers each request. This module only carries bytes in and out, and makes
+//! sure that no child outlives its client (<https://git-scm.com/docs/http-protocol>). Errors are plain text, which git
+//! shows.
 
 pub(super) mod output;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -20,22 +22,23 @@ use tokio::process::ChildStdin;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{ApiError, GitComplaint, PlainText};
+use super::index::index_guard::{commit_header, git_index};
 use super::state::AppState;
 use crate::index::{GitProtocol, GitRequest};
 use crate::server::{Exchange, WeakExchange};
 use output::GitOutput;
 
-/// What git clients say they want, and the one thing that they can have.
+/// The service that git clients ask for, and the only one that they get.
 const UPLOAD_PACK: &str = "git-upload-pack";
 
-/// How the list of references begins, over HTTP.
+/// The beginning of the list of references over HTTP.
 const SERVICE_HEADER: &[u8] = b"001e# service=git-upload-pack\n0000";
 
 const REQUEST_TYPE: &str = "application/x-git-upload-pack-request";
 const RESULT_TYPE: &str = "application/x-git-upload-pack-result";
 const ADVERTISEMENT_TYPE: &str = "application/x-git-upload-pack-advertisement";
 
-/// As git's own server does it: nothing here may be kept.
+/// No cache may keep an answer. git's own server sends the same headers.
 const NEVER_KEEP: [(HeaderName, HeaderValue); 3] = [
     (
         header::CACHE_CONTROL,
@@ -48,13 +51,13 @@ const NEVER_KEEP: [(HeaderName, HeaderValue); 3] = [
     (header::PRAGMA, HeaderValue::from_static("no-cache")),
 ];
 
-/// The longest request, unpacked. One that lists all that a client has is far below.
+/// The longest request, unpacked. A request that lists everything that a client has is far below.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// So much of a request is read before a child is started for it: all of almost every one.
+/// How much of a request is read before a child starts for it. Nearly all requests are shorter.
 const BEGINNING_BYTES: usize = 64 * 1024;
 
-/// What reading that takes, with the state of gzip.
+/// The memory for reading that, with the state of gzip.
 const BEGINNING_COST_BYTES: u64 = 128 * 1024;
 
 /// How long a client may take for that.
@@ -63,15 +66,15 @@ const BEGINNING_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a client may take for the next piece of its request.
 const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// What follows the `?` of `info/refs`.
+/// The query of `info/refs`.
 #[derive(Deserialize)]
 pub(crate) struct Service {
     service: Option<String>,
 }
 
-/// The list of references: what a client asks for first.
+/// The list of references, the first thing that a client asks for.
 pub(crate) async fn list_refs(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
     query: Query<Service>,
     method: Method,
@@ -88,8 +91,8 @@ pub(crate) async fn list_refs(
         Body::empty(),
     )
     .await?;
-    let commit = output.commit_header();
-    // Nobody reads the body of an answer to HEAD.
+    let commit = commit_header(output.commit());
+    // An answer to HEAD has no body.
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
@@ -102,9 +105,9 @@ pub(crate) async fn list_refs(
     Ok((NEVER_KEEP, headers, commit, body).into_response())
 }
 
-/// The answer to what a client wants and has: what it lacks, as a pack.
+/// The objects that a client wants and does not have, as a pack.
 pub(crate) async fn upload_pack(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
     headers: HeaderMap,
     request: Body,
@@ -113,7 +116,7 @@ pub(crate) async fn upload_pack(
         return Err(PlainText(ApiError::GitRequestType));
     }
     let output = start((&state, &exchange), GitRequest::Exchange, &headers, request).await?;
-    let commit = output.commit_header();
+    let commit = commit_header(output.commit());
     let body = Body::new(output);
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(RESULT_TYPE))];
     Ok((NEVER_KEEP, headers, commit, body).into_response())
@@ -133,8 +136,8 @@ async fn start(
     if state.settings.public_url.is_none() {
         return Err(PlainText(ApiError::NoPublicUrl));
     }
-    // Nothing is read or unpacked before the account has room for it. A child is taken only when it has something to do: a
-    // client that is slow in asking keeps nobody else waiting.
+    // The account gives memory before anything is read or unpacked. A permit for a child is taken only when the child has
+    // something to do: a client that is slow to ask keeps nobody waiting.
     let mut reading = match request {
         GitRequest::Advertisement => None,
         GitRequest::Exchange => Some(state.account.take(exchange, BEGINNING_COST_BYTES).await?),
@@ -146,11 +149,8 @@ async fn start(
     if let Some(reading) = &mut reading {
         reading.shrink_to(beginning.len() as u64);
     }
-    let turn = state.git_children.take(exchange, 1).await?;
-    let index = {
-        let view = state.index.view().ok_or_else(|| state.not_ready())?;
-        view.git_index().cloned().ok_or_else(|| state.not_ready())?
-    };
+    let permit = state.git_permits.take(exchange, 1).await?;
+    let index = git_index(state)?;
     let protocol = headers
         .get("git-protocol")
         .and_then(|value| value.to_str().ok())
@@ -170,10 +170,10 @@ async fn start(
         }
         drop(reading);
     }));
-    Ok(GitOutput::begin(child, request, state.index.clone(), feeder, turn).await?)
+    Ok(GitOutput::begin(child, request, state.index.clone(), feeder, permit).await?)
 }
 
-/// Reads a request to its end, or to where it is clear that it is a long one.
+/// Reads a request to its end, or until it is clear that it is long.
 async fn read_beginning(request: Body) -> Result<(Vec<u8>, Limited<Body>), ApiError> {
     let mut request = Limited::new(request, REQUEST_BYTES_MAX);
     let refused = |why: String| ApiError::GitRequest(GitComplaint(why));
@@ -194,8 +194,8 @@ async fn read_beginning(request: Body) -> Result<(Vec<u8>, Limited<Body>), ApiEr
     Ok((beginning, request))
 }
 
-/// Passes a request on as it comes. One that ends early, is too long, or is not what it says ends the child's input, and
-/// the child then says that this was not a whole request.
+/// Passes a request on as it comes. A request that ends early, is too long, or breaks its encoding ends the child's input.
+/// The child then says that the request was not complete.
 async fn feed(
     beginning: Vec<u8>,
     mut rest: Limited<Body>,
@@ -222,7 +222,7 @@ async fn feed(
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        // A child that has read enough, or has given up, reads no more.
+        // A child that has read enough or has failed reads no more.
         if child.write_all(&data).await.is_err() {
             return;
         }

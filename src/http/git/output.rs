@@ -1,4 +1,4 @@
-//! What git answers, on its way to the client.
+//! The output of git on its way to the client.
 
 use std::io;
 use std::pin::Pin;
@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
-use axum::http::{HeaderName, HeaderValue};
 use hyper::body::Frame;
 use tokio::io::AsyncReadExt;
 use tokio::time::Sleep;
@@ -14,56 +13,54 @@ use tokio_util::io::poll_read_buf;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::http::error::{ApiError, GitComplaint};
-use crate::http::index_answer::X_INDEX_COMMIT;
-use crate::index::{GitChild, GitRequest, IndexHandle};
+use crate::index::{CommitId, GitChild, GitRequest, IndexHandle};
 use crate::server::Share;
 
 /// How much is read from a child at a time.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// How long a child may be silent before its first word. Then it speaks every few seconds.
-const FIRST_WORD_MAX: Duration = Duration::from_secs(60);
+/// How long a child may take for its first output. Later it writes something every few seconds.
+const FIRST_OUTPUT_MAX: Duration = Duration::from_secs(60);
 
-/// The longest answer in time: a full clone of the largest index, 230 MB, by a client that takes 8 kB/s. While others wait
-/// for the child a slower one is cut; see `Shares`.
+/// How long an answer may take: a full clone of the largest index, 230 MB, by a client that reads 8 kB/s. While others wait
+/// for a permit, slower clients are cut (`Shares`).
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(8 * 3_600);
 
-/// How long a child may take to end when it has said everything.
+/// How long a child may take to end after its output.
 const END_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The output of a child, as the body of an answer. Dropping it ends the child, and makes room for another.
+/// The output of a child, as the body of an answer. Dropping it ends the child and gives the permit back.
 #[derive(Debug)]
 pub(crate) struct GitOutput {
     before: Option<Bytes>,
     /// `None` at the end.
     running: Option<Running>,
     deadline: Pin<Box<Sleep>>,
-    commit: HeaderValue,
+    commit: CommitId,
 }
 
 #[derive(Debug)]
 struct Running {
     child: GitChild,
-    /// Is looked at when git fails.
+    /// The background task looks at the git index when git fails.
     index: IndexHandle,
     _feeder: AbortOnDropHandle<()>,
-    _turn: Share,
+    _permit: Share,
 }
 
 impl GitOutput {
-    /// Waits for the first word of a child, which tells whether there will be an answer.
+    /// Waits for the first output of a child, which tells whether there will be an answer.
     pub(crate) async fn begin(
         mut child: GitChild,
         request: GitRequest,
         index: IndexHandle,
         feeder: AbortOnDropHandle<()>,
-        turn: Share,
+        permit: Share,
     ) -> Result<Self, ApiError> {
-        let commit =
-            HeaderValue::try_from(child.commit().to_string()).map_err(ApiError::internal)?;
+        let commit = child.commit();
         let mut first = Vec::with_capacity(PIECE_BYTES);
         let failed = |why: String| ApiError::GitFailed(GitComplaint(why));
-        tokio::time::timeout(FIRST_WORD_MAX, child.read_buf(&mut first))
+        tokio::time::timeout(FIRST_OUTPUT_MAX, child.read_buf(&mut first))
             .await
             .map_err(|elapsed| match request {
                 // It waits for the rest of what the client wants.
@@ -79,7 +76,7 @@ impl GitOutput {
             if !status.success() {
                 index.ask_for_look();
             }
-            // One that reads what a client sends, and ends without a word, has been sent nonsense.
+            // A child that reads what a client sends, and fails without output, got nonsense.
             return match request {
                 _ if status.success() => Ok(Self::new(None, None, commit)),
                 GitRequest::Exchange => Err(ApiError::GitRequest(GitComplaint(complaint))),
@@ -90,12 +87,12 @@ impl GitOutput {
             child,
             index,
             _feeder: feeder,
-            _turn: turn,
+            _permit: permit,
         };
         Ok(Self::new(Some(first.into()), Some(running), commit))
     }
 
-    fn new(before: Option<Bytes>, running: Option<Running>, commit: HeaderValue) -> Self {
+    fn new(before: Option<Bytes>, running: Option<Running>, commit: CommitId) -> Self {
         Self {
             before,
             running,
@@ -111,9 +108,9 @@ impl GitOutput {
         self
     }
 
-    /// Names the upstream commit that the answer is made from.
-    pub(crate) fn commit_header(&self) -> [(HeaderName, HeaderValue); 1] {
-        [(X_INDEX_COMMIT, self.commit.clone())]
+    /// The upstream commit that the answer is made from.
+    pub(crate) fn commit(&self) -> CommitId {
+        self.commit
     }
 }
 
@@ -162,13 +159,13 @@ impl HttpBody for GitOutput {
     }
 }
 
-/// The client has all that git had to say, and sees by itself if that is not everything; the log should know, too.
+/// Logs a failure. The client has all of git's output, and sees by itself if it is not complete.
 async fn note_end(mut running: Running) {
     if let Ok((status, complaint)) = running.child.finish().await
         && !status.success()
     {
         running.index.ask_for_look();
-        // Most often the client asked for something that is not there, and was told so.
+        // Most often the client asked for something that does not exist, and git said so.
         tracing::info!(git.status = %status, error = complaint, "git ended early");
     }
 }

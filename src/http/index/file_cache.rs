@@ -1,133 +1,87 @@
 //! Index files in memory, plain and compressed, by blob id, bounded by their bytes.
 //!
-//! A blob id names its content, so nothing here ever goes stale; what is not asked for makes room.
+//! A blob id names its content, so no entry ever goes stale. Entries that nobody asks for are dropped.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::HeaderValue;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use quick_cache::sync::Cache;
 use quick_cache::{OptionsBuilder, Weighter};
 
+use crate::http::semantics::encoding::Encoding;
 use crate::index::BlobId;
 use crate::server::{Exchange, Share, Shares};
 
 /// All files together, in bytes.
 const CACHE_BYTES_MAX: u64 = 40 * 1024 * 1024;
 
-/// The cache is made of so many parts, each with its own lock. The largest real file, with its compressed form, fits
-/// into one of them several times.
+/// How many parts the cache has, each with its own lock. The largest real file, with its compressed form, fits several times
+/// into one part.
 const CACHE_PARTS: usize = 4;
 
-/// What the cache's own tables are made for.
+/// The size of file for which the cache's own tables are made.
 const TYPICAL_FILE_BYTES: u64 = 8 * 1024;
 
 /// Smaller files are not worth compressing: they fit into one packet.
 const COMPRESSED_BYTES_MIN: usize = 512;
 
-/// Larger files are sent as they are: there are none among the real ones, and compressing takes as much memory again.
+/// Larger files are sent as they are. No real file is so large, and compressing takes as much memory again.
 const COMPRESSED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What one entry costs besides its bytes: a dozen words here, five small blocks of the allocator, and two entries of the
-/// cache's tables, since it remembers keys that it has dropped.
+/// What one entry costs besides its bytes: a dozen words, five small blocks of the allocator, and two entries in the cache's
+/// tables, because the cache remembers keys that it has dropped.
 const ENTRY_BYTES: u64 = 400;
 
-/// The forms that a file is sent in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Encoding {
-    /// As it is.
-    Plain,
-    /// Compressed with gzip.
-    Gzip,
+/// The entity tag of an index file in this encoding. Different bytes have different tags.
+pub(super) fn tag_of(blob: BlobId, encoding: Encoding) -> HeaderValue {
+    // Of exactly its length, so that it becomes a header's value without another block of memory.
+    let tag = [
+        b"\"".as_slice(),
+        &blob.hex(),
+        tag_suffix(encoding).as_bytes(),
+    ]
+    .concat();
+    // Hexadecimal digits and the suffix are always a valid value.
+    HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-impl Encoding {
-    /// All of them.
-    const ALL: [Self; 2] = [Self::Plain, Self::Gzip];
-
-    /// The shortest form that a client takes (RFC 9110, section 12.5.3).
-    pub(crate) fn accepted_by(headers: &HeaderMap) -> Self {
-        let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
-        let mut choices = lines
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','));
-        if choices.any(takes_gzip) {
-            Self::Gzip
-        } else {
-            Self::Plain
-        }
-    }
-
-    /// The name in `Content-Encoding`.
-    pub(crate) fn name(self) -> Option<&'static str> {
-        match self {
-            Self::Plain => None,
-            Self::Gzip => Some("gzip"),
-        }
-    }
-
-    /// What stands behind the blob id in the entity tag of this form. Different bytes have different tags.
-    fn tag_suffix(self) -> &'static str {
-        match self {
-            Self::Plain => "\"",
-            Self::Gzip => "-gzip\"",
-        }
-    }
-
-    /// The entity tag of a blob in this form.
-    pub(crate) fn tag(self, blob: BlobId) -> HeaderValue {
-        // Of exactly its length, so that it becomes a header's value without another block of memory.
-        let tag = [b"\"".as_slice(), &blob.hex(), self.tag_suffix().as_bytes()].concat();
-        // Hexadecimal digits and the suffix always are one.
-        HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
+fn tag_suffix(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Plain => "\"",
+        Encoding::Gzip => "-gzip\"",
     }
 }
 
-/// Whether one choice of `Accept-Encoding` is gzip, and is not refused by a quality of zero or of nonsense.
-fn takes_gzip(choice: &str) -> bool {
-    let mut parts = choice.split(';').map(str::trim);
-    let is_gzip = parts
-        .next()
-        .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-    is_gzip
-        && parts.all(|parameter| match parameter.split_once('=') {
-            Some((name, quality)) if name.trim().eq_ignore_ascii_case("q") => quality
-                .trim()
-                .parse()
-                .is_ok_and(|quality: f32| quality > 0.0),
-            _ => true,
-        })
-}
-
-/// The form that an entity tag, in its quotes, names of this blob.
-pub(crate) fn form_of(blob: BlobId, tag: &str) -> Option<Encoding> {
+/// The encoding of this blob that an entity tag, in its quotes, names.
+pub(super) fn encoding_in(blob: BlobId, tag: &str) -> Option<Encoding> {
     let id = blob.hex();
     let suffix = tag.as_bytes().strip_prefix(b"\"")?.strip_prefix(&id)?;
-    Encoding::ALL
+    [Encoding::Plain, Encoding::Gzip]
         .into_iter()
-        .find(|form| form.tag_suffix().as_bytes() == suffix)
+        .find(|encoding| tag_suffix(*encoding).as_bytes() == suffix)
 }
 
-/// An index file in both forms.
+/// An index file in both encodings.
 #[derive(Debug)]
 pub(crate) struct CachedFile {
-    plain: Body,
+    plain: CachedBody,
     /// Absent where it would not be shorter.
-    gzip: Option<Body>,
+    gzip: Option<CachedBody>,
 }
 
-/// One form of an index file. The cache may drop it while it is on its way to clients, so that its bytes are accounted
-/// for once while any client takes them.
+/// An index file in one encoding. The cache may drop it while it is on its way to clients. So its bytes are accounted for
+/// once for as long as any client reads them.
 #[derive(Debug)]
-pub(crate) struct Body {
+pub(crate) struct CachedBody {
     bytes: Bytes,
-    /// The share of those who take it now.
+    /// The share of the clients that read it now.
     share: Mutex<Weak<Share>>,
 }
 
-impl From<Bytes> for Body {
+impl From<Bytes> for CachedBody {
     fn from(bytes: Bytes) -> Self {
         Self {
             bytes,
@@ -136,8 +90,8 @@ impl From<Bytes> for Body {
     }
 }
 
-impl Body {
-    /// The bytes of it.
+impl CachedBody {
+    /// Its bytes.
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -153,7 +107,7 @@ impl Body {
                 .is_some()
     }
 
-    /// Uses the share of another exchange that takes the same bytes.
+    /// Uses the share of another exchange that sends the same bytes.
     fn joined(&self, exchange: &Exchange) -> bool {
         let share = self.share().upgrade();
         share.is_some_and(|share| {
@@ -183,15 +137,15 @@ impl CachedFile {
             .contains(&plain.len())
             .then(|| compress(&plain))
             .flatten()
-            .map(Body::from);
+            .map(CachedBody::from);
         Self {
             plain: plain.into(),
             gzip,
         }
     }
 
-    /// The file in the form asked for, or plain where there is no other.
-    pub(crate) fn body(&self, encoding: Encoding) -> (&Body, Encoding) {
+    /// The file in this encoding, or plain if it does not have this one.
+    pub(crate) fn body(&self, encoding: Encoding) -> (&CachedBody, Encoding) {
         match (&self.gzip, encoding) {
             (Some(gzip), Encoding::Gzip) => (gzip, Encoding::Gzip),
             _ => (&self.plain, Encoding::Plain),
@@ -200,7 +154,7 @@ impl CachedFile {
 }
 
 thread_local! {
-    /// A compressor needs a quarter of a megabyte, which took longer to get and to clear than most files to compress.
+    /// A compressor needs a quarter of a megabyte. Allocating and clearing that took longer than compressing most files.
     static COMPRESSOR: RefCell<Compress> =
         RefCell::new(Compress::new_gzip(Compression::default(), WINDOW_BITS));
 }
@@ -209,12 +163,12 @@ thread_local! {
 const WINDOW_BITS: u8 = 15;
 
 fn compress(plain: &[u8]) -> Option<Bytes> {
-    // What does not fit here is not shorter.
+    // A compressed form that does not fit here is not shorter.
     let mut packed = Vec::with_capacity(plain.len());
     COMPRESSOR.with_borrow_mut(|compressor| {
         compressor.reset();
         match compressor.compress_vec(plain, &mut packed, FlushCompress::Finish) {
-            // What is kept is what is counted.
+            // A copy of exact size, so that the cache keeps as many bytes as it counts.
             Ok(Status::StreamEnd) => Some(Bytes::copy_from_slice(&packed)),
             _ => None,
         }
@@ -246,7 +200,7 @@ impl FileCache {
             )
             .weight_capacity(CACHE_BYTES_MAX)
             .shards(CACHE_PARTS);
-        // All that is needed was given.
+        // The build fails only if a capacity is missing.
         let cache = options.build().map_or_else(
             |_incomplete| Cache::with_weighter(1024, CACHE_BYTES_MAX, ByBytes),
             |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
@@ -270,32 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_get_the_form_that_they_take() {
-        for (line, expected) in [
-            ("gzip", Encoding::Gzip),
-            ("deflate, gzip", Encoding::Gzip),
-            ("br;q=1, GZIP;q=0.5", Encoding::Gzip),
-            ("gzip;q=0", Encoding::Plain),
-            ("gzip; q=0.0", Encoding::Plain),
-            ("gzip;Q=0", Encoding::Plain),
-            ("gzip;q=0;x=y", Encoding::Plain),
-            ("gzip;q=x", Encoding::Plain),
-            ("gzip;q=0, gzip", Encoding::Gzip),
-            ("identity", Encoding::Plain),
-            ("", Encoding::Plain),
-            ("x-gzip2", Encoding::Plain),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_str(line).unwrap(),
-            );
-            assert_eq!(Encoding::accepted_by(&headers), expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn both_forms_are_the_same_file() {
+    fn both_encodings_are_the_same_file() {
         let plain = Bytes::from("{\"name\":\"a\"}\n".repeat(1_000));
         let file = CachedFile::new(plain.clone());
         let (body, encoding) = file.body(Encoding::Plain);

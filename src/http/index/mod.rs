@@ -1,4 +1,6 @@
-//! The sparse index.
+//! What comes from the index: the guard through which all handlers read it, what they remember of it, and the sparse index.
 
 pub(super) mod file_cache;
+pub(super) mod index_guard;
 pub(super) mod sparse;
+pub(super) mod version_table;

@@ -1,7 +1,7 @@
 //! `GET /index/config.json` and `GET /index/{path}`: the sparse index, as cargo reads it.
 //!
-//! Index files are relayed byte for byte. Their validator is the git blob id, so that "not modified" costs one look-up in
-//! memory, and every replica gives the same one.
+//! The mirror relays index files byte for byte. Their validator is the git blob id, so "not modified" costs one look-up in
+//! memory, and every replica gives the same validator.
 
 use std::sync::Arc;
 
@@ -9,36 +9,37 @@ use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
-use super::file_cache::{CachedFile, Encoding, form_of};
+use super::file_cache::{CachedBody, CachedFile, encoding_in, tag_of};
+use super::index_guard::{IndexGuard, ReadCost};
 use crate::http::error::ApiError;
-use crate::http::index_answer::{IndexFile, X_INDEX_COMMIT};
 use crate::http::semantics::base_url::base_url;
 use crate::http::semantics::conditional::{has_any, known_tag};
+use crate::http::semantics::encoding::Encoding;
 use crate::http::state::AppState;
-use crate::index::{BlobId, View};
+use crate::index::BlobId;
 use crate::package::{IndexPath, registry_config};
-use crate::server::{Asked, Exchange};
+use crate::server::Exchange;
 
 /// How long anybody may keep an index file without asking again. Cargo asks every time.
 const KEEP_FILE: HeaderValue = HeaderValue::from_static("public, max-age=60");
 
-/// How many headers a file's answer has at most, so that their table is made once.
+/// How many headers a file's answer has at most, so that their table is allocated once.
 const HEADERS_MAX: usize = 8;
 
-/// For a config.json that was made from what the client sent: no shared cache may keep it for others.
+/// For a config.json that depends on what the client sent: no shared cache may keep it for others.
 const KEEP_PRIVATELY: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// What cargo must know of this registry: where crate files and the web API are.
+/// What cargo must know about this registry: where crate files and the web API are.
 pub(crate) async fn config(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
-    let base = base_url(&state, &uri, &headers)?;
+    let index = IndexGuard::take(&state)?;
+    let base = base_url(&state.settings, &uri, &headers)?;
     let content = registry_config(&base);
     let tag = format!("\"{}\"", BlobId::of(content.as_bytes()));
     let has_it = known_tag(&headers, |known| (known == tag).then_some(())).is_some();
@@ -69,120 +70,110 @@ pub(crate) async fn config(
             HeaderValue::from_static("host, x-forwarded-proto"),
         );
     }
-    mark(&mut response, &snapshot)?;
-    Ok(response)
+    Ok(index.mark(Ok(response)))
 }
 
-/// An index file, byte for byte; 404, and only 404, for what is absent.
+/// An index file whose path may be percent-encoded.
 pub(crate) async fn file(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
-    // A path that cannot be decoded names no file, nor does one in which decoding made a slash.
+    // A path that cannot be decoded names no file, and neither does one in which decoding made a slash.
     let made_slash = uri.path().to_ascii_lowercase().contains("%2f");
     let path = path
         .ok()
         .filter(|_| !made_slash)
         .and_then(|Path(path)| IndexPath::parse(&path));
-    let mut response = match path.and_then(|path| snapshot.find_exactly(&path)) {
-        Some(blob) => answer(&state, &exchange, &snapshot, blob, &headers)
-            .await
-            .unwrap_or_else(IntoResponse::into_response),
+    answer(&state, &exchange, &headers, path.as_ref()).await
+}
+
+/// An index file, byte for byte; 404, and only 404, for what is absent.
+pub(crate) async fn answer(
+    state: &Arc<AppState>,
+    exchange: &Exchange,
+    headers: &HeaderMap,
+    path: Option<&IndexPath>,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(state)?;
+    let Some(blob) = path.and_then(|path| index.find_exactly(path)) else {
+        let mut response = index.mark(Err(ApiError::NotFound));
+        response
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, KEEP_FILE);
+        return Ok(response);
+    };
+    let answer = match not_modified(blob, headers) {
+        Some(response) => Ok(response),
         None => {
-            let mut response = ApiError::NotFound.into_response();
-            response
-                .headers_mut()
-                .insert(header::CACHE_CONTROL, KEEP_FILE);
-            response
+            let encoding = Encoding::accepted_by(headers);
+            let file = ready_to_send(&index, exchange, (blob, encoding)).await;
+            file.map(|file| whole(blob, file.body(encoding), headers))
         }
     };
-    mark(&mut response, &snapshot)?;
-    Ok(response)
+    Ok(index.mark(answer))
 }
 
-/// The same, for a plain request that can be answered from memory at once; `None` where the router must decide.
-pub(crate) fn file_from_memory(state: &AppState, asked: &Asked) -> Option<Response> {
-    let Asked {
-        request, exchange, ..
-    } = asked;
-    let path = request.uri().path().strip_prefix("/index/")?;
-    if request.method() != Method::GET {
-        return None;
-    }
-    let snapshot = state.index.view()?;
-    // A percent sign is in no path of an index file, so that what is found needs no decoding.
-    let blob = snapshot.find_exactly(&IndexPath::parse(path)?)?;
-    let mut response = not_modified(blob, request.headers()).or_else(|| {
-        let file = state.files.get(blob)?;
-        let (body, encoding) = file.body(Encoding::accepted_by(request.headers()));
-        // A large one may have to wait for room in the account; then the router takes over.
-        body.keep_now(&state.account, exchange)
-            .then(|| whole(blob, (body.bytes(), encoding), request.headers()))
-    })?;
-    mark(&mut response, &snapshot).ok()?;
-    Some(response)
-}
-
-async fn answer(
-    state: &AppState,
+/// The file, once the account has memory for it in this encoding.
+async fn ready_to_send(
+    index: &IndexGuard,
     exchange: &Exchange,
-    snapshot: &Arc<View>,
-    blob: BlobId,
-    headers: &HeaderMap,
-) -> Result<Response, ApiError> {
-    if let Some(response) = not_modified(blob, headers) {
-        return Ok(response);
-    }
-    let file = load(state, exchange, snapshot, blob).await?;
-    let encoding = Encoding::accepted_by(headers);
-    let (body, form) = file.body(encoding);
+    (blob, encoding): (BlobId, Encoding),
+) -> Result<Arc<CachedFile>, ApiError> {
+    let state = &index.state;
+    // Whatever waits is in a box: most files are in memory, and a small future is quicker to move.
+    let file = match state.index_files.get(blob) {
+        Some(file) => file,
+        None => Box::pin(load(index, exchange, blob)).await?,
+    };
+    let (body, _) = file.body(encoding);
     if body.keep_now(&state.account, exchange) {
-        return Ok(whole(blob, (body.bytes(), form), headers));
+        return Ok(file);
     }
-    // Requests that wait for memory keep no file meanwhile: many may wait. Most often it is still in memory afterwards. If
-    // it is not, the share is given back before the file is read, which needs a share of its own.
     let bytes = body.bytes().len() as u64;
+    // Requests that wait for memory keep no file meanwhile: many may wait.
     drop(file);
-    let share = state.account.take(exchange, bytes).await?;
-    if let Some(file) = state.files.get(blob) {
-        let (body, form) = file.body(encoding);
-        body.keep_share(share, exchange);
-        return Ok(whole(blob, (body.bytes(), form), headers));
-    }
-    drop(share);
-    let file = load(state, exchange, snapshot, blob).await?;
-    let (body, form) = file.body(encoding);
-    if !body.keep_now(&state.account, exchange) {
-        return Err(ApiError::Busy);
-    }
-    Ok(whole(blob, (body.bytes(), form), headers))
+    let waiting = async {
+        let share = state.account.take(exchange, bytes).await?;
+        // Most often the file is still in memory.
+        if let Some(file) = state.index_files.get(blob) {
+            file.body(encoding).0.keep_share(share, exchange);
+            return Ok(file);
+        }
+        // Reading the file needs a share of its own.
+        drop(share);
+        let file = load(index, exchange, blob).await?;
+        if file.body(encoding).0.keep_now(&state.account, exchange) {
+            return Ok(file);
+        }
+        Err(ApiError::Busy)
+    };
+    Box::pin(waiting).await
 }
 
-/// 304, for a client that names the file, in a form that it takes. This needs no look at the file.
+/// 304, for a client that names the file in an encoding that it accepts. This needs no look at the file.
 fn not_modified(blob: BlobId, headers: &HeaderMap) -> Option<Response> {
-    let takes = Encoding::accepted_by(headers);
-    let form = known_tag(headers, |tag| {
-        // A shared cache that asks for somebody who takes no gzip must not be told that its gzip will do.
-        form_of(blob, tag).filter(|form| *form == Encoding::Plain || *form == takes)
+    let accepted = Encoding::accepted_by(headers);
+    let encoding = known_tag(headers, |tag| {
+        // A shared cache that asks for a client without gzip must not hear that its gzip will do.
+        encoding_in(blob, tag).filter(|known| *known == Encoding::Plain || *known == accepted)
     })?;
     let mut response = StatusCode::NOT_MODIFIED.into_response();
-    describe(&mut response, form.tag(blob));
+    describe(&mut response, tag_of(blob, encoding));
     Some(response)
 }
 
 /// The file, or 304 for a client that is content with whatever it has.
-fn whole(blob: BlobId, (body, encoding): (&Bytes, Encoding), headers: &HeaderMap) -> Response {
+fn whole(blob: BlobId, (body, encoding): (&CachedBody, Encoding), headers: &HeaderMap) -> Response {
     if has_any(headers) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
-        describe(&mut response, encoding.tag(blob));
+        describe(&mut response, tag_of(blob, encoding));
         return response;
     }
-    let mut response = Response::new(Body::from(body.clone()));
-    describe(&mut response, encoding.tag(blob));
+    let mut response = Response::new(Body::from(body.bytes().clone()));
+    describe(&mut response, tag_of(blob, encoding));
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     if let Some(name) = encoding.name() {
@@ -200,37 +191,29 @@ fn describe(response: &mut Response, tag: HeaderValue) {
     answer.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
 }
 
-/// A load takes as much as the file in both forms, once as libgit2 has it, and once more while it is compressed.
+/// What a load takes, as a multiple of the file: the file in both encodings, once as libgit2 has it, and once more while it
+/// is compressed.
 const LOAD_FACTOR: u64 = 4;
 
-/// Every request waits for its turn and for memory in its own name: no client can hold up others that ask for the same
-/// file. Whichever comes first reads it for all.
+/// Reads a file into memory. Every request waits for a permit and for memory in its own name, so no client can hold up
+/// others that ask for the same file. The first one reads it for all.
 async fn load(
-    state: &AppState,
+    index: &IndexGuard,
     exchange: &Exchange,
-    snapshot: &Arc<View>,
     blob: BlobId,
 ) -> Result<Arc<CachedFile>, ApiError> {
-    let file = IndexFile {
-        state,
-        snapshot,
-        blob,
-    };
-    let (known, kept) = (state.clone(), state.clone());
+    let state = Arc::clone(&index.state);
     let read = move |content: &[u8]| {
         let file = Arc::new(CachedFile::new(Bytes::copy_from_slice(content)));
-        // Here, so that it is kept although the client may have left.
-        kept.files.insert(blob, Arc::clone(&file));
+        // On this thread, so that the file is remembered even if the client has left.
+        state.index_files.insert(blob, Arc::clone(&file));
         file
     };
-    let known = move || known.files.get(blob);
-    let turns = &state.file_reads;
-    let (file, _share) = file.read(exchange, turns, LOAD_FACTOR, known, read).await?;
+    let known = || index.state.index_files.get(blob);
+    let cost = ReadCost {
+        permits: &index.state.index_file_permits,
+        factor: LOAD_FACTOR,
+    };
+    let (file, _share) = index.read(exchange, blob, cost, known, read).await?;
     Ok(file)
-}
-
-fn mark(response: &mut Response, snapshot: &View) -> Result<(), ApiError> {
-    let commit = HeaderValue::from_bytes(&snapshot.commit().hex()).map_err(ApiError::internal)?;
-    response.headers_mut().insert(X_INDEX_COMMIT, commit);
-    Ok(())
 }

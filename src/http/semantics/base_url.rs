@@ -6,18 +6,18 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, header};
 
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
+use crate::http::state::Settings;
 
 /// The mirror's own base URL, without a trailing slash: as set, else as the client reached it.
 ///
 /// # Errors
 /// 400 for a `Host` that is not a valid authority.
 pub(crate) fn base_url(
-    state: &AppState,
+    settings: &Settings,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<String, ApiError> {
-    if let Some(url) = &state.settings.public_url {
+    if let Some(url) = &settings.public_url {
         return Ok(url.clone());
     }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -37,7 +37,7 @@ pub(crate) fn base_url(
     let scheme = match forwarded {
         Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => "http",
-        _ if state.settings.tls => "https",
+        _ if settings.tls => "https",
         _ => "http",
     };
     Ok(format!("{scheme}://{host}"))

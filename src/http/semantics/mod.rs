@@ -1,5 +1,6 @@
-//! What HTTP means, whatever the answer is about: conditional requests, ranges, the address that a client used.
+//! HTTP semantics that several handlers share: conditional requests, ranges, encodings, the URL that a client used.
 
 pub(super) mod base_url;
 pub(super) mod conditional;
+pub(super) mod encoding;
 pub(super) mod ranges;

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 
 /// Which part of a file is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,24 +13,27 @@ pub(crate) enum Part {
     Whole,
     /// These bytes; there is at least one.
     Range(Range<u64>),
-    /// The range asked for has no byte of the file.
+    /// The requested range contains no byte of the file.
     Outside,
 }
 
 /// The part of a file of `size` bytes that a request asks for. `tag` is the file's entity tag in its quotes.
-pub(crate) fn part_of(headers: &HeaderMap, method: &Method, tag: &str, size: u64) -> Part {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(range) = text(header::RANGE).filter(|_| method == Method::GET) else {
+pub(crate) fn part_of(headers: &HeaderMap, method: &Method, tag: &HeaderValue, size: u64) -> Part {
+    let range = headers.get(header::RANGE).filter(|_| method == Method::GET);
+    let Some(range) = range.and_then(|range| range.to_str().ok()) else {
         return Part::Whole;
     };
-    // Only the strong comparison will do, and there is no date to compare with.
-    if headers.contains_key(header::IF_RANGE) && text(header::IF_RANGE) != Some(tag) {
+    // The RFC asks for the strong comparison. There is no date to compare with.
+    if headers
+        .get(header::IF_RANGE)
+        .is_some_and(|known| known != tag)
+    {
         return Part::Whole;
     }
     parse(range, size).unwrap_or(Part::Whole)
 }
 
-/// What cannot be understood is ignored, as the RFC has it.
+/// Ignores what it does not understand, as the RFC says.
 fn parse(text: &str, size: u64) -> Option<Part> {
     let (unit, range) = text.split_once('=')?;
     let (first, last) = range.trim().split_once('-')?;
@@ -63,7 +66,6 @@ fn number(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -73,7 +75,12 @@ mod tests {
         for (name, value) in lines {
             headers.insert(name, HeaderValue::from_str(value).unwrap());
         }
-        part_of(&headers, &Method::GET, "\"tag\"", 100)
+        part_of(
+            &headers,
+            &Method::GET,
+            &HeaderValue::from_static("\"tag\""),
+            100,
+        )
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `GET /livez` and `GET /readyz`: whether the process works, and whether it should get traffic.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -8,16 +9,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
-use crate::index::{IndexStatus, Phase, PushStatus, View};
+use crate::index::{IndexStatus, Phase, PushStatus};
 
 /// The process answers.
 pub(crate) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// 200 once a snapshot is served and the last successful fetch is recent enough; else 503 with the reason.
-pub(crate) async fn ready(State(state): State<AppState>) -> Response {
+/// 200 once there is a view of the index and the last successful fetch is recent enough; else 503 with the reason.
+pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> Response {
     let readiness = Readiness::of(&state);
     let status = if readiness.ready {
         StatusCode::OK
@@ -39,50 +41,46 @@ pub(crate) struct Readiness {
     /// Why not; null when ready.
     pub(crate) reason: Option<String>,
     pub(crate) index: IndexReport,
-    /// How pushing the rewritten index goes, which says nothing of readiness; null if it is not pushed anywhere.
+    /// How pushing the rewritten index goes. It does not count for readiness. Null if the index is not pushed anywhere.
     pub(crate) push: Option<PushStatus>,
-    /// What whoever runs the mirror should know, and what does not make it unready.
+    /// What operators should know, and what does not make the mirror unready.
     pub(crate) warnings: Vec<String>,
 }
 
-/// What there is to say about the index.
+/// The state of the index.
 #[derive(Serialize)]
 pub(crate) struct IndexReport {
     pub(crate) upstream: String,
-    /// The upstream commit that is served.
+    /// The upstream commit of the view.
     pub(crate) commit: Option<String>,
     pub(crate) crates: Option<usize>,
     pub(crate) phase: Phase,
-    /// Seconds since the last successful fetch; null if that is not known.
+    /// Seconds since the last successful fetch; null if the mirror does not know.
     pub(crate) age_seconds: Option<u64>,
-    /// How far the running clone or fetch is.
+    /// The progress of the current clone or fetch.
     pub(crate) progress: crate::index::Progress,
     pub(crate) failures: u32,
     pub(crate) last_error: Option<String>,
 }
 
 impl Readiness {
-    /// Looks at everything once.
-    pub(crate) fn of(state: &AppState) -> Self {
-        let snapshot = state.index.view();
+    /// Looks at the current state.
+    pub(crate) fn of(state: &Arc<AppState>) -> Self {
+        let index = IndexGuard::take(state).ok();
         let status = state.index.status();
         let clock = &state.settings.clock;
         let age = status.last_success.and_then(|last| clock.age(last));
-        let reason = reason(
-            snapshot.as_deref(),
-            &status,
-            age,
-            state.settings.max_staleness,
-        );
+        let reason = match &index {
+            None => Some(no_index(&status)),
+            Some(_) => too_old(age, state.settings.max_staleness),
+        };
         Self {
             ready: reason.is_none(),
             reason,
             index: IndexReport {
                 upstream: state.settings.upstream.clone(),
-                commit: snapshot
-                    .as_ref()
-                    .map(|snapshot| snapshot.commit().to_string()),
-                crates: snapshot.as_ref().map(|snapshot| snapshot.crate_count()),
+                commit: index.as_ref().map(|index| index.commit().to_string()),
+                crates: index.as_ref().map(IndexGuard::crate_count),
                 phase: status.phase,
                 age_seconds: age.map(|age| age.as_secs()),
                 progress: status.progress,
@@ -95,26 +93,24 @@ impl Readiness {
     }
 }
 
-fn reason(
-    snapshot: Option<&View>,
-    status: &IndexStatus,
-    age: Option<Duration>,
-    max_staleness: Option<Duration>,
-) -> Option<String> {
-    if snapshot.is_none() {
-        let progress = status.progress;
-        return Some(match (&status.last_error, status.phase) {
-            (Some(error), _) => {
-                format!("there is no copy of the index yet; the last try failed: {error}")
-            }
-            (None, Phase::Cloning) => format!(
-                "the index is being cloned: {} of {} objects received, {} indexed",
-                progress.received_objects, progress.total_objects, progress.indexed_objects
-            ),
-            (None, _) => "there is no copy of the index yet".to_owned(),
-        });
+/// Why there is no index to answer from.
+fn no_index(status: &IndexStatus) -> String {
+    let progress = status.progress;
+    match (&status.last_error, status.phase) {
+        (Some(error), _) => {
+            format!("there is no copy of the index yet; the last try failed: {error}")
+        }
+        (None, Phase::Cloning) => format!(
+            "the index is being cloned: {} of {} objects received, {} indexed",
+            progress.received_objects, progress.total_objects, progress.indexed_objects
+        ),
+        (None, _) => "there is no copy of the index yet".to_owned(),
     }
-    let limit = max_staleness?;
+}
+
+/// Whether the last successful fetch is too old, and why.
+fn too_old(age: Option<Duration>, limit: Option<Duration>) -> Option<String> {
+    let limit = limit?;
     match age {
         Some(age) if age <= limit => None,
         Some(age) => Some(format!(
@@ -122,7 +118,7 @@ fn reason(
             age.as_secs(),
             limit.as_secs()
         )),
-        // Not age 0: the mirror would pass for fresh until the clock has caught up.
+        // Not age 0: the mirror would count as fresh until the clock has caught up.
         None => Some(
             "it is not known when the index was last fetched: that time is missing or ahead of the clock"
                 .to_owned(),

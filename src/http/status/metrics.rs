@@ -1,9 +1,10 @@
 //! `GET /metrics`: what happened, in Prometheus' text format.
 //!
-//! Names and units follow its guide (<https://prometheus.io/docs/practices/naming/>). Nothing here names a crate: a
-//! value for each would never stop growing.
+//! Names and units follow its guide (<https://prometheus.io/docs/practices/naming/>). No metric names a crate: a value for
+//! each crate would never stop growing.
 
 use std::fmt::{self, Display, Write};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header;
@@ -17,12 +18,12 @@ use crate::store::{Counters, Keeper};
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics of this process.
-pub(crate) async fn show(State(state): State<AppState>) -> impl IntoResponse {
+pub(crate) async fn show(State(state): State<Arc<AppState>>) -> impl IntoResponse {
     let mut page = Page(String::with_capacity(2_048));
     // Writing to a String cannot fail.
     let _infallible = page.index(&Readiness::of(&state));
-    if let Some(keeper) = &state.keeper {
-        let _infallible = page.crate_files(keeper);
+    if let Some(crate_files) = &state.crate_files {
+        let _infallible = page.crate_files(crate_files);
     }
     let headers = [
         (header::CONTENT_TYPE, TEXT_FORMAT),
@@ -52,7 +53,7 @@ impl Page {
         self.gauge("index_failures", help, index.failures)
     }
 
-    fn crate_files(&mut self, keeper: &Keeper) -> fmt::Result {
+    fn crate_files(&mut self, crate_files: &Keeper) -> fmt::Result {
         let Counters {
             hits,
             fetched,
@@ -63,7 +64,7 @@ impl Page {
             store_failures,
             damaged,
             evicted,
-        } = keeper.counters();
+        } = crate_files.counters();
         self.head(
             "crate_files_total",
             "counter",
@@ -91,7 +92,7 @@ impl Page {
             (
                 "crate_file_checksum_mismatches_total",
                 "Answers of upstreams that were not what the index says.",
-                keeper.mismatches(),
+                crate_files.mismatches(),
             ),
             (
                 "store_failures_total",

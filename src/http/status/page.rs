@@ -1,6 +1,7 @@
 //! `GET /`: the state of the mirror and how to point cargo at it, for people. No page here lists crates.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
@@ -11,7 +12,7 @@ use crate::http::error::ApiError;
 use crate::http::semantics::base_url::base_url;
 use crate::http::state::AppState;
 
-/// The only style of the page. Whoever changes it changes the hash in [`CONTENT_SECURITY_POLICY`], too: a test says which.
+/// The only style of the page. A change of it needs the new hash in [`CONTENT_SECURITY_POLICY`]: a test says which.
 const STYLE: &str = "
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 th { text-align: left; padding-right: 1rem; vertical-align: top; white-space: nowrap; }
@@ -19,16 +20,16 @@ td { overflow-wrap: anywhere; }
 pre { background: #f3f3f3; padding: 1rem; overflow-x: auto; }
 ";
 
-/// The page may use its style and nothing else, wherever the texts in it come from.
+/// The page may use its style and nothing else. Some of its texts come from outside.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'sha256-dKk3b+9/wDZm6o2lDTPLYgpIb958vSbziS5Tt0+Sgvc='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The status and set-up page.
 pub(crate) async fn show(
-    State(state): State<AppState>,
+    State(state): State<Arc<AppState>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let base = base_url(&state, &uri, &headers)?;
+    let base = base_url(&state.settings, &uri, &headers)?;
     let serves_git = state.settings.public_url.is_some();
     let page = page(
         &Readiness::of(&state),
@@ -45,15 +46,15 @@ pub(crate) async fn show(
     Ok((headers, Html(page)).into_response())
 }
 
-/// Who sends crate files, and what happened so far.
+/// Where crate files come from, and how many there were so far.
 fn crate_files(state: &AppState) -> String {
-    let Some(keeper) = &state.keeper else {
+    let Some(crate_files) = &state.crate_files else {
         return format!("redirected to {}", state.settings.download.base());
     };
-    let counters = keeper.counters();
+    let counters = crate_files.counters();
     let (hits, fetched) = (counters.hits.get(), counters.fetched.get());
-    let place = keeper.store().place();
-    if keeper.fetches() {
+    let place = crate_files.store().place();
+    if crate_files.fetches() {
         format!("kept in {place}; {hits} were held, {fetched} were fetched")
     } else {
         format!("those in {place}, no others; {hits} were sent")
@@ -133,7 +134,7 @@ cargo --config 'source.crates-io.replace-with=\"mirror\"' fetch</pre>
     )
 }
 
-/// A text as HTML shows it literally.
+/// A text in HTML that shows it literally.
 fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for character in text.chars() {

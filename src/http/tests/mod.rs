@@ -6,15 +6,16 @@ mod refusals;
 mod sparse;
 mod versions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
 use serde_json::Value;
-use tower::Service;
 
-use super::{AppState, Settings, router, stack};
+use super::{AppState, Settings, application};
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::index::testing::TestIndex;
@@ -65,7 +66,7 @@ const FILES: &[(&str, &str)] = &[
 
 /// A mirror that can be called.
 struct TestMirror {
-    state: AppState,
+    state: Arc<AppState>,
     index: Option<TestIndex>,
 }
 
@@ -131,17 +132,8 @@ impl TestMirror {
         let asked = asked(request);
         // It ends when the answer has been read.
         let _exchange = asked.exchange.clone();
-        let answered = stack(router(self.state.clone()), self.state.clone())
-            .call(asked)
-            .await
-            .unwrap();
-        let (parts, body) = answered.response.into_parts();
-        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-        }
+        let answered = application(Arc::clone(&self.state))(asked).await;
+        Answer::read(answered.response).await
     }
 }
 
@@ -155,6 +147,15 @@ fn asked(request: Request) -> Asked {
 }
 
 impl Answer {
+    async fn read(response: Response) -> Self {
+        let (parts, body) = response.into_parts();
+        Self {
+            status: parts.status,
+            headers: parts.headers,
+            body: axum::body::to_bytes(body, usize::MAX).await.unwrap(),
+        }
+    }
+
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {:?}", self.body))
     }
@@ -179,7 +180,7 @@ impl Answer {
     }
 }
 
-fn state(template: &str, index: IndexHandle) -> AppState {
+fn state(template: &str, index: IndexHandle) -> Arc<AppState> {
     AppState::new(settings(template), index, None)
 }
 

@@ -1,15 +1,12 @@
 //! How many connections there may be.
 
-use std::num::NonZeroUsize;
-use std::time::Duration;
-
 use axum::body::Body;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{PLENTY, common, stack};
-use crate::server::{Limits, ServeOptions, serve};
+use super::{application, settings};
+use crate::server::{Limits, ServerSettings, serve};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -28,15 +25,12 @@ async fn beyond_so_many_connections_the_one_that_was_idle_for_longest_makes_room
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let options = ServeOptions {
-        workers: NonZeroUsize::MIN,
-        drain_max: Duration::from_secs(5),
-        certificate: None,
-        common: common(Limits::default(), PLENTY),
+    let settings = ServerSettings {
         connections_max: 2,
+        ..settings(Limits::default())
     };
-    let stack = stack(|_| Body::from("all is well"));
-    let serving = tokio::spawn(serve(listener, stack, stop.clone(), options));
+    let application = application(|_| Body::from("all is well"));
+    let serving = tokio::spawn(serve(listener, application, stop.clone(), settings));
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut second = TcpStream::connect(address).await.unwrap();
     for _ in 0..5 {

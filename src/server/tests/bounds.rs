@@ -13,9 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{PLENTY, common, connection_of, stack};
-use crate::server::connection::Limits;
-use crate::server::{Stack, http2};
+use super::{application, connection_of, settings};
+use crate::server::{Application, Limits, http2};
 
 const MEGABYTE: usize = 1024 * 1024;
 
@@ -32,8 +31,8 @@ struct Scene {
 }
 
 /// A connection whose client grants so much before it has read anything.
-async fn scene(stack: impl Stack, window: u32) -> Scene {
-    let (stream, draining, server) = serve(stack);
+async fn scene(application: impl Application, window: u32) -> Scene {
+    let (stream, draining, server) = serve(application);
     let shaken: (Client, ClientConnection) = Builder::new(TokioExecutor::new())
         .initial_stream_window_size(window)
         .handshake(TokioIo::new(stream))
@@ -48,7 +47,7 @@ async fn scene(stack: impl Stack, window: u32) -> Scene {
 }
 
 fn serve(
-    stack: impl Stack,
+    application: impl Application,
 ) -> (
     DuplexStream,
     watch::Sender<()>,
@@ -59,8 +58,9 @@ fn serve(
     let server = tokio::spawn(async move {
         // In a box, for it is large.
         let connection = connection_of(1);
-        let common = common(Limits::default(), PLENTY);
-        Box::pin(http2::serve(theirs, &connection, stack, common, &mut told)).await
+        let settings = Arc::new(settings(Limits::default()));
+        let serving = http2::serve(theirs, &connection, application, &settings, &mut told);
+        Box::pin(serving).await
     });
     (ours, draining, server)
 }
@@ -72,7 +72,10 @@ fn get(path: &str) -> Request<Empty<Bytes>> {
 }
 
 /// A body of a megabyte, and a way to see whether it is still held.
-fn watched_megabyte() -> (impl Fn(&str) -> Body + Clone + Send + 'static, Weak<()>) {
+fn watched_megabyte() -> (
+    impl Fn(&str) -> Body + Clone + Send + Sync + 'static,
+    Weak<()>,
+) {
     struct Held(Vec<u8>, #[expect(dead_code, reason = "counts")] Arc<()>);
     impl AsRef<[u8]> for Held {
         fn as_ref(&self) -> &[u8] {
@@ -92,7 +95,7 @@ fn watched_megabyte() -> (impl Fn(&str) -> Body + Clone + Send + 'static, Weak<(
 async fn a_client_that_grants_no_window_is_cut_and_what_it_asked_for_is_let_go() {
     for window in [0, 1, 65_535] {
         let (answer, held) = watched_megabyte();
-        let mut scene = scene(stack(answer), window).await;
+        let mut scene = scene(application(answer), window).await;
         let answer = scene.client.send_request(get("/")).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         let began = Instant::now();
@@ -116,8 +119,8 @@ async fn a_client_that_grants_no_window_is_cut_and_what_it_asked_for_is_let_go()
 #[tokio::test(start_paused = true)]
 async fn a_small_answer_that_is_not_taken_counts_as_well() {
     // All of it was handed over, so that nothing is left to ask for.
-    let scene_stack = stack(|_| Body::from(vec![0; 1_000]));
-    let mut scene = scene(scene_stack, 10).await;
+    let answer = application(|_| Body::from(vec![0; 1_000]));
+    let mut scene = scene(answer, 10).await;
     let answer = scene.client.send_request(get("/")).await.unwrap();
     let ended = scene.server.await.unwrap();
     assert!(ended.is_err());
@@ -128,11 +131,11 @@ async fn a_small_answer_that_is_not_taken_counts_as_well() {
 async fn a_slow_producer_is_waited_for() {
     let (send, frames) = mpsc::channel::<Bytes>(1);
     let frames = Arc::new(std::sync::Mutex::new(Some(frames)));
-    let stack = stack(move |_| {
+    let application = application(move |_| {
         let frames = frames.lock().unwrap().take().unwrap();
         Body::new(Slow(frames))
     });
-    let mut scene = scene(stack, 65_535).await;
+    let mut scene = scene(application, 65_535).await;
     let answer = scene.client.send_request(get("/")).await.unwrap();
     let producer = tokio::spawn(async move {
         for _ in 0..5 {
@@ -147,7 +150,7 @@ async fn a_slow_producer_is_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_that_comes_forward_is_not_cut() {
-    let mut scene = scene(stack(|_| Body::from(vec![7; MEGABYTE])), 16 * 1024).await;
+    let mut scene = scene(application(|_| Body::from(vec![7; MEGABYTE])), 16 * 1024).await;
     let answer = scene.client.send_request(get("/")).await.unwrap();
     let mut body = answer.into_body();
     let mut read = 0;
@@ -160,7 +163,7 @@ async fn a_slow_reader_that_comes_forward_is_not_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_requests_is_ended_with_a_word() {
-    let mut scene = scene(stack(|_| Body::empty()), 65_535).await;
+    let mut scene = scene(application(|_| Body::empty()), 65_535).await;
     let answer = scene.client.send_request(get("/")).await.unwrap();
     drop(answer);
     let began = Instant::now();
@@ -173,7 +176,7 @@ async fn a_connection_without_requests_is_ended_with_a_word() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_more_is_cut() {
-    let (mut stream, _draining, server) = serve(stack(|_| Body::empty()));
+    let (mut stream, _draining, server) = serve(application(|_| Body::empty()));
     // The preface and empty settings; no ping is ever answered.
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
@@ -188,7 +191,7 @@ async fn a_client_that_says_nothing_more_is_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_even_begin_is_cut() {
-    let (mut stream, _draining, server) = serve(stack(|_| Body::empty()));
+    let (mut stream, _draining, server) = serve(application(|_| Body::empty()));
     let began = Instant::now();
     let mut sent = Vec::new();
     stream.read_to_end(&mut sent).await.unwrap();
@@ -200,8 +203,8 @@ async fn a_client_that_does_not_even_begin_is_cut() {
 async fn a_request_under_way_is_finished_when_the_mirror_stops() {
     let (send, frames) = mpsc::channel::<Bytes>(1);
     let frames = Arc::new(std::sync::Mutex::new(Some(frames)));
-    let stack = stack(move |_| Body::new(Slow(frames.lock().unwrap().take().unwrap())));
-    let mut scene = scene(stack, 65_535).await;
+    let application = application(move |_| Body::new(Slow(frames.lock().unwrap().take().unwrap())));
+    let mut scene = scene(application, 65_535).await;
     let answer = scene.client.send_request(get("/")).await.unwrap();
     scene.draining.send_replace(());
     sleep(Duration::from_secs(20)).await;

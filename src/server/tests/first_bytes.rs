@@ -14,9 +14,10 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::{PLENTY, common, connection_of, stack};
-use crate::server::connection::{self, HTTP2_PREFACE, Limits, begins_with_http2};
+use super::{application, connection_of, settings};
+use crate::server::connection::{self, HTTP2_PREFACE, begins_with_http2};
 use crate::server::tls::tests::certificate;
+use crate::server::{Limits, ServerSettings};
 
 /// Both ends of a connection.
 async fn connected() -> (TcpStream, TcpStream) {
@@ -98,12 +99,16 @@ async fn a_connection_that_stays_silent_or_half_said_is_closed() {
     ] {
         let (mut client, server) = connected().await;
         let (_draining, told) = watch::channel(());
-        let stack = stack(|_| Body::empty());
+        let application = application(|_| Body::empty());
         let certificate = tls.then(|| certificate().0);
         let serving = tokio::spawn(async move {
             let connection = connection_of(1);
-            let common = common(limits, PLENTY);
-            let serving = connection::serve(server, connection, stack, certificate, common, told);
+            let settings = ServerSettings {
+                certificate,
+                ..settings(limits)
+            };
+            let settings = Arc::new(settings);
+            let serving = connection::serve(server, connection, application, settings, told);
             Box::pin(serving).await;
         });
         client.write_all(said.as_bytes()).await.unwrap();
@@ -127,13 +132,17 @@ async fn a_client_that_reads_nothing_is_cut_with_and_without_tls() {
     for tls in [false, true] {
         let (mut client, server) = connected().await;
         let (_draining, told) = watch::channel(());
-        let stack = stack(|_| Body::from(vec![0; ANSWER_BYTES]));
+        let application = application(|_| Body::from(vec![0; ANSWER_BYTES]));
         let (certificate, trusted) = certificate();
         let certificate = tls.then_some(certificate);
         let serving = tokio::spawn(async move {
             let connection = connection_of(1);
-            let common = common(limits, PLENTY);
-            let serving = connection::serve(server, connection, stack, certificate, common, told);
+            let settings = ServerSettings {
+                certificate,
+                ..settings(limits)
+            };
+            let settings = Arc::new(settings);
+            let serving = connection::serve(server, connection, application, settings, told);
             Box::pin(serving).await;
         });
         if tls {

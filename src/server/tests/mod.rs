@@ -7,30 +7,36 @@ mod sharing;
 mod steady;
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::response::Response;
 
-use super::exchange::Connection;
+use super::exchange::{Connection, Exchange};
 use super::{
-    Answered, Asked, Common, Exchange, Limits, Shares, SharesSettings, Stack, TakingBack,
+    Answered, Application, Asked, Limits, ServerSettings, Shares, SharesSettings, TakingBack,
     TrustedProxies,
 };
 
-/// A stack that answers every request with what `answer` makes of its path.
-fn stack(answer: impl Fn(&str) -> Body + Clone + Send + 'static) -> impl Stack {
-    tower::service_fn(move |asked: Asked| {
+/// An application that answers every request with what `answer` makes of its path.
+fn application(answer: impl Fn(&str) -> Body + Clone + Send + Sync + 'static) -> impl Application {
+    move |asked: Asked| {
         let body = answer(asked.request.uri().path());
-        async move { Ok(Answered::from(body)) }
-    })
+        async move { Answered::from(Response::new(body)) }
+    }
 }
 
-/// What connections have in common, with an account of so many bytes.
-fn common(limits: Limits, account_bytes: u64) -> Common {
-    Common {
+/// Settings without TLS, for a few connections and with an account that is large enough for all.
+fn settings(limits: Limits) -> ServerSettings {
+    ServerSettings {
+        workers: NonZeroUsize::MIN,
+        connections_max: 10,
+        drain_max: Duration::from_secs(5),
         limits,
-        account: account(account_bytes),
+        certificate: None,
+        account: account(PLENTY),
         trusted_proxies: TrustedProxies::default(),
     }
 }

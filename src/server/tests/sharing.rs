@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{PLENTY, account, exchange_of};
 use crate::server::exchange::Exchange;
-use crate::server::{Answered, Exhausted, Share, Shares, SharesSettings, TakingBack};
+use crate::server::{Exhausted, Share, Shares, SharesSettings, TakingBack};
 
 /// An answer under way, with its share. It ends when it is cut.
 struct Answering {
@@ -25,7 +25,7 @@ impl Answering {
 
     fn with(exchange: Exchange, share: Share) -> Self {
         exchange.keep(share);
-        let _response = exchange.answer(Answered::from(axum::body::Body::from("more")));
+        exchange.begin_body(None, None);
         exchange.hand_over(1 << 20);
         let task = {
             let exchange = exchange.clone();

@@ -1,7 +1,6 @@
 //! Clients that take an answer slowly, and clients that take nothing of it, over a real socket with the system's own buffers.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_util::sync::CancellationToken;
 
 use super::first_bytes::connector;
-use super::{PLENTY, common};
+use super::settings;
 use crate::server::tls::tests::certificate;
-use crate::server::{Answered, Asked, Limits, Sent, ServeOptions, Stack, serve};
+use crate::server::{Answered, Application, Asked, Limits, Sent, ServerSettings, serve};
 
 /// Much more than the system keeps for both ends of a connection.
 const ANSWER_BYTES: usize = 12 * 1024 * 1024;
@@ -47,16 +46,13 @@ async fn scene(tls: bool) -> Scene {
         ..Limits::default()
     };
     let (certificate, trusted) = certificate();
-    let options = ServeOptions {
-        workers: NonZeroUsize::MIN,
-        drain_max: Duration::from_secs(5),
+    let settings = ServerSettings {
         certificate: tls.then_some(certificate),
-        common: common(limits, PLENTY),
-        connections_max: 10,
+        ..settings(limits)
     };
     let (tell, sent) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
-    let serving = serve(listener, telling(tell), stop.clone(), options);
+    let serving = serve(listener, telling(tell), stop.clone(), settings);
     Scene {
         address,
         trusted: tls.then_some(trusted),
@@ -68,17 +64,17 @@ async fn scene(tls: bool) -> Scene {
     }
 }
 
-/// A stack that tells what became of its answers.
-fn telling(tell: mpsc::UnboundedSender<Sent>) -> impl Stack {
+/// An application that tells what became of its answers.
+fn telling(tell: mpsc::UnboundedSender<Sent>) -> impl Application {
     let body = Bytes::from(vec![7; ANSWER_BYTES]);
-    tower::service_fn(move |_asked: Asked| {
+    move |_asked: Asked| {
         let tell = tell.clone();
         let answered = Answered {
             response: Response::new(Body::from(body.clone())),
             end: Some(Box::new(move |sent| tell.send(sent).unwrap())),
         };
-        async move { Ok(answered) }
-    })
+        async move { answered }
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -246,7 +246,10 @@ fn fetch_what_is_listed_and_not_held(gap: &Gap) {
     let output = sparse_project(&mirror).cargo(&["fetch"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{said}");
-    assert!(said.contains("404") && said.contains("not held"), "{said}");
+    assert!(
+        said.contains("404") && said.contains("not stored"),
+        "{said}"
+    );
 }
 
 /// Cargo resolves to what is held, by either index.

@@ -86,7 +86,7 @@ fn a_pruned_index_says_why_a_version_is_not_there() {
     ] {
         let answer = scene.mirror.get(&path);
         assert_fails(&answer, 404);
-        let more = "This mirror is offline and lists only what it holds.";
+        let more = "This mirror is offline and lists only versions whose file it has.";
         assert_eq!(answer.detail(), format!("{text}. {more}"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         let commit = scene.origin.index.head();

@@ -1,8 +1,8 @@
-//! The body of an answer on its way to the socket: in pieces, each of which says when it was sent.
+//! The body of an answer on its way to the socket, in pieces. Each piece notes when it was sent.
 //!
-//! With HTTP/2 a client that reads nothing does not show in the socket: it grants no window, and the bodies of a hundred
-//! answers wait in memory. hyper asks for the next piece of each of them before there is a window for it. So the next
-//! frame is made only when the one before it has been sent.
+//! With HTTP/2 the socket does not show that a client reads nothing: the client grants no window, and the bodies of a hundred
+//! answers wait in memory. hyper asks for the next piece of each of them before there is a window for it. So a body makes
+//! its next frame only when the one before has been sent.
 
 use std::io::IoSlice;
 use std::pin::Pin;
@@ -15,22 +15,21 @@ use pin_project_lite::pin_project;
 
 use super::exchange::Exchange;
 #[cfg(target_os = "linux")]
-use super::send_file::FileAnswer;
-use super::send_file::StandIn;
+use super::send_file::{FileAnswer, StandIn};
 
-/// The largest piece that is handed over at a time on a connection that other answers share. A smaller
-/// piece allows a slower client when it reads many answers at once.
+/// The largest piece on a connection that other answers share. With smaller pieces a client may be slower when it reads many
+/// answers at once.
 pub(crate) const SHARED_CONNECTION_PIECE_BYTES: usize = 16 * 1024;
 
 /// A piece of a body.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    content: Content,
+    content: PieceContent,
     exchange: Exchange,
 }
 
 #[derive(Debug)]
-enum Content {
+enum PieceContent {
     Bytes(Bytes),
     #[cfg(target_os = "linux")]
     File(StandIn),
@@ -39,45 +38,45 @@ enum Content {
 impl Buf for Piece {
     fn remaining(&self) -> usize {
         match &self.content {
-            Content::Bytes(bytes) => bytes.remaining(),
+            PieceContent::Bytes(bytes) => bytes.remaining(),
             #[cfg(target_os = "linux")]
-            Content::File(stand_in) => stand_in.remaining(),
+            PieceContent::File(stand_in) => stand_in.remaining(),
         }
     }
 
     fn chunk(&self) -> &[u8] {
         match &self.content {
-            Content::Bytes(bytes) => bytes.chunk(),
+            PieceContent::Bytes(bytes) => bytes.chunk(),
             #[cfg(target_os = "linux")]
-            Content::File(stand_in) => stand_in.chunk(),
+            PieceContent::File(stand_in) => stand_in.chunk(),
         }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         match &self.content {
-            Content::Bytes(bytes) => bytes.chunks_vectored(slices),
+            PieceContent::Bytes(bytes) => bytes.chunks_vectored(slices),
             #[cfg(target_os = "linux")]
-            Content::File(stand_in) => stand_in.chunks_vectored(slices),
+            PieceContent::File(stand_in) => stand_in.chunks_vectored(slices),
         }
     }
 
-    /// Called for what has gone to the system.
+    /// hyper calls this for bytes that the system has taken.
     fn advance(&mut self, count: usize) {
         match &mut self.content {
-            Content::Bytes(bytes) => bytes.advance(count),
+            PieceContent::Bytes(bytes) => bytes.advance(count),
             #[cfg(target_os = "linux")]
-            Content::File(stand_in) => stand_in.advance(count),
+            PieceContent::File(stand_in) => stand_in.advance(count),
         }
         self.exchange.note_sent(count);
     }
 }
 
 pin_project! {
-    /// See the module.
+    /// A body in pieces.
     pub(crate) struct AnswerBody {
         #[pin]
         source: Source,
-        // What is left of a frame that was larger than a piece.
+        // The rest of a frame that was larger than a piece.
         rest: Bytes,
         piece_bytes_max: usize,
         exchange: Exchange,
@@ -104,7 +103,7 @@ pin_project! {
 }
 
 impl AnswerBody {
-    /// The body of an answer, in pieces of at most so many bytes.
+    /// A body, in pieces of at most so many bytes.
     pub(crate) fn new(body: Body, piece_bytes_max: usize, exchange: Exchange) -> Self {
         Self {
             source: Source::Body { body },
@@ -136,7 +135,7 @@ impl HttpBody for AnswerBody {
     ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
         let this = self.project();
         let exchange = this.exchange;
-        // What is left of a frame is in memory already, and is accounted for.
+        // The rest of a frame is in memory already, and is accounted for.
         if this.rest.is_empty() && exchange.unsent() > 0 {
             exchange.sender().register(context.waker());
             // It may have been sent before the waker was there.
@@ -151,7 +150,7 @@ impl HttpBody for AnswerBody {
                     exchange.complete();
                     return Poll::Ready(None);
                 };
-                Content::File(stand_in)
+                PieceContent::File(stand_in)
             }
             SourceProjection::Body { body } => {
                 if this.rest.is_empty() {
@@ -169,12 +168,12 @@ impl HttpBody for AnswerBody {
                     };
                     match frame.into_data() {
                         Ok(data) => *this.rest = data,
-                        // Nothing here makes trailers.
+                        // No answer has trailers.
                         Err(_trailers) => return Poll::Ready(None),
                     }
                 }
                 let length = this.rest.len().min(*this.piece_bytes_max);
-                Content::Bytes(this.rest.split_to(length))
+                PieceContent::Bytes(this.rest.split_to(length))
             }
         };
         let piece = Piece {
@@ -196,7 +195,7 @@ impl HttpBody for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            // Headers say how long a file is.
+            // The headers tell the length of a file.
             #[cfg(target_os = "linux")]
             Source::File { .. } => SizeHint::default(),
             Source::Body { body } => {

@@ -1,6 +1,6 @@
-//! One log event for each request, when its answer has been sent or cut.
+//! One log event for each request, written when its answer has been sent or cut.
 //!
-//! Never logged: query strings, `Authorization` and other headers that are not named here.
+//! The log never contains query strings, `Authorization`, or any header that is not named here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use tracing::Level;
 
-use crate::http::error::Cause;
+use super::error::Cause;
+use super::index::index_guard::X_INDEX_COMMIT;
 use crate::server::{Answered, Asked, Sent};
 
 /// The target of these events, so that `RUST_LOG` can turn them off by name.
@@ -20,11 +21,17 @@ const TARGET: &str = "crates_io_mirror::request";
 /// Set by Heroku's router and by most others.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest part of a path or a header that is logged: events wait in memory to be written.
+/// The longest part of a path or a header in the log. Events wait in memory until they are written.
 const LOGGED_BYTES_MAX: usize = 400;
 
-/// What is known of a request before it is answered. Cloning these copies reference counts, not texts.
-pub(super) struct RequestSeen {
+/// Writes the event of a request. If this is dropped without an answer, the event says so.
+pub(super) struct RequestLog(
+    /// `None` after the answer, and where the log takes not even failures: then nothing needs to be kept.
+    Option<RequestSeen>,
+);
+
+/// What the event says of the request. Cloning these copies reference counts, not texts.
+struct RequestSeen {
     began: Instant,
     client: IpAddr,
     method: Method,
@@ -33,7 +40,7 @@ pub(super) struct RequestSeen {
     request_id: Option<HeaderValue>,
 }
 
-/// What is known of an answer when it begins.
+/// What the event says of the answer when it begins.
 struct AnswerSeen {
     began: Instant,
     status: StatusCode,
@@ -46,7 +53,7 @@ impl AnswerSeen {
         Self {
             began: Instant::now(),
             status: response.status(),
-            commit: response.headers().get("x-index-commit").cloned(),
+            commit: response.headers().get(X_INDEX_COMMIT).cloned(),
             cause: response
                 .extensions()
                 .get::<Cause>()
@@ -55,37 +62,50 @@ impl AnswerSeen {
     }
 }
 
-impl RequestSeen {
-    /// `None` where not even failures are logged: then nothing needs to be kept.
-    pub(super) fn of(asked: &Asked) -> Option<Self> {
-        if !tracing::enabled!(target: TARGET, Level::WARN) {
-            return None;
-        }
-        let headers = asked.request.headers();
-        Some(Self {
-            began: Instant::now(),
-            client: asked.exchange.client(),
-            method: asked.request.method().clone(),
-            uri: asked.request.uri().clone(),
-            user_agent: headers.get(header::USER_AGENT).cloned(),
-            request_id: headers.get(X_REQUEST_ID).cloned(),
-        })
+impl RequestLog {
+    /// The request has come.
+    pub(super) fn begin(asked: &Asked) -> Self {
+        let is_logged = tracing::enabled!(target: TARGET, Level::WARN);
+        Self(is_logged.then(|| {
+            let headers = asked.request.headers();
+            RequestSeen {
+                began: Instant::now(),
+                client: asked.exchange.client(),
+                method: asked.request.method().clone(),
+                uri: asked.request.uri().clone(),
+                user_agent: headers.get(header::USER_AGENT).cloned(),
+                request_id: headers.get(X_REQUEST_ID).cloned(),
+            }
+        }))
     }
 
-    /// The answer has begun. It is logged when it has been sent or cut.
-    pub(super) fn answered(self, response: Response) -> Answered {
+    /// The answer begins. The event is written when the answer has been sent or cut.
+    pub(super) fn answered(mut self, response: Response) -> Answered {
+        let Some(request) = self.0.take() else {
+            return response.into();
+        };
         let answer = AnswerSeen::of(&response);
         if response.body().is_end_stream() {
-            self.log(&answer, Sent::default());
+            request.log(&answer, Sent::default());
             return response.into();
         }
         Answered {
             response,
-            end: Some(Box::new(move |sent| self.log(&answer, sent))),
+            end: Some(Box::new(move |sent| request.log(&answer, sent))),
         }
     }
+}
 
-    /// `duration_us` is the time until the answer began: how long the client then takes for it is up to the client.
+impl Drop for RequestLog {
+    fn drop(&mut self) {
+        if let Some(request) = self.0.take() {
+            request.log_abandoned();
+        }
+    }
+}
+
+impl RequestSeen {
+    /// `duration_us` is the time until the answer began. How long the client then takes to read it depends on the client.
     fn log(&self, answer: &AnswerSeen, sent: Sent) {
         let (method, path) = (&self.method, beginning(self.uri.path()));
         let duration_us = microseconds(answer.began.duration_since(self.began));
@@ -95,7 +115,7 @@ impl RequestSeen {
             shown(self.request_id.as_ref()),
         );
         let cause = answer.cause.as_deref();
-        // The level of an event is fixed where it is written, so each level has a place of its own.
+        // The level of an event is fixed at its macro call, so each level needs a call of its own.
         macro_rules! log {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
@@ -124,8 +144,8 @@ impl RequestSeen {
         }
     }
 
-    /// The client went away before there was an answer, or its request was ended for the sake of others.
-    pub(super) fn log_abandoned(&self) {
+    /// The client left before there was an answer, or the server ended the request for the sake of others.
+    fn log_abandoned(&self) {
         tracing::info!(
             target: TARGET,
             client = %self.client,
@@ -148,7 +168,7 @@ fn shown(value: Option<&HeaderValue>) -> Option<&str> {
     value?.to_str().ok().map(beginning)
 }
 
-/// The beginning of a text. hyper takes a path that is any UTF-8, so the cut has to look for the end of a character.
+/// The beginning of a text. hyper accepts any UTF-8 in a path, so the cut looks for the end of a character.
 fn beginning(text: &str) -> &str {
     // `floor_char_boundary` would need Rust 1.91, which is more than any dependency needs.
     let mut end = text.len().min(LOGGED_BYTES_MAX);

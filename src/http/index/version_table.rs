@@ -1,7 +1,7 @@
-//! What the index says of all crate files of a crate, short enough to be remembered.
+//! The versions of a crate and their checksums, short enough to be remembered.
 //!
-//! A request for a file needs one checksum, and the index file that has it may have megabytes. So the first request for a
-//! file of a crate remembers the checksums of all of its versions, and with them which versions there are not.
+//! A request for a crate file needs one checksum, and the index file with the checksum may have megabytes. So the first
+//! request for a crate remembers the checksums of all its versions. This also tells which versions do not exist.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::package::{Checksum, CrateFile, CrateHistory, CrateName, CrateVersion}
 /// All tables together, in bytes.
 const TABLES_BYTES_MAX: u64 = 12 * 1024 * 1024;
 
-/// What the cache's own tables are made for.
+/// The number of tables for which the cache is made.
 const TABLES_TYPICAL: usize = 8 * 1024;
 
-/// What a table takes beside its entries.
+/// What a table takes besides its entries.
 const TABLE_BYTES: usize = 256;
 
 /// The crate files of a crate.
@@ -35,7 +35,7 @@ pub(crate) struct VersionTable {
 struct Entry {
     start: u32,
     length: u32,
-    /// `None` where the line has none that could be right.
+    /// `None` if the line has no valid checksum.
     checksum: Option<Checksum>,
 }
 
@@ -45,7 +45,7 @@ impl VersionTable {
         Self::of(&CrateHistory::parse(file, name)?)
     }
 
-    /// What an index file says that was read already.
+    /// The table of an index file that was read already.
     pub(crate) fn of(history: &CrateHistory<'_>) -> Option<Self> {
         let name = history.releases().first()?.line.name.clone();
         let releases = history.releases().iter();
@@ -121,7 +121,7 @@ impl Weighter<BlobId, Arc<VersionTable>> for ByBytes {
     }
 }
 
-/// Tables by the index file that they were read from, so that none ever goes stale.
+/// Tables by the index file that they were read from, so no table ever goes stale.
 pub(crate) type VersionTables = Cache<BlobId, Arc<VersionTable>, ByBytes>;
 
 /// No tables yet.
@@ -132,7 +132,7 @@ pub(crate) fn no_tables() -> VersionTables {
         .estimated_items_capacity(TABLES_TYPICAL)
         .weight_capacity(TABLES_BYTES_MAX)
         .shards(2);
-    // All that is needed was given.
+    // The build fails only if a capacity is missing.
     options.build().map_or_else(
         |_incomplete| Cache::with_weighter(TABLES_TYPICAL, TABLES_BYTES_MAX, ByBytes),
         |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),

@@ -1,4 +1,4 @@
-//! The connections that are open, and which of them is closed when there are too many.
+//! The open connections, and the choice of one to close when there are too many.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use super::exchange::Connection;
 use super::peer::Peer;
 
-/// A connection without a request for so long is the first to go. A younger one may be about to send its request.
+/// A connection without a request for so long is closed first. A younger one may be about to send its request.
 const IDLE_MIN: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The open connections.
 #[derive(Debug)]
-pub(crate) struct Connections {
+pub(crate) struct ConnectionTable {
     max: usize,
     table: Mutex<Table>,
 }
@@ -26,8 +26,8 @@ struct Table {
     open: HashMap<u64, Arc<Connection>>,
 }
 
-impl Connections {
-    /// None yet, and at most so many.
+impl ConnectionTable {
+    /// An empty table for at most so many connections.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
@@ -40,7 +40,7 @@ impl Connections {
         self.max
     }
 
-    /// Takes a new connection in. If there are too many then, another one is closed; `None` if it would have to be this one.
+    /// Adds a connection. If there are too many then, this closes another one; `None` if it would have to be the new one.
     pub(crate) fn open(&self, address: IpAddr) -> Option<Arc<Connection>> {
         let victim;
         let connection = {
@@ -63,7 +63,7 @@ impl Connections {
         Some(connection)
     }
 
-    /// Forgets a connection that has ended.
+    /// Removes a connection that has ended.
     pub(crate) fn forget(&self, connection: &Connection) {
         self.table().open.remove(&connection.number());
     }
@@ -80,8 +80,8 @@ impl Connections {
 }
 
 impl Table {
-    /// The connection to close for a new one of this peer: the one that has been idle for longest, of the peer with the
-    /// most connections if it has such a one. If none is idle: the oldest one of a peer with more than its fair share.
+    /// The connection to close for a new one of this peer. It is the one that has been idle for longest, preferably of the
+    /// peer with the most connections. If none is idle, it is the oldest one of a peer with more than its fair share.
     fn victim(&self, newcomer: Peer, max: usize) -> Option<u64> {
         let mut counts: HashMap<Peer, usize> = HashMap::from([(newcomer, 1)]);
         for connection in self.open.values() {
@@ -121,7 +121,7 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn numbers(connections: &Connections) -> Vec<u64> {
+    fn numbers(connections: &ConnectionTable) -> Vec<u64> {
         let mut numbers: Vec<u64> = connections.table().open.keys().copied().collect();
         numbers.sort_unstable();
         numbers
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_connection_that_has_been_idle_for_longest_is_closed() {
-        let connections = Connections::new(3);
+        let connections = ConnectionTable::new(3);
         let [first, second, _third] =
             [1, 2, 3].map(|peer| connections.open(address(peer)).unwrap());
         tokio::time::advance(Duration::from_secs(5)).await;
@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_with_many_connections_closes_its_own() {
-        let connections = Connections::new(4);
+        let connections = ConnectionTable::new(4);
         let lonely = connections.open(address(1)).unwrap();
         tokio::time::advance(Duration::from_secs(60)).await;
         for _ in 0..20 {

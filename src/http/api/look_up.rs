@@ -1,0 +1,111 @@
+//! Answers from what the index says about one crate or one version.
+
+use std::sync::Arc;
+
+use axum::body::HttpBody;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::http::crate_in_path::VersionInPath;
+use crate::http::error::ApiError;
+use crate::http::index::index_guard::{IndexGuard, ReadCost};
+use crate::http::index::version_table::VersionTable;
+use crate::http::state::AppState;
+use crate::package::{CrateHistory, CrateName, Release};
+use crate::server::Exchange;
+
+/// What a look-up takes, as a multiple of the index file: the file, its lines as they were read, and the answer.
+const LOOK_UP_FACTOR: u64 = 5;
+
+/// Answers from a crate's versions. `shape` runs on a blocking thread.
+///
+/// # Errors
+/// 503 before the first view. All other failures come back as `Ok` with an error's status, so that they carry the commit.
+pub(super) async fn with_crate(
+    state: &Arc<AppState>,
+    exchange: &Exchange,
+    name: CrateName,
+    shape: impl Fn(&CrateName, &CrateHistory<'_>) -> Result<Response, ApiError> + Send + Sync + 'static,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(state)?;
+    let shape =
+        move |name: &CrateName, history: &CrateHistory<'_>, _: &IndexGuard| shape(name, history);
+    let answer = look_up(&index, exchange, name, shape).await;
+    Ok(index.mark(answer))
+}
+
+/// Answers from one version of a crate. A request for a version that does not exist makes the mirror remember all versions
+/// of the crate, so that further ones cost no look at the index file, which may have megabytes.
+///
+/// # Errors
+/// As [`with_crate`].
+pub(super) async fn with_version(
+    state: &Arc<AppState>,
+    exchange: &Exchange,
+    VersionInPath { name, version }: VersionInPath,
+    shape: impl Fn(&CrateHistory<'_>, &Release<'_>, &IndexGuard) -> Result<Response, ApiError>
+    + Send
+    + Sync
+    + 'static,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(state)?;
+    let table = index.version_table_now(&name);
+    if table.is_some_and(|table| !table.lists(&version)) {
+        return Ok(index.mark(Err(ApiError::version_not_found(&name, &version))));
+    }
+    let shape = move |name: &CrateName, history: &CrateHistory<'_>, index: &IndexGuard| {
+        if let Some(release) = history.find(&version) {
+            return shape(history, release, index);
+        }
+        if let (Some(blob), Some(table)) = (index.find(name), VersionTable::of(history)) {
+            index.state.version_tables.insert(blob, Arc::new(table));
+        }
+        Err(ApiError::version_not_found(name, &version))
+    };
+    let answer = look_up(&index, exchange, name, shape).await;
+    Ok(index.mark(answer))
+}
+
+async fn look_up(
+    index: &IndexGuard,
+    exchange: &Exchange,
+    name: CrateName,
+    shape: impl Fn(&CrateName, &CrateHistory<'_>, &IndexGuard) -> Result<Response, ApiError>
+    + Send
+    + Sync
+    + 'static,
+) -> Result<Response, ApiError> {
+    let Some(blob) = index.find(&name) else {
+        return Err(ApiError::CrateNotFound(name.to_string()));
+    };
+    let reading_index = index.clone();
+    let read = move |file: &[u8]| {
+        let history = CrateHistory::parse(file, &name)
+            .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
+        shape(&name, &history, &reading_index)
+    };
+    let cost = ReadCost {
+        permits: &index.state.look_up_permits,
+        factor: LOOK_UP_FACTOR,
+    };
+    let (answer, share) = index.read(exchange, blob, cost, || None, read).await?;
+    let response = answer.into_response();
+    // From here on the account keeps memory for the answer only.
+    let bytes = response.body().size_hint().lower();
+    match share {
+        Some(mut share) => {
+            share.shrink_to(bytes);
+            exchange.keep(share);
+        }
+        None => index.state.account.keep(exchange, bytes).await?,
+    }
+    Ok(response)
+}
+
+/// A value as a JSON answer, serialised where this is called: on the blocking thread, not on an async worker.
+pub(super) fn json(value: &impl Serialize) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, json)], body).into_response())
+}

@@ -1,0 +1,339 @@
+//! The bytes of a crate file, where the mirror sends them itself: in the modes `cache` and `offline`.
+//!
+//! The index says which bytes a version has. So the mirror sends nothing that it could not check, and a version that was
+//! deleted from the index is gone, stored or not.
+
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::{Instant, timeout_at};
+
+use crate::http::crate_in_path::VersionInPath;
+use crate::http::error::ApiError;
+use crate::http::index::index_guard::{IndexGuard, NewerView};
+use crate::http::semantics::conditional::{has_any, known_tag};
+use crate::http::semantics::ranges::{Part, part_of};
+use crate::http::state::AppState;
+use crate::package::CrateFile;
+use crate::server::Exchange;
+use crate::store::{GetError, Held, Keeper, Reading};
+
+/// What crates.io's storage sends: the bytes of a name and a version hardly ever change.
+const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// A type, not an encoding: cargo would unpack a file whose `Content-Encoding` is gzip.
+const GZIP_FILE: HeaderValue = HeaderValue::from_static("application/gzip");
+
+/// How many headers an answer has at most, so that their table is allocated once.
+const HEADERS_MAX: usize = 12;
+
+/// How much of a file is in memory while it is sent, in bytes.
+const READING_BYTES: u64 = 128 * 1024;
+
+/// The same for a file in a cloud, with the bytes that are on their way to the client.
+const CLOUD_READING_BYTES: u64 = 256 * 1024;
+
+/// A request for a crate file that the mirror sends itself.
+pub(super) struct FileRequest<'a> {
+    pub(super) state: &'a Arc<AppState>,
+    pub(super) exchange: &'a Exchange,
+    pub(super) crate_files: &'a Keeper,
+    pub(super) method: &'a Method,
+    pub(super) headers: &'a HeaderMap,
+}
+
+impl FileRequest<'_> {
+    /// The file of a version, or a part of it.
+    ///
+    /// Each step first tries what it can do at once. Only a step that has to wait is put into a box and gets a time-out:
+    /// most files are open on the disk, and for them this would take longer than the rest.
+    pub(super) async fn answer(&self, wanted: &VersionInPath) -> Result<Response, ApiError> {
+        let mut index = IndexGuard::take(self.state)?;
+        let deadline = Deadline {
+            at: Instant::now() + self.crate_files.wait_max(),
+            wanted,
+        };
+        let answer = match self.find(&mut index, &deadline).await {
+            Ok(file) => self.send(&file, &deadline).await,
+            Err(error) => Err(error),
+        };
+        Ok(index.mark(answer))
+    }
+
+    /// What the index says about the file of a version.
+    async fn find(
+        &self,
+        index: &mut IndexGuard,
+        deadline: &Deadline<'_>,
+    ) -> Result<CrateFile, ApiError> {
+        let VersionInPath { name, version } = deadline.wanted;
+        let known = index.version_table_now(name);
+        match known.and_then(|table| table.file(version)) {
+            Some(file) => Ok(file),
+            None => {
+                deadline
+                    .limit(self.find_later(index, deadline.wanted))
+                    .await
+            }
+        }
+    }
+
+    /// The same, after a look at the upstream index if ours does not list the version: it may be behind a publish. `index`
+    /// then has the view that the answer is made from.
+    async fn find_later(
+        &self,
+        index: &mut IndexGuard,
+        wanted: &VersionInPath,
+    ) -> Result<CrateFile, ApiError> {
+        let unknown = match self.look_up(index, wanted).await {
+            Err(error) if error.is_not_found() => error,
+            other => return other,
+        };
+        if index.may_hide() {
+            return Err(ApiError::CrateFileNotListed(unknown.to_string()));
+        }
+        if !self.crate_files.fetches() {
+            return Err(unknown);
+        }
+        match index.take_newer().await? {
+            NewerView::Taken => self.look_up(index, wanted).await,
+            NewerView::None => Err(unknown),
+            NewerView::Unknown => Err(ApiError::IndexUnreachable),
+        }
+    }
+
+    async fn look_up(
+        &self,
+        index: &IndexGuard,
+        VersionInPath { name, version }: &VersionInPath,
+    ) -> Result<CrateFile, ApiError> {
+        let table = index.version_table(self.exchange, name).await?;
+        let missing = || ApiError::version_not_found(name, version);
+        table.file(version).ok_or_else(missing)
+    }
+
+    async fn send(&self, file: &CrateFile, deadline: &Deadline<'_>) -> Result<Response, ApiError> {
+        let tag = tag_of(file);
+        let is_known = |known: &str| (known.as_bytes() == tag.as_bytes()).then_some(());
+        // A client that has these bytes has what the index says, even if this mirror cannot get the file.
+        if known_tag(self.headers, is_known).is_some() {
+            return Ok(head(StatusCode::NOT_MODIFIED, tag));
+        }
+        let stored = match self.crate_files.get_now(&file.checksum) {
+            Some(stored) => stored,
+            None => deadline.limit(self.get(file)).await?,
+        };
+        if has_any(self.headers) {
+            return Ok(head(StatusCode::NOT_MODIFIED, tag));
+        }
+        let size = stored.size();
+        let (mut response, range) = match part_of(self.headers, self.method, &tag, size) {
+            Part::Whole => (head(StatusCode::OK, tag), 0..size),
+            Part::Range(range) => {
+                let place = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+                let mut response = head(StatusCode::PARTIAL_CONTENT, tag);
+                set(&mut response, header::CONTENT_RANGE, place)?;
+                (response, range)
+            }
+            Part::Outside => {
+                let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+                set(
+                    &mut response,
+                    header::CONTENT_RANGE,
+                    format!("bytes */{size}"),
+                )?;
+                return Ok(response);
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, GZIP_FILE);
+        let length = range.end - range.start;
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        // An answer to HEAD has no body, so nothing is read for it.
+        if self.method == Method::HEAD {
+            return Ok(response);
+        }
+        // Before the answer begins, so that it is 503 if there is no memory in time.
+        let bytes = self.memory_for(&stored, length);
+        if !self.state.account.try_keep(self.exchange, bytes) {
+            deadline.limit(self.keep(bytes)).await?;
+        }
+        if stored.is_on_disk() {
+            offer_part(&mut response, &stored, range.clone());
+            *response.body_mut() = StoredBody::of(stored, range);
+        } else {
+            *response.body_mut() = deadline.limit(self.read(file, stored, range)).await?;
+        }
+        Ok(response)
+    }
+
+    async fn get(&self, file: &CrateFile) -> Result<Held, ApiError> {
+        let stored = self.crate_files.get(file).await;
+        stored.map_err(|error| ApiError::crate_file_unavailable(file, error))
+    }
+
+    async fn keep(&self, bytes: u64) -> Result<(), ApiError> {
+        Ok(self.state.account.keep(self.exchange, bytes).await?)
+    }
+
+    /// How much memory it takes to send so many bytes of a file.
+    fn memory_for(&self, stored: &Held, length: u64) -> u64 {
+        if stored.is_in_memory() {
+            stored.size()
+        } else if !stored.is_on_disk() {
+            CLOUD_READING_BYTES
+        } else if self.exchange.sends_files() {
+            0
+        } else {
+            READING_BYTES.min(length)
+        }
+    }
+
+    /// A range of a file that is in memory or in a cloud.
+    async fn read(
+        &self,
+        file: &CrateFile,
+        mut stored: Held,
+        range: Range<u64>,
+    ) -> Result<Body, ApiError> {
+        let mut is_second_try = false;
+        loop {
+            // A small part can cost a reading of the whole file, so peers take turns.
+            let permit = if stored.must_read_whole(&range, self.crate_files.store()) {
+                let permits = &self.state.whole_file_permits;
+                Some(permits.take(self.exchange, 1).await?)
+            } else {
+                None
+            };
+            let reading = self.crate_files.read(file, &stored, range.clone()).await;
+            drop(permit);
+            match reading {
+                Ok(reading) => return Ok(Body::from_stream(reading)),
+                Err(error) if is_second_try => {
+                    return Err(ApiError::crate_file_unavailable(file, error.into()));
+                }
+                // A second look finds what is there now, or fetches what the store cannot give.
+                Err(_) => is_second_try = true,
+            }
+            stored = self.get(file).await?;
+            let length = range.end - range.start;
+            self.keep(self.memory_for(&stored, length)).await?;
+        }
+    }
+}
+
+/// When a client that waits for a crate file gets the answer to come again, whatever it waits for.
+#[derive(Clone, Copy)]
+struct Deadline<'a> {
+    at: Instant,
+    wanted: &'a VersionInPath,
+}
+
+impl<'a> Deadline<'a> {
+    /// The result of `work`, if it comes in time.
+    fn limit<'f, T: Send>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>> + Send + 'f,
+    ) -> BoxFuture<'f, Result<T, ApiError>>
+    where
+        'a: 'f,
+    {
+        let Self { at, wanted } = *self;
+        Box::pin(async move {
+            let in_time = timeout_at(at, work).await;
+            in_time.unwrap_or_else(|_elapsed| {
+                let file = format!("{} {}", wanted.name, wanted.version.as_str());
+                let source = GetError::Pending;
+                Err(ApiError::CrateFileLater { file, source })
+            })
+        })
+    }
+}
+
+fn tag_of(file: &CrateFile) -> HeaderValue {
+    let tag = [b"\"".as_slice(), &file.checksum.hex(), b"\""].concat();
+    // Hexadecimal digits in quotes are always a valid value.
+    HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// What a file's answer and its 304 have in common.
+fn head(status: StatusCode, tag: HeaderValue) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.reserve(HEADERS_MAX);
+    headers.insert(header::ETAG, tag);
+    headers.insert(header::CACHE_CONTROL, KEEP_FOR_EVER);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    response
+}
+
+fn set(response: &mut Response, name: header::HeaderName, value: String) -> Result<(), ApiError> {
+    let value = HeaderValue::try_from(value).map_err(ApiError::internal)?;
+    response.headers_mut().insert(name, value);
+    Ok(())
+}
+
+/// Lets the server have the system send the file, on a connection that can, instead of reading the body.
+fn offer_part(response: &mut Response, stored: &Held, range: Range<u64>) {
+    #[cfg(target_os = "linux")]
+    if let Some(part) = stored.part(range) {
+        response.extensions_mut().insert(part);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _unused = (response, stored, range);
+}
+
+/// A range of a file on the disk. It is read when somebody wants its bytes. A connection that has the system send the file
+/// never does.
+struct StoredBody {
+    stored: Held,
+    range: Range<u64>,
+    reading: Option<Reading>,
+}
+
+impl StoredBody {
+    fn of(stored: Held, range: Range<u64>) -> Body {
+        Body::new(Self {
+            stored,
+            range,
+            reading: None,
+        })
+    }
+}
+
+impl HttpBody for StoredBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.reading.is_none() {
+            self.reading = self.stored.read_now(self.range.clone());
+        }
+        let Some(reading) = &mut self.reading else {
+            // Only files on the disk get here.
+            return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into())));
+        };
+        let part = ready!(reading.as_mut().poll_next(context));
+        Poll::Ready(part.map(|part| part.map(Frame::data)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // Only until the first read. Later the headers tell.
+        match self.reading {
+            None => SizeHint::with_exact(self.range.end - self.range.start),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}

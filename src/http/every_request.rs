@@ -1,0 +1,333 @@
+//! What happens to every request and every answer, whatever they are about.
+//!
+//! One function around the router does all of it. axum's own layers run behind the routing, too late to change the path,
+//! and cost an allocation each. A tower service for each step cost 0.3 µs more.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::future::RouteFuture;
+use http_body_util::{BodyExt, Limited};
+use tower::Service;
+
+use super::crate_files::download;
+use super::crate_in_path::VersionInPath;
+use super::error::ApiError;
+use super::index::sparse;
+use super::request_log::RequestLog;
+use super::router::router;
+use super::state::AppState;
+use crate::package::IndexPath;
+use crate::server::{Admission, Answered, Application, Asked, Exchange};
+
+/// How much of a refused upload the mirror reads and throws away. A connection that is closed with unread data makes the
+/// client's side drop the answer, so whatever a real client sends should fit: crates.io accepts 10 MiB.
+const DISCARDED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// How long that may take.
+const DISCARDING_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// On what crates.io serves to everybody: the API, the sparse index and crate files. Clients of those may run in a browser.
+/// The pages about this mirror name internal paths and hosts, and are for its operators. The git index has no use for the
+/// header: a browser asks before it posts to git, and nobody answers that.
+const ANY_ORIGIN: (HeaderName, HeaderValue) = (
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    HeaderValue::from_static("*"),
+);
+
+/// On successful answers with content; not on the redirects to crate files.
+const WITH_CONTENT: [(HeaderName, HeaderValue); 3] = [
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (
+        header::X_FRAME_OPTIONS,
+        HeaderValue::from_static("SAMEORIGIN"),
+    ),
+    (header::X_XSS_PROTECTION, HeaderValue::from_static("0")),
+];
+
+/// The function that answers all requests.
+pub(crate) fn application(state: Arc<AppState>) -> impl Application {
+    let hsts = state.settings.hsts_max_age_secs;
+    let every_request = Arc::new(EveryRequest {
+        router: router(Arc::clone(&state)),
+        hsts: hsts.and_then(|seconds| HeaderValue::try_from(format!("max-age={seconds}")).ok()),
+        state,
+    });
+    move |asked| Arc::clone(&every_request).answer(asked)
+}
+
+struct EveryRequest {
+    router: Router,
+    state: Arc<AppState>,
+    /// Tells browsers to come back over TLS only.
+    hsts: Option<HeaderValue>,
+}
+
+impl EveryRequest {
+    /// Everything that needs no waiting happens before the future exists. hyper moves the future, so it should be small.
+    fn answer(self: Arc<Self>, mut asked: Asked) -> impl Future<Output = Answered> + Send {
+        // The log shows the path as it came.
+        let log = RequestLog::begin(&asked);
+        normalize(asked.request.uri_mut());
+        let surface = Surface::of(asked.request.uri().path());
+        let way = match refusal(&mut asked) {
+            Some(refusal) => Way::Refused(refusal),
+            None => self.way_of(asked),
+        };
+        async move {
+            let mut response = match way {
+                Way::Refused(response) => response,
+                Way::Routed(routed) => routed.await.into_response(),
+                Way::IndexFile(path, exchange, headers) => {
+                    let answer = sparse::answer(&self.state, &exchange, &headers, path.as_ref());
+                    answer.await.into_response()
+                }
+                Way::CrateFile(wanted, exchange, headers) => {
+                    let asked = (&Method::GET, &headers);
+                    let answer = download::answer(&self.state, &exchange, &wanted, asked);
+                    answer.await.into_response()
+                }
+            };
+            self.add_headers(&mut response, surface);
+            log.answered(response)
+        }
+    }
+
+    /// Finds the handler of a URL.
+    ///
+    /// Nearly all requests are for crate files and index files. For them axum's routing, boxing and extracting cost as much
+    /// as everything else (`benches/compare/redirect.sh`). So this recognises their plain form, `GET` without
+    /// percent-encoding. [`Way`] leads to the same functions that the router's handlers call.
+    fn way_of(&self, asked: Asked) -> Way {
+        let path = asked.request.uri().path();
+        if asked.request.method() != Method::GET || path.contains('%') {
+            return self.routed(asked);
+        }
+        if let Some(path) = path.strip_prefix("/index/")
+            && !matches!(path, "" | "config.json")
+        {
+            let path = IndexPath::parse(path);
+            return Way::IndexFile(path, asked.exchange, asked.request.into_parts().0.headers);
+        }
+        match version_in(path) {
+            None => self.routed(asked),
+            Some(Err(error)) => Way::Refused(error.into_response()),
+            Some(Ok(wanted)) => {
+                Way::CrateFile(wanted, asked.exchange, asked.request.into_parts().0.headers)
+            }
+        }
+    }
+
+    fn routed(&self, asked: Asked) -> Way {
+        let routed = self.router.clone().call(asked.into_request());
+        Way::Routed(Box::pin(routed))
+    }
+
+    fn add_headers(&self, response: &mut Response, surface: Surface) {
+        let has_content = has_content(response.status());
+        let is_not_modified = response.status() == StatusCode::NOT_MODIFIED;
+        let headers = response.headers_mut();
+        if is_not_modified {
+            // axum notes the length of the empty body. Here it would have to be that of the file (RFC 9110, section 8.6).
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        if matches!(surface, Surface::Api | Surface::Index) {
+            headers.extend([ANY_ORIGIN]);
+        }
+        if matches!(surface, Surface::Api | Surface::Other) && has_content {
+            headers.extend(WITH_CONTENT);
+        }
+        if let Some(hsts) = &self.hsts {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
+    }
+}
+
+/// The way of a request to its answer.
+enum Way {
+    Refused(Response),
+    Routed(Pin<Box<RouteFuture<Infallible>>>),
+    /// The path is `None` if it can be that of no index file.
+    IndexFile(Option<IndexPath>, Exchange, HeaderMap),
+    CrateFile(VersionInPath, Exchange, HeaderMap),
+}
+
+/// The version whose crate file a path without percent-encoding asks for.
+fn version_in(path: &str) -> Option<Result<VersionInPath, ApiError>> {
+    let of_the_cdn = || path.strip_prefix("/crates/");
+    let path = path.strip_prefix("/api/v1/crates/").or_else(of_the_cdn)?;
+    let (name, version) = path.strip_suffix("/download")?.split_once('/')?;
+    let is_one_segment = !version.contains('/');
+    is_one_segment.then(|| VersionInPath::parse(name.to_owned(), version.to_owned()))
+}
+
+/// Whose answers get which headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Surface {
+    /// The API, with its downloads.
+    Api,
+    /// The sparse index. Cargo reads it thousands of times a day, and has no use for what browsers need.
+    Index,
+    /// The git index.
+    Git,
+    /// Pages about this mirror, and what does not exist.
+    Other,
+}
+
+impl Surface {
+    /// The surface of a normalised path.
+    fn of(path: &str) -> Self {
+        if path.starts_with("/api/") || path.starts_with("/crates/") {
+            Self::Api
+        } else if path.starts_with("/index/") {
+            Self::Index
+        } else if path.starts_with("/git/") {
+            Self::Git
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn has_content(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 201 | 203 | 204 | 206 | 301 | 303 | 304 | 307 | 308
+    )
+}
+
+/// The answer to a request that is refused, whatever it is about.
+fn refusal(asked: &mut Asked) -> Option<Response> {
+    let error = match asked.admission {
+        Admission::Granted => return refuse_write(&mut asked.request),
+        // Platforms that restart what does not answer must hear from a busy mirror.
+        Admission::NoShare if matches!(asked.request.uri().path(), "/livez" | "/readyz") => {
+            return None;
+        }
+        Admission::NoShare => ApiError::Busy,
+        Admission::TooManyHeaders => ApiError::TooManyHeaders,
+    };
+    // Without a body, because the client would have to grant a window for it.
+    Some(error.into_response().map(|_text| Body::empty()))
+}
+
+/// Refuses a write to the API, whether there is such an endpoint or not.
+fn refuse_write(request: &mut Request) -> Option<Response> {
+    if !is_write(request) {
+        return None;
+    }
+    // A client that waits for `100 Continue` gets the answer before it sends anything.
+    let expects_continue = request.headers().contains_key(header::EXPECT);
+    let upload = std::mem::take(request.body_mut());
+    if !upload.is_end_stream() && !expects_continue {
+        // The answer is complete and goes out at once, while the client may still send. The task ends with the upload, the
+        // connection or the time, whichever comes first.
+        tokio::spawn(tokio::time::timeout(DISCARDING_TIME_MAX, discard(upload)));
+    }
+    Some(ApiError::ReadOnly.into_response())
+}
+
+fn is_write(request: &Request) -> bool {
+    let method = request.method();
+    // The common case first: the method alone decides it.
+    method != Method::GET
+        && [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
+        && request.uri().path().starts_with("/api/v1/")
+}
+
+/// Reads an upload and throws it away.
+async fn discard(upload: Body) {
+    let mut upload = Limited::new(upload, DISCARDED_BYTES_MAX);
+    while let Some(Ok(_frame)) = upload.frame().await {}
+}
+
+/// Takes `//` and dot segments out of the path, as crates.io does.
+///
+/// The `api` of an old config.json ends in a slash, so cargo asks for `//api/v1/…`. Percent-encoded dots and slashes stay
+/// as they are.
+fn normalize(uri: &mut Uri) {
+    if needs_normalizing(uri.path())
+        && let Some(normalized) = normalized_uri(uri)
+    {
+        *uri = normalized;
+    }
+}
+
+fn needs_normalizing(path: &str) -> bool {
+    path.as_bytes()
+        .windows(2)
+        .any(|pair| matches!(pair, b"//" | b"/."))
+}
+
+fn normalized_uri(uri: &Uri) -> Option<Uri> {
+    let path = normalized(uri.path());
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(path_and_query).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// Removes empty and `.` segments, and a trailing slash. `..` removes the segment before it and stops at the root.
+fn normalized(path: &str) -> String {
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            other => segments.push(other),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn takes_out_empty_and_dot_segments() {
+        for (path, expected) in [
+            ("//api/v1/../v2", "/api/v2"),
+            ("/api/./v1", "/api/v1"),
+            ("/../../etc/passwd", "/etc/passwd"),
+            ("//api/v1/crates/", "/api/v1/crates"),
+            ("//", "/"),
+            ("/.", "/"),
+            ("/..", "/"),
+            ("/.hidden//x", "/.hidden/x"),
+            ("/a/%2e%2e//b", "/a/%2e%2e/b"),
+        ] {
+            assert!(needs_normalizing(path));
+            assert_eq!(normalized(path), expected, "{path}");
+        }
+        for untouched in ["/", "/api/v1/crates/", "/a.b/c.", "/a/%2e%2e/b"] {
+            assert!(!needs_normalizing(untouched), "{untouched}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_result_is_a_fixed_point_below_the_root(path in "(/|\\.|\\.\\.|[a-z]|%2e|%2f){0,30}") {
+            let once = normalized(&path);
+            prop_assert!(once.starts_with('/') && !once.contains("//"));
+            prop_assert!(once.split('/').all(|segment| segment != "." && segment != ".."));
+            prop_assert_eq!(normalized(&once), once);
+        }
+    }
+}

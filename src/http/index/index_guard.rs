@@ -1,0 +1,260 @@
+//! The index as one request sees it.
+//!
+//! A request takes one view of the index and keeps it to the end. It reads index files on a blocking thread when it has a
+//! permit and memory. Its answer carries the commit of the view.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+
+use super::version_table::VersionTable;
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
+use crate::index::{BlobId, CommitId, ReadError, RefreshOutcome, ServedIndex, View};
+use crate::package::{CrateHistory, CrateName, IndexPath};
+use crate::server::{Exchange, Share, Shares};
+
+/// Names the upstream commit that an answer was made from.
+pub(crate) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
+
+/// An index file of this size and more needs memory from the account before it is read, in bytes.
+const ACCOUNTED_FILE_BYTES_MIN: u64 = 64 * 1024;
+
+/// What reading a version table takes, as a multiple of the index file: the file, and its lines as they were read.
+const TABLE_FACTOR: u64 = 4;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexGuard {
+    pub(crate) state: Arc<AppState>,
+    view: Arc<View>,
+}
+
+/// What a request needs to read an index file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadCost<'a> {
+    /// Where it takes its permit.
+    pub(crate) permits: &'a Shares,
+    /// The memory for a large file, as a multiple of the file.
+    pub(crate) factor: u64,
+}
+
+/// What a look at the upstream index found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NewerView {
+    /// The guard has a newer view now.
+    Taken,
+    /// There is none.
+    None,
+    /// The upstream cannot be reached, so nobody knows.
+    Unknown,
+}
+
+impl IndexGuard {
+    /// Takes the current view.
+    ///
+    /// # Errors
+    /// 503 before the first view.
+    pub(crate) fn take(state: &Arc<AppState>) -> Result<Self, ApiError> {
+        let view = state.index.view().ok_or_else(|| not_ready(state))?;
+        Ok(Self {
+            state: Arc::clone(state),
+            view,
+        })
+    }
+
+    /// The upstream commit of the view.
+    pub(crate) fn commit(&self) -> CommitId {
+        self.view.commit()
+    }
+
+    /// Whether upstream may list versions that the view does not list.
+    pub(crate) fn may_hide(&self) -> bool {
+        self.view.may_hide()
+    }
+
+    /// How many crates the view lists.
+    pub(crate) fn crate_count(&self) -> usize {
+        self.view.crate_count()
+    }
+
+    /// Marks an answer that was made from the view, a failure too.
+    pub(crate) fn mark(&self, answer: Result<Response, ApiError>) -> Response {
+        let mut response = answer.into_response();
+        response
+            .headers_mut()
+            .extend(commit_header(self.commit()).into_iter().flatten());
+        response
+    }
+
+    /// The index file at exactly this path, as cargo asks for it.
+    pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<BlobId> {
+        self.view.find_exactly(path)
+    }
+
+    /// The index file of a crate, whatever the spelling of the name.
+    pub(crate) fn find(&self, name: &CrateName) -> Option<BlobId> {
+        self.view.find(name)
+    }
+
+    /// Looks for a newer view at the upstream: the index may be behind a publish.
+    pub(crate) async fn take_newer(&mut self) -> Result<NewerView, ApiError> {
+        let index = &self.state.index;
+        let outcome = index.refresh_now().await;
+        let newer = Self::take(&self.state)?;
+        if newer.commit() != self.commit() {
+            *self = newer;
+            return Ok(NewerView::Taken);
+        }
+        let is_known = match outcome {
+            RefreshOutcome::Fetched => true,
+            // Either there were many looks just now, or the last one failed and the next one is due later.
+            RefreshOutcome::NotNow => index.status().last_error.is_none(),
+            RefreshOutcome::Failed | RefreshOutcome::TooLate => false,
+        };
+        Ok(if is_known {
+            NewerView::None
+        } else {
+            NewerView::Unknown
+        })
+    }
+
+    /// The version table of a crate, if it is in memory.
+    pub(crate) fn version_table_now(&self, name: &CrateName) -> Option<Arc<VersionTable>> {
+        self.state.version_tables.get(&self.find(name)?)
+    }
+
+    /// The version table of a crate.
+    ///
+    /// # Errors
+    /// 404 for a crate that the view does not list, and as [`IndexGuard::read`].
+    pub(crate) async fn version_table(
+        &self,
+        exchange: &Exchange,
+        name: &CrateName,
+    ) -> Result<Arc<VersionTable>, ApiError> {
+        let no_crate = || ApiError::CrateNotFound(name.to_string());
+        let blob = self.find(name).ok_or_else(no_crate)?;
+        let tables = &self.state.version_tables;
+        let known = || tables.get(&blob).map(Some);
+        let crate_name = name.clone();
+        let read = move |file: &[u8]| VersionTable::read(file, &crate_name).map(Arc::new);
+        let cost = ReadCost {
+            permits: &self.state.look_up_permits,
+            factor: TABLE_FACTOR,
+        };
+        let (table, _share) = self.read(exchange, blob, cost, known, read).await?;
+        let table = table.ok_or_else(no_crate)?;
+        tables.insert(blob, Arc::clone(&table));
+        Ok(table)
+    }
+
+    /// Returns what is `known`, or gives an index file to `read` on a blocking thread when the request has a permit. A
+    /// large file also needs memory from the account; that share comes back with the result.
+    ///
+    /// # Errors
+    /// 503 if there is no permit or no memory in time, and for a file that cannot be read.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        exchange: &Exchange,
+        blob: BlobId,
+        cost: ReadCost<'_>,
+        known: impl Fn() -> Option<T>,
+        read: impl Fn(&[u8]) -> T + Send + Sync + 'static,
+    ) -> Result<(T, Option<Share>), ApiError> {
+        let read = Arc::new(read);
+        let mut share = None;
+        loop {
+            if let Some(known) = known() {
+                return Ok((known, share));
+            }
+            let permit = cost.permits.take(exchange, 1).await?;
+            // Another request may have read it meanwhile.
+            if let Some(known) = known() {
+                return Ok((known, share));
+            }
+            let (view, read, has_share) =
+                (Arc::clone(&self.view), Arc::clone(&read), share.is_some());
+            let work = move || {
+                let result = view.blob_bytes(blob).and_then(|bytes| {
+                    if bytes >= ACCOUNTED_FILE_BYTES_MIN && !has_share {
+                        return Ok(Read::NeedsMemory(bytes));
+                    }
+                    view.read_blob(blob, |file| Read::Done(read(file)))
+                });
+                // The permit goes along. If the client leaves, no other request may begin while this one still reads.
+                (result, permit)
+            };
+            let (result, permit) = tokio::task::spawn_blocking(work)
+                .await
+                .map_err(ApiError::internal)?;
+            drop(permit);
+            match result.map_err(|error| self.unreadable(error))? {
+                Read::Done(result) => return Ok((result, share)),
+                // The permit was given back first: nobody waits for memory while others wait for a permit.
+                Read::NeedsMemory(bytes) => {
+                    let bytes = bytes.saturating_mul(cost.factor);
+                    share = Some(self.state.account.take(exchange, bytes).await?);
+                }
+            }
+        }
+    }
+
+    /// How large an index file is, if it can be read. Blocking.
+    pub(crate) fn bytes_of(&self, blob: BlobId) -> Option<u64> {
+        self.readable(self.view.blob_bytes(blob))
+    }
+
+    /// The name of a crate as it was published, if its file says so and can be read. Blocking.
+    pub(crate) fn published_name(&self, name: &CrateName, blob: BlobId) -> Option<String> {
+        let read = |file: &[u8]| CrateHistory::published_name(file, name);
+        self.readable(self.view.read_blob(blob, read)).flatten()
+    }
+
+    /// Reports a file that cannot be read. The answer is about another crate, and does without the file.
+    fn readable<T>(&self, read: Result<T, ReadError>) -> Option<T> {
+        read.map_err(|error| self.unreadable(error)).ok()
+    }
+
+    fn unreadable(&self, error: ReadError) -> ApiError {
+        if !error.may_be_damage() {
+            return ApiError::IndexFileRefused(error);
+        }
+        self.state.index.report_damage();
+        ApiError::IndexUnreadable(error)
+    }
+}
+
+/// What came of reading an index file.
+enum Read<T> {
+    Done(T),
+    /// It has so many bytes, and the request has no memory for them yet.
+    NeedsMemory(u64),
+}
+
+/// The git index that git clients get.
+///
+/// # Errors
+/// 503 before the first view.
+pub(crate) fn git_index(state: &AppState) -> Result<Arc<ServedIndex>, ApiError> {
+    let view = state.index.view();
+    view.and_then(|view| view.git_index().cloned())
+        .ok_or_else(|| not_ready(state))
+}
+
+/// The header that names the upstream commit of an answer.
+pub(crate) fn commit_header(commit: CommitId) -> Option<[(HeaderName, HeaderValue); 1]> {
+    // Hexadecimal digits are always a valid value.
+    let commit = HeaderValue::from_bytes(&commit.hex()).ok()?;
+    Some([(X_INDEX_COMMIT, commit)])
+}
+
+/// Why there is no view to answer from.
+fn not_ready(state: &AppState) -> ApiError {
+    let status = state.index.status();
+    match status.last_error.filter(|_| status.needs_help) {
+        Some(why) => ApiError::NeedsHelp(why),
+        None => ApiError::NotReady,
+    }
+}
