@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crates_io_mirror::{App, Config, VARIABLES};
@@ -423,18 +423,40 @@ fn every_test_that_security_md_names_exists() {
 
 /// All Rust code below some folders.
 fn sources(folders: &[&str]) -> String {
-    let mut sources = String::new();
-    let mut directories: Vec<std::path::PathBuf> =
-        folders.iter().map(|folder| at(folder).into()).collect();
+    let files = rust_files(folders).into_iter();
+    files
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect()
+}
+
+fn rust_files(folders: &[&str]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut directories: Vec<PathBuf> = folders.iter().map(|folder| at(folder).into()).collect();
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources.push_str(&fs::read_to_string(path).unwrap());
+                files.push(path);
             }
         }
     }
-    sources
+    files
+}
+
+#[test]
+fn the_manifest_names_the_files_with_unsafe_code() {
+    let manifest = fs::read_to_string(at("Cargo.toml")).unwrap();
+    let found = rust_files(&["src"]).into_iter().filter(|path| {
+        let source = fs::read_to_string(path).unwrap();
+        source.contains("\n    unsafe_code,\n")
+    });
+    let found: Vec<String> = found
+        .map(|path| path.strip_prefix(ROOT).unwrap().display().to_string())
+        .collect();
+    assert_eq!(found.len(), 3, "{found:?}: ARCHITECTURE.md says three");
+    for path in found {
+        assert!(manifest.contains(&path), "{path}");
+    }
 }
