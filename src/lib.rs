@@ -29,7 +29,7 @@
 //! of memory, refusal of writes (`http::middleware`) → URL table (`http::router`) → a handler, which takes one snapshot, reads index files on
 //! a blocking thread and shapes JSON. A redirect to a crate file needs none of that: it is made from name, version and
 //! template. An index file is found in the snapshot in memory, and its bytes mostly in a cache by blob id. A git client
-//! is answered by a child, git's own `upload-pack` (`index::git::served`), whose input and output `http::git` carries.
+//! is answered by a child, git's own `upload-pack` (`index::git::upload_pack`), whose input and output `http::git` carries.
 //!
 //! Each request is an exchange (`server::exchange`), which ends when the last byte of its answer has been sent or
 //! given up: then its log event is written, and what it had of the account (`server::shares`) is given back.
@@ -43,7 +43,7 @@
 //!
 //! # The way of a commit
 //!
-//! The refresher (`index::follow::follower`) fetches on a blocking thread, reads the directories that changed, and publishes a
+//! The follower (`index::follow::follower`) fetches on a blocking thread, reads the directories that changed, and publishes a
 //! new immutable snapshot. Requests under way keep the one they began with.
 //!
 //! Where there is a `PUBLIC_URL`, it first makes a commit with the same tree and a `config.json` of our own

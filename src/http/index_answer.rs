@@ -38,15 +38,14 @@ pub(super) async fn with_crate<T: IntoResponse>(
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
-    let commit =
-        HeaderValue::try_from(snapshot.commit().to_string()).map_err(ApiError::internal)?;
-    let mut response = match snapshot.find(&name) {
+    let view = state.index.view().ok_or_else(|| state.not_ready())?;
+    let commit = HeaderValue::try_from(view.commit().to_string()).map_err(ApiError::internal)?;
+    let mut response = match view.find(&name) {
         None => ApiError::CrateNotFound(name.to_string()).into_response(),
         Some(blob) => {
             let lookup = Lookup {
                 state: state.clone(),
-                snapshot: Arc::clone(&snapshot),
+                view: Arc::clone(&view),
             };
             let read = move |file: &[u8]| {
                 let history = CrateHistory::parse(file, &name)
@@ -55,7 +54,7 @@ pub(super) async fn with_crate<T: IntoResponse>(
             };
             let file = IndexFile {
                 state,
-                snapshot: &snapshot,
+                view: &view,
                 blob,
             };
             let read = file
@@ -86,13 +85,12 @@ pub(super) async fn with_version<T: IntoResponse>(
     + 'static,
 ) -> Result<Response, ApiError> {
     let missing = ApiError::version_not_found(&name, &version);
-    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
-    let blob = snapshot.find(&name);
+    let view = state.index.view().ok_or_else(|| state.not_ready())?;
+    let blob = view.find(&name);
     let table = blob.and_then(|blob| state.version_tables.get(&blob));
     if table.is_some_and(|table| !table.lists(&version)) {
         let mut response = missing.into_response();
-        let commit =
-            HeaderValue::from_bytes(&snapshot.commit().hex()).map_err(ApiError::internal)?;
+        let commit = HeaderValue::from_bytes(&view.commit().hex()).map_err(ApiError::internal)?;
         response.headers_mut().insert(X_INDEX_COMMIT, commit);
         return Ok(response);
     }
@@ -135,7 +133,7 @@ async fn account_for(
 /// An index file that a snapshot lists.
 pub(super) struct IndexFile<'a> {
     pub(super) state: &'a AppState,
-    pub(super) snapshot: &'a Arc<View>,
+    pub(super) view: &'a Arc<View>,
     pub(super) blob: BlobId,
 }
 
@@ -164,11 +162,11 @@ impl IndexFile<'_> {
             if let Some(known) = known() {
                 return Ok((known, share));
             }
-            let (snapshot, blob, read) = (Arc::clone(self.snapshot), self.blob, Arc::clone(&read));
+            let (view, blob, read) = (Arc::clone(self.view), self.blob, Arc::clone(&read));
             let has_share = share.is_some();
             let work = move || {
                 let admit = |bytes| has_share || bytes < ACCOUNTED_FILE_BYTES_MIN;
-                let read = read_if(&snapshot, blob, admit, |content| read(content));
+                let read = read_if(&view, blob, admit, |content| read(content));
                 // The turn goes along: a client that leaves makes no room for another while this still runs.
                 (read, turn)
             };
@@ -196,16 +194,16 @@ enum Read<T> {
 }
 
 fn read_if<T>(
-    snapshot: &View,
+    view: &View,
     blob: BlobId,
     admit: impl FnOnce(u64) -> bool,
     read: impl FnOnce(&[u8]) -> T,
 ) -> Result<Read<T>, ReadError> {
-    let bytes = snapshot.blob_bytes(blob)?;
+    let bytes = view.blob_bytes(blob)?;
     if !admit(bytes) {
         return Ok(Read::NotAdmitted(bytes));
     }
-    snapshot.read_blob(blob, read).map(Read::Done)
+    view.read_blob(blob, read).map(Read::Done)
 }
 
 fn unreadable(state: &AppState, error: ReadError) -> ApiError {
@@ -219,24 +217,24 @@ fn unreadable(state: &AppState, error: ReadError) -> ApiError {
 /// One request's view of the index.
 pub(super) struct Lookup {
     state: AppState,
-    snapshot: Arc<View>,
+    view: Arc<View>,
 }
 
 impl Lookup {
     /// The index file of a crate.
     pub(super) fn find(&self, name: &CrateName) -> Option<BlobId> {
-        self.snapshot.find(name)
+        self.view.find(name)
     }
 
     /// How large an index file is, if it can be read. Blocking.
     pub(super) fn bytes_of(&self, blob: BlobId) -> Option<u64> {
-        self.readable(self.snapshot.blob_bytes(blob))
+        self.readable(self.view.blob_bytes(blob))
     }
 
     /// The name of a crate as it was published, if its file says so and can be read. Blocking.
     pub(super) fn published_name(&self, name: &CrateName, blob: BlobId) -> Option<String> {
         let read = |file: &[u8]| CrateHistory::published_name(file, name);
-        self.readable(self.snapshot.read_blob(blob, read)).flatten()
+        self.readable(self.view.read_blob(blob, read)).flatten()
     }
 
     /// A file that cannot be read is reported. The answer, which is of another crate, does without it.

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
-use super::follow::on_demand::{ForcedFetches, RefreshOutcome};
-use super::status::{IndexStatus, Phase, Progress, ProgressCell, PushStatus};
+use super::fetch_on_demand::{FetchesOnDemand, RefreshOutcome};
+use super::status::{FetchProgress, IndexStatus, Phase, ProgressCell, PushStatus};
 use super::stop::StopFlag;
 use super::view::View;
 
@@ -25,8 +25,8 @@ struct Shared {
     progress: ArcSwap<ProgressCell>,
     wake: Notify,
     view_changed: Notify,
-    look: Notify,
-    forced: ForcedFetches,
+    damage_check: Notify,
+    on_demand: FetchesOnDemand,
     stopping: StopFlag,
 }
 
@@ -42,15 +42,15 @@ impl IndexHandle {
                     last_error: None,
                     needs_help: false,
                     failures: 0,
-                    progress: Progress::default(),
+                    progress: FetchProgress::default(),
                     push: None,
                     warnings: Vec::new(),
                 }),
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
                 view_changed: Notify::new(),
-                look: Notify::new(),
-                forced: ForcedFetches::new(),
+                damage_check: Notify::new(),
+                on_demand: FetchesOnDemand::new(),
                 stopping: StopFlag::new(),
             }),
         }
@@ -71,11 +71,11 @@ impl IndexHandle {
     /// Asks for a fetch now, and waits until one that began after this call has ended; at most 20 s, and not at all if none
     /// will come: after many such calls, after a failure, where nothing is ever fetched, and without a background task.
     pub(crate) async fn refresh_now(&self) -> RefreshOutcome {
-        self.shared.forced.ask().await
+        self.shared.on_demand.ask().await
     }
 
-    pub(crate) fn forced(&self) -> &ForcedFetches {
-        &self.shared.forced
+    pub(crate) fn on_demand(&self) -> &FetchesOnDemand {
+        &self.shared.on_demand
     }
 
     /// Says that a read of the current view failed, so that the background task looks at the clone at once.
@@ -85,12 +85,12 @@ impl IndexHandle {
 
     /// Asks the background task to look at the git index: git could not answer a client. Most often the client is to blame,
     /// and it can ask as often as it likes, so this leads to a look and to nothing else.
-    pub(crate) fn ask_for_look(&self) {
-        self.shared.look.notify_one();
+    pub(crate) fn request_damage_check(&self) {
+        self.shared.damage_check.notify_one();
     }
 
-    pub(crate) async fn look_asked_for(&self) {
-        self.shared.look.notified().await;
+    pub(crate) async fn damage_check_requested(&self) {
+        self.shared.damage_check.notified().await;
     }
 
     pub(crate) async fn damage_reported(&self) {

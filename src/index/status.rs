@@ -43,7 +43,7 @@ pub(crate) struct IndexStatus {
     /// Failures since the last success.
     pub(crate) failures: u32,
     /// How far the running clone or fetch is.
-    pub(crate) progress: Progress,
+    pub(crate) progress: FetchProgress,
     /// How pushing the rewritten index goes; `None` if it is not pushed anywhere.
     pub(crate) push: Option<PushStatus>,
     /// What whoever runs the mirror should know, and what does not make it unready.
@@ -67,7 +67,7 @@ pub(crate) struct PushStatus {
 
 /// How far a clone or fetch is, in git objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Progress {
+pub(crate) struct FetchProgress {
     /// Objects that came over the network.
     pub(crate) received_objects: usize,
     /// Objects that this fetch consists of; 0 as long as the other side has not said.
@@ -91,7 +91,7 @@ pub(crate) struct ProgressCell {
 }
 
 impl ProgressCell {
-    pub(crate) fn set(&self, progress: Progress) {
+    pub(crate) fn set(&self, progress: FetchProgress) {
         self.received_objects
             .store(progress.received_objects, Ordering::Relaxed);
         self.total_objects
@@ -102,8 +102,8 @@ impl ProgressCell {
             .store(progress.received_bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> Progress {
-        Progress {
+    pub(crate) fn get(&self) -> FetchProgress {
+        FetchProgress {
             received_objects: self.received_objects.load(Ordering::Relaxed),
             total_objects: self.total_objects.load(Ordering::Relaxed),
             indexed_objects: self.indexed_objects.load(Ordering::Relaxed),

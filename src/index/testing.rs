@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use git2::{Index, IndexEntry, IndexTime, Oid, Repository, Signature, Time};
 use tempfile::TempDir;
 
-use super::follow::follower::Refresher;
-use super::follow::settings::{Network, RefresherSettings};
+use super::follow::follower::Follower;
+use super::follow::settings::{FollowerSettings, Network};
 use super::source::redirects::Redirects;
 use super::source::remote_url::RemoteUrl;
 use super::{IndexHandle, UpkeepLimits, configure_libgit2};
@@ -19,9 +19,9 @@ use crate::policy::Rules;
 #[derive(Debug)]
 pub(crate) struct TestIndex {
     directory: TempDir,
-    settings: RefresherSettings,
+    settings: FollowerSettings,
     /// `None` while nobody has possession of the data directory.
-    refresher: Option<Refresher>,
+    follower: Option<Follower>,
     /// What the clone publishes.
     pub(crate) handle: IndexHandle,
 }
@@ -36,34 +36,34 @@ impl TestIndex {
         commit(&directory.path().join("upstream"), files);
         let settings = settings(directory.path());
         let handle = IndexHandle::new();
-        let refresher = Refresher::new(settings.clone(), handle.clone());
+        let follower = Follower::new(settings.clone(), handle.clone());
         Self {
             directory,
             settings,
-            refresher: Some(refresher),
+            follower: Some(follower),
             handle,
         }
     }
 
     /// Changes what the clone is made with, from the next fetch on.
-    pub(crate) fn settings_mut(&mut self, change: impl FnOnce(&mut RefresherSettings)) {
+    pub(crate) fn settings_mut(&mut self, change: impl FnOnce(&mut FollowerSettings)) {
         change(&mut self.settings);
-        self.refresher = None;
+        self.follower = None;
         self.start_again();
     }
 
     /// Ends what fetches. The data directory is free then.
     pub(crate) fn stop(&mut self) {
-        self.refresher = None;
+        self.follower = None;
     }
 
     /// What fetches begins anew.
     pub(crate) fn start_again(&mut self) {
-        self.refresher = Some(Refresher::new(self.settings(), self.handle.clone()));
+        self.follower = Some(Follower::new(self.settings(), self.handle.clone()));
     }
 
-    fn refresher(&mut self) -> &mut Refresher {
-        self.refresher.as_mut().unwrap()
+    fn follower(&mut self) -> &mut Follower {
+        self.follower.as_mut().unwrap()
     }
 
     /// Replaces the upstream's content by one new commit without a parent, and returns its id.
@@ -86,7 +86,7 @@ impl TestIndex {
     }
 
     /// What the clone is made with.
-    pub(crate) fn settings(&self) -> RefresherSettings {
+    pub(crate) fn settings(&self) -> FollowerSettings {
         self.settings.clone()
     }
 
@@ -102,13 +102,13 @@ impl TestIndex {
 
     /// Puts a new clone in the place of the current one.
     pub(crate) fn replace_clone(&mut self) {
-        let (clones, publisher) = self.refresher().clones();
+        let (clones, publisher) = self.follower().clones();
         clones.clone_anew(publisher).unwrap();
     }
 
     /// Clones, or fetches what is new.
     pub(crate) fn refresh(&mut self) {
-        self.refresher().step();
+        self.follower().step();
         assert_eq!(self.handle.status().last_error, None);
     }
 }
@@ -149,8 +149,8 @@ pub(crate) fn read_crate(handle: &IndexHandle, name: &str) -> Option<String> {
     Some(view.read_blob(blob, text).unwrap())
 }
 
-fn settings(directory: &Path) -> RefresherSettings {
-    RefresherSettings {
+fn settings(directory: &Path) -> FollowerSettings {
+    FollowerSettings {
         url: RemoteUrl::parse(directory.join("upstream").to_str().unwrap()).unwrap(),
         redirects: Redirects::new(|_address| Err("it has not moved".to_owned())),
         data_dir: directory.join("data"),

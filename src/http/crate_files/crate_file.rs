@@ -55,10 +55,10 @@ impl Asking<'_> {
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Response, ApiError> {
-        let snapshot = self.state.index.view();
-        let mut snapshot = snapshot.ok_or_else(|| self.state.not_ready())?;
+        let view = self.state.index.view();
+        let mut view = view.ok_or_else(|| self.state.not_ready())?;
         let answer = async {
-            let file = self.find(&mut snapshot, &wanted).await?;
+            let file = self.find(&mut view, &wanted).await?;
             self.answer(&file, method, headers).await
         };
         let answer = tokio::time::timeout(self.keeper.wait_max(), answer).await;
@@ -69,7 +69,7 @@ impl Asking<'_> {
             Err(ApiError::CrateFileLater { file, source })
         });
         let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-        mark(&mut response, &snapshot)?;
+        mark(&mut response, &view)?;
         Ok(response)
     }
 
@@ -77,15 +77,15 @@ impl Asking<'_> {
     /// publish. `snapshot` is then the one that the answer is made from.
     async fn find(
         &self,
-        snapshot: &mut Arc<View>,
+        view: &mut Arc<View>,
         wanted: &(CrateName, CrateVersion),
     ) -> Result<CrateFile, ApiError> {
         let index = &self.state.index;
-        let unknown = match self.look_up(snapshot, wanted).await {
+        let unknown = match self.look_up(view, wanted).await {
             Err(error) if error.is_not_found() => error,
             other => return other,
         };
-        if snapshot.may_hide() {
+        if view.may_hide() {
             return Err(ApiError::CrateFileNotListed(unknown.to_string()));
         }
         if !self.keeper.fetches() {
@@ -93,9 +93,9 @@ impl Asking<'_> {
         }
         let outcome = index.refresh_now().await;
         let newer = index.view().ok_or_else(|| self.state.not_ready())?;
-        if newer.commit() != snapshot.commit() {
-            *snapshot = newer;
-            return self.look_up(snapshot, wanted).await;
+        if newer.commit() != view.commit() {
+            *view = newer;
+            return self.look_up(view, wanted).await;
         }
         // It may have been published; nobody knows.
         let is_unreachable = match outcome {
@@ -114,18 +114,18 @@ impl Asking<'_> {
     /// What the index says of a version's file.
     async fn look_up(
         &self,
-        snapshot: &Arc<View>,
+        view: &Arc<View>,
         (name, version): &(CrateName, CrateVersion),
     ) -> Result<CrateFile, ApiError> {
         let no_crate = || ApiError::CrateNotFound(name.to_string());
-        let blob = snapshot.find(name).ok_or_else(no_crate)?;
+        let blob = view.find(name).ok_or_else(no_crate)?;
         let tables = &self.state.version_tables;
         let table = match tables.get(&blob) {
             Some(table) => table,
             None => {
                 let file = IndexFile {
                     state: self.state,
-                    snapshot,
+                    view,
                     blob,
                 };
                 let crate_name = name.clone();
@@ -268,9 +268,9 @@ pub(crate) fn send_now(
     if headers.contains_key(header::RANGE) || headers.contains_key(header::IF_NONE_MATCH) {
         return None;
     }
-    let snapshot = state.index.view()?;
+    let view = state.index.view()?;
     let (name, version) = wanted;
-    let blob = snapshot.find(&name)?;
+    let blob = view.find(&name)?;
     let file = state.version_tables.get(&blob)?.file(&version)?;
     let held = keeper.get_now(&file.checksum)?;
     let range = 0..held.size();
@@ -283,7 +283,7 @@ pub(crate) fn send_now(
     }
     let mut response = whole(&file, held.size(), HeldBody::of(&held, range.clone()));
     offer_part(&mut response, &held, range);
-    mark(&mut response, &snapshot).ok()?;
+    mark(&mut response, &view).ok()?;
     Some(response)
 }
 
@@ -393,8 +393,8 @@ fn set(response: &mut Response, name: header::HeaderName, value: String) -> Resu
     Ok(())
 }
 
-fn mark(response: &mut Response, snapshot: &View) -> Result<(), ApiError> {
-    let commit = HeaderValue::from_bytes(&snapshot.commit().hex()).map_err(ApiError::internal)?;
+fn mark(response: &mut Response, view: &View) -> Result<(), ApiError> {
+    let commit = HeaderValue::from_bytes(&view.commit().hex()).map_err(ApiError::internal)?;
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
     Ok(())
 }

@@ -77,7 +77,7 @@ impl GitOutput {
                 .map_err(|elapsed| failed(elapsed.to_string()))?
                 .map_err(|error| failed(error.to_string()))?;
             if !status.success() {
-                index.ask_for_look();
+                index.request_damage_check();
             }
             // One that reads what a client sends, and ends without a word, has been sent nonsense.
             return match request {
@@ -167,7 +167,7 @@ async fn note_end(mut running: Running) {
     if let Ok((status, complaint)) = running.child.finish().await
         && !status.success()
     {
-        running.index.ask_for_look();
+        running.index.request_damage_check();
         // Most often the client asked for something that is not there, and was told so.
         tracing::info!(git.status = %status, error = complaint, "git ended early");
     }

@@ -37,7 +37,7 @@ pub(crate) async fn config(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
+    let view = state.index.view().ok_or_else(|| state.not_ready())?;
     let base = base_url(&state, &uri, &headers)?;
     let content = registry_config(&base);
     let tag = format!("\"{}\"", BlobId::of(content.as_bytes()));
@@ -69,7 +69,7 @@ pub(crate) async fn config(
             HeaderValue::from_static("host, x-forwarded-proto"),
         );
     }
-    mark(&mut response, &snapshot)?;
+    mark(&mut response, &view)?;
     Ok(response)
 }
 
@@ -81,15 +81,15 @@ pub(crate) async fn file(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshot = state.index.view().ok_or_else(|| state.not_ready())?;
+    let view = state.index.view().ok_or_else(|| state.not_ready())?;
     // A path that cannot be decoded names no file, nor does one in which decoding made a slash.
     let made_slash = uri.path().to_ascii_lowercase().contains("%2f");
     let path = path
         .ok()
         .filter(|_| !made_slash)
         .and_then(|Path(path)| IndexPath::parse(&path));
-    let mut response = match path.and_then(|path| snapshot.find_exactly(&path)) {
-        Some(blob) => answer(&state, &exchange, &snapshot, blob, &headers)
+    let mut response = match path.and_then(|path| view.find_exactly(&path)) {
+        Some(blob) => answer(&state, &exchange, &view, blob, &headers)
             .await
             .unwrap_or_else(IntoResponse::into_response),
         None => {
@@ -100,7 +100,7 @@ pub(crate) async fn file(
             response
         }
     };
-    mark(&mut response, &snapshot)?;
+    mark(&mut response, &view)?;
     Ok(response)
 }
 
@@ -113,9 +113,9 @@ pub(crate) fn file_from_memory(state: &AppState, asked: &Asked) -> Option<Respon
     if request.method() != Method::GET {
         return None;
     }
-    let snapshot = state.index.view()?;
+    let view = state.index.view()?;
     // A percent sign is in no path of an index file, so that what is found needs no decoding.
-    let blob = snapshot.find_exactly(&IndexPath::parse(path)?)?;
+    let blob = view.find_exactly(&IndexPath::parse(path)?)?;
     let mut response = not_modified(blob, request.headers()).or_else(|| {
         let file = state.files.get(blob)?;
         let (body, encoding) = file.body(Encoding::accepted_by(request.headers()));
@@ -123,21 +123,21 @@ pub(crate) fn file_from_memory(state: &AppState, asked: &Asked) -> Option<Respon
         body.keep_now(&state.account, exchange)
             .then(|| whole(blob, (body.bytes(), encoding), request.headers()))
     })?;
-    mark(&mut response, &snapshot).ok()?;
+    mark(&mut response, &view).ok()?;
     Some(response)
 }
 
 async fn answer(
     state: &AppState,
     exchange: &Exchange,
-    snapshot: &Arc<View>,
+    view: &Arc<View>,
     blob: BlobId,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     if let Some(response) = not_modified(blob, headers) {
         return Ok(response);
     }
-    let file = load(state, exchange, snapshot, blob).await?;
+    let file = load(state, exchange, view, blob).await?;
     let encoding = Encoding::accepted_by(headers);
     let (body, form) = file.body(encoding);
     if body.keep_now(&state.account, exchange) {
@@ -154,7 +154,7 @@ async fn answer(
         return Ok(whole(blob, (body.bytes(), form), headers));
     }
     drop(share);
-    let file = load(state, exchange, snapshot, blob).await?;
+    let file = load(state, exchange, view, blob).await?;
     let (body, form) = file.body(encoding);
     if !body.keep_now(&state.account, exchange) {
         return Err(ApiError::Busy);
@@ -208,14 +208,10 @@ const LOAD_FACTOR: u64 = 4;
 async fn load(
     state: &AppState,
     exchange: &Exchange,
-    snapshot: &Arc<View>,
+    view: &Arc<View>,
     blob: BlobId,
 ) -> Result<Arc<CachedFile>, ApiError> {
-    let file = IndexFile {
-        state,
-        snapshot,
-        blob,
-    };
+    let file = IndexFile { state, view, blob };
     let (known, kept) = (state.clone(), state.clone());
     let read = move |content: &[u8]| {
         let file = Arc::new(CachedFile::new(Bytes::copy_from_slice(content)));
@@ -229,8 +225,8 @@ async fn load(
     Ok(file)
 }
 
-fn mark(response: &mut Response, snapshot: &View) -> Result<(), ApiError> {
-    let commit = HeaderValue::from_bytes(&snapshot.commit().hex()).map_err(ApiError::internal)?;
+fn mark(response: &mut Response, view: &View) -> Result<(), ApiError> {
+    let commit = HeaderValue::from_bytes(&view.commit().hex()).map_err(ApiError::internal)?;
     response.headers_mut().insert(X_INDEX_COMMIT, commit);
     Ok(())
 }

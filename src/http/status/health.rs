@@ -56,7 +56,7 @@ pub(crate) struct IndexReport {
     /// Seconds since the last successful fetch; null if that is not known.
     pub(crate) age_seconds: Option<u64>,
     /// How far the running clone or fetch is.
-    pub(crate) progress: crate::index::Progress,
+    pub(crate) progress: crate::index::FetchProgress,
     pub(crate) failures: u32,
     pub(crate) last_error: Option<String>,
 }
@@ -64,25 +64,18 @@ pub(crate) struct IndexReport {
 impl Readiness {
     /// Looks at everything once.
     pub(crate) fn of(state: &AppState) -> Self {
-        let snapshot = state.index.view();
+        let view = state.index.view();
         let status = state.index.status();
         let clock = &state.settings.clock;
         let age = status.last_success.and_then(|last| clock.age(last));
-        let reason = reason(
-            snapshot.as_deref(),
-            &status,
-            age,
-            state.settings.max_staleness,
-        );
+        let reason = reason(view.as_deref(), &status, age, state.settings.max_staleness);
         Self {
             ready: reason.is_none(),
             reason,
             index: IndexReport {
                 upstream: state.settings.upstream.clone(),
-                commit: snapshot
-                    .as_ref()
-                    .map(|snapshot| snapshot.commit().to_string()),
-                crates: snapshot.as_ref().map(|snapshot| snapshot.crate_count()),
+                commit: view.as_ref().map(|view| view.commit().to_string()),
+                crates: view.as_ref().map(|view| view.crate_count()),
                 phase: status.phase,
                 age_seconds: age.map(|age| age.as_secs()),
                 progress: status.progress,
@@ -96,12 +89,12 @@ impl Readiness {
 }
 
 fn reason(
-    snapshot: Option<&View>,
+    view: Option<&View>,
     status: &IndexStatus,
     age: Option<Duration>,
     max_staleness: Option<Duration>,
 ) -> Option<String> {
-    if snapshot.is_none() {
+    if view.is_none() {
         let progress = status.progress;
         return Some(match (&status.last_error, status.phase) {
             (Some(error), _) => {

@@ -49,7 +49,7 @@ pub(crate) struct IndexImport<'a> {
 pub(crate) enum ImportError {
     /// A running mirror, or another command, has possession of the data directory.
     #[error("another mirror is using this DATA_DIR")]
-    Held,
+    Locked,
     /// The data directory does not hold the commit that the export builds on: import the earlier exports, or a full one.
     #[error("the index in DATA_DIR does not hold the commit that the export builds on")]
     BaseMissing,
@@ -73,7 +73,7 @@ impl From<io::Error> for ImportError {
 impl From<DataDirError> for ImportError {
     fn from(error: DataDirError) -> Self {
         match error {
-            DataDirError::Held => Self::Held,
+            DataDirError::Locked => Self::Locked,
             DataDirError::Disk(error) => Self::Disk(error),
         }
     }
@@ -100,7 +100,7 @@ impl From<git2::Error> for ImportError {
     }
 }
 
-/// Whether an import could begin now: [`ImportError::Held`] if somebody has possession of the data directory.
+/// Whether an import could begin now: [`ImportError::Locked`] if somebody has possession of the data directory.
 pub(crate) fn may_import(data_dir: &Path) -> Result<(), ImportError> {
     let _free = CloneDir::open(data_dir)?;
     Ok(())
@@ -586,7 +586,7 @@ mod tests {
         settings.data_dir = scene.inside.path().to_owned();
         let held = refresh_once(settings, &IndexHandle::new()).unwrap();
         let result = scene.import(&export, None);
-        assert!(matches!(result, Err(ImportError::Held)));
+        assert!(matches!(result, Err(ImportError::Locked)));
         drop(held);
         scene.import(&export, None).unwrap();
     }

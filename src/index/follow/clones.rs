@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::error::RefreshError;
 use super::publisher::Publisher;
-use super::retry::Repairs;
-use super::settings::RefresherSettings;
+use super::settings::FollowerSettings;
 use crate::index::git::overlay;
 use crate::index::handle::IndexHandle;
+use crate::index::retry::Repairs;
 use crate::index::source::clone_dir::{self, Access, CloneDir, CloneRecord};
 use crate::index::source::fetch::{self, FetchError, Outgoing};
 use crate::index::source::local_upstream;
@@ -33,7 +33,7 @@ const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 /// The owner of the clones.
 #[derive(Debug)]
 pub(crate) struct Clones {
-    pub(super) settings: RefresherSettings,
+    pub(super) settings: FollowerSettings,
     handle: IndexHandle,
     /// `None` while somebody else may use it.
     pub(super) directory: Option<CloneDir>,
@@ -58,7 +58,7 @@ pub(crate) enum Refreshed {
 
 impl Clones {
     /// Touches nothing yet.
-    pub(crate) fn new(settings: RefresherSettings, handle: IndexHandle) -> Self {
+    pub(crate) fn new(settings: FollowerSettings, handle: IndexHandle) -> Self {
         Self {
             settings,
             handle,
@@ -90,7 +90,7 @@ impl Clones {
     /// Notes that a try has succeeded, and does what is due afterwards.
     pub(crate) fn after_success(&mut self, publisher: &mut Publisher) {
         self.failures = 0;
-        self.keep_up(publisher);
+        self.maintain(publisher);
         self.drop_retired();
     }
 
@@ -280,12 +280,12 @@ impl Clones {
         let served = self.handle.view();
         if let Some(view) =
             served.filter(|view| Arc::ptr_eq(view.source().repository(), repository))
-            && let Err(error) = repository.lead_back_to(view.commit())
+            && let Err(error) = repository.reset_to(view.commit())
         {
             tracing::warn!(error = %error, "the clone could not be led back to the commit that is served");
         }
         // Each refused commit leaves a pack.
-        self.keep_up(publisher);
+        self.maintain(publisher);
     }
 
     /// Runs a clone or a fetch. One that hangs is left behind.
@@ -294,7 +294,7 @@ impl Clones {
         phase: Phase,
         transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
     ) -> Result<(), FetchError> {
-        self.transfers.make_room()?;
+        self.transfers.check_capacity()?;
         let progress = self.handle.begin(phase);
         self.transfers
             .run(&progress, self.settings.url.is_local(), transfer)
@@ -312,7 +312,7 @@ impl Clones {
     }
 
     /// Makes the clone smaller if it has become too large. Without success it stays as it is, and works as before.
-    pub(crate) fn keep_up(&mut self, publisher: &mut Publisher) {
+    pub(crate) fn maintain(&mut self, publisher: &mut Publisher) {
         let Some(repository) = self.current.clone() else {
             return;
         };

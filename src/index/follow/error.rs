@@ -18,7 +18,7 @@ pub(crate) enum RefreshError {
     #[error("cannot use DATA_DIR: {0}")]
     Disk(#[from] io::Error),
     #[error("cannot use DATA_DIR: another mirror is using this DATA_DIR")]
-    Held,
+    Locked,
     #[error("DATA_DIR holds no index, and DOWNLOAD_MODE=offline fetches none: import one")]
     NoIndex,
     /// The upstream is a directory on this machine, and of no use.
@@ -41,7 +41,7 @@ impl RefreshError {
     /// Whether it cannot go away by itself, so that somebody has to be told.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
-            Self::Held | Self::NoIndex | Self::NowhereToBuild | Self::Upstream(_) => true,
+            Self::Locked | Self::NoIndex | Self::NowhereToBuild | Self::Upstream(_) => true,
             Self::Disk(error) => refuses_for_good(error),
             Self::Fetch(error) => matches!(error, FetchError::Unsupported(_)),
             Self::StoredFiles(_) | Self::Damaged(_) | Self::Refused(_) => false,
@@ -52,7 +52,7 @@ impl RefreshError {
 impl From<DataDirError> for RefreshError {
     fn from(error: DataDirError) -> Self {
         match error {
-            DataDirError::Held => Self::Held,
+            DataDirError::Locked => Self::Locked,
             DataDirError::Disk(error) => Self::Disk(error),
         }
     }

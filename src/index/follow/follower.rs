@@ -11,26 +11,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::clones::{Clones, Refreshed};
 use super::error::RefreshError;
-use super::on_demand::RefreshOutcome;
 use super::publisher::Publisher;
-use super::retry::{backoff, jittered};
-use super::settings::RefresherSettings;
+use super::settings::FollowerSettings;
+use crate::index::fetch_on_demand::RefreshOutcome;
 use crate::index::handle::IndexHandle;
-use crate::index::source::answer_head::pause_of;
+use crate::index::retry::{backoff, jittered};
 use crate::index::source::fetch::FetchError;
+use crate::index::source::retry_after::pause_of;
 use crate::index::status::Phase;
 
 /// How soon to look again where there are no fetches: for requests that still read from a replaced clone, and for what an
 /// import has brought.
-const LOOK_PAUSE: Duration = Duration::from_secs(60);
+const IDLE_PAUSE: Duration = Duration::from_secs(60);
 
 /// How soon to look again for an index where there is none, or none that can be read.
-pub(super) const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const NO_INDEX_PAUSE: Duration = Duration::from_secs(5);
 
 /// The background task.
 #[derive(Debug)]
-pub(crate) struct Refresher {
-    settings: RefresherSettings,
+pub(crate) struct Follower {
+    settings: FollowerSettings,
     handle: IndexHandle,
     clones: Clones,
     publisher: Publisher,
@@ -42,7 +42,7 @@ pub(crate) struct Refresher {
 
 /// How the background task ended, if it was not told to stop.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RefresherEnd {
+pub(crate) enum FollowerEnd {
     /// One of its threads panicked.
     #[error(transparent)]
     Broken(#[from] JoinError),
@@ -51,9 +51,9 @@ pub(crate) enum RefresherEnd {
     Hopeless(String),
 }
 
-impl Refresher {
+impl Follower {
     /// A task that publishes through `handle`. Touches nothing until it runs.
-    pub(crate) fn new(settings: RefresherSettings, handle: IndexHandle) -> Self {
+    pub(crate) fn new(settings: FollowerSettings, handle: IndexHandle) -> Self {
         Self {
             clones: Clones::new(settings.clone(), handle.clone()),
             publisher: Publisher::new(&settings, handle.clone()),
@@ -67,62 +67,62 @@ impl Refresher {
     /// Serves what is on disk, then fetches again and again until told to stop.
     ///
     /// # Errors
-    /// [`RefresherEnd`], which must end the process.
-    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), RefresherEnd> {
+    /// [`FollowerEnd`], which must end the process.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), FollowerEnd> {
         let handle = self.handle.clone();
-        let mut refresher = self;
+        let mut follower = self;
         let _until_the_end = ForbidOnDrop(&handle);
         loop {
             let mut work = tokio::task::spawn_blocking(move || {
-                let pause = refresher.step();
-                (refresher, pause)
+                let pause = follower.step();
+                (follower, pause)
             });
             let pause;
             tokio::select! {
-                done = &mut work => (refresher, pause) = done?,
+                done = &mut work => (follower, pause) = done?,
                 () = stop.cancelled() => {
-                    handle.forced().forbid();
+                    handle.on_demand().forbid();
                     handle.stop();
                     work.await?;
                     handle.enter(Phase::Stopped);
                     return Ok(());
                 }
             }
-            if let Some(why) = refresher.hopeless.take() {
-                return Err(RefresherEnd::Hopeless(why));
+            if let Some(why) = follower.hopeless.take() {
+                return Err(FollowerEnd::Hopeless(why));
             }
             let mut pause = pin!(wait(pause));
             loop {
                 // After a failure the pause stands whatever is reported: the other side must not be asked all the time.
                 let may_repair = handle.status().failures == 0;
                 let repair = async {
-                    tokio::time::sleep(refresher.clones.wait_for_repair()).await;
+                    tokio::time::sleep(follower.clones.wait_for_repair()).await;
                     handle.damage_reported().await;
                 };
-                let look = async {
-                    tokio::time::sleep(refresher.publisher.wait_for_look()).await;
-                    handle.look_asked_for().await;
+                let damage_check = async {
+                    tokio::time::sleep(follower.publisher.wait_for_damage_check()).await;
+                    handle.damage_check_requested().await;
                 };
                 tokio::select! {
                     () = &mut pause => break,
                     () = repair, if may_repair => break,
-                    () = handle.forced().wanted() => break,
+                    () = handle.on_demand().requested() => break,
                     // A look asks nobody else, and the pause goes on.
-                    () = look => {}
+                    () = damage_check => {}
                     () = stop.cancelled() => {
                         handle.enter(Phase::Stopped);
                         return Ok(());
                     }
                 }
-                let mut look = tokio::task::spawn_blocking(move || {
-                    refresher.publisher.look_at_git_index();
-                    refresher
+                let mut check = tokio::task::spawn_blocking(move || {
+                    follower.publisher.check_git_index();
+                    follower
                 });
                 tokio::select! {
-                    done = &mut look => refresher = done?,
+                    done = &mut check => follower = done?,
                     () = stop.cancelled() => {
                         handle.stop();
-                        look.await?;
+                        check.await?;
                         handle.enter(Phase::Stopped);
                         return Ok(());
                     }
@@ -141,21 +141,21 @@ impl Refresher {
     /// One try. Returns the pause before the next one; `None` waits until there is a reason.
     pub(crate) fn step(&mut self) -> Option<Duration> {
         // Whatever is fetched in this step is fetched from now on.
-        let wanted = self.handle.forced().begin();
+        let requested = self.handle.on_demand().begin();
         let tried = self.clones.refresh(&mut self.publisher);
         let outcome = match &tried {
             Ok(Refreshed::Fetched) => RefreshOutcome::Fetched,
             Ok(Refreshed::NotAsked) => RefreshOutcome::NotNow,
             Err(_) => RefreshOutcome::Failed,
         };
-        if let Some(wanted) = wanted {
-            wanted.end(outcome);
+        if let Some(requested) = requested {
+            requested.end(outcome);
         }
         if outcome == RefreshOutcome::Fetched && self.settings.interval.is_some() {
-            self.handle.forced().allow();
+            self.handle.on_demand().allow();
         } else {
             // After a failure the other side must not be asked all the time.
-            self.handle.forced().forbid();
+            self.handle.on_demand().forbid();
         }
         let pause = self.follow_up(tried);
         if !self.settings.may_fetch() {
@@ -176,11 +176,11 @@ impl Refresher {
                 }
                 self.clones.after_success(&mut self.publisher);
                 self.handle.enter(Phase::Idle);
-                let look_again = self.clones.has_retired()
+                let wake_anyway = self.clones.has_retired()
                     || !self.settings.may_fetch()
                     || self.publisher.has_rules();
-                let look_again = look_again.then_some(LOOK_PAUSE);
-                let pause = self.settings.interval.or(look_again).map(jittered);
+                let wake_anyway = wake_anyway.then_some(IDLE_PAUSE);
+                let pause = self.settings.interval.or(wake_anyway).map(jittered);
                 pause.into_iter().chain(self.publisher.next_change()).min()
             }
             Err(RefreshError::Fetch(FetchError::Stopped)) => None,
@@ -193,7 +193,7 @@ impl Refresher {
                 }
                 let pause = match &error {
                     // The other one may be about to stop.
-                    RefreshError::Held => backoff(1, Duration::ZERO),
+                    RefreshError::Locked => backoff(1, Duration::ZERO),
                     _ => backoff(failures, self.settings.interval.unwrap_or_default()),
                 };
                 let pause = pause.max(self.asked_pause(&error));
@@ -228,7 +228,7 @@ impl Refresher {
     /// Whether there is no index to serve, and trying again would not bring one.
     fn is_hopeless(&mut self, error: &RefreshError) -> bool {
         let waited_for_lock = match error {
-            RefreshError::Held => {
+            RefreshError::Locked => {
                 let since = *self.locked_since.get_or_insert_with(Instant::now);
                 since.elapsed() >= self.settings.lock_wait_max
             }
@@ -239,7 +239,7 @@ impl Refresher {
         };
         let may_end = matches!(
             error,
-            RefreshError::Held | RefreshError::Upstream(_) | RefreshError::Disk(_)
+            RefreshError::Locked | RefreshError::Upstream(_) | RefreshError::Disk(_)
         );
         may_end && error.is_lasting() && waited_for_lock && self.handle.view().is_none()
     }
@@ -252,7 +252,7 @@ impl Refresher {
         if !is_known {
             tracing::warn!(error = %error, "the index on disk cannot be served; this is tried again every few seconds");
         }
-        LOOK_AGAIN_PAUSE
+        NO_INDEX_PAUSE
     }
 
     #[cfg(test)]
@@ -266,7 +266,7 @@ struct ForbidOnDrop<'a>(&'a IndexHandle);
 
 impl Drop for ForbidOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.forced().forbid();
+        self.0.on_demand().forbid();
     }
 }
 
@@ -290,14 +290,14 @@ mod tests {
     struct Running {
         handle: IndexHandle,
         stop: CancellationToken,
-        task: tokio::task::JoinHandle<Result<(), RefresherEnd>>,
+        task: tokio::task::JoinHandle<Result<(), FollowerEnd>>,
     }
 
     impl Running {
-        fn start(settings: RefresherSettings) -> Self {
+        fn start(settings: FollowerSettings) -> Self {
             let handle = IndexHandle::new();
             let stop = CancellationToken::new();
-            let task = tokio::spawn(Refresher::new(settings, handle.clone()).run(stop.clone()));
+            let task = tokio::spawn(Follower::new(settings, handle.clone()).run(stop.clone()));
             Self { handle, stop, task }
         }
 
@@ -324,8 +324,8 @@ mod tests {
         }
     }
 
-    fn settings_of(index: &TestIndex) -> RefresherSettings {
-        RefresherSettings {
+    fn settings_of(index: &TestIndex) -> FollowerSettings {
+        FollowerSettings {
             // Nothing but what is asked for.
             interval: Some(Duration::from_secs(86_400)),
             ..index.settings()
@@ -343,13 +343,13 @@ mod tests {
         let settings = first.settings();
         let clone = clone_dir::current_in(&first.data_dir()).unwrap();
         let absent = RemoteUrl::parse("/nonexistent/index").unwrap();
-        let of = |url: &RemoteUrl| RefresherSettings {
+        let of = |url: &RemoteUrl| FollowerSettings {
             url: url.clone(),
             interval: None,
             ..settings.clone()
         };
         let handle = IndexHandle::new();
-        let mut unreachable = Refresher::new(of(&absent), handle.clone());
+        let mut unreachable = Follower::new(of(&absent), handle.clone());
         for _ in 0..2 {
             unreachable.step();
             assert!(handle.status().last_error.is_some());
@@ -360,13 +360,13 @@ mod tests {
             );
         }
         drop(unreachable);
-        let mut again = Refresher::new(of(&settings.url), handle.clone());
+        let mut again = Follower::new(of(&settings.url), handle.clone());
         again.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("first"));
         drop((again, handle));
         first.handle = IndexHandle::new();
         let handle = IndexHandle::new();
-        Refresher::new(of(&second.settings().url), handle.clone()).step();
+        Follower::new(of(&second.settings().url), handle.clone()).step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("second"));
         assert!(!clone.exists());
     }
@@ -379,8 +379,8 @@ mod tests {
         let commit = index.commit(&[("1/a", "new")]);
         let asked = tokio::join!(running.handle.refresh_now(), running.handle.refresh_now());
         assert_eq!(asked, (RefreshOutcome::Fetched, RefreshOutcome::Fetched));
-        let snapshot = running.handle.view().unwrap();
-        assert_eq!(snapshot.commit().to_string(), commit);
+        let view = running.handle.view().unwrap();
+        assert_eq!(view.commit().to_string(), commit);
         let handle = running.end().await;
         assert_eq!(handle.refresh_now().await, RefreshOutcome::NotNow);
     }
@@ -402,11 +402,11 @@ mod tests {
         let mut index = TestIndex::new(&[("1/a", "old")]);
         index.refresh();
         index.stop();
-        let never = RefresherSettings {
+        let never = FollowerSettings {
             interval: None,
             ..index.settings()
         };
-        let offline = RefresherSettings {
+        let offline = FollowerSettings {
             url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
             network: Network::Forbidden,
             ..settings_of(&index)

@@ -3,12 +3,9 @@
 pub(super) mod clones;
 pub(super) mod error;
 pub(super) mod follower;
-
 pub(super) mod offline;
-pub(super) mod on_demand;
-pub(super) mod one_shot;
 pub(super) mod publisher;
-pub(super) mod retry;
+pub(super) mod refresh_once;
 pub(super) mod settings;
 pub(super) mod stored_files;
 #[cfg(test)]

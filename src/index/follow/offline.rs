@@ -12,53 +12,55 @@ use std::path::{Path, PathBuf};
 use super::clones::Clones;
 use super::error::RefreshError;
 use super::publisher::Publisher;
-use crate::index::source::borrowed::Borrowed;
+use crate::index::source::borrowed_clone::BorrowedClone;
 use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refuses_for_good};
 use crate::index::source::repository::Repository;
 
 impl Clones {
     /// Serves the clone that lies on disk, whatever index it is of.
     pub(crate) fn follow_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
-        if !self.take_look()? {
+        if !self.try_lock_data_dir()? {
             return Ok(());
         }
         if publisher.has_rules() && self.clone_on_disk().is_some() {
             // A large store takes a while to tell what it has, and an import need not wait for that.
             self.close();
             publisher.ask_for_facts();
-            if !self.take_look()? {
+            if !self.try_lock_data_dir()? {
                 return Ok(());
             }
         }
-        let followed = self.show_what_lies_there(publisher);
+        let followed = self.show_clone_on_disk(publisher);
         publisher.forget_facts();
         followed
     }
 
-    fn show_what_lies_there(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
+    fn show_clone_on_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if self.damaged_clone().is_some() {
             tracing::error!(
                 "the clone on disk is damaged and nothing can replace it: import the index again; what can be read stays in use"
             );
         }
         match self.clone_on_disk() {
-            Some(path) if !self.is_current(&path) => self.serve_whatever_lies_at(&path, publisher),
+            Some(path) if !self.is_current(&path) => {
+                self.serve_clone_of_any_index(&path, publisher)
+            }
             None if self.current().is_none() => Err(RefreshError::NoIndex),
             _ => self.show_again(publisher),
         }
     }
 
     /// Takes possession of the data directory; says `false` if somebody else has it and there is something to serve.
-    fn take_look(&mut self) -> Result<bool, RefreshError> {
-        match self.hold_data_dir() {
+    fn try_lock_data_dir(&mut self) -> Result<bool, RefreshError> {
+        match self.lock_data_dir() {
             Ok(()) => Ok(true),
             // Most likely by an import, and what it brings is seen at the next look.
-            Err(RefreshError::Held) if self.current().is_some() => Ok(false),
+            Err(RefreshError::Locked) if self.current().is_some() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    fn hold_data_dir(&mut self) -> Result<(), RefreshError> {
+    fn lock_data_dir(&mut self) -> Result<(), RefreshError> {
         if self.directory.is_none() {
             let opened = match CloneDir::open(&self.settings.data_dir) {
                 // In an image for CI it belongs to somebody else, or cannot be written to at all.
@@ -82,7 +84,7 @@ impl Clones {
             .is_some_and(|current| current.stands_for() == path && current.is_still_there())
     }
 
-    fn serve_whatever_lies_at(
+    fn serve_clone_of_any_index(
         &mut self,
         path: &Path,
         publisher: &mut Publisher,
@@ -109,7 +111,7 @@ impl Clones {
     /// Opens a clone that cannot be written to, by way of a repository in the temporary directory that borrows its
     /// objects. Without a temporary directory the clone is read where it lies, and nothing can be left out of the index.
     fn open_read_only(&self, path: &Path) -> Result<Repository, RefreshError> {
-        match Borrowed::make(path, &self.settings.temp_dir) {
+        match BorrowedClone::make(path, &self.settings.temp_dir) {
             Ok(borrowed) => Ok(Repository::open_borrowed(borrowed)?),
             Err(error) => {
                 tracing::warn!(
@@ -136,24 +138,24 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::index::follow::follower::{LOOK_AGAIN_PAUSE, Refresher};
-    use crate::index::follow::settings::{Network, RefresherSettings};
+    use crate::index::follow::follower::{Follower, NO_INDEX_PAUSE};
+    use crate::index::follow::settings::{FollowerSettings, Network};
     use crate::index::source::clone_dir::CloneRecord;
     use crate::index::source::remote_url::RemoteUrl;
     use crate::index::testing::{TestIndex, damage_clone, read_crate};
-    use crate::index::{HeldIndex, IndexHandle, refresh_once};
+    use crate::index::{IndexHandle, LockedIndex, refresh_once};
 
     /// A mirror that may ask nobody, on the data directory of `index`.
-    fn offline(index: &TestIndex) -> (Refresher, IndexHandle) {
+    fn offline(index: &TestIndex) -> (Follower, IndexHandle) {
         let handle = IndexHandle::new();
         (
-            Refresher::new(offline_settings(index), handle.clone()),
+            Follower::new(offline_settings(index), handle.clone()),
             handle,
         )
     }
 
-    fn offline_settings(index: &TestIndex) -> RefresherSettings {
-        RefresherSettings {
+    fn offline_settings(index: &TestIndex) -> FollowerSettings {
+        FollowerSettings {
             // Nobody answers there, and nobody is asked.
             url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
             network: Network::Forbidden,
@@ -162,7 +164,7 @@ mod tests {
     }
 
     /// What an import does: holds the data directory, and puts another clone there.
-    fn import(index: &TestIndex) -> HeldIndex {
+    fn import(index: &TestIndex) -> LockedIndex {
         refresh_once(index.settings(), &IndexHandle::new()).unwrap()
     }
 
@@ -171,12 +173,12 @@ mod tests {
         let index = TestIndex::new(&[("1/a", "imported")]);
         let (mut mirror, handle) = offline(&index);
         for _ in 0..2 {
-            assert_eq!(mirror.step(), Some(LOOK_AGAIN_PAUSE));
+            assert_eq!(mirror.step(), Some(NO_INDEX_PAUSE));
             let why = handle.status().last_error.unwrap();
             assert!(why.contains("import one"), "{why}");
         }
         let importing = import(&index);
-        assert_eq!(mirror.step(), Some(LOOK_AGAIN_PAUSE));
+        assert_eq!(mirror.step(), Some(NO_INDEX_PAUSE));
         drop(importing);
         mirror.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("imported"));
@@ -264,11 +266,11 @@ mod tests {
     fn a_path_on_this_machine_is_cloned_and_fetched_as_ever() {
         let index = TestIndex::new(&[("1/a", "old")]);
         let handle = IndexHandle::new();
-        let settings = RefresherSettings {
+        let settings = FollowerSettings {
             network: Network::Forbidden,
             ..index.settings()
         };
-        let mut mirror = Refresher::new(settings, handle.clone());
+        let mut mirror = Follower::new(settings, handle.clone());
         mirror.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
         index.commit(&[("1/a", "new")]);

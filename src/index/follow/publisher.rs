@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::error::RefreshError;
-use super::retry::Repairs;
-use super::settings::{GitIndexSettings, RefresherSettings};
+use super::settings::{FollowerSettings, GitIndexSettings};
 use super::stored_files::{Stopping, StoredFiles};
 use crate::clock::Clock;
-use crate::index::git::damage::{Damage, Looks};
-use crate::index::git::overlay::{self, Shown};
-use crate::index::git::served::ServedIndex;
+use crate::index::git::damage_check::{Damage, DamageChecks};
+use crate::index::git::overlay::{self, ShownTree};
+use crate::index::git::upload_pack::GitIndex;
 use crate::index::handle::IndexHandle;
 use crate::index::ids::ObjectId;
+use crate::index::retry::Repairs;
 use crate::index::source::clone_dir::write_atomically;
 use crate::index::source::directory::Directory;
 use crate::index::source::fetch::FetchError;
@@ -45,7 +45,7 @@ pub(crate) struct Publisher {
     pub(super) facts_are_known: bool,
     large_files: LargeFiles,
     /// When the git index was last looked at. Clients can ask for that.
-    looks: Looks,
+    damage_checks: DamageChecks,
     /// When it was last made anew. The clone has its own pauses.
     repairs: Repairs,
 }
@@ -56,14 +56,16 @@ struct TreeRecord {
     /// The upstream's tree.
     source: String,
     /// The fingerprint of the rules.
-    held: String,
+    #[serde(rename = "held")]
+    fingerprint: String,
     /// What was made.
-    pruned: String,
+    #[serde(rename = "pruned")]
+    shown: String,
 }
 
 impl Publisher {
     /// A publisher for these settings. Asks and publishes nothing yet.
-    pub(crate) fn new(settings: &RefresherSettings, handle: IndexHandle) -> Self {
+    pub(crate) fn new(settings: &FollowerSettings, handle: IndexHandle) -> Self {
         Self {
             handle,
             rules: settings.rules.clone(),
@@ -73,7 +75,7 @@ impl Publisher {
             facts: None,
             facts_are_known: true,
             large_files: LargeFiles::default(),
-            looks: Looks::default(),
+            damage_checks: DamageChecks::default(),
             repairs: Repairs::default(),
         }
     }
@@ -150,13 +152,13 @@ impl Publisher {
     }
 
     /// How long until the git index may be looked at again.
-    pub(crate) fn wait_for_look(&self) -> Duration {
-        self.looks.wait(Instant::now())
+    pub(crate) fn wait_for_damage_check(&self) -> Duration {
+        self.damage_checks.wait(Instant::now())
     }
 
-    /// Looks at the git index, and makes it anew if it is damaged. A damaged clone is reported, and the owner of the clone
+    /// DamageChecks at the git index, and makes it anew if it is damaged. A damaged clone is reported, and the owner of the clone
     /// looks once more.
-    pub(crate) fn look_at_git_index(&mut self) {
+    pub(crate) fn check_git_index(&mut self) {
         let Some(view) = self.handle.view() else {
             return;
         };
@@ -165,7 +167,9 @@ impl Publisher {
             return;
         }
         let tip = view.git_index().map(|git_index| git_index.tip());
-        let found = self.looks.look(repository, tip, self.handle.stopping());
+        let found = self
+            .damage_checks
+            .check(repository, tip, self.handle.stopping());
         match found {
             Ok(Some(Damage::GitIndex(why))) => self.repair_git_index(&view, &why),
             Ok(Some(Damage::Clone(object))) => {
@@ -196,7 +200,7 @@ impl Publisher {
 
     /// Makes the git index of the published view anew if it is not what it was: damaged, or not made before.
     fn bring_git_index_up_to_date(&mut self, view: &View) {
-        let tip = |index: Option<&Arc<ServedIndex>>| index.map(|index| index.tip());
+        let tip = |index: Option<&Arc<GitIndex>>| index.map(|index| index.tip());
         let git_index = self.git_index_of(view);
         if tip(git_index.as_ref()) != tip(view.git_index()) {
             let view = view.without_git_index().with_git_index(git_index);
@@ -206,19 +210,19 @@ impl Publisher {
 
     /// Makes the git index show what the view shows. If that fails, the view has none: git clients wait rather than see
     /// another index than everybody else.
-    fn git_index_of(&self, view: &View) -> Option<Arc<ServedIndex>> {
+    fn git_index_of(&self, view: &View) -> Option<Arc<GitIndex>> {
         let settings = self.git_index.as_ref()?;
         let repository = view.source().repository();
         if !repository.is_writable() {
             // That was said when it was opened.
             return None;
         }
-        let shown = Shown {
+        let shown = ShownTree {
             commit: view.commit(),
             tree: view.root().tree(),
         };
         match overlay::bring_up_to_date(repository.path(), shown, &settings.config) {
-            Ok(tip) => Some(Arc::new(ServedIndex::new(
+            Ok(tip) => Some(Arc::new(GitIndex::new(
                 view.commit(),
                 tip,
                 Arc::clone(repository),
@@ -227,7 +231,7 @@ impl Publisher {
             Err(error) => {
                 tracing::warn!(error = %error, "the git index could not be brought up to date; git clients get 503 until it can");
                 // Perhaps it is damaged.
-                self.handle.ask_for_look();
+                self.handle.request_damage_check();
                 None
             }
         }
@@ -279,8 +283,8 @@ impl Publisher {
         );
         TreeRecord {
             source: source.root().tree().to_string(),
-            held: fingerprint,
-            pruned: built.tree.to_string(),
+            fingerprint,
+            shown: built.tree.to_string(),
         }
         .write(repository.path());
         Ok(built.tree)
@@ -347,8 +351,8 @@ impl TreeRecord {
     fn find(self, repository: &Repository) -> Option<LastTree> {
         Some(LastTree {
             source: repository.find_tree(&self.source)?,
-            shown: repository.find_tree(&self.pruned)?,
-            fingerprint: self.held,
+            shown: repository.find_tree(&self.shown)?,
+            fingerprint: self.fingerprint,
         })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::stored_files::StoredFiles;
 use crate::clock::Clock;
-use crate::index::git::served::GitProgram;
+use crate::index::git::upload_pack::GitProgram;
 use crate::index::source::redirects::Redirects;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::UpkeepLimits;
@@ -14,7 +14,7 @@ use crate::policy::Rules;
 
 /// What the background task needs to know.
 #[derive(Clone, Debug)]
-pub(crate) struct RefresherSettings {
+pub(crate) struct FollowerSettings {
     /// The index to follow.
     pub(crate) url: RemoteUrl,
     /// Finds it where it has moved to another host.
@@ -62,7 +62,7 @@ pub(crate) enum Network {
     Forbidden,
 }
 
-impl RefresherSettings {
+impl FollowerSettings {
     /// Whether the upstream may be cloned and fetched from.
     pub(crate) fn may_fetch(&self) -> bool {
         self.network == Network::Allowed || self.url.is_local()

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::follower::Refresher;
-use super::settings::{GitIndexSettings, Network, RefresherSettings};
+use super::follower::Follower;
+use super::settings::{FollowerSettings, GitIndexSettings, Network};
 use super::stored_files::{Stopping, StoredFiles};
 use crate::clock::Clock;
 use crate::index::source::remote_url::RemoteUrl;
@@ -48,7 +48,7 @@ struct Scene {
     index: TestIndex,
     shelf: Shelf,
     handle: IndexHandle,
-    mirror: Refresher,
+    mirror: Follower,
 }
 
 impl Scene {
@@ -64,7 +64,7 @@ impl Scene {
         let shelf = Shelf::default();
         shelf.put(Some(held));
         let handle = IndexHandle::new();
-        let mirror = Refresher::new(Self::settings(&index, &shelf), handle.clone());
+        let mirror = Follower::new(Self::settings(&index, &shelf), handle.clone());
         Self {
             index,
             shelf,
@@ -73,8 +73,8 @@ impl Scene {
         }
     }
 
-    fn settings(index: &TestIndex, shelf: &Shelf) -> RefresherSettings {
-        RefresherSettings {
+    fn settings(index: &TestIndex, shelf: &Shelf) -> FollowerSettings {
+        FollowerSettings {
             url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
             network: Network::Forbidden,
             rules: Rules::new(vec![Rule::StoredOnly]),
@@ -90,7 +90,7 @@ impl Scene {
     fn restart(&mut self) {
         self.handle = IndexHandle::new();
         let settings = Self::settings(&self.index, &self.shelf);
-        self.mirror = Refresher::new(settings, self.handle.clone());
+        self.mirror = Follower::new(settings, self.handle.clone());
     }
 
     fn step(&mut self) {
@@ -367,7 +367,7 @@ fn a_rule_that_changes_with_the_time_changes_the_view_at_that_time() {
     let settings = index.settings();
     index.stop();
     let handle = IndexHandle::new();
-    let mut mirror = Refresher::new(settings, handle.clone());
+    let mut mirror = Follower::new(settings, handle.clone());
     let pause = mirror.step().unwrap();
     assert!(pause <= Duration::from_secs(30), "{pause:?}");
     assert_eq!(read_crate(&handle, "a"), None);

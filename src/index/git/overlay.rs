@@ -47,7 +47,7 @@ pub(crate) fn path(clone: &Path) -> PathBuf {
 
 /// What the served branch shall show.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown {
+pub(crate) struct ShownTree {
     /// The upstream commit, for its author, time and message.
     pub(crate) commit: CommitId,
     /// Its tree, or what was made of that.
@@ -58,7 +58,7 @@ pub(crate) struct Shown {
 /// commit. Blocking.
 pub(crate) fn bring_up_to_date(
     clone: &Path,
-    shown: Shown,
+    shown: ShownTree,
     config: &str,
 ) -> Result<ObjectId, OverlayError> {
     match add_commit(clone, shown, config) {
@@ -109,7 +109,7 @@ fn is_damaged(served: &Path) -> bool {
     served.exists() && read().is_err_and(|error| error.class() != ErrorClass::Os)
 }
 
-fn add_commit(clone: &Path, shown: Shown, config: &str) -> Result<ObjectId, OverlayError> {
+fn add_commit(clone: &Path, shown: ShownTree, config: &str) -> Result<ObjectId, OverlayError> {
     let served = open_or_create(clone)?;
     let upstream = served.find_commit(shown.commit.0.to_oid()?)?;
     let tree = served.find_tree(shown.tree.to_oid()?)?;

@@ -16,10 +16,10 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::overlay::SERVED_BRANCH;
-use super::served::{GitProgram, ServedIndex, configure, kill_group, trust};
-use crate::index::follow::retry::backoff;
+use super::upload_pack::{GitIndex, GitProgram, configure, kill_group, trust};
 use crate::index::handle::IndexHandle;
 use crate::index::ids::ObjectId;
+use crate::index::retry::backoff;
 use crate::index::source::remote_url::RemoteUrl;
 
 /// The longest that one push may take. The first one sends the whole index.
@@ -29,10 +29,10 @@ const PUSH_TIME_MAX: Duration = Duration::from_secs(3_600);
 const PUSH_AGAIN_AFTER: Duration = Duration::from_secs(3_600);
 
 /// How long to listen to a child that has ended.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+const STDERR_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How much of what git says is kept.
-const SAID_BYTES_MAX: u64 = 2_048;
+const STDERR_BYTES_MAX: u64 = 2_048;
 
 /// Gives the credentials to git, which asks for them; on a command line everybody could read them.
 const CREDENTIAL_HELPER: &str = "credential.helper=!f() { test \"$1\" = get && \
@@ -96,10 +96,10 @@ impl Pusher {
     /// Pushes until told to stop; a push that is under way then is killed.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         // Dropping the work kills the child, if there is one.
-        stop.run_until_cancelled(self.push_for_ever()).await;
+        stop.run_until_cancelled(self.push_loop()).await;
     }
 
-    async fn push_for_ever(&mut self) -> ! {
+    async fn push_loop(&mut self) -> ! {
         let mut failures = 0_u32;
         loop {
             let view = self.handle.view();
@@ -124,7 +124,7 @@ impl Pusher {
         }
     }
 
-    async fn push(&mut self, index: &Arc<ServedIndex>) -> io::Result<()> {
+    async fn push(&mut self, index: &Arc<GitIndex>) -> io::Result<()> {
         tokio::time::timeout(PUSH_TIME_MAX, self.run_git(index))
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -159,7 +159,7 @@ impl Pusher {
         pause
     }
 
-    async fn run_git(&self, index: &ServedIndex) -> io::Result<()> {
+    async fn run_git(&self, index: &GitIndex) -> io::Result<()> {
         let mut child = Group(self.command(index).spawn()?);
         let stderr = child.0.stderr.take();
         let mut said = Vec::new();
@@ -168,7 +168,7 @@ impl Pusher {
             tokio::select! {
                 status = child.0.wait() => {
                     // What ssh leaves behind for the next connection may keep the other end of the pipe.
-                    let _ended = tokio::time::timeout(LAST_WORDS_MAX, &mut listening).await;
+                    let _ended = tokio::time::timeout(STDERR_WAIT_MAX, &mut listening).await;
                     status?
                 }
                 () = &mut listening => child.0.wait().await?,
@@ -185,7 +185,7 @@ impl Pusher {
         )))
     }
 
-    fn command(&self, index: &ServedIndex) -> Command {
+    fn command(&self, index: &GitIndex) -> Command {
         let mut command = self.settings.program.command();
         command
             .envs(
@@ -241,7 +241,7 @@ impl Pusher {
 /// Keeps the beginning of what a child says. The rest is read, too, or the child would wait for a reader.
 async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>) {
     if let Some(stderr) = stderr {
-        let mut beginning = stderr.take(SAID_BYTES_MAX);
+        let mut beginning = stderr.take(STDERR_BYTES_MAX);
         // What cannot be read was not said.
         let _unreadable = beginning.read_to_end(said).await;
         let _unreadable =

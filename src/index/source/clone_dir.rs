@@ -70,7 +70,7 @@ pub(crate) struct CloneRecord {
 pub(crate) enum DataDirError {
     /// Somebody else has it.
     #[error("another mirror is using this DATA_DIR")]
-    Held,
+    Locked,
     /// The system refuses.
     #[error(transparent)]
     Disk(#[from] io::Error),
@@ -110,7 +110,7 @@ impl CloneDir {
         fs::create_dir_all(&root)?;
         let lock = File::create(root.join(LOCK))?;
         let locked = judge_lock(lock.try_lock())?;
-        if locked == Locked::Unsupported {
+        if locked == LockOutcome::Unsupported {
             WITHOUT_LOCKS.call_once(|| {
                 tracing::warn!(
                     "the file system of DATA_DIR has no locks: make sure that no other mirror uses this DATA_DIR"
@@ -243,18 +243,18 @@ static WITHOUT_LOCKS: Once = Once::new();
 
 /// What came of an attempt to lock a file, where it is no failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Locked {
-    Yes,
+enum LockOutcome {
+    Locked,
     /// The file system has no locks.
     Unsupported,
 }
 
-fn judge_lock(tried: Result<(), TryLockError>) -> Result<Locked, DataDirError> {
+fn judge_lock(tried: Result<(), TryLockError>) -> Result<LockOutcome, DataDirError> {
     match tried {
-        Ok(()) => Ok(Locked::Yes),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::Held),
+        Ok(()) => Ok(LockOutcome::Locked),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::Locked),
         Err(TryLockError::Error(error)) => match error.raw_os_error() {
-            Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(Locked::Unsupported),
+            Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(LockOutcome::Unsupported),
             _ => Err(error.into()),
         },
     }
@@ -293,7 +293,7 @@ pub(crate) enum Access {
 
 /// Keeps a clone from being removed by other processes for as long as this is held. `None` where there is no file to
 /// lock, or the file system knows no locks: then there is no such promise.
-pub(crate) fn hold(clone: &Path, access: Access) -> Option<File> {
+pub(crate) fn read_lock(clone: &Path, access: Access) -> Option<File> {
     let readers = match access {
         // A lock on a file that can only be read works all the same on most file systems.
         Access::Full => readers_file(clone).or_else(|_| File::open(clone.join(READERS))),
@@ -448,11 +448,11 @@ mod tests {
     fn a_file_system_without_locks_is_used_all_the_same() {
         let system = |code| Err(TryLockError::Error(io::Error::from_raw_os_error(code)));
         for code in [libc::ENOLCK, libc::EOPNOTSUPP, libc::ENOSYS] {
-            assert_eq!(judge_lock(system(code)).unwrap(), Locked::Unsupported);
+            assert_eq!(judge_lock(system(code)).unwrap(), LockOutcome::Unsupported);
         }
-        assert_eq!(judge_lock(Ok(())).unwrap(), Locked::Yes);
+        assert_eq!(judge_lock(Ok(())).unwrap(), LockOutcome::Locked);
         let held = judge_lock(Err(TryLockError::WouldBlock));
-        assert!(matches!(held, Err(DataDirError::Held)));
+        assert!(matches!(held, Err(DataDirError::Locked)));
         let broken = judge_lock(system(libc::EIO));
         assert!(matches!(broken, Err(DataDirError::Disk(_))));
     }

@@ -13,9 +13,9 @@ use url::Url;
 use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
 use super::redirects::Redirects;
 use super::remote_url::RemoteUrl;
-use super::{answer_head, proxied_http};
+use super::{proxied_http, retry_after};
 use crate::index::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
-use crate::index::status::{Progress, ProgressCell};
+use crate::index::status::{FetchProgress, ProgressCell};
 use crate::outgoing::Proxies;
 
 /// Where the upstream's HEAD is kept in the clone.
@@ -178,7 +178,7 @@ fn run_at(
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     let pace = Pace::new();
-    answer_head::forget();
+    retry_after::forget();
     let mut proxy = ProxyOptions::new();
     // Never what libgit2 reads from the environment by rules of its own.
     let through = Url::parse(address).ok();
@@ -230,7 +230,7 @@ fn run_at(
         Err(error) if is_redirect(&error) => Err(FetchError::Redirected),
         Err(error) if is_upstreams_fault(&error) => {
             let why = describe(&error, url);
-            Err(match answer_head::retry_after() {
+            Err(match retry_after::of_last_answer() {
                 Some(retry_after) => FetchError::Busy {
                     why,
                     retry_after: url.redact(&retry_after),
@@ -256,7 +256,7 @@ fn callbacks<'a>(
 ) -> RemoteCallbacks<'a> {
     let mut callbacks = RemoteCallbacks::new();
     callbacks.transfer_progress(move |now| {
-        let now = Progress {
+        let now = FetchProgress {
             received_objects: now.received_objects(),
             total_objects: now.total_objects(),
             indexed_objects: now.indexed_objects(),
@@ -370,7 +370,7 @@ impl Pace {
         }
     }
 
-    fn keeps_up(&self, progress: &Progress) -> bool {
+    fn keeps_up(&self, progress: &FetchProgress) -> bool {
         let transferring =
             progress.total_objects > 0 && progress.received_objects < progress.total_objects;
         let too_slow = if self.window_began.get().elapsed() < SLOW_WINDOW {
@@ -412,24 +412,24 @@ mod tests {
 
     #[test]
     fn a_transfer_with_too_many_objects_or_bytes_is_given_up_and_one_at_the_limits_is_not() {
-        let limit = Progress {
+        let limit = FetchProgress {
             total_objects: PACK_OBJECTS_MAX,
             received_bytes: TRANSFER_BYTES_MAX,
-            ..Progress::default()
+            ..FetchProgress::default()
         };
         assert!(Pace::new().keeps_up(&limit));
         let total_objects = PACK_OBJECTS_MAX + 1;
         let received_bytes = TRANSFER_BYTES_MAX + 1;
         for (progress, why) in [
             (
-                Progress {
+                FetchProgress {
                     total_objects,
                     ..limit
                 },
                 "too many objects",
             ),
             (
-                Progress {
+                FetchProgress {
                     received_bytes,
                     ..limit
                 },

@@ -21,7 +21,7 @@ use std::time::Duration;
 use super::proxied_http;
 use git2::{Binding, ObjectType, Odb, Oid};
 
-use super::answer_head;
+use super::retry_after;
 
 /// The largest block, unless said otherwise. It holds the largest object that is ever unpacked, and the largest table of
 /// a fetch: 8 bytes for each of [`crate::index::limits::PACK_OBJECTS_MAX`] objects, at half the load.
@@ -256,7 +256,7 @@ pub(crate) fn configure(
                 libgit2_sys::GIT_OPT_SET_ALLOCATOR as c_int,
                 &raw const ALLOCATOR,
             );
-            answer_head::watch();
+            retry_after::watch();
             // What a crash of the machine leaves must be whole: a git index with a gap would not be noticed here.
             libgit2_sys::git_libgit2_opts(
                 libgit2_sys::GIT_OPT_ENABLE_FSYNC_GITDIR as c_int,

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use git2::{ObjectType, Oid};
 
-use super::borrowed::Borrowed;
+use super::borrowed_clone::BorrowedClone;
 use super::clone_dir::{self, Access};
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, check_size};
@@ -27,17 +27,17 @@ pub(crate) struct Repository {
     /// The object that could not be read, if that is what raised the suspicion.
     unreadable: Mutex<Option<ObjectId>>,
     /// Keeps other processes from removing the clone.
-    _hold: Option<File>,
+    _read_lock: Option<File>,
     access: Access,
-    place: Option<Place>,
+    directory_id: Option<DirectoryId>,
     /// Last, since it is removed with this: the temporary repository that is read instead of a clone.
-    borrowed: Option<Borrowed>,
+    borrowed: Option<BorrowedClone>,
 }
 
 /// What tells directories apart that had the same path one after the other.
-type Place = (u64, u64);
+type DirectoryId = (u64, u64);
 
-fn place(path: &Path) -> Option<Place> {
+fn directory_id(path: &Path) -> Option<DirectoryId> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
@@ -45,7 +45,7 @@ fn place(path: &Path) -> Option<Place> {
 impl Repository {
     /// Opens the clone at `path`.
     pub(crate) fn open(path: &Path, access: Access) -> Result<Self, ReadError> {
-        let hold = clone_dir::hold(path, access);
+        let read_lock = clone_dir::read_lock(path, access);
         // After the hold: from here on it is there, or it was gone before.
         let handle = git2::Repository::open_bare(path)?;
         Ok(Self {
@@ -53,15 +53,15 @@ impl Repository {
             idle: Mutex::new(vec![handle]),
             suspect: AtomicBool::new(false),
             unreadable: Mutex::new(None),
-            _hold: hold,
+            _read_lock: read_lock,
             access,
-            place: place(path),
+            directory_id: directory_id(path),
             borrowed: None,
         })
     }
 
     /// Opens the clone that a temporary repository stands for.
-    pub(crate) fn open_borrowed(borrowed: Borrowed) -> Result<Self, ReadError> {
+    pub(crate) fn open_borrowed(borrowed: BorrowedClone) -> Result<Self, ReadError> {
         let opened = Self::open(borrowed.path(), Access::Full)?;
         Ok(Self {
             borrowed: Some(borrowed),
@@ -71,7 +71,7 @@ impl Repository {
 
     /// The clone in the data directory whose state this is.
     pub(crate) fn stands_for(&self) -> &Path {
-        let original = self.borrowed.as_ref().map(Borrowed::original);
+        let original = self.borrowed.as_ref().map(BorrowedClone::original);
         original.unwrap_or(&self.path)
     }
 
@@ -87,7 +87,7 @@ impl Repository {
 
     /// Whether the directory at the path is still the one that was opened.
     pub(crate) fn is_still_there(&self) -> bool {
-        place(&self.path) == self.place
+        directory_id(&self.path) == self.directory_id
     }
 
     /// Whether a read has failed.
@@ -157,7 +157,7 @@ impl Repository {
     }
 
     /// Makes the branch name another commit that the clone has.
-    pub(crate) fn lead_back_to(&self, commit: CommitId) -> Result<(), ReadError> {
+    pub(crate) fn reset_to(&self, commit: CommitId) -> Result<(), ReadError> {
         self.with(|git| {
             let id = commit.0.to_oid()?;
             git.reference(super::fetch::UPSTREAM_HEAD, id, true, "refused")?;

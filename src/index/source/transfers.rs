@@ -15,7 +15,7 @@ use crate::index::status::ProgressCell;
 const PREPARATION_MAX: Duration = Duration::from_secs(300);
 
 /// How often a transfer is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Transfers that were left behind and still wait for the other side. With so many there are no new ones.
 const LEFT_BEHIND_MAX: usize = 2;
@@ -37,7 +37,7 @@ impl Transfers {
     ///
     /// # Errors
     /// [`FetchError::Upstream`] if too many were left behind.
-    pub(crate) fn make_room(&mut self) -> Result<(), FetchError> {
+    pub(crate) fn check_capacity(&mut self) -> Result<(), FetchError> {
         self.left_behind
             .retain(|(thread, _since)| !thread.is_finished());
         let recent = self.recent().count();
@@ -110,7 +110,7 @@ fn supervise(
     };
     let mut last_sign = (progress.signs(), Instant::now());
     loop {
-        match receive.recv_timeout(LOOK_INTERVAL) {
+        match receive.recv_timeout(POLL_INTERVAL) {
             Ok(result) => return (result, None),
             Err(RecvTimeoutError::Timeout) if progress.is_stopped() => {
                 return (Err(FetchError::Stopped), Some(thread));
@@ -138,7 +138,7 @@ fn supervise(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::status::Progress;
+    use crate::index::status::FetchProgress;
 
     /// A transfer that waits for the other side until the sender is dropped.
     fn hanging() -> (
@@ -169,9 +169,9 @@ mod tests {
     #[test]
     fn one_that_does_get_on_is_waited_for_and_a_stop_ends_the_waiting() {
         let progress = Arc::new(ProgressCell::default());
-        progress.set(Progress {
+        progress.set(FetchProgress {
             total_objects: 1,
-            ..Progress::default()
+            ..FetchProgress::default()
         });
         let (keep, transfer) = hanging();
         let stopper = Arc::clone(&progress);

@@ -136,9 +136,9 @@ impl<'r> Reader<'r> {
     }
 
     /// The content of a tree. What occurs again and again is read twice at most.
-    fn content(&mut self, tree: Oid) -> Result<Content<'r>, ReadError> {
+    fn content(&mut self, tree: Oid) -> Result<TreeContent<'r>, ReadError> {
         if let Some(Some(kept)) = self.seen.get(&tree) {
-            return Ok(Content::Kept(Rc::clone(kept)));
+            return Ok(TreeContent::Kept(Rc::clone(kept)));
         }
         let limits = self.limits;
         let is_new = !self.seen.contains_key(&tree);
@@ -164,7 +164,7 @@ impl<'r> Reader<'r> {
         }
         let kept = keep.then(|| Rc::from(object.data()));
         self.seen.insert(tree, kept);
-        Ok(Content::Read(object))
+        Ok(TreeContent::Read(object))
     }
 
     fn note_entry(&mut self) -> Result<(), ReadError> {
@@ -194,12 +194,12 @@ impl<'r> Reader<'r> {
 }
 
 /// A tree as git stores it.
-enum Content<'r> {
+enum TreeContent<'r> {
     Read(git2::OdbObject<'r>),
     Kept(Rc<[u8]>),
 }
 
-impl Content<'_> {
+impl TreeContent<'_> {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Read(object) => object.data(),
@@ -490,7 +490,7 @@ mod tests {
         let root = scene.directories(prefixes(), middle);
         let odb = scene.git.odb().unwrap();
         for number in [1, 2, 1_000, 20_000] {
-            let stop = StopFlag::at_look(number);
+            let stop = StopFlag::at_check(number);
             let mut reader = Reader::new(&odb, &stop, ReadLimits::default());
             let ended = reader.directory(root.into(), "", None);
             assert!(matches!(ended, Err(ReadError::Stopped)));

@@ -242,7 +242,7 @@ fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), UpkeepError> {
 mod tests {
     use super::*;
     use crate::index::limits::ReadError;
-    use crate::index::stop::assert_ends_at_every_look;
+    use crate::index::stop::assert_ends_at_every_check;
 
     /// A bare repository whose objects are all loose, and their number.
     fn loose_repository(path: &Path) -> usize {
@@ -261,7 +261,7 @@ mod tests {
         let (clone, copies) = (directory.path().join("clone"), std::cell::Cell::new(0));
         let objects = loose_repository(&clone);
         // Once for its file, once for its place among the others, twice while it is packed: head and content.
-        assert_ends_at_every_look(4 * objects, |stop| {
+        assert_ends_at_every_check(4 * objects, |stop| {
             copies.set(copies.get() + 1);
             let target = directory.path().join(format!("copy-{}", copies.get()));
             let rolled_up = roll_up(&clone, &target, stop);
@@ -286,7 +286,7 @@ mod tests {
         io::copy(&mut io::repeat(7).take(length), &mut file).unwrap();
         copy_in_parts(&from, &to, &StopFlag::new()).unwrap();
         assert_eq!(fs::metadata(&to).unwrap().len(), length);
-        copy_in_parts(&from, &to, &StopFlag::at_look(2)).unwrap_err();
+        copy_in_parts(&from, &to, &StopFlag::at_check(2)).unwrap_err();
         assert_eq!(fs::metadata(&to).unwrap().len(), 2 * COPIED_BYTES);
     }
 

@@ -17,7 +17,7 @@ use crate::index::limits::ReadError;
 use crate::index::source::directory::Directory;
 use crate::index::source::pack_writer::{PackWriter, TreeChange, write_packed};
 use crate::index::source::snapshot::Source;
-use crate::index::source::visit::{Entry, entries_of, visit_entries};
+use crate::index::source::visit_files::{Entry, entries_of, visit_entries};
 use crate::index::status::ProgressCell;
 use crate::package::{CrateName, IndexPath};
 use crate::policy::{Counts, Facts, Rules, ShownFile, apply};
@@ -390,8 +390,8 @@ mod tests {
         let facts = facts(&[1]);
         build(&source, None, (&stored_only(), &facts), &progress).unwrap();
         // Listed, read, written into memory, and packed: head and content.
-        let looks = progress.stop_flag().looks();
-        assert!(looks >= 4 * contents.len(), "{looks}");
+        let checks = progress.stop_flag().checks();
+        assert!(checks >= 4 * contents.len(), "{checks}");
     }
 
     #[test]

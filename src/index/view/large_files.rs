@@ -72,7 +72,7 @@ impl LargeFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::stop::assert_ends_at_every_look;
+    use crate::index::stop::assert_ends_at_every_check;
     use crate::index::testing::TestIndex;
 
     #[test]
@@ -88,7 +88,7 @@ mod tests {
         index.refresh();
         let view = index.handle.view().unwrap();
         let shown = (&**view.source().repository(), &**view.root());
-        assert_ends_at_every_look(paths.len(), |stop| {
+        assert_ends_at_every_check(paths.len(), |stop| {
             LargeFiles::default().follow(shown, None, stop)
         });
     }

@@ -6,7 +6,7 @@ pub(super) mod large_files;
 
 use std::sync::Arc;
 
-use super::git::served::ServedIndex;
+use super::git::upload_pack::GitIndex;
 use super::ids::{BlobId, CommitId};
 use super::limits::ReadError;
 use super::source::directory::Directory;
@@ -24,7 +24,7 @@ pub(crate) struct View {
     /// What is shown. Every file lies in the clone of the source.
     root: Arc<Directory>,
     rules: Rules,
-    git_index: Option<Arc<ServedIndex>>,
+    git_index: Option<Arc<GitIndex>>,
 }
 
 impl View {
@@ -49,7 +49,7 @@ impl View {
     }
 
     /// The same view with this git index.
-    pub(super) fn with_git_index(self, git_index: Option<Arc<ServedIndex>>) -> Self {
+    pub(super) fn with_git_index(self, git_index: Option<Arc<GitIndex>>) -> Self {
         Self { git_index, ..self }
     }
 
@@ -79,7 +79,7 @@ impl View {
     }
 
     /// The same for git clients. `None` if it is off, and as long as it cannot be made.
-    pub(crate) fn git_index(&self) -> Option<&Arc<ServedIndex>> {
+    pub(crate) fn git_index(&self) -> Option<&Arc<GitIndex>> {
         self.git_index.as_ref()
     }
 

@@ -17,14 +17,14 @@ const FILES: [&str; 4] = ["HEAD", "packed-refs", "shallow", "pruned.json"];
 
 /// The repository; removed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Borrowed {
+pub(crate) struct BorrowedClone {
     path: PathBuf,
     original: PathBuf,
     /// Keeps other processes from removing the original, where that is possible.
-    _hold: Option<File>,
+    _read_lock: Option<File>,
 }
 
-impl Borrowed {
+impl BorrowedClone {
     /// Makes one for this clone. Blocking.
     pub(crate) fn make(clone: &Path, temp_dir: &Path) -> io::Result<Self> {
         // Others may use the directory, too: a name that can be guessed could be taken, or belong to another mirror.
@@ -34,7 +34,7 @@ impl Borrowed {
         let borrowed = Self {
             path,
             original: clone.to_owned(),
-            _hold: clone_dir::hold(clone, Access::ReadOnly),
+            _read_lock: clone_dir::read_lock(clone, Access::ReadOnly),
         };
         borrowed.fill()?;
         Ok(borrowed)
@@ -76,7 +76,7 @@ impl Borrowed {
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for BorrowedClone {
     fn drop(&mut self) {
         if let Err(error) = remove_tree(&self.path) {
             tracing::debug!(error = %error, path = %self.path.display(), "a temporary repository could not be removed");

@@ -103,10 +103,10 @@ mod tests {
             repairs.allowed(after(10_060)),
             "after a quiet time the pause is short again"
         );
-        let mut looks = Repairs::default();
-        looks.note_check(start);
+        let mut checks = Repairs::default();
+        checks.note_check(start);
         assert!(
-            !looks.allowed(after(9)) && looks.allowed(after(10)),
+            !checks.allowed(after(9)) && checks.allowed(after(10)),
             "looks are spaced out, too"
         );
     }

@@ -28,12 +28,12 @@ const PAUSE_FACTOR: u32 = 50;
 
 /// When there may be looks again.
 #[derive(Debug, Default)]
-pub(crate) struct Looks {
+pub(crate) struct DamageChecks {
     quick: Option<Instant>,
     full: Option<Instant>,
 }
 
-impl Looks {
+impl DamageChecks {
     /// How long until the next look.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         self.quick
@@ -60,9 +60,9 @@ pub(crate) enum Damage {
     Clone(ObjectId),
 }
 
-impl Looks {
-    /// Looks at the git index of this clone. Its newest commit is `tip`, where that is known. `None` if nothing is wrong.
-    pub(crate) fn look(
+impl DamageChecks {
+    /// DamageChecks at the git index of this clone. Its newest commit is `tip`, where that is known. `None` if nothing is wrong.
+    pub(crate) fn check(
         &mut self,
         repository: &Repository,
         tip: Option<ObjectId>,
@@ -72,14 +72,14 @@ impl Looks {
         repository.close_idle_handles();
         let path = overlay::path(repository.path());
         let began = Instant::now();
-        let mut found = quick_look(&path, tip, stop);
+        let mut found = quick_check(&path, tip, stop);
         self.quick = next_after(began);
         let began = Instant::now();
         if let Some(tip) = tip
             && matches!(found, Ok(None))
             && self.may_be_full(began)
         {
-            found = full_look(&path, tip, stop);
+            found = full_check(&path, tip, stop);
             self.full = next_after(began);
         }
         found
@@ -87,7 +87,7 @@ impl Looks {
 }
 
 /// Reads the branch, every commit behind it, and the root tree of the newest.
-fn quick_look(
+fn quick_check(
     served: &Path,
     tip: Option<ObjectId>,
     stop: &StopFlag,
@@ -96,7 +96,7 @@ fn quick_look(
 }
 
 /// Reads every object that a clone of the newest commit gets, in the order of the packs.
-fn full_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
+fn full_check(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
     let git = git2::Repository::open_bare(served)?;
     let odb = git.odb()?;
     let mut wanted = HashSet::new();
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
     use crate::index::GitProgram;
     use crate::index::follow::settings::GitIndexSettings;
-    use crate::index::stop::assert_ends_at_every_look;
+    use crate::index::stop::assert_ends_at_every_check;
     use crate::index::testing::TestIndex;
 
     #[test]
@@ -250,8 +250,8 @@ mod tests {
         let tip = index.handle.view().unwrap().git_index().unwrap().tip();
         let path = overlay::path(index.handle.view().unwrap().source().repository().path());
         // Once for its entry in a tree, once for its place in a pack, once for its content.
-        assert_ends_at_every_look(3 * contents.len(), |stop| {
-            let damage = full_look(&path, tip, stop)?;
+        assert_ends_at_every_check(3 * contents.len(), |stop| {
+            let damage = full_check(&path, tip, stop)?;
             assert!(damage.is_none(), "{damage:?}");
             Ok(())
         });

@@ -1,7 +1,7 @@
 //! A fetch at once, for a reader that found something missing which may have been published a moment ago.
 //!
 //! Many readers share one fetch, and the upstream is asked for more of them than the settings say only now and then. The
-//! owner of the clone says when there may be any ([`ForcedFetches::allow`], [`ForcedFetches::forbid`]); while it may not,
+//! owner of the clone says when there may be any ([`FetchesOnDemand::allow`], [`FetchesOnDemand::forbid`]); while it may not,
 //! and as soon as it ends, nobody waits.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,31 +34,31 @@ pub(crate) enum RefreshOutcome {
 
 /// A fetch that somebody waits for, not yet begun or under way. Dropping it tells those who wait that it will not end.
 #[derive(Debug)]
-pub(crate) struct WantedFetch(watch::Sender<Option<RefreshOutcome>>);
+pub(crate) struct RequestedFetch(watch::Sender<Option<RefreshOutcome>>);
 
 /// What readers and the owner of the clone share.
 #[derive(Debug)]
-pub(crate) struct ForcedFetches {
+pub(crate) struct FetchesOnDemand {
     state: Mutex<State>,
-    wanted: Notify,
+    requested: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     is_allowed: bool,
     /// The one that has not begun yet. All who come before it begins share it.
-    next: Option<WantedFetch>,
+    next: Option<RequestedFetch>,
     tokens: Tokens,
 }
 
-impl WantedFetch {
+impl RequestedFetch {
     /// Tells those who wait how it ended.
     pub(crate) fn end(self, outcome: RefreshOutcome) {
         self.0.send_replace(Some(outcome));
     }
 }
 
-impl ForcedFetches {
+impl FetchesOnDemand {
     /// None is allowed yet.
     pub(crate) fn new() -> Self {
         Self {
@@ -67,7 +67,7 @@ impl ForcedFetches {
                 next: None,
                 tokens: Tokens::full(Instant::now()),
             }),
-            wanted: Notify::new(),
+            requested: Notify::new(),
         }
     }
 
@@ -94,22 +94,22 @@ impl ForcedFetches {
             return None;
         }
         let (sender, receiver) = watch::channel(None);
-        state.next = Some(WantedFetch(sender));
+        state.next = Some(RequestedFetch(sender));
         drop(state);
-        self.wanted.notify_one();
+        self.requested.notify_one();
         Some(receiver)
     }
 
     /// Waits until somebody wants a fetch. For one waiter.
-    pub(crate) async fn wanted(&self) {
+    pub(crate) async fn requested(&self) {
         // What was notified of may have been taken since, by a fetch that came anyway.
         while self.lock().next.is_none() {
-            self.wanted.notified().await;
+            self.requested.notified().await;
         }
     }
 
     /// To be called when a fetch begins: who asks from now on waits for the one after it.
-    pub(crate) fn begin(&self) -> Option<WantedFetch> {
+    pub(crate) fn begin(&self) -> Option<RequestedFetch> {
         self.lock().next.take()
     }
 
@@ -170,14 +170,14 @@ mod tests {
 
     use super::*;
 
-    fn allowed() -> Arc<ForcedFetches> {
-        let fetches = Arc::new(ForcedFetches::new());
+    fn allowed() -> Arc<FetchesOnDemand> {
+        let fetches = Arc::new(FetchesOnDemand::new());
         fetches.allow();
         fetches
     }
 
     /// An asker that waits already.
-    async fn ask(fetches: &Arc<ForcedFetches>) -> JoinHandle<RefreshOutcome> {
+    async fn ask(fetches: &Arc<FetchesOnDemand>) -> JoinHandle<RefreshOutcome> {
         let fetches = Arc::clone(fetches);
         let asker = tokio::spawn(async move { fetches.ask().await });
         // It runs up to where it waits.
@@ -192,7 +192,7 @@ mod tests {
         for _ in 0..50 {
             askers.push(ask(&fetches).await);
         }
-        fetches.wanted().await;
+        fetches.requested().await;
         fetches.begin().unwrap().end(RefreshOutcome::Fetched);
         assert!(fetches.begin().is_none(), "all were served by one");
         for asker in askers {
@@ -210,7 +210,7 @@ mod tests {
         first.end(RefreshOutcome::Fetched);
         assert_eq!(early.await.unwrap(), RefreshOutcome::Fetched);
         assert!(!late.is_finished());
-        fetches.wanted().await;
+        fetches.requested().await;
         fetches.begin().unwrap().end(RefreshOutcome::Failed);
         assert_eq!(late.await.unwrap(), RefreshOutcome::Failed);
     }
@@ -254,7 +254,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_before_it_is_allowed_nor_after_it_is_forbidden() {
-        let fetches = Arc::new(ForcedFetches::new());
+        let fetches = Arc::new(FetchesOnDemand::new());
         assert_eq!(fetches.ask().await, RefreshOutcome::NotNow);
         fetches.allow();
         let (waits, under_way) = (ask(&fetches).await, fetches.begin());
@@ -288,7 +288,7 @@ mod tests {
         let asker = ask(&fetches).await;
         fetches.begin().unwrap().end(RefreshOutcome::Fetched);
         assert_eq!(asker.await.unwrap(), RefreshOutcome::Fetched);
-        let woken = tokio::time::timeout(Duration::from_secs(1), fetches.wanted()).await;
+        let woken = tokio::time::timeout(Duration::from_secs(1), fetches.requested()).await;
         assert!(woken.is_err());
     }
 }

@@ -21,7 +21,7 @@ use crate::index::ids::ObjectId;
 use crate::index::source::repository::Repository;
 
 /// How much of what a child complains of is kept.
-const COMPLAINT_BYTES_MAX: u64 = 1_024;
+const STDERR_BYTES_MAX: u64 = 1_024;
 
 /// Settings of every child, so that none takes more than its share of a small machine: one thread, and little memory for
 /// deltas (almost all are taken from disk as they are).
@@ -77,7 +77,7 @@ pub(crate) fn configure(command: &mut Command, settings: &[&str]) {
 
 /// One state of the git index. The directory that it lies in stays for as long as this is held.
 #[derive(Debug)]
-pub(crate) struct ServedIndex {
+pub(crate) struct GitIndex {
     commit: CommitId,
     /// The commit that clients get.
     tip: ObjectId,
@@ -115,7 +115,7 @@ pub(crate) enum GitRequest {
     Exchange,
 }
 
-impl ServedIndex {
+impl GitIndex {
     /// Blocking.
     pub(crate) fn new(
         commit: CommitId,
@@ -184,11 +184,11 @@ pub(crate) struct GitChild {
     stdout: ChildStdout,
     stderr: Option<ChildStderr>,
     /// The objects are borrowed from the clone, which must stay.
-    index: Arc<ServedIndex>,
+    index: Arc<GitIndex>,
 }
 
 impl GitChild {
-    fn start(mut command: Command, index: Arc<ServedIndex>) -> io::Result<Self> {
+    fn start(mut command: Command, index: Arc<GitIndex>) -> io::Result<Self> {
         let mut child = command
             // A group of its own: `upload-pack` has children, which must end with it.
             .process_group(0)
@@ -222,7 +222,7 @@ impl GitChild {
         let mut complaint = Vec::new();
         if let Some(stderr) = self.stderr.take() {
             stderr
-                .take(COMPLAINT_BYTES_MAX)
+                .take(STDERR_BYTES_MAX)
                 .read_to_end(&mut complaint)
                 .await?;
         }

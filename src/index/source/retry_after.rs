@@ -43,7 +43,7 @@ pub(crate) fn forget() {
 }
 
 /// The value of `Retry-After`, if the last answer on this thread was that the host has too much to do.
-pub(crate) fn retry_after() -> Option<String> {
+pub(crate) fn of_last_answer() -> Option<String> {
     HEAD.with_borrow(|head| value_in(head))
 }
 
@@ -121,7 +121,7 @@ mod tests {
             for piece in pieces {
                 note(piece.as_bytes());
             }
-            assert_eq!(retry_after().as_deref(), expected, "{pieces:?}");
+            assert_eq!(of_last_answer().as_deref(), expected, "{pieces:?}");
         }
         note(b"HTTP/1.1 503 x\r\n");
         for _ in 0..3 * HEAD_BYTES_MAX {
@@ -129,7 +129,7 @@ mod tests {
         }
         assert_eq!(HEAD.with_borrow(Vec::len), HEAD_BYTES_MAX);
         forget();
-        assert_eq!(retry_after(), None);
+        assert_eq!(of_last_answer(), None);
     }
 
     #[test]

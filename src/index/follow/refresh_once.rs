@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::RefreshError;
-use super::follower::Refresher;
-use super::settings::RefresherSettings;
+use super::follower::Follower;
+use super::settings::FollowerSettings;
 use crate::index::handle::IndexHandle;
 use crate::index::limits::ReadError;
 use crate::index::source::clone_dir::{self, Access};
@@ -18,12 +18,12 @@ use crate::index::stop::StopFlag;
 static NEVER: StopFlag = StopFlag::new();
 
 /// How often to look again for the clone in use, if the one found was replaced and removed in that moment.
-const LOOKS_MAX: u32 = 5;
+const ATTEMPTS_MAX: u32 = 5;
 
 /// Opens the clone in use for reading, also while a mirror is running on it; `None` if there is none. For as long as the
 /// snapshot lives the mirror does not remove the clone. The whole upstream index, also where a mirror prunes it.
 pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadError> {
-    let mut looks = 1;
+    let mut attempts = 1;
     loop {
         let Some(path) = clone_dir::current_in(data_dir) else {
             return Ok(None);
@@ -31,9 +31,11 @@ pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadE
         let opened = Repository::open(&path, Access::Full)
             .and_then(|repository| Source::read(&Arc::new(repository), None, &NEVER));
         match opened {
-            Ok(snapshot) => return Ok(Some(Arc::new(snapshot))),
+            Ok(source) => return Ok(Some(Arc::new(source))),
             // It may have been replaced and removed before it could be held.
-            Err(_removed) if looks < LOOKS_MAX && was_replaced(data_dir, &path) => looks += 1,
+            Err(_removed) if attempts < ATTEMPTS_MAX && was_replaced(data_dir, &path) => {
+                attempts += 1
+            }
             Err(error) => return Err(error),
         }
     }
@@ -45,13 +47,13 @@ fn was_replaced(data_dir: &Path, path: &PathBuf) -> bool {
 
 /// The index, brought up to date, in a data directory that nobody else may use meanwhile.
 #[derive(Debug)]
-pub(crate) struct HeldIndex {
+pub(crate) struct LockedIndex {
     source: Arc<Source>,
     /// Has possession of the data directory.
-    _refresher: Refresher,
+    _follower: Follower,
 }
 
-impl HeldIndex {
+impl LockedIndex {
     /// What upstream has now.
     pub(crate) fn source(&self) -> &Arc<Source> {
         &self.source
@@ -63,7 +65,7 @@ impl HeldIndex {
 pub(crate) enum RefreshOnceError {
     /// A running mirror, or another command, has possession of the data directory.
     #[error("another mirror is using this DATA_DIR")]
-    Held,
+    Locked,
     /// The data directory cannot be used.
     #[error("cannot use DATA_DIR")]
     Disk(#[source] io::Error),
@@ -75,21 +77,21 @@ pub(crate) enum RefreshOnceError {
 /// Does once what a running mirror does again and again: opens the clone, makes one, fetches, as the settings say.
 /// `handle` tells the progress meanwhile.
 pub(crate) fn refresh_once(
-    settings: RefresherSettings,
+    settings: FollowerSettings,
     handle: &IndexHandle,
-) -> Result<HeldIndex, RefreshOnceError> {
-    let mut refresher = Refresher::new(settings, handle.clone());
-    refresher.refresh_once().map_err(|error| match error {
-        RefreshError::Held => RefreshOnceError::Held,
+) -> Result<LockedIndex, RefreshOnceError> {
+    let mut follower = Follower::new(settings, handle.clone());
+    follower.refresh_once().map_err(|error| match error {
+        RefreshError::Locked => RefreshOnceError::Locked,
         RefreshError::Disk(error) => RefreshOnceError::Disk(error),
         other => RefreshOnceError::Failed(other.to_string()),
     })?;
     let view = handle
         .view()
         .ok_or_else(|| RefreshOnceError::Failed("there is no index".to_owned()))?;
-    Ok(HeldIndex {
+    Ok(LockedIndex {
         source: Arc::clone(view.source()),
-        _refresher: refresher,
+        _follower: follower,
     })
 }
 
@@ -120,9 +122,9 @@ mod tests {
         assert!(!old_path.exists(), "nobody reads from it any more");
     }
 
-    fn open_and_read(snapshot: &Source) -> String {
+    fn open_and_read(source: &Source) -> String {
         let name = crate::package::CrateName::try_from("a".to_owned()).unwrap();
-        let content = snapshot.index_file(&name, <[u8]>::to_vec).unwrap();
+        let content = source.index_file(&name, <[u8]>::to_vec).unwrap();
         String::from_utf8(content.unwrap()).unwrap()
     }
 
@@ -132,7 +134,7 @@ mod tests {
         let first = refresh_once(index.settings(), &IndexHandle::new()).unwrap();
         assert_eq!(open_and_read(first.source()), "old");
         let second = refresh_once(index.settings(), &IndexHandle::new());
-        assert!(matches!(second, Err(RefreshOnceError::Held)));
+        assert!(matches!(second, Err(RefreshOnceError::Locked)));
         drop(first);
         index.commit(&[("1/a", "new")]);
         let third = refresh_once(index.settings(), &IndexHandle::new()).unwrap();
