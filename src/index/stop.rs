@@ -1,5 +1,5 @@
-//! The stop flag that all background work looks at. It checks between any two steps that can take long, so that a stop
-//! takes effect within 2 s.
+//! The stop flag of all background work. Work checks it between any two steps that can take long, so a stop takes effect
+//! within 2 s.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,7 +28,8 @@ impl StopFlag {
 
     /// Asks the work to end.
     pub(crate) fn set(&self) {
-        // `IndexHandle::begin` relies on this order: it stores a cell and then reads the flag, `stop` does the reverse.
+        // `IndexHandle::begin` relies on sequential consistency: it stores a cell and then reads the flag, and `stop` sets
+        // the flag and then reads the cell. One of the two always sees the other.
         self.is_set.store(true, Ordering::SeqCst);
     }
 
@@ -52,7 +53,7 @@ impl StopFlag {
     }
 }
 
-/// What tests need: how often work looks at the flag, and a stop in its middle that does not depend on time.
+/// For tests: counts how often work checks the flag, and stops work at a chosen check instead of after a time.
 #[cfg(test)]
 mod checks {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,7 +64,7 @@ mod checks {
     #[derive(Debug, Default)]
     pub(crate) struct CheckCounter {
         so_far: AtomicUsize,
-        /// The flag is set at this look; never for 0.
+        /// The number of the check that sets the flag; 0 never sets it.
         last: AtomicUsize,
     }
 
@@ -75,28 +76,28 @@ mod checks {
             }
         }
 
-        /// Counts one look, and says whether the flag is to be set at it.
+        /// Counts one check, and returns whether it sets the flag.
         pub(crate) fn count(&self) -> bool {
             self.so_far.fetch_add(1, Ordering::SeqCst) + 1 == self.last.load(Ordering::SeqCst)
         }
     }
 
     impl StopFlag {
-        /// A flag that is set when it is looked at for this time, beginning with 1.
+        /// A flag that is set by the check with this number, beginning with 1.
         pub(crate) fn at_check(number: usize) -> Self {
             let flag = Self::new();
             flag.checks.last.store(number, Ordering::SeqCst);
             flag
         }
 
-        /// How often it was looked at.
+        /// How often it was checked.
         pub(crate) fn checks(&self) -> usize {
             self.checks.so_far.load(Ordering::SeqCst)
         }
     }
 
-    /// Runs work to its end once, then again and again with a stop at another look each time. It must end at that look, and
-    /// must have looked at least so often in the full run.
+    /// Runs work to its end once, then several times with a stop at a different check each time. The work must end at that
+    /// check, and the full run must make at least `checks_min` checks.
     pub(crate) fn assert_ends_at_every_check(
         checks_min: usize,
         work: impl Fn(&StopFlag) -> Result<(), ReadError>,
@@ -104,7 +105,7 @@ mod checks {
         let whole = StopFlag::new();
         work(&whole).unwrap();
         let checks = whole.checks();
-        assert!(checks >= checks_min, "{checks} looks");
+        assert!(checks >= checks_min, "{checks} checks");
         for number in (1..=checks).step_by(checks.div_ceil(25)) {
             let stop = StopFlag::at_check(number);
             let ended = work(&stop);
@@ -112,11 +113,11 @@ mod checks {
                 matches!(ended, Err(ReadError::Stopped)),
                 "{number} of {checks}: {ended:?}"
             );
-            // Some work looks once more to tell a stop from a failure, or has several threads.
+            // Some work checks once more to tell a stop from a failure, and some has several threads.
             let more = stop.checks() - number;
             assert!(
                 more <= 8,
-                "{more} looks after the stop at {number} of {checks}"
+                "{more} checks after the stop at {number} of {checks}"
             );
         }
     }

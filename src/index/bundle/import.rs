@@ -13,12 +13,14 @@ use std::time::SystemTime;
 use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, TreeEntry};
 
 use crate::index::ids::CommitId;
-use crate::index::limits::{self, COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
+use crate::index::limits::{COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
 use crate::index::source::clone_dir::{
     self, CloneDir, CloneRecord, DataDirError, remove_tree, write_atomically,
 };
 use crate::index::source::fetch::{self, UPSTREAM_HEAD};
-use crate::index::source::libgit2::{MemoryLimit, has_refused_memory, with_memory_limit};
+use crate::index::source::libgit2::{
+    MemoryLimit, check_size, has_refused_memory, with_memory_limit,
+};
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::{trees, upkeep};
 use crate::index::stop::StopFlag;
@@ -184,7 +186,7 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
     let mut trees = vec![tree];
     let mut entries = 0_usize;
     while let Some(tree) = trees.pop() {
-        limits::check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
+        check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
         for entry in &git.find_tree(tree)? {
             entries += 1;
             if entries > ENTRIES_READ_MAX {
@@ -206,7 +208,7 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
 }
 
 fn find_commit(git: &Repository, id: Oid) -> Result<Commit<'_>, ImportError> {
-    limits::check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
+    check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
     Ok(git.find_commit(id)?)
 }
 

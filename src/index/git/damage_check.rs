@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use git2::{ObjectType, Odb, Oid};
 
-use super::overlay::{self, CONFIG_FILE, SERVED_BRANCH};
+use super::overlay::{CONFIG_FILE, SERVED_BRANCH};
 use crate::index::ids::ObjectId;
 use crate::index::limits::{
-    COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX, check_size,
+    COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX,
 };
-use crate::index::source::libgit2::read_header;
+use crate::index::source::clone_dir;
+use crate::index::source::libgit2::{check_size, read_header};
 use crate::index::source::repository::Repository;
 use crate::index::source::trees::Entries;
 use crate::index::stop::StopFlag;
@@ -70,7 +71,7 @@ impl DamageChecks {
     ) -> Result<Option<Damage>, ReadError> {
         // What is open would still be read when it is gone from the disk.
         repository.close_idle_handles();
-        let path = overlay::path(repository.path());
+        let path = clone_dir::git_index_path(repository.path());
         let began = Instant::now();
         let mut found = quick_check(&path, tip, stop);
         self.quick = next_after(began);
@@ -248,7 +249,8 @@ mod tests {
         });
         index.refresh();
         let tip = index.handle.view().unwrap().git_index().unwrap().tip();
-        let path = overlay::path(index.handle.view().unwrap().source().repository().path());
+        let path =
+            clone_dir::git_index_path(index.handle.view().unwrap().source().repository().path());
         // Once for its entry in a tree, once for its place in a pack, once for its content.
         assert_ends_at_every_check(3 * contents.len(), |stop| {
             let damage = full_check(&path, tip, stop)?;

@@ -7,20 +7,17 @@
 //! Each commit has the one before it as its parent. Without that chain git would find nothing in common and send the
 //! whole index at every fetch.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use git2::{Commit, ErrorClass, ErrorCode, Repository, RepositoryInitOptions};
 
 use crate::index::ids::CommitId;
 use crate::index::ids::ObjectId;
-use crate::index::source::clone_dir::{self, remove_tree};
+use crate::index::source::clone_dir::{self, git_index_path, remove_tree};
 
 /// The branch that clients get; crates.io's own index has it, too.
 pub(crate) const SERVED_BRANCH: &str = "refs/heads/master";
-
-/// The directory inside a clone.
-const SERVED: &str = "served";
 
 /// The file whose content is the mirror's own.
 pub(crate) const CONFIG_FILE: &str = "config.json";
@@ -38,11 +35,6 @@ pub(crate) enum OverlayError {
     Git(#[from] git2::Error),
     #[error("{0}")]
     Disk(#[from] io::Error),
-}
-
-/// Where the repository that is served lies in this clone.
-pub(crate) fn path(clone: &Path) -> PathBuf {
-    clone.join(SERVED)
 }
 
 /// What the served branch shall show.
@@ -63,7 +55,7 @@ pub(crate) fn bring_up_to_date(
 ) -> Result<ObjectId, OverlayError> {
     match add_commit(clone, shown, config) {
         // Beginning anew costs every client a full download, so a full disk or a want of descriptors is no reason for it.
-        Err(error) if is_damaged(&path(clone)) => {
+        Err(error) if is_damaged(&git_index_path(clone)) => {
             tracing::warn!(error = %error, "the git index is damaged and is made anew");
             remove(clone)?;
             add_commit(clone, shown, config)
@@ -74,12 +66,12 @@ pub(crate) fn bring_up_to_date(
 
 /// Removes the repository that is served, so that the next one begins anew.
 pub(crate) fn remove(clone: &Path) -> io::Result<()> {
-    remove_tree(&path(clone))
+    remove_tree(&git_index_path(clone))
 }
 
 /// Takes away what somebody else may have prepared in the repository that is served, if there is one.
 pub(crate) fn disarm(clone: &Path) -> io::Result<()> {
-    let served = path(clone);
+    let served = git_index_path(clone);
     // As a symlink it would be anybody's repository.
     if fs::symlink_metadata(&served).is_ok_and(|found| found.is_symlink()) {
         return fs::remove_file(served);
@@ -147,7 +139,7 @@ fn current(served: &Repository) -> Result<Option<Commit<'_>>, git2::Error> {
 }
 
 fn open_or_create(clone: &Path) -> Result<Repository, OverlayError> {
-    let path = path(clone);
+    let path = git_index_path(clone);
     if !path.exists() {
         create(&path)?;
     }

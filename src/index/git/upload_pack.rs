@@ -15,9 +15,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-use super::overlay;
-use crate::index::ids::CommitId;
-use crate::index::ids::ObjectId;
+use crate::index::ids::{CommitId, ObjectId};
+use crate::index::source::clone_dir;
 use crate::index::source::repository::Repository;
 
 /// How much of what a child complains of is kept.
@@ -123,7 +122,7 @@ impl GitIndex {
         repository: Arc<Repository>,
         program: GitProgram,
     ) -> Self {
-        let path = overlay::path(repository.path());
+        let path = clone_dir::git_index_path(repository.path());
         Self {
             commit,
             tip,

@@ -1,7 +1,7 @@
-//! A repository in the temporary directory that stands for a clone which cannot be written to.
+//! A repository in the temporary directory that replaces a read-only clone.
 //!
-//! It has the clone's references and borrows its objects, so it is small. What the mirror makes of an index, a pruned tree
-//! or the git index, is written here. Its configuration is our own, whoever prepared the clone.
+//! It copies the clone's references and borrows its objects, so it is small. The mirror writes trees and the git index here.
+//! Its configuration is our own, even if an attacker prepared the clone.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -12,22 +12,22 @@ use super::clone_dir::{self, Access, CONFIG, CONFIG_FILE, remove_tree};
 use super::upkeep;
 use crate::index::stop::StopFlag;
 
-/// What a bare clone has beside its objects and references. Nothing else is taken from it.
+/// The files that are copied from the clone, beside its references.
 const FILES: [&str; 4] = ["HEAD", "packed-refs", "shallow", "pruned.json"];
 
-/// The repository; removed when this is dropped.
+/// The repository. Dropping it removes the directory.
 #[derive(Debug)]
 pub(crate) struct BorrowedClone {
     path: PathBuf,
     original: PathBuf,
-    /// Keeps other processes from removing the original, where that is possible.
+    /// Keeps other processes from removing the original, if the file system has locks.
     _read_lock: Option<File>,
 }
 
 impl BorrowedClone {
-    /// Makes one for this clone. Blocking.
+    /// Makes a repository for this clone. Blocking.
     pub(crate) fn make(clone: &Path, temp_dir: &Path) -> io::Result<Self> {
-        // Others may use the directory, too: a name that can be guessed could be taken, or belong to another mirror.
+        // Other users share the temporary directory. A predictable name could be taken by an attacker or another mirror.
         let name = format!("crates-io-mirror-{:016x}", fastrand::u64(..));
         let path = temp_dir.join(name);
         DirBuilder::new().mode(0o700).create(&path)?;
@@ -65,12 +65,12 @@ impl BorrowedClone {
         fs::write(to.join("objects/info/alternates"), line)
     }
 
-    /// Where it is.
+    /// The directory of the repository.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The clone that it stands for.
+    /// The clone whose objects are borrowed.
     pub(crate) fn original(&self) -> &Path {
         &self.original
     }

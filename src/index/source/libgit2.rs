@@ -18,10 +18,10 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::proxied_http;
 use git2::{Binding, ObjectType, Odb, Oid};
 
-use super::retry_after;
+use super::{proxied_http, retry_after};
+use crate::index::limits::ReadError;
 
 /// The largest block, unless said otherwise. It holds the largest object that is ever unpacked, and the largest table of
 /// a fetch: 8 bytes for each of [`crate::index::limits::PACK_OBJECTS_MAX`] objects, at half the load.
@@ -201,8 +201,33 @@ unsafe extern "C" fn free(block: *mut c_void) {
     }
 }
 
-/// The size of an object, and its kind, without unpacking it. `None` is no kind that there is: git2's own function panics
-/// there, and a damaged pack leads to it.
+/// Checks an object's kind and size without unpacking it, and returns the size.
+pub(crate) fn check_size(
+    odb: &Odb<'_>,
+    id: Oid,
+    kind: ObjectType,
+    bytes_max: usize,
+) -> Result<usize, ReadError> {
+    let (bytes, found) = read_header(odb, id)?;
+    let Some(found) = found else {
+        return Err(git2::Error::from_str("an object has no known kind").into());
+    };
+    if found != kind {
+        // No damage: the author of a tree chooses the ids in it, and can name any object.
+        return Err(ReadError::Refused(format!(
+            "the object {id} is a {found}, not a {kind}"
+        )));
+    }
+    if bytes > bytes_max {
+        return Err(ReadError::TooLarge(format!(
+            "the {kind} {id} has {bytes} bytes, and the mirror reads {bytes_max} at most"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// Returns the size and the kind of an object without unpacking it. The kind is `None` if it is unknown: a damaged pack can
+/// cause that, and git2's own function panics there.
 pub(crate) fn read_header(
     odb: &Odb<'_>,
     id: Oid,

@@ -10,9 +10,10 @@ use git2::{ObjectType, Odb, Oid, Repository};
 use crate::index::ids::ObjectId;
 use crate::index::limits::{
     DIRECTORIES_MAX, ENTRIES_READ_MAX, FILES_MAX, ReadError, TREE_BYTES_MAX, TREES_MAX,
-    TREES_READ_BYTES_MAX, check_size,
+    TREES_READ_BYTES_MAX,
 };
 use crate::index::source::directory::Directory;
+use crate::index::source::libgit2::check_size;
 use crate::index::stop::StopFlag;
 use crate::package::{CrateName, IndexPath};
 

@@ -15,7 +15,6 @@ use git2::{Odb, OdbLookupFlags, Repository};
 use super::clone_dir::{self, is_leftover, remove_tree};
 use super::libgit2::{MemoryLimit, with_memory_limit};
 use super::pack_writer::write_pack;
-use crate::index::git::overlay;
 use crate::index::stop::StopFlag;
 
 /// When the clone is made smaller.
@@ -96,7 +95,7 @@ pub(crate) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
 pub(crate) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     copy(clone, target, false, stop)?;
     pack_small_ones(target, stop)?;
-    let served = overlay::path(target);
+    let served = clone_dir::git_index_path(target);
     if served.exists() {
         pack_small_ones(&served, stop)?;
     }
