@@ -1,4 +1,4 @@
-//! The clone of the upstream index, and what it holds at a commit.
+//! The clone of the upstream index, and its content at a commit ([`snapshot::Source`]).
 
 pub(super) mod borrowed_clone;
 pub(super) mod clone_dir;
