@@ -1,11 +1,9 @@
-//! Serving an index without asking any upstream: the clone that lies in the data directory, and whatever an import puts
-//! in its place.
+//! Serves an index without an upstream: the clone in the data directory, and each later import.
 //!
-//! Nothing can replace such a clone, so a damaged one is never removed. The data directory is held only while this looks
-//! at it and writes to it: an import can take possession of it between two looks, and while the store is asked what is
-//! held.
+//! The mirror cannot replace such a clone, so it never removes a damaged one. It locks the data directory only while it reads
+//! and writes there. Between two steps, and during the look-up of stored files, an import can lock it.
 //!
-//! A data directory that cannot be written to is served without its lock: nothing is written there.
+//! A data directory that is not writable is used without a lock, and for reading only.
 
 use std::path::{Path, PathBuf};
 
@@ -17,15 +15,15 @@ use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refu
 use crate::index::source::repository::Repository;
 
 impl Clones {
-    /// Serves the clone that lies on disk, whatever index it is of.
+    /// Serves the clone on disk, even if it is a clone of another index.
     pub(crate) fn follow_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if !self.try_lock_data_dir()? {
             return Ok(());
         }
         if publisher.has_rules() && self.clone_on_disk().is_some() {
-            // A large store takes a while to tell what it has, and an import need not wait for that.
+            // Unlocked during the look-up: with a large store it takes a while, and an import must not wait for it.
             self.close();
-            publisher.ask_for_facts();
+            publisher.look_up_facts_in_advance();
             if !self.try_lock_data_dir()? {
                 return Ok(());
             }
@@ -35,6 +33,7 @@ impl Clones {
         followed
     }
 
+    /// Publishes the clone on disk, if it is not the current one.
     fn show_clone_on_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if self.damaged_clone().is_some() {
             tracing::error!(
@@ -50,20 +49,21 @@ impl Clones {
         }
     }
 
-    /// Takes possession of the data directory; says `false` if somebody else has it and there is something to serve.
+    /// Locks the data directory. Returns `false` if another process has locked it and there is a view already.
     fn try_lock_data_dir(&mut self) -> Result<bool, RefreshError> {
         match self.lock_data_dir() {
             Ok(()) => Ok(true),
-            // Most likely by an import, and what it brings is seen at the next look.
+            // Most likely an import is running. The next step serves its result.
             Err(RefreshError::Locked) if self.current().is_some() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    /// Locks the data directory, or uses it for reading only if it is not writable.
     fn lock_data_dir(&mut self) -> Result<(), RefreshError> {
         if self.directory.is_none() {
             let opened = match CloneDir::open(&self.settings.data_dir) {
-                // In an image for CI it belongs to somebody else, or cannot be written to at all.
+                // For example in a container image, where it belongs to another user or is read-only.
                 Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
                     tracing::debug!(error = %error, "DATA_DIR cannot be written to, and is only read");
                     CloneDir::read_only(&self.settings.data_dir)
@@ -89,7 +89,7 @@ impl Clones {
         path: &Path,
         publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
-        // What is not known of it does not keep it from being served.
+        // A clone without a record is served, too.
         let record = clone_dir::read_record(path).ok();
         if !record
             .as_ref()
@@ -97,7 +97,7 @@ impl Clones {
         {
             tracing::info!(
                 index.upstream = %self.settings.url,
-                "the index on disk is of another upstream than GIT_REPO_URL, and is served all the same"
+                "the index on disk is of another upstream than GIT_REPO_URL; it is served nevertheless"
             );
         }
         let last_success = record.and_then(|record| record.last_success());
@@ -108,8 +108,8 @@ impl Clones {
         self.serve_clone(path, last_success, publisher)
     }
 
-    /// Opens a clone that cannot be written to, by way of a repository in the temporary directory that borrows its
-    /// objects. Without a temporary directory the clone is read where it lies, and nothing can be left out of the index.
+    /// Opens a read-only clone through a repository in the temporary directory that borrows its objects. If the temporary
+    /// directory is not writable either, the clone itself is opened. Then there is no git index, and rules do not work.
     fn open_read_only(&self, path: &Path) -> Result<Repository, RefreshError> {
         match BorrowedClone::make(path, &self.settings.temp_dir) {
             Ok(borrowed) => Ok(Repository::open_borrowed(borrowed)?),
@@ -121,7 +121,8 @@ impl Clones {
                      INDEX_PRUNED does not work"
                 );
                 if clone_dir::leads_elsewhere(path) {
-                    let why = "it leads to another repository, and cannot be written to".to_owned();
+                    // In a writable clone `disarm` removes the files that point elsewhere. Here they would take effect.
+                    let why = "it points to another repository, and is not writable".to_owned();
                     return Err(RefreshError::Damaged(why));
                 }
                 Ok(Repository::open(path, Access::ReadOnly)?)
@@ -133,9 +134,7 @@ impl Clones {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::SystemTime;
-
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::index::follow::follower::{Follower, NO_INDEX_PAUSE};
@@ -145,7 +144,7 @@ mod tests {
     use crate::index::testing::{TestIndex, damage_clone, read_crate};
     use crate::index::{IndexHandle, LockedIndex, refresh_once};
 
-    /// A mirror that may ask nobody, on the data directory of `index`.
+    /// An offline mirror on the data directory of `index`.
     fn offline(index: &TestIndex) -> (Follower, IndexHandle) {
         let handle = IndexHandle::new();
         (
@@ -156,14 +155,14 @@ mod tests {
 
     fn offline_settings(index: &TestIndex) -> FollowerSettings {
         FollowerSettings {
-            // Nobody answers there, and nobody is asked.
+            // Nothing answers at this address, and the mirror must not try it.
             url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
             network: Network::Forbidden,
             ..index.settings()
         }
     }
 
-    /// What an import does: holds the data directory, and puts another clone there.
+    /// Does what an import does: locks the data directory, and replaces the clone.
     fn import(index: &TestIndex) -> LockedIndex {
         refresh_once(index.settings(), &IndexHandle::new()).unwrap()
     }
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn while_serving_another_clone_can_be_put_in_its_place() {
+    fn an_import_can_replace_the_clone_while_it_is_served() {
         let mut index = TestIndex::new(&[("1/a", "old")]);
         index.refresh();
         let (mut mirror, handle) = offline(&index);
@@ -209,7 +208,7 @@ mod tests {
         assert_eq!(
             handle.status().last_error,
             None,
-            "held by another is no failure"
+            "a lock of another process is no failure"
         );
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
         index.stop();
@@ -247,7 +246,7 @@ mod tests {
         handle.view().unwrap().source().repository().suspect();
         mirror.step();
         assert!(handle.view().is_some() && clone.exists());
-        // libgit2 shares what is open among all who read from the same files.
+        // Drop every reader: libgit2 shares open packs between all handles of the same files.
         index.handle = IndexHandle::new();
         drop((mirror, handle));
         let (mut mirror, handle) = offline(&index);
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_on_this_machine_is_cloned_and_fetched_as_ever() {
+    fn an_offline_mirror_clones_and_fetches_from_a_local_path() {
         let index = TestIndex::new(&[("1/a", "old")]);
         let handle = IndexHandle::new();
         let settings = FollowerSettings {
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_is_made_smaller_stays_that_of_its_upstream_and_as_old_as_it_is() {
+    fn a_rolled_up_clone_keeps_its_upstream_and_the_time_of_its_last_fetch() {
         let mut index = TestIndex::new(&[("1/a", "old")]);
         index.refresh();
         index.commit(&[("1/a", "new")]);
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_may_ask_nobody_opens_what_is_there() {
+    fn an_offline_subcommand_opens_the_clone_on_disk() {
         let mut index = TestIndex::new(&[("1/a", "old")]);
         let without = refresh_once(offline_settings(&index), &IndexHandle::new());
         assert!(without.unwrap_err().to_string().contains("import one"));

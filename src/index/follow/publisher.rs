@@ -1,4 +1,4 @@
-//! The publisher of views: it makes what is shown of a clone, with its git index, and swaps the pointer that requests read.
+//! The publisher of views: makes the view of a clone, with its git index, and swaps the pointer that requests read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::index::view::large_files::LargeFiles;
 use crate::memory::return_freed_blocks;
 use crate::policy::{Facts, Rules};
 
-/// What the last tree of a clone that went through rules was made of, in a file of the clone.
+/// The file in a clone that records its last tree through rules. Its name and its keys are those of older versions.
 const RECORD: &str = "pruned.json";
 
 /// The owner of the pointer that requests read.
@@ -39,18 +39,18 @@ pub(crate) struct Publisher {
     pub(super) stored_files: Option<StoredFiles>,
     git_index: Option<GitIndexSettings>,
     clock: Clock,
-    /// Facts that were asked for before the data directory was opened.
+    /// Facts that were looked up in advance, before the data directory was locked.
     facts: Option<Result<Facts, RefreshError>>,
-    /// Whether the last question for facts was answered, so that the log says each change once.
+    /// Whether the last look-up of facts succeeded. So the log reports each change once.
     pub(super) facts_are_known: bool,
     large_files: LargeFiles,
-    /// When the git index was last looked at. Clients can ask for that.
+    /// The damage checks of the git index. Clients can trigger them.
     damage_checks: DamageChecks,
-    /// When it was last made anew. The clone has its own pauses.
+    /// The repairs of the git index. The clone has separate pauses.
     repairs: Repairs,
 }
 
-/// What a tree was made of, and its id.
+/// The input of a tree through rules, and its id.
 #[derive(Debug, Deserialize, Serialize)]
 struct TreeRecord {
     /// The upstream's tree.
@@ -58,13 +58,13 @@ struct TreeRecord {
     /// The fingerprint of the rules.
     #[serde(rename = "held")]
     fingerprint: String,
-    /// What was made.
+    /// The resulting tree.
     #[serde(rename = "pruned")]
     shown: String,
 }
 
 impl Publisher {
-    /// A publisher for these settings. Asks and publishes nothing yet.
+    /// Makes a publisher. It looks up and publishes nothing yet.
     pub(crate) fn new(settings: &FollowerSettings, handle: IndexHandle) -> Self {
         Self {
             handle,
@@ -80,28 +80,28 @@ impl Publisher {
         }
     }
 
-    /// Whether views may differ although the clone does not change.
+    /// Whether there are rules, so views may change while the clone does not.
     pub(crate) fn has_rules(&self) -> bool {
         !self.rules.are_empty()
     }
 
-    /// How long until the rules decide differently although nothing but the time has changed.
+    /// The time until the rules decide differently because of the time alone.
     pub(crate) fn next_change(&self) -> Option<Duration> {
         let now = self.clock.now();
         self.rules.next_change(now)?.duration_since(now).ok()
     }
 
-    /// Asks for facts, for the next view. A large store takes a while to tell.
-    pub(crate) fn ask_for_facts(&mut self) {
-        self.facts = Some(self.ask());
+    /// Looks up the facts for the next view. That takes a while with a large store.
+    pub(crate) fn look_up_facts_in_advance(&mut self) {
+        self.facts = Some(self.look_up_facts());
     }
 
-    /// Forgets facts that nobody has used.
+    /// Drops facts that were not used.
     pub(crate) fn forget_facts(&mut self) {
         self.facts = None;
     }
 
-    /// What is shown of a clone now. The git index is still missing.
+    /// Makes the view of a clone. It has no git index yet.
     pub(crate) fn view(&mut self, repository: &Arc<Repository>) -> Result<View, RefreshError> {
         let previous = self.handle.view();
         let previous = previous.as_deref();
@@ -116,7 +116,7 @@ impl Publisher {
         Ok(View::through(source, self.rules.clone(), root))
     }
 
-    /// Publishes the state of a clone, if it is another one than before.
+    /// Publishes the view of a clone, if it differs from the current one.
     pub(crate) fn show(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
         let view = self.view(repository);
         repository.close_idle_handles();
@@ -126,14 +126,14 @@ impl Publisher {
                 self.bring_git_index_up_to_date(&previous);
             }
             (Ok(view), _) => self.publish(view, "the index has changed"),
-            // That was said already, and what was stored a moment ago mostly still is.
+            // The current view stays: most files that were stored a moment ago still are. `look_up_facts` has logged this.
             (Err(RefreshError::StoredFiles(_)), Some(_previous)) => {}
             (Err(error), _) => return Err(error),
         }
         Ok(())
     }
 
-    /// Publishes a view, with the git index that belongs to it.
+    /// Publishes a view with its git index.
     pub(crate) fn publish(&mut self, view: View, message: &str) {
         tracing::info!(index.commit = %view.commit(), index.crates = view.crate_count(), "{message}");
         let git_index = self.git_index_of(&view);
@@ -146,18 +146,18 @@ impl Publisher {
             self.handle.stopping(),
         );
         if let Err(error) = followed {
-            tracing::debug!(error = %error, "the sizes of index files could not be looked at");
+            tracing::debug!(error = %error, "the sizes of index files could not be read");
         }
         self.handle.warn(self.large_files.warnings());
     }
 
-    /// How long until the git index may be looked at again.
+    /// The time until the next damage check of the git index is allowed.
     pub(crate) fn wait_for_damage_check(&self) -> Duration {
         self.damage_checks.wait(Instant::now())
     }
 
-    /// DamageChecks at the git index, and makes it anew if it is damaged. A damaged clone is reported, and the owner of the clone
-    /// looks once more.
+    /// Checks the git index, and makes it again if it is damaged. Reports a damaged clone to the owner of the clones, which
+    /// checks it again.
     pub(crate) fn check_git_index(&mut self) {
         let Some(view) = self.handle.view() else {
             return;
@@ -177,11 +177,11 @@ impl Publisher {
                 repository.suspect();
                 self.handle.report_damage();
             }
-            // It may be that it could not be made a moment ago.
+            // There is no git index, perhaps because making it failed. Now nothing is damaged, so try again.
             Ok(None) if tip.is_none() => self.bring_git_index_up_to_date(&view),
             Ok(None) => {}
-            // The system refused, or the mirror ends: nothing is known.
-            Err(error) => tracing::debug!(error = %error, "the git index could not be looked at"),
+            // No result: the operating system refused, or the mirror is stopping.
+            Err(error) => tracing::debug!(error = %error, "the git index could not be checked"),
         }
     }
 
@@ -198,7 +198,7 @@ impl Publisher {
         self.bring_git_index_up_to_date(view);
     }
 
-    /// Makes the git index of the published view anew if it is not what it was: damaged, or not made before.
+    /// Brings the git index of the published view up to date, and publishes the view again if the git index has changed.
     fn bring_git_index_up_to_date(&mut self, view: &View) {
         let tip = |index: Option<&Arc<GitIndex>>| index.map(|index| index.tip());
         let git_index = self.git_index_of(view);
@@ -208,13 +208,13 @@ impl Publisher {
         }
     }
 
-    /// Makes the git index show what the view shows. If that fails, the view has none: git clients wait rather than see
-    /// another index than everybody else.
+    /// Makes the git index of a view. After a failure the view has none: git clients must not see another index than other
+    /// clients, so they get 503.
     fn git_index_of(&self, view: &View) -> Option<Arc<GitIndex>> {
         let settings = self.git_index.as_ref()?;
         let repository = view.source().repository();
         if !repository.is_writable() {
-            // That was said when it was opened.
+            // `open_read_only` has logged this.
             return None;
         }
         let shown = ShownTree {
@@ -230,14 +230,14 @@ impl Publisher {
             ))),
             Err(error) => {
                 tracing::warn!(error = %error, "the git index could not be brought up to date; git clients get 503 until it can");
-                // Perhaps it is damaged.
+                // The git index may be damaged.
                 self.handle.request_damage_check();
                 None
             }
         }
     }
 
-    /// The tree of what the rules leave of a source, made from the last one if only the upstream has changed.
+    /// Makes the tree that the rules show of a source. Starts from the last tree if only the upstream has changed.
     fn tree_through_rules(
         &mut self,
         source: &Source,
@@ -248,10 +248,10 @@ impl Publisher {
         let of_this_source = last
             .as_ref()
             .filter(|last| last.source == source.root().tree());
-        let facts = self.facts.take().unwrap_or_else(|| self.ask());
+        let facts = self.facts.take().unwrap_or_else(|| self.look_up_facts());
         let facts = match (facts, of_this_source) {
             (Ok(facts), _) => facts,
-            // Better what was known when the tree was made than nothing.
+            // Without facts the last tree of this source is still better than no view.
             (Err(_), Some(last)) => return Ok(last.shown),
             (Err(error), None) => return Err(error),
         };
@@ -261,6 +261,7 @@ impl Publisher {
             .as_ref()
             .filter(|last| last.source == source.root().tree())
         {
+            // Same source, same rules, same facts: the tree exists already.
             drop(facts);
             return_freed_blocks();
             return Ok(last.shown);
@@ -290,7 +291,7 @@ impl Publisher {
         Ok(built.tree)
     }
 
-    /// The last state that these rules have made, if all of it can be read.
+    /// Reads the last state with the same rules and facts, if all of it can be read.
     fn earlier(
         &self,
         source: &Source,
@@ -306,28 +307,28 @@ impl Publisher {
         })
     }
 
-    /// Asks for the facts that the rules need. Says in the log when that begins to fail, and when it works again.
-    fn ask(&mut self) -> Result<Facts, RefreshError> {
+    /// Looks up the facts that the rules need. Logs the first failure, and the first success after it.
+    fn look_up_facts(&mut self) -> Result<Facts, RefreshError> {
         let lookup = self.stored_files.as_ref();
-        let asked = match lookup.filter(|_| self.rules.need_stored_files()) {
+        let found = match lookup.filter(|_| self.rules.need_stored_files()) {
             Some(lookup) => lookup.ask(),
             None => Ok(std::collections::HashSet::new()),
         };
-        if asked.as_ref().is_err_and(|error| error.is::<Stopping>()) {
+        if found.as_ref().is_err_and(|error| error.is::<Stopping>()) {
             return Err(FetchError::Stopped.into());
         }
-        let were_known = std::mem::replace(&mut self.facts_are_known, asked.is_ok());
-        match (&asked, were_known) {
+        let were_known = std::mem::replace(&mut self.facts_are_known, found.is_ok());
+        match (&found, were_known) {
             (Err(error), true) => tracing::warn!(
                 error = %error,
-                "it is not known which crate files are stored; the index goes on showing those that were stored before"
+                "the stored crate files are unknown; the index shows those that were stored before"
             ),
             (Ok(_), false) => {
-                tracing::info!("it is known again which crate files are stored");
+                tracing::info!("the stored crate files are known again");
             }
             _ => {}
         }
-        let stored = asked.map_err(|error| RefreshError::StoredFiles(error.to_string()))?;
+        let stored = found.map_err(|error| RefreshError::StoredFiles(error.to_string()))?;
         Ok(Facts {
             stored,
             now: self.clock.now(),
@@ -335,7 +336,7 @@ impl Publisher {
     }
 }
 
-/// The last tree of a clone that went through rules. Both trees are there.
+/// The last tree through rules of a clone. The clone has both trees.
 struct LastTree {
     source: ObjectId,
     fingerprint: String,
@@ -356,13 +357,13 @@ impl TreeRecord {
         })
     }
 
-    /// Without it the tree is made once more, after a restart too.
+    /// Writes the record. A failure only means that the tree is made again.
     fn write(&self, clone: &Path) {
         let written = serde_json::to_vec(self)
             .map_err(Into::into)
             .and_then(|text| write_atomically(clone, RECORD, &text));
         if let Err(error) = written {
-            tracing::warn!(error = %error, "what the shown index was made of could not be written to DATA_DIR");
+            tracing::warn!(error = %error, "the record of the shown index could not be written to DATA_DIR");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The served git index.
+//! The git index: its commits, its server, its damage check, and the push to another host.
 
 pub(super) mod damage_check;
 pub(super) mod overlay;
