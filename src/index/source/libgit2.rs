@@ -2,7 +2,7 @@
 //!
 //! This file has `unsafe` code, and so has `memory`. The reason: libgit2 waits without limit for an unresponsive upstream
 //! until a time-out is set, and only its variadic function `git_libgit2_opts` sets one. That function is unsafe because it
-//! must not run at the same time as other libgit2 calls. The test `a_silent_upstream_is_given_up_on` hangs without it.
+//! must not run at the same time as other libgit2 calls. The test `an_unresponsive_upstream_times_out` hangs without it.
 //!
 //! The same function sets the allocator. libgit2 allocates any size that a pack claims. Our allocator refuses an object that
 //! is too large for one block, and a transfer that takes too much in total. libgit2 reports the refusal as an error of the
