@@ -100,7 +100,7 @@ impl FetchesOnDemand {
     }
 
     /// Waits until a reader requests a fetch. Only one task may wait.
-    pub(crate) async fn requested(&self) {
+    pub(super) async fn requested(&self) {
         // A loop, because a regular fetch may have served the request of this notification already.
         while self.lock().next.is_none() {
             self.requested.notified().await;
@@ -118,7 +118,7 @@ impl FetchesOnDemand {
     }
 
     /// Forbids fetches on demand, and ends the wait for a fetch that has not begun.
-    pub(crate) fn forbid(&self) {
+    pub(super) fn forbid(&self) {
         let mut state = self.lock();
         state.is_allowed = false;
         state.next = None;

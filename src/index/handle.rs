@@ -78,7 +78,7 @@ impl IndexHandle {
         self.shared.on_demand.ask().await
     }
 
-    pub(crate) fn on_demand(&self) -> &FetchesOnDemand {
+    pub(super) fn on_demand(&self) -> &FetchesOnDemand {
         &self.shared.on_demand
     }
 
@@ -93,11 +93,11 @@ impl IndexHandle {
         self.shared.damage_check.notify_one();
     }
 
-    pub(crate) async fn damage_check_requested(&self) {
+    pub(super) async fn damage_check_requested(&self) {
         self.shared.damage_check.notified().await;
     }
 
-    pub(crate) async fn damage_reported(&self) {
+    pub(super) async fn damage_reported(&self) {
         self.shared.wake.notified().await;
     }
 
@@ -130,15 +130,15 @@ impl IndexHandle {
     }
 
     /// Waits until the view may have changed. Only one task may wait.
-    pub(crate) async fn view_changed(&self) {
+    pub(super) async fn view_changed(&self) {
         self.shared.view_changed.notified().await;
     }
 
-    pub(crate) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {
+    pub(super) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {
         note(self.lock().push.get_or_insert_default());
     }
 
-    pub(crate) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: Phase) {
         self.lock().phase = phase;
     }
 
@@ -152,7 +152,7 @@ impl IndexHandle {
     }
 
     /// Notes that the last failure is over, without a fetch.
-    pub(crate) fn recovered(&self) {
+    pub(super) fn recovered(&self) {
         let mut status = self.lock();
         status.last_error = None;
         status.needs_help = false;
@@ -163,7 +163,7 @@ impl IndexHandle {
         self.lock().warnings = warnings;
     }
 
-    pub(crate) fn remember_success(&self, at: Option<SystemTime>) {
+    pub(super) fn remember_success(&self, at: Option<SystemTime>) {
         self.lock().last_success = at;
     }
 

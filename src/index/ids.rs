@@ -37,7 +37,7 @@ impl ObjectId {
     }
 
     /// The id in git2's type.
-    pub(crate) fn to_oid(self) -> Result<Oid, git2::Error> {
+    pub(super) fn to_oid(self) -> Result<Oid, git2::Error> {
         Oid::from_bytes(&self.0)
     }
 }

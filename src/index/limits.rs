@@ -7,31 +7,31 @@ use git2::ErrorClass;
 pub(crate) const INDEX_FILE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The largest tree that is read: about 200,000 entries.
-pub(crate) const TREE_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const TREE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The largest commit that is read.
-pub(crate) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Tree entries that are read for one source. An index of a million crates has about 1.5 million.
-pub(crate) const ENTRIES_READ_MAX: usize = 4_000_000;
+pub(super) const ENTRIES_READ_MAX: usize = 4_000_000;
 
 /// Bytes of trees that are read for one source. An index of a million crates has about 60 MB.
-pub(crate) const TREES_READ_BYTES_MAX: usize = 512 * 1024 * 1024;
+pub(super) const TREES_READ_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// Index files in one source. Each takes about 50 bytes of memory.
-pub(crate) const FILES_MAX: usize = 2_000_000;
+pub(super) const FILES_MAX: usize = 2_000_000;
 
 /// Directories in one source. Each takes about 150 bytes of memory.
-pub(crate) const DIRECTORIES_MAX: usize = 500_000;
+pub(super) const DIRECTORIES_MAX: usize = 500_000;
 
 /// Different trees that are read for one source. Each takes about 40 bytes of memory until the source is complete.
-pub(crate) const TREES_MAX: usize = 600_000;
+pub(super) const TREES_MAX: usize = 600_000;
 
 /// Objects in one pack. An index of a million crates has about 1.5 million.
-pub(crate) const PACK_OBJECTS_MAX: usize = 4_000_000;
+pub(super) const PACK_OBJECTS_MAX: usize = 4_000_000;
 
 /// Bytes of one transfer. A full index has 230 MB.
-pub(crate) const TRANSFER_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
+pub(super) const TRANSFER_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024;
 
 /// Why a read from a clone failed.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ impl ReadError {
     }
 
     /// Whether the operating system refused, most often because file descriptors ran out. The clone may be intact.
-    pub(crate) fn is_the_systems(&self) -> bool {
+    pub(super) fn is_the_systems(&self) -> bool {
         matches!(self, Self::Git(error) if error.class() == ErrorClass::Os)
     }
 }

@@ -19,7 +19,7 @@ const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 const CHECK_PAUSE: Duration = Duration::from_secs(10);
 
 /// The pause after this many failures in a row.
-pub(crate) fn backoff(failures: u32, interval: Duration) -> Duration {
+pub(super) fn backoff(failures: u32, interval: Duration) -> Duration {
     jittered(doubled(BACKOFF_FIRST, failures).min(BACKOFF_MAX.max(interval)))
 }
 
@@ -33,7 +33,7 @@ fn doubled(first: Duration, times: u32) -> Duration {
 }
 
 /// Changes a pause by up to a tenth, at random. So mirrors that start together do not ask the upstream together.
-pub(crate) fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
@@ -62,7 +62,7 @@ impl Repairs {
     }
 
     /// Notes a damage check, whatever its result.
-    pub(crate) fn note_check(&mut self, now: Instant) {
+    pub(super) fn note_check(&mut self, now: Instant) {
         self.last_check = Some(now);
     }
 

@@ -75,7 +75,7 @@ pub(crate) struct FetchProgress {
     /// Objects unpacked, hashed and indexed.
     pub(crate) indexed_objects: usize,
     /// Bytes received over the network.
-    pub(crate) received_bytes: usize,
+    pub(super) received_bytes: usize,
 }
 
 /// The progress of one piece of work, and its stop flag. The working thread writes it while other threads read it.
@@ -112,7 +112,7 @@ impl ProgressCell {
     }
 
     /// Counts one report of the upstream that it is still preparing.
-    pub(crate) fn note_sign(&self) {
+    pub(super) fn note_sign(&self) {
         self.signs.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -121,7 +121,7 @@ impl ProgressCell {
     }
 
     /// The flag that ends this work.
-    pub(crate) fn stop_flag(&self) -> &StopFlag {
+    pub(super) fn stop_flag(&self) -> &StopFlag {
         &self.stop
     }
 
@@ -130,7 +130,7 @@ impl ProgressCell {
         self.stop.set();
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stop.is_set()
     }
 }

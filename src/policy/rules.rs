@@ -150,7 +150,7 @@ impl Rules {
     }
 
     /// Decides about one version of a crate.
-    pub(crate) fn decide(&self, line: &Line<'_>, facts: &Facts) -> Decision {
+    pub(super) fn decide(&self, line: &Line<'_>, facts: &Facts) -> Decision {
         let decided = self.0.iter().find_map(|rule| rule.decide(line, facts));
         decided.map_or(
             Decision {

@@ -160,7 +160,7 @@ fn new_objects(
 }
 
 #[cfg(test)]
-pub(crate) fn new_objects_for_tests(source: &Source, base: CommitId) -> Vec<Oid> {
+pub(super) fn new_objects_for_tests(source: &Source, base: CommitId) -> Vec<Oid> {
     let git = git2::Repository::open_bare(source.repository().path()).unwrap();
     let objects = new_objects(&git, base, source.commit());
     objects.unwrap_or_else(|_error| Vec::new())

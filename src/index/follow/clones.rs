@@ -78,17 +78,17 @@ impl Clones {
     }
 
     /// Whether there are replaced clones that could not be removed yet.
-    pub(crate) fn has_retired(&self) -> bool {
+    pub(super) fn has_retired(&self) -> bool {
         !self.retired.is_empty()
     }
 
     /// The time until the next repair or damage check is allowed.
-    pub(crate) fn wait_for_repair(&self) -> Duration {
+    pub(super) fn wait_for_repair(&self) -> Duration {
         self.repairs.wait(Instant::now())
     }
 
     /// Does the maintenance after a successful refresh.
-    pub(crate) fn after_success(&mut self, publisher: &mut Publisher) {
+    pub(super) fn after_success(&mut self, publisher: &mut Publisher) {
         self.failures = 0;
         self.maintain(publisher);
         self.drop_retired();
@@ -186,7 +186,7 @@ impl Clones {
     }
 
     /// Publishes the clone at `path`. `last_success` is the time of its last fetch.
-    pub(crate) fn serve_clone(
+    pub(super) fn serve_clone(
         &mut self,
         path: &Path,
         last_success: Option<SystemTime>,
@@ -229,7 +229,7 @@ impl Clones {
     }
 
     /// Returns the current clone if it is damaged: a read has failed, and fails again now.
-    pub(crate) fn damaged_clone(&mut self) -> Option<Arc<Repository>> {
+    pub(super) fn damaged_clone(&mut self) -> Option<Arc<Repository>> {
         let repository = self.current.clone()?;
         let now = Instant::now();
         if !repository.is_suspect() || !self.repairs.allowed(now) {
@@ -312,7 +312,7 @@ impl Clones {
     }
 
     /// Makes the clone smaller if it is too large. After a failure the clone stays as it is, and works as before.
-    pub(crate) fn maintain(&mut self, publisher: &mut Publisher) {
+    fn maintain(&mut self, publisher: &mut Publisher) {
         let Some(repository) = self.current.clone() else {
             return;
         };
@@ -430,7 +430,7 @@ impl Clones {
     }
 
     /// Removes replaced clones that no request reads any more, and leftovers of a crash.
-    pub(crate) fn drop_retired(&mut self) {
+    fn drop_retired(&mut self) {
         self.retired
             .retain(|repository| Arc::strong_count(repository) > 1);
         self.sweep();
@@ -448,7 +448,7 @@ impl Clones {
 
     /// The clone on disk, if the mirror cannot restore its content. Offline that is any clone, even a damaged one. Otherwise
     /// it is the clone of another upstream, until our clone has replaced it.
-    pub(crate) fn irreplaceable(&self, clones: &CloneDir) -> Option<PathBuf> {
+    fn irreplaceable(&self, clones: &CloneDir) -> Option<PathBuf> {
         let is_foreign = |path: &Path| {
             clone_dir::read_record(path).is_ok_and(|record| !record.is_of(&self.settings.url))
         };
@@ -462,7 +462,7 @@ impl Clones {
 }
 
 /// Only a warning: a clone that cannot be removed takes disk space and does no other harm.
-pub(crate) fn warn_if_left(swept: io::Result<()>) {
+fn warn_if_left(swept: io::Result<()>) {
     if let Err(error) = swept {
         tracing::warn!(error = %error, "an old clone could not be removed");
     }

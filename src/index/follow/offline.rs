@@ -16,7 +16,7 @@ use crate::index::source::repository::Repository;
 
 impl Clones {
     /// Serves the clone on disk, even if it is a clone of another index.
-    pub(crate) fn follow_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
+    pub(super) fn follow_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if !self.try_lock_data_dir()? {
             return Ok(());
         }

@@ -81,7 +81,7 @@ impl Publisher {
     }
 
     /// Whether there are rules, so views may change while the clone does not.
-    pub(crate) fn has_rules(&self) -> bool {
+    pub(super) fn has_rules(&self) -> bool {
         !self.rules.are_empty()
     }
 
@@ -92,12 +92,12 @@ impl Publisher {
     }
 
     /// Looks up the facts for the next view. That takes a while with a large store.
-    pub(crate) fn look_up_facts_in_advance(&mut self) {
+    pub(super) fn look_up_facts_in_advance(&mut self) {
         self.facts = Some(self.look_up_facts());
     }
 
     /// Drops facts that were not used.
-    pub(crate) fn forget_facts(&mut self) {
+    pub(super) fn forget_facts(&mut self) {
         self.facts = None;
     }
 
@@ -152,13 +152,13 @@ impl Publisher {
     }
 
     /// The time until the next damage check of the git index is allowed.
-    pub(crate) fn wait_for_damage_check(&self) -> Duration {
+    pub(super) fn wait_for_damage_check(&self) -> Duration {
         self.damage_checks.wait(Instant::now())
     }
 
     /// Checks the git index, and makes it again if it is damaged. Reports a damaged clone to the owner of the clones, which
     /// checks it again.
-    pub(crate) fn check_git_index(&mut self) {
+    pub(super) fn check_git_index(&mut self) {
         let Some(view) = self.handle.view() else {
             return;
         };

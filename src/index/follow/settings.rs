@@ -64,12 +64,12 @@ pub(crate) enum Network {
 
 impl FollowerSettings {
     /// Whether the mirror may clone the upstream and fetch from it.
-    pub(crate) fn may_fetch(&self) -> bool {
+    pub(super) fn may_fetch(&self) -> bool {
         self.network == Network::Allowed || self.url.is_local()
     }
 
     /// Whether a new clone may replace a clone that works. Not if the settings forbid fetches after the first clone.
-    pub(crate) fn may_renew(&self) -> bool {
+    pub(super) fn may_renew(&self) -> bool {
         self.may_fetch() && self.interval.is_some()
     }
 }

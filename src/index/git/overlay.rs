@@ -17,7 +17,7 @@ use crate::index::ids::ObjectId;
 use crate::index::source::clone_dir::{self, git_index_path, remove_tree};
 
 /// The branch that clients get. The index of crates.io has the same branch.
-pub(crate) const SERVED_BRANCH: &str = "refs/heads/master";
+pub(super) const SERVED_BRANCH: &str = "refs/heads/master";
 
 /// The file that the mirror replaces.
 pub(crate) const CONFIG_FILE: &str = "config.json";

@@ -37,7 +37,7 @@ const CHILD_SETTINGS: [&str; 7] = [
 
 /// Lets git use this repository even if it belongs to another user, because a container may map users differently. That is
 /// safe here, because the repository has our own configuration (`disarm`).
-pub(crate) fn trust(command: &mut Command, repository: &Path) {
+pub(super) fn trust(command: &mut Command, repository: &Path) {
     let mut setting = OsString::from("safe.directory=");
     setting.push(repository);
     command.arg("-c").arg(setting);
@@ -249,7 +249,7 @@ impl Drop for GitChild {
 }
 
 /// Kills a child and all processes that it has started. Does nothing if the child was already waited for.
-pub(crate) fn kill_group(child: &Child) {
+pub(super) fn kill_group(child: &Child) {
     let group = child
         .id()
         .and_then(|id| i32::try_from(id).ok())

@@ -71,7 +71,7 @@ impl BorrowedClone {
     }
 
     /// The clone whose objects are borrowed.
-    pub(crate) fn original(&self) -> &Path {
+    pub(super) fn original(&self) -> &Path {
         &self.original
     }
 }

@@ -298,7 +298,7 @@ pub(crate) enum Access {
 
 /// Locks a clone for reading. No process removes the clone until the returned file is closed. Returns `None` if there is no
 /// file to lock, or if the file system has no locks: then other processes may remove the clone.
-pub(crate) fn read_lock(clone: &Path, access: Access) -> Option<File> {
+pub(super) fn read_lock(clone: &Path, access: Access) -> Option<File> {
     let readers = match access {
         // On most file systems a file that is open for reading can be locked, too.
         Access::Full => readers_file(clone).or_else(|_| File::open(clone.join(READERS))),
@@ -357,7 +357,7 @@ fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix(CLONE_PREFIX)?.parse().ok()
 }
 
-pub(crate) fn pack_directory(repository: &Path) -> PathBuf {
+pub(super) fn pack_directory(repository: &Path) -> PathBuf {
     pack_directory_of(&repository.join("objects"))
 }
 
@@ -392,7 +392,7 @@ pub(crate) fn tidy(repository: &Path) -> io::Result<()> {
 }
 
 /// The configuration of our repositories. Git and libgit2 write the same by default.
-pub(crate) const CONFIG: &str =
+pub(super) const CONFIG: &str =
     "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 
 /// Removes everything from a repository that could make git start programs or use other repositories. An attacker may have
@@ -424,7 +424,7 @@ pub(crate) fn leads_elsewhere(repository: &Path) -> bool {
 }
 
 /// Whether a file or directory with this name, in a repository, is still being written, or is left over from a crash.
-pub(crate) fn is_leftover(name: &str) -> bool {
+pub(super) fn is_leftover(name: &str) -> bool {
     name.starts_with("pack_git2_")
         || name.starts_with("tmp_")
         || name.ends_with(".lock")

@@ -83,7 +83,7 @@ impl Directory {
     }
 
     /// The number of directories here and below, this one included.
-    pub(crate) fn directory_count(&self) -> usize {
+    pub(super) fn directory_count(&self) -> usize {
         self.directory_count
     }
 

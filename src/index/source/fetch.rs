@@ -26,7 +26,7 @@ pub(crate) const UPSTREAM_HEAD: &str = "refs/heads/upstream";
 const REFSPEC: &str = "+HEAD:refs/heads/upstream";
 
 /// The longest time for one clone or fetch.
-pub(crate) const FETCH_TIME_MAX: Duration = Duration::from_secs(3_600);
+pub(super) const FETCH_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 /// The mirror aborts a transfer that brings less than [`SLOW_BYTES_MIN`] in this time while objects are missing.
 const SLOW_WINDOW: Duration = Duration::from_secs(60);

@@ -102,7 +102,7 @@ pub(crate) fn has_refused_memory() -> bool {
 }
 
 /// Whether transfers have leaked so much memory that the mirror must not start another.
-pub(crate) fn has_lost_too_much() -> bool {
+pub(super) fn has_lost_too_much() -> bool {
     LOST_BYTES.load(Ordering::Relaxed) > LOST_BYTES_MAX
 }
 

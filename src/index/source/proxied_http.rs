@@ -21,7 +21,7 @@ use super::remote_url::RemoteUrl;
 use crate::outgoing::{Proxies, certificates};
 
 /// Our own URL scheme. libgit2 must not know it.
-pub(crate) const SCHEME: &str = "proxied+http";
+pub(super) const SCHEME: &str = "proxied+http";
 
 /// The largest request. A fetch sends the ids of its commits, a few kB.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -63,7 +63,7 @@ pub(crate) fn begin((address, url): (&str, &RemoteUrl), proxies: &Proxies) -> Op
 }
 
 /// Makes the transport for an address with our scheme. libgit2 calls it.
-pub(crate) fn transport(remote: &Remote<'_>) -> Result<Transport, git2::Error> {
+pub(super) fn transport(remote: &Remote<'_>) -> Result<Transport, git2::Error> {
     let current = CURRENT.take();
     let (base, url, proxies) =
         current.ok_or_else(|| git2::Error::from_str("no upstream was named"))?;

@@ -104,7 +104,7 @@ impl RemoteUrl {
     }
 
     /// The path, if this is a path on this machine.
-    pub(crate) fn local_path(&self) -> Option<PathBuf> {
+    pub(super) fn local_path(&self) -> Option<PathBuf> {
         self.is_local.then(|| match Url::parse(&self.address) {
             Ok(url) if url.scheme() == "file" => url
                 .to_file_path()

@@ -43,7 +43,7 @@ pub(crate) fn forget() {
 }
 
 /// The value of `Retry-After`, if the last response on this thread has status 429 or 503.
-pub(crate) fn of_last_answer() -> Option<String> {
+pub(super) fn of_last_answer() -> Option<String> {
     HEAD.with_borrow(|head| value_in(head))
 }
 
