@@ -18,9 +18,9 @@ use crate::clock::Clock;
 use crate::config::{Config, DownloadMode, IndexListing};
 use crate::http::{self, AppState, Settings};
 use crate::index::{
-    GitIndexSettings, GitProgram, IndexHandle, Network, Pusher, PusherSettings, Redirects,
-    Refresher, RefresherEnd, RefresherSettings, Stopping, StoredFiles, check_writable,
-    configure_libgit2, refuses_for_good,
+    Follower, FollowerEnd, FollowerSettings, GitIndexSettings, GitProgram, IndexHandle, Network,
+    Pusher, PusherSettings, Redirects, Stopping, StoredFiles, check_writable, configure_libgit2,
+    refuses_for_good,
 };
 use crate::observability::{self, Logging};
 use crate::outgoing::certificates;
@@ -100,7 +100,7 @@ pub struct App {
     state: Arc<AppState>,
     keeper: Option<Keeper>,
     stop: CancellationToken,
-    refresher: Refresher,
+    follower: Follower,
     pusher: Option<Pusher>,
     certificate: Option<TlsCertificate>,
     trusted_proxies: TrustedProxies,
@@ -246,7 +246,7 @@ impl App {
             git_children_max: (GIT_CHILDREN_PER_PROCESSOR * processors).min(GIT_CHILDREN_MAX),
             index_reads_max: (INDEX_READS_PER_PROCESSOR * processors).min(INDEX_READS_MAX),
         };
-        let refresher = RefresherSettings {
+        let follower = FollowerSettings {
             url: config.git_repo_url,
             redirects,
             data_dir: config.data_dir,
@@ -268,7 +268,7 @@ impl App {
             keeper,
             stop,
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
-            refresher: Refresher::new(refresher, index),
+            follower: Follower::new(follower, index),
             certificate: config.tls,
             trusted_proxies: config.trusted_proxies,
             warnings,
@@ -322,8 +322,8 @@ impl App {
             drop(guard);
             served
         };
-        let refresher = spawn(self.refresher.run(token.clone()), &token);
-        let follower = self.certificate.zip(current).map(|(certificate, current)| {
+        let follower = spawn(self.follower.run(token.clone()), &token);
+        let certificate = self.certificate.zip(current).map(|(certificate, current)| {
             spawn(current.follow(certificate, token.clone()), &token)
         });
         let pusher = self
@@ -338,20 +338,20 @@ impl App {
                 () = token.cancelled() => {}
             }
         };
-        let (served, refreshed, ()) = tokio::join!(server, refresher, stopping);
+        let (served, refreshed, ()) = tokio::join!(server, follower, stopping);
         if let Some(keeper) = self.keeper {
             keeper.stop().await;
         }
-        if let Some(follower) = follower {
-            follower.await.flatten().map_err(RunError::Certificate)?;
+        if let Some(certificate) = certificate {
+            certificate.await.flatten().map_err(RunError::Certificate)?;
         }
         if let Some(pusher) = pusher {
             pusher.await.map_err(RunError::Push)?;
         }
         match refreshed.map_err(RunError::Refresh)? {
             Ok(()) => {}
-            Err(RefresherEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),
-            Err(RefresherEnd::Hopeless(why)) => return Err(RunError::Index(why)),
+            Err(FollowerEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),
+            Err(FollowerEnd::Hopeless(why)) => return Err(RunError::Index(why)),
         }
         let drained = served.map_err(RunError::Serve)?;
         match drained {

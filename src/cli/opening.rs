@@ -13,7 +13,7 @@ use crate::app::{crate_sources, open_keeper, redirects};
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode};
 use crate::index::{
-    HeldIndex, IndexHandle, Network, ReadError, RefreshOnceError, RefresherSettings, Source,
+    FollowerSettings, IndexHandle, LockedIndex, Network, ReadError, RefreshOnceError, Source,
     open_current, refresh_once,
 };
 use crate::package::CrateName;
@@ -50,7 +50,7 @@ pub(super) async fn open_index(
     terminal: &Terminal,
     stop: &CancellationToken,
 ) -> Result<Arc<Source>, OpenError> {
-    let (settings, handle) = (refresher_settings(config), IndexHandle::new());
+    let (settings, handle) = (follower_settings(config), IndexHandle::new());
     let fetching = handle.clone();
     let refreshing = tokio::task::spawn_blocking(move || refresh_once(settings, &fetching));
     tokio::pin!(refreshing);
@@ -68,17 +68,17 @@ pub(super) async fn open_index(
     };
     let current = open_current(&config.data_dir)?;
     match (current, why) {
-        (Some(snapshot), RefreshOnceError::Held) => Ok(snapshot),
-        (Some(snapshot), why) => {
+        (Some(source), RefreshOnceError::Locked) => Ok(source),
+        (Some(source), why) => {
             terminal.note(&format!("warning: {why}; going on with what is here"));
-            Ok(snapshot)
+            Ok(source)
         }
         (None, why) => Err(OpenError::NoIndex(why.to_string())),
     }
 }
 
 /// What an index shows, no longer kept from others.
-fn let_go(held: HeldIndex) -> Arc<Source> {
+fn let_go(held: LockedIndex) -> Arc<Source> {
     Arc::clone(held.source())
 }
 
@@ -113,8 +113,8 @@ pub(super) fn warn_of_a_store_that_forgets(config: &Config, terminal: &Terminal)
     }
 }
 
-fn refresher_settings(config: &Config) -> RefresherSettings {
-    RefresherSettings {
+fn follower_settings(config: &Config) -> FollowerSettings {
+    FollowerSettings {
         url: config.git_repo_url.clone(),
         redirects: redirects(config),
         data_dir: config.data_dir.clone(),

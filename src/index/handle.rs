@@ -1,4 +1,4 @@
-//! What readers and the background task share: readers take views from it, the background task publishes them.
+//! The state that readers and the background task share. The background task publishes views, and readers take them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -6,12 +6,12 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
-use super::follow::on_demand::{ForcedFetches, RefreshOutcome};
-use super::status::{IndexStatus, Phase, Progress, ProgressCell, PushStatus};
+use super::fetch_on_demand::{FetchesOnDemand, RefreshOutcome};
+use super::status::{FetchProgress, IndexStatus, Phase, ProgressCell, PushStatus};
 use super::stop::StopFlag;
 use super::view::View;
 
-/// What readers and the background task share. Cheap to clone.
+/// The state that readers and the background task share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexHandle {
     shared: Arc<Shared>,
@@ -21,12 +21,15 @@ pub(crate) struct IndexHandle {
 struct Shared {
     view: ArcSwapOption<View>,
     status: Mutex<IndexStatus>,
-    /// Of the try that is under way; each has a new one, since one that was left behind may still write to its own.
+    /// The progress of the current work. All work has a cell of its own, because an abandoned transfer may still write to
+    /// its cell.
     progress: ArcSwap<ProgressCell>,
+    /// Wakes the background task because the clone may be damaged.
     wake: Notify,
     view_changed: Notify,
-    look: Notify,
-    forced: ForcedFetches,
+    /// Asks for a check of the git index.
+    damage_check: Notify,
+    on_demand: FetchesOnDemand,
     stopping: StopFlag,
 }
 
@@ -42,66 +45,67 @@ impl IndexHandle {
                     last_error: None,
                     needs_help: false,
                     failures: 0,
-                    progress: Progress::default(),
+                    progress: FetchProgress::default(),
                     push: None,
                     warnings: Vec::new(),
                 }),
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
                 view_changed: Notify::new(),
-                look: Notify::new(),
-                forced: ForcedFetches::new(),
+                damage_check: Notify::new(),
+                on_demand: FetchesOnDemand::new(),
                 stopping: StopFlag::new(),
             }),
         }
     }
 
-    /// The view to answer a request from; keep it to the end of the request. `None` before the first one.
+    /// Returns the current view. A request takes one and keeps it to its end. `None` until there is a first view.
     pub(crate) fn view(&self) -> Option<Arc<View>> {
         self.shared.view.load_full()
     }
 
-    /// What there is to say about clone and fetches right now.
+    /// The status of clone and fetches now.
     pub(crate) fn status(&self) -> IndexStatus {
         let mut status = self.lock().clone();
         status.progress = self.shared.progress.load().get();
         status
     }
 
-    /// Asks for a fetch now, and waits until one that began after this call has ended; at most 20 s, and not at all if none
-    /// will come: after many such calls, after a failure, where nothing is ever fetched, and without a background task.
+    /// Asks for a fetch now, and waits for the end of a fetch that began after this call, for 20 s at most. Returns at once
+    /// if no fetch will begin: after many such calls, after a failure, where the settings forbid fetches, and without a
+    /// background task.
     pub(crate) async fn refresh_now(&self) -> RefreshOutcome {
-        self.shared.forced.ask().await
+        self.shared.on_demand.ask().await
     }
 
-    pub(crate) fn forced(&self) -> &ForcedFetches {
-        &self.shared.forced
+    pub(super) fn on_demand(&self) -> &FetchesOnDemand {
+        &self.shared.on_demand
     }
 
-    /// Says that a read of the current view failed, so that the background task looks at the clone at once.
+    /// Reports that a read of the current view failed. The background task checks the clone at once.
     pub(crate) fn report_damage(&self) {
         self.shared.wake.notify_one();
     }
 
-    /// Asks the background task to look at the git index: git could not answer a client. Most often the client is to blame,
-    /// and it can ask as often as it likes, so this leads to a look and to nothing else.
-    pub(crate) fn ask_for_look(&self) {
-        self.shared.look.notify_one();
+    /// Asks the background task to check the git index, because git could not answer a client. Most often the client caused
+    /// that, and a client can do so at any rate. So this leads to a check and to nothing else.
+    pub(crate) fn request_damage_check(&self) {
+        self.shared.damage_check.notify_one();
     }
 
-    pub(crate) async fn look_asked_for(&self) {
-        self.shared.look.notified().await;
+    pub(super) async fn damage_check_requested(&self) {
+        self.shared.damage_check.notified().await;
     }
 
-    pub(crate) async fn damage_reported(&self) {
+    pub(super) async fn damage_reported(&self) {
         self.shared.wake.notified().await;
     }
 
-    /// Begins a clone or a fetch, and returns where its progress is written.
+    /// Begins a phase of work, and returns the cell for its progress.
     pub(crate) fn begin(&self, phase: Phase) -> Arc<ProgressCell> {
         let progress = Arc::new(ProgressCell::default());
         self.shared.progress.store(Arc::clone(&progress));
-        // After the store, so that one of the two sees the other: this look, or the look of `stop` at the new cell.
+        // After the store. Either this check sees the flag of `stop`, or `stop` sees the new cell.
         if self.shared.stopping.is_set() {
             progress.stop();
         }
@@ -109,12 +113,12 @@ impl IndexHandle {
         progress
     }
 
-    /// Whether the mirror ends: work in the background looks at this.
+    /// The stop flag of the mirror. All background work checks it.
     pub(crate) fn stopping(&self) -> &StopFlag {
         &self.shared.stopping
     }
 
-    /// Asks the clone or fetch that is under way to end, and all that would begin after it.
+    /// Asks the current work to end, and all work that begins after it.
     pub(crate) fn stop(&self) {
         self.shared.stopping.set();
         self.shared.progress.load().stop();
@@ -125,16 +129,16 @@ impl IndexHandle {
         self.shared.view_changed.notify_one();
     }
 
-    /// Waits until there may be another view than before. For one waiter.
-    pub(crate) async fn view_changed(&self) {
+    /// Waits until the view may have changed. Only one task may wait.
+    pub(super) async fn view_changed(&self) {
         self.shared.view_changed.notified().await;
     }
 
-    pub(crate) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {
+    pub(super) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {
         note(self.lock().push.get_or_insert_default());
     }
 
-    pub(crate) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: Phase) {
         self.lock().phase = phase;
     }
 
@@ -147,8 +151,8 @@ impl IndexHandle {
         status.failures = 0;
     }
 
-    /// Notes that the last failure no longer holds, without a fetch.
-    pub(crate) fn recovered(&self) {
+    /// Notes that the last failure is over, without a fetch.
+    pub(super) fn recovered(&self) {
         let mut status = self.lock();
         status.last_error = None;
         status.needs_help = false;
@@ -159,7 +163,7 @@ impl IndexHandle {
         self.lock().warnings = warnings;
     }
 
-    pub(crate) fn remember_success(&self, at: Option<SystemTime>) {
+    pub(super) fn remember_success(&self, at: Option<SystemTime>) {
         self.lock().last_success = at;
     }
 
@@ -174,7 +178,7 @@ impl IndexHandle {
     }
 
     fn lock(&self) -> MutexGuard<'_, IndexStatus> {
-        // The status is plain data, whole after every statement.
+        // A panic cannot leave the status half-written: it is plain data, valid after every statement.
         self.shared
             .status
             .lock()
@@ -187,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_begins_after_a_stop_is_stopped_too() {
+    fn work_that_begins_after_a_stop_is_stopped_too() {
         let handle = IndexHandle::new();
         let before = handle.begin(Phase::Cloning);
         assert!(!before.is_stopped());

@@ -31,20 +31,20 @@ impl ObjectId {
         &self.0
     }
 
-    /// An id of 20 bytes; `None` for any other number of them.
+    /// Makes an id from 20 bytes; `None` for any other number of bytes.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The id as git2 has it.
-    pub(crate) fn to_oid(self) -> Result<Oid, git2::Error> {
+    /// The id in git2's type.
+    pub(super) fn to_oid(self) -> Result<Oid, git2::Error> {
         Oid::from_bytes(&self.0)
     }
 }
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One piece: ids stand in every answer from the index.
+        // Written in one piece, because every answer from the index contains an id.
         formatter.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
@@ -87,7 +87,7 @@ impl fmt::Display for CommitId {
     }
 }
 
-/// The id of an index file's content: the same on every replica, another one for other content.
+/// The id of an index file's content. Equal content has the same id on every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct BlobId(pub(crate) ObjectId);
 
@@ -97,7 +97,7 @@ impl BlobId {
         self.0.hex()
     }
 
-    /// The id that git gives to this content.
+    /// Computes git's id of this content.
     pub(crate) fn of(content: &[u8]) -> Self {
         let id = Oid::hash_object(git2::ObjectType::Blob, content);
         // Hashing bytes in memory does not fail.

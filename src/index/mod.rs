@@ -1,17 +1,18 @@
 //! The crate index: a local clone of the upstream git repository, and immutable views of it.
 //!
-//! A background task ([`Refresher`]) clones and fetches. Each success is a [`Source`], which seen through rules becomes a
-//! [`View`], published through [`IndexHandle`]. A request takes one view, with its git index, and keeps it to its end.
-//! Without a network an index is exported from one mirror and imported into another. Only this module touches git2, and it
-//! does so on blocking threads only. What does not live here: HTTP, the rules (`policy`), and what index lines mean
-//! (`package`).
+//! A background task ([`Follower`]) clones and fetches. Each success gives a [`Source`]. The rules turn a source into a
+//! [`View`], and [`IndexHandle`] publishes it. A request takes one view, with its git index, and keeps it to its end.
+//! A mirror without a network imports an index that another mirror has exported. Only this module touches git2, and only on
+//! blocking threads. HTTP, the rules (`policy`) and the meaning of index lines (`package`) are elsewhere.
 
 mod bundle;
+mod fetch_on_demand;
 mod follow;
 mod git;
 mod handle;
 mod ids;
 mod limits;
+mod retry;
 mod source;
 mod status;
 mod stop;
@@ -21,13 +22,13 @@ mod view;
 
 pub(crate) use bundle::export::{ExportError, IndexExport, export_all, export_since};
 pub(crate) use bundle::import::{ImportError, IndexImport, import, may_import};
-pub(crate) use follow::follower::{Refresher, RefresherEnd};
-pub(crate) use follow::on_demand::RefreshOutcome;
-pub(crate) use follow::one_shot::{HeldIndex, RefreshOnceError, open_current, refresh_once};
-pub(crate) use follow::settings::{GitIndexSettings, Network, RefresherSettings};
+pub(crate) use fetch_on_demand::RefreshOutcome;
+pub(crate) use follow::follower::{Follower, FollowerEnd};
+pub(crate) use follow::refresh_once::{LockedIndex, RefreshOnceError, open_current, refresh_once};
+pub(crate) use follow::settings::{FollowerSettings, GitIndexSettings, Network};
 pub(crate) use follow::stored_files::{Stopping, StoredFiles};
 pub(crate) use git::push::{PushEnvironment, Pusher, PusherSettings};
-pub(crate) use git::served::{GitChild, GitProgram, GitProtocol, GitRequest, ServedIndex};
+pub(crate) use git::upload_pack::{GitChild, GitIndex, GitProgram, GitProtocol, GitRequest};
 pub(crate) use handle::IndexHandle;
 pub(crate) use ids::{BlobId, CommitId};
 pub(crate) use limits::ReadError;
@@ -38,5 +39,5 @@ pub(crate) use source::redirects::Redirects;
 pub(crate) use source::remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use source::snapshot::Source;
 pub use source::upkeep::UpkeepLimits;
-pub(crate) use status::{IndexStatus, Phase, Progress, PushStatus};
+pub(crate) use status::{FetchProgress, IndexStatus, Phase, PushStatus};
 pub(crate) use view::View;

@@ -1,4 +1,4 @@
-//! What the index room says of itself: how far a clone is, when a fetch last succeeded, why one failed.
+//! The status of the index: how far a clone is, when a fetch last succeeded, why one failed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -11,51 +11,51 @@ use super::stop::StopFlag;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Phase {
-    /// Looking at what is on disk.
+    /// Opening the clone on disk.
     Opening,
-    /// Cloning the index, because there is no usable clone.
+    /// Cloning the index, because there is no clone that can be used.
     Cloning,
-    /// Fetching what is new.
+    /// Fetching new commits.
     Fetching,
-    /// Leaving out of the index what is not held.
+    /// Applying the rules to the index. `/readyz` has this name for it since `INDEX_PRUNED`, the first rule.
     Pruning,
     /// Making the clone smaller.
     Maintaining,
     /// Waiting for the next fetch, after a success.
     Idle,
-    /// Waiting for the next try, after a failure.
+    /// Waiting for the next attempt, after a failure.
     Retrying,
-    /// Told to stop.
+    /// The mirror is stopping.
     Stopped,
 }
 
-/// A copy of everything there is to say at one moment.
+/// The status at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexStatus {
     /// What the background task is doing.
     pub(crate) phase: Phase,
     /// When a fetch last succeeded, in an earlier run of the mirror too.
     pub(crate) last_success: Option<SystemTime>,
-    /// Why the last try failed, without secrets; `None` after a success.
+    /// Why the last attempt failed, without secrets; `None` after a success.
     pub(crate) last_error: Option<String>,
-    /// Whether that failure cannot go away by itself.
+    /// Whether somebody must act, because that failure cannot go away by itself.
     pub(crate) needs_help: bool,
     /// Failures since the last success.
     pub(crate) failures: u32,
-    /// How far the running clone or fetch is.
-    pub(crate) progress: Progress,
-    /// How pushing the rewritten index goes; `None` if it is not pushed anywhere.
+    /// How far the current clone or fetch is.
+    pub(crate) progress: FetchProgress,
+    /// The status of the push; `None` if the index is not pushed.
     pub(crate) push: Option<PushStatus>,
-    /// What whoever runs the mirror should know, and what does not make it unready.
+    /// Problems that do not make the mirror unready.
     pub(crate) warnings: Vec<String>,
 }
 
-/// How pushing the rewritten index goes.
+/// The status of the push to `INDEX_PUSH_URL`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct PushStatus {
-    /// Where it is pushed to, without credentials.
+    /// The URL of the remote, without credentials.
     pub(crate) remote: String,
-    /// The upstream commit that the last push was made from.
+    /// The upstream commit of the last push.
     pub(crate) commit: Option<String>,
     /// Pushes that succeeded since the start.
     pub(crate) pushes: u64,
@@ -67,31 +67,31 @@ pub(crate) struct PushStatus {
 
 /// How far a clone or fetch is, in git objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Progress {
-    /// Objects that came over the network.
+pub(crate) struct FetchProgress {
+    /// Objects received over the network.
     pub(crate) received_objects: usize,
-    /// Objects that this fetch consists of; 0 as long as the other side has not said.
+    /// All objects of this fetch; 0 until the upstream tells the number.
     pub(crate) total_objects: usize,
-    /// Objects that were unpacked, hashed and indexed.
+    /// Objects unpacked, hashed and indexed.
     pub(crate) indexed_objects: usize,
-    /// Bytes that came over the network.
-    pub(crate) received_bytes: usize,
+    /// Bytes received over the network.
+    pub(super) received_bytes: usize,
 }
 
-/// The progress of a fetch, written by the thread that fetches while others read; also the way to stop it.
+/// The progress of one piece of work, and its stop flag. The working thread writes it while other threads read it.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressCell {
     received_objects: AtomicUsize,
     total_objects: AtomicUsize,
     indexed_objects: AtomicUsize,
     received_bytes: AtomicUsize,
-    /// How often the other side has said that it is still preparing.
+    /// How often the upstream has reported that it is still preparing.
     signs: AtomicUsize,
     stop: StopFlag,
 }
 
 impl ProgressCell {
-    pub(crate) fn set(&self, progress: Progress) {
+    pub(crate) fn set(&self, progress: FetchProgress) {
         self.received_objects
             .store(progress.received_objects, Ordering::Relaxed);
         self.total_objects
@@ -102,8 +102,8 @@ impl ProgressCell {
             .store(progress.received_bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self) -> Progress {
-        Progress {
+    pub(crate) fn get(&self) -> FetchProgress {
+        FetchProgress {
             received_objects: self.received_objects.load(Ordering::Relaxed),
             total_objects: self.total_objects.load(Ordering::Relaxed),
             indexed_objects: self.indexed_objects.load(Ordering::Relaxed),
@@ -111,8 +111,8 @@ impl ProgressCell {
         }
     }
 
-    /// Notes that the other side says that it is still preparing.
-    pub(crate) fn note_sign(&self) {
+    /// Counts one report of the upstream that it is still preparing.
+    pub(super) fn note_sign(&self) {
         self.signs.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -120,17 +120,17 @@ impl ProgressCell {
         self.signs.load(Ordering::Relaxed)
     }
 
-    /// The flag that ends this try.
-    pub(crate) fn stop_flag(&self) -> &StopFlag {
+    /// The flag that ends this work.
+    pub(super) fn stop_flag(&self) -> &StopFlag {
         &self.stop
     }
 
-    /// Asks the fetch to end at its next sign of life.
+    /// Asks the work to end at its next check.
     pub(crate) fn stop(&self) {
         self.stop.set();
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
+    pub(super) fn is_stopped(&self) -> bool {
         self.stop.is_set()
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use git2::{Index, IndexEntry, IndexTime, Oid, Repository, Signature, Time};
 use tempfile::TempDir;
 
-use super::follow::follower::Refresher;
-use super::follow::settings::{Network, RefresherSettings};
+use super::follow::follower::Follower;
+use super::follow::settings::{FollowerSettings, Network};
 use super::source::redirects::Redirects;
 use super::source::remote_url::RemoteUrl;
 use super::{IndexHandle, UpkeepLimits, configure_libgit2};
@@ -19,15 +19,15 @@ use crate::policy::Rules;
 #[derive(Debug)]
 pub(crate) struct TestIndex {
     directory: TempDir,
-    settings: RefresherSettings,
-    /// `None` while nobody has possession of the data directory.
-    refresher: Option<Refresher>,
-    /// What the clone publishes.
+    settings: FollowerSettings,
+    /// `None` while the data directory is not locked.
+    follower: Option<Follower>,
+    /// Publishes the views of the clone.
     pub(crate) handle: IndexHandle,
 }
 
 impl TestIndex {
-    /// An upstream index of these files (path and content), not yet cloned.
+    /// Makes an upstream index of these files (path and content). It is not cloned yet.
     pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let limit = std::time::Duration::from_secs(5);
         configure_libgit2(limit, limit, "crates-io-mirror/test", None);
@@ -36,37 +36,37 @@ impl TestIndex {
         commit(&directory.path().join("upstream"), files);
         let settings = settings(directory.path());
         let handle = IndexHandle::new();
-        let refresher = Refresher::new(settings.clone(), handle.clone());
+        let follower = Follower::new(settings.clone(), handle.clone());
         Self {
             directory,
             settings,
-            refresher: Some(refresher),
+            follower: Some(follower),
             handle,
         }
     }
 
-    /// Changes what the clone is made with, from the next fetch on.
-    pub(crate) fn settings_mut(&mut self, change: impl FnOnce(&mut RefresherSettings)) {
+    /// Changes the settings, for the next fetch and all later ones.
+    pub(crate) fn settings_mut(&mut self, change: impl FnOnce(&mut FollowerSettings)) {
         change(&mut self.settings);
-        self.refresher = None;
+        self.follower = None;
         self.start_again();
     }
 
-    /// Ends what fetches. The data directory is free then.
+    /// Drops the follower, which unlocks the data directory.
     pub(crate) fn stop(&mut self) {
-        self.refresher = None;
+        self.follower = None;
     }
 
-    /// What fetches begins anew.
+    /// Makes a new follower.
     pub(crate) fn start_again(&mut self) {
-        self.refresher = Some(Refresher::new(self.settings(), self.handle.clone()));
+        self.follower = Some(Follower::new(self.settings(), self.handle.clone()));
     }
 
-    fn refresher(&mut self) -> &mut Refresher {
-        self.refresher.as_mut().unwrap()
+    fn follower(&mut self) -> &mut Follower {
+        self.follower.as_mut().unwrap()
     }
 
-    /// Replaces the upstream's content by one new commit without a parent, and returns its id.
+    /// Replaces the upstream's content with one new commit without a parent, and returns its id.
     pub(crate) fn commit(&self, files: &[(&str, &str)]) -> String {
         commit(&self.directory.path().join("upstream"), files).to_string()
     }
@@ -85,30 +85,30 @@ impl TestIndex {
             .unwrap();
     }
 
-    /// What the clone is made with.
-    pub(crate) fn settings(&self) -> RefresherSettings {
+    /// The settings of the follower.
+    pub(crate) fn settings(&self) -> FollowerSettings {
         self.settings.clone()
     }
 
-    /// Where the clone lies.
+    /// The data directory, which contains the clone.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.settings().data_dir
     }
 
-    /// Takes the upstream away.
+    /// Removes the upstream.
     pub(crate) fn remove_upstream(&self) {
         std::fs::remove_dir_all(self.directory.path().join("upstream")).unwrap();
     }
 
-    /// Puts a new clone in the place of the current one.
+    /// Replaces the current clone with a new one.
     pub(crate) fn replace_clone(&mut self) {
-        let (clones, publisher) = self.refresher().clones();
+        let (clones, publisher) = self.follower().clones();
         clones.clone_anew(publisher).unwrap();
     }
 
-    /// Clones, or fetches what is new.
+    /// Clones the upstream, or fetches from it.
     pub(crate) fn refresh(&mut self) {
-        self.refresher().step();
+        self.follower().step();
         assert_eq!(self.handle.status().last_error, None);
     }
 }
@@ -125,14 +125,14 @@ pub(crate) fn damage_clone(clone: &Path) {
     }
 }
 
-/// A checksum that differs with the number.
+/// A checksum made from a number.
 pub(crate) fn checksum(number: u8) -> Checksum {
     let mut digest = [number; 32];
     digest[0] = 0;
     Checksum::from(digest)
 }
 
-/// The line of a version with this checksum, without an end.
+/// The index line of a version with this checksum, without a line break.
 pub(crate) fn line(name: &str, number: u8) -> String {
     format!(
         r#"{{"name":"{name}","vers":"0.{number}.0","deps":[],"cksum":"{}","features":{{}},"yanked":false}}"#,
@@ -149,8 +149,8 @@ pub(crate) fn read_crate(handle: &IndexHandle, name: &str) -> Option<String> {
     Some(view.read_blob(blob, text).unwrap())
 }
 
-fn settings(directory: &Path) -> RefresherSettings {
-    RefresherSettings {
+fn settings(directory: &Path) -> FollowerSettings {
+    FollowerSettings {
         url: RemoteUrl::parse(directory.join("upstream").to_str().unwrap()).unwrap(),
         redirects: Redirects::new(|_address| Err("it has not moved".to_owned())),
         data_dir: directory.join("data"),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_holds_index_files_at_their_places_and_nothing_else() {
+    fn a_view_lists_index_files_at_their_places_and_nothing_else() {
         let mut index = TestIndex::new(&[
             ("config.json", "{}"),
             ("README.md", "text"),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_spellings_of_one_name_the_one_asked_for_is_found() {
+    fn if_an_index_has_two_spellings_of_a_name_the_requested_one_is_found() {
         let mut index =
             TestIndex::new(&[("fo/o-/foo-bar", "dash"), ("fo/o_/foo_bar", "underscore")]);
         index.refresh();
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_follows_changes_deletions_and_rewritten_history_and_old_snapshots_stay_whole() {
+    fn a_refresh_follows_changes_deletions_and_rewritten_history_and_old_views_stay_readable() {
         let mut index = TestIndex::new(&[
             ("1/a", "old"),
             ("se/rd/serde", "kept"),

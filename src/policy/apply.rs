@@ -1,31 +1,31 @@
-//! Rules applied to an index file.
+//! Applies rules to an index file.
 
 use super::rules::{Facts, Line, Reason, Rules, Shown};
 use crate::package::with_yanked;
 
-/// What is shown of an index file.
+/// The result for an index file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ShownFile {
-    /// No line is left.
+    /// No line is shown.
     Hidden,
-    /// Every byte.
+    /// Every byte is shown.
     AsIs,
-    /// These bytes: lines are left out, or have another yanked flag. Everything else is as upstream has it.
+    /// These bytes are shown. Lines are missing, or have another yanked flag. Everything else is unchanged.
     Edited(Vec<u8>),
 }
 
-/// How many lines the rules have changed.
+/// The number of lines that the rules have changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Hidden, because the crate file is not stored.
     pub(crate) not_stored: usize,
     /// Shown with another yanked flag.
     pub(crate) yanked: usize,
-    /// Hidden, because the line cannot be edited. To show such a line as it is would be a way around the rules.
+    /// Hidden, because the line cannot be edited. Showing it without the change would bypass the rules.
     pub(crate) left_out: usize,
 }
 
-/// Decides about every line of an index file, and counts what is changed.
+/// Decides about every line of an index file, and counts the changes.
 pub(crate) fn apply(
     rules: &Rules,
     facts: &Facts,
@@ -64,7 +64,7 @@ pub(crate) fn apply(
 }
 
 impl Counts {
-    /// Adds what was counted elsewhere.
+    /// Adds other counts.
     pub(crate) fn add(&mut self, other: Self) {
         self.not_stored += other.not_stored;
         self.yanked += other.yanked;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_edited_is_left_out() {
+    fn a_line_that_cannot_be_edited_is_hidden() {
         let twice = format!(
             r#"{{"name":"a","vers":"1.0.0","cksum":"{}","yanked":false,"yanked":false}}"#,
             checksum(3)

@@ -1,9 +1,8 @@
-//! What is shown of the index, and why: pure functions over index lines.
+//! Decides what is shown of the index, and why: pure functions over index lines.
 //!
-//! [`Rules`] decide about one version at a time, from its line and from [`Facts`]. [`apply`] decides about a whole index
-//! file. There is no I/O here and no clock: the time is a fact. A rule may hide a version or change its yanked flag, and
-//! never touches another byte. What does not live here: where facts come from, and how a view of the index is made
-//! (`index::view`).
+//! [`Rules`] decide about one version at a time, from its index line and from [`Facts`]. [`apply`] applies them to a whole
+//! index file. A rule can hide a version or change its yanked flag. It never changes another byte. There is no I/O and no
+//! clock here: the time is a fact. `app` provides the facts, and `index::view` builds views.
 
 mod apply;
 mod rules;

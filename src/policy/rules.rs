@@ -1,6 +1,6 @@
-//! The rules: what each of them decides about one version.
+//! The rules, and their decisions about one version.
 //!
-//! To add a rule, add a variant to [`Rule`] and an arm to each function of this file. The compiler names the places.
+//! To add a rule, add a variant to [`Rule`] and an arm to each `match` in this file. The compiler finds the places.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,9 +15,9 @@ use crate::package::Checksum;
 /// How one version is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
-    /// As upstream says.
+    /// Unchanged.
     AsIs,
-    /// With this yanked flag, whatever upstream says.
+    /// With this yanked flag, whatever the flag upstream is.
     #[cfg_attr(
         not(any(test, feature = "bench-rules")),
         expect(
@@ -30,34 +30,37 @@ pub(crate) enum Shown {
     Hidden,
 }
 
-/// Why a version is shown in another way than upstream says.
+/// Why a version is hidden or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// Its crate file is not stored, and the mirror cannot fetch it.
     NotStored,
-    /// A rule of a test or a benchmark matches.
+    /// A rule for tests and benchmarks matches.
     #[cfg(any(test, feature = "bench-rules"))]
     Test,
 }
 
-/// What the rules decide about one version. Without a reason no rule matches, and the version is shown as it is.
+/// The decision about one version. Without a reason no rule matches, and the version is shown unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
     pub(super) shown: Shown,
     pub(super) reason: Option<Reason>,
 }
 
-/// What rules know beside the index line.
+/// Facts for the rules, beside the index line.
 #[derive(Debug)]
 pub(crate) struct Facts {
     /// The crate files that are stored. Empty unless a rule needs them ([`Rules::need_stored_files`]).
     pub(crate) stored: HashSet<Checksum>,
-    /// The time that rules go by.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no rule goes by the time yet"))]
+    /// The current time.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no rule depends on the time yet")
+    )]
     pub(crate) now: SystemTime,
 }
 
-/// What rules read of an index line. Every other field is skipped without being kept.
+/// The fields of an index line that rules read. All other fields are skipped.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Line<'a> {
     #[serde(borrow, default)]
@@ -65,7 +68,7 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line. Nothing is known of one that is not a JSON object.
+    /// Parses a line. A line that is not a JSON object has no known fields.
     pub(super) fn parse(line: &'a [u8]) -> Self {
         serde_json::from_slice(line).unwrap_or_default()
     }
@@ -88,22 +91,22 @@ pub(crate) enum Rule {
     HiddenUntil(SystemTime),
 }
 
-/// All rules, in the order in which they are asked. The first one that matches decides. Cheap to clone.
+/// All rules, in order. The first one that matches decides. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules(Arc<[Rule]>);
 
 impl Rules {
-    /// These rules.
+    /// Makes a list of these rules.
     pub(crate) fn new(rules: Vec<Rule>) -> Self {
         Self(rules.into())
     }
 
-    /// Whether everything is shown as upstream says.
+    /// Whether there are no rules, so everything is shown unchanged.
     pub(crate) fn are_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a version that upstream lists may be missing from the view.
+    /// Whether the rules may hide a version.
     pub(crate) fn may_hide(&self) -> bool {
         self.0.iter().any(|rule| match rule {
             Rule::StoredOnly => true,
@@ -114,12 +117,12 @@ impl Rules {
         })
     }
 
-    /// Whether [`Facts::stored`] is asked for.
+    /// Whether a rule needs [`Facts::stored`].
     pub(crate) fn need_stored_files(&self) -> bool {
         self.0.contains(&Rule::StoredOnly)
     }
 
-    /// A text that differs whenever the rules could decide differently about the same line.
+    /// A text that changes whenever the rules could decide differently about the same line.
     pub(crate) fn fingerprint(&self, facts: &Facts) -> String {
         let mut parts = Vec::new();
         for rule in self.0.iter() {
@@ -134,7 +137,7 @@ impl Rules {
         parts.join("+")
     }
 
-    /// The next time at which the rules decide differently although nothing but the time has changed.
+    /// The next time at which the rules decide differently because of the time alone.
     pub(crate) fn next_change(&self, now: SystemTime) -> Option<SystemTime> {
         let changes = self.0.iter().filter_map(|rule| match rule {
             Rule::StoredOnly => None,
@@ -147,7 +150,7 @@ impl Rules {
     }
 
     /// Decides about one version of a crate.
-    pub(crate) fn decide(&self, line: &Line<'_>, facts: &Facts) -> Decision {
+    pub(super) fn decide(&self, line: &Line<'_>, facts: &Facts) -> Decision {
         let decided = self.0.iter().find_map(|rule| rule.decide(line, facts));
         decided.map_or(
             Decision {
@@ -187,7 +190,8 @@ impl Rule {
     }
 }
 
-/// Tells sets apart. The order of a set differs from run to run, so each checksum counts by itself.
+/// A text that differs between sets. It adds up the hashes of all checksums, because the order of a set differs from run to
+/// run.
 fn fingerprint_of(stored: &HashSet<Checksum>) -> String {
     let sum = |seed: u8| {
         stored.iter().fold(0_u64, |sum, checksum| {
@@ -244,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_change_is_the_nearest_one_that_is_still_to_come() {
+    fn the_next_change_is_the_nearest_one_in_the_future() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let rules = Rules::new(vec![
             Rule::HiddenUntil(at(20)),

@@ -1,4 +1,4 @@
-//! What can happen to the clone on disk, while the mirror runs and while it does not.
+//! Damage to the clone on disk, while the mirror runs and while it does not.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -41,13 +41,13 @@ impl Scene {
         ])
     }
 
-    /// The mirror as a process of its own.
+    /// Starts the mirror as a separate process.
     fn program(&self) -> Program {
         let url = self.server.url();
         Program::start(&[("GIT_REPO_URL", &url), ("DATA_DIR", self.data_dir())])
     }
 
-    /// The same, where no file can grow.
+    /// Starts it with a limit on the size of files, which acts like a full disk.
     fn program_on_full_disk(&self) -> Program {
         let url = self.server.url();
         Program::start_on_full_disk(&[("GIT_REPO_URL", &url), ("DATA_DIR", self.data_dir())])
@@ -74,7 +74,7 @@ impl Scene {
     }
 }
 
-/// Waits until every crate is answered from this commit, whatever had to be repaired first.
+/// Waits until every crate is answered from this commit. Repairs may come first.
 fn wait_until_whole(mirror: &Mirror, commit: &str) {
     eventually("every crate is answered", || {
         FIXTURES.iter().all(|name| {
@@ -86,8 +86,8 @@ fn wait_until_whole(mirror: &Mirror, commit: &str) {
     mirror.wait_until_ready();
 }
 
-/// Damages a clone between two runs; the second one must serve everything again, upstream's news included, and leave
-/// nothing behind.
+/// Damages a clone between two runs. The second run must serve everything, including new commits of the upstream, and remove
+/// the damaged clone.
 fn survives(damage: impl FnOnce(&Scene)) -> Scene {
     let scene = Scene::new();
     let mirror = scene.start();
@@ -111,13 +111,13 @@ fn survives(damage: impl FnOnce(&Scene)) -> Scene {
     scene
 }
 
-/// Puts another file in the place of one, so that nobody who has it open is harmed.
+/// Replaces a file with a new one, so processes that have opened the old one are not affected.
 fn replace(path: &Path, content: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, content).unwrap();
 }
 
-/// Writes noise over all of a pack but its header and trailer, in place.
+/// Overwrites a pack with noise in place, except its header and trailer.
 pub(crate) fn scribble(path: &Path) {
     let length = fs::metadata(path).unwrap().len();
     let mut permissions = fs::metadata(path).unwrap().permissions();
@@ -185,7 +185,7 @@ fn a_reference_full_of_zeros_is_replaced() {
 }
 
 #[test]
-fn a_lost_or_torn_record_is_replaced() {
+fn a_clone_with_a_lost_or_truncated_record_is_replaced() {
     survives(|scene| fs::write(scene.clone().join("mirror.json"), b"{\"upst").unwrap());
     survives(|scene| fs::remove_file(scene.clone().join("mirror.json")).unwrap());
 }
@@ -197,7 +197,7 @@ fn a_lost_or_foreign_name_of_the_current_clone_is_replaced() {
 }
 
 #[test]
-fn locks_that_nobody_holds_are_removed() {
+fn stale_locks_are_removed() {
     let scene = survives(|scene| {
         let clone = scene.clone();
         for lock in [
@@ -212,7 +212,7 @@ fn locks_that_nobody_holds_are_removed() {
             File::create(clone.join(lock)).unwrap();
         }
     });
-    // There was no need for another clone.
+    // The mirror made no new clone.
     assert!(scene.clone().ends_with("clone-1"), "{:?}", scene.clone());
 }
 
@@ -222,7 +222,7 @@ fn a_pack_that_is_damaged_while_in_use_is_replaced() {
     let mirror = Mirror::start(&[
         ("GIT_REPO_URL", &scene.server.url()),
         ("DATA_DIR", scene.data_dir()),
-        // Only the failed look-up can cause the repair.
+        // No fetch in this time: only the failed look-up can cause the repair.
         ("REFRESH_INTERVAL_SECS", "3600"),
     ]);
     mirror.wait_until_ready();
@@ -236,7 +236,7 @@ fn a_pack_that_is_damaged_while_in_use_is_replaced() {
 }
 
 #[test]
-fn a_damaged_clone_does_not_make_clients_hammer_a_broken_upstream() {
+fn requests_to_a_damaged_clone_do_not_flood_a_broken_upstream() {
     let scene = Scene::new();
     let mirror = scene.start();
     mirror.wait_until_ready();
@@ -249,14 +249,14 @@ fn a_damaged_clone_does_not_make_clients_hammer_a_broken_upstream() {
         assert_eq!(mirror.metadata("itoa").status, 503);
     }
     let tries = scene.server.seen().len() - requests;
-    // A failure is followed by pauses of 1, 2, 4 … seconds, whatever clients do.
+    // The pauses after failures are 1, 2, 4 … seconds, whatever clients do.
     assert!(tries <= 4, "{tries} tries");
     scene.server.set(Fault::None);
     wait_until_whole(&mirror, &scene.index.head());
 }
 
 #[test]
-fn a_clone_of_another_index_is_replaced_and_never_mixed() {
+fn a_clone_of_another_index_is_replaced_and_never_mixed_with_ours() {
     let first = Scene::new();
     let mirror = first.start();
     mirror.wait_until_ready();
@@ -283,7 +283,7 @@ fn a_clone_of_another_index_is_replaced_and_never_mixed() {
 }
 
 #[test]
-fn a_second_mirror_on_one_data_dir_says_so_and_still_redirects() {
+fn a_second_mirror_on_one_data_dir_reports_that_and_still_redirects() {
     let scene = Scene::new();
     let first = scene.start();
     first.wait_until_ready();
@@ -296,14 +296,14 @@ fn a_second_mirror_on_one_data_dir_says_so_and_still_redirects() {
     second.assert_serves_without_index();
     assert_eq!(second.metadata("itoa").status, 503);
     assert_eq!(first.metadata("itoa").status, 200);
-    // It takes over when the first is gone.
+    // It serves when the first one has ended.
     first.stop();
     second.wait_until_ready();
     assert_eq!(second.metadata("itoa").status, 200);
 }
 
 #[test]
-fn a_full_disk_is_said_leaves_nothing_behind_and_is_got_over() {
+fn a_full_disk_is_reported_leaves_no_files_and_is_recovered_from() {
     let scene = Scene::new();
     let program = scene.program_on_full_disk();
     eventually("two clones have failed", || {
@@ -330,7 +330,7 @@ fn a_full_disk_is_said_leaves_nothing_behind_and_is_got_over() {
 }
 
 #[test]
-fn a_disk_that_is_full_at_a_refresh_leaves_the_last_snapshot_in_use() {
+fn a_full_disk_at_a_refresh_keeps_the_last_view_in_use() {
     let scene = Scene::new();
     let first = scene.program();
     first.wait_until_ready();
@@ -342,7 +342,7 @@ fn a_disk_that_is_full_at_a_refresh_leaves_the_last_snapshot_in_use() {
 
     let program = scene.program_on_full_disk();
     eventually(
-        "more fetches have failed than a sick clone is allowed",
+        "more fetches have failed than a damaged clone is allowed",
         || {
             program.get("/readyz").json()["index"]["failures"]
                 .as_u64()
@@ -352,7 +352,7 @@ fn a_disk_that_is_full_at_a_refresh_leaves_the_last_snapshot_in_use() {
     );
     assert!(
         !program.output().contains("cloning"),
-        "another clone would not find more room"
+        "a new clone does not help against a full disk"
     );
     assert_eq!(program.get("/readyz").status, 200, "not stale yet");
     assert_eq!(program.commit(), Some(old));
@@ -363,7 +363,7 @@ fn a_disk_that_is_full_at_a_refresh_leaves_the_last_snapshot_in_use() {
 }
 
 #[test]
-fn what_is_not_ours_in_the_data_dir_stays() {
+fn foreign_files_in_the_data_dir_stay() {
     let scene = Scene::new();
     let strange = scene.data.path().join("index/important");
     fs::create_dir_all(&strange).unwrap();
@@ -384,7 +384,7 @@ fn what_is_not_ours_in_the_data_dir_stays() {
 }
 
 #[test]
-fn a_data_dir_that_is_removed_under_the_mirror_is_filled_again() {
+fn a_data_dir_that_is_removed_while_the_mirror_runs_is_made_again() {
     let scene = Scene::new();
     let mirror = scene.start();
     mirror.wait_until_ready();
@@ -403,7 +403,7 @@ fn a_data_dir_that_is_removed_under_the_mirror_is_filled_again() {
 }
 
 #[test]
-fn a_kill_in_the_middle_of_the_first_clone_leaves_nothing_behind() {
+fn a_kill_during_the_first_clone_leaves_no_files() {
     let scene = Scene::new();
     scene.server.set(Fault::HangInPack(20_000));
     let program = scene.program();
@@ -427,7 +427,7 @@ fn a_kill_in_the_middle_of_the_first_clone_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_kill_in_the_middle_of_a_fetch_leaves_nothing_behind() {
+fn a_kill_during_a_fetch_leaves_no_files() {
     let scene = Scene::new();
     for round in 0..3 {
         scene.server.set(Fault::None);

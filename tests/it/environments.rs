@@ -1,5 +1,4 @@
-//! Machines that are not as a mirror would have them: disks that cannot be written to, an index of the wrong kind, no CA
-//! certificates.
+//! Unusual machines: read-only disks, an index of the wrong kind, no CA certificates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use crate::support::{
     eventually_some, hermetic, succeeds,
 };
 
-/// A machine without CA certificates, as far as a process can be told: a file and a directory with nothing in them.
+/// Makes a process find no CA certificates: points it to an empty file and an empty directory.
 struct NoCertificates {
     directory: TempDir,
 }
@@ -60,7 +59,7 @@ fn filled() -> (Origin, TempDir) {
     (origin, data)
 }
 
-/// All that lies there, with the time of its last change.
+/// All files there, with the times of their last changes.
 fn listing(directory: &Path) -> Vec<(PathBuf, SystemTime)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -93,7 +92,7 @@ fn bare(options: &[&str]) -> (TempDir, String) {
 }
 
 #[test]
-fn a_data_dir_of_somebody_else_is_served_offline_and_nothing_is_written_there() {
+fn a_data_dir_of_another_user_is_served_offline_and_stays_unchanged() {
     let (origin, data) = filled();
     let before = listing(data.path());
     let data_dir = data.path().to_str().unwrap();
@@ -110,7 +109,7 @@ fn a_data_dir_of_somebody_else_is_served_offline_and_nothing_is_written_there() 
     let [stored, missing] = [&origin.files[0], &origin.files[1]];
     let index = |name: &str| program.get(&format!("/api/v1/crates/{name}"));
     assert_eq!(index(stored.name).status, 200);
-    assert_eq!(index(missing.name).status, 404, "it is left out");
+    assert_eq!(index(missing.name).status, 404, "it is hidden");
     assert_eq!(program.get(&stored.download_path()).status, 200);
     let git = program.get("/git/index/info/refs?service=git-upload-pack");
     assert_eq!(git.status, 200);
@@ -119,7 +118,7 @@ fn a_data_dir_of_somebody_else_is_served_offline_and_nothing_is_written_there() 
 }
 
 #[test]
-fn a_data_dir_of_somebody_else_is_served_without_a_temporary_directory_too() {
+fn a_data_dir_of_another_user_is_served_without_a_temporary_directory() {
     let (origin, data) = filled();
     let before = listing(data.path());
     let program = Program::start_without_write_access(
@@ -139,12 +138,12 @@ fn a_data_dir_of_somebody_else_is_served_without_a_temporary_directory_too() {
 }
 
 #[test]
-fn a_data_dir_whose_lock_is_refused_is_only_read_even_if_the_rest_could_be_written_to() {
+fn a_data_dir_with_a_read_only_lock_is_only_read_even_if_the_rest_is_writable() {
     let (origin, data) = filled();
     let index = data.path().join("index");
     fs::remove_file(index.join("lock")).unwrap();
     fs::create_dir(index.join("lock")).unwrap();
-    // As an earlier release left it.
+    // The state that an earlier release left.
     let clone = fs::read_to_string(index.join("current")).unwrap();
     fs::remove_file(index.join(clone).join("readers")).unwrap();
     let before = listing(data.path());
@@ -174,13 +173,13 @@ fn a_data_dir_whose_lock_is_refused_is_only_read_even_if_the_rest_could_be_writt
 }
 
 #[test]
-fn an_offline_mirror_without_an_index_says_in_every_answer_what_it_needs() {
+fn an_offline_mirror_without_an_index_answers_that_it_needs_an_import() {
     let data = TempDir::new().unwrap();
     let mirror = Mirror::start(&[
         ("DATA_DIR", data.path().to_str().unwrap()),
         ("DOWNLOAD_MODE", "offline"),
     ]);
-    eventually("it has looked", || {
+    eventually("the mirror has tried", || {
         let ready = mirror.get("/readyz").text();
         ready.contains("import one")
     });
@@ -264,7 +263,7 @@ fn a_rolling_restart_on_one_data_dir_ends_with_the_new_process_serving() {
     let mut old = Program::start(&borrowed(&settings));
     old.wait_until_ready();
     let new = Program::start(&borrowed(&settings));
-    eventually("the new one waits", || {
+    eventually("the new process waits", || {
         new.get("/readyz").text().contains("another mirror")
     });
     let answer = new.get("/api/v1/crates/serde");
@@ -279,7 +278,7 @@ fn a_rolling_restart_on_one_data_dir_ends_with_the_new_process_serving() {
 }
 
 #[test]
-fn a_local_index_that_is_of_no_use_ends_the_mirror_with_the_reason() {
+fn a_local_index_that_cannot_be_cloned_ends_the_mirror_with_the_reason() {
     let (_sha256, sha256) = bare(&["--object-format=sha256"]);
     let (_reftable, reftable) = bare(&[]);
     let mut config = fs::read_to_string(format!("{reftable}/config")).unwrap();
@@ -309,7 +308,7 @@ fn a_local_index_that_is_of_no_use_ends_the_mirror_with_the_reason() {
 }
 
 #[test]
-fn a_local_index_that_vanishes_leaves_the_stored_clone_in_use() {
+fn after_a_local_index_vanishes_the_clone_stays_in_use() {
     let (origin, data) = filled();
     let missing = origin.index.path();
     let settings = [
@@ -318,7 +317,7 @@ fn a_local_index_that_vanishes_leaves_the_stored_clone_in_use() {
     ];
     drop(origin);
     let mirror = Mirror::start(&borrowed(&settings));
-    eventually("it has looked", || {
+    eventually("the mirror has tried", || {
         let last_error = mirror.get("/readyz").json()["index"]["last_error"].clone();
         last_error
             .as_str()
@@ -329,14 +328,14 @@ fn a_local_index_that_vanishes_leaves_the_stored_clone_in_use() {
 }
 
 #[test]
-fn a_local_index_without_a_commit_is_waited_for() {
+fn the_mirror_waits_for_the_first_commit_of_a_local_index() {
     let (_directory, path) = bare(&[]);
     let data = TempDir::new().unwrap();
     let mirror = Mirror::start(&[
         ("GIT_REPO_URL", path.as_str()),
         ("DATA_DIR", data.path().to_str().unwrap()),
     ]);
-    eventually("it has looked", || {
+    eventually("the mirror has tried", || {
         mirror.get("/readyz").text().contains("has no HEAD")
     });
 }
@@ -385,7 +384,7 @@ fn a_remote_index_with_sha_256_is_named_as_unsupported() {
 }
 
 #[test]
-fn without_ca_certificates_the_mirror_and_check_config_name_them_and_the_remedy() {
+fn without_ca_certificates_the_mirror_and_check_config_name_the_remedy() {
     let machine = NoCertificates::new();
     let none = machine.settings();
     let (_directory, index) = bare(&[]);
@@ -442,11 +441,11 @@ fn without_ca_certificates_upstreams_with_http_work() {
 }
 
 #[test]
-fn an_index_with_a_certificate_that_nobody_vouches_for_says_how_to_name_its_ca() {
+fn the_error_for_an_unknown_ca_says_how_to_add_it() {
     let authority = Authority::new();
     let (_directory, index) = bare(&[]);
     let data = TempDir::new().unwrap();
-    // Any server with TLS will do: the connection ends before git's protocol begins.
+    // Any TLS server is enough here: the connection ends before git's protocol begins.
     let own = authority.settings();
     let tls = [
         &borrowed(&own)[..],

@@ -1,4 +1,4 @@
-//! The mirror follows whatever happens to the upstream index.
+//! The mirror follows all changes of the upstream index.
 
 use tempfile::TempDir;
 
@@ -89,7 +89,7 @@ fn a_squash_of_history_is_followed() {
 }
 
 #[test]
-fn a_forced_push_back_is_followed() {
+fn a_forced_push_to_an_older_commit_is_followed() {
     let scene = scene();
     let (index, mirror) = (&scene.index, &scene.mirror);
     let line = index_line("mistake", "1.0.0", false);
@@ -112,7 +112,7 @@ fn a_renamed_default_branch_is_followed() {
 }
 
 #[test]
-fn what_is_not_an_index_file_is_not_a_crate() {
+fn files_that_are_not_index_files_are_not_crates() {
     let scene = scene();
     let (index, mirror) = (&scene.index, &scene.mirror);
     let line = index_line("stray", "1.0.0", false);
@@ -121,7 +121,7 @@ fn what_is_not_an_index_file_is_not_a_crate() {
         .file("README.md", &line)
         .file(".github/x", &line)
         .file("config.json", b"{}")
-        // At the wrong place, under another name than its own, and one level too deep.
+        // At the wrong path, with the wrong name, and one level too deep.
         .file("st/ra/other/stray", &line)
         .file("xx/yy/stray", &line)
         .symlink("li/nk/linked", "../../it/oa/itoa")
@@ -136,7 +136,7 @@ fn what_is_not_an_index_file_is_not_a_crate() {
 }
 
 #[test]
-fn a_path_and_a_file_url_are_followed_too() {
+fn a_path_and_a_file_url_are_followed() {
     let index = GitIndex::with_fixtures();
     let path = index.path().to_str().unwrap().to_owned();
     for url in [path.clone(), format!("file://{path}")] {

@@ -1,4 +1,4 @@
-//! What an upstream can make the mirror read.
+//! Limits for what a hostile upstream can make the mirror read.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,10 +13,10 @@ use crate::support::{
     FIXTURES, GitIndex, GitServer, Mirror, Program, eventually, hermetic, index_line, index_path,
 };
 
-/// More than any index file may have.
+/// The bytes of an index file above the limit.
 const LARGE_FILE_BYTES: usize = 40 * 1024 * 1024;
 
-/// More than one object of a pack may take in memory.
+/// The bytes of an object above the limit for one block of memory.
 const LARGE_OBJECT_BYTES: usize = 80 * 1024 * 1024;
 
 struct Scene {
@@ -52,7 +52,7 @@ impl Scene {
         program
     }
 
-    /// Makes git read a tree, in the form of `git ls-tree`.
+    /// Writes a tree, given in the format of `git ls-tree`.
     fn tree(&self, entries: &str) -> String {
         let path = self.index.path();
         let mut child = hermetic("git", path.as_path())
@@ -68,7 +68,7 @@ impl Scene {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// Makes this tree, with all that the index has now, the newest state.
+    /// Adds the entries of this tree to the index, in a new commit.
     fn commit_tree(&self, entries: &str) -> String {
         let now = self.index.git(&["ls-tree", "HEAD"]);
         let tree = self.tree(&format!("{now}\n{entries}"));
@@ -90,13 +90,13 @@ fn warnings(program: &Program) -> Vec<String> {
         .collect()
 }
 
-/// Waits until a fetch has failed for this reason, and returns the most memory that was in use meanwhile.
+/// Waits until a fetch has failed for this reason. Returns the largest amount of memory that was in use meanwhile.
 fn wait_until_refused(program: &Program, why: &str) -> u64 {
     let mut most = 0;
     eventually("the fetch is refused", || {
         most = most.max(program.anonymous_kib());
         let ready = program.get("/readyz");
-        assert_eq!(ready.status, 200, "the last snapshot is not stale yet");
+        assert_eq!(ready.status, 200, "the last view is not stale yet");
         let error = ready.json()["index"]["last_error"].clone();
         error.as_str().is_some_and(|error| error.contains(why))
     });
@@ -144,7 +144,7 @@ fn an_index_file_that_is_too_large_gets_503_is_named_and_disturbs_nothing() {
 }
 
 #[test]
-fn a_few_trees_that_describe_millions_of_directories_are_refused() {
+fn two_trees_that_describe_millions_of_directories_are_refused() {
     let scene = Scene::new();
     let program = scene.start();
     let (commit, before) = (scene.index.head(), program.anonymous_kib());
@@ -173,7 +173,7 @@ fn a_few_trees_that_describe_millions_of_directories_are_refused() {
     assert_eq!(program.commit(), Some(commit.clone()));
     assert_eq!(program.metadata("itoa").status, 200);
     program.kill();
-    // A restart finds what was served before.
+    // A restart serves the same commit as before.
     let program = scene.start();
     assert_eq!(program.commit(), Some(commit));
     let mut program = program;
@@ -188,7 +188,7 @@ fn a_few_trees_that_describe_millions_of_directories_are_refused() {
 }
 
 #[test]
-fn a_stop_in_the_middle_of_reading_hostile_trees_takes_effect_at_once() {
+fn a_stop_while_hostile_trees_are_read_takes_effect_at_once() {
     let scene = Scene::new();
     let mut program = scene.start();
     let commit = scene.index.head();
@@ -203,12 +203,12 @@ fn a_stop_in_the_middle_of_reading_hostile_trees_takes_effect_at_once() {
             entries
         })
     };
-    // Every entry is looked at three times more slowly than it need be: its name begins right and is none.
+    // The slowest kind of entry: each name has the right first letters, and is not a crate name.
     let leaf = scene.tree(&entries("100644 blob", &blob, "-at-home-nowhere"));
     let middle = scene.tree(&entries("040000 tree", &leaf, ""));
     let before = program.processor_time();
     scene.commit_tree(&entries("040000 tree", &middle, "").replace("\tto\n", "\tzz\n"));
-    // Less than a tenth of what all of it takes.
+    // Less than a tenth of the time for all entries.
     eventually("it is at work", || {
         program.processor_time() > before + Duration::from_millis(150)
     });
@@ -220,7 +220,7 @@ fn a_stop_in_the_middle_of_reading_hostile_trees_takes_effect_at_once() {
     let error = "entries";
     assert!(
         !program.output().contains(error),
-        "it was refused before the stop"
+        "the index was refused before the stop"
     );
     scene.index.git(&["update-ref", "HEAD", &commit]);
     let program = scene.start();
@@ -235,7 +235,7 @@ fn directories_without_index_files_are_dropped() {
         program.get("/readyz").json()["index"]["crates"].clone(),
         program.anonymous_kib(),
     );
-    // As many as were attacked with: 16 million directories of two trees.
+    // The size of a real attack: two trees that describe 16 million directories.
     let directories = |tree: &str| {
         (0..4_000).fold(String::new(), |mut entries, number| {
             writeln!(entries, "040000 tree {tree}\td{number}").unwrap();
@@ -252,18 +252,18 @@ fn directories_without_index_files_are_dropped() {
 }
 
 #[test]
-fn a_pack_with_a_difference_to_a_giant_is_refused() {
+fn a_pack_with_a_delta_of_a_giant_object_is_refused() {
     let scene = Scene::new();
     let program = scene.start();
     let (commit, before) = (scene.index.head(), program.anonymous_kib());
-    // Noise at the end makes a difference smaller than the object.
+    // Noise at the end makes the delta smaller than the object.
     let mut giant = vec![b' '; LARGE_OBJECT_BYTES];
     let mut noise = vec![0; 8_192];
     fastrand::Rng::with_seed(3).fill(&mut noise);
     giant.extend(&noise);
     let mut other = giant.clone();
     other.extend(b"and a little more");
-    // One after the other, so that git stores the second as a difference to the first.
+    // One after the other, so that git stores the second object as a delta of the first.
     let both = scene.index.commit().crate_file("giant", &giant);
     both.crate_file("giant-2", &other).send();
     drop((giant, other));
@@ -277,12 +277,12 @@ fn a_pack_with_a_difference_to_a_giant_is_refused() {
     assert_eq!(
         program.output().matches("\"cloning the index\"").count(),
         1,
-        "the clone is not to blame"
+        "the clone is not damaged"
     );
 }
 
 #[test]
-fn one_request_for_dependencies_reads_few_index_files_and_what_it_read_is_remembered() {
+fn one_request_for_dependencies_reads_few_index_files_and_remembers_them() {
     let index = GitIndex::with_fixtures();
     let mut commit = index.commit();
     let mut dependencies = Vec::new();
@@ -307,7 +307,7 @@ fn one_request_for_dependencies_reads_few_index_files_and_what_it_read_is_rememb
         ("DATA_DIR", data.path().to_str().unwrap()),
     ]);
     mirror.wait_for_commit(&commit);
-    // 32 files a time; for the others the spelling of the line is given.
+    // 32 files per request. For the others the answer has the spelling of the index line.
     for read in [32, 64, 96, 100, 100] {
         let answer = mirror.get("/api/v1/crates/hub/1.0.0/dependencies");
         assert_eq!(answer.status, 200);

@@ -1,7 +1,7 @@
-//! Where an upstream index may send the mirror: one on the internet not into the network behind it.
+//! Redirects of an upstream index: an index on the internet must not redirect the mirror into a private network.
 //!
-//! Two addresses of loopback stand for the internet and for a private network. libgit2 asks the system for addresses, so
-//! the only name here is `localhost`; the resolver of a test says what the mirror thinks of it.
+//! Two loopback addresses stand for the internet and for a private network. libgit2 resolves names through the operating
+//! system, so the only name here is `localhost`. The mirror resolves it through the resolver of the test.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 
 use crate::support::{GitIndex, GitServer, Mirror, index_line};
 
-/// Where the upstreams of the tests listen.
+/// The address of the upstreams.
 const INTERNET: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 
-/// Where somebody listens who must not be asked.
+/// The address of a server that must not get a request.
 const PRIVATE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Somebody else in the private network.
+/// Another server in the private network.
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 struct Scene {
@@ -81,7 +81,7 @@ fn a_redirect_of_a_public_index_into_a_private_network_is_refused() {
 fn an_index_that_has_moved_to_another_public_host_is_followed_in_clones_and_fetches() {
     let scene = Scene::new();
     let moved = GitServer::start(&scene.index);
-    // Through one more that has moved, and with another host each time.
+    // Two redirects in a row, each to another host.
     let halfway = GitServer::start(&scene.index);
     let last = moved.url().replace("/index.git", "");
     halfway.redirect_to(&last);
@@ -120,7 +120,7 @@ fn an_index_that_has_moved_on_its_own_host_is_followed() {
 }
 
 #[test]
-fn an_index_in_a_private_network_may_send_the_mirror_to_others_there() {
+fn an_index_in_a_private_network_can_redirect_within_it() {
     let scene = Scene::new();
     let (first, moved) = (
         GitServer::start_at(PRIVATE, &scene.index),
@@ -132,7 +132,7 @@ fn an_index_in_a_private_network_may_send_the_mirror_to_others_there() {
 }
 
 #[test]
-fn a_redirect_to_another_host_never_gets_the_credentials() {
+fn the_target_of_a_redirect_to_another_host_never_gets_the_credentials() {
     let scene = Scene::new();
     let moved = GitServer::start(&scene.index);
     let other = moved

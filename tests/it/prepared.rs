@@ -1,4 +1,4 @@
-//! What git starts and sees: in a data directory that somebody else has prepared, and of the mirror's environment.
+//! The programs that git starts in a data directory that an attacker has prepared, and the environment that git sees.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -77,7 +77,7 @@ fn write_program(path: &Path, script: &str) {
 }
 
 #[test]
-fn a_data_dir_that_somebody_prepared_makes_git_start_nothing() {
+fn a_prepared_data_dir_makes_git_start_no_program() {
     let scene = Scene::new();
     let settings = scene.settings();
     let mirror = Mirror::start(&borrowed(&settings));
@@ -124,7 +124,7 @@ fn a_data_dir_that_somebody_prepared_makes_git_start_nothing() {
     );
 }
 
-/// Only the removal of foreign configuration prevents this: a push without credentials leaves it to git where they come
+/// Only the removal of foreign configuration prevents this. In a push without credentials, git decides itself where they come
 /// from.
 #[test]
 fn a_prepared_repository_cannot_name_the_program_that_git_asks_for_credentials() {
@@ -154,13 +154,13 @@ fn a_prepared_repository_cannot_name_the_program_that_git_asks_for_credentials()
 }
 
 #[test]
-fn a_repository_that_leads_to_another_one_is_not_followed() {
+fn a_repository_that_points_to_another_one_is_not_followed() {
     let scene = Scene::new();
     let settings = scene.settings();
     let mirror = Mirror::start(&borrowed(&settings));
     mirror.wait_for_git_commit(&scene.index.head());
     mirror.stop();
-    // The repository that git takes the settings from.
+    // The repository whose settings git would use.
     let foreign = GitIndex::with_fixtures();
     let trap = TempDir::new().unwrap();
     let marker = trap.path().join("marker");
@@ -184,7 +184,7 @@ fn git_sees_no_secret_of_the_mirror_and_a_push_sees_proxies_and_certificates() {
     let programs = TempDir::new().unwrap();
     let dumps = programs.path().join("dumps");
     fs::create_dir(&dumps).unwrap();
-    // Not `env -0`: values have no line ends here. git-remote-http gets what git gets.
+    // `env` without `-0` is enough, because no value has a line break. git-remote-http gets the environment of git.
     let script = format!(
         "#!/bin/sh\nPATH=${{PATH#*:}}\nexport PATH\n{{ echo \"args $*\"; env; }} > {}/$$\nexec git \"$@\"\n",
         dumps.display()

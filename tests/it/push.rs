@@ -1,4 +1,4 @@
-//! The rewritten index is pushed to another git host.
+//! The push of the git index to another git host.
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ const PASSWORD: &str = "s3cret-pu5h";
 struct Scene {
     index: GitIndex,
     server: GitServer,
-    /// What is pushed to.
+    /// The target of the push.
     target: GitIndex,
     target_server: GitServer,
     data: TempDir,
@@ -50,7 +50,7 @@ impl Scene {
         self.index.commit().crate_file("leaf", &line).send()
     }
 
-    /// The content of a file where it was pushed to.
+    /// The content of a file in the target.
     fn pushed(&self, path: &str) -> Option<String> {
         if self.target.git(&["for-each-ref"]).is_empty() {
             return None;
@@ -69,7 +69,7 @@ impl Scene {
         let address = self.target_server.url();
         let processes = std::fs::read_dir("/proc").unwrap();
         let commands = processes.filter_map(|process| {
-            // Many are gone before they are looked at.
+            // Many processes have ended by now.
             std::fs::read_to_string(process.ok()?.path().join("cmdline")).ok()
         });
         commands
@@ -109,7 +109,7 @@ fn the_rewritten_index_is_pushed_after_each_refresh_and_by_force() {
         push_status(&mirror)["commit"] == commit
     });
     assert_eq!(push_status(&mirror)["failures"], 0);
-    // Everything but config.json is the upstream's.
+    // All files except config.json are equal to the upstream's.
     let files = |index: &GitIndex| {
         let list = index.git(&["ls-tree", "-r", "master"]);
         let files = list.lines().filter(|line| !line.ends_with("config.json"));
@@ -117,7 +117,7 @@ fn the_rewritten_index_is_pushed_after_each_refresh_and_by_force() {
     };
     assert_eq!(files(&scene.target), files(&scene.index));
 
-    // Somebody else has moved the branch.
+    // Another user moves the branch.
     scene.target.commit().file("foreign", b"x").send();
     scene.publish("1.1.0");
     scene.wait_until_pushed("1.1.0");
@@ -130,7 +130,7 @@ fn the_rewritten_index_is_pushed_after_each_refresh_and_by_force() {
 }
 
 #[test]
-fn a_push_that_fails_is_tried_again_counted_and_shown_and_disturbs_nothing() {
+fn a_failed_push_is_retried_counted_and_shown_and_affects_nothing_else() {
     let scene = Scene::new();
     scene.target_server.set(Fault::Status(500));
     let settings = scene.settings(&format!("{USER}:{PASSWORD}"));
@@ -167,7 +167,7 @@ fn a_push_that_fails_is_tried_again_counted_and_shown_and_disturbs_nothing() {
 }
 
 #[test]
-fn a_host_that_refuses_the_credentials_is_a_failure_that_shows_no_secret() {
+fn refused_credentials_are_a_failure_that_shows_no_secret() {
     let scene = Scene::new();
     let settings = scene.settings("wr0ng:p4ssw0rd");
     let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
@@ -185,7 +185,7 @@ fn a_host_that_refuses_the_credentials_is_a_failure_that_shows_no_secret() {
 }
 
 #[test]
-fn a_push_that_hangs_is_ended_when_the_mirror_stops() {
+fn a_push_that_hangs_ends_when_the_mirror_stops() {
     let scene = Scene::new();
     scene.target_server.set(Fault::Hang);
     let settings = scene.settings(&format!("{USER}:{PASSWORD}"));
@@ -203,7 +203,7 @@ fn a_push_that_hangs_is_ended_when_the_mirror_stops() {
 }
 
 #[test]
-fn without_a_git_program_nothing_is_pushed_and_the_mirror_says_so() {
+fn without_a_git_program_nothing_is_pushed_and_the_status_says_so() {
     let scene = Scene::new();
     let nowhere = TempDir::new().unwrap();
     let settings = scene.settings(&format!("{USER}:{PASSWORD}"));

@@ -1,4 +1,4 @@
-//! The clone stays small over many refreshes, and nobody who reads from it notices.
+//! The clone stays small over many refreshes, and readers do not notice.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::support::{
     index_path,
 };
 
-/// Packs at which they are rolled up, here.
+/// The number of packs at which the mirror of these tests rolls them up.
 const PACKS_MAX: usize = 6;
 
-/// More than any socket buffers, so that who does not read holds up the sender.
+/// More than any socket buffers, so a client that does not read blocks the sender.
 const LARGE_FILE_BYTES: usize = 32 * 1024 * 1024;
 
 struct Scene {
@@ -34,7 +34,7 @@ impl Scene {
         }
     }
 
-    /// A mirror that looks for changes all the time, and makes its clone smaller early.
+    /// A mirror with a short refresh interval that makes its clone smaller early.
     fn start(&self, slack_bytes: u64) -> Mirror {
         let settings = [
             ("GIT_REPO_URL", self.server.url()),
@@ -68,7 +68,7 @@ impl Scene {
         clones
     }
 
-    /// A new clone is there, whole, and without the history of before.
+    /// Waits until a complete new clone without old history has replaced the first one.
     #[track_caller]
     fn assert_replaced(&self, first: &Path, mirror: &Mirror) {
         eventually("the clone is replaced", || !first.exists());
@@ -85,7 +85,7 @@ impl Scene {
     }
 }
 
-/// How many packs a repository has; one that was just replaced has none any more.
+/// The number of packs in a repository; 0 if it was just replaced.
 fn packs(repository: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(repository.join("objects/pack")) else {
         return 0;
@@ -143,7 +143,7 @@ fn packs_and_loose_objects_stay_few_and_everything_stays_readable() {
     let mirror = scene.start(u64::MAX / 4);
     for number in 0..5 * PACKS_MAX {
         scene.publish(&mirror, number);
-        // The largest one is not rolled up.
+        // The largest pack is not rolled up.
         assert!(packs(&scene.clones()[0]) <= PACKS_MAX + 1);
     }
     assert_every_file_is_served(&mirror, &scene.index);
@@ -151,7 +151,7 @@ fn packs_and_loose_objects_stay_few_and_everything_stays_readable() {
     let clone = scene.only_clone();
     assert_ne!(clone.file_name().unwrap(), "clone-1");
     assert!(!clone.join("rolling").exists());
-    // The history that git clients have seen is whole, and so is what it borrows.
+    // The commits of the git index are complete, and so are the borrowed objects.
     let served = clone.join("served");
     git(&served, &["fsck", "--full", "--strict"]);
     assert_eq!(
@@ -163,17 +163,17 @@ fn packs_and_loose_objects_stay_few_and_everything_stays_readable() {
     assert!(loose <= 3 * (PACKS_MAX + 1), "{loose}");
     assert!(packs(&served) <= PACKS_MAX, "{}", packs(&served));
 
-    // What was rolled up serves the next run.
+    // The next run serves the rolled-up clone.
     let mirror = scene.start(u64::MAX / 4);
     assert_every_file_is_served(&mirror, &scene.index);
     scene.publish(&mirror, 99);
 }
 
 #[test]
-fn a_clone_that_holds_much_old_history_is_replaced() {
+fn a_clone_with_much_old_history_is_replaced() {
     let scene = Scene::new();
     let mirror = scene.start(0);
-    // Text that cannot be packed small, so that the old states outweigh the index.
+    // Text that does not compress, so the old states become larger than the index.
     let mut noise = String::new();
     for number in 0..40 {
         let mut random = fastrand::Rng::with_seed(number);
@@ -200,12 +200,12 @@ fn a_clone_with_an_old_pack_that_cannot_be_read_is_replaced() {
     scene.publish(&mirror, 0);
     let added = pack_files(&first);
     let added = added.iter().find(|pack| !whole.contains(pack)).unwrap();
-    // What it holds is in no state that anybody asks for any more.
+    // Its objects belong only to old states, which no client requests.
     scene.publish(&mirror, 3);
     scene.publish(&mirror, 6);
     let content = std::fs::read(added).unwrap();
     let damaged: Vec<u8> = content.iter().map(|byte| !byte).collect();
-    // Another file of this name: what is mapped into memory stays as it is.
+    // A new file with the same name: the mirror has mapped the old one into memory, and the mapping must not change.
     std::fs::remove_file(added).unwrap();
     std::fs::write(added, [&content[..12], &damaged[12..]].concat()).unwrap();
     for number in 1..=PACKS_MAX {
@@ -222,7 +222,7 @@ fn a_clone_whose_packs_cannot_be_rolled_up_is_replaced() {
     for number in 0..3 {
         scene.publish(&mirror, number);
     }
-    spoil_old_states(&first.join("served"));
+    destroy_old_states(&first.join("served"));
     for number in 3..3 + PACKS_MAX {
         scene.publish(&mirror, number);
     }
@@ -230,13 +230,13 @@ fn a_clone_whose_packs_cannot_be_rolled_up_is_replaced() {
 }
 
 #[test]
-fn a_git_index_that_git_cannot_read_is_made_anew() {
+fn a_git_index_that_git_cannot_read_is_repaired() {
     let scene = Scene::new();
     let mirror = scene.start(u64::MAX / 4);
     for number in 0..3 {
         scene.publish(&mirror, number);
     }
-    spoil_old_states(&scene.only_clone().join("served"));
+    destroy_old_states(&scene.only_clone().join("served"));
     let home = TempDir::new().unwrap();
     let url = format!("http://{}/git/index", mirror.address);
     let mut tries = 0;
@@ -251,12 +251,12 @@ fn a_git_index_that_git_cannot_read_is_made_anew() {
             .status
             .success()
     });
-    assert!(tries > 1, "what was spoilt was not needed");
+    assert!(tries > 1, "the first clone must fail");
     git(&home.path().join(tries.to_string()), &["fsck", "--full"]);
 }
 
-/// Destroys all of the git index but its newest state: what only a git client that has nothing yet would miss.
-fn spoil_old_states(served: &Path) {
+/// Destroys all states of the git index except the newest one. Only a git client without a clone needs them.
+fn destroy_old_states(served: &Path) {
     let kept = git(
         served,
         &["rev-parse", "master", "master^{tree}", "master:config.json"],
@@ -279,7 +279,7 @@ fn spoil_old_states(served: &Path) {
 }
 
 #[test]
-fn who_reads_a_pack_while_the_clone_is_replaced_gets_it_whole() {
+fn a_client_that_reads_a_pack_gets_all_of_it_while_the_clone_is_replaced() {
     let scene = Scene::new();
     let mut large = vec![0_u8; LARGE_FILE_BYTES];
     fastrand::Rng::with_seed(1).fill(&mut large);
@@ -298,7 +298,7 @@ fn who_reads_a_pack_while_the_clone_is_replaced_gets_it_whole() {
     for number in 0..2 * PACKS_MAX {
         scene.publish(&mirror, number);
     }
-    assert!(first.exists(), "somebody reads from it");
+    assert!(first.exists(), "a client still reads it");
     let answer = slow.read_answer(false).unwrap();
     assert_eq!(answer.status, 200);
     let pack = answer.body.strip_prefix(b"0008NAK\n").unwrap();

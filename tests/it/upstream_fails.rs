@@ -1,4 +1,4 @@
-//! Every way in which the upstream index can fail, before the first clone and after it.
+//! Failures of the upstream index, before the first clone and after it.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ fn data_dir() -> (TempDir, String) {
     (data, path)
 }
 
-/// Without an index: alive, redirecting, not ready, 503 in the envelope for index work.
+/// Checks a mirror without an index: it is alive and redirects, is not ready, and answers index requests with 503 in JSON.
 #[track_caller]
 fn assert_waits_for_the_index(mirror: &Mirror) {
     mirror.assert_serves_without_index();
@@ -26,7 +26,7 @@ fn assert_waits_for_the_index(mirror: &Mirror) {
     assert_eq!(mirror.get("/readyz").status, 503);
 }
 
-/// A first start into this fault, which ends later. Returns what the mirror says of it.
+/// Starts a mirror with this fault of the upstream, which ends later. Returns the error that the mirror reports.
 #[track_caller]
 fn first_start_into(fault: Fault) -> String {
     let index = GitIndex::with_fixtures();
@@ -47,7 +47,7 @@ fn first_start_into(fault: Fault) -> String {
     error
 }
 
-/// What lies on disk between two runs: one clone, and nothing that a failure left.
+/// Checks the disk between two runs: one clone, and no leftovers of a failure.
 #[track_caller]
 pub(crate) fn assert_one_clone_is_left(data: &TempDir) {
     let names = |path: &std::path::Path| -> Vec<String> {
@@ -73,7 +73,7 @@ pub(crate) fn assert_one_clone_is_left(data: &TempDir) {
 }
 
 #[test]
-fn an_upstream_that_refuses_connections_is_waited_for() {
+fn the_mirror_waits_for_an_upstream_that_refuses_connections() {
     let index = GitIndex::with_fixtures();
     let (port, url) = GitServer::closed();
     let (_data, data_dir) = data_dir();
@@ -87,18 +87,18 @@ fn an_upstream_that_refuses_connections_is_waited_for() {
 }
 
 #[test]
-fn an_upstream_that_closes_connections_is_waited_for() {
+fn the_mirror_waits_for_an_upstream_that_closes_connections() {
     first_start_into(Fault::Disconnect);
 }
 
 #[test]
-fn an_upstream_with_an_internal_error_is_waited_for() {
+fn the_mirror_waits_for_an_upstream_with_an_internal_error() {
     let error = first_start_into(Fault::Status(500));
     assert!(error.contains("500"), "{error}");
 }
 
 #[test]
-fn an_upstream_without_the_repository_is_waited_for() {
+fn the_mirror_waits_for_an_upstream_without_the_repository() {
     let error = first_start_into(Fault::Status(404));
     assert!(error.contains("404"), "{error}");
 }
@@ -114,24 +114,24 @@ fn garbage_in_place_of_a_pack_is_refused() {
 }
 
 #[test]
-fn a_pack_that_is_cut_off_is_refused() {
+fn a_truncated_pack_is_refused() {
     first_start_into(Fault::CutPack(20_000));
 }
 
 #[test]
-fn an_upstream_that_falls_silent_in_a_pack_is_given_up_on() {
+fn an_upstream_that_stops_sending_in_a_pack_times_out() {
     first_start_into(Fault::HangInPack(20_000));
 }
 
 #[test]
-fn a_silent_upstream_is_given_up_on() {
+fn an_unresponsive_upstream_times_out() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start_with(&index, Fault::Hang);
     let (_data, data_dir) = data_dir();
     let mirror = Mirror::start(&[("GIT_REPO_URL", &server.url()), ("DATA_DIR", &data_dir)]);
     let began = Instant::now();
     eventually("the request arrives", || !server.seen().is_empty());
-    // Serving waits for no fetch.
+    // Requests do not wait for a fetch.
     for _ in 0..20 {
         assert_waits_for_the_index(&mirror);
     }
@@ -145,7 +145,7 @@ fn a_silent_upstream_is_given_up_on() {
 }
 
 #[test]
-fn an_empty_upstream_is_waited_for() {
+fn the_mirror_waits_for_the_first_commit_of_an_empty_upstream() {
     let index = GitIndex::empty();
     let server = GitServer::start(&index);
     let (_data, data_dir) = data_dir();
@@ -159,7 +159,7 @@ fn an_empty_upstream_is_waited_for() {
     mirror.wait_until_ready();
 }
 
-/// Whatever happens to upstream, the last snapshot stays in use, and upstream is followed again when it is back.
+/// The last view stays in use during an outage, and the mirror follows the upstream again afterwards.
 #[test]
 fn a_later_outage_changes_nothing_for_clients() {
     let index = GitIndex::with_fixtures();
@@ -214,7 +214,7 @@ fn an_outage_beyond_max_staleness_makes_the_mirror_unready_but_it_still_answers(
     mirror.wait_until_ready();
     server.set(Fault::Disconnect);
     mirror.wait_for_failure();
-    eventually("the snapshot is too old", || {
+    eventually("the view is too old", || {
         let answer = mirror.get("/readyz");
         let reason = answer.json()["reason"].to_string();
         answer.status == 503 && reason.contains("MAX_STALENESS_SECS=1")
@@ -226,13 +226,13 @@ fn an_outage_beyond_max_staleness_makes_the_mirror_unready_but_it_still_answers(
 }
 
 #[test]
-fn a_restart_without_upstream_serves_what_is_on_disk() {
+fn a_restart_without_upstream_serves_the_clone_on_disk() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start(&index);
     let (_data, data_dir) = data_dir();
     let url = server.url();
     let settings = [("GIT_REPO_URL", url.as_str()), ("DATA_DIR", &data_dir)];
-    // The clock stands still in each run: an age is exact.
+    // The clock does not move in a run, so ages are exact.
     let at = |seconds| Clock::custom(move || UNIX_EPOCH + Duration::from_secs(seconds));
     let first = Mirror::start_at(&settings, at(2_000_000_000));
     first.wait_until_ready();
@@ -288,14 +288,14 @@ fn without_refresh_there_is_one_fetch_and_no_staleness() {
 }
 
 #[test]
-fn an_upstream_whose_head_leads_nowhere_is_a_failure_and_not_news() {
+fn an_upstream_head_without_a_commit_is_a_failed_refresh() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start(&index);
     let (_data, data_dir) = data_dir();
     let mirror = Mirror::start(&[("GIT_REPO_URL", &server.url()), ("DATA_DIR", &data_dir)]);
     mirror.wait_until_ready();
     let commit = index.head();
-    // A branch that is renamed on a host that leaves HEAD as it was.
+    // A renamed branch on a host that does not change HEAD.
     index.git(&["branch", "moved", "master"]);
     index.git(&["update-ref", "-d", "refs/heads/master"]);
     let error = mirror.wait_for_failure();

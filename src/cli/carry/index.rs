@@ -34,16 +34,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An index to take out.
 pub(super) struct ExportedIndex {
-    snapshot: Arc<Source>,
+    source: Arc<Source>,
     clock: Clock,
     /// For what is no file yet.
     scratch: PathBuf,
 }
 
 impl ExportedIndex {
-    pub(super) fn new(snapshot: Arc<Source>, scratch: &Path, clock: Clock) -> Self {
+    pub(super) fn new(source: Arc<Source>, scratch: &Path, clock: Clock) -> Self {
         Self {
-            snapshot,
+            source,
             clock,
             scratch: scratch.to_owned(),
         }
@@ -51,7 +51,7 @@ impl ExportedIndex {
 
     /// What is new since a commit, if the clone knows that one.
     fn new_since(&self, commit: CommitId) -> Result<Option<index::IndexExport>, PortError> {
-        match export_since(&self.snapshot, commit, &self.scratch) {
+        match export_since(&self.source, commit, &self.scratch) {
             Ok(export) => Ok(Some(export)),
             Err(ExportError::BaseMissing) => Ok(None),
             Err(error) => Err(PortError::new(&error)),
@@ -70,7 +70,7 @@ impl IndexSource for ExportedIndex {
         let export = match new {
             Some(export) => export,
             None => {
-                export_all(&self.snapshot, &self.scratch).map_err(|error| PortError::new(&error))?
+                export_all(&self.source, &self.scratch).map_err(|error| PortError::new(&error))?
             }
         };
         let upstream = export.upstream.clone();
@@ -160,9 +160,9 @@ impl ImportedIndex {
     }
 
     /// What is there now. Whatever cannot be read is as good as nothing: an import is the way to mend it.
-    fn snapshot(&self) -> Option<Arc<Source>> {
+    fn source(&self) -> Option<Arc<Source>> {
         match open_current(&self.data_dir) {
-            Ok(snapshot) => snapshot,
+            Ok(source) => source,
             Err(error) => {
                 tracing::warn!(error = %error, "the index in DATA_DIR cannot be read");
                 None
@@ -196,16 +196,16 @@ impl ImportedIndex {
 
 impl IndexSink for ImportedIndex {
     fn current(&self) -> Result<Option<CurrentIndex>, PortError> {
-        Ok(self.snapshot().map(|snapshot| CurrentIndex {
-            commit: snapshot.commit().to_string(),
-            fetched: believable(snapshot.fetched(), &self.clock).and_then(seconds),
+        Ok(self.source().map(|source| CurrentIndex {
+            commit: source.commit().to_string(),
+            fetched: believable(source.fetched(), &self.clock).and_then(seconds),
         }))
     }
 
     fn has(&self, text: &str) -> Result<bool, PortError> {
         let commit = commit(text)?;
-        let knows = |snapshot: Arc<Source>| snapshot.knows(commit);
-        self.snapshot()
+        let knows = |source: Arc<Source>| source.knows(commit);
+        self.source()
             .map_or(Ok(false), knows)
             .map_err(|error| PortError::new(&error))
     }
@@ -247,7 +247,7 @@ async fn while_held(
     let mut is_told = false;
     loop {
         match work() {
-            Err(ImportError::Held) if Instant::now() < give_up && !stop.is_cancelled() => {
+            Err(ImportError::Locked) if Instant::now() < give_up && !stop.is_cancelled() => {
                 if !is_told && begun.elapsed() > SILENT_MAX {
                     is_told = true;
                     tracing::warn!(
@@ -257,7 +257,7 @@ async fn while_held(
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            Err(ImportError::Held) => return Err(PortError(HELD.into())),
+            Err(ImportError::Locked) => return Err(PortError(HELD.into())),
             done => return done.map_err(|error| PortError::new(&error)),
         }
     }

@@ -74,7 +74,7 @@ impl GitOutput {
                 .map_err(|elapsed| failed(elapsed.to_string()))?
                 .map_err(|error| failed(error.to_string()))?;
             if !status.success() {
-                index.ask_for_look();
+                index.request_damage_check();
             }
             // A child that reads what a client sends, and fails without output, got nonsense.
             return match request {
@@ -164,7 +164,7 @@ async fn note_end(mut running: Running) {
     if let Ok((status, complaint)) = running.child.finish().await
         && !status.success()
     {
-        running.index.ask_for_look();
+        running.index.request_damage_check();
         // Most often the client asked for something that does not exist, and git said so.
         tracing::info!(git.status = %status, error = complaint, "git ended early");
     }

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::version_table::VersionTable;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
-use crate::index::{BlobId, CommitId, ReadError, RefreshOutcome, ServedIndex, View};
+use crate::index::{BlobId, CommitId, GitIndex, ReadError, RefreshOutcome, View};
 use crate::package::{CrateHistory, CrateName, IndexPath};
 use crate::server::{Exchange, Share, Shares};
 
@@ -237,7 +237,7 @@ enum Read<T> {
 ///
 /// # Errors
 /// 503 before the first view.
-pub(crate) fn git_index(state: &AppState) -> Result<Arc<ServedIndex>, ApiError> {
+pub(crate) fn git_index(state: &AppState) -> Result<Arc<GitIndex>, ApiError> {
     let view = state.index.view();
     view.and_then(|view| view.git_index().cloned())
         .ok_or_else(|| not_ready(state))

@@ -58,7 +58,7 @@ pub(crate) struct IndexReport {
     /// Seconds since the last successful fetch; null if the mirror does not know.
     pub(crate) age_seconds: Option<u64>,
     /// The progress of the current clone or fetch.
-    pub(crate) progress: crate::index::Progress,
+    pub(crate) progress: crate::index::FetchProgress,
     pub(crate) failures: u32,
     pub(crate) last_error: Option<String>,
 }

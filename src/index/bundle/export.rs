@@ -1,7 +1,7 @@
-//! Taking the index out of a clone, for a mirror that no network leads to.
+//! Exports the index from a clone, for a mirror without a network.
 //!
-//! A full export is the packs of the clone as they are: packing the whole index anew would take minutes. One that builds on
-//! an earlier export is a single pack, of what the index holds now and did not hold then.
+//! A full export consists of the packs of the clone, unchanged: packing the whole index again would take minutes. An export
+//! that builds on an earlier one is a single pack with the new objects.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,16 +18,16 @@ use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
 use crate::index::source::{clone_dir, upkeep};
 
-/// What makes up an exported index. The files stay where they are for as long as this is held.
+/// An exported index. As long as this exists, the mirror does not remove its files.
 #[derive(Debug)]
 pub(crate) struct IndexExport {
     /// The upstream commit that is exported.
     pub(crate) commit: CommitId,
-    /// The upstream that it came from, without credentials.
+    /// The URL of the upstream, without credentials.
     pub(crate) upstream: Option<String>,
-    /// When the upstream was last asked with success.
+    /// The time of the last successful fetch.
     pub(crate) fetched: Option<SystemTime>,
-    /// The files to copy: `.pack` each. Who imports them makes the lists of their objects anew.
+    /// The `.pack` files to copy. Their `.idx` files are not needed: the import makes them again.
     pub(crate) packs: Vec<PathBuf>,
     _repository: Arc<Repository>,
 }
@@ -35,8 +35,8 @@ pub(crate) struct IndexExport {
 /// Why the index could not be exported.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExportError {
-    /// The earlier export is of a state that the clone no longer knows: make a full export.
-    #[error("the clone does not know the commit that the export shall build on")]
+    /// The clone no longer has the commit of the earlier export: make a full export.
+    #[error("the clone does not know the commit that the export is to build on")]
     BaseMissing,
     /// The clone is damaged.
     #[error(transparent)]
@@ -52,7 +52,7 @@ impl From<io::Error> for ExportError {
     }
 }
 
-/// What can go wrong while a pack is made.
+/// Why a pack could not be made.
 enum PackError {
     BaseMissing,
     Git(git2::Error),
@@ -64,11 +64,10 @@ impl From<git2::Error> for PackError {
     }
 }
 
-/// Exports all of the index that `source` is of. What is no file of the clone yet is written to the directory `into`.
-/// Blocking.
+/// Exports the whole index of `source`. Packs its loose objects into the directory `into`. Blocking.
 pub(crate) fn export_all(source: &Source, into: &Path) -> Result<IndexExport, ExportError> {
     let repository = source.repository();
-    // After the source was read: whatever it lists is in one of these, or loose.
+    // Listed after the source was read, so every object of the source is in one of these packs, or loose.
     let mut packs: Vec<PathBuf> = upkeep::packs_in(repository.path())?
         .into_iter()
         .map(|pack| pack.path)
@@ -85,7 +84,7 @@ pub(crate) fn export_all(source: &Source, into: &Path) -> Result<IndexExport, Ex
     Ok(describe(source, packs))
 }
 
-/// Exports what has come to the index since the upstream commit `base`, as one pack in the directory `into`. Blocking.
+/// Exports the objects that are new since the upstream commit `base`, as one pack in the directory `into`. Blocking.
 pub(crate) fn export_since(
     source: &Source,
     base: CommitId,
@@ -119,7 +118,7 @@ fn describe(source: &Source, packs: Vec<PathBuf>) -> IndexExport {
     }
 }
 
-/// The commit, and whatever its tree holds that the base's tree does not hold at the same place.
+/// Lists the commit, and all objects of its tree that the base's tree does not have at the same path.
 fn new_objects(
     git: &git2::Repository,
     base: CommitId,
@@ -128,9 +127,9 @@ fn new_objects(
     let base = known(git.find_commit(base.0.to_oid()?))?.tree_id();
     let commit = git.find_commit(commit.0.to_oid()?)?;
     let mut objects = vec![commit.id()];
-    // A list and no recursion: nobody promises that the directories of an index are not thousands deep.
+    // A stack instead of recursion: an upstream can nest directories thousands deep.
     let mut pairs = vec![(Some(base), commit.tree_id())];
-    // Two trees can describe millions of directories: each pair is compared once.
+    // Compares each pair of trees once, because two trees can describe millions of directories.
     let mut seen = HashSet::new();
     while let Some((old, new)) = pairs.pop() {
         if old == Some(new) || !seen.insert((old, new)) {
@@ -152,7 +151,7 @@ fn new_objects(
             match kind {
                 Some(ObjectType::Tree) => pairs.push((tree_before, entry.id())),
                 Some(ObjectType::Blob) => objects.push(entry.id()),
-                // A submodule's commit lies elsewhere.
+                // The commit of a submodule is in another repository.
                 _ => {}
             }
         }
@@ -161,7 +160,7 @@ fn new_objects(
 }
 
 #[cfg(test)]
-pub(crate) fn new_objects_for_tests(source: &Source, base: CommitId) -> Vec<Oid> {
+pub(super) fn new_objects_for_tests(source: &Source, base: CommitId) -> Vec<Oid> {
     let git = git2::Repository::open_bare(source.repository().path()).unwrap();
     let objects = new_objects(&git, base, source.commit());
     objects.unwrap_or_else(|_error| Vec::new())
@@ -179,7 +178,7 @@ fn write_pack(
     into: &Path,
     insert: impl FnOnce(&mut PackBuilder<'_>) -> Result<(), git2::Error>,
 ) -> Result<PathBuf, ExportError> {
-    // Not through a shared handle: a full disk says nothing of the clone.
+    // With a handle of its own, because a failure of a shared handle marks the clone as suspect, and a full disk is no damage.
     let write = || {
         let git = git2::Repository::open_bare(repository.path())?;
         let mut builder = git.packbuilder()?;
@@ -198,7 +197,7 @@ fn write_pack(
     Ok(into.join(format!("pack-{name}.pack")))
 }
 
-/// The objects that are in no pack. There are hardly ever any.
+/// Lists the objects that are in no pack. There are rarely any.
 fn loose_objects(clone: &Path) -> Result<Vec<Oid>, ExportError> {
     let objects = clone.join("objects");
     let mut ids = Vec::new();

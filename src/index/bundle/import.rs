@@ -1,8 +1,8 @@
-//! Putting an exported index in the place of the one in use.
+//! Imports an exported index, which replaces the one in use.
 //!
-//! A new clone is made beside the current one, of the packs alone or of those and of what the current clone holds. Every
-//! object is hashed and everything that the commit leads to is looked for; only then is the new clone the one in use. Until
-//! then nothing changes for anybody. Everything here is blocking.
+//! The import makes a new clone from the packs, or from the packs and the current clone. It hashes every object, and checks
+//! that every object of the commit exists. Only then does the new clone become the clone in use. Until then nothing changes
+//! for readers. Everything here blocks.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -13,53 +13,55 @@ use std::time::SystemTime;
 use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, TreeEntry};
 
 use crate::index::ids::CommitId;
-use crate::index::limits::{self, COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
+use crate::index::limits::{COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
 use crate::index::source::clone_dir::{
     self, CloneDir, CloneRecord, DataDirError, remove_tree, write_atomically,
 };
 use crate::index::source::fetch::{self, UPSTREAM_HEAD};
-use crate::index::source::libgit2::{MemoryLimit, has_refused_memory, with_memory_limit};
+use crate::index::source::libgit2::{
+    MemoryLimit, check_size, has_refused_memory, with_memory_limit,
+};
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::{trees, upkeep};
 use crate::index::stop::StopFlag;
 
-/// How much of a pack is handed on at a time.
+/// The bytes of a pack that are copied at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Where git notes which commits stand without their parents.
+/// The file in which git lists the commits without their parents.
 const SHALLOW: &str = "shallow";
 
-/// An exported index, unpacked from whatever brought it.
+/// An exported index, unpacked from its archive.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexImport<'a> {
-    /// The commit that it shows.
+    /// The upstream commit.
     pub(crate) commit: CommitId,
     /// The commit of the earlier export that it builds on; `None` for a full one.
     pub(crate) base: Option<CommitId>,
     /// The packs.
     pub(crate) packs: &'a [PathBuf],
-    /// The upstream that it came from.
+    /// The upstream of the index.
     pub(crate) upstream: &'a RemoteUrl,
-    /// When that upstream was last asked, if that is known.
+    /// The time of the last successful fetch, if known.
     pub(crate) fetched: Option<SystemTime>,
 }
 
-/// Why nothing was imported. Nothing has changed then.
+/// Why the import failed. The index in use has not changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImportError {
-    /// A running mirror, or another command, has possession of the data directory.
+    /// A running mirror or another subcommand has locked the data directory.
     #[error("another mirror is using this DATA_DIR")]
-    Held,
-    /// The data directory does not hold the commit that the export builds on: import the earlier exports, or a full one.
-    #[error("the index in DATA_DIR does not hold the commit that the export builds on")]
+    Locked,
+    /// The clone lacks the commit that the export builds on: import the earlier exports first, or a full one.
+    #[error("the index in DATA_DIR does not contain the commit that the export builds on")]
     BaseMissing,
-    /// What was exported has been cut off or changed on its way.
+    /// The exported files are truncated or changed.
     #[error("the exported index is damaged or not complete: {0}")]
     Damaged(String),
-    /// It is larger than any index can be.
+    /// It exceeds the limits of an index.
     #[error("the exported index is refused: {0}")]
     Refused(String),
-    /// The system refuses.
+    /// The operating system refused.
     #[error("the exported index cannot be read, or DATA_DIR cannot be written to")]
     Disk(#[source] io::Error),
 }
@@ -73,7 +75,7 @@ impl From<io::Error> for ImportError {
 impl From<DataDirError> for ImportError {
     fn from(error: DataDirError) -> Self {
         match error {
-            DataDirError::Held => Self::Held,
+            DataDirError::Locked => Self::Locked,
             DataDirError::Disk(error) => Self::Disk(error),
         }
     }
@@ -100,27 +102,27 @@ impl From<git2::Error> for ImportError {
     }
 }
 
-/// Whether an import could begin now: [`ImportError::Held`] if somebody has possession of the data directory.
+/// Checks that an import can begin now. [`ImportError::Locked`] if another process has locked the data directory.
 pub(crate) fn may_import(data_dir: &Path) -> Result<(), ImportError> {
     let _free = CloneDir::open(data_dir)?;
     Ok(())
 }
 
-/// Makes the imported index the one in use. A running mirror that may ask nobody shows it within a minute; of any other
-/// running mirror the data directory is held.
+/// Imports an index. A running offline mirror shows it within a minute. Any other running mirror keeps the data directory
+/// locked, so the import fails.
 pub(crate) fn import(data_dir: &Path, import: &IndexImport<'_>) -> Result<(), ImportError> {
     let mut clones = CloneDir::open(data_dir)?;
     let target = clones.next()?;
-    // The archive decides what is in its packs.
+    // Limited, because an archive may be hostile, as an upstream may be.
     let built = with_memory_limit(MemoryLimit::TRANSFER, || build(&clones, &target, import));
     match built.and_then(|()| Ok(clones.activate(&target)?)) {
         Ok(()) => {
-            // What is left costs room, and the next one who looks removes it.
-            let _left = clones.sweep(&[&target]);
+            // A failure is harmless: a clone that remains takes disk space, and the next sweep removes it.
+            let _remaining = clones.sweep(&[&target]);
             Ok(())
         }
         Err(error) => {
-            let _left = remove_tree(&target);
+            let _remaining = remove_tree(&target);
             Err(error)
         }
     }
@@ -138,7 +140,7 @@ fn build(clones: &CloneDir, target: &Path, import: &IndexImport<'_>) -> Result<(
     git.odb()?.refresh()?;
     let commit = find_commit(&git, import.commit.0.to_oid()?)?;
     check_tree(&git, commit.tree_id())?;
-    // An index that no mirror would serve must not take the place of one that is served.
+    // Applies the limits of a source: an index that the mirror would refuse must not replace one that it serves.
     trees::read(&git, commit.tree_id().into(), None, &StopFlag::new())?;
     note_missing_parents(&git, target, commit.clone())?;
     git.reference(UPSTREAM_HEAD, commit.id(), true, "imported")?;
@@ -147,7 +149,7 @@ fn build(clones: &CloneDir, target: &Path, import: &IndexImport<'_>) -> Result<(
     Ok(())
 }
 
-/// Begins with what the current clone holds, as further names of the same files.
+/// Copies the current clone to `target`, through hard links.
 fn copy_current(clones: &CloneDir, target: &Path, base: CommitId) -> Result<(), ImportError> {
     let current = clones.current().ok_or(ImportError::BaseMissing)?;
     let git = Repository::open_bare(&current)?;
@@ -163,10 +165,10 @@ fn add_pack(git: &Repository, pack: &Path) -> Result<(), ImportError> {
     let mut writer = odb.packwriter()?;
     let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, &mut writer);
     let copied = io::copy(&mut file, &mut buffered).and_then(|_bytes| buffered.flush());
-    // A buffer that could not be written must not be written once more when it is dropped.
+    // Dropping a `BufWriter` writes its buffer. After a failure that would be a second attempt, so take it apart instead.
     drop(buffered.into_parts());
     match copied {
-        // Whatever libgit2 has against a pack, it gives no other reason here than that it is its error.
+        // An error without a number of the operating system comes from libgit2, whose last error has the reason.
         Err(error) if error.raw_os_error().is_none() => Err(git2::Error::last_error(-1).into()),
         Err(error) => Err(error.into()),
         Ok(()) => {
@@ -176,15 +178,15 @@ fn add_pack(git: &Repository, pack: &Path) -> Result<(), ImportError> {
     }
 }
 
-/// Looks for everything that a tree leads to: every directory is read, every file must be there. That each object is what
-/// its id says was seen when its pack was added.
+/// Checks that every object of a tree exists: reads every directory, and looks up every file. The content of the objects was
+/// checked against their ids when their packs were added.
 fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
     let odb = git.odb()?;
     let mut seen = HashSet::from([tree]);
     let mut trees = vec![tree];
     let mut entries = 0_usize;
     while let Some(tree) = trees.pop() {
-        limits::check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
+        check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
         for entry in &git.find_tree(tree)? {
             entries += 1;
             if entries > ENTRIES_READ_MAX {
@@ -206,7 +208,7 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
 }
 
 fn find_commit(git: &Repository, id: Oid) -> Result<Commit<'_>, ImportError> {
-    limits::check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
+    check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
     Ok(git.find_commit(id)?)
 }
 
@@ -217,7 +219,7 @@ fn missing(entry: &TreeEntry<'_>) -> ImportError {
     ))
 }
 
-/// Tells git which commits stand without their parents, or it would look for those.
+/// Lists the commits without their parents in the `shallow` file. Otherwise git would look for the parents and fail.
 fn note_missing_parents(
     git: &Repository,
     target: &Path,
@@ -279,7 +281,7 @@ mod tests {
         ("to/ki/tokio", "new"),
     ];
 
-    /// An index with a network, a directory for what is carried over, and a data directory without one.
+    /// An index with an upstream, a directory for the exported files, and the data directory of an offline mirror.
     struct Scene {
         index: TestIndex,
         carried: TempDir,
@@ -363,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_export_arrives_whole() {
+    fn a_full_export_is_imported_completely() {
         let scene = Scene::new();
         let export = scene.export_all();
         scene.import(&export, None).unwrap();
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_export_holds_only_what_is_new_and_arrives_whole() {
+    fn a_second_export_contains_only_new_objects_and_is_imported_completely() {
         let mut scene = Scene::new();
         let first = scene.export_all();
         scene.import(&first, None).unwrap();
@@ -399,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn what_builds_on_something_unknown_is_refused_on_both_sides() {
+    fn export_and_import_refuse_an_unknown_base() {
         let mut scene = Scene::new();
         let first = scene.source().commit();
         scene.publish_more();
@@ -409,7 +411,7 @@ mod tests {
         let export = export_since(&scene.source(), first, scene.carried.path()).unwrap();
         let result = scene.import(&export, Some(first));
         assert!(matches!(result, Err(ImportError::BaseMissing)));
-        // As if it were a full one: most of it is missing.
+        // Imported as a full export, which lacks most objects.
         let result = scene.import(&export, None);
         assert!(matches!(result, Err(ImportError::Damaged(_))), "{result:?}");
         assert!(scene.imported().is_none());
@@ -417,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_that_was_changed_or_cut_off_changes_nothing() {
+    fn a_changed_or_truncated_pack_is_refused_and_changes_nothing() {
         let mut scene = Scene::new();
         let first = scene.export_all();
         scene.import(&first, None).unwrap();
@@ -451,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_that_was_killed_changes_nothing_and_leaves_nothing_behind() {
+    fn a_killed_import_changes_nothing_and_the_next_one_removes_its_files() {
         let mut scene = Scene::new();
         let first = scene.export_all();
         scene.import(&first, None).unwrap();
@@ -495,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_with_a_larger_tree_or_commit_than_any_mirror_serves_is_refused() {
+    fn an_index_with_a_too_large_tree_or_commit_is_refused() {
         let tree = |length: usize| {
             let mut tree = format!("100644 {}\0", "x".repeat(length)).into_bytes();
             tree.extend_from_slice(
@@ -539,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_which_no_mirror_reads_all_entries_is_refused() {
+    fn an_index_with_too_many_entries_is_refused() {
         let scene = Scene::new();
         let blob = Oid::hash_object(ObjectType::Blob, b"one").unwrap();
         let names = || {
@@ -579,20 +581,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_imported_under_a_running_mirror() {
+    fn an_import_is_refused_while_a_mirror_runs() {
         let scene = Scene::new();
         let export = scene.export_all();
         let mut settings = scene.index.settings();
         settings.data_dir = scene.inside.path().to_owned();
         let held = refresh_once(settings, &IndexHandle::new()).unwrap();
         let result = scene.import(&export, None);
-        assert!(matches!(result, Err(ImportError::Held)));
+        assert!(matches!(result, Err(ImportError::Locked)));
         drop(held);
         scene.import(&export, None).unwrap();
     }
 
     #[test]
-    fn a_commit_without_its_parents_is_noted_as_such() {
+    fn a_commit_without_its_parents_is_listed_as_shallow() {
         let mut scene = Scene::new();
         let first = scene.export_all();
         scene.import(&first, None).unwrap();

@@ -1,4 +1,4 @@
-//! The index as it crosses an air gap.
+//! Exports the index for transport across an air gap, and imports it.
 
 pub(super) mod export;
 pub(super) mod import;

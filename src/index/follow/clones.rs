@@ -1,6 +1,6 @@
-//! The clones on disk: making one, fetching into it, keeping it small, replacing it, and removing those that were replaced.
+//! Owns the clones on disk: makes a clone, fetches into it, keeps it small, replaces it, and removes replaced clones.
 //!
-//! This is the one owner of everything that changes a clone. What a clone holds goes to the publisher.
+//! Only this module changes clones. It passes the content of a clone to the publisher.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::error::RefreshError;
 use super::publisher::Publisher;
-use super::retry::Repairs;
-use super::settings::RefresherSettings;
+use super::settings::FollowerSettings;
 use crate::index::git::overlay;
 use crate::index::handle::IndexHandle;
+use crate::index::retry::Repairs;
 use crate::index::source::clone_dir::{self, Access, CloneDir, CloneRecord};
 use crate::index::source::fetch::{self, FetchError, Outgoing};
 use crate::index::source::local_upstream;
@@ -24,41 +24,41 @@ use crate::index::status::{Phase, ProgressCell};
 use crate::index::view::View;
 use crate::memory::return_freed_blocks;
 
-/// Failures that may be our clone's fault, in a row, after which the clone is replaced.
+/// The number of local failures in a row after which a new clone replaces the current one.
 const LOCAL_FAILURES_MAX: u32 = 3;
 
-/// How long to leave the clone as it is when it could not be made smaller.
+/// The pause after a failure to make the clone smaller.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 
 /// The owner of the clones.
 #[derive(Debug)]
 pub(crate) struct Clones {
-    pub(super) settings: RefresherSettings,
+    pub(super) settings: FollowerSettings,
     handle: IndexHandle,
-    /// `None` while somebody else may use it.
+    /// The locked data directory; `None` while it is unlocked.
     pub(super) directory: Option<CloneDir>,
     current: Option<Arc<Repository>>,
-    /// Replaced clones that a request may still be reading from.
+    /// Replaced clones that requests may still read.
     retired: Vec<Arc<Repository>>,
-    /// Failures in a row that may be the clone's fault.
+    /// Failures in a row that the clone may have caused.
     failures: u32,
     repairs: Repairs,
-    /// Not before then is the clone made smaller again.
+    /// The earliest time to make the clone smaller again.
     next_upkeep: Option<Instant>,
     transfers: Transfers,
 }
 
-/// What a try without a failure did.
+/// What a successful refresh did.
 pub(crate) enum Refreshed {
-    /// The clone is as new as the upstream.
+    /// It fetched from the upstream.
     Fetched,
-    /// There is a clone, and the settings say that the upstream is not asked.
+    /// It served the clone on disk, because the settings forbid a fetch.
     NotAsked,
 }
 
 impl Clones {
-    /// Touches nothing yet.
-    pub(crate) fn new(settings: RefresherSettings, handle: IndexHandle) -> Self {
+    /// Makes the owner. It opens nothing yet.
+    pub(crate) fn new(settings: FollowerSettings, handle: IndexHandle) -> Self {
         Self {
             settings,
             handle,
@@ -77,24 +77,24 @@ impl Clones {
         self.current.as_ref()
     }
 
-    /// Whether replaced clones wait for the requests that still read from them.
-    pub(crate) fn has_retired(&self) -> bool {
+    /// Whether there are replaced clones that could not be removed yet.
+    pub(super) fn has_retired(&self) -> bool {
         !self.retired.is_empty()
     }
 
-    /// How long until a clone that may be damaged is looked at again.
-    pub(crate) fn wait_for_repair(&self) -> Duration {
+    /// The time until the next repair or damage check is allowed.
+    pub(super) fn wait_for_repair(&self) -> Duration {
         self.repairs.wait(Instant::now())
     }
 
-    /// Notes that a try has succeeded, and does what is due afterwards.
-    pub(crate) fn after_success(&mut self, publisher: &mut Publisher) {
+    /// Does the maintenance after a successful refresh.
+    pub(super) fn after_success(&mut self, publisher: &mut Publisher) {
         self.failures = 0;
-        self.keep_up(publisher);
+        self.maintain(publisher);
         self.drop_retired();
     }
 
-    /// Shows the current clone once more, where the rules may show something else of it than before.
+    /// Publishes the current clone again if there are rules: facts may have changed.
     pub(super) fn show_again(&self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         match self.current.as_ref().filter(|_| publisher.has_rules()) {
             Some(repository) => publisher.show(repository),
@@ -102,19 +102,19 @@ impl Clones {
         }
     }
 
-    /// Frees the data directory for others.
+    /// Unlocks the data directory.
     pub(crate) fn close(&mut self) {
         self.directory = None;
     }
 
-    /// Brings the clone up to date, or makes one, as the settings say, and publishes what it holds.
+    /// Fetches, or makes a clone, as the settings say, and publishes the result.
     pub(crate) fn refresh(&mut self, publisher: &mut Publisher) -> Result<Refreshed, RefreshError> {
         if !self.settings.may_fetch() {
             self.follow_disk(publisher)?;
             return Ok(Refreshed::NotAsked);
         }
         self.open_data_dir(publisher)?;
-        // Before the check, which for a while allows no other step.
+        // Computed before the damage check, because the check starts a pause in which `allowed` is false.
         let now = Instant::now();
         let replace = self.failures >= LOCAL_FAILURES_MAX && self.repairs.allowed(now);
         self.check_current();
@@ -135,8 +135,8 @@ impl Clones {
         Ok(Refreshed::Fetched)
     }
 
-    /// Takes possession of the data directory and serves the clone that lies there. Does nothing the second time, unless
-    /// somebody has removed the directory.
+    /// Locks the data directory and serves the clone in it. Does nothing if that is done already, unless the directory was
+    /// removed meanwhile.
     fn open_data_dir(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if let Some(clones) = &self.directory {
             if clones.still_exists() {
@@ -160,7 +160,7 @@ impl Clones {
                         tracing::warn!(error = %error, "the damaged clone could not be set aside");
                     }
                 }
-                // That is not the clone's fault.
+                // Not a fault of the clone.
                 Err(error) => return Err(error),
             }
         }
@@ -173,10 +173,10 @@ impl Clones {
         Ok(())
     }
 
-    /// Publishes the clone at `path`; says `false` for one of another index.
+    /// Publishes the clone at `path`. Returns `false` if it is a clone of another index.
     fn open_clone(&mut self, path: &Path, publisher: &mut Publisher) -> Result<bool, RefreshError> {
         let record = clone_dir::read_record(path).map_err(|error| {
-            RefreshError::Damaged(format!("its record cannot be read: {error}"))
+            RefreshError::Damaged(format!("mirror.json cannot be read: {error}"))
         })?;
         if !record.is_of(&self.settings.url) {
             return Ok(false);
@@ -185,8 +185,8 @@ impl Clones {
         Ok(true)
     }
 
-    /// Publishes the clone at `path`, which was brought up to date then.
-    pub(crate) fn serve_clone(
+    /// Publishes the clone at `path`. `last_success` is the time of its last fetch.
+    pub(super) fn serve_clone(
         &mut self,
         path: &Path,
         last_success: Option<SystemTime>,
@@ -203,7 +203,7 @@ impl Clones {
         )
     }
 
-    /// Publishes a repository, which was brought up to date then.
+    /// Publishes a repository. `last_success` is the time of its last fetch.
     pub(crate) fn serve(
         &mut self,
         repository: Repository,
@@ -218,8 +218,8 @@ impl Clones {
         Ok(())
     }
 
-    /// Drops the current clone if a read from it failed and fails again. Its snapshot stays in use until a new one is
-    /// there: what can be read from it is right.
+    /// Retires the current clone if it is damaged. Its view stays in use until there is a new one, because everything that
+    /// can still be read from it is correct.
     fn check_current(&mut self) {
         if let Some(repository) = self.damaged_clone() {
             tracing::warn!("the clone on disk is damaged and will be replaced");
@@ -228,8 +228,8 @@ impl Clones {
         }
     }
 
-    /// The current clone, if a read from it failed and fails again.
-    pub(crate) fn damaged_clone(&mut self) -> Option<Arc<Repository>> {
+    /// Returns the current clone if it is damaged: a read has failed, and fails again now.
+    pub(super) fn damaged_clone(&mut self) -> Option<Arc<Repository>> {
         let repository = self.current.clone()?;
         let now = Instant::now();
         if !repository.is_suspect() || !self.repairs.allowed(now) {
@@ -268,33 +268,33 @@ impl Clones {
             }
             return Err(error);
         }
-        // The time of this success would be lost in a restart; nothing else is.
+        // A failure only means that the time of this fetch is lost after a restart.
         if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
             tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
         }
         Ok(())
     }
 
-    /// Leads the clone back to the commit that is served, so that a restart finds that one.
+    /// Points the clone's branch back to the served commit, so a restart serves that one.
     fn forget_refused(&mut self, repository: &Arc<Repository>, publisher: &mut Publisher) {
         let served = self.handle.view();
         if let Some(view) =
             served.filter(|view| Arc::ptr_eq(view.source().repository(), repository))
-            && let Err(error) = repository.lead_back_to(view.commit())
+            && let Err(error) = repository.reset_to(view.commit())
         {
-            tracing::warn!(error = %error, "the clone could not be led back to the commit that is served");
+            tracing::warn!(error = %error, "the clone could not be reset to the commit that is served");
         }
-        // Each refused commit leaves a pack.
-        self.keep_up(publisher);
+        // Each refused commit leaves a pack, so many of them need a roll-up, too.
+        self.maintain(publisher);
     }
 
-    /// Runs a clone or a fetch. One that hangs is left behind.
+    /// Runs a clone or a fetch, and abandons it if it hangs.
     pub(crate) fn transfer(
         &mut self,
         phase: Phase,
         transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
     ) -> Result<(), FetchError> {
-        self.transfers.make_room()?;
+        self.transfers.check_capacity()?;
         let progress = self.handle.begin(phase);
         self.transfers
             .run(&progress, self.settings.url.is_local(), transfer)
@@ -311,8 +311,8 @@ impl Clones {
         CloneRecord::new(&self.settings.url, Some(self.settings.clock.now()))
     }
 
-    /// Makes the clone smaller if it has become too large. Without success it stays as it is, and works as before.
-    pub(crate) fn keep_up(&mut self, publisher: &mut Publisher) {
+    /// Makes the clone smaller if it is too large. After a failure the clone stays as it is, and works as before.
+    fn maintain(&mut self, publisher: &mut Publisher) {
         let Some(repository) = self.current.clone() else {
             return;
         };
@@ -326,8 +326,8 @@ impl Clones {
         let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
             Ok(Due::Nothing) => return,
             Ok(Due::RollUp) => match self.roll_up(&repository, publisher) {
-                // Something in it cannot be read, perhaps something that only git clients would miss. Packs must not grow
-                // for ever because of it.
+                // An object cannot be read, perhaps one that only git clients need. Without a new clone the number of packs
+                // would grow without limit.
                 Err(RefreshError::Damaged(why) | RefreshError::Refused(why))
                     if self.repairs.allowed(now) && self.settings.may_renew() =>
                 {
@@ -341,7 +341,7 @@ impl Clones {
                 other => other,
             },
             Ok(Due::Renewal) if self.settings.may_renew() => self.clone_anew(publisher),
-            // What belongs to the index is not told from the rest without the upstream.
+            // Only the upstream can tell which objects belong to the index.
             Ok(Due::Renewal) => return,
             Err(error) => Err(error.into()),
         };
@@ -364,7 +364,7 @@ impl Clones {
         };
         let progress = self.handle.begin(Phase::Maintaining);
         let rolled_up = upkeep::roll_up(repository.path(), &path, progress.stop_flag());
-        // Being stopped may have been the reason for an error, and is no reason for a warning.
+        // A stop can cause any error, and needs no warning.
         let rolled_up = if progress.is_stopped() {
             Err(FetchError::Stopped.into())
         } else {
@@ -373,6 +373,7 @@ impl Clones {
         self.replace_by(&path, rolled_up, "small packs were rolled up", publisher)
     }
 
+    /// Makes a new clone, and replaces the current one with it.
     pub(crate) fn clone_anew(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
         let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
@@ -390,7 +391,7 @@ impl Clones {
         self.replace_by(&path, cloned, "serving the index", publisher)
     }
 
-    /// Puts a new clone in the place of the current one, if it came out well.
+    /// Replaces the current clone with the new one at `path`, if it was made successfully.
     fn replace_by(
         &mut self,
         path: &Path,
@@ -406,15 +407,15 @@ impl Clones {
                 Ok(())
             }
             Err(error) => {
-                // A half-written clone is of no use, and a full disk needs the room, also that of a damaged one.
+                // Removes the incomplete clone and a damaged one: the disk may be full.
                 self.sweep();
                 Err(error)
             }
         }
     }
 
-    /// Makes a complete clone the one in use. Its record is there already: one that was rolled up has that of the clone it
-    /// was made of, which tells the upstream that was asked, and when.
+    /// Makes a complete clone the clone in use. It has a record already: a rolled-up clone has a copy of the record of the
+    /// original.
     fn take_over(
         &self,
         path: &Path,
@@ -428,8 +429,8 @@ impl Clones {
         Ok((repository, view))
     }
 
-    /// Removes replaced clones that no request reads from any more, and whatever a crash left.
-    pub(crate) fn drop_retired(&mut self) {
+    /// Removes replaced clones that no request reads any more, and leftovers of a crash.
+    fn drop_retired(&mut self) {
         self.retired
             .retain(|repository| Arc::strong_count(repository) > 1);
         self.sweep();
@@ -445,9 +446,9 @@ impl Clones {
         warn_if_left(clones.sweep(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()));
     }
 
-    /// The clone on disk, if no clone of ours could give back what is in it: however damaged where nothing is fetched, and
-    /// that of another upstream until ours has taken its place.
-    pub(crate) fn irreplaceable(&self, clones: &CloneDir) -> Option<PathBuf> {
+    /// The clone on disk, if the mirror cannot restore its content. Offline that is any clone, even a damaged one. Otherwise
+    /// it is the clone of another upstream, until our clone has replaced it.
+    fn irreplaceable(&self, clones: &CloneDir) -> Option<PathBuf> {
         let is_foreign = |path: &Path| {
             clone_dir::read_record(path).is_ok_and(|record| !record.is_of(&self.settings.url))
         };
@@ -460,8 +461,8 @@ impl Clones {
     }
 }
 
-/// What cannot be removed costs room, and nothing else.
-pub(crate) fn warn_if_left(swept: io::Result<()>) {
+/// Only a warning: a clone that cannot be removed takes disk space and does no other harm.
+fn warn_if_left(swept: io::Result<()>) {
     if let Err(error) = swept {
         tracing::warn!(error = %error, "an old clone could not be removed");
     }

@@ -1,4 +1,4 @@
-//! Why a try to bring the index up to date failed.
+//! Why a refresh of the index failed.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::index::source::fetch::FetchError;
 use crate::index::source::upkeep::UpkeepError;
 use crate::index::view::build::BuildError;
 
-/// Why a try brought no snapshot.
+/// Why a refresh failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RefreshError {
     #[error(transparent)]
@@ -18,13 +18,13 @@ pub(crate) enum RefreshError {
     #[error("cannot use DATA_DIR: {0}")]
     Disk(#[from] io::Error),
     #[error("cannot use DATA_DIR: another mirror is using this DATA_DIR")]
-    Held,
-    #[error("DATA_DIR holds no index, and DOWNLOAD_MODE=offline fetches none: import one")]
+    Locked,
+    #[error("DATA_DIR contains no index, and DOWNLOAD_MODE=offline fetches none: import one")]
     NoIndex,
-    /// The upstream is a directory on this machine, and of no use.
+    /// The upstream is a directory on this machine that cannot be cloned.
     #[error("GIT_REPO_URL: {0}")]
     Upstream(String),
-    #[error("it is not known which crate files are stored: {0}")]
+    #[error("the stored crate files are unknown: {0}")]
     StoredFiles(String),
     #[error(
         "INDEX_PRUNED needs a place to write to: neither DATA_DIR nor the temporary directory can be written to"
@@ -32,16 +32,16 @@ pub(crate) enum RefreshError {
     NowhereToBuild,
     #[error("the clone on disk is damaged: {0}")]
     Damaged(String),
-    /// Too large to be served. The clone is sound.
+    /// The index is too large. The clone is not damaged.
     #[error("{0}")]
     Refused(String),
 }
 
 impl RefreshError {
-    /// Whether it cannot go away by itself, so that somebody has to be told.
+    /// Whether the failure is permanent, so an operator must act.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {
-            Self::Held | Self::NoIndex | Self::NowhereToBuild | Self::Upstream(_) => true,
+            Self::Locked | Self::NoIndex | Self::NowhereToBuild | Self::Upstream(_) => true,
             Self::Disk(error) => refuses_for_good(error),
             Self::Fetch(error) => matches!(error, FetchError::Unsupported(_)),
             Self::StoredFiles(_) | Self::Damaged(_) | Self::Refused(_) => false,
@@ -52,7 +52,7 @@ impl RefreshError {
 impl From<DataDirError> for RefreshError {
     fn from(error: DataDirError) -> Self {
         match error {
-            DataDirError::Held => Self::Held,
+            DataDirError::Locked => Self::Locked,
             DataDirError::Disk(error) => Self::Disk(error),
         }
     }

@@ -1,7 +1,7 @@
-//! The follower of the upstream: the background task that decides when to try, and what follows from how a try ended.
+//! The follower of the upstream: the background task that decides when to refresh, and what to do after a refresh.
 //!
-//! Each try runs on a blocking thread; the async side only waits, so a fetch that hangs never holds up serving. The clones
-//! and the views have owners of their own ([`Clones`], [`Publisher`]).
+//! Each refresh runs on a blocking thread, and the async side only waits. So a fetch that hangs never blocks requests. The
+//! clones and the views have owners of their own ([`Clones`], [`Publisher`]).
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -11,49 +11,48 @@ use tokio_util::sync::CancellationToken;
 
 use super::clones::{Clones, Refreshed};
 use super::error::RefreshError;
-use super::on_demand::RefreshOutcome;
 use super::publisher::Publisher;
-use super::retry::{backoff, jittered};
-use super::settings::RefresherSettings;
+use super::settings::FollowerSettings;
+use crate::index::fetch_on_demand::RefreshOutcome;
 use crate::index::handle::IndexHandle;
-use crate::index::source::answer_head::pause_of;
+use crate::index::retry::{backoff, jittered};
 use crate::index::source::fetch::FetchError;
+use crate::index::source::retry_after::pause_of;
 use crate::index::status::Phase;
 
-/// How soon to look again where there are no fetches: for requests that still read from a replaced clone, and for what an
-/// import has brought.
-const LOOK_PAUSE: Duration = Duration::from_secs(60);
+/// The pause between two steps where the settings forbid fetches. A step removes replaced clones and finds imports.
+const IDLE_PAUSE: Duration = Duration::from_secs(60);
 
-/// How soon to look again for an index where there is none, or none that can be read.
-pub(super) const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(5);
+/// The pause between two steps of an offline mirror without a readable index.
+pub(super) const NO_INDEX_PAUSE: Duration = Duration::from_secs(5);
 
 /// The background task.
 #[derive(Debug)]
-pub(crate) struct Refresher {
-    settings: RefresherSettings,
+pub(crate) struct Follower {
+    settings: FollowerSettings,
     handle: IndexHandle,
     clones: Clones,
     publisher: Publisher,
-    /// Since when another process has the data directory.
+    /// The time since which another process has locked the data directory.
     locked_since: Option<Instant>,
-    /// Why there is no point in trying again.
+    /// Why another attempt would be useless.
     hopeless: Option<String>,
 }
 
-/// How the background task ended, if it was not told to stop.
+/// Why the background task ended by itself.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RefresherEnd {
+pub(crate) enum FollowerEnd {
     /// One of its threads panicked.
     #[error(transparent)]
     Broken(#[from] JoinError),
-    /// There is no index, and nothing that the mirror does could change that.
+    /// There is no index, and another attempt would not give one.
     #[error("{0}")]
     Hopeless(String),
 }
 
-impl Refresher {
-    /// A task that publishes through `handle`. Touches nothing until it runs.
-    pub(crate) fn new(settings: RefresherSettings, handle: IndexHandle) -> Self {
+impl Follower {
+    /// Makes a task that publishes through `handle`. It does nothing until it runs.
+    pub(crate) fn new(settings: FollowerSettings, handle: IndexHandle) -> Self {
         Self {
             clones: Clones::new(settings.clone(), handle.clone()),
             publisher: Publisher::new(&settings, handle.clone()),
@@ -64,65 +63,66 @@ impl Refresher {
         }
     }
 
-    /// Serves what is on disk, then fetches again and again until told to stop.
+    /// Serves the clone on disk, then fetches regularly until the mirror stops.
     ///
     /// # Errors
-    /// [`RefresherEnd`], which must end the process.
-    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), RefresherEnd> {
+    /// [`FollowerEnd`]. The process must end then.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), FollowerEnd> {
         let handle = self.handle.clone();
-        let mut refresher = self;
+        let mut follower = self;
         let _until_the_end = ForbidOnDrop(&handle);
         loop {
+            // The blocking thread takes the follower and gives it back, so no lock is needed.
             let mut work = tokio::task::spawn_blocking(move || {
-                let pause = refresher.step();
-                (refresher, pause)
+                let pause = follower.step();
+                (follower, pause)
             });
             let pause;
             tokio::select! {
-                done = &mut work => (refresher, pause) = done?,
+                done = &mut work => (follower, pause) = done?,
                 () = stop.cancelled() => {
-                    handle.forced().forbid();
+                    handle.on_demand().forbid();
                     handle.stop();
                     work.await?;
                     handle.enter(Phase::Stopped);
                     return Ok(());
                 }
             }
-            if let Some(why) = refresher.hopeless.take() {
-                return Err(RefresherEnd::Hopeless(why));
+            if let Some(why) = follower.hopeless.take() {
+                return Err(FollowerEnd::Hopeless(why));
             }
             let mut pause = pin!(wait(pause));
             loop {
-                // After a failure the pause stands whatever is reported: the other side must not be asked all the time.
+                // After a failure reports of damage do not shorten the pause: they must not cause fetches all the time.
                 let may_repair = handle.status().failures == 0;
                 let repair = async {
-                    tokio::time::sleep(refresher.clones.wait_for_repair()).await;
+                    tokio::time::sleep(follower.clones.wait_for_repair()).await;
                     handle.damage_reported().await;
                 };
-                let look = async {
-                    tokio::time::sleep(refresher.publisher.wait_for_look()).await;
-                    handle.look_asked_for().await;
+                let damage_check = async {
+                    tokio::time::sleep(follower.publisher.wait_for_damage_check()).await;
+                    handle.damage_check_requested().await;
                 };
                 tokio::select! {
                     () = &mut pause => break,
                     () = repair, if may_repair => break,
-                    () = handle.forced().wanted() => break,
-                    // A look asks nobody else, and the pause goes on.
-                    () = look => {}
+                    () = handle.on_demand().requested() => break,
+                    // A damage check sends no requests, so the pause continues after it.
+                    () = damage_check => {}
                     () = stop.cancelled() => {
                         handle.enter(Phase::Stopped);
                         return Ok(());
                     }
                 }
-                let mut look = tokio::task::spawn_blocking(move || {
-                    refresher.publisher.look_at_git_index();
-                    refresher
+                let mut check = tokio::task::spawn_blocking(move || {
+                    follower.publisher.check_git_index();
+                    follower
                 });
                 tokio::select! {
-                    done = &mut look => refresher = done?,
+                    done = &mut check => follower = done?,
                     () = stop.cancelled() => {
                         handle.stop();
-                        look.await?;
+                        check.await?;
                         handle.enter(Phase::Stopped);
                         return Ok(());
                     }
@@ -131,41 +131,41 @@ impl Refresher {
         }
     }
 
-    /// One try, for a subcommand, which does not go on.
+    /// Makes one refresh, for a subcommand.
     pub(crate) fn refresh_once(&mut self) -> Result<(), RefreshError> {
         self.clones.refresh(&mut self.publisher)?;
         self.clones.after_success(&mut self.publisher);
         Ok(())
     }
 
-    /// One try. Returns the pause before the next one; `None` waits until there is a reason.
+    /// Makes one refresh. Returns the pause before the next one. `None` means: wait for an event.
     pub(crate) fn step(&mut self) -> Option<Duration> {
-        // Whatever is fetched in this step is fetched from now on.
-        let wanted = self.handle.forced().begin();
+        // Before the fetch: it serves every request from before this moment, and none from after it.
+        let requested = self.handle.on_demand().begin();
         let tried = self.clones.refresh(&mut self.publisher);
         let outcome = match &tried {
             Ok(Refreshed::Fetched) => RefreshOutcome::Fetched,
             Ok(Refreshed::NotAsked) => RefreshOutcome::NotNow,
             Err(_) => RefreshOutcome::Failed,
         };
-        if let Some(wanted) = wanted {
-            wanted.end(outcome);
+        if let Some(requested) = requested {
+            requested.end(outcome);
         }
         if outcome == RefreshOutcome::Fetched && self.settings.interval.is_some() {
-            self.handle.forced().allow();
+            self.handle.on_demand().allow();
         } else {
-            // After a failure the other side must not be asked all the time.
-            self.handle.forced().forbid();
+            // After a failure requests of readers must not cause fetches all the time.
+            self.handle.on_demand().forbid();
         }
         let pause = self.follow_up(tried);
         if !self.settings.may_fetch() {
-            // Between two looks somebody may import.
+            // Unlocked between two steps, so an import can run.
             self.clones.close();
         }
         pause
     }
 
-    /// Draws the consequences of a try: what to say of it, and when to try again.
+    /// Handles the result of a refresh: sets the status, logs a failure, and returns the pause.
     fn follow_up(&mut self, tried: Result<Refreshed, RefreshError>) -> Option<Duration> {
         match tried {
             Ok(refreshed) => {
@@ -176,11 +176,11 @@ impl Refresher {
                 }
                 self.clones.after_success(&mut self.publisher);
                 self.handle.enter(Phase::Idle);
-                let look_again = self.clones.has_retired()
+                let wake_anyway = self.clones.has_retired()
                     || !self.settings.may_fetch()
                     || self.publisher.has_rules();
-                let look_again = look_again.then_some(LOOK_PAUSE);
-                let pause = self.settings.interval.or(look_again).map(jittered);
+                let wake_anyway = wake_anyway.then_some(IDLE_PAUSE);
+                let pause = self.settings.interval.or(wake_anyway).map(jittered);
                 pause.into_iter().chain(self.publisher.next_change()).min()
             }
             Err(RefreshError::Fetch(FetchError::Stopped)) => None,
@@ -192,8 +192,8 @@ impl Refresher {
                     return None;
                 }
                 let pause = match &error {
-                    // The other one may be about to stop.
-                    RefreshError::Held => backoff(1, Duration::ZERO),
+                    // A short pause: the other process may be about to stop.
+                    RefreshError::Locked => backoff(1, Duration::ZERO),
                     _ => backoff(failures, self.settings.interval.unwrap_or_default()),
                 };
                 let pause = pause.max(self.asked_pause(&error));
@@ -215,7 +215,7 @@ impl Refresher {
         }
     }
 
-    /// How long the upstream asks not to be asked again (`Retry-After`).
+    /// The pause that the upstream asks for (`Retry-After`).
     fn asked_pause(&self, error: &RefreshError) -> Duration {
         match error {
             RefreshError::Fetch(FetchError::Busy { retry_after, .. }) => {
@@ -225,10 +225,10 @@ impl Refresher {
         }
     }
 
-    /// Whether there is no index to serve, and trying again would not bring one.
+    /// Whether there is no index to serve, and another attempt would not give one.
     fn is_hopeless(&mut self, error: &RefreshError) -> bool {
         let waited_for_lock = match error {
-            RefreshError::Held => {
+            RefreshError::Locked => {
                 let since = *self.locked_since.get_or_insert_with(Instant::now);
                 since.elapsed() >= self.settings.lock_wait_max
             }
@@ -239,12 +239,12 @@ impl Refresher {
         };
         let may_end = matches!(
             error,
-            RefreshError::Held | RefreshError::Upstream(_) | RefreshError::Disk(_)
+            RefreshError::Locked | RefreshError::Upstream(_) | RefreshError::Disk(_)
         );
         may_end && error.is_lasting() && waited_for_lock && self.handle.view().is_none()
     }
 
-    /// Says why there is nothing new, once, and returns the pause before the next look.
+    /// Notes a failure of an offline mirror, logs it if it is new, and returns the pause.
     fn note_offline_failure(&self, error: &RefreshError) -> Duration {
         let why = error.to_string();
         let is_known = self.handle.status().last_error.as_deref() == Some(&why);
@@ -252,7 +252,7 @@ impl Refresher {
         if !is_known {
             tracing::warn!(error = %error, "the index on disk cannot be served; this is tried again every few seconds");
         }
-        LOOK_AGAIN_PAUSE
+        NO_INDEX_PAUSE
     }
 
     #[cfg(test)]
@@ -261,16 +261,16 @@ impl Refresher {
     }
 }
 
-/// Tells whoever waits for a fetch that none will come any more, however the background task ends.
+/// Ends the wait of readers when the background task ends, for any reason.
 struct ForbidOnDrop<'a>(&'a IndexHandle);
 
 impl Drop for ForbidOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.forced().forbid();
+        self.0.on_demand().forbid();
     }
 }
 
-/// Waits for so long, or for ever.
+/// Waits for this pause; with `None`, without end.
 async fn wait(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
@@ -286,22 +286,22 @@ mod tests {
     use crate::index::source::remote_url::RemoteUrl;
     use crate::index::testing::{TestIndex, read_crate};
 
-    /// A background task, as a mirror has it.
+    /// A running background task.
     struct Running {
         handle: IndexHandle,
         stop: CancellationToken,
-        task: tokio::task::JoinHandle<Result<(), RefresherEnd>>,
+        task: tokio::task::JoinHandle<Result<(), FollowerEnd>>,
     }
 
     impl Running {
-        fn start(settings: RefresherSettings) -> Self {
+        fn start(settings: FollowerSettings) -> Self {
             let handle = IndexHandle::new();
             let stop = CancellationToken::new();
-            let task = tokio::spawn(Refresher::new(settings, handle.clone()).run(stop.clone()));
+            let task = tokio::spawn(Follower::new(settings, handle.clone()).run(stop.clone()));
             Self { handle, stop, task }
         }
 
-        /// The first answer other than that nothing will come, which is what there is to say before the first snapshot.
+        /// Asks for a fetch until one is allowed: none is before the first view.
         async fn refresh(&self) -> RefreshOutcome {
             loop {
                 match self.handle.refresh_now().await {
@@ -324,16 +324,16 @@ mod tests {
         }
     }
 
-    fn settings_of(index: &TestIndex) -> RefresherSettings {
-        RefresherSettings {
-            // Nothing but what is asked for.
+    fn settings_of(index: &TestIndex) -> FollowerSettings {
+        FollowerSettings {
+            // Only fetches on demand.
             interval: Some(Duration::from_secs(86_400)),
             ..index.settings()
         }
     }
 
     #[test]
-    fn the_clone_of_another_upstream_stays_until_there_is_one_to_replace_it() {
+    fn the_clone_of_another_upstream_stays_until_a_new_clone_replaces_it() {
         let (mut first, second) = (
             TestIndex::new(&[("1/a", "first")]),
             TestIndex::new(&[("1/a", "second")]),
@@ -343,50 +343,53 @@ mod tests {
         let settings = first.settings();
         let clone = clone_dir::current_in(&first.data_dir()).unwrap();
         let absent = RemoteUrl::parse("/nonexistent/index").unwrap();
-        let of = |url: &RemoteUrl| RefresherSettings {
+        let of = |url: &RemoteUrl| FollowerSettings {
             url: url.clone(),
             interval: None,
             ..settings.clone()
         };
         let handle = IndexHandle::new();
-        let mut unreachable = Refresher::new(of(&absent), handle.clone());
+        let mut unreachable = Follower::new(of(&absent), handle.clone());
         for _ in 0..2 {
             unreachable.step();
             assert!(handle.status().last_error.is_some());
-            assert!(handle.view().is_none(), "that of the other is not served");
+            assert!(
+                handle.view().is_none(),
+                "the other clone must not be served"
+            );
             assert_eq!(
                 clone_dir::current_in(&first.data_dir()),
                 Some(clone.clone())
             );
         }
         drop(unreachable);
-        let mut again = Refresher::new(of(&settings.url), handle.clone());
+        let mut again = Follower::new(of(&settings.url), handle.clone());
         again.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("first"));
         drop((again, handle));
         first.handle = IndexHandle::new();
         let handle = IndexHandle::new();
-        Refresher::new(of(&second.settings().url), handle.clone()).step();
+        Follower::new(of(&second.settings().url), handle.clone()).step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("second"));
         assert!(!clone.exists());
     }
 
     #[tokio::test]
-    async fn who_asks_for_a_fetch_finds_what_was_published_before() {
+    async fn a_fetch_on_demand_brings_what_was_published_before_it() {
         let index = TestIndex::new(&[("1/a", "old")]);
         let running = Running::start(settings_of(&index));
         assert_eq!(running.refresh().await, RefreshOutcome::Fetched);
         let commit = index.commit(&[("1/a", "new")]);
         let asked = tokio::join!(running.handle.refresh_now(), running.handle.refresh_now());
         assert_eq!(asked, (RefreshOutcome::Fetched, RefreshOutcome::Fetched));
-        let snapshot = running.handle.view().unwrap();
-        assert_eq!(snapshot.commit().to_string(), commit);
+        let view = running.handle.view().unwrap();
+        assert_eq!(view.commit().to_string(), commit);
         let handle = running.end().await;
         assert_eq!(handle.refresh_now().await, RefreshOutcome::NotNow);
     }
 
     #[tokio::test]
-    async fn after_a_failure_no_fetch_is_forced() {
+    async fn after_a_failure_there_is_no_fetch_on_demand() {
         let index = TestIndex::new(&[("1/a", "old")]);
         let running = Running::start(settings_of(&index));
         assert_eq!(running.refresh().await, RefreshOutcome::Fetched);
@@ -398,15 +401,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nothing_is_ever_fetched_no_fetch_is_forced() {
+    async fn if_the_settings_forbid_fetches_there_is_no_fetch_on_demand() {
         let mut index = TestIndex::new(&[("1/a", "old")]);
         index.refresh();
         index.stop();
-        let never = RefresherSettings {
+        let never = FollowerSettings {
             interval: None,
             ..index.settings()
         };
-        let offline = RefresherSettings {
+        let offline = FollowerSettings {
             url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
             network: Network::Forbidden,
             ..settings_of(&index)
@@ -421,13 +424,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_when_the_task_is_dropped_is_told_so() {
+    async fn a_reader_does_not_wait_after_the_background_task_has_ended() {
         let index = TestIndex::new(&[("1/a", "old")]);
         let running = Running::start(settings_of(&index));
         assert_eq!(running.refresh().await, RefreshOutcome::Fetched);
         running.phase(Phase::Idle).await;
         running.task.abort();
-        // Asked before the task has noticed, on a runtime with one thread.
+        // On a runtime with one thread the task has not been dropped yet.
         assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
     }
 }

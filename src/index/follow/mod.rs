@@ -1,14 +1,12 @@
-//! The background task that follows the upstream.
+//! The background task that follows the upstream. The clones, the publisher of views, and the follower that decides when to
+//! try each have one owner.
 
 pub(super) mod clones;
 pub(super) mod error;
 pub(super) mod follower;
-
 pub(super) mod offline;
-pub(super) mod on_demand;
-pub(super) mod one_shot;
 pub(super) mod publisher;
-pub(super) mod retry;
+pub(super) mod refresh_once;
 pub(super) mod settings;
 pub(super) mod stored_files;
 #[cfg(test)]

@@ -1,67 +1,69 @@
-//! Serving an index without asking any upstream: the clone that lies in the data directory, and whatever an import puts
-//! in its place.
+//! Serves an index without an upstream: the clone in the data directory, and each later import.
 //!
-//! Nothing can replace such a clone, so a damaged one is never removed. The data directory is held only while this looks
-//! at it and writes to it: an import can take possession of it between two looks, and while the store is asked what is
-//! held.
+//! The mirror cannot replace such a clone, so it never removes a damaged one. It locks the data directory only while it reads
+//! and writes there. Between two steps, and during the look-up of stored files, an import can lock it.
 //!
-//! A data directory that cannot be written to is served without its lock: nothing is written there.
+//! A data directory that is not writable is used without a lock, and for reading only.
 
 use std::path::{Path, PathBuf};
 
 use super::clones::Clones;
 use super::error::RefreshError;
 use super::publisher::Publisher;
-use crate::index::source::borrowed::Borrowed;
+use crate::index::source::borrowed_clone::BorrowedClone;
 use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refuses_for_good};
 use crate::index::source::repository::Repository;
 
 impl Clones {
-    /// Serves the clone that lies on disk, whatever index it is of.
-    pub(crate) fn follow_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
-        if !self.take_look()? {
+    /// Serves the clone on disk, even if it is a clone of another index.
+    pub(super) fn follow_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
+        if !self.try_lock_data_dir()? {
             return Ok(());
         }
         if publisher.has_rules() && self.clone_on_disk().is_some() {
-            // A large store takes a while to tell what it has, and an import need not wait for that.
+            // Unlocked during the look-up: with a large store it takes a while, and an import must not wait for it.
             self.close();
-            publisher.ask_for_facts();
-            if !self.take_look()? {
+            publisher.look_up_facts_in_advance();
+            if !self.try_lock_data_dir()? {
                 return Ok(());
             }
         }
-        let followed = self.show_what_lies_there(publisher);
+        let followed = self.show_clone_on_disk(publisher);
         publisher.forget_facts();
         followed
     }
 
-    fn show_what_lies_there(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
+    /// Publishes the clone on disk, if it is not the current one.
+    fn show_clone_on_disk(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if self.damaged_clone().is_some() {
             tracing::error!(
                 "the clone on disk is damaged and nothing can replace it: import the index again; what can be read stays in use"
             );
         }
         match self.clone_on_disk() {
-            Some(path) if !self.is_current(&path) => self.serve_whatever_lies_at(&path, publisher),
+            Some(path) if !self.is_current(&path) => {
+                self.serve_clone_of_any_index(&path, publisher)
+            }
             None if self.current().is_none() => Err(RefreshError::NoIndex),
             _ => self.show_again(publisher),
         }
     }
 
-    /// Takes possession of the data directory; says `false` if somebody else has it and there is something to serve.
-    fn take_look(&mut self) -> Result<bool, RefreshError> {
-        match self.hold_data_dir() {
+    /// Locks the data directory. Returns `false` if another process has locked it and there is a view already.
+    fn try_lock_data_dir(&mut self) -> Result<bool, RefreshError> {
+        match self.lock_data_dir() {
             Ok(()) => Ok(true),
-            // Most likely by an import, and what it brings is seen at the next look.
-            Err(RefreshError::Held) if self.current().is_some() => Ok(false),
+            // Most likely an import is running. The next step serves its result.
+            Err(RefreshError::Locked) if self.current().is_some() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    fn hold_data_dir(&mut self) -> Result<(), RefreshError> {
+    /// Locks the data directory, or uses it for reading only if it is not writable.
+    fn lock_data_dir(&mut self) -> Result<(), RefreshError> {
         if self.directory.is_none() {
             let opened = match CloneDir::open(&self.settings.data_dir) {
-                // In an image for CI it belongs to somebody else, or cannot be written to at all.
+                // For example in a container image, where it belongs to another user or is read-only.
                 Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
                     tracing::debug!(error = %error, "DATA_DIR cannot be written to, and is only read");
                     CloneDir::read_only(&self.settings.data_dir)
@@ -82,12 +84,12 @@ impl Clones {
             .is_some_and(|current| current.stands_for() == path && current.is_still_there())
     }
 
-    fn serve_whatever_lies_at(
+    fn serve_clone_of_any_index(
         &mut self,
         path: &Path,
         publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
-        // What is not known of it does not keep it from being served.
+        // A clone without a record is served, too.
         let record = clone_dir::read_record(path).ok();
         if !record
             .as_ref()
@@ -95,7 +97,7 @@ impl Clones {
         {
             tracing::info!(
                 index.upstream = %self.settings.url,
-                "the index on disk is of another upstream than GIT_REPO_URL, and is served all the same"
+                "the index on disk is of another upstream than GIT_REPO_URL; it is served nevertheless"
             );
         }
         let last_success = record.and_then(|record| record.last_success());
@@ -106,10 +108,10 @@ impl Clones {
         self.serve_clone(path, last_success, publisher)
     }
 
-    /// Opens a clone that cannot be written to, by way of a repository in the temporary directory that borrows its
-    /// objects. Without a temporary directory the clone is read where it lies, and nothing can be left out of the index.
+    /// Opens a read-only clone through a repository in the temporary directory that borrows its objects. If the temporary
+    /// directory is not writable either, the clone itself is opened. Then there is no git index, and rules do not work.
     fn open_read_only(&self, path: &Path) -> Result<Repository, RefreshError> {
-        match Borrowed::make(path, &self.settings.temp_dir) {
+        match BorrowedClone::make(path, &self.settings.temp_dir) {
             Ok(borrowed) => Ok(Repository::open_borrowed(borrowed)?),
             Err(error) => {
                 tracing::warn!(
@@ -119,7 +121,8 @@ impl Clones {
                      INDEX_PRUNED does not work"
                 );
                 if clone_dir::leads_elsewhere(path) {
-                    let why = "it leads to another repository, and cannot be written to".to_owned();
+                    // In a writable clone `disarm` removes the files that point elsewhere. Here they would take effect.
+                    let why = "it points to another repository, and is not writable".to_owned();
                     return Err(RefreshError::Damaged(why));
                 }
                 Ok(Repository::open(path, Access::ReadOnly)?)
@@ -131,38 +134,36 @@ impl Clones {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::SystemTime;
-
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::index::follow::follower::{LOOK_AGAIN_PAUSE, Refresher};
-    use crate::index::follow::settings::{Network, RefresherSettings};
+    use crate::index::follow::follower::{Follower, NO_INDEX_PAUSE};
+    use crate::index::follow::settings::{FollowerSettings, Network};
     use crate::index::source::clone_dir::CloneRecord;
     use crate::index::source::remote_url::RemoteUrl;
     use crate::index::testing::{TestIndex, damage_clone, read_crate};
-    use crate::index::{HeldIndex, IndexHandle, refresh_once};
+    use crate::index::{IndexHandle, LockedIndex, refresh_once};
 
-    /// A mirror that may ask nobody, on the data directory of `index`.
-    fn offline(index: &TestIndex) -> (Refresher, IndexHandle) {
+    /// An offline mirror on the data directory of `index`.
+    fn offline(index: &TestIndex) -> (Follower, IndexHandle) {
         let handle = IndexHandle::new();
         (
-            Refresher::new(offline_settings(index), handle.clone()),
+            Follower::new(offline_settings(index), handle.clone()),
             handle,
         )
     }
 
-    fn offline_settings(index: &TestIndex) -> RefresherSettings {
-        RefresherSettings {
-            // Nobody answers there, and nobody is asked.
+    fn offline_settings(index: &TestIndex) -> FollowerSettings {
+        FollowerSettings {
+            // Nothing answers at this address, and the mirror must not try it.
             url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
             network: Network::Forbidden,
             ..index.settings()
         }
     }
 
-    /// What an import does: holds the data directory, and puts another clone there.
-    fn import(index: &TestIndex) -> HeldIndex {
+    /// Does what an import does: locks the data directory, and replaces the clone.
+    fn import(index: &TestIndex) -> LockedIndex {
         refresh_once(index.settings(), &IndexHandle::new()).unwrap()
     }
 
@@ -171,12 +172,12 @@ mod tests {
         let index = TestIndex::new(&[("1/a", "imported")]);
         let (mut mirror, handle) = offline(&index);
         for _ in 0..2 {
-            assert_eq!(mirror.step(), Some(LOOK_AGAIN_PAUSE));
+            assert_eq!(mirror.step(), Some(NO_INDEX_PAUSE));
             let why = handle.status().last_error.unwrap();
             assert!(why.contains("import one"), "{why}");
         }
         let importing = import(&index);
-        assert_eq!(mirror.step(), Some(LOOK_AGAIN_PAUSE));
+        assert_eq!(mirror.step(), Some(NO_INDEX_PAUSE));
         drop(importing);
         mirror.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("imported"));
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn while_serving_another_clone_can_be_put_in_its_place() {
+    fn an_import_can_replace_the_clone_while_it_is_served() {
         let mut index = TestIndex::new(&[("1/a", "old")]);
         index.refresh();
         let (mut mirror, handle) = offline(&index);
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!(
             handle.status().last_error,
             None,
-            "held by another is no failure"
+            "a lock of another process is no failure"
         );
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
         index.stop();
@@ -245,7 +246,7 @@ mod tests {
         handle.view().unwrap().source().repository().suspect();
         mirror.step();
         assert!(handle.view().is_some() && clone.exists());
-        // libgit2 shares what is open among all who read from the same files.
+        // Drop every reader: libgit2 shares open packs between all handles of the same files.
         index.handle = IndexHandle::new();
         drop((mirror, handle));
         let (mut mirror, handle) = offline(&index);
@@ -261,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn a_path_on_this_machine_is_cloned_and_fetched_as_ever() {
+    fn an_offline_mirror_clones_and_fetches_from_a_local_path() {
         let index = TestIndex::new(&[("1/a", "old")]);
         let handle = IndexHandle::new();
-        let settings = RefresherSettings {
+        let settings = FollowerSettings {
             network: Network::Forbidden,
             ..index.settings()
         };
-        let mut mirror = Refresher::new(settings, handle.clone());
+        let mut mirror = Follower::new(settings, handle.clone());
         mirror.step();
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
         index.commit(&[("1/a", "new")]);
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_is_made_smaller_stays_that_of_its_upstream_and_as_old_as_it_is() {
+    fn a_rolled_up_clone_keeps_its_upstream_and_the_time_of_its_last_fetch() {
         let mut index = TestIndex::new(&[("1/a", "old")]);
         index.refresh();
         index.commit(&[("1/a", "new")]);
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_may_ask_nobody_opens_what_is_there() {
+    fn an_offline_subcommand_opens_the_clone_on_disk() {
         let mut index = TestIndex::new(&[("1/a", "old")]);
         let without = refresh_once(offline_settings(&index), &IndexHandle::new());
         assert!(without.unwrap_err().to_string().contains("import one"));

@@ -1,4 +1,4 @@
-//! The publisher of views: it makes what is shown of a clone, with its git index, and swaps the pointer that requests read.
+//! The publisher of views: makes the view of a clone, with its git index, and swaps the pointer that requests read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::error::RefreshError;
-use super::retry::Repairs;
-use super::settings::{GitIndexSettings, RefresherSettings};
+use super::settings::{FollowerSettings, GitIndexSettings};
 use super::stored_files::{Stopping, StoredFiles};
 use crate::clock::Clock;
-use crate::index::git::damage::{Damage, Looks};
-use crate::index::git::overlay::{self, Shown};
-use crate::index::git::served::ServedIndex;
+use crate::index::git::damage_check::{Damage, DamageChecks};
+use crate::index::git::overlay::{self, ShownTree};
+use crate::index::git::upload_pack::GitIndex;
 use crate::index::handle::IndexHandle;
 use crate::index::ids::ObjectId;
+use crate::index::retry::Repairs;
 use crate::index::source::clone_dir::write_atomically;
 use crate::index::source::directory::Directory;
 use crate::index::source::fetch::FetchError;
@@ -28,7 +28,7 @@ use crate::index::view::large_files::LargeFiles;
 use crate::memory::return_freed_blocks;
 use crate::policy::{Facts, Rules};
 
-/// What the last tree of a clone that went through rules was made of, in a file of the clone.
+/// The file in a clone that records its last tree through rules. Its name and its keys are those of older versions.
 const RECORD: &str = "pruned.json";
 
 /// The owner of the pointer that requests read.
@@ -39,31 +39,33 @@ pub(crate) struct Publisher {
     pub(super) stored_files: Option<StoredFiles>,
     git_index: Option<GitIndexSettings>,
     clock: Clock,
-    /// Facts that were asked for before the data directory was opened.
+    /// Facts that were looked up in advance, before the data directory was locked.
     facts: Option<Result<Facts, RefreshError>>,
-    /// Whether the last question for facts was answered, so that the log says each change once.
+    /// Whether the last look-up of facts succeeded. So the log reports each change once.
     pub(super) facts_are_known: bool,
     large_files: LargeFiles,
-    /// When the git index was last looked at. Clients can ask for that.
-    looks: Looks,
-    /// When it was last made anew. The clone has its own pauses.
+    /// The damage checks of the git index. Clients can trigger them.
+    damage_checks: DamageChecks,
+    /// The repairs of the git index. The clone has separate pauses.
     repairs: Repairs,
 }
 
-/// What a tree was made of, and its id.
+/// The input of a tree through rules, and its id.
 #[derive(Debug, Deserialize, Serialize)]
 struct TreeRecord {
     /// The upstream's tree.
     source: String,
     /// The fingerprint of the rules.
-    held: String,
-    /// What was made.
-    pruned: String,
+    #[serde(rename = "held")]
+    fingerprint: String,
+    /// The resulting tree.
+    #[serde(rename = "pruned")]
+    shown: String,
 }
 
 impl Publisher {
-    /// A publisher for these settings. Asks and publishes nothing yet.
-    pub(crate) fn new(settings: &RefresherSettings, handle: IndexHandle) -> Self {
+    /// Makes a publisher. It looks up and publishes nothing yet.
+    pub(crate) fn new(settings: &FollowerSettings, handle: IndexHandle) -> Self {
         Self {
             handle,
             rules: settings.rules.clone(),
@@ -73,33 +75,33 @@ impl Publisher {
             facts: None,
             facts_are_known: true,
             large_files: LargeFiles::default(),
-            looks: Looks::default(),
+            damage_checks: DamageChecks::default(),
             repairs: Repairs::default(),
         }
     }
 
-    /// Whether views may differ although the clone does not change.
-    pub(crate) fn has_rules(&self) -> bool {
+    /// Whether there are rules, so views may change while the clone does not.
+    pub(super) fn has_rules(&self) -> bool {
         !self.rules.are_empty()
     }
 
-    /// How long until the rules decide differently although nothing but the time has changed.
+    /// The time until the rules decide differently because of the time alone.
     pub(crate) fn next_change(&self) -> Option<Duration> {
         let now = self.clock.now();
         self.rules.next_change(now)?.duration_since(now).ok()
     }
 
-    /// Asks for facts, for the next view. A large store takes a while to tell.
-    pub(crate) fn ask_for_facts(&mut self) {
-        self.facts = Some(self.ask());
+    /// Looks up the facts for the next view. That takes a while with a large store.
+    pub(super) fn look_up_facts_in_advance(&mut self) {
+        self.facts = Some(self.look_up_facts());
     }
 
-    /// Forgets facts that nobody has used.
-    pub(crate) fn forget_facts(&mut self) {
+    /// Drops facts that were not used.
+    pub(super) fn forget_facts(&mut self) {
         self.facts = None;
     }
 
-    /// What is shown of a clone now. The git index is still missing.
+    /// Makes the view of a clone. It has no git index yet.
     pub(crate) fn view(&mut self, repository: &Arc<Repository>) -> Result<View, RefreshError> {
         let previous = self.handle.view();
         let previous = previous.as_deref();
@@ -114,7 +116,7 @@ impl Publisher {
         Ok(View::through(source, self.rules.clone(), root))
     }
 
-    /// Publishes the state of a clone, if it is another one than before.
+    /// Publishes the view of a clone, if it differs from the current one.
     pub(crate) fn show(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
         let view = self.view(repository);
         repository.close_idle_handles();
@@ -124,14 +126,14 @@ impl Publisher {
                 self.bring_git_index_up_to_date(&previous);
             }
             (Ok(view), _) => self.publish(view, "the index has changed"),
-            // That was said already, and what was stored a moment ago mostly still is.
+            // The current view stays: most files that were stored a moment ago still are. `look_up_facts` has logged this.
             (Err(RefreshError::StoredFiles(_)), Some(_previous)) => {}
             (Err(error), _) => return Err(error),
         }
         Ok(())
     }
 
-    /// Publishes a view, with the git index that belongs to it.
+    /// Publishes a view with its git index.
     pub(crate) fn publish(&mut self, view: View, message: &str) {
         tracing::info!(index.commit = %view.commit(), index.crates = view.crate_count(), "{message}");
         let git_index = self.git_index_of(&view);
@@ -144,19 +146,19 @@ impl Publisher {
             self.handle.stopping(),
         );
         if let Err(error) = followed {
-            tracing::debug!(error = %error, "the sizes of index files could not be looked at");
+            tracing::debug!(error = %error, "the sizes of index files could not be read");
         }
         self.handle.warn(self.large_files.warnings());
     }
 
-    /// How long until the git index may be looked at again.
-    pub(crate) fn wait_for_look(&self) -> Duration {
-        self.looks.wait(Instant::now())
+    /// The time until the next damage check of the git index is allowed.
+    pub(super) fn wait_for_damage_check(&self) -> Duration {
+        self.damage_checks.wait(Instant::now())
     }
 
-    /// Looks at the git index, and makes it anew if it is damaged. A damaged clone is reported, and the owner of the clone
-    /// looks once more.
-    pub(crate) fn look_at_git_index(&mut self) {
+    /// Checks the git index, and makes it again if it is damaged. Reports a damaged clone to the owner of the clones, which
+    /// checks it again.
+    pub(super) fn check_git_index(&mut self) {
         let Some(view) = self.handle.view() else {
             return;
         };
@@ -165,7 +167,9 @@ impl Publisher {
             return;
         }
         let tip = view.git_index().map(|git_index| git_index.tip());
-        let found = self.looks.look(repository, tip, self.handle.stopping());
+        let found = self
+            .damage_checks
+            .check(repository, tip, self.handle.stopping());
         match found {
             Ok(Some(Damage::GitIndex(why))) => self.repair_git_index(&view, &why),
             Ok(Some(Damage::Clone(object))) => {
@@ -173,11 +177,11 @@ impl Publisher {
                 repository.suspect();
                 self.handle.report_damage();
             }
-            // It may be that it could not be made a moment ago.
+            // There is no git index, perhaps because making it failed. Now nothing is damaged, so try again.
             Ok(None) if tip.is_none() => self.bring_git_index_up_to_date(&view),
             Ok(None) => {}
-            // The system refused, or the mirror ends: nothing is known.
-            Err(error) => tracing::debug!(error = %error, "the git index could not be looked at"),
+            // No result: the operating system refused, or the mirror is stopping.
+            Err(error) => tracing::debug!(error = %error, "the git index could not be checked"),
         }
     }
 
@@ -194,9 +198,9 @@ impl Publisher {
         self.bring_git_index_up_to_date(view);
     }
 
-    /// Makes the git index of the published view anew if it is not what it was: damaged, or not made before.
+    /// Brings the git index of the published view up to date, and publishes the view again if the git index has changed.
     fn bring_git_index_up_to_date(&mut self, view: &View) {
-        let tip = |index: Option<&Arc<ServedIndex>>| index.map(|index| index.tip());
+        let tip = |index: Option<&Arc<GitIndex>>| index.map(|index| index.tip());
         let git_index = self.git_index_of(view);
         if tip(git_index.as_ref()) != tip(view.git_index()) {
             let view = view.without_git_index().with_git_index(git_index);
@@ -204,21 +208,21 @@ impl Publisher {
         }
     }
 
-    /// Makes the git index show what the view shows. If that fails, the view has none: git clients wait rather than see
-    /// another index than everybody else.
-    fn git_index_of(&self, view: &View) -> Option<Arc<ServedIndex>> {
+    /// Makes the git index of a view. After a failure the view has none: git clients must not see another index than other
+    /// clients, so they get 503.
+    fn git_index_of(&self, view: &View) -> Option<Arc<GitIndex>> {
         let settings = self.git_index.as_ref()?;
         let repository = view.source().repository();
         if !repository.is_writable() {
-            // That was said when it was opened.
+            // `open_read_only` has logged this.
             return None;
         }
-        let shown = Shown {
+        let shown = ShownTree {
             commit: view.commit(),
             tree: view.root().tree(),
         };
         match overlay::bring_up_to_date(repository.path(), shown, &settings.config) {
-            Ok(tip) => Some(Arc::new(ServedIndex::new(
+            Ok(tip) => Some(Arc::new(GitIndex::new(
                 view.commit(),
                 tip,
                 Arc::clone(repository),
@@ -226,14 +230,14 @@ impl Publisher {
             ))),
             Err(error) => {
                 tracing::warn!(error = %error, "the git index could not be brought up to date; git clients get 503 until it can");
-                // Perhaps it is damaged.
-                self.handle.ask_for_look();
+                // The git index may be damaged.
+                self.handle.request_damage_check();
                 None
             }
         }
     }
 
-    /// The tree of what the rules leave of a source, made from the last one if only the upstream has changed.
+    /// Makes the tree that the rules show of a source. Starts from the last tree if only the upstream has changed.
     fn tree_through_rules(
         &mut self,
         source: &Source,
@@ -244,10 +248,10 @@ impl Publisher {
         let of_this_source = last
             .as_ref()
             .filter(|last| last.source == source.root().tree());
-        let facts = self.facts.take().unwrap_or_else(|| self.ask());
+        let facts = self.facts.take().unwrap_or_else(|| self.look_up_facts());
         let facts = match (facts, of_this_source) {
             (Ok(facts), _) => facts,
-            // Better what was known when the tree was made than nothing.
+            // Without facts the last tree of this source is still better than no view.
             (Err(_), Some(last)) => return Ok(last.shown),
             (Err(error), None) => return Err(error),
         };
@@ -257,6 +261,7 @@ impl Publisher {
             .as_ref()
             .filter(|last| last.source == source.root().tree())
         {
+            // Same source, same rules, same facts: the tree exists already.
             drop(facts);
             return_freed_blocks();
             return Ok(last.shown);
@@ -279,14 +284,14 @@ impl Publisher {
         );
         TreeRecord {
             source: source.root().tree().to_string(),
-            held: fingerprint,
-            pruned: built.tree.to_string(),
+            fingerprint,
+            shown: built.tree.to_string(),
         }
         .write(repository.path());
         Ok(built.tree)
     }
 
-    /// The last state that these rules have made, if all of it can be read.
+    /// Reads the last state with the same rules and facts, if all of it can be read.
     fn earlier(
         &self,
         source: &Source,
@@ -302,28 +307,28 @@ impl Publisher {
         })
     }
 
-    /// Asks for the facts that the rules need. Says in the log when that begins to fail, and when it works again.
-    fn ask(&mut self) -> Result<Facts, RefreshError> {
+    /// Looks up the facts that the rules need. Logs the first failure, and the first success after it.
+    fn look_up_facts(&mut self) -> Result<Facts, RefreshError> {
         let lookup = self.stored_files.as_ref();
-        let asked = match lookup.filter(|_| self.rules.need_stored_files()) {
+        let found = match lookup.filter(|_| self.rules.need_stored_files()) {
             Some(lookup) => lookup.ask(),
             None => Ok(std::collections::HashSet::new()),
         };
-        if asked.as_ref().is_err_and(|error| error.is::<Stopping>()) {
+        if found.as_ref().is_err_and(|error| error.is::<Stopping>()) {
             return Err(FetchError::Stopped.into());
         }
-        let were_known = std::mem::replace(&mut self.facts_are_known, asked.is_ok());
-        match (&asked, were_known) {
+        let were_known = std::mem::replace(&mut self.facts_are_known, found.is_ok());
+        match (&found, were_known) {
             (Err(error), true) => tracing::warn!(
                 error = %error,
-                "it is not known which crate files are stored; the index goes on showing those that were stored before"
+                "the stored crate files are unknown; the index shows those that were stored before"
             ),
             (Ok(_), false) => {
-                tracing::info!("it is known again which crate files are stored");
+                tracing::info!("the stored crate files are known again");
             }
             _ => {}
         }
-        let stored = asked.map_err(|error| RefreshError::StoredFiles(error.to_string()))?;
+        let stored = found.map_err(|error| RefreshError::StoredFiles(error.to_string()))?;
         Ok(Facts {
             stored,
             now: self.clock.now(),
@@ -331,7 +336,7 @@ impl Publisher {
     }
 }
 
-/// The last tree of a clone that went through rules. Both trees are there.
+/// The last tree through rules of a clone. The clone has both trees.
 struct LastTree {
     source: ObjectId,
     fingerprint: String,
@@ -347,18 +352,18 @@ impl TreeRecord {
     fn find(self, repository: &Repository) -> Option<LastTree> {
         Some(LastTree {
             source: repository.find_tree(&self.source)?,
-            shown: repository.find_tree(&self.pruned)?,
-            fingerprint: self.held,
+            shown: repository.find_tree(&self.shown)?,
+            fingerprint: self.fingerprint,
         })
     }
 
-    /// Without it the tree is made once more, after a restart too.
+    /// Writes the record. A failure only means that the tree is made again.
     fn write(&self, clone: &Path) {
         let written = serde_json::to_vec(self)
             .map_err(Into::into)
             .and_then(|text| write_atomically(clone, RECORD, &text));
         if let Err(error) = written {
-            tracing::warn!(error = %error, "what the shown index was made of could not be written to DATA_DIR");
+            tracing::warn!(error = %error, "the record of the shown index could not be written to DATA_DIR");
         }
     }
 }

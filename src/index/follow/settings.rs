@@ -1,75 +1,75 @@
-//! What the background task needs to know.
+//! The settings of the background task.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::stored_files::StoredFiles;
 use crate::clock::Clock;
-use crate::index::git::served::GitProgram;
+use crate::index::git::upload_pack::GitProgram;
 use crate::index::source::redirects::Redirects;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::UpkeepLimits;
 use crate::outgoing::Proxies;
 use crate::policy::Rules;
 
-/// What the background task needs to know.
+/// The settings of the background task.
 #[derive(Clone, Debug)]
-pub(crate) struct RefresherSettings {
-    /// The index to follow.
+pub(crate) struct FollowerSettings {
+    /// The upstream index.
     pub(crate) url: RemoteUrl,
-    /// Finds it where it has moved to another host.
+    /// Finds the upstream if it redirects to another host.
     pub(crate) redirects: Redirects,
-    /// Where the clone lies.
+    /// The directory for the clones.
     pub(crate) data_dir: PathBuf,
-    /// The pause between fetches; `None` never fetches after the first clone.
+    /// The pause between fetches. With `None` there is no fetch after the first clone.
     pub(crate) interval: Option<Duration>,
-    /// Tells the time of a success.
+    /// The clock for the times of fetches, and for rules.
     pub(crate) clock: Clock,
-    /// How to serve the index over git; `None` does not.
+    /// The settings of the git index; `None` turns it off.
     pub(crate) git_index: Option<GitIndexSettings>,
-    /// Whether the upstream may be asked when it is not on this machine.
+    /// Whether the mirror may use the network.
     pub(crate) network: Network,
-    /// What is shown of the index.
+    /// The rules for what is shown.
     pub(crate) rules: Rules,
-    /// Which crate files are stored; asked if a rule needs it.
+    /// The look-up of stored crate files, for rules that need it.
     pub(crate) stored_files: Option<StoredFiles>,
-    /// How long to wait for another process to free the data directory.
+    /// The longest wait for the lock on the data directory, if there is no index to serve.
     pub(crate) lock_wait_max: Duration,
-    /// How other machines are reached.
+    /// The proxies.
     pub(crate) proxies: Proxies,
-    /// Where temporary files go.
+    /// The directory for temporary repositories.
     pub(crate) temp_dir: PathBuf,
-    /// When the clone is made smaller.
+    /// The limits at which the clone is made smaller.
     pub(crate) upkeep: UpkeepLimits,
 }
 
-/// What the git index needs beside the clone.
+/// The settings of the git index.
 #[derive(Clone, Debug)]
 pub(crate) struct GitIndexSettings {
     /// The content of its `config.json`.
     pub(crate) config: String,
-    /// What serves it.
+    /// The program that serves it.
     pub(crate) program: GitProgram,
 }
 
-/// Whether anything may leave this machine.
+/// Whether the mirror may use the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
-    /// The upstream is cloned and fetched from, wherever it is.
+    /// The mirror fetches from any upstream.
     Allowed,
-    /// Only an upstream that is a path on this machine is. Otherwise what lies in the data directory is served, and
-    /// whatever an import puts in its place.
+    /// The mirror fetches only from a path on this machine. Otherwise it serves the index in the data directory, and each
+    /// later import.
     Forbidden,
 }
 
-impl RefresherSettings {
-    /// Whether the upstream may be cloned and fetched from.
-    pub(crate) fn may_fetch(&self) -> bool {
+impl FollowerSettings {
+    /// Whether the mirror may clone the upstream and fetch from it.
+    pub(super) fn may_fetch(&self) -> bool {
         self.network == Network::Allowed || self.url.is_local()
     }
 
-    /// Whether a clone that works may be replaced by a new one. Not where nothing is fetched after the first one.
-    pub(crate) fn may_renew(&self) -> bool {
+    /// Whether a new clone may replace a clone that works. Not if the settings forbid fetches after the first clone.
+    pub(super) fn may_renew(&self) -> bool {
         self.may_fetch() && self.interval.is_some()
     }
 }

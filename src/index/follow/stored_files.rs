@@ -1,4 +1,4 @@
-//! The look-up that tells rules which crate files are stored. `app` connects it to the store.
+//! The look-up of the stored crate files, for rules. `app` connects it to the store.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -7,29 +7,29 @@ use std::sync::Arc;
 
 use crate::package::Checksum;
 
-/// Why it is not known what is stored.
+/// Why the stored files are unknown.
 pub(crate) type LookupError = Box<dyn Error + Send + Sync>;
 
-/// The look-up ended without an answer, because the mirror ends.
+/// The look-up ended without a result, because the mirror is stopping.
 #[derive(Debug, thiserror::Error)]
 #[error("the mirror is stopping")]
 pub(crate) struct Stopping;
 
 type Ask = dyn Fn() -> Result<HashSet<Checksum>, LookupError> + Send + Sync;
 
-/// Tells which crate files are stored. Cheap to clone; asking may block.
+/// Looks up which crate files are stored. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct StoredFiles(Arc<Ask>);
 
 impl StoredFiles {
-    /// Asked through this.
+    /// A look-up through this function, which may block.
     pub(crate) fn new(
         ask: impl Fn() -> Result<HashSet<Checksum>, LookupError> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(ask))
     }
 
-    /// Asks. Blocking.
+    /// Looks up the stored files. Blocking.
     pub(super) fn ask(&self) -> Result<HashSet<Checksum>, LookupError> {
         (self.0)()
     }

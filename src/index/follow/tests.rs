@@ -1,12 +1,12 @@
-//! What views show, step by step: stored files, edited lines, restarts, new clones.
+//! Tests of views: stored files, edited lines, restarts, new clones.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::follower::Refresher;
-use super::settings::{GitIndexSettings, Network, RefresherSettings};
+use super::follower::Follower;
+use super::settings::{FollowerSettings, GitIndexSettings, Network};
 use super::stored_files::{Stopping, StoredFiles};
 use crate::clock::Clock;
 use crate::index::source::remote_url::RemoteUrl;
@@ -16,10 +16,10 @@ use crate::policy::{Rule, Rules};
 
 type Meanwhile = Box<dyn Fn() + Send>;
 
-/// What is held, as a test says; `None` cannot be told.
+/// The stored files, as a test sets them. With `None` the look-up fails.
 #[derive(Clone, Default)]
 struct Shelf {
-    /// Done while somebody asks.
+    /// Runs during the next look-up.
     meanwhile: Arc<Mutex<Option<Meanwhile>>>,
     numbers: Arc<Mutex<Option<Vec<u8>>>>,
     asked: Arc<AtomicUsize>,
@@ -48,12 +48,12 @@ struct Scene {
     index: TestIndex,
     shelf: Shelf,
     handle: IndexHandle,
-    mirror: Refresher,
+    mirror: Follower,
 }
 
 impl Scene {
-    /// An index that was imported, of a mirror that may ask nobody.
-    fn offline(held: &[u8]) -> Self {
+    /// An offline mirror with an imported index.
+    fn offline(stored: &[u8]) -> Self {
         let mut index = TestIndex::new(&[
             ("config.json", "{}"),
             ("1/a", &format!("{}\n{}\n", line("a", 1), line("a", 2))),
@@ -62,9 +62,9 @@ impl Scene {
         index.refresh();
         index.stop();
         let shelf = Shelf::default();
-        shelf.put(Some(held));
+        shelf.put(Some(stored));
         let handle = IndexHandle::new();
-        let mirror = Refresher::new(Self::settings(&index, &shelf), handle.clone());
+        let mirror = Follower::new(Self::settings(&index, &shelf), handle.clone());
         Self {
             index,
             shelf,
@@ -73,8 +73,8 @@ impl Scene {
         }
     }
 
-    fn settings(index: &TestIndex, shelf: &Shelf) -> RefresherSettings {
-        RefresherSettings {
+    fn settings(index: &TestIndex, shelf: &Shelf) -> FollowerSettings {
+        FollowerSettings {
             url: RemoteUrl::parse("https://127.0.0.1:1/index").unwrap(),
             network: Network::Forbidden,
             rules: Rules::new(vec![Rule::StoredOnly]),
@@ -90,7 +90,7 @@ impl Scene {
     fn restart(&mut self) {
         self.handle = IndexHandle::new();
         let settings = Self::settings(&self.index, &self.shelf);
-        self.mirror = Refresher::new(settings, self.handle.clone());
+        self.mirror = Follower::new(settings, self.handle.clone());
     }
 
     fn step(&mut self) {
@@ -102,7 +102,7 @@ impl Scene {
         read_crate(&self.handle, "a")
     }
 
-    /// The same as git clients get it.
+    /// The index file of `a` in the git index.
     fn a_over_git(&self) -> Option<String> {
         let view = self.handle.view().unwrap();
         let served = view.git_index().unwrap();
@@ -116,7 +116,7 @@ impl Scene {
 }
 
 #[test]
-fn every_surface_shows_what_is_held_and_follows_it() {
+fn every_surface_shows_the_stored_files_and_follows_changes() {
     let mut scene = Scene::offline(&[2]);
     scene.step();
     let (one, two) = (format!("{}\n", line("a", 1)), format!("{}\n", line("a", 2)));
@@ -138,11 +138,11 @@ fn every_surface_shows_what_is_held_and_follows_it() {
     scene.shelf.put(Some(&[]));
     scene.step();
     assert_eq!((scene.a(), scene.a_over_git()), (None, None));
-    assert_eq!(before.crate_count(), 1, "who has a snapshot keeps it");
+    assert_eq!(before.crate_count(), 1, "a view never changes");
 }
 
 #[test]
-fn nothing_is_done_while_nothing_changes_also_after_a_restart() {
+fn without_changes_the_view_and_the_packs_stay_even_after_a_restart() {
     let mut scene = Scene::offline(&[2]);
     scene.step();
     let before = scene.handle.view().unwrap();
@@ -196,13 +196,13 @@ fn a_clone_whose_packs_were_rolled_up_shows_the_same() {
 }
 
 #[test]
-fn while_it_cannot_be_told_what_is_held_the_last_state_stays() {
+fn while_the_stored_files_are_unknown_the_last_view_stays() {
     let mut scene = Scene::offline(&[2]);
     scene.shelf.put(None);
     scene.mirror.step();
     let why = scene.handle.status().last_error.unwrap();
     assert!(why.contains("the shelf is locked"), "{why}");
-    assert!(scene.handle.view().is_none(), "nothing was ever told");
+    assert!(scene.handle.view().is_none(), "no look-up has succeeded");
     scene.shelf.put(Some(&[2]));
     scene.step();
     scene.shelf.put(None);
@@ -214,7 +214,7 @@ fn while_it_cannot_be_told_what_is_held_the_last_state_stays() {
 }
 
 #[test]
-fn a_new_commit_and_a_new_clone_are_pruned_too() {
+fn rules_apply_to_new_commits_and_new_clones() {
     let mut index = TestIndex::new(&[("1/a", &line("a", 1)), ("2/io", &line("io", 3))]);
     let shelf = Shelf::default();
     shelf.put(Some(&[3]));
@@ -230,7 +230,7 @@ fn a_new_commit_and_a_new_clone_are_pruned_too() {
     let second = index.commit(&[("2/io", &line("io", 3)), ("1/b", &line("b", 4))]);
     index.refresh();
     let shown = index.handle.view().unwrap().commit().to_string();
-    assert_ne!(shown, second, "what it would show cannot be told");
+    assert_ne!(shown, second, "its stored files are unknown");
     shelf.put(Some(&[4]));
     index.refresh();
     let shown = index.handle.view().unwrap();
@@ -240,7 +240,7 @@ fn a_new_commit_and_a_new_clone_are_pruned_too() {
 }
 
 #[test]
-fn while_somebody_tells_what_is_held_an_index_can_be_imported() {
+fn an_import_can_run_during_the_look_up_of_stored_files() {
     let mut scene = Scene::offline(&[2]);
     scene.step();
     scene
@@ -261,16 +261,19 @@ fn a_stop_during_the_look_up_is_no_failure() {
     scene.step();
     scene.mirror.clones().1.stored_files = Some(StoredFiles::new(|| Err(Stopping.into())));
     scene.step();
-    assert!(scene.mirror.clones().1.facts_are_known, "nothing is logged");
+    assert!(
+        scene.mirror.clones().1.facts_are_known,
+        "a stop is not logged as a failure"
+    );
 }
 
-/// The state of some crates, as the sparse index, the git index and the API list it.
+/// The index files of these crates.
 fn texts(handle: &IndexHandle, names: &[&str]) -> Vec<Option<String>> {
     names.iter().map(|name| read_crate(handle, name)).collect()
 }
 
 #[test]
-fn a_view_made_from_the_one_before_is_the_same_as_one_made_anew() {
+fn a_view_made_from_the_previous_one_equals_a_view_made_from_scratch() {
     let mut scene = Scene::offline(&[1, 3, 5, 7]);
     let rules = || Rules::new(vec![Rule::StoredOnly, Rule::EveryThirdYanked]);
     let names = ["a", "b", "io", "abcd", "abce", "serde"];
@@ -335,7 +338,7 @@ fn a_view_made_from_the_one_before_is_the_same_as_one_made_anew() {
             texts(&scene.index.handle, &names),
             texts(&anew.handle, &names)
         );
-        // What git clients get is that tree with another config.json.
+        // The git index has the same tree with another config.json.
         let served = followed.git_index().unwrap();
         let git = git2::Repository::open_bare(served.path()).unwrap();
         let tip = git.find_reference("refs/heads/master").unwrap();
@@ -351,7 +354,7 @@ fn a_view_made_from_the_one_before_is_the_same_as_one_made_anew() {
 }
 
 #[test]
-fn a_rule_that_changes_with_the_time_changes_the_view_at_that_time() {
+fn a_rule_that_depends_on_the_time_changes_the_view_in_time() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let passed = Arc::new(AtomicU64::new(0));
     let seconds = Arc::clone(&passed);
@@ -367,7 +370,7 @@ fn a_rule_that_changes_with_the_time_changes_the_view_at_that_time() {
     let settings = index.settings();
     index.stop();
     let handle = IndexHandle::new();
-    let mut mirror = Refresher::new(settings, handle.clone());
+    let mut mirror = Follower::new(settings, handle.clone());
     let pause = mirror.step().unwrap();
     assert!(pause <= Duration::from_secs(30), "{pause:?}");
     assert_eq!(read_crate(&handle, "a"), None);

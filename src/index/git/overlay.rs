@@ -1,37 +1,34 @@
-//! The index as git clients get it: the upstream's tree with a `config.json` of our own.
+//! Makes the commits of the git index: the shown tree with a `config.json` of our own.
 //!
-//! It lies in a bare repository inside the clone, which borrows the clone's objects and holds little of its own: for each
-//! upstream state a root tree and a commit. A repository of its own, because the clone is shallow, and one that is served
-//! as it is makes its clients shallow, too.
+//! The git index is a bare repository inside the clone. It borrows the clone's objects, and adds a root tree and a commit
+//! for each upstream state. It is a separate repository because the clone is shallow, and the clients of a shallow
+//! repository become shallow, too.
 //!
-//! Each commit has the one before it as its parent. Without that chain git would find nothing in common and send the
-//! whole index at every fetch.
+//! Each commit has the previous one as its parent. Without that chain git finds no common commit, and sends the whole index
+//! at every fetch.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use git2::{Commit, ErrorClass, ErrorCode, Repository, RepositoryInitOptions};
 
 use crate::index::ids::CommitId;
 use crate::index::ids::ObjectId;
-use crate::index::source::clone_dir::{self, remove_tree};
+use crate::index::source::clone_dir::{self, git_index_path, remove_tree};
 
-/// The branch that clients get; crates.io's own index has it, too.
-pub(crate) const SERVED_BRANCH: &str = "refs/heads/master";
+/// The branch that clients get. The index of crates.io has the same branch.
+pub(super) const SERVED_BRANCH: &str = "refs/heads/master";
 
-/// The directory inside a clone.
-const SERVED: &str = "served";
-
-/// The file whose content is the mirror's own.
+/// The file that the mirror replaces.
 pub(crate) const CONFIG_FILE: &str = "config.json";
 
 /// An ordinary file.
 const FILE_MODE: i32 = 0o100_644;
 
-/// From `served/objects` to the objects of the clone.
+/// The path from `served/objects` to the objects of the clone.
 const BORROWED_OBJECTS: &str = "../../objects\n";
 
-/// Why the overlay could not be made.
+/// Why a commit of the git index could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OverlayError {
     #[error("{0}")]
@@ -40,30 +37,25 @@ pub(crate) enum OverlayError {
     Disk(#[from] io::Error),
 }
 
-/// Where the repository that is served lies in this clone.
-pub(crate) fn path(clone: &Path) -> PathBuf {
-    clone.join(SERVED)
-}
-
-/// What the served branch shall show.
+/// The tree that the git index shows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown {
-    /// The upstream commit, for its author, time and message.
+pub(crate) struct ShownTree {
+    /// The upstream commit. The new commit copies its author, time and message.
     pub(crate) commit: CommitId,
-    /// Its tree, or what was made of that.
+    /// The tree of that commit, or the tree that the rules have made of it.
     pub(crate) tree: ObjectId,
 }
 
-/// Makes the served branch show this with `config` as its `config.json`, and returns the branch's
-/// commit. Blocking.
+/// Makes the branch show this tree, with `config` as its `config.json`, and returns the commit. Blocking.
 pub(crate) fn bring_up_to_date(
     clone: &Path,
-    shown: Shown,
+    shown: ShownTree,
     config: &str,
 ) -> Result<ObjectId, OverlayError> {
     match add_commit(clone, shown, config) {
-        // Beginning anew costs every client a full download, so a full disk or a want of descriptors is no reason for it.
-        Err(error) if is_damaged(&path(clone)) => {
+        // Only for real damage, and not for a full disk or too many open files: a new git index costs every client a full
+        // download.
+        Err(error) if is_damaged(&git_index_path(clone)) => {
             tracing::warn!(error = %error, "the git index is damaged and is made anew");
             remove(clone)?;
             add_commit(clone, shown, config)
@@ -72,15 +64,15 @@ pub(crate) fn bring_up_to_date(
     }
 }
 
-/// Removes the repository that is served, so that the next one begins anew.
+/// Removes the git index. The next commit starts a new one.
 pub(crate) fn remove(clone: &Path) -> io::Result<()> {
-    remove_tree(&path(clone))
+    remove_tree(&git_index_path(clone))
 }
 
-/// Takes away what somebody else may have prepared in the repository that is served, if there is one.
+/// Removes dangerous files from the git index, if there is one. An attacker may have prepared the data directory.
 pub(crate) fn disarm(clone: &Path) -> io::Result<()> {
-    let served = path(clone);
-    // As a symlink it would be anybody's repository.
+    let served = git_index_path(clone);
+    // A symlink could point to any repository on this machine.
     if fs::symlink_metadata(&served).is_ok_and(|found| found.is_symlink()) {
         return fs::remove_file(served);
     }
@@ -97,7 +89,7 @@ fn write_alternates(served: &Path) -> io::Result<()> {
     clone_dir::write_atomically(&info, "alternates", BORROWED_OBJECTS.as_bytes())
 }
 
-/// Whether the newest state of a repository that is there cannot be read, for another reason than the system's.
+/// Whether there is a git index whose newest commit cannot be read. A refusal of the operating system does not count.
 fn is_damaged(served: &Path) -> bool {
     let read = || -> Result<(), git2::Error> {
         let served = Repository::open_bare(served)?;
@@ -109,7 +101,7 @@ fn is_damaged(served: &Path) -> bool {
     served.exists() && read().is_err_and(|error| error.class() != ErrorClass::Os)
 }
 
-fn add_commit(clone: &Path, shown: Shown, config: &str) -> Result<ObjectId, OverlayError> {
+fn add_commit(clone: &Path, shown: ShownTree, config: &str) -> Result<ObjectId, OverlayError> {
     let served = open_or_create(clone)?;
     let upstream = served.find_commit(shown.commit.0.to_oid()?)?;
     let tree = served.find_tree(shown.tree.to_oid()?)?;
@@ -124,12 +116,12 @@ fn add_commit(clone: &Path, shown: Shown, config: &str) -> Result<ObjectId, Over
     {
         return Ok(previous.id().into());
     }
-    // The same names and times on every replica and in every run.
+    // Author and time of the upstream commit, so they are the same on every replica and in every run.
     let commit = served.commit(
         None,
         &upstream.author(),
         &upstream.committer(),
-        // Nobody says that it is UTF-8.
+        // The message need not be UTF-8.
         &String::from_utf8_lossy(upstream.message_bytes()),
         &tree,
         &previous.iter().collect::<Vec<_>>(),
@@ -147,14 +139,14 @@ fn current(served: &Repository) -> Result<Option<Commit<'_>>, git2::Error> {
 }
 
 fn open_or_create(clone: &Path) -> Result<Repository, OverlayError> {
-    let path = path(clone);
+    let path = git_index_path(clone);
     if !path.exists() {
         create(&path)?;
     }
     Ok(Repository::open_bare(path)?)
 }
 
-/// Made aside, so that a crash leaves a whole repository or none.
+/// Makes the repository under a temporary name, and then renames it. A crash leaves a complete repository or none.
 fn create(path: &Path) -> Result<(), OverlayError> {
     let aside = path.with_extension("new");
     remove_tree(&aside)?;

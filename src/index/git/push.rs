@@ -1,8 +1,8 @@
-//! The background task that pushes the rewritten index to another git host, so that the classic set-up (an index
-//! repository with a `config.json` of one's own) needs nobody to keep it up to date.
+//! The background task that pushes the git index to another git host. So the classic set-up, an index repository with a
+//! `config.json` of its own, stays up to date.
 //!
-//! It is done by the `git` program, with whatever its user has set up for ssh and proxies, and nothing else of the
-//! environment. Nothing waits for it: a push that fails or hangs changes nothing but what `/readyz` and the log say of it.
+//! The `git` program pushes. It gets the user's settings for ssh and proxies, and nothing else of the environment. Nothing
+//! waits for a push: a push that fails or hangs only appears on `/readyz` and in the log.
 
 use std::ffi::OsString;
 use std::pin::pin;
@@ -16,32 +16,32 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::overlay::SERVED_BRANCH;
-use super::served::{GitProgram, ServedIndex, configure, kill_group, trust};
-use crate::index::follow::retry::backoff;
+use super::upload_pack::{GitIndex, GitProgram, configure, kill_group, trust};
 use crate::index::handle::IndexHandle;
 use crate::index::ids::ObjectId;
+use crate::index::retry::backoff;
 use crate::index::source::remote_url::RemoteUrl;
 
-/// The longest that one push may take. The first one sends the whole index.
+/// The longest time for one push. The first push sends the whole index.
 const PUSH_TIME_MAX: Duration = Duration::from_secs(3_600);
 
-/// How often to push what was pushed already, in case somebody has moved the branch.
+/// The time after which the same state is pushed again, in case another user has moved the branch.
 const PUSH_AGAIN_AFTER: Duration = Duration::from_secs(3_600);
 
-/// How long to listen to a child that has ended.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+/// The time for reading stderr after the child has ended.
+const STDERR_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How much of what git says is kept.
-const SAID_BYTES_MAX: u64 = 2_048;
+/// The bytes of git's stderr that are kept.
+const STDERR_BYTES_MAX: u64 = 2_048;
 
-/// Gives the credentials to git, which asks for them; on a command line everybody could read them.
+/// Passes the credentials to git through its environment: every user of the machine can read a command line.
 const CREDENTIAL_HELPER: &str = "credential.helper=!f() { test \"$1\" = get && \
     printf 'username=%s\\npassword=%s\\n' \"$MIRROR_PUSH_USER\" \"$MIRROR_PUSH_PASSWORD\"; }; f";
 
-/// The ways to another host. Others start programs that an address names.
+/// The protocols that git may use. Other protocols start programs that the address names.
 const PROTOCOLS: &str = "file:git:http:https:ssh";
 
-/// Variables with their values. The address of a proxy may contain a password, so only the names are shown.
+/// Environment variables for git. `Debug` shows only the names, because the address of a proxy may contain a password.
 #[derive(Clone)]
 pub(crate) struct PushEnvironment(Vec<(&'static str, OsString)>);
 
@@ -59,16 +59,16 @@ impl fmt::Debug for PushEnvironment {
     }
 }
 
-/// What the task needs to know.
+/// The settings of the push.
 #[derive(Clone, Debug)]
 pub(crate) struct PusherSettings {
-    /// Where to push to.
+    /// The target of the push.
     pub(crate) url: RemoteUrl,
-    /// What pushes.
+    /// The git program.
     pub(crate) program: GitProgram,
-    /// What it gets of the environment beside `PATH`.
+    /// The environment of git, beside `PATH`.
     pub(crate) environment: PushEnvironment,
-    /// What git hosts see as `User-Agent`.
+    /// The `User-Agent` for git hosts.
     pub(crate) user_agent: String,
 }
 
@@ -77,12 +77,12 @@ pub(crate) struct PusherSettings {
 pub(crate) struct Pusher {
     settings: PusherSettings,
     handle: IndexHandle,
-    /// What the other side has, as far as we know.
+    /// The commit that the remote has, as far as the mirror knows.
     pushed: Option<ObjectId>,
 }
 
 impl Pusher {
-    /// A pusher of what `handle` publishes. Does nothing until it runs.
+    /// Makes a pusher for the views of `handle`. It does nothing until it runs.
     pub(crate) fn new(settings: PusherSettings, handle: IndexHandle) -> Self {
         let remote = settings.url.to_string();
         handle.note_push(|status| status.remote = remote);
@@ -93,13 +93,13 @@ impl Pusher {
         }
     }
 
-    /// Pushes until told to stop; a push that is under way then is killed.
+    /// Pushes until the mirror stops. A stop kills the current push.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        // Dropping the work kills the child, if there is one.
-        stop.run_until_cancelled(self.push_for_ever()).await;
+        // Dropping the future kills the child, if there is one.
+        stop.run_until_cancelled(self.push_loop()).await;
     }
 
-    async fn push_for_ever(&mut self) -> ! {
+    async fn push_loop(&mut self) -> ! {
         let mut failures = 0_u32;
         loop {
             let view = self.handle.view();
@@ -124,7 +124,7 @@ impl Pusher {
         }
     }
 
-    async fn push(&mut self, index: &Arc<ServedIndex>) -> io::Result<()> {
+    async fn push(&mut self, index: &Arc<GitIndex>) -> io::Result<()> {
         tokio::time::timeout(PUSH_TIME_MAX, self.run_git(index))
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -139,7 +139,7 @@ impl Pusher {
         Ok(())
     }
 
-    /// Notes a failure, and returns the pause before the next try.
+    /// Notes a failure, and returns the pause before the next attempt.
     fn failed(&self, error: &io::Error, in_a_row: u32) -> Duration {
         let error = match error.kind() {
             io::ErrorKind::NotFound => "there is no git program on this machine".to_owned(),
@@ -159,33 +159,33 @@ impl Pusher {
         pause
     }
 
-    async fn run_git(&self, index: &ServedIndex) -> io::Result<()> {
+    async fn run_git(&self, index: &GitIndex) -> io::Result<()> {
         let mut child = Group(self.command(index).spawn()?);
         let stderr = child.0.stderr.take();
-        let mut said = Vec::new();
+        let mut message = Vec::new();
         let status = {
-            let mut listening = pin!(listen(stderr, &mut said));
+            let mut reading = pin!(read_stderr(stderr, &mut message));
             tokio::select! {
                 status = child.0.wait() => {
-                    // What ssh leaves behind for the next connection may keep the other end of the pipe.
-                    let _ended = tokio::time::timeout(LAST_WORDS_MAX, &mut listening).await;
+                    // With a time-out: ssh may leave a process for the next connection, which keeps the pipe open.
+                    let _ended = tokio::time::timeout(STDERR_WAIT_MAX, &mut reading).await;
                     status?
                 }
-                () = &mut listening => child.0.wait().await?,
+                () = &mut reading => child.0.wait().await?,
             }
         };
         if status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&said);
-        let lines: Vec<&str> = said.split('\n').map(str::trim).collect();
+        let message = String::from_utf8_lossy(&message);
+        let lines: Vec<&str> = message.split('\n').map(str::trim).collect();
         Err(io::Error::other(format!(
             "git push: {status}: {}",
             lines.join(" ").trim()
         )))
     }
 
-    fn command(&self, index: &ServedIndex) -> Command {
+    fn command(&self, index: &GitIndex) -> Command {
         let mut command = self.settings.program.command();
         command
             .envs(
@@ -202,7 +202,7 @@ impl Pusher {
             &mut command,
             &[
                 &user_agent,
-                // A host that falls silent is given up on.
+                // Ends a push to an unresponsive host.
                 "http.lowSpeedLimit=100",
                 "http.lowSpeedTime=60",
                 "core.askPass=",
@@ -238,18 +238,18 @@ impl Pusher {
     }
 }
 
-/// Keeps the beginning of what a child says. The rest is read, too, or the child would wait for a reader.
-async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>) {
+/// Keeps the beginning of a child's stderr. Also reads the rest: the child would block if the pipe were full.
+async fn read_stderr(stderr: Option<ChildStderr>, message: &mut Vec<u8>) {
     if let Some(stderr) = stderr {
-        let mut beginning = stderr.take(SAID_BYTES_MAX);
-        // What cannot be read was not said.
-        let _unreadable = beginning.read_to_end(said).await;
+        let mut beginning = stderr.take(STDERR_BYTES_MAX);
+        // After an error the message is what was read before it.
+        let _unreadable = beginning.read_to_end(message).await;
         let _unreadable =
             tokio::io::copy(&mut beginning.into_inner(), &mut tokio::io::sink()).await;
     }
 }
 
-/// A child and its own children, which end together.
+/// A child and its own children. Dropping this kills all of them.
 struct Group(Child);
 
 impl Drop for Group {
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_values_of_variables_are_not_shown() {
+    fn debug_output_hides_the_values_of_variables() {
         let proxy = ("https_proxy", "http://b0b:s3cret@proxy".into());
         let environment = PushEnvironment::new(vec![proxy]);
         assert_eq!(format!("{environment:?}"), r#"["https_proxy"]"#);

@@ -1,16 +1,17 @@
-//! Where clones lie on disk, and which one is in use.
+//! The layout of the clones on disk, and the locks on them.
 //!
 //! ```text
 //! {DATA_DIR}/index/
-//!   lock          held by the mirror that owns this directory
-//!   current       the name of the clone in use; replaced by rename, so it names an old clone or a new one, whole
-//!   clone-7/      a bare git repository …
-//!     mirror.json … and what it is a clone of
-//!     readers     locked, shared, by every process that reads from it
+//!   lock          locked by the mirror that uses this directory
+//!   current       the name of the clone in use; replaced by a rename, so it always names a complete clone
+//!   clone-7/      a bare git repository
+//!     mirror.json the upstream of the clone, and the time of the last fetch
+//!     readers     locked (shared) by every process that reads the clone
+//!     served/     the git index, a repository that borrows the objects of the clone
 //!   set-aside/    a damaged clone, until its replacement is in use
 //! ```
 //!
-//! A clone gets its name into `current` only when it is complete. Whatever else lies there after a crash is removed.
+//! `current` names a clone only when the clone is complete. After a crash the mirror removes all other clones.
 
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Write};
@@ -30,7 +31,7 @@ const READERS: &str = "readers";
 const SET_ASIDE: &str = "set-aside";
 pub(crate) const CONFIG_FILE: &str = "config";
 
-/// What no repository of ours needs, and what can name programs, hold further settings, or lead to another repository.
+/// Files that none of our repositories needs, and that can name programs, contain settings, or point to another repository.
 const NOT_OURS: [&str; 7] = [
     "hooks",
     "info",
@@ -42,36 +43,39 @@ const NOT_OURS: [&str; 7] = [
 ];
 const CLONE_PREFIX: &str = "clone-";
 
-/// The directory that holds the clones. Everything here is blocking.
+/// The git index, inside a clone.
+const GIT_INDEX: &str = "served";
+
+/// The directory of the clones. Everything here blocks.
 #[derive(Debug)]
 pub(crate) struct CloneDir {
     root: PathBuf,
-    /// The lock is released when the file is closed, also by a crash. `None` where the directory cannot be written to:
-    /// it is read without a lock then.
+    /// Closing the file releases the lock, and so does a crash. `None` if the directory is not writable: then it is read
+    /// without a lock.
     lock: Option<File>,
-    /// The highest number that a clone has had; none is used twice, since a thread that was left behind may still write
-    /// to the one it was made for.
+    /// The highest number of a clone so far. No number is used twice, because the thread of an abandoned transfer may
+    /// still write to its clone.
     highest: u64,
 }
 
-/// What a clone remembers of itself.
+/// The record of a clone: its upstream, and the last fetch.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct CloneRecord {
-    /// The upstream it was cloned from, without credentials; for people.
+    /// The URL of the upstream, without credentials. For display only.
     upstream: String,
-    /// Tells upstreams apart that look the same without their secrets.
+    /// Differs between upstreams that look the same without their secrets.
     fingerprint: String,
-    /// Seconds since 1970 at the last successful fetch; 0 if that is not known.
+    /// Seconds from 1970 to the last successful fetch; 0 if unknown.
     last_success: u64,
 }
 
-/// Why the directory cannot be taken possession of.
+/// Why the directory cannot be locked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DataDirError {
-    /// Somebody else has it.
+    /// Another process has locked it.
     #[error("another mirror is using this DATA_DIR")]
-    Held,
-    /// The system refuses.
+    Locked,
+    /// The operating system refused.
     #[error(transparent)]
     Disk(#[from] io::Error),
 }
@@ -86,7 +90,7 @@ impl CloneRecord {
         }
     }
 
-    /// The upstream it was cloned from, without credentials.
+    /// The URL of the upstream, without credentials.
     pub(crate) fn upstream(&self) -> &str {
         &self.upstream
     }
@@ -96,7 +100,7 @@ impl CloneRecord {
         self.fingerprint == upstream.fingerprint()
     }
 
-    /// When its upstream was last asked with success, if that is known. It may be ahead of the clock.
+    /// The time of the last successful fetch, if known. It may be ahead of the clock.
     pub(crate) fn last_success(&self) -> Option<SystemTime> {
         let since_1970 = Some(self.last_success).filter(|seconds| *seconds > 0)?;
         UNIX_EPOCH.checked_add(Duration::from_secs(since_1970))
@@ -104,13 +108,13 @@ impl CloneRecord {
 }
 
 impl CloneDir {
-    /// Takes possession of the directory, creating it if needed.
+    /// Locks the directory. Creates it if it is missing.
     pub(crate) fn open(data_dir: &Path) -> Result<Self, DataDirError> {
         let root = root(data_dir);
         fs::create_dir_all(&root)?;
         let lock = File::create(root.join(LOCK))?;
         let locked = judge_lock(lock.try_lock())?;
-        if locked == Locked::Unsupported {
+        if locked == LockOutcome::Unsupported {
             WITHOUT_LOCKS.call_once(|| {
                 tracing::warn!(
                     "the file system of DATA_DIR has no locks: make sure that no other mirror uses this DATA_DIR"
@@ -124,7 +128,7 @@ impl CloneDir {
         })
     }
 
-    /// The directory for reading only, without its lock. Nothing is ever written there.
+    /// Uses the directory without a lock, for reading only.
     pub(crate) fn read_only(data_dir: &Path) -> Self {
         Self {
             root: root(data_dir),
@@ -133,12 +137,12 @@ impl CloneDir {
         }
     }
 
-    /// Whether nothing may be written there.
+    /// Whether the directory is used for reading only.
     pub(crate) fn is_read_only(&self) -> bool {
         self.lock.is_none()
     }
 
-    /// Whether the directory is still the one that was opened: somebody may have removed it.
+    /// Whether the directory is still the one that was opened. Another process may have removed or replaced it.
     pub(crate) fn still_exists(&self) -> bool {
         let same = |ours: Metadata, theirs: Metadata| {
             (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())
@@ -152,12 +156,12 @@ impl CloneDir {
         }
     }
 
-    /// The clone in use, if one was ever completed.
+    /// The clone in use, if there is a complete one.
     pub(crate) fn current(&self) -> Option<PathBuf> {
         current(&self.root)
     }
 
-    /// A path for a new clone, not yet existing.
+    /// Returns the path for a new clone. Nothing exists there yet.
     pub(crate) fn next(&mut self) -> io::Result<PathBuf> {
         let mut highest = self.highest;
         for entry in fs::read_dir(&self.root)? {
@@ -168,7 +172,7 @@ impl CloneDir {
         Ok(self.root.join(format!("{CLONE_PREFIX}{}", self.highest)))
     }
 
-    /// Makes a complete clone the one in use.
+    /// Makes a complete clone the clone in use.
     pub(crate) fn activate(&self, clone: &Path) -> io::Result<()> {
         let name = clone
             .file_name()
@@ -177,14 +181,14 @@ impl CloneDir {
         write_atomically(&self.root, CURRENT, name.as_bytes())
     }
 
-    /// Moves a damaged clone out of the way. Only the last one is kept.
+    /// Moves a damaged clone to `set-aside`. Only the last one is kept.
     pub(crate) fn set_aside(&self, clone: &Path) -> io::Result<()> {
         let aside = self.root.join(SET_ASIDE);
         remove_tree(&aside)?;
         fs::rename(clone, aside)
     }
 
-    /// Removes every clone but those named.
+    /// Removes every clone except those in `keep`.
     pub(crate) fn sweep(&self, keep: &[&Path]) -> io::Result<()> {
         if self.is_read_only() {
             return Ok(());
@@ -192,7 +196,7 @@ impl CloneDir {
         for entry in fs::read_dir(&self.root)? {
             let entry = entry?;
             let path = entry.path();
-            // Somebody may have chosen a directory in which other things lie, too.
+            // Only our own names: the operator may have chosen a directory with other content.
             let ours = entry
                 .file_name()
                 .to_str()
@@ -200,7 +204,8 @@ impl CloneDir {
             if ours
                 && path.is_dir()
                 && !keep.contains(&path.as_path())
-                && let Readers::None(_kept_out) = readers_of(&path)
+                // The exclusive lock is held during the removal, so no process can begin to read.
+                && let Readers::None(_exclusive) = readers_of(&path)
             {
                 remove_tree(&path)?;
             }
@@ -208,14 +213,14 @@ impl CloneDir {
         Ok(())
     }
 
-    /// Like [`CloneDir::sweep`], but leaves the clone that was set aside.
+    /// Like [`CloneDir::sweep`], but also keeps the clone that was set aside.
     pub(crate) fn sweep_leftovers(&self, keep: &[&Path]) -> io::Result<()> {
         let aside = self.root.join(SET_ASIDE);
         self.sweep(&[keep, &[aside.as_path()]].concat())
     }
 }
 
-/// Whether the data directory can be written to as far as the index needs that. Blocking; leaves the lock file behind.
+/// Checks that the index can write to the data directory. Blocking. Creates the lock file.
 pub(crate) fn check_writable(data_dir: &Path) -> io::Result<()> {
     let root = root(data_dir);
     fs::create_dir_all(&root)?;
@@ -227,7 +232,7 @@ pub(crate) fn check_writable(data_dir: &Path) -> io::Result<()> {
     lock.map(drop)
 }
 
-/// Whether a disk refuses writes for a reason that does not go away by itself, as a full disk may.
+/// Whether the reason of a failed write is permanent. A full disk is not: it can recover by itself.
 pub(crate) fn refuses_for_good(error: &io::Error) -> bool {
     use io::ErrorKind::{
         AlreadyExists, IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem,
@@ -238,23 +243,23 @@ pub(crate) fn refuses_for_good(error: &io::Error) -> bool {
     )
 }
 
-/// That is said once, not at each of many looks.
+/// Limits the warning to one per process. An offline mirror opens the directory again and again.
 static WITHOUT_LOCKS: Once = Once::new();
 
-/// What came of an attempt to lock a file, where it is no failure.
+/// The result of an attempt to lock a file, unless it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Locked {
-    Yes,
+enum LockOutcome {
+    Locked,
     /// The file system has no locks.
     Unsupported,
 }
 
-fn judge_lock(tried: Result<(), TryLockError>) -> Result<Locked, DataDirError> {
+fn judge_lock(tried: Result<(), TryLockError>) -> Result<LockOutcome, DataDirError> {
     match tried {
-        Ok(()) => Ok(Locked::Yes),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::Held),
+        Ok(()) => Ok(LockOutcome::Locked),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::Locked),
         Err(TryLockError::Error(error)) => match error.raw_os_error() {
-            Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(Locked::Unsupported),
+            Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(LockOutcome::Unsupported),
             _ => Err(error.into()),
         },
     }
@@ -265,7 +270,7 @@ pub(crate) fn has_clone(data_dir: &Path) -> bool {
     current_in(data_dir).is_some()
 }
 
-/// The clone in use below this data directory, whoever has possession of it.
+/// The clone in use in this data directory. Needs no lock.
 pub(crate) fn current_in(data_dir: &Path) -> Option<PathBuf> {
     current(&root(data_dir))
 }
@@ -277,48 +282,48 @@ fn root(data_dir: &Path) -> PathBuf {
 fn current(root: &Path) -> Option<PathBuf> {
     let name = fs::read_to_string(root.join(CURRENT)).ok()?;
     let name = name.trim();
-    // A torn or foreign file must not lead anywhere else.
+    // A damaged or foreign file must not point to a path outside.
     number_of(name)?;
     Some(root.join(name)).filter(|path| path.is_dir())
 }
 
-/// What may be done with a clone.
+/// How a clone may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// It is the mirror's own, or a subcommand's that looks at the mirror's.
+    /// For reading and writing.
     Full,
-    /// Nothing is written there, even where the system would allow it: the mirror does not have the data directory's lock.
+    /// For reading only, even if the file system allows writes: the mirror has no lock on the data directory.
     ReadOnly,
 }
 
-/// Keeps a clone from being removed by other processes for as long as this is held. `None` where there is no file to
-/// lock, or the file system knows no locks: then there is no such promise.
-pub(crate) fn hold(clone: &Path, access: Access) -> Option<File> {
+/// Locks a clone for reading. No process removes the clone until the returned file is closed. Returns `None` if there is no
+/// file to lock, or if the file system has no locks: then other processes may remove the clone.
+pub(super) fn read_lock(clone: &Path, access: Access) -> Option<File> {
     let readers = match access {
-        // A lock on a file that can only be read works all the same on most file systems.
+        // On most file systems a file that is open for reading can be locked, too.
         Access::Full => readers_file(clone).or_else(|_| File::open(clone.join(READERS))),
         Access::ReadOnly => File::open(clone.join(READERS)),
     };
-    let held = readers.and_then(|readers| {
+    let locked = readers.and_then(|readers| {
         readers.try_lock_shared()?;
         Ok(readers)
     });
-    held.inspect_err(|error| {
-        tracing::debug!(error = %error, clone = %clone.display(), "the clone cannot be kept from being removed");
+    locked.inspect_err(|error| {
+        tracing::debug!(error = %error, clone = %clone.display(), "the clone could not be locked for reading");
     })
     .ok()
 }
 
-/// Who reads from a clone, in this process or in another one.
+/// Whether any process reads a clone.
 enum Readers {
     Some,
-    /// Nobody, and nobody can begin for as long as this is held.
+    /// None. The exclusive lock keeps new readers out; it is missing where the file system has no locks.
     None(Option<File>),
 }
 
 fn readers_of(clone: &Path) -> Readers {
     let unknown = |error: io::Error| {
-        tracing::debug!(error = %error, clone = %clone.display(), "who reads from the clone cannot be told");
+        tracing::debug!(error = %error, clone = %clone.display(), "the readers of the clone are unknown");
         Readers::None(None)
     };
     let readers = match readers_file(clone) {
@@ -332,7 +337,7 @@ fn readers_of(clone: &Path) -> Readers {
     }
 }
 
-/// Open for both: over NFS a shared lock needs the one, an exclusive lock the other.
+/// Opens the file for reading and writing: over NFS a shared lock needs read access and an exclusive lock write access.
 fn readers_file(clone: &Path) -> io::Result<File> {
     File::options()
         .read(true)
@@ -342,12 +347,17 @@ fn readers_file(clone: &Path) -> io::Result<File> {
         .open(clone.join(READERS))
 }
 
+/// The path of the git index inside a clone.
+pub(crate) fn git_index_path(clone: &Path) -> PathBuf {
+    clone.join(GIT_INDEX)
+}
+
 /// The number in the name of a clone's directory; `None` for other names.
 fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix(CLONE_PREFIX)?.parse().ok()
 }
 
-pub(crate) fn pack_directory(repository: &Path) -> PathBuf {
+pub(super) fn pack_directory(repository: &Path) -> PathBuf {
     pack_directory_of(&repository.join("objects"))
 }
 
@@ -355,18 +365,18 @@ pub(super) fn pack_directory_of(objects: &Path) -> PathBuf {
     objects.join("pack")
 }
 
-/// Reads what a clone remembers of itself.
+/// Reads the record of a clone.
 pub(crate) fn read_record(clone: &Path) -> io::Result<CloneRecord> {
     let text = fs::read_to_string(clone.join(RECORD))?;
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Writes what a clone shall remember of itself.
+/// Writes the record of a clone.
 pub(crate) fn write_record(clone: &Path, record: &CloneRecord) -> io::Result<()> {
     write_atomically(clone, RECORD, &serde_json::to_vec(record)?)
 }
 
-/// Removes what a killed fetch leaves in a clone: locks that nobody holds, and files without an end.
+/// Removes what a killed fetch leaves in a clone: stale lock files, and incomplete files.
 pub(crate) fn tidy(repository: &Path) -> io::Result<()> {
     for entry in fs::read_dir(repository)? {
         let entry = entry?;
@@ -381,12 +391,12 @@ pub(crate) fn tidy(repository: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The configuration of our repositories. What git and libgit2 write themselves says no more.
-pub(crate) const CONFIG: &str =
+/// The configuration of our repositories. Git and libgit2 write the same by default.
+pub(super) const CONFIG: &str =
     "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 
-/// Takes away from a repository what could make git start programs or look elsewhere: somebody else may have prepared the
-/// data directory. Its objects and references stay.
+/// Removes everything from a repository that could make git start programs or use other repositories. An attacker may have
+/// prepared the data directory. Objects and references stay.
 pub(crate) fn disarm(repository: &Path) -> io::Result<()> {
     for name in NOT_OURS {
         let path = repository.join(name);
@@ -406,22 +416,22 @@ pub(crate) fn disarm(repository: &Path) -> io::Result<()> {
     write_atomically(repository, CONFIG_FILE, CONFIG.as_bytes())
 }
 
-/// Whether a repository has what could make libgit2 look elsewhere.
+/// Whether a repository contains files that could make libgit2 use another repository.
 pub(crate) fn leads_elsewhere(repository: &Path) -> bool {
     ["commondir", "gitdir", "config.worktree"]
         .iter()
         .any(|name| fs::symlink_metadata(repository.join(name)).is_ok())
 }
 
-/// Whether a file or directory of this name, in a repository, is one that is still being written, or that a crash left.
-pub(crate) fn is_leftover(name: &str) -> bool {
+/// Whether a file or directory with this name, in a repository, is still being written, or is left over from a crash.
+pub(super) fn is_leftover(name: &str) -> bool {
     name.starts_with("pack_git2_")
         || name.starts_with("tmp_")
         || name.ends_with(".lock")
         || name.ends_with(".new")
 }
 
-/// Removes a directory with all that is in it; nothing there is fine.
+/// Removes a directory with its content. Succeeds if there is none.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -429,14 +439,15 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes aside, flushes to the disk, then renames: a reader finds the old content or the new one, never a part.
+/// Writes a temporary file, flushes it to the disk, then renames it. A reader finds the old content or the new content, and
+/// never a part.
 pub(crate) fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let aside = directory.join(format!("{name}.new"));
     let mut file = File::create(&aside)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(aside, directory.join(name))?;
-    // The new name, too, is only there after a failure of power if the directory was written.
+    // Without this a power failure can undo the rename: the name is in the directory, which is written separately.
     File::open(directory)?.sync_all()
 }
 
@@ -445,14 +456,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_system_without_locks_is_used_all_the_same() {
+    fn a_file_system_without_locks_can_be_used() {
         let system = |code| Err(TryLockError::Error(io::Error::from_raw_os_error(code)));
         for code in [libc::ENOLCK, libc::EOPNOTSUPP, libc::ENOSYS] {
-            assert_eq!(judge_lock(system(code)).unwrap(), Locked::Unsupported);
+            assert_eq!(judge_lock(system(code)).unwrap(), LockOutcome::Unsupported);
         }
-        assert_eq!(judge_lock(Ok(())).unwrap(), Locked::Yes);
+        assert_eq!(judge_lock(Ok(())).unwrap(), LockOutcome::Locked);
         let held = judge_lock(Err(TryLockError::WouldBlock));
-        assert!(matches!(held, Err(DataDirError::Held)));
+        assert!(matches!(held, Err(DataDirError::Locked)));
         let broken = judge_lock(system(libc::EIO));
         assert!(matches!(broken, Err(DataDirError::Disk(_))));
     }

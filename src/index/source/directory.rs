@@ -1,4 +1,4 @@
-//! One directory of the index, held in memory: names and blob ids, shared between snapshots by tree id.
+//! One directory of the index in memory: names and blob ids. Sources share directories with equal tree ids.
 
 use std::cmp::Ordering;
 use std::str::Split;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 use crate::index::ids::ObjectId;
 use crate::package::{IndexPath, canonical_order};
 
-/// A directory of the index. Only what can be an index file is in it: ordinary files with a crate's name in lower case,
-/// at the place that belongs to the name, and directories on the way to such files.
+/// A directory of the index. It lists only ordinary files with a crate's name in lower case, at the path that belongs to the
+/// name, and directories that lead to such files.
 ///
-/// A quarter of a million crates live here, so names share one text and entries are small.
+/// An index has a quarter of a million crates. So all names of a directory share one string, and entries are small.
 #[derive(Debug)]
 pub(crate) struct Directory {
     tree: ObjectId,
-    /// All file names, one behind the other.
+    /// All file names, concatenated.
     names: Box<str>,
-    /// In canonical order, so that every spelling of a name is found by one binary search.
+    /// In canonical order, so one binary search finds every spelling of a name.
     files: Box<[File]>,
-    /// In canonical order, too: `a-` and `a_` are neighbours.
+    /// Also in canonical order: `a-` and `a_` are neighbours.
     directories: Box<[Subdirectory]>,
     /// Files here and below.
     count: usize,
@@ -26,7 +26,7 @@ pub(crate) struct Directory {
     directory_count: usize,
 }
 
-/// A name and what it names.
+/// A name and its directory.
 pub(crate) type Subdirectory = (Box<str>, Arc<Directory>);
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ struct File {
 }
 
 impl Directory {
-    /// A directory of these files and directories.
+    /// Makes a directory of these files and directories.
     pub(crate) fn new(
         tree: ObjectId,
         mut found: Vec<(String, ObjectId)>,
@@ -52,7 +52,7 @@ impl Directory {
         let mut names = String::with_capacity(found.iter().map(|(name, _)| name.len()).sum());
         let mut files = Vec::with_capacity(found.len());
         for (name, blob) in found {
-            // No git tree of crate names has 4 GiB of them, and no crate name 256 bytes.
+            // This never skips a file: no tree has 4 GiB of crate names, and no crate name has 256 bytes.
             let (Ok(start), Ok(length)) = (u32::try_from(names.len()), u8::try_from(name.len()))
             else {
                 continue;
@@ -77,17 +77,17 @@ impl Directory {
         }
     }
 
-    /// How many index files are here and below.
+    /// The number of index files here and below.
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// How many directories are here and below, this one included.
-    pub(crate) fn directory_count(&self) -> usize {
+    /// The number of directories here and below, this one included.
+    pub(super) fn directory_count(&self) -> usize {
         self.directory_count
     }
 
-    /// The index files of this directory itself: name, which is the crate's in lower case, and content.
+    /// The index files of this directory itself: the crate's name in lower case, and the blob.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&str, ObjectId)> {
         self.files.iter().map(|file| (self.name(file), file.blob))
     }
@@ -99,19 +99,20 @@ impl Directory {
             .map(|(name, directory)| (name.as_ref(), directory))
     }
 
-    /// The git tree that this was read from.
+    /// The id of the git tree.
     pub(crate) fn tree(&self) -> ObjectId {
         self.tree
     }
 
-    /// The index file of a crate, whichever spelling its name is given in. Where an index has several spellings of one
-    /// name, which crates.io never has, the one given wins.
+    /// Finds the index file of a crate by any spelling of its name. If an index has several spellings of one name, which
+    /// crates.io never has, the given spelling wins.
     pub(crate) fn find(&self, path: &IndexPath) -> Option<ObjectId> {
         self.find_exactly(path)
             .or_else(|| self.find_below(path.directories(), path.file(), &|_any_spelling| true))
     }
 
-    /// The index file at exactly this path. A file's name tells its directories, so that the name alone must be equal.
+    /// Finds the index file at exactly this path. Only the file names are compared, because a file's name determines its
+    /// directories.
     pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<ObjectId> {
         self.find_below(path.directories(), path.file(), &|name| name == path.file())
     }
@@ -130,13 +131,14 @@ impl Directory {
             .find(|candidate| accept(self.name(candidate)))
             .map(|found| found.blob);
         };
-        // Spellings with `-` and with `_` lie in different directories, at most four of them for two letters.
+        // Spellings with `-` and with `_` are in different directories: at most four for two letters. So all directories of
+        // the run are searched.
         equal_run(&self.directories, |(name, _)| canonical_order(name, first))
             .iter()
             .find_map(|(_, directory)| directory.find_below(directories.clone(), file, accept))
     }
 
-    /// The file of exactly this name in this directory itself.
+    /// Finds the file with exactly this name in this directory itself.
     pub(crate) fn file(&self, name: &str) -> Option<ObjectId> {
         equal_run(&self.files, |candidate| {
             canonical_order(self.name(candidate), name)
@@ -146,6 +148,7 @@ impl Directory {
         .map(|file| file.blob)
     }
 
+    /// Finds the directory with exactly this name in this directory itself.
     pub(crate) fn directory(&self, name: &str) -> Option<&Arc<Self>> {
         equal_run(&self.directories, |(candidate, _)| {
             canonical_order(candidate, name)
@@ -163,7 +166,7 @@ impl Directory {
     }
 }
 
-/// The items that are equal to what is looked for, in a slice that is sorted by this order.
+/// The items that compare equal, in a slice that is sorted by `order`.
 fn equal_run<T>(items: &[T], order: impl Fn(&T) -> Ordering) -> &[T] {
     let start = items.partition_point(|item| order(item).is_lt());
     let end = items.partition_point(|item| order(item).is_le());

@@ -1,4 +1,4 @@
-//! Bringing the upstream's branch into a clone, with libgit2. Everything here is blocking.
+//! Clones and fetches the upstream's branch with libgit2. Everything here blocks.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -13,70 +13,71 @@ use url::Url;
 use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
 use super::redirects::Redirects;
 use super::remote_url::RemoteUrl;
-use super::{answer_head, proxied_http};
+use super::{proxied_http, retry_after};
 use crate::index::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
-use crate::index::status::{Progress, ProgressCell};
+use crate::index::status::{FetchProgress, ProgressCell};
 use crate::outgoing::Proxies;
 
-/// Where the upstream's HEAD is kept in the clone.
+/// The branch of the clone that stores the upstream's HEAD.
 pub(crate) const UPSTREAM_HEAD: &str = "refs/heads/upstream";
 
-/// The upstream's HEAD whatever its branch is called, by force, since upstream squashes its history now and then.
+/// Fetches the upstream's HEAD, whatever its branch is called. Forced, because the upstream squashes its history from time
+/// to time.
 const REFSPEC: &str = "+HEAD:refs/heads/upstream";
 
-/// The longest that one clone or fetch may take.
-pub(crate) const FETCH_TIME_MAX: Duration = Duration::from_secs(3_600);
+/// The longest time for one clone or fetch.
+pub(super) const FETCH_TIME_MAX: Duration = Duration::from_secs(3_600);
 
-/// A peer that delivers less than [`SLOW_BYTES_MIN`] in this time while objects are outstanding is given up on.
+/// The mirror aborts a transfer that brings less than [`SLOW_BYTES_MIN`] in this time while objects are missing.
 const SLOW_WINDOW: Duration = Duration::from_secs(60);
 
 /// See [`SLOW_WINDOW`].
 const SLOW_BYTES_MIN: usize = 16 * 1024;
 
-const TOO_SLOW: &str = "the other side sends too slowly: gave up on it";
+const TOO_SLOW: &str = "the upstream sends too slowly: gave up on it";
 
 /// Why a clone or fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    /// The other side or the way to it: try again later.
+    /// The upstream, or the network: try again later.
     #[error("{0}")]
     Upstream(String),
-    /// The other side has too much to do, and says in a `Retry-After` how long it wants to be left alone.
+    /// The upstream is overloaded, and sends `Retry-After`.
     #[error("{why}, and asks for a pause (`Retry-After: {retry_after}`)")]
     Busy {
-        /// What libgit2 says of it.
+        /// The message of libgit2.
         why: String,
-        /// The header's value: seconds, or a date.
+        /// The value of the header: seconds, or a date.
         retry_after: String,
     },
-    /// The system refuses, most often because the disk is full: try the same again later.
+    /// The operating system refused, most often because the disk is full: try again later.
     #[error("{0}")]
     System(String),
-    /// Possibly our own clone: look at it, then try again.
+    /// Possibly damage in our own clone: check it, then try again.
     #[error("{0}")]
     Local(String),
-    /// The other side has a repository that libgit2 cannot read.
+    /// libgit2 cannot read this kind of repository.
     #[error("{0}")]
     Unsupported(String),
-    /// The other side cannot send the newest commit alone.
-    #[error("the other side cannot send a part of the history")]
+    /// The transport does not support shallow clones.
+    #[error("the upstream cannot send a part of the history")]
     NoShallow,
-    /// The other side sends us to another host.
+    /// The upstream redirects to another host.
     #[error("the upstream redirects to another host")]
     Redirected,
-    /// We were told to stop.
+    /// The mirror is stopping, or the transfer was abandoned.
     #[error("stopped")]
     Stopped,
 }
 
-/// How other machines are reached.
+/// How the mirror reaches other machines.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) proxies: Proxies,
     pub(crate) redirects: Redirects,
 }
 
-/// Makes a new bare clone at `path`, of depth 1 where the transport can do that.
+/// Makes a new bare clone at `path`, with depth 1 if the transport supports that.
 pub(crate) fn clone(
     path: &Path,
     url: &RemoteUrl,
@@ -95,7 +96,7 @@ pub(crate) fn clone(
     })
 }
 
-/// Keeps the memory of a transfer within bounds: the other side decides what is in a pack.
+/// Limits the memory of a transfer, because the upstream decides what a pack contains.
 fn within_limits(
     url: &RemoteUrl,
     transfer: impl FnOnce() -> Result<(), FetchError>,
@@ -105,7 +106,7 @@ fn within_limits(
             "packs that had to be refused have cost too much memory: restart the mirror".to_owned(),
         ));
     }
-    // From a path on this machine it is this process that makes the pack.
+    // For a local upstream this process makes the pack itself, which needs larger blocks.
     let limit = if url.is_local() {
         MemoryLimit::PACKING
     } else {
@@ -114,7 +115,7 @@ fn within_limits(
     with_memory_limit(limit, transfer)
 }
 
-/// Makes a new bare repository at `path`, with nothing in it.
+/// Makes a new empty bare repository at `path`.
 pub(crate) fn create(path: &Path) -> Result<Repository, git2::Error> {
     let mut options = RepositoryInitOptions::new();
     options
@@ -125,7 +126,7 @@ pub(crate) fn create(path: &Path) -> Result<Repository, git2::Error> {
     Repository::init_opts(path, &options)
 }
 
-/// Brings a clone up to date. Without a depth: with one, git writes a line to the `shallow` file at every fetch.
+/// Brings a clone up to date. Sets no depth: with a depth, libgit2 adds a line to the `shallow` file at every fetch.
 pub(crate) fn fetch(
     path: &Path,
     url: &RemoteUrl,
@@ -139,7 +140,7 @@ pub(crate) fn fetch(
     })
 }
 
-/// Fetches from the upstream, wherever it has moved to.
+/// Fetches from the upstream, and follows a redirect to another host if that is allowed.
 fn run(
     repository: &Repository,
     (url, outgoing): (&RemoteUrl, &Outgoing),
@@ -178,9 +179,9 @@ fn run_at(
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     let pace = Pace::new();
-    answer_head::forget();
+    retry_after::forget();
     let mut proxy = ProxyOptions::new();
-    // Never what libgit2 reads from the environment by rules of its own.
+    // Always explicit: libgit2 would otherwise read proxies from the environment by rules of its own.
     let through = Url::parse(address).ok();
     let through = through.as_ref().and_then(|address| proxies.of(address));
     if let Some(through) = through {
@@ -194,16 +195,17 @@ fn run_at(
         .proxy_options(proxy)
         .download_tags(AutotagOption::None)
         .update_fetchhead(false)
-        // One to the same host is followed all the same. For others see `Redirects`.
+        // libgit2 still follows a redirect to the same host. For other hosts see `Redirects`.
         .follow_redirects(RemoteRedirect::None);
     if let Some(depth) = depth {
         options.depth(depth);
     }
     let fetched = repository.remote_anonymous(address).and_then(|mut remote| {
         remote.download(&[REFSPEC], Some(&mut options))?;
-        // A HEAD that leads nowhere is not listed. What an earlier fetch brought must not pass for what it names.
+        // A HEAD that points to no commit is not listed. Without this check the result of an earlier fetch would count as
+        // this one's.
         let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
-        // One that was given up on must not move the reference any more: another one may have done so since.
+        // An abandoned transfer must not move the reference: a later transfer may have moved it already.
         if has_head && !progress.is_stopped() {
             remote.update_tips(None, RemoteUpdateFlags::empty(), AutotagOption::None, None)?;
         }
@@ -219,9 +221,9 @@ fn run_at(
         Err(_) if has_refused_memory() => Err(FetchError::Upstream(
             "the upstream's pack is refused: it needs more memory than a fetch may have".to_owned(),
         )),
-        // libgit2 says so before it asks for anything; nothing that the other side writes gets here.
+        // libgit2 reports this before it sends a request, so the upstream cannot cause it.
         Err(error) if depth.is_some() && is_no_shallow(&error) => Err(FetchError::NoShallow),
-        // libgit2's own words, to which the other side adds the name of its format at the end.
+        // libgit2 has no code for this, only a message of its own. The upstream's text comes after this beginning.
         Err(error) if error.message().starts_with("unknown remote object format") => {
             Err(FetchError::Unsupported(
                 "the upstream repository has SHA-256 object ids, which are unsupported: an index has SHA-1".to_owned(),
@@ -230,7 +232,7 @@ fn run_at(
         Err(error) if is_redirect(&error) => Err(FetchError::Redirected),
         Err(error) if is_upstreams_fault(&error) => {
             let why = describe(&error, url);
-            Err(match answer_head::retry_after() {
+            Err(match retry_after::of_last_answer() {
                 Some(retry_after) => FetchError::Busy {
                     why,
                     retry_after: url.redact(&retry_after),
@@ -256,7 +258,7 @@ fn callbacks<'a>(
 ) -> RemoteCallbacks<'a> {
     let mut callbacks = RemoteCallbacks::new();
     callbacks.transfer_progress(move |now| {
-        let now = Progress {
+        let now = FetchProgress {
             received_objects: now.received_objects(),
             total_objects: now.total_objects(),
             indexed_objects: now.indexed_objects(),
@@ -271,7 +273,8 @@ fn callbacks<'a>(
     });
     let asked = Cell::new(0_u8);
     callbacks.credentials(move |_address, user, allowed| {
-        // libgit2 asks again for as long as the other side refuses. Over ssh it asks for the user name first.
+        // libgit2 asks again as long as the upstream refuses, so this stops after three answers. Over ssh it asks for the
+        // user name first.
         asked.set(asked.get().saturating_add(1));
         let credentials = url.credentials().filter(|_| asked.get() <= 3);
         answer(credentials, user, allowed).unwrap_or_else(|| {
@@ -314,7 +317,7 @@ fn answer(
     None
 }
 
-/// Whether an error came from the network or the other side, and not from our own clone or disk.
+/// Whether an error came from the network or the upstream, and not from our own clone or disk.
 fn is_upstreams_fault(error: &git2::Error) -> bool {
     matches!(
         error.class(),
@@ -326,8 +329,8 @@ fn is_upstreams_fault(error: &git2::Error) -> bool {
     )
 }
 
-/// Whether libgit2 has not followed a redirect. It has no code for that, only this beginning of a text. An upstream that
-/// makes it up gets one request more.
+/// Whether libgit2 refused to follow a redirect. It has no code for that, only this message. An upstream that forges the
+/// message gains one more request and nothing else.
 fn is_redirect(error: &git2::Error) -> bool {
     error.class() == ErrorClass::Net && error.message().starts_with("cannot redirect from ")
 }
@@ -339,7 +342,7 @@ fn is_no_shallow(error: &git2::Error) -> bool {
 fn describe(error: &git2::Error, url: &RemoteUrl) -> String {
     let said = url.redact(error.message());
     if error.code() == ErrorCode::Certificate {
-        // Images often have no CA certificates at all, and those of an organisation's own CA are mostly missing.
+        // Container images often have no CA certificates, and rarely those of an organisation's own CA.
         format!(
             "{said}: the CA certificates of this machine do not vouch for it; install the package ca-certificates, or \
              set SSL_CERT_FILE to a file with the right ones"
@@ -349,13 +352,13 @@ fn describe(error: &git2::Error, url: &RemoteUrl) -> String {
     }
 }
 
-/// Watches that a transfer gets on. A peer that falls silent altogether ends by libgit2's own time-out; this is for one
-/// that trickles.
+/// Checks the speed of a transfer. libgit2's own time-out ends a transfer that brings nothing. This ends one that brings too
+/// little.
 struct Pace {
     began: Instant,
     window_began: Cell<Instant>,
     window_bytes: Cell<usize>,
-    /// Why it was given up on.
+    /// Why the transfer was aborted.
     gave_up: Cell<Option<&'static str>>,
 }
 
@@ -370,7 +373,7 @@ impl Pace {
         }
     }
 
-    fn keeps_up(&self, progress: &Progress) -> bool {
+    fn keeps_up(&self, progress: &FetchProgress) -> bool {
         let transferring =
             progress.total_objects > 0 && progress.received_objects < progress.total_objects;
         let too_slow = if self.window_began.get().elapsed() < SLOW_WINDOW {
@@ -411,25 +414,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transfer_with_too_many_objects_or_bytes_is_given_up_and_one_at_the_limits_is_not() {
-        let limit = Progress {
+    fn a_transfer_with_too_many_objects_or_bytes_is_aborted_and_one_at_the_limits_is_not() {
+        let limit = FetchProgress {
             total_objects: PACK_OBJECTS_MAX,
             received_bytes: TRANSFER_BYTES_MAX,
-            ..Progress::default()
+            ..FetchProgress::default()
         };
         assert!(Pace::new().keeps_up(&limit));
         let total_objects = PACK_OBJECTS_MAX + 1;
         let received_bytes = TRANSFER_BYTES_MAX + 1;
         for (progress, why) in [
             (
-                Progress {
+                FetchProgress {
                     total_objects,
                     ..limit
                 },
                 "too many objects",
             ),
             (
-                Progress {
+                FetchProgress {
                     received_bytes,
                     ..limit
                 },
@@ -440,7 +443,7 @@ mod tests {
             assert!(!pace.keeps_up(&progress));
             let gave_up = pace.gave_up.get().unwrap();
             assert!(gave_up.contains(why), "{gave_up}");
-            // It stays so, whatever comes next.
+            // It stays aborted.
             assert!(!pace.keeps_up(&limit));
         }
     }

@@ -1,12 +1,12 @@
 //! libgit2's process-wide settings, and a limit for its memory.
 //!
-//! This file has `unsafe` code (`memory` has some, too). Without it a silent peer would hold the fetch thread for ever:
-//! libgit2 waits without limit until a time-out is set, and the only way to set one is its variadic `git_libgit2_opts`, unsafe because
-//! it must not run beside other libgit2 calls. The test `a_silent_upstream_is_given_up_on` hangs without it.
+//! This file has `unsafe` code, and so has `memory`. The reason: libgit2 waits without limit for an unresponsive upstream
+//! until a time-out is set, and only its variadic function `git_libgit2_opts` sets one. That function is unsafe because it
+//! must not run at the same time as other libgit2 calls. The test `an_unresponsive_upstream_times_out` hangs without it.
 //!
-//! The same function sets the allocator. libgit2 allocates whatever size a pack claims, so ours refuses too much: an
-//! object that is too large for one block, and a transfer that takes too much together. libgit2 handles the refusal like
-//! any lack of memory, as an error of the class `NoMemory`.
+//! The same function sets the allocator. libgit2 allocates any size that a pack claims. Our allocator refuses an object that
+//! is too large for one block, and a transfer that takes too much in total. libgit2 reports the refusal as an error of the
+//! class `NoMemory`.
 #![expect(
     unsafe_code,
     reason = "libgit2's time-outs, User-Agent and allocator can be set in no other way; see above"
@@ -18,41 +18,41 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::proxied_http;
 use git2::{Binding, ObjectType, Odb, Oid};
 
-use super::answer_head;
+use super::{proxied_http, retry_after};
+use crate::index::limits::ReadError;
 
-/// The largest block, unless said otherwise. It holds the largest object that is ever unpacked, and the largest table of
-/// a fetch: 8 bytes for each of [`crate::index::limits::PACK_OBJECTS_MAX`] objects, at half the load.
+/// The largest block by default. It is large enough for the largest object that the mirror unpacks, and for the largest
+/// table of a fetch: 8 bytes for each of [`crate::index::limits::PACK_OBJECTS_MAX`] objects, half full.
 const BLOCK_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The largest block where this process makes a pack: a list with 104 bytes for each object, which grows by half. For a
-/// million crates that is up to 220 MB.
+/// The largest block while this process makes a pack. The largest is a list with 104 bytes for each object, which grows by
+/// half. A million crates need up to 220 MB.
 const PACKING_BLOCK_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// All memory of one transfer. A clone of 250,000 crates takes 48 MB, most of it for lists of objects.
+/// The memory of one transfer. A clone of 250,000 crates takes 48 MB, most of it for lists of objects.
 const TRANSFER_MEMORY_BYTES_MAX: usize = 384 * 1024 * 1024;
 
-/// What transfers may leave behind, in the life of the process. libgit2 loses the object that it works on when the one
-/// after it is refused.
+/// The memory that refused transfers may leak in the life of the process. libgit2 leaks the current object when the
+/// allocation for the next one is refused.
 const LOST_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Memory that libgit2 keeps after a transfer: tables and buffers. It is not lost.
+/// Memory that libgit2 keeps for reuse after a transfer: tables and buffers. It is not leaked.
 const KEPT_BYTES: usize = 1024 * 1024;
 
 static LOST_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// How much libgit2 may allocate on a thread.
+/// The memory that libgit2 may allocate on a thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MemoryLimit {
     block: usize,
-    /// All blocks together; `None` does not count them.
+    /// The sum of all blocks; `None` for no limit.
     total: Option<usize>,
 }
 
 impl MemoryLimit {
-    /// For what comes from others.
+    /// For packs from an upstream or an archive.
     pub(crate) const TRANSFER: Self = Self {
         block: BLOCK_BYTES_MAX,
         total: Some(TRANSFER_MEMORY_BYTES_MAX),
@@ -72,13 +72,13 @@ impl MemoryLimit {
 
 thread_local! {
     static LIMIT: Cell<MemoryLimit> = const { Cell::new(MemoryLimit::ORDINARY) };
-    /// What this thread has allocated and not freed since its limit was set.
+    /// The bytes that this thread has allocated and not freed since its limit was set. Negative if it freed older blocks.
     static USED: Cell<isize> = const { Cell::new(0) };
-    /// Whether this thread has been refused a block since then.
+    /// Whether the allocator has refused a block since then.
     static REFUSED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does something with libgit2 under this limit. Nothing that libgit2 allocates in it may be returned.
+/// Runs work with libgit2 under this limit. It must not return anything that libgit2 allocated: that would count as leaked.
 pub(crate) fn with_memory_limit<T>(limit: MemoryLimit, work: impl FnOnce() -> T) -> T {
     struct Restore(MemoryLimit);
     impl Drop for Restore {
@@ -95,14 +95,14 @@ pub(crate) fn with_memory_limit<T>(limit: MemoryLimit, work: impl FnOnce() -> T)
     work()
 }
 
-/// Whether libgit2 wanted more memory than this thread may have, since its limit was set. libgit2 does not always say so: a
-/// difference that it could not unpack is one whose base is missing.
+/// Whether the allocator has refused memory since the limit of this thread was set. libgit2 does not always report that: for
+/// example it reports a delta that it could not unpack as a delta with a missing base.
 pub(crate) fn has_refused_memory() -> bool {
     REFUSED.get()
 }
 
-/// Whether transfers have lost so much memory that there must be no more.
-pub(crate) fn has_lost_too_much() -> bool {
+/// Whether transfers have leaked so much memory that the mirror must not start another.
+pub(super) fn has_lost_too_much() -> bool {
     LOST_BYTES.load(Ordering::Relaxed) > LOST_BYTES_MAX
 }
 
@@ -114,14 +114,14 @@ struct Allocator {
     free: unsafe extern "C" fn(*mut c_void),
 }
 
-/// Blocks come from the C library, as those of libgit2's own allocator do: what was allocated before can be freed here.
+/// Uses the C library, as libgit2's own allocator does. So it can free blocks that were allocated before it was set.
 static ALLOCATOR: Allocator = Allocator {
     allocate,
     reallocate,
     free,
 };
 
-/// Whether there may be a block of this size, which takes so much more than before.
+/// Whether a block of this size is allowed, if it takes `more` bytes than before.
 fn admits(block: usize, more: usize) -> bool {
     let limit = LIMIT.get();
     let fits = |total: usize| {
@@ -137,7 +137,7 @@ fn admits(block: usize, more: usize) -> bool {
 
 fn note(more: usize, less: usize) {
     if LIMIT.get().total.is_some() {
-        // Blocks are never larger than the address space, half of which fits into the type.
+        // No overflow in practice: no block is larger than half of the address space, which is the range of the type.
         USED.set(
             USED.get()
                 .wrapping_add_unsigned(more)
@@ -146,13 +146,13 @@ fn note(more: usize, less: usize) {
     }
 }
 
-/// How large a block is. Not all systems tell; there only single blocks are limited.
+/// The size of a block. Not all systems tell it; on the others only single blocks are limited.
 ///
 /// # Safety
 /// A block of the C library, or null.
 unsafe fn size_of_block(block: *mut c_void) -> usize {
     #[cfg(target_os = "linux")]
-    // SAFETY: as above; of null it is 0.
+    // SAFETY: as above; the size of null is 0.
     return unsafe { libc::malloc_usable_size(block) };
     #[cfg(not(target_os = "linux"))]
     {
@@ -165,7 +165,7 @@ unsafe extern "C" fn allocate(size: usize, _file: *const c_char, _line: c_int) -
     if !admits(size, size) {
         return std::ptr::null_mut();
     }
-    // SAFETY: any size may be asked for, and the size of what came may be, too.
+    // SAFETY: `malloc` accepts any size, and `size_of_block` accepts its result, null included.
     unsafe {
         let block = libc::malloc(size);
         note(size_of_block(block), 0);
@@ -179,7 +179,7 @@ unsafe extern "C" fn reallocate(
     _file: *const c_char,
     _line: c_int,
 ) -> *mut c_void {
-    // SAFETY: libgit2 passes a block that it has from here or from the C library, or null.
+    // SAFETY: libgit2 passes null, or a block from this allocator or the C library.
     unsafe {
         let before = size_of_block(old);
         if !admits(size, size.saturating_sub(before)) {
@@ -201,8 +201,33 @@ unsafe extern "C" fn free(block: *mut c_void) {
     }
 }
 
-/// The size of an object, and its kind, without unpacking it. `None` is no kind that there is: git2's own function panics
-/// there, and a damaged pack leads to it.
+/// Checks an object's kind and size without unpacking it, and returns the size.
+pub(crate) fn check_size(
+    odb: &Odb<'_>,
+    id: Oid,
+    kind: ObjectType,
+    bytes_max: usize,
+) -> Result<usize, ReadError> {
+    let (bytes, found) = read_header(odb, id)?;
+    let Some(found) = found else {
+        return Err(git2::Error::from_str("an object has no known kind").into());
+    };
+    if found != kind {
+        // No damage: the author of a tree chooses the ids in it, and can name any object.
+        return Err(ReadError::Refused(format!(
+            "the object {id} is a {found}, not a {kind}"
+        )));
+    }
+    if bytes > bytes_max {
+        return Err(ReadError::TooLarge(format!(
+            "the {kind} {id} has {bytes} bytes, and the mirror reads {bytes_max} at most"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// Returns the size and the kind of an object without unpacking it. The kind is `None` if it is unknown: a damaged pack can
+/// cause that, and git2's own function panics there.
 pub(crate) fn read_header(
     odb: &Odb<'_>,
     id: Oid,
@@ -219,7 +244,7 @@ pub(crate) fn read_header(
     Ok((bytes, ObjectType::from_raw(kind)))
 }
 
-/// How many packs may be open at a time, in the whole process.
+/// The number of packs that may be open at the same time, in the whole process.
 const OPEN_PACKS_MAX: usize = 64;
 
 static CONFIGURED: Once = Once::new();
@@ -239,37 +264,37 @@ pub(crate) fn configure(
         // SAFETY: `call_once` keeps all callers waiting until this is done, and every use of libgit2 in this process
         // comes after a call of this function. The strings are NUL-terminated and copied by libgit2.
         unsafe {
-            // The getter makes git2 initialise libgit2 before anything is set.
+            // Called for its side effect: git2 initialises libgit2 here, before anything is set.
             let _initialised = git2::opts::get_server_timeout_in_milliseconds();
             let _unsupported =
                 git2::opts::set_server_connect_timeout_in_milliseconds(milliseconds(connect));
             let _unsupported =
                 git2::opts::set_server_timeout_in_milliseconds(milliseconds(silence));
-            // Each pack that was read from stays open, and every fetch adds one.
+            // libgit2 keeps each pack open after a read, and every fetch adds a pack.
             let _unsupported = git2::opts::set_mwindow_file_limit(OPEN_PACKS_MAX);
-            // Trees are read once, and index files are kept elsewhere.
+            // Trees are read once, and index files have a cache of their own.
             git2::opts::enable_caching(false);
-            // The data directory belongs to whoever runs the mirror, also where a container maps users differently.
+            // Off: in a container that maps users differently the data directory seems to belong to another user.
             let _unsupported = git2::opts::set_verify_owner_validation(false);
-            // SAFETY of this one: libgit2 copies the table of functions, which have its signatures.
+            // SAFETY of this call: libgit2 copies the table, and its functions have the right signatures.
             libgit2_sys::git_libgit2_opts(
                 libgit2_sys::GIT_OPT_SET_ALLOCATOR as c_int,
                 &raw const ALLOCATOR,
             );
-            answer_head::watch();
-            // What a crash of the machine leaves must be whole: a git index with a gap would not be noticed here.
+            retry_after::watch();
+            // Flush objects to the disk: after a power failure the mirror would not notice a gap in the git index.
             libgit2_sys::git_libgit2_opts(
                 libgit2_sys::GIT_OPT_ENABLE_FSYNC_GITDIR as c_int,
                 1 as c_int,
             );
-            // SAFETY of this one: no transport is in use yet.
+            // SAFETY of this call: no transport is in use yet.
             let _registered =
                 git2::transport::register(proxied_http::SCHEME, proxied_http::transport);
             let contact_shown = contact.map_or_else(String::new, |contact| format!(" ({contact})"));
             proxied_http::configure(connect, silence, format!("{product}{contact_shown}"));
             for (option, text) in [
                 (libgit2_sys::GIT_OPT_SET_USER_AGENT_PRODUCT, product),
-                // libgit2 puts this one in brackets behind the product, and leaves it out when it is empty.
+                // libgit2 appends this one in brackets after the product, and omits it if it is empty.
                 (
                     libgit2_sys::GIT_OPT_SET_USER_AGENT,
                     contact.unwrap_or_default(),
@@ -313,7 +338,7 @@ mod tests {
         let refused = (Err(ErrorClass::NoMemory), true);
         assert_eq!(read(small(2 * mib, None)), refused);
         assert_eq!(read(small(64 * mib, Some(2 * mib))), refused);
-        // What was freed may be had again.
+        // Freed memory can be allocated again.
         for _ in 0..4 {
             let all = small(64 * mib, Some(8 * mib));
             assert_eq!(read(all), (Ok(content.len()), false));

@@ -1,12 +1,12 @@
-//! Whether an upstream that is a directory on this machine can be cloned. libgit2 says of most that it does not know their
-//! protocol.
+//! Checks whether a local upstream, a directory on this machine, can be cloned. libgit2's own message for most problems is
+//! that it does not know the protocol.
 
 use std::path::Path;
 use std::{fs, io};
 
 use super::remote_url::RemoteUrl;
 
-/// Says what is wrong with a local upstream, as far as waiting does not help. Blocking.
+/// Finds permanent problems of a local upstream. Blocking.
 ///
 /// # Errors
 /// The reason, with the path.
@@ -32,7 +32,7 @@ fn check_path(path: &Path) -> Result<(), String> {
     } else {
         path
     };
-    // A file: this is one of several checkouts of a repository, which libgit2 finds.
+    // If `.git` is a file, this is a linked work tree, and libgit2 finds its repository.
     if git.is_file() {
         return Ok(());
     }
@@ -45,7 +45,7 @@ fn check_path(path: &Path) -> Result<(), String> {
     }
 }
 
-/// libgit2 knows neither of the two newer formats.
+/// Refuses the two newer repository formats, which libgit2 does not support.
 fn check_format(config: &Path) -> Result<(), String> {
     let extension = |name: &str| {
         let config = git2::Config::open(config).ok()?;
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_a_local_upstream_useless_is_named() {
+    fn each_permanent_problem_of_a_local_upstream_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let of = |path: &Path| check(&RemoteUrl::parse(path.to_str().unwrap()).unwrap());
         let missing = of(&directory.path().join("missing")).unwrap_err();

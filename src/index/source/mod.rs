@@ -1,7 +1,6 @@
-//! The clone of the upstream index, and what it holds at a commit.
+//! The clone of the upstream index, and its content at a commit ([`snapshot::Source`]).
 
-pub(super) mod answer_head;
-pub(super) mod borrowed;
+pub(super) mod borrowed_clone;
 pub(super) mod clone_dir;
 pub(super) mod directory;
 pub(super) mod fetch;
@@ -12,8 +11,9 @@ mod proxied_http;
 pub(super) mod redirects;
 pub(super) mod remote_url;
 pub(super) mod repository;
+pub(super) mod retry_after;
 pub(super) mod snapshot;
 pub(super) mod transfers;
 pub(super) mod trees;
 pub(super) mod upkeep;
-pub(super) mod visit;
+pub(super) mod visit_files;

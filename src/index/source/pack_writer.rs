@@ -1,5 +1,5 @@
-//! Writing many git objects into packs. As files of their own they would take a hundred times as long, since each would be
-//! flushed to the disk.
+//! Writes many git objects into packs. Single files for each object would take a hundred times as long, because each file
+//! would be flushed to the disk.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -15,16 +15,16 @@ use crate::index::ids::ObjectId;
 use crate::index::status::ProgressCell;
 use crate::index::stop::StopFlag;
 
-/// So many bytes of objects are gathered in memory before they become a pack.
+/// The bytes of objects that are collected in memory before they become a pack.
 const GATHERED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Packs are never written to again.
+/// Read-only, because packs never change.
 const PACK_MODE: u32 = 0o444;
 
-/// Before the packs and the loose objects of the repository, so that what is written comes here.
+/// The priority of the memory backend: higher than the backends of the repository, so libgit2 writes to memory.
 const FIRST: i32 = 1_000;
 
-/// What objects are written to.
+/// Collects objects and writes them into packs.
 pub(crate) struct PackWriter<'r> {
     git: &'r Repository,
     odb: &'r Odb<'r>,
@@ -34,8 +34,8 @@ pub(crate) struct PackWriter<'r> {
     progress: &'r ProgressCell,
 }
 
-/// Writes what `work` does into packs of the repository at this path. Whatever has an error leaves objects at most that
-/// nothing leads to.
+/// Runs `work`, and writes its objects into packs of the repository at this path. After an error at most unreachable objects
+/// remain.
 pub(crate) fn write_packed<T, E: From<git2::Error>>(
     repository: &Path,
     progress: &ProgressCell,
@@ -59,14 +59,14 @@ pub(crate) fn write_packed<T, E: From<git2::Error>>(
 /// Packs the objects of `builder` into a file in `directory`, and returns the name of the pack. Ends with an error once
 /// `stop` is set.
 ///
-/// `PackBuilder::write` does the same, but nothing can interrupt it while it compresses and writes.
+/// `PackBuilder::write` does the same, but a stop cannot interrupt it while it compresses and writes.
 pub(crate) fn write_pack<'b>(
     builder: &mut PackBuilder<'b>,
     odb: &Odb<'_>,
     directory: &Path,
     stop: &'b StopFlag,
 ) -> Result<String, git2::Error> {
-    // Called while objects are compared, which takes seconds.
+    // libgit2 calls this while it compares objects, which takes seconds.
     builder.set_progress_callback(|_stage: PackBuilderStage, _done, _all| !stop.is_set())?;
     let mut indexer = Indexer::new(Some(odb), directory, PACK_MODE, false)?;
     indexer.progress(|_indexed| !stop.is_set());
@@ -77,19 +77,19 @@ pub(crate) fn write_pack<'b>(
     });
     builder.unset_progress_callback()?;
     match (written, failure) {
-        // libgit2 keeps the reason as its last error.
+        // The indexer failed. `io::Error` hides the reason, but libgit2 keeps it as its last error.
         (Err(_), Some(_refused)) => Err(git2::Error::last_error(-1)),
         (Err(error), None) => Err(error),
         (Ok(()), _) => indexer.commit(),
     }
 }
 
-/// A change of a tree: a path, and the file that lies there afterwards, if one does.
+/// A change of a tree: a path, and the file that is there afterwards; `None` removes the file.
 pub(crate) type TreeChange = (Vec<u8>, Option<(ObjectId, FileMode)>);
 
 impl PackWriter<'_> {
-    /// Writes the tree that `base`, or an empty tree, becomes with these changes. Directories without files vanish. What it
-    /// has in common with the tree `alike`, at the same place, is not written once more.
+    /// Applies changes to the tree `base`, or to an empty tree, and writes the result. Directories without files vanish.
+    /// Trees that `alike` has at the same path are not written again.
     pub(crate) fn update_tree(
         &mut self,
         base: Option<ObjectId>,
@@ -100,7 +100,7 @@ impl PackWriter<'_> {
             Some(base) => base.to_oid()?,
             None => self.git.treebuilder(None)?.write()?,
         };
-        // libgit2 inserts each change into a sorted list, which takes no time only where it comes last.
+        // libgit2 inserts each change into a sorted list. In sorted order each insertion is at the end, which is fast.
         changes.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
         let mut updates = TreeUpdateBuilder::new();
         for (path, file) in changes {
@@ -117,7 +117,8 @@ impl PackWriter<'_> {
         Ok(updated.id().into())
     }
 
-    /// Notes the trees that `alike` does not have at the same place. libgit2 does not say which ones it wrote.
+    /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not tell which trees
+    /// it wrote.
     fn note_trees(&mut self, tree: &Tree<'_>, alike: Option<&Tree<'_>>) -> Result<(), git2::Error> {
         if alike.is_some_and(|alike| alike.id() == tree.id()) {
             return Ok(());
@@ -136,7 +137,7 @@ impl PackWriter<'_> {
         Ok(())
     }
 
-    /// Writes an object, unless it is there already, and returns its id.
+    /// Writes an object unless it exists already, and returns its id.
     pub(crate) fn write(
         &mut self,
         kind: ObjectType,

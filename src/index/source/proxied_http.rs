@@ -1,7 +1,8 @@
-//! Git's smart HTTP protocol through a proxy, for upstreams with `http`.
+//! Git's smart HTTP protocol through a proxy, for upstreams with the scheme `http`.
 //!
-//! libgit2 uses a proxy for `https` only: for `http` it connects to the upstream itself and sends it what is meant for a
-//! proxy. So addresses with a scheme of our own lead here, and another HTTP client does the work. Everything is blocking.
+//! libgit2 supports proxies for `https` only. For `http` it connects to the upstream itself and sends it a request for a
+//! proxy. So these upstreams get a URL scheme of our own, which libgit2 passes to this transport, and reqwest sends the
+//! requests. Everything here blocks.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -19,13 +20,13 @@ use url::Url;
 use super::remote_url::RemoteUrl;
 use crate::outgoing::{Proxies, certificates};
 
-/// What libgit2 gets as the scheme. It must not be one that libgit2 knows.
-pub(crate) const SCHEME: &str = "proxied+http";
+/// Our own URL scheme. libgit2 must not know it.
+pub(super) const SCHEME: &str = "proxied+http";
 
-/// The largest request. A fetch sends what it has, a few kB.
+/// The largest request. A fetch sends the ids of its commits, a few kB.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How connections of this process are made.
+/// The settings of all connections of this process.
 static CONNECTIONS: OnceLock<Connections> = OnceLock::new();
 
 #[derive(Debug)]
@@ -35,7 +36,7 @@ struct Connections {
     user_agent: String,
 }
 
-/// Sets what holds for all connections. The first call wins.
+/// Sets the settings of all connections. The first call wins.
 pub(crate) fn configure(connect_timeout: Duration, silence_timeout: Duration, user_agent: String) {
     CONNECTIONS.get_or_init(|| Connections {
         connect_timeout,
@@ -45,11 +46,12 @@ pub(crate) fn configure(connect_timeout: Duration, silence_timeout: Duration, us
 }
 
 thread_local! {
-    /// The upstream that this thread fetches from: libgit2 tells a transport nothing but an address.
+    /// The upstream that this thread fetches from. Passed this way because libgit2 passes only an address to a transport.
     static CURRENT: RefCell<Option<(Url, RemoteUrl, Proxies)>> = const { RefCell::new(None) };
 }
 
-/// The address of an upstream for libgit2. Whatever the thread does next is about this upstream.
+/// Returns the address of an upstream with our scheme, if it is reached by `http` through a proxy. The next transport of
+/// this thread is for this upstream.
 pub(crate) fn begin((address, url): (&str, &RemoteUrl), proxies: &Proxies) -> Option<String> {
     let parsed = Url::parse(address).ok()?;
     if parsed.scheme() != "http" || proxies.of(&parsed).is_none() {
@@ -60,8 +62,8 @@ pub(crate) fn begin((address, url): (&str, &RemoteUrl), proxies: &Proxies) -> Op
     Some(format!("{SCHEME}://{rest}"))
 }
 
-/// Makes the transport for an address with our scheme.
-pub(crate) fn transport(remote: &Remote<'_>) -> Result<Transport, git2::Error> {
+/// Makes the transport for an address with our scheme. libgit2 calls it.
+pub(super) fn transport(remote: &Remote<'_>) -> Result<Transport, git2::Error> {
     let current = CURRENT.take();
     let (base, url, proxies) =
         current.ok_or_else(|| git2::Error::from_str("no upstream was named"))?;
@@ -74,7 +76,7 @@ struct ProxiedHttp {
     runtime: Arc<Runtime>,
     client: Client,
     url: RemoteUrl,
-    /// Where the repository is, after a redirect of the first request.
+    /// The address of the repository, after a redirect of the first request.
     base: Arc<Mutex<Url>>,
 }
 
@@ -134,7 +136,7 @@ impl SmartSubtransport for ProxiedHttp {
     }
 }
 
-/// A request, and its answer from the first read on.
+/// A request and its response. The first read sends the request.
 struct Exchange {
     runtime: Arc<Runtime>,
     client: Client,
@@ -150,8 +152,8 @@ impl Exchange {
     fn ask(&self) -> io::Result<Response> {
         let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         let mut answer = self.send(&base)?;
-        // As for libgit2: one redirect of the first request, and none for whoever has credentials. For other hosts see
-        // `Redirects`, which `fetch` asks when it sees this error.
+        // The rules of libgit2: one redirect of the first request, and none with credentials. For a redirect to another
+        // host `fetch` recognises this error and asks `Redirects`.
         if answer.status().is_redirection() && self.is_listing && self.url.credentials().is_none() {
             let location = answer.headers().get(header::LOCATION);
             let target = location
@@ -191,7 +193,7 @@ impl Exchange {
         if let Some(credentials) = self.url.credentials() {
             request = request.basic_auth(&credentials.user, Some(&credentials.password));
         }
-        // Inside the runtime: a request has timers from its beginning.
+        // `send` must run inside the runtime, because it starts timers.
         self.runtime
             .block_on(async { request.send().await })
             .map_err(described)
@@ -209,7 +211,7 @@ fn target(base: &Url, file: &str, query: &str) -> Url {
     url
 }
 
-/// The repository whose list of references is at this URL.
+/// The address of a repository, from the URL of its list of references.
 fn repository_of(mut listing: Url) -> Option<Url> {
     let path = listing.path().strip_suffix("/info/refs")?.to_owned();
     listing.set_path(&path);
@@ -234,7 +236,7 @@ fn check_type(answer: Response, is_listing: bool) -> io::Result<Response> {
     }
 }
 
-/// With its causes, and without the URL, which may carry a token.
+/// Describes an error with its causes, and without the URL, which may contain a token.
 fn described(error: reqwest::Error) -> io::Error {
     let error = error.without_url();
     let mut text = error.to_string();

@@ -1,24 +1,24 @@
-//! Where an upstream that has moved to another host is now. libgit2 would follow it anywhere, so it follows nothing of
-//! that kind by itself; who composes the mirror knows which addresses are allowed.
+//! A look-up for an upstream that redirects to another host. libgit2 would follow a redirect to any address, so it follows
+//! none to another host. `app` decides which addresses are allowed.
 
 use std::fmt;
 use std::sync::Arc;
 
 type Find = dyn Fn(&str) -> Result<String, String> + Send + Sync;
 
-/// Finds the address that a redirect leads to, or says why it is not followed. Cheap to clone; finding blocks.
+/// Finds the target of a redirect, or returns why it is not followed. Cheap to clone. Blocking.
 #[derive(Clone)]
 pub(crate) struct Redirects(Arc<Find>);
 
 impl Redirects {
-    /// Found by this, which gets the address of a repository.
+    /// A look-up through this function, which gets the address of a repository.
     pub(crate) fn new(
         find: impl Fn(&str) -> Result<String, String> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(find))
     }
 
-    /// Where this repository is now.
+    /// Returns the new address of this repository.
     pub(crate) fn find(&self, address: &str) -> Result<String, String> {
         (self.0)(address)
     }

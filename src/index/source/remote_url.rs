@@ -1,4 +1,4 @@
-//! The URL of the upstream index, which may carry credentials that nobody must see.
+//! The URL of the upstream index. It may contain credentials, which must never be shown.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,64 +6,65 @@ use std::path::PathBuf;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// Where the upstream index is, with its credentials kept apart.
+/// The address of the upstream index, with its credentials stored separately.
 ///
-/// Invariants: a `https`, `http`, `git` or `ssh` URL, the short `user@host:path` form of ssh, or a local path that begins
-/// with `/`, `./` or `../`; nothing
-/// that it shows ([`fmt::Display`], [`fmt::Debug`], [`RemoteUrl::address`]) holds a password, and only the address that
-/// git connects to over ssh holds a user name.
+/// Invariants:
+/// - It is a `https`, `http`, `git`, `ssh` or `file` URL, the short `user@host:path` form of ssh, or a local path that begins
+///   with `/`, `./` or `../`.
+/// - [`fmt::Display`], [`fmt::Debug`] and [`RemoteUrl::address`] never contain a password. Only the address of an ssh URL
+///   contains a user name.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RemoteUrl {
     address: String,
     shown: String,
     credentials: Option<Credentials>,
-    /// What no text may show.
+    /// Texts that must never be shown.
     secrets: Vec<String>,
     is_local: bool,
 }
 
-/// The port that ssh URLs need not name; the `url` crate knows those of the others.
+/// The default port of ssh. The `url` crate knows the default ports of the other schemes.
 const SSH_PORT: u16 = 22;
 
-/// A user name, and a password if there is one. Has no `Debug` on purpose.
+/// A user name, and possibly a password. Has no `Debug` on purpose.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Credentials {
     /// The user name; may be a token.
     pub(crate) user: String,
-    /// The password; empty for "none given".
+    /// The password; empty if there is none.
     pub(crate) password: String,
 }
 
-/// Why a text does not say where an index is.
+/// Why a text is not the address of an index.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RemoteUrlError {
-    /// It looks like a URL, but is none.
+    /// It is not a URL.
     #[error("it is not a URL")]
     NotAUrl,
     /// There is an `@` behind the host.
     #[error("there is an @ behind the host")]
     StrayAt,
-    /// It is a URL of another kind.
+    /// The URL has another scheme.
     #[error("its scheme is not one of https, http, git, ssh, file")]
     Scheme,
 }
 
 impl RemoteUrl {
-    /// Reads what the setting `GIT_REPO_URL` may hold.
+    /// Parses a value of the setting `GIT_REPO_URL`.
     pub(crate) fn parse(text: &str) -> Result<Self, RemoteUrlError> {
         let url = Self::parse_recorded(text)?;
         let is_path = ["/", "./", "../"].iter().any(|path| text.starts_with(path));
-        // `github.com/org/index` is a URL without its scheme, and no directory.
+        // `github.com/org/index` is a URL without its scheme, and not a directory.
         if url.is_local && !is_path && !text.contains("://") {
             return Err(RemoteUrlError::NotAUrl);
         }
         Ok(url)
     }
 
-    /// Reads what an archive says of its upstream: earlier versions took any relative path.
+    /// Parses the upstream in an archive's manifest. Earlier versions accepted any relative path.
     pub(crate) fn parse_recorded(text: &str) -> Result<Self, RemoteUrlError> {
         if !text.contains("://") {
-            // A mistyped URL must not pass for a path: paths are shown as they are.
+            // A mistyped URL must not be taken for a path: paths are shown unchanged, with any password in them.
             let beginning = text.split('/').next().unwrap_or_default();
             return match Self::short_ssh(text) {
                 Some(url) => Ok(url),
@@ -72,7 +73,7 @@ impl RemoteUrl {
             };
         }
         let url = Url::parse(text).map_err(|_not_a_url| RemoteUrlError::NotAUrl)?;
-        // Most likely a slash in a password, which ends the host's part of a URL.
+        // Most likely a password contains a slash, which ends the host part of a URL.
         if url.scheme() != "file" && url.path().contains('@') {
             return Err(RemoteUrlError::StrayAt);
         }
@@ -87,23 +88,23 @@ impl RemoteUrl {
         }
     }
 
-    /// What git connects to. Holds no credentials, but the user name of an ssh URL, without which ssh cannot begin.
+    /// The address that git connects to, without credentials. An ssh URL keeps its user name, because ssh needs it.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// What to answer when the other side asks who we are.
+    /// The credentials for the upstream.
     pub(crate) fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
     }
 
-    /// Whether this is a path on this machine. libgit2's transport for those knows no shallow fetch.
+    /// Whether this is a path on this machine. libgit2's local transport does not support shallow clones.
     pub(crate) fn is_local(&self) -> bool {
         self.is_local
     }
 
-    /// The directory on this machine, if it is one.
-    pub(crate) fn local_path(&self) -> Option<PathBuf> {
+    /// The path, if this is a path on this machine.
+    pub(super) fn local_path(&self) -> Option<PathBuf> {
         self.is_local.then(|| match Url::parse(&self.address) {
             Ok(url) if url.scheme() == "file" => url
                 .to_file_path()
@@ -112,8 +113,8 @@ impl RemoteUrl {
         })
     }
 
-    /// Whether this is most likely the same repository as another one: the same host, port and path, whatever the scheme,
-    /// the user, and the `.git` that hosts allow to be left out.
+    /// Whether two addresses are most likely the same repository: the same host, port and path. Ignores the scheme, the user,
+    /// and the optional `.git` at the end.
     pub(crate) fn is_same_place_as(&self, other: &Self) -> bool {
         self.place() == other.place()
     }
@@ -122,7 +123,7 @@ impl RemoteUrl {
         let place = match Url::parse(&self.address) {
             Ok(url) if url.scheme() == "file" => url.path().to_owned(),
             Ok(url) if url.has_host() => {
-                // One that is not its scheme's own tells servers on one machine apart.
+                // Only an unusual port counts: it tells apart servers on one machine.
                 let port = url.port().filter(|port| *port != SSH_PORT);
                 let port = port.map_or_else(String::new, |port| format!(":{port}"));
                 format!(
@@ -143,18 +144,18 @@ impl RemoteUrl {
         place.trim_end_matches(".git").to_owned()
     }
 
-    /// Tells this upstream from others, also from those that are shown alike, and says nothing of its secrets.
+    /// A text that differs between upstreams, even if they are displayed alike, and that does not reveal secrets.
     pub(crate) fn fingerprint(&self) -> String {
-        // A SHA-1 of anything: what is told apart need not be kept from an attacker.
+        // SHA-1 is enough: this only tells upstreams apart and protects nothing.
         let id = git2::Oid::hash_object(git2::ObjectType::Blob, self.address.as_bytes());
         id.map(|id| id.to_string()).unwrap_or_default()
     }
 
-    /// A text with the secrets of this URL taken out, in case a library put one there.
+    /// Removes the secrets of this URL from a text, in case a library put one there.
     pub(crate) fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.secrets {
-            // One of one or two letters is a part of many words, and hiding those would tell which it is.
+            // A secret of one or two letters is a part of many words, and replacing it there would reveal it.
             if secret.len() > 2 {
                 text = text.replace(secret.as_str(), "***");
             }
@@ -172,7 +173,7 @@ impl RemoteUrl {
         }
     }
 
-    /// `user@host:path`, as ssh users write it: a colon before any slash, and a host before the colon.
+    /// Parses `user@host:path`, the short form of ssh: a colon before any slash, and a host before the colon.
     fn short_ssh(text: &str) -> Option<Self> {
         let (host, path) = text.split_once(':')?;
         let (user, host) = host.split_once('@')?;
@@ -198,12 +199,12 @@ impl RemoteUrl {
                 user: decode(url.username()),
                 password: url.password().map(decode).unwrap_or_default(),
             });
-        // Neither setter can fail: both are refused only for URLs without a host.
+        // The setters fail only for URLs without a host, which `parse_recorded` has refused.
         let _no_host = url.set_password(None);
         let mut secrets: Vec<String> = url.query().map(str::to_owned).into_iter().collect();
         if let Some(credentials) = &credentials {
             secrets.push(credentials.password.clone());
-            // Over ssh everybody is called git, and the address says so.
+            // Not the user name of ssh: it is nearly always `git`, and the address contains it.
             secrets.extend((!keep_user).then(|| credentials.user.clone()));
         }
         let with_user = url.to_string();
@@ -211,7 +212,7 @@ impl RemoteUrl {
         let bare = url.to_string();
         url.set_fragment(None);
         if url.query().is_some() {
-            // A query may carry a token.
+            // A query may contain a token.
             url.set_query(Some("***"));
         }
         Self {
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_credentials_out_of_what_it_shows() {
+    fn shown_texts_contain_no_credentials() {
         for (text, address, shown) in [
             (
                 "https://h.example/index.git",
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn decodes_credentials_and_redacts_them() {
+    fn credentials_are_decoded_and_redacted() {
         let url = RemoteUrl::parse("https://b%40b:p%2Fw%20d@h.example/i").unwrap();
         let credentials = url.credentials().unwrap();
         assert_eq!(
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_schemes() {
+    fn other_schemes_and_mistyped_urls_are_refused() {
         for (text, why) in [
             ("ftp://h/i", RemoteUrlError::Scheme),
             ("sparse+https://h/i", RemoteUrlError::Scheme),
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn one_place_is_recognised_in_many_forms() {
+    fn different_forms_of_one_address_are_the_same_place() {
         let url = |text| RemoteUrl::parse(text).unwrap();
         for same in [
             "https://Git.example/Org/index.git",
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn upstreams_that_look_alike_have_different_fingerprints() {
+    fn upstreams_that_are_displayed_alike_have_different_fingerprints() {
         let fingerprint = |text| RemoteUrl::parse(text).unwrap().fingerprint();
         assert_ne!(
             fingerprint("https://h/i?repo=a"),
@@ -366,7 +367,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_shows_a_password(user in "[a-z]{0,8}", password in "[A-Z]{8,20}", scheme in "https|http|git|ssh") {
+        fn a_password_is_never_shown(user in "[a-z]{0,8}", password in "[A-Z]{8,20}", scheme in "https|http|git|ssh") {
             let url = RemoteUrl::parse(&format!("{scheme}://{user}:{password}@h.example/i")).unwrap();
             let shown = format!("{url} {url:?} {}", url.address());
             prop_assert!(!shown.contains(&password));

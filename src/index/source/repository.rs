@@ -1,4 +1,4 @@
-//! A clone on disk, open for reading by many threads.
+//! A clone on disk that many threads read.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -8,36 +8,38 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use git2::{ObjectType, Oid};
 
-use super::borrowed::Borrowed;
+use super::borrowed_clone::BorrowedClone;
 use super::clone_dir::{self, Access};
+use super::libgit2::check_size;
 use crate::index::ids::{CommitId, ObjectId};
-use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, check_size};
+use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError};
 
-/// How many open handles are kept for the next reader. More readers than this at a time open and close their own.
+/// How many open handles are kept. If more readers work at the same time, the others open and close handles of their own.
 const IDLE_HANDLES_MAX: usize = 8;
 
 /// A bare git repository in the data directory.
 ///
-/// `git2::Repository` may move between threads but not be shared, so readers borrow one of several handles. Every method
-/// is blocking.
+/// `git2::Repository` is `Send` but not `Sync`, so each reader borrows one of several handles. Every method blocks.
 pub(crate) struct Repository {
     path: PathBuf,
     idle: Mutex<Vec<git2::Repository>>,
+    /// Whether a read has failed since the last damage check.
     suspect: AtomicBool,
-    /// The object that could not be read, if that is what raised the suspicion.
+    /// The last object that could not be read.
     unreadable: Mutex<Option<ObjectId>>,
     /// Keeps other processes from removing the clone.
-    _hold: Option<File>,
+    _read_lock: Option<File>,
     access: Access,
-    place: Option<Place>,
-    /// Last, since it is removed with this: the temporary repository that is read instead of a clone.
-    borrowed: Option<Borrowed>,
+    directory_id: Option<DirectoryId>,
+    /// The temporary repository that replaces a read-only clone. The last field, because dropping it removes the directory,
+    /// and fields are dropped in order: the handles close first.
+    borrowed: Option<BorrowedClone>,
 }
 
-/// What tells directories apart that had the same path one after the other.
-type Place = (u64, u64);
+/// Device and inode. They differ between two directories that have the same path one after the other.
+type DirectoryId = (u64, u64);
 
-fn place(path: &Path) -> Option<Place> {
+fn directory_id(path: &Path) -> Option<DirectoryId> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
@@ -45,23 +47,23 @@ fn place(path: &Path) -> Option<Place> {
 impl Repository {
     /// Opens the clone at `path`.
     pub(crate) fn open(path: &Path, access: Access) -> Result<Self, ReadError> {
-        let hold = clone_dir::hold(path, access);
-        // After the hold: from here on it is there, or it was gone before.
+        let read_lock = clone_dir::read_lock(path, access);
+        // After the lock: now no other process removes the clone. If one has removed it before, this fails.
         let handle = git2::Repository::open_bare(path)?;
         Ok(Self {
             path: path.to_owned(),
             idle: Mutex::new(vec![handle]),
             suspect: AtomicBool::new(false),
             unreadable: Mutex::new(None),
-            _hold: hold,
+            _read_lock: read_lock,
             access,
-            place: place(path),
+            directory_id: directory_id(path),
             borrowed: None,
         })
     }
 
-    /// Opens the clone that a temporary repository stands for.
-    pub(crate) fn open_borrowed(borrowed: Borrowed) -> Result<Self, ReadError> {
+    /// Opens a temporary repository that borrows the objects of a clone.
+    pub(crate) fn open_borrowed(borrowed: BorrowedClone) -> Result<Self, ReadError> {
         let opened = Self::open(borrowed.path(), Access::Full)?;
         Ok(Self {
             borrowed: Some(borrowed),
@@ -69,25 +71,25 @@ impl Repository {
         })
     }
 
-    /// The clone in the data directory whose state this is.
+    /// The clone in the data directory whose objects this repository shows.
     pub(crate) fn stands_for(&self) -> &Path {
-        let original = self.borrowed.as_ref().map(Borrowed::original);
+        let original = self.borrowed.as_ref().map(BorrowedClone::original);
         original.unwrap_or(&self.path)
     }
 
-    /// Whether something may be made of it, and put there.
+    /// Whether the mirror may write trees and the git index into it.
     pub(crate) fn is_writable(&self) -> bool {
         self.access == Access::Full
     }
 
-    /// Where the clone lies.
+    /// The directory of the clone.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether the directory at the path is still the one that was opened.
     pub(crate) fn is_still_there(&self) -> bool {
-        place(&self.path) == self.place
+        directory_id(&self.path) == self.directory_id
     }
 
     /// Whether a read has failed.
@@ -95,13 +97,14 @@ impl Repository {
         self.suspect.load(Ordering::Relaxed)
     }
 
-    /// Asks for a look at this clone.
+    /// Marks the clone as possibly damaged.
     pub(crate) fn suspect(&self) {
         self.suspect.store(true, Ordering::Relaxed);
     }
 
-    /// Settles a suspicion: whether `everything`, which was just read anew, or the object that could not be read fails
-    /// again, and for another reason than the system's.
+    /// Decides whether a suspect clone is damaged, and clears the suspicion if it is not. `everything` is the result of
+    /// reading all trees once more; this also reads the unreadable object once more. The clone is damaged if one of the two
+    /// fails, unless the operating system refused.
     pub(super) fn confirm_damage(&self, everything: Result<(), ReadError>) -> bool {
         let unreadable = self.unreadable().take();
         let object = unreadable.map_or(Ok(()), |id| self.read_object(id));
@@ -112,18 +115,18 @@ impl Repository {
         damaged
     }
 
-    /// Closes the handles that nobody uses. Each keeps objects and packs that it has seen: after 200 refreshes that made
-    /// 40 MB.
+    /// Closes the unused handles. Each handle keeps objects and packs that it has seen, which took 40 MB after 200
+    /// refreshes.
     pub(crate) fn close_idle_handles(&self) {
         self.handles().clear();
     }
 
-    /// Does something with a handle of this repository. A failure makes the clone suspect.
+    /// Lends a handle to `work`. A failure marks the clone as suspect.
     pub(crate) fn with<T>(
         &self,
         work: impl FnOnce(&git2::Repository) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
-        // The lock is released at once: handles are only put in and taken out under it.
+        // The lock is held only to take out a handle or to put it back, never during `work`.
         let idle = self.handles().pop();
         let result = match idle {
             Some(handle) => Ok(handle),
@@ -145,7 +148,7 @@ impl Repository {
         result
     }
 
-    /// The upstream commit that the clone holds, and its tree.
+    /// The upstream commit of the clone, and its tree.
     pub(crate) fn upstream(&self) -> Result<(CommitId, ObjectId), ReadError> {
         self.with(|git| {
             let reference = git.find_reference(super::fetch::UPSTREAM_HEAD)?;
@@ -156,8 +159,8 @@ impl Repository {
         })
     }
 
-    /// Makes the branch name another commit that the clone has.
-    pub(crate) fn lead_back_to(&self, commit: CommitId) -> Result<(), ReadError> {
+    /// Points the branch to another commit of the clone.
+    pub(crate) fn reset_to(&self, commit: CommitId) -> Result<(), ReadError> {
         self.with(|git| {
             let id = commit.0.to_oid()?;
             git.reference(super::fetch::UPSTREAM_HEAD, id, true, "refused")?;
@@ -165,17 +168,17 @@ impl Repository {
         })
     }
 
-    /// The tree of this id, if the clone has it.
+    /// Finds the tree with this id, if the clone has it.
     pub(crate) fn find_tree(&self, id: &str) -> Option<ObjectId> {
         let id = Oid::from_str(id).ok()?;
         let exists = self.with(|git| Ok(git.odb()?.exists(id)));
         exists.is_ok_and(|exists| exists).then(|| id.into())
     }
 
-    /// How many bytes a blob has.
+    /// The size of a blob in bytes.
     ///
     /// # Errors
-    /// [`ReadError::TooLarge`] for more than are ever read.
+    /// [`ReadError::TooLarge`] above the limit for index files.
     pub(crate) fn blob_bytes(&self, id: ObjectId) -> Result<u64, ReadError> {
         let bytes = self.with(|git| {
             let oid = id.to_oid()?;
@@ -187,7 +190,7 @@ impl Repository {
         Ok(bytes? as u64)
     }
 
-    /// Gives the content of a blob to `read`. The content is not copied: the largest ones have megabytes.
+    /// Passes the content of a blob to `read`. The content is not copied, because the largest blobs have megabytes.
     pub(crate) fn read_blob<T>(
         &self,
         id: ObjectId,
@@ -204,7 +207,7 @@ impl Repository {
         content
     }
 
-    /// Notes that this object could not be read.
+    /// Notes that this object could not be read. The next damage check reads it again.
     pub(crate) fn note_unreadable(&self, id: ObjectId) {
         *self.unreadable() = Some(id);
     }

@@ -1,4 +1,4 @@
-//! What the upstream has at one commit: every index file, by name and blob.
+//! A source: the upstream index at one commit, as a list of index files with their blob ids.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,8 +13,8 @@ use crate::package::{CrateName, IndexPath};
 
 /// The upstream index at one commit.
 ///
-/// Invariants: it never changes; every unchanged directory is shared with the source before it. It holds ids, not
-/// contents: those are read from the clone that it came from, which stays on disk for as long as a source of it lives.
+/// Invariants: it never changes. It shares every unchanged directory with the source before it. It contains ids, not
+/// contents. Contents are read from the clone, which stays on disk as long as one of its sources exists.
 #[derive(Debug)]
 pub(crate) struct Source {
     commit: CommitId,
@@ -23,7 +23,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads the upstream commit that the clone holds, sharing with `previous` what did not change. Blocking.
+    /// Reads the upstream commit of the clone. Shares unchanged directories with `previous`. Blocking.
     pub(crate) fn read(
         repository: &Arc<Repository>,
         previous: Option<&Self>,
@@ -39,7 +39,7 @@ impl Source {
         })
     }
 
-    /// Reads another tree of the clone, sharing with `previous` what did not change. Blocking.
+    /// Reads another tree of the clone. Shares unchanged directories with `previous`. Blocking.
     pub(crate) fn read_tree(
         &self,
         tree: ObjectId,
@@ -50,10 +50,10 @@ impl Source {
             .with(|git| trees::read(git, tree, previous, stop))
     }
 
-    /// Whether a clone whose read has failed is damaged: everything that a source needs is read anew, and the object that
-    /// could not be read. A failure that is gone was a passing one (too many open files, say). Blocking.
+    /// Whether a clone is damaged after a failed read: reads all trees of the source again, and the unreadable object. A
+    /// failure that does not happen again was temporary, for example too many open files. Blocking.
     pub(crate) fn confirm_damage(repository: &Arc<Repository>, stop: &StopFlag) -> bool {
-        // What is open would still be read when it is gone from the disk.
+        // An open file can still be read after its removal. The check must see what is on the disk now.
         repository.close_idle_handles();
         let everything = Self::read(repository, None, stop).map(drop);
         repository.confirm_damage(everything)
@@ -64,19 +64,19 @@ impl Source {
         self.commit
     }
 
-    /// Whether the clone has this commit, as the one that it shows or from before. Blocking.
+    /// Whether the clone has this commit: its current one or an earlier one. Blocking.
     pub(crate) fn knows(&self, commit: CommitId) -> Result<bool, ReadError> {
         self.repository
             .with(|git| Ok(git.odb()?.exists(commit.0.to_oid()?)))
     }
 
-    /// When the upstream of the clone was last asked with success, if that is known. Blocking.
+    /// The time of the last successful fetch, if known. Blocking.
     pub(crate) fn fetched(&self) -> Option<SystemTime> {
         let record = clone_dir::read_record(self.repository.path()).ok()?;
         record.last_success()
     }
 
-    /// Whether a directory at the top of the index is one and the same in memory as in another source.
+    /// Whether two sources share a top-level directory in memory.
     #[cfg(test)]
     pub(crate) fn shares_directory_with(&self, other: &Self, name: &str) -> bool {
         match (self.root.directory(name), other.root.directory(name)) {
@@ -85,17 +85,17 @@ impl Source {
         }
     }
 
-    /// The directory at the top.
+    /// The root directory.
     pub(crate) fn root(&self) -> &Arc<Directory> {
         &self.root
     }
 
-    /// The clone that contents are read from.
+    /// The clone, from which contents are read.
     pub(crate) fn repository(&self) -> &Arc<Repository> {
         &self.repository
     }
 
-    /// How many bytes an index file has. Blocking, and much quicker than reading it.
+    /// The size of an index file in bytes. Blocking, and much faster than reading the file.
     pub(crate) fn blob_bytes(&self, blob: BlobId) -> Result<u64, ReadError> {
         self.repository.blob_bytes(blob.0)
     }
@@ -109,7 +109,7 @@ impl Source {
         self.repository.read_blob(blob.0, read)
     }
 
-    /// Reads a crate's index file, whichever spelling its name is given in; `None` if there is no such crate. Blocking.
+    /// Reads a crate's index file. The name may have any spelling. `None` if there is no such crate. Blocking.
     pub(crate) fn index_file<T>(
         &self,
         name: &CrateName,

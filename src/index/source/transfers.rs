@@ -1,6 +1,6 @@
-//! A transfer on a thread of its own, watched from outside.
+//! Runs each transfer on a thread of its own, and abandons a transfer that hangs.
 //!
-//! libgit2 can only be interrupted where it calls back, which it does not while it waits for the other side.
+//! Only libgit2's callbacks can interrupt a transfer, and libgit2 calls none while it waits for the upstream.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -10,45 +10,45 @@ use std::time::{Duration, Instant};
 use super::fetch::{FETCH_TIME_MAX, FetchError};
 use crate::index::status::ProgressCell;
 
-/// The longest that the other side may take before the first object comes, counted from its last message that it is
-/// preparing. libgit2's own time-out begins anew with every byte.
+/// The longest wait for the first object, counted from the upstream's last message that it is preparing. libgit2's own
+/// time-out is too weak for this: every byte restarts it.
 const PREPARATION_MAX: Duration = Duration::from_secs(300);
 
-/// How often a transfer is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// The interval between two checks of a transfer.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Transfers that were left behind and still wait for the other side. With so many there are no new ones.
-const LEFT_BEHIND_MAX: usize = 2;
+/// The number of recently abandoned transfers that may still wait for the upstream. At this number no transfer begins.
+const ABANDONED_RECENTLY_MAX: usize = 2;
 
-/// The same, with those of longer ago than any transfer should take.
-const LEFT_BEHIND_EVER_MAX: usize = 16;
+/// The same for all abandoned transfers, of any age.
+const ABANDONED_MAX: usize = 16;
 
-/// A transfer that was given up on, but whose thread still waits for the other side.
-type LeftBehind = JoinHandle<()>;
+/// An abandoned transfer. Its thread still waits for the upstream.
+type Abandoned = JoinHandle<()>;
 
-/// Transfers, one at a time, and those that were left behind.
+/// Runs one transfer at a time, and remembers the abandoned ones.
 #[derive(Debug, Default)]
 pub(crate) struct Transfers {
-    left_behind: Vec<(LeftBehind, Instant)>,
+    abandoned: Vec<(Abandoned, Instant)>,
 }
 
 impl Transfers {
-    /// Whether there may be one more.
+    /// Checks whether another transfer may begin.
     ///
     /// # Errors
-    /// [`FetchError::Upstream`] if too many were left behind.
-    pub(crate) fn make_room(&mut self) -> Result<(), FetchError> {
-        self.left_behind
+    /// [`FetchError::Upstream`] if too many abandoned transfers still run.
+    pub(crate) fn check_capacity(&mut self) -> Result<(), FetchError> {
+        self.abandoned
             .retain(|(thread, _since)| !thread.is_finished());
         let recent = self.recent().count();
-        if recent >= LEFT_BEHIND_MAX || self.left_behind.len() >= LEFT_BEHIND_EVER_MAX {
-            let why = "earlier tries still wait for the other side, which sends next to nothing";
+        if recent >= ABANDONED_RECENTLY_MAX || self.abandoned.len() >= ABANDONED_MAX {
+            let why = "earlier tries still wait for the upstream, which sends next to nothing";
             return Err(FetchError::Upstream(why.to_owned()));
         }
         Ok(())
     }
 
-    /// Runs a clone or a fetch. One that hangs is left behind.
+    /// Runs a clone or a fetch, and abandons it if it hangs.
     pub(crate) fn run(
         &mut self,
         progress: &Arc<ProgressCell>,
@@ -58,44 +58,44 @@ impl Transfers {
         if progress.is_stopped() {
             return Err(FetchError::Stopped);
         }
-        // A path is packed by this very process, which says nothing until it is done, minutes later for a large index.
+        // For a local upstream this process makes the pack itself. That takes minutes for a large index, and libgit2
+        // reports no progress meanwhile.
         let preparation_max = if is_local {
             FETCH_TIME_MAX
         } else {
             PREPARATION_MAX
         };
-        let (result, left_behind) = supervise(progress, preparation_max, transfer);
-        self.left_behind
-            .extend(left_behind.map(|thread| (thread, Instant::now())));
+        let (result, abandoned) = supervise(progress, preparation_max, transfer);
+        self.abandoned
+            .extend(abandoned.map(|thread| (thread, Instant::now())));
         result
     }
 
-    /// Whether one that was left behind may still write to a clone. It hardly does after as long as any may take.
+    /// Whether an abandoned transfer may still write to a clone. After the longest time of a transfer that is unlikely.
     pub(crate) fn may_still_write(&self) -> bool {
         self.recent().any(|(thread, _since)| !thread.is_finished())
     }
 
-    fn recent(&self) -> impl Iterator<Item = &(LeftBehind, Instant)> {
-        self.left_behind
+    fn recent(&self) -> impl Iterator<Item = &(Abandoned, Instant)> {
+        self.abandoned
             .iter()
             .filter(|(_thread, since)| since.elapsed() < FETCH_TIME_MAX)
     }
 }
 
-/// Runs a transfer on a thread of its own, so that one that hangs can be left behind: when it shall stop, and when
-/// nothing has come for too long.
+/// Runs a transfer on a thread of its own. Abandons it after a stop, and after `preparation_max` without an object.
 fn supervise(
     progress: &Arc<ProgressCell>,
     preparation_max: Duration,
     transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
-) -> (Result<(), FetchError>, Option<LeftBehind>) {
+) -> (Result<(), FetchError>, Option<Abandoned>) {
     let (send, receive) = mpsc::channel();
     let cell = Arc::clone(progress);
     let thread = std::thread::Builder::new()
         .name("transfer".to_owned())
         .spawn(move || {
-            // Nobody listens to one that was left behind.
-            let _left_behind = send.send(transfer(&cell));
+            // Fails if the transfer was abandoned: then nothing receives the result.
+            let _abandoned = send.send(transfer(&cell));
         });
     let thread = match thread {
         Ok(thread) => thread,
@@ -110,7 +110,7 @@ fn supervise(
     };
     let mut last_sign = (progress.signs(), Instant::now());
     loop {
-        match receive.recv_timeout(LOOK_INTERVAL) {
+        match receive.recv_timeout(POLL_INTERVAL) {
             Ok(result) => return (result, None),
             Err(RecvTimeoutError::Timeout) if progress.is_stopped() => {
                 return (Err(FetchError::Stopped), Some(thread));
@@ -122,12 +122,12 @@ fn supervise(
                 if last_sign.1.elapsed() > preparation_max && progress.get().total_objects == 0 {
                     progress.stop();
                     let why =
-                        "the other side has sent no object for too long: gave up on it".to_owned();
+                        "the upstream has sent no object for too long: gave up on it".to_owned();
                     return (Err(FetchError::Upstream(why)), Some(thread));
                 }
             }
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
-                // A panic goes on where it is seen.
+                // Passes the panic on to this thread.
                 Err(panic) => std::panic::resume_unwind(panic),
                 Ok(()) => return (Err(FetchError::Stopped), None),
             },
@@ -138,9 +138,9 @@ fn supervise(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::status::Progress;
+    use crate::index::status::FetchProgress;
 
-    /// A transfer that waits for the other side until the sender is dropped.
+    /// A transfer that hangs until the sender is dropped.
     fn hanging() -> (
         mpsc::Sender<()>,
         impl FnOnce(&ProgressCell) -> Result<(), FetchError>,
@@ -153,35 +153,35 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_that_brings_no_object_in_time_is_left_behind() {
+    fn a_transfer_without_an_object_in_time_is_abandoned() {
         let progress = Arc::new(ProgressCell::default());
         let (keep, transfer) = hanging();
-        let (result, left_behind) = supervise(&progress, Duration::from_millis(1), transfer);
+        let (result, abandoned) = supervise(&progress, Duration::from_millis(1), transfer);
         assert!(matches!(result, Err(FetchError::Upstream(_))));
         assert!(
             progress.is_stopped(),
-            "it must not move the reference when it ends after all"
+            "if it ends later, it must not move the reference"
         );
         drop(keep);
-        left_behind.unwrap().join().unwrap();
+        abandoned.unwrap().join().unwrap();
     }
 
     #[test]
-    fn one_that_does_get_on_is_waited_for_and_a_stop_ends_the_waiting() {
+    fn a_transfer_that_makes_progress_runs_on_until_a_stop() {
         let progress = Arc::new(ProgressCell::default());
-        progress.set(Progress {
+        progress.set(FetchProgress {
             total_objects: 1,
-            ..Progress::default()
+            ..FetchProgress::default()
         });
         let (keep, transfer) = hanging();
         let stopper = Arc::clone(&progress);
         let stopping = std::thread::spawn(move || stopper.stop());
-        let (result, left_behind) = supervise(&progress, Duration::ZERO, transfer);
+        let (result, abandoned) = supervise(&progress, Duration::ZERO, transfer);
         assert!(matches!(result, Err(FetchError::Stopped)));
         stopping.join().unwrap();
         drop(keep);
-        left_behind.unwrap().join().unwrap();
-        let (result, left_behind) = supervise(&Arc::default(), Duration::ZERO, |_progress| Ok(()));
-        assert!(result.is_ok() && left_behind.is_none());
+        abandoned.unwrap().join().unwrap();
+        let (result, abandoned) = supervise(&Arc::default(), Duration::ZERO, |_progress| Ok(()));
+        assert!(result.is_ok() && abandoned.is_none());
     }
 }

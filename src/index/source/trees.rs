@@ -1,5 +1,5 @@
-//! Reading the trees of a commit into directories. An upstream can describe more entries in a few bytes than any memory
-//! holds, so everything here is counted.
+//! Reads the trees of a commit into directories. A few bytes from an upstream can describe more entries than fit into
+//! memory, so this counts everything against the limits.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -10,22 +10,23 @@ use git2::{ObjectType, Odb, Oid, Repository};
 use crate::index::ids::ObjectId;
 use crate::index::limits::{
     DIRECTORIES_MAX, ENTRIES_READ_MAX, FILES_MAX, ReadError, TREE_BYTES_MAX, TREES_MAX,
-    TREES_READ_BYTES_MAX, check_size,
+    TREES_READ_BYTES_MAX,
 };
 use crate::index::source::directory::Directory;
+use crate::index::source::libgit2::check_size;
 use crate::index::stop::StopFlag;
 use crate::package::{CrateName, IndexPath};
 
-/// Modes of ordinary files. Symlinks and submodules have others, and are not followed.
+/// The modes of ordinary files. Symlinks and submodules have other modes, and are not followed.
 const MODES_OF_FILES: [&[u8]; 2] = [b"100644", b"100755"];
 
-/// Mode of directories; old versions of git wrote a zero before it.
+/// The modes of directories. Old versions of git wrote the leading zero.
 const MODES_OF_TREES: [&[u8]; 2] = [b"40000", b"040000"];
 
-/// Bytes of trees that are kept because they occur more than once.
+/// The bytes of repeated trees that are kept in memory.
 const REPEATED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Reads the index of this root tree. What `previous` has unchanged is shared with it instead of being read again.
+/// Reads the index from this root tree. Shares unchanged directories with `previous` instead of reading them again.
 pub(crate) fn read(
     repository: &Repository,
     root: ObjectId,
@@ -36,7 +37,7 @@ pub(crate) fn read(
     Reader::new(&odb, stop, ReadLimits::default()).directory(root, "", previous)
 }
 
-/// What one snapshot may take together. Tests have smaller limits.
+/// The limits for one source. Tests use smaller ones.
 #[derive(Clone, Copy, Debug)]
 struct ReadLimits {
     entries: usize,
@@ -62,14 +63,14 @@ struct Reader<'r> {
     odb: &'r Odb<'r>,
     stop: &'r StopFlag,
     limits: ReadLimits,
-    /// Entries that were looked at, of a repeated tree each time.
+    /// Entries read so far. The entries of a repeated tree count each time.
     entries: usize,
-    /// Bytes that were read.
+    /// Bytes of trees read so far.
     bytes: usize,
     files: usize,
     directories: usize,
-    /// Every tree that was read. In a real index no tree with files occurs twice, since its names tell where it lies; so
-    /// the content is kept only from the second time on.
+    /// Every tree that was read. The content is kept only from the second time on: in a real index no tree with files
+    /// occurs twice, because its names belong to one path.
     seen: HashMap<Oid, Option<Rc<[u8]>>>,
     kept_bytes: usize,
 }
@@ -105,7 +106,7 @@ impl<'r> Reader<'r> {
         for entry in Entries(content.bytes()) {
             let entry = entry?;
             self.note_entry()?;
-            // No crate has a name that is not UTF-8.
+            // Not a crate: crate names are ASCII.
             let Ok(name) = std::str::from_utf8(entry.name) else {
                 continue;
             };
@@ -126,7 +127,7 @@ impl<'r> Reader<'r> {
             };
             let before = previous.and_then(|previous| previous.directory(&name));
             let directory = self.directory(tree, &path, before)?;
-            // Two trees can describe millions of empty directories.
+            // Drops empty directories: two trees can describe millions of them.
             if directory.count() > 0 {
                 self.count(0, 1)?;
                 directories.push((Box::from(name), directory));
@@ -135,10 +136,10 @@ impl<'r> Reader<'r> {
         Ok(Arc::new(Directory::new(tree, files, directories)))
     }
 
-    /// The content of a tree. What occurs again and again is read twice at most.
-    fn content(&mut self, tree: Oid) -> Result<Content<'r>, ReadError> {
+    /// The content of a tree. A tree is read from the repository twice at most, however often it occurs.
+    fn content(&mut self, tree: Oid) -> Result<TreeContent<'r>, ReadError> {
         if let Some(Some(kept)) = self.seen.get(&tree) {
-            return Ok(Content::Kept(Rc::clone(kept)));
+            return Ok(TreeContent::Kept(Rc::clone(kept)));
         }
         let limits = self.limits;
         let is_new = !self.seen.contains_key(&tree);
@@ -164,7 +165,7 @@ impl<'r> Reader<'r> {
         }
         let kept = keep.then(|| Rc::from(object.data()));
         self.seen.insert(tree, kept);
-        Ok(Content::Read(object))
+        Ok(TreeContent::Read(object))
     }
 
     fn note_entry(&mut self) -> Result<(), ReadError> {
@@ -194,12 +195,12 @@ impl<'r> Reader<'r> {
 }
 
 /// A tree as git stores it.
-enum Content<'r> {
+enum TreeContent<'r> {
     Read(git2::OdbObject<'r>),
     Kept(Rc<[u8]>),
 }
 
-impl Content<'_> {
+impl TreeContent<'_> {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Read(object) => object.data(),
@@ -228,8 +229,8 @@ impl RawEntry<'_> {
     }
 }
 
-/// The entries of a tree: mode, space, name, a zero byte, and 20 bytes of id. libgit2 would first make a list of its own
-/// of them.
+/// Iterates over the entries of a tree: mode, space, name, a zero byte, and 20 bytes of id. Parsed here because libgit2 would
+/// first allocate a list of all entries.
 pub(crate) struct Entries<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Entries<'a> {
@@ -255,6 +256,7 @@ impl<'a> Iterator for Entries<'a> {
         }
         let entry = self.take();
         if entry.is_none() {
+            // Malformed: end after this error.
             self.0 = &[];
         }
         Some(entry.ok_or_else(|| git2::Error::from_str("a tree is malformed")))
@@ -266,8 +268,9 @@ fn split_at_byte(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))
 }
 
+/// Whether an index file with this name belongs into the directory `path`.
 fn belongs_at(name: &str, path: &str) -> bool {
-    // Most names that do not belong are told by their first letters, without a copy: there may be millions of them.
+    // A cheap check of the first letters, without a copy, rejects most foreign names. There may be millions of them.
     let begins_so = path.len() < 3
         || path
             .split('/')
@@ -283,8 +286,8 @@ fn belongs_at(name: &str, path: &str) -> bool {
         })
 }
 
-/// Whether index files can lie in the directory `name` of `path`, or below it: `1`, `2`, `3/a`, `ab/cd`. So the depth is
-/// limited, too.
+/// Whether index files can be in the directory `name` of `path`, or below it: `1`, `2`, `3/a`, `ab/cd`. This also limits the
+/// depth.
 fn may_lead_to_files(name: &str, path: &str) -> bool {
     let length = match path {
         "" if ["1", "2", "3"].contains(&name) => return true,
@@ -325,7 +328,7 @@ mod tests {
             self.git.blob(b"content").unwrap()
         }
 
-        /// A tree of these entries, as they are: nobody looks at their order.
+        /// Writes a tree of these entries, in the given order, which is not checked.
         fn tree(&self, entries: impl IntoIterator<Item = (&'static str, String, Oid)>) -> Oid {
             let mut content = Vec::new();
             for (mode, name, id) in entries {
@@ -345,14 +348,14 @@ mod tests {
         }
     }
 
-    /// All names of directories that index files of four letters and more can lie in.
+    /// All directory names for crates with four letters and more.
     fn prefixes() -> impl Iterator<Item = String> {
         let letters = || "abcdefghijklmnopqrstuvwxyz0123456789-_".chars();
         letters().flat_map(move |first| letters().map(move |second| format!("{first}{second}")))
     }
 
     #[test]
-    fn an_index_file_in_a_tree_that_occurs_everywhere_is_found_where_it_belongs() {
+    fn an_index_file_in_a_repeated_tree_is_found_only_at_its_own_path() {
         let scene = Scene::new();
         let files = ["serde", "tokio", "syn", "a", "README"];
         let leaf = scene.tree(files.map(|name| ("100644", name.to_owned(), scene.blob())));
@@ -372,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_trees_are_read_from_the_repository_twice_at_most_and_empty_ones_leave_nothing() {
+    fn equal_trees_are_read_twice_at_most_and_empty_directories_are_dropped() {
         let scene = Scene::new();
         let leaf = scene.tree([("100644", "never-at-home".to_owned(), scene.blob())]);
         let middle = scene.directories(prefixes().take(300), leaf);
@@ -387,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn more_entries_and_larger_trees_than_any_index_has_are_refused() {
+    fn too_many_entries_and_too_large_trees_are_refused() {
         let scene = Scene::new();
         let files = (0..400).map(|number| ("100644", format!("file-{number}"), scene.blob()));
         let leaf = scene.tree(files.collect::<Vec<_>>());
@@ -403,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_of_a_snapshot_refuses_what_is_just_above_it_and_admits_what_is_not() {
+    fn each_limit_of_a_source_admits_its_own_value_and_refuses_one_more() {
         let scene = Scene::new();
         let blob = scene.blob();
         let files = |names: &[&str]| {
@@ -455,7 +458,7 @@ mod tests {
             assert!(matches!(refused, ReadError::Refused(_)), "{refused}");
             assert!(refused.to_string().contains(why), "{refused}");
         }
-        // What is shared with the snapshot before counts, too.
+        // Directories that are shared with the previous source count, too.
         for limits in [
             ReadLimits { files: 2, ..exact },
             ReadLimits {
@@ -469,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_is_none_is_no_damage_and_one_that_is_malformed_or_missing_is() {
+    fn a_malformed_or_missing_tree_is_damage_and_an_object_of_another_kind_is_not() {
         let scene = Scene::new();
         let as_tree = scene.directories(["se".to_owned()], scene.blob());
         assert!(!scene.read(as_tree).unwrap_err().may_be_damage());
@@ -483,14 +486,14 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_at_the_very_entry_at_which_the_mirror_does() {
+    fn a_stop_ends_reading_at_the_next_entry() {
         let scene = Scene::new();
         let leaf = scene.tree([("100644", "never-at-home".to_owned(), scene.blob())]);
         let middle = scene.directories(prefixes(), leaf);
         let root = scene.directories(prefixes(), middle);
         let odb = scene.git.odb().unwrap();
         for number in [1, 2, 1_000, 20_000] {
-            let stop = StopFlag::at_look(number);
+            let stop = StopFlag::at_check(number);
             let mut reader = Reader::new(&odb, &stop, ReadLimits::default());
             let ended = reader.directory(root.into(), "", None);
             assert!(matches!(ended, Err(ReadError::Stopped)));

@@ -1,9 +1,9 @@
-//! Keeping a clone small for weeks: every fetch adds a pack, and every state of the git index a few loose objects.
+//! Keeps a clone small over weeks. Every fetch adds a pack, and every state of the git index adds a few loose objects.
 //!
-//! Small packs are rolled up into one, in a copy of the clone that shares the large ones with it through hard links; the
-//! copy then replaces the clone, as a new clone would. So nothing is ever removed from under a reader, and a crash leaves
-//! the clone or its replacement, whole. What no longer belongs to the index stays in packs for a while; when it is about
-//! as much as the index itself, a new clone is due. Everything here is blocking.
+//! The mirror copies the clone and rolls up the small packs in the copy. Large packs are shared through hard links. Then the
+//! copy replaces the clone, as a new clone would. So the mirror never removes a file that is being read, and after a crash
+//! either the clone or its replacement is complete. Packs keep objects that no longer belong to the index. When these are
+//! about as large as the index itself, a new clone replaces the old one. Everything here blocks.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,15 +15,14 @@ use git2::{Odb, OdbLookupFlags, Repository};
 use super::clone_dir::{self, is_leftover, remove_tree};
 use super::libgit2::{MemoryLimit, with_memory_limit};
 use super::pack_writer::write_pack;
-use crate::index::git::overlay;
 use crate::index::stop::StopFlag;
 
-/// When the clone is made smaller.
+/// The limits at which the mirror makes the clone smaller.
 #[derive(Clone, Copy, Debug)]
 pub struct UpkeepLimits {
-    /// So many packs are rolled up.
+    /// The number of packs at which small packs are rolled up.
     pub packs_max: usize,
-    /// A clone with so many bytes more than twice its largest pack is replaced by a new one.
+    /// A new clone replaces a clone that has this many bytes more than twice its largest pack.
     pub slack_bytes: u64,
 }
 
@@ -36,28 +35,28 @@ impl Default for UpkeepLimits {
     }
 }
 
-/// No larger pack is rolled up: libgit2 compares all objects anew, which takes a minute for this much.
+/// The largest pack that is rolled up. libgit2 compares all its objects again, which takes a minute for this size.
 const ROLLED_PACK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Memory for comparing objects and for keeping differences, so that a small machine suffices.
+/// Limits the memory for comparing objects and for deltas, so that a small machine is enough.
 const PACKING_SETTINGS: [(&str, i64); 2] = [
     ("pack.windowMemory", 32 * 1024 * 1024),
     ("pack.deltaCacheSize", 16 * 1024 * 1024),
 ];
 
-/// So much of a file is copied between two looks at the stop flag.
+/// The bytes of a file that are copied between two checks of the stop flag.
 const COPIED_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Where the objects lie that are being rolled up, inside the copy.
+/// The directory inside the copy for the objects that are being rolled up.
 const ROLLING: &str = "rolling";
 
-/// What is due.
+/// The maintenance that a clone needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Nothing,
-    /// There are many packs.
+    /// Roll up small packs, because there are many packs.
     RollUp,
-    /// There is much that no longer belongs to the index.
+    /// Make a new clone, because many objects no longer belong to the index.
     Renewal,
 }
 
@@ -77,7 +76,7 @@ pub(crate) struct Pack {
     bytes: u64,
 }
 
-/// Looks at what a clone has become.
+/// Decides which maintenance a clone needs.
 pub(crate) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
     let packs = packs_in(clone)?;
     let bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
@@ -91,19 +90,18 @@ pub(crate) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
     })
 }
 
-/// Makes a copy of a clone at `target` in which the small packs are one. Ends with an error when told to stop; the
-/// copy is of no use then.
+/// Copies a clone to `target` and rolls up the small packs there. A stop ends it with an error, and the copy is incomplete.
 pub(crate) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     copy(clone, target, false, stop)?;
     pack_small_ones(target, stop)?;
-    let served = overlay::path(target);
+    let served = clone_dir::git_index_path(target);
     if served.exists() {
         pack_small_ones(&served, stop)?;
     }
     Ok(())
 }
 
-/// Copies a repository; objects, which never change, as further names of the same files where the file system can.
+/// Copies a repository. Object files never change, so they are hard-linked where the file system supports that.
 pub(crate) fn copy(from: &Path, to: &Path, are_objects: bool, stop: &StopFlag) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -122,14 +120,15 @@ pub(crate) fn copy(from: &Path, to: &Path, are_objects: bool, stop: &StopFlag) -
                 .or_else(|_unsupported| copy_in_parts(&source, &target, stop))?;
         } else {
             fs::copy(&source, &target)?;
-            // These are small, and without them the copy is none: they must outlive a failure of power.
+            // References and settings. They are small, and the copy is useless without them, so they must survive a power
+            // failure.
             File::open(&target)?.sync_all()?;
         }
     }
     Ok(())
 }
 
-/// Copies a file that may be large. Unlike `fs::copy` it can be stopped.
+/// Copies a large file. Unlike `fs::copy` it checks the stop flag.
 fn copy_in_parts(from: &Path, to: &Path, stop: &StopFlag) -> io::Result<()> {
     let (from, mut to) = (File::open(from)?, File::create(to)?);
     while io::copy(&mut (&from).take(COPIED_BYTES), &mut to)? > 0 {
@@ -150,7 +149,8 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     for (name, value) in PACKING_SETTINGS {
         config.set_i64(name, value)?;
     }
-    // The objects that are to be packed, and those that are there without them: a fetch brings copies of some.
+    // Two object databases: the objects to pack, and the objects that remain. A fetch brings copies of existing objects,
+    // and these are not packed again.
     let (loose, kept) = (Odb::new()?, Odb::new()?);
     add_alternate(&loose, &rolling)?;
     add_alternate(&kept, &repository.join("objects"))?;
@@ -166,7 +166,7 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
         inserted.is_ok() && !stop.is_set()
     })?;
     inserted?;
-    // A list that was left in the middle of loose objects is no error to libgit2.
+    // libgit2 reports no error if the callback ends the listing among loose objects, so the list may be incomplete.
     stop.check().map_err(io::Error::other)?;
     if builder.object_count() > 0 {
         write_pack(
@@ -180,7 +180,7 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     Ok(())
 }
 
-/// Moves what is to be rolled up out of a repository that nobody reads yet.
+/// Moves the small packs and the loose objects out of a repository. No process may read the repository yet.
 fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
     fs::create_dir_all(clone_dir::pack_directory_of(rolling))?;
     for pack in small_ones(packs_in(repository)?) {
@@ -193,7 +193,7 @@ fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
     }
     for entry in fs::read_dir(repository.join("objects"))? {
         let entry = entry?;
-        // Loose objects lie in directories that are named by the first two digits of their ids.
+        // The directories of loose objects have two characters: the first two digits of the ids.
         if entry.file_name().len() == 2 {
             fs::rename(entry.path(), rolling.join(entry.file_name()))?;
         }
@@ -201,8 +201,8 @@ fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The packs to roll up: as many of the smallest as it takes to leave only such that are at least twice as large as all
-/// smaller ones together. So an object is packed anew a few times in its life, not every time.
+/// Chooses the packs to roll up: the smallest ones, until each remaining pack is at least twice as large as all smaller packs
+/// together. So an object is packed a few times in its life and not at every roll-up.
 fn small_ones(mut packs: Vec<Pack>) -> Vec<Pack> {
     packs.retain(|pack| pack.bytes <= ROLLED_PACK_BYTES_MAX);
     packs.sort_by_key(|pack| pack.bytes);
@@ -218,6 +218,7 @@ fn small_ones(mut packs: Vec<Pack>) -> Vec<Pack> {
     packs
 }
 
+/// Lists the packs of a repository.
 pub(crate) fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
     let mut packs = Vec::new();
     for entry in fs::read_dir(clone_dir::pack_directory(repository))? {
@@ -242,7 +243,7 @@ fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), UpkeepError> {
 mod tests {
     use super::*;
     use crate::index::limits::ReadError;
-    use crate::index::stop::assert_ends_at_every_look;
+    use crate::index::stop::assert_ends_at_every_check;
 
     /// A bare repository whose objects are all loose, and their number.
     fn loose_repository(path: &Path) -> usize {
@@ -256,12 +257,12 @@ mod tests {
     }
 
     #[test]
-    fn a_roll_up_ends_at_every_look_and_looks_at_every_file_and_every_object_that_it_packs() {
+    fn a_roll_up_ends_at_every_check_and_checks_at_every_file_and_every_packed_object() {
         let directory = tempfile::TempDir::new().unwrap();
         let (clone, copies) = (directory.path().join("clone"), std::cell::Cell::new(0));
         let objects = loose_repository(&clone);
-        // Once for its file, once for its place among the others, twice while it is packed: head and content.
-        assert_ends_at_every_look(4 * objects, |stop| {
+        // One check for the file, one in the list of objects, and two while it is packed: head and content.
+        assert_ends_at_every_check(4 * objects, |stop| {
             copies.set(copies.get() + 1);
             let target = directory.path().join(format!("copy-{}", copies.get()));
             let rolled_up = roll_up(&clone, &target, stop);
@@ -286,7 +287,7 @@ mod tests {
         io::copy(&mut io::repeat(7).take(length), &mut file).unwrap();
         copy_in_parts(&from, &to, &StopFlag::new()).unwrap();
         assert_eq!(fs::metadata(&to).unwrap().len(), length);
-        copy_in_parts(&from, &to, &StopFlag::at_look(2)).unwrap_err();
+        copy_in_parts(&from, &to, &StopFlag::at_check(2)).unwrap_err();
         assert_eq!(fs::metadata(&to).unwrap().len(), 2 * COPIED_BYTES);
     }
 

@@ -1,8 +1,8 @@
-//! Making the git tree of what is shown: the upstream's index files, each as the rules show it.
+//! Builds the git tree of a view: the upstream's index files, as the rules show them.
 //!
-//! The tree holds index files, and what lies at the top, like `config.json`. Directories without files are left out. It is
-//! the same however it was made: anew from all files, or from an earlier tree and the files that have changed since. It is
-//! written into the clone, and made anew wherever it is missing.
+//! The tree contains the shown index files, and the top-level files such as `config.json`. It has no empty directories. A
+//! tree built from all files equals a tree built from an earlier one and the changed files. It is written into the clone. A
+//! clone without it builds it again.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -17,18 +17,18 @@ use crate::index::limits::ReadError;
 use crate::index::source::directory::Directory;
 use crate::index::source::pack_writer::{PackWriter, TreeChange, write_packed};
 use crate::index::source::snapshot::Source;
-use crate::index::source::visit::{Entry, entries_of, visit_entries};
+use crate::index::source::visit_files::{Entry, entries_of, visit_entries};
 use crate::index::status::ProgressCell;
 use crate::package::{CrateName, IndexPath};
 use crate::policy::{Counts, Facts, Rules, ShownFile, apply};
 
-/// Threads that read index files, on a machine with many processors: it is serving meanwhile.
+/// The largest number of threads that read index files. The mirror serves requests at the same time.
 const THREADS_MAX: usize = 4;
 
-/// Edited index files that wait for being written. The largest ones have megabytes.
+/// The number of edited index files that wait for the writer. Small, because the largest files have megabytes.
 const WAITING_MAX: usize = 16;
 
-/// Why there is no tree of what is shown.
+/// Why the tree could not be built.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuildError {
     #[error(transparent)]
@@ -41,28 +41,28 @@ pub(crate) enum BuildError {
     Stopped,
 }
 
-/// An earlier state, which the same rules have made with the same facts.
+/// An earlier state, built with the same rules and the same facts.
 #[derive(Debug)]
 pub(crate) struct Earlier {
-    /// What upstream had.
+    /// The upstream's directories at that time.
     pub(crate) source: Arc<Directory>,
-    /// What was shown of it.
+    /// The directories that were shown.
     pub(crate) shown: Arc<Directory>,
 }
 
-/// What was made.
+/// A tree, and what was done to build it.
 #[derive(Debug)]
 pub(crate) struct Built {
     /// The tree.
     pub(crate) tree: ObjectId,
-    /// Index files that were read.
+    /// The number of index files that were read.
     pub(crate) files_read: usize,
-    /// What the rules have changed in them.
+    /// The number of lines that the rules have changed in them.
     pub(crate) counts: Counts,
 }
 
-/// Writes the tree of what is shown of `source` into its clone. With an `earlier` state it reads the files that differ from
-/// that one, without it all files. Blocking.
+/// Builds the tree of `source` through rules, and writes it into the clone. With an `earlier` state it reads only the files
+/// that have changed since, otherwise all files. Blocking.
 pub(crate) fn build(
     source: &Source,
     earlier: Option<&Earlier>,
@@ -70,13 +70,14 @@ pub(crate) fn build(
     progress: &ProgressCell,
 ) -> Result<Built, BuildError> {
     let built = match try_build(source, earlier, (rules, facts), progress) {
-        // libgit2 cannot replace a directory by a file of the same name. The tree that is made anew has no directory.
+        // libgit2's tree update cannot replace a directory with a file of the same name. From an empty tree there is no such
+        // directory, so the second attempt succeeds.
         Err(BuildError::Git(_)) if earlier.is_some() => {
             try_build(source, None, (rules, facts), progress)
         }
         built => built,
     };
-    // What was broken off may have had any error.
+    // A stop can cause any error.
     if progress.is_stopped() {
         return Err(BuildError::Stopped);
     }
@@ -117,7 +118,7 @@ fn try_build(
         let entries = std::mem::take(&mut work.entries);
         let shown = show(source, entries, (rules, facts), &send, progress);
         drop(send);
-        // If writing has failed, then showing has failed, too, and for no reason of its own.
+        // The writer's error first: if writing failed, `show` failed only because its channel was closed.
         writer
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -130,6 +131,7 @@ fn try_build(
         }
     }
     let base = earlier.map(|earlier| earlier.shown.tree());
+    // Trees that the clone has already are not written again: those of the earlier tree, or those of the upstream.
     let alike = base.unwrap_or_else(|| source.root().tree());
     let tree = write_packed(clone, progress, |writer| {
         writer.update_tree(base, alike, work.changes)
@@ -141,16 +143,16 @@ fn try_build(
     })
 }
 
-/// What is still to be done.
+/// The work that remains.
 struct Work<'a> {
-    /// Index files to look at.
+    /// The index files to read.
     entries: Vec<Entry<'a>>,
-    /// What changes in the earlier tree, or in an empty one.
+    /// The changes of the earlier tree, or of an empty one.
     changes: Vec<TreeChange>,
 }
 
 impl Work<'_> {
-    /// Takes a file out of the earlier tree, if it is there.
+    /// Removes a file from the earlier tree, if it is there.
     fn hide(&mut self, name: &str, earlier: Option<&Earlier>) {
         let path = CrateName::try_from(name.to_owned()).map(|name| IndexPath::from(&name));
         let is_shown = |path: &IndexPath| {
@@ -162,8 +164,9 @@ impl Work<'_> {
     }
 }
 
+/// The tree change for a crate's index file.
 fn change(name: &str, blob: Option<ObjectId>) -> Option<TreeChange> {
-    // A directory lists nothing else than what has a crate's name.
+    // Never `None`: a directory lists only files with a crate's name.
     let name = CrateName::try_from(name.to_owned()).ok()?;
     let path = IndexPath::from(&name).as_str().as_bytes().to_vec();
     Some((path, blob.map(|blob| (blob, FileMode::Blob))))
@@ -179,10 +182,10 @@ fn write_contents(
     Ok(())
 }
 
-/// The crate's name in lower case, and its index file, if one is shown.
+/// The crate's name in lower case, and its index file; `None` hides it.
 type ShownEntry = (String, Option<ObjectId>);
 
-/// Decides what is shown of these index files, and sends the contents that are new.
+/// Applies the rules to these index files, and sends the new contents to the writer.
 fn show(
     source: &Source,
     entries: Vec<Entry<'_>>,
@@ -204,7 +207,7 @@ fn show(
             let file =
                 repository.read_blob(blob, |content| apply(rules, facts, content, &mut counts));
             let file = match file {
-                // It is listed as it is: a request for it gets the reason.
+                // A file that is too large is listed without changes. A request for it gets 503 with the reason.
                 Err(ReadError::TooLarge(_)) => ShownFile::AsIs,
                 file => file?,
             };
@@ -213,7 +216,7 @@ fn show(
                 ShownFile::AsIs => Some(blob),
                 ShownFile::Edited(content) => {
                     let blob = BlobId::of(&content).into();
-                    // Nobody receives it any more: writing has failed.
+                    // Fails if the writer has ended with an error, which `try_build` returns.
                     contents
                         .send(content)
                         .map_err(|_no_receiver| BuildError::Stopped)?;
@@ -229,10 +232,11 @@ fn show(
     Ok(shown.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What changes among the files at the top, which are shown as they are.
+/// The changes of the top-level files, which rules do not change.
 fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeChange>, ReadError> {
     source.repository().with(|git| {
-        // libgit2 accepts names that a later checkout or a look-up would trip over only in a tree that exists.
+        // A tree from upstream can contain names that libgit2 refuses in a new tree, such as `.git`. A tree builder finds
+        // them, so one bad name does not make the whole update fail.
         let mut acceptable = git.treebuilder(None)?;
         let mut changes: Vec<TreeChange> = Vec::new();
         for entry in &git.find_tree(source.root().tree().to_oid()?)? {
@@ -389,13 +393,13 @@ mod tests {
         let progress = ProgressCell::default();
         let facts = facts(&[1]);
         build(&source, None, (&stored_only(), &facts), &progress).unwrap();
-        // Listed, read, written into memory, and packed: head and content.
-        let looks = progress.stop_flag().looks();
-        assert!(looks >= 4 * contents.len(), "{looks}");
+        // One check each: in the list of objects, at the read, at the write into memory, and in the pack.
+        let checks = progress.stop_flag().checks();
+        assert!(checks >= 4 * contents.len(), "{checks}");
     }
 
     #[test]
-    fn a_build_ends_when_it_is_told_to() {
+    fn a_stop_ends_a_build() {
         let index = index_of(&[("1/a", "one".to_owned())]);
         let source = source_of(&index);
         let progress = ProgressCell::default();

@@ -1,11 +1,11 @@
 //! The difference of two states of the index, per crate.
 //!
-//! It costs in proportion to the directories that differ: equal ones have equal tree ids.
+//! The cost is proportional to the directories that differ, because equal directories have equal tree ids.
 
 use crate::index::ids::ObjectId;
 use crate::index::source::directory::Directory;
 
-/// A crate whose index file is not the same in both states.
+/// A crate with different index files in the two states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change<'a> {
     /// The crate's name in lower case.
@@ -16,11 +16,11 @@ pub(crate) struct Change<'a> {
     pub(crate) after: Option<ObjectId>,
 }
 
-/// Gives every change between two directories, and those below them, to `visit`. Ends with the first error.
+/// Calls `visit` with every change between two directories and below them. Ends with the first error.
 ///
 /// # Errors
 /// Those of `visit`.
-pub(crate) fn for_each_change<'a, E>(
+pub(super) fn for_each_change<'a, E>(
     before: Option<&'a Directory>,
     after: Option<&'a Directory>,
     visit: &mut impl FnMut(Change<'a>) -> Result<(), E>,

@@ -1,4 +1,4 @@
-//! Index files that are too large to be read: found when they are published, so that whoever runs the mirror learns of them
+//! Finds index files that are too large to be read. It does so when a view is published, so the operator learns of them
 //! before a client does.
 
 use super::changes::for_each_change;
@@ -8,10 +8,10 @@ use crate::index::source::libgit2::read_header;
 use crate::index::source::repository::Repository;
 use crate::index::stop::StopFlag;
 
-/// So many are named. An upstream can make any number of them.
+/// The number of files that are named. An upstream can have any number of them.
 const NAMED_MAX: usize = 20;
 
-/// The files that are too large, as far as they are known.
+/// The known files that are too large.
 #[derive(Debug, Default)]
 pub(crate) struct LargeFiles {
     files: Vec<LargeFile>,
@@ -25,7 +25,7 @@ struct LargeFile {
 }
 
 impl LargeFiles {
-    /// Looks at the size of every index file that is not in `previous`. Blocking; unpacks nothing.
+    /// Checks the size of every index file that is not in `previous`. Blocking. Unpacks nothing.
     pub(crate) fn follow(
         &mut self,
         (repository, shown): (&Repository, &Directory),
@@ -36,13 +36,13 @@ impl LargeFiles {
         repository.with(|git| {
             let odb = git.odb()?;
             for_each_change(previous, Some(shown), &mut |change| {
-                // The header of a difference is found through all those that it builds on, so a directory can take minutes.
+                // The header of a delta requires the headers of all its bases, so one directory can take minutes.
                 stop.check()?;
                 files.retain(|file| file.name != change.name);
                 let Some(blob) = change.after else {
                     return Ok(());
                 };
-                // One that is missing is found out about by whoever reads it.
+                // A missing blob is no concern here: the first read reports it.
                 let bytes = read_header(&odb, blob.to_oid()?).map_or(0, |(bytes, _)| bytes);
                 if bytes > INDEX_FILE_BYTES_MAX && files.len() <= NAMED_MAX {
                     files.push(LargeFile {
@@ -55,7 +55,7 @@ impl LargeFiles {
         })
     }
 
-    /// One sentence for each, and one for all that are not named.
+    /// One warning for each named file, and one for all others.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let named = self.files.iter().take(NAMED_MAX).map(|file| {
             format!(
@@ -63,6 +63,7 @@ impl LargeFiles {
                 file.name, file.bytes
             )
         });
+        // `follow` keeps one file more than are named, so this knows whether there are more.
         let more = self.files.len() > NAMED_MAX;
         let more = more.then(|| "more index files are too large".to_owned());
         named.chain(more).collect()
@@ -72,11 +73,11 @@ impl LargeFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::stop::assert_ends_at_every_look;
+    use crate::index::stop::assert_ends_at_every_check;
     use crate::index::testing::TestIndex;
 
     #[test]
-    fn the_sizes_of_files_are_looked_at_one_by_one_until_a_stop() {
+    fn a_stop_ends_the_size_check_at_the_next_file() {
         let paths: Vec<String> = (0..200)
             .map(|number| format!("ab/cd/abcd{number}"))
             .collect();
@@ -88,7 +89,7 @@ mod tests {
         index.refresh();
         let view = index.handle.view().unwrap();
         let shown = (&**view.source().repository(), &**view.root());
-        assert_ends_at_every_look(paths.len(), |stop| {
+        assert_ends_at_every_check(paths.len(), |stop| {
             LargeFiles::default().follow(shown, None, stop)
         });
     }

@@ -1,4 +1,4 @@
-//! What is served: a source seen through rules, together with its git index, behind one pointer.
+//! A view: a source seen through rules, together with its git index, behind one pointer.
 
 pub(super) mod build;
 pub(super) mod changes;
@@ -6,7 +6,7 @@ pub(super) mod large_files;
 
 use std::sync::Arc;
 
-use super::git::served::ServedIndex;
+use super::git::upload_pack::GitIndex;
 use super::ids::{BlobId, CommitId};
 use super::limits::ReadError;
 use super::source::directory::Directory;
@@ -14,21 +14,21 @@ use super::source::snapshot::Source;
 use crate::package::{CrateName, IndexPath};
 use crate::policy::Rules;
 
-/// One state of what the mirror shows.
+/// One state of the index that the mirror shows.
 ///
 /// Invariants: it never changes. The sparse index, the git index, the API and downloads of one view show the same. Without
-/// rules it lists what its source lists, and shares that with it.
+/// rules it shares the directories of its source.
 #[derive(Debug)]
 pub(crate) struct View {
     source: Arc<Source>,
-    /// What is shown. Every file lies in the clone of the source.
+    /// The shown directories. Every shown file is a blob in the clone of the source.
     root: Arc<Directory>,
     rules: Rules,
-    git_index: Option<Arc<ServedIndex>>,
+    git_index: Option<Arc<GitIndex>>,
 }
 
 impl View {
-    /// A source as it is.
+    /// Shows a source without changes.
     pub(super) fn without_rules(source: Arc<Source>) -> Self {
         Self {
             root: Arc::clone(source.root()),
@@ -38,7 +38,7 @@ impl View {
         }
     }
 
-    /// What these rules leave of a source.
+    /// Shows `root`, which these rules have made of a source.
     pub(super) fn through(source: Arc<Source>, rules: Rules, root: Arc<Directory>) -> Self {
         Self {
             source,
@@ -49,11 +49,11 @@ impl View {
     }
 
     /// The same view with this git index.
-    pub(super) fn with_git_index(self, git_index: Option<Arc<ServedIndex>>) -> Self {
+    pub(super) fn with_git_index(self, git_index: Option<Arc<GitIndex>>) -> Self {
         Self { git_index, ..self }
     }
 
-    /// The same view, for another git index.
+    /// A copy of this view without its git index.
     pub(super) fn without_git_index(&self) -> Self {
         Self {
             source: Arc::clone(&self.source),
@@ -63,52 +63,52 @@ impl View {
         }
     }
 
-    /// Whether another view is of the same commit and lists the same.
+    /// Whether another view has the same commit and the same files.
     pub(super) fn shows_the_same_as(&self, other: &Self) -> bool {
         self.commit() == other.commit() && self.root.tree() == other.root.tree()
     }
 
-    /// What upstream has.
+    /// The source: the upstream's index.
     pub(crate) fn source(&self) -> &Arc<Source> {
         &self.source
     }
 
-    /// The directory at the top of what is shown.
+    /// The root of the shown directories.
     pub(super) fn root(&self) -> &Arc<Directory> {
         &self.root
     }
 
-    /// The same for git clients. `None` if it is off, and as long as it cannot be made.
-    pub(crate) fn git_index(&self) -> Option<&Arc<ServedIndex>> {
+    /// The git index of this view. `None` if it is off, or could not be made.
+    pub(crate) fn git_index(&self) -> Option<&Arc<GitIndex>> {
         self.git_index.as_ref()
     }
 
-    /// The upstream commit that this view is of.
+    /// The upstream commit of this view.
     pub(crate) fn commit(&self) -> CommitId {
         self.source.commit()
     }
 
-    /// Whether upstream may list versions that this view does not list.
+    /// Whether the rules may hide versions that upstream lists.
     pub(crate) fn may_hide(&self) -> bool {
         self.rules.may_hide()
     }
 
-    /// How many crates are listed.
+    /// The number of crates in this view.
     pub(crate) fn crate_count(&self) -> usize {
         self.root.count()
     }
 
-    /// The index file at exactly this path, as cargo asks for it.
+    /// Finds the index file at exactly this path, as cargo requests it.
     pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<BlobId> {
         self.root.find_exactly(path).map(BlobId)
     }
 
-    /// The index file of a crate, whichever spelling its name is given in.
+    /// Finds the index file of a crate by any spelling of its name.
     pub(crate) fn find(&self, name: &CrateName) -> Option<BlobId> {
         self.root.find(&IndexPath::from(name)).map(BlobId)
     }
 
-    /// How many bytes an index file has. Blocking, and much quicker than reading it.
+    /// The size of an index file in bytes. Blocking, and much faster than reading the file.
     pub(crate) fn blob_bytes(&self, blob: BlobId) -> Result<u64, ReadError> {
         self.source.blob_bytes(blob)
     }

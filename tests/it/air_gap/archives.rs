@@ -1,4 +1,4 @@
-//! Archives that do not arrive as they left: whatever happens to them, a mirror beside the import serves what is right.
+//! Archives that were changed or truncated in transport: a mirror that runs during the import serves correct content.
 
 use std::fs;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{done, offline, run_verb, serves};
 use crate::support::{CrateFile, HeldFiles, Origin};
 
-/// An archive with three crates, and one that brings a fourth.
+/// An archive with three crates, and a second one with a fourth crate.
 struct Scene {
     origin: Origin,
     archives: TempDir,
@@ -47,7 +47,7 @@ impl Scene {
         self.archives.path().join(name)
     }
 
-    /// Imports an archive, and returns the exit code and the complaints.
+    /// Imports an archive, and returns the exit code and stderr.
     fn import(&self, archive: &[u8]) -> (Option<i32>, String) {
         let path = self.path("received.tar");
         fs::write(&path, archive).unwrap();
@@ -62,7 +62,7 @@ impl Scene {
     }
 }
 
-/// Where the contents of an archive's entries lie.
+/// The positions of the contents of an archive's entries.
 fn contents(archive: &[u8]) -> Vec<(String, Range<usize>)> {
     let mut archive = tar::Archive::new(archive);
     let entries = archive.entries().unwrap().map(Result::unwrap);
@@ -77,7 +77,7 @@ fn contents(archive: &[u8]) -> Vec<(String, Range<usize>)> {
 }
 
 #[test]
-fn an_archive_that_was_cut_off_or_changed_on_its_way_changes_nothing_that_is_served() {
+fn a_truncated_or_changed_archive_changes_nothing_that_is_served() {
     let scene = Scene::start();
     let mirror = offline(&scene.origin, scene.inside.path(), &[]);
     let commit = mirror.commit();
@@ -88,7 +88,7 @@ fn an_archive_that_was_cut_off_or_changed_on_its_way_changes_nothing_that_is_ser
         // The header of an entry is one block.
         damaged.push((cut, archive[..content.start - 512].to_vec()));
         if path.starts_with("crates/") {
-            // See the next test.
+            // The next test covers these bytes.
             continue;
         }
         let mut changed = archive.clone();
@@ -101,7 +101,7 @@ fn an_archive_that_was_cut_off_or_changed_on_its_way_changes_nothing_that_is_ser
         assert!(matches!(code, Some(1 | 2)), "{what}: {code:?} {said}");
         assert!(!said.is_empty(), "{what}");
     }
-    // One that looks at the disk anew sees the same as the one that was there all the time.
+    // A new process sees the same on the disk as the running mirror.
     mirror.stop();
     let mirror = offline(&scene.origin, scene.inside.path(), &[]);
     assert_eq!(mirror.commit(), commit);
@@ -115,7 +115,7 @@ fn an_archive_that_was_cut_off_or_changed_on_its_way_changes_nothing_that_is_ser
 }
 
 #[test]
-fn a_crate_file_that_was_changed_on_its_way_is_passed_over_and_can_come_again() {
+fn a_changed_crate_file_is_skipped_and_can_be_imported_later() {
     let scene = Scene::start();
     let mirror = offline(&scene.origin, scene.inside.path(), &[]);
     let late = &scene.origin.files[3];

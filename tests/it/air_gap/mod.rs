@@ -1,4 +1,4 @@
-//! From a mirror with a network to one without: what is kept, carried over in an archive, and served there.
+//! From a mirror with a network to one without: crate files and index are exported, imported and served.
 
 mod archives;
 mod pruned;
@@ -9,14 +9,14 @@ use std::process::Output;
 
 use crate::support::{CrateFile, Mirror, Origin, Program, borrowed, succeeds};
 
-/// Runs a verb of the program on this data directory.
+/// Runs a subcommand on this data directory.
 fn run_verb(arguments: &[&str], data: &Path, settings: &[(&'static str, String)]) -> Output {
     let mut all = borrowed(settings);
     all.push(("DATA_DIR", data.to_str().unwrap()));
     Program::run_verb(arguments, &all)
 }
 
-/// Runs a verb that must do all it was asked for, and returns what it says.
+/// Runs a subcommand that must succeed, and returns its output.
 #[track_caller]
 fn done(arguments: &[&str], data: &Path, settings: &[(&'static str, String)]) -> String {
     let output = run_verb(arguments, data, settings);
@@ -24,10 +24,10 @@ fn done(arguments: &[&str], data: &Path, settings: &[(&'static str, String)]) ->
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Where nobody answers. An index at a path would be followed: no network is needed for that.
+/// Nothing listens here. Not a path: an offline mirror fetches from a local path.
 const NOWHERE: &str = "http://127.0.0.1:1/index.git";
 
-/// A mirror that may ask nobody.
+/// An offline mirror.
 fn offline(origin: &Origin, data: &Path, more: &[(&str, &str)]) -> Mirror {
     let own = origin.settings();
     let mut settings = borrowed(&own);

@@ -1,4 +1,4 @@
-//! `INDEX_PRUNED`: every view of the index shows what is held, as that comes and goes.
+//! `INDEX_PRUNED`: every surface lists the stored versions, and follows changes of the store.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,10 +9,10 @@ use super::{done, offline, serves};
 use crate::git_served::GitClone;
 use crate::support::{CrateFile, Mirror, Origin, eventually, held_path, index_path};
 
-/// The crates that a view of the index lists.
+/// The crates that one surface lists.
 type Listed<'o> = BTreeSet<&'o str>;
 
-/// What the sparse index, the API and the git index list.
+/// The crates that the sparse index, the API and the git index list.
 fn listed<'o>(mirror: &Mirror, origin: &'o Origin) -> [Listed<'o>; 3] {
     let url = format!("http://{}/git/index", mirror.address);
     let files = GitClone::of(&url, &["--bare"]).git(&["ls-tree", "-r", "--name-only", "HEAD"]);
@@ -28,13 +28,13 @@ fn listed<'o>(mirror: &Mirror, origin: &'o Origin) -> [Listed<'o>; 3] {
     ]
 }
 
-/// Waits until all views list these files and no others.
+/// Waits until all surfaces list these files and no others.
 #[track_caller]
 fn wait_until_listed(mirror: &Mirror, origin: &Origin, files: &[&CrateFile]) {
     let expected: Listed<'_> = files.iter().map(|file| file.name).collect();
     let commit = origin.index.head();
-    eventually("every view lists what is held", || {
-        // Also in between nothing else is said of where it comes from.
+    eventually("every surface lists the stored files", || {
+        // In between, `x-index-commit` must name the same upstream commit.
         assert_eq!(mirror.commit().as_ref(), Some(&commit));
         listed(mirror, origin).iter().all(|view| *view == expected)
     });
@@ -43,7 +43,7 @@ fn wait_until_listed(mirror: &Mirror, origin: &Origin, files: &[&CrateFile]) {
 }
 
 #[test]
-fn what_is_added_to_the_store_appears_and_what_is_removed_disappears() {
+fn versions_appear_and_disappear_with_their_stored_files() {
     let (origin, data) = (Origin::of(3), TempDir::new().unwrap());
     let [first, second, third] = &origin.files[..] else {
         panic!("there are three");
@@ -63,5 +63,5 @@ fn what_is_added_to_the_store_appears_and_what_is_removed_disappears() {
     fs::remove_file(held_path(&data.path().join("crates"), &second.checksum())).unwrap();
     wait_until_listed(&mirror, &origin, &[first, third]);
     assert!(!serves(&mirror, second));
-    assert_eq!(origin.fetched(), asked, "upstream was asked");
+    assert_eq!(origin.fetched(), asked, "the upstream got a request");
 }

@@ -1,4 +1,4 @@
-//! A project with real dependencies, built by real cargo: online, without the upstreams, and behind the gap.
+//! Real cargo builds a project with real dependencies: online, without the upstreams, and behind the air gap.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::{
     CrateUpstream, Fault, GitIndex, GitServer, Mirror, Project, PublishedCrate, borrowed, succeeds,
 };
 
-/// What the project depends on. With all that is behind them, a dozen crates.
+/// The dependencies of the project. With their own dependencies these are a dozen crates.
 const DEPENDENCIES: [&str; 3] = ["semver", "serde", "serde_json"];
 
 const MANIFEST: &str =
@@ -25,10 +25,10 @@ const MAIN: &str = "
 
 const OUTPUT: &str = "{\"version\":\"1.2.3\"}\n";
 
-/// What only the second archive brings.
+/// The crate that only the second archive contains.
 const LATE: &str = "fnv";
 
-/// All that is upstream of the mirrors.
+/// The upstreams of the mirrors.
 struct Upstream {
     crates: Vec<PublishedCrate>,
     index: GitIndex,
@@ -67,7 +67,7 @@ impl Upstream {
         self.git.set(Fault::None);
     }
 
-    /// Publishes a newer version of everything, the files of which no mirror ever asks for.
+    /// Publishes a newer version of every crate. No mirror fetches these files.
     fn publish_successors(&self) -> String {
         let mut commit = self.index.commit();
         for published in &self.crates {
@@ -94,7 +94,7 @@ impl Upstream {
         ]
     }
 
-    /// How often anybody has asked for anything.
+    /// The number of requests to the upstreams.
     fn requests(&self) -> (usize, usize) {
         (self.git.seen().len(), self.files.seen().len())
     }
@@ -146,7 +146,7 @@ fn locked(project: &Project) -> BTreeMap<(String, String), String> {
         .collect()
 }
 
-/// A mirror with a network, one without, and what is carried from one to the other.
+/// A mirror with a network, a mirror without one, and the archive between them.
 struct Gap {
     upstream: Upstream,
     outside: TempDir,
@@ -187,7 +187,7 @@ impl Gap {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The project is built of what this project is built of.
+    /// Checks that a project has the same lock file as the first one.
     #[track_caller]
     fn assert_built(&self, project: &Project) {
         assert_eq!(project.program_says(), OUTPUT);
@@ -196,14 +196,14 @@ impl Gap {
 }
 
 #[test]
-fn a_project_is_built_through_the_cache_then_without_upstreams_then_behind_the_gap() {
+fn a_project_builds_through_the_cache_then_without_upstreams_then_behind_the_air_gap() {
     let mut gap = Gap::start();
     let [monday, tuesday] = ["monday.tar", "tuesday.tar"].map(|name| gap.archive(name));
     let mirror = gap.start_outside();
     build_online_then_without_upstreams(&mut gap, &mirror);
     gap.outside(&["export", &monday]);
     mirror.stop();
-    // While the first archive is on its way.
+    // Before the first archive is imported.
     gap.upstream.restart();
     let late = gap.upstream.publish_late();
     gap.outside(&["prefetch", LATE]);
@@ -211,7 +211,7 @@ fn a_project_is_built_through_the_cache_then_without_upstreams_then_behind_the_g
 
     let seen = gap.upstream.requests();
     gap.inside(&["import", &monday]);
-    fetch_what_is_listed_and_not_held(&gap);
+    fetch_listed_but_missing_files(&gap);
     let mirror = gap.start_inside(&[("INDEX_PRUNED", "true")]);
     let project = build_without_a_lock_file(&gap, &mirror);
     assert_eq!(mirror.metadata(LATE).status, 404);
@@ -221,11 +221,15 @@ fn a_project_is_built_through_the_cache_then_without_upstreams_then_behind_the_g
     succeeds(&project.cargo(&["build"]));
     gap.upstream.crates.push(late);
     gap.assert_built(&project);
-    assert_eq!(gap.upstream.requests(), seen, "somebody inside has asked");
+    assert_eq!(
+        gap.upstream.requests(),
+        seen,
+        "the inner mirror sent a request"
+    );
 }
 
-/// Each file is fetched once, and then enough for a machine that has nothing. In the end both upstreams are gone, and the
-/// index lists newer versions.
+/// Builds twice, the second time on a machine with an empty cargo home. The mirror fetches each file once. In the end both
+/// upstreams are gone, and the index lists newer versions.
 fn build_online_then_without_upstreams(gap: &mut Gap, mirror: &Mirror) {
     let project = sparse_project(mirror);
     succeeds(&project.cargo(&["build"]));
@@ -240,8 +244,8 @@ fn build_online_then_without_upstreams(gap: &mut Gap, mirror: &Mirror) {
     assert_eq!(gap.upstream.files.seen().len(), gap.upstream.crates.len());
 }
 
-/// This is what `INDEX_PRUNED` is for: of what is listed cargo takes the newest.
-fn fetch_what_is_listed_and_not_held(gap: &Gap) {
+/// The reason for `INDEX_PRUNED`: cargo chooses the newest listed version, even if its file is missing.
+fn fetch_listed_but_missing_files(gap: &Gap) {
     let mirror = gap.start_inside(&[]);
     let output = sparse_project(&mirror).cargo(&["fetch"]);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -252,7 +256,7 @@ fn fetch_what_is_listed_and_not_held(gap: &Gap) {
     );
 }
 
-/// Cargo resolves to what is held, by either index.
+/// Cargo resolves to stored versions, with the sparse index and with the git index.
 fn build_without_a_lock_file(gap: &Gap, mirror: &Mirror) -> Project {
     let project = sparse_project(mirror);
     succeeds(&project.cargo(&["build"]));

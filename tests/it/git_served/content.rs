@@ -1,4 +1,4 @@
-//! What is in the index, and how clients follow it.
+//! The content of the git index, and how clients follow it.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::support::{GitIndex, Meter, index_line, index_path};
 const WHO_AND_WHEN: &str = "--format=%an %ae %ad %cn %ce %cd %B";
 
 #[test]
-fn the_tree_is_the_upstream_s_but_for_config_json() {
+fn the_git_index_is_the_upstream_tree_with_another_config_json() {
     let index = GitIndex::with_fixtures();
     index
         .commit()
@@ -53,14 +53,14 @@ fn the_tree_is_the_upstream_s_but_for_config_json() {
 }
 
 #[test]
-fn each_state_has_the_one_before_it_as_its_parent() {
+fn each_state_has_the_previous_state_as_its_parent() {
     let mut scene = Scene::start();
     let mut chain = vec![scene.tip()];
     for version in ["1.0.0", "1.0.1"] {
         scene.publish("brand-new", version);
         chain.push(scene.tip());
     }
-    // The same tree: nothing new for clients, but for what it was made from.
+    // The upstream commit is new, but its tree is the same. So there is no new commit for clients.
     scene.squash();
     assert_eq!(scene.tip(), chain[2]);
     scene.publish("brand-new", "2.0.0");
@@ -98,7 +98,7 @@ fn each_state_has_the_one_before_it_as_its_parent() {
 }
 
 #[test]
-fn clones_are_whole_and_follow_without_force() {
+fn clones_are_complete_and_follow_without_force() {
     let scene = Scene::start();
     scene.publish("brand-new", "1.0.0");
     let pulling = GitClone::of(&scene.url(), &[]);
@@ -148,7 +148,7 @@ fn clones_are_whole_and_follow_without_force() {
 }
 
 #[test]
-fn any_upstream_gets_our_config_json_and_any_message_will_do() {
+fn config_json_is_ours_whatever_the_upstream_tree_and_message() {
     let with_directory = GitIndex::with_fixtures();
     with_directory
         .commit()
@@ -173,7 +173,7 @@ fn any_upstream_gets_our_config_json_and_any_message_will_do() {
     assert_serves_its_own_config(&scene);
 }
 
-/// Also with the next commit on top.
+/// Checks `config.json` in the current commit and in the next one.
 #[track_caller]
 fn assert_serves_its_own_config(scene: &Scene) {
     let clone = GitClone::of(&scene.url(), &[]);
@@ -194,7 +194,7 @@ fn assert_serves_its_own_config(scene: &Scene) {
 }
 
 #[test]
-fn a_client_may_want_what_it_was_offered_just_before_a_publish() {
+fn a_client_can_fetch_a_commit_that_was_advertised_before_a_publish() {
     let scene = Scene::start();
     let (request, before) = (scene.clone_request(), scene.tip());
     let objects = objects_in(&scene.post(&[], &request));
@@ -214,7 +214,7 @@ fn a_client_may_want_what_it_was_offered_just_before_a_publish() {
 }
 
 #[test]
-fn a_damaged_git_index_is_made_anew_with_the_next_commit() {
+fn the_next_commit_repairs_a_damaged_git_index() {
     let scene = Scene::start();
     let tip = scene.tip();
     let clones = scene.data.path().join("index");
@@ -234,7 +234,7 @@ fn a_damaged_git_index_is_made_anew_with_the_next_commit() {
         assert_ne!(scene.tip(), tip);
         let clone = GitClone::of(&scene.url(), &[]);
         clone.git(&["fsck", "--full"]);
-        // Two, if a fetch that found nothing new came between the damage and the publish, and mended it.
+        // Two if a fetch without news came between the damage and the publish, and repaired the git index.
         let commits = clone.git(&["rev-list", "--count", "HEAD"]);
         assert!(["1", "2"].contains(&commits.trim()), "{commits}");
     }
@@ -258,13 +258,13 @@ fn large_index(crates: u32) -> GitIndex {
 }
 
 #[test]
-fn whoever_has_the_index_receives_only_what_is_new() {
+fn a_client_with_the_index_receives_only_new_objects() {
     let scene = Scene::of(large_index(2_000));
     let meter = Meter::start(scene.mirror.address);
     let url = format!("http://{}/git/index", meter.address());
     let refspec = "+HEAD:refs/remotes/origin/HEAD";
     let (newer, older, libgit2) = (GitClone::empty(), GitClone::empty(), GitClone::empty());
-    // Each returns what it received.
+    // Returns the bytes that each client received.
     let fetch_all = || {
         newer.git(&["fetch", "--quiet", &url, refspec]);
         let by_newer = meter.read();
@@ -306,5 +306,3 @@ fn whoever_has_the_index_receives_only_what_is_new() {
         );
     }
 }
-
-// ---- When it is off ----

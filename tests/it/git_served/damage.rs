@@ -1,4 +1,4 @@
-//! What git could not read is found by reading, whatever a client makes git say.
+//! The mirror finds damage by reading, and never from git's messages, which clients can influence.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use super::{GitClone, PUBLIC_URL, REQUEST_TYPE, Scene, UPLOAD_PACK, VERSION_2, p
 use crate::clone_on_disk::scribble;
 use crate::support::{eventually, hermetic};
 
-/// A mirror that has two states of the git index, and asks its upstream for no more.
+/// A mirror with two states of the git index that sends no more requests to its upstream.
 fn quiet() -> Scene {
     let scene = Scene::start();
     scene.publish("brand-new", "1.0.0");
     scene.mirror.stop();
     let settings = [
         ("PUBLIC_URL", PUBLIC_URL),
-        // Only what a client does can cause a repair.
+        // No fetch in this time: only a request of a client can cause a repair.
         ("REFRESH_INTERVAL_SECS", "3600"),
     ];
     let mirror = start(&scene.server, &scene.data, &settings);
@@ -61,7 +61,7 @@ impl Scene {
 }
 
 #[test]
-fn what_a_client_makes_git_say_changes_nothing_and_real_damage_is_repaired_right_after_it() {
+fn messages_that_clients_cause_change_nothing_and_real_damage_is_still_repaired() {
     let scene = quiet();
     let (tip, clone, asked) = (scene.tip(), scene.clone_dir(), scene.server.seen().len());
     assert_eq!(
@@ -103,11 +103,15 @@ fn what_a_client_makes_git_say_changes_nothing_and_real_damage_is_repaired_right
     assert_eq!(scene.wait_until_clonable(), "1");
     assert_ne!(scene.tip(), tip);
     assert_eq!(scene.clone_dir(), clone);
-    assert_eq!(scene.server.seen().len(), asked, "no upstream was asked");
+    assert_eq!(
+        scene.server.seen().len(),
+        asked,
+        "the upstream got no request"
+    );
 }
 
 #[test]
-fn lost_alternates_are_found_by_a_look() {
+fn a_damage_check_finds_lost_alternates() {
     let scene = quiet();
     let lost = scene.clone_dir().join("served/objects/info/alternates");
     fs::remove_file(lost).unwrap();
@@ -115,7 +119,7 @@ fn lost_alternates_are_found_by_a_look() {
 }
 
 #[test]
-fn damage_of_the_clone_that_only_a_git_client_meets_is_repaired() {
+fn damage_of_the_clone_that_only_git_clients_notice_is_repaired() {
     let scene = quiet();
     let clone = scene.clone_dir();
     let packs = fs::read_dir(clone.join("objects/pack")).unwrap();

@@ -1,5 +1,4 @@
-//! The index that is served over git: what is in it, what goes over the wire, and what becomes of the children that
-//! answer.
+//! The git index: its content, its wire protocol, its damage checks, and the child processes that answer.
 
 mod content;
 mod damage;
@@ -19,7 +18,7 @@ use crate::support::{
     Answer, Connection, GitIndex, GitServer, Mirror, eventually, hermetic, index_line,
 };
 
-/// Of mirrors whose downloads nobody wants here.
+/// These tests download no crate files, so nothing listens here.
 const PUBLIC_URL: &str = "http://mirror.example";
 
 const REFS: &str = "/git/index/info/refs?service=git-upload-pack";
@@ -33,7 +32,7 @@ const VERSION_2: (&str, &str) = ("Git-Protocol", "version=2");
 /// The longest request that the mirror reads.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// More children than any machine is allowed at a time.
+/// One more than the largest number of children on a machine of the tests.
 const CROWD: usize = 4;
 
 struct Scene {
@@ -84,7 +83,7 @@ impl Scene {
         self.mirror.wait_for_git_commit(&self.index.head());
     }
 
-    /// The commit on offer.
+    /// The newest commit of the git index.
     fn tip(&self) -> String {
         let refs = self.mirror.get(REFS);
         let lines = packets(&refs.body);
@@ -107,7 +106,7 @@ impl Scene {
         [&packet(&want)[..], b"0000", &packet("done\n")].concat()
     }
 
-    /// Begins a request that a child waits for.
+    /// Begins a request whose child waits for the rest.
     fn stall(&self) -> Connection {
         stall(self.mirror.address)
     }
@@ -116,7 +115,7 @@ impl Scene {
     fn children(&self) -> Vec<String> {
         let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap());
         let commands = processes.filter_map(|process| {
-            // Many are gone before they are looked at, and some belong to others.
+            // Many processes have ended by now, and some belong to other users.
             let command = fs::read_to_string(process.path().join("cmdline")).ok()?;
             let directory = fs::read_link(process.path().join("cwd")).unwrap_or_default();
             let data = self.data.path();
@@ -128,11 +127,11 @@ impl Scene {
     }
 
     fn wait_until_childless(&self) {
-        eventually("there is no child left", || self.children().is_empty());
+        eventually("no child is left", || self.children().is_empty());
     }
 }
 
-/// Begins a request that says nothing wrong, and is too long to be waited for before a child gets it.
+/// Begins a valid request that is so long that the mirror starts the child before the end of it.
 fn stall(address: SocketAddr) -> Connection {
     let mut connection = Connection::open(address).unwrap();
     let head = request_head("Content-Length: 1000000\r\n");
@@ -167,7 +166,7 @@ impl GitClone {
         clone
     }
 
-    /// A bare repository without anything in it.
+    /// An empty bare repository.
     fn empty() -> Self {
         let clone = Self {
             root: TempDir::new().unwrap(),
@@ -199,7 +198,7 @@ impl GitClone {
     }
 }
 
-/// A line in git's framing.
+/// Frames a line as git's protocol does.
 fn packet(line: &str) -> Vec<u8> {
     format!("{:04x}{line}", line.len() + 4).into_bytes()
 }
@@ -217,7 +216,7 @@ fn packets(mut answer: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-/// How many objects the pack in an answer holds.
+/// The number of objects in the pack of an answer.
 #[track_caller]
 fn objects_in(answer: &Answer) -> u32 {
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -257,9 +256,7 @@ fn assert_never_kept(answer: &Answer) {
 #[track_caller]
 fn assert_plain(answer: &Answer, status: u16, phrase: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
-    // Git shows what comes as exactly this type.
+    // Git shows a text to its user only if it has exactly this type.
     assert_eq!(answer.header("content-type"), Some("text/plain"));
     assert!(answer.text().contains(phrase), "{}", answer.text());
 }
-
-// ---- What goes over the wire ----

@@ -1,4 +1,4 @@
-//! When there is no git index, and what becomes of the children that answer.
+//! Answers without a git index, and the life of the child processes.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[test]
-fn without_a_public_url_the_git_index_says_what_is_missing() {
+fn without_a_public_url_the_git_index_names_the_missing_setting() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start(&index);
     let data = TempDir::new().unwrap();
@@ -34,7 +34,7 @@ fn without_a_public_url_the_git_index_says_what_is_missing() {
 }
 
 #[test]
-fn without_a_git_program_all_but_the_git_index_works() {
+fn without_a_git_program_everything_except_the_git_index_works() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start(&index);
     let (data, programs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -59,7 +59,7 @@ fn without_a_git_program_all_but_the_git_index_works() {
 }
 
 #[test]
-fn before_the_first_snapshot_git_clients_are_told_to_wait() {
+fn before_the_first_view_git_clients_get_503() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start_with(&index, Fault::Status(500));
     let data = TempDir::new().unwrap();
@@ -70,19 +70,17 @@ fn before_the_first_snapshot_git_clients_are_told_to_wait() {
         assert_plain(&answer, 503, "no copy of the index yet");
         assert!(answer.header("retry-after").is_some());
     }
-    // A push is refused whatever there is.
+    // A push is refused in any state.
     let push = "/git/index/info/refs?service=git-receive-pack";
     assert_eq!(mirror.get(push).status, 403);
     server.set(Fault::None);
     mirror.wait_for_git_commit(&index.head());
 }
 
-// ---- Children ----
-
 #[test]
-fn a_client_that_leaves_takes_its_children_along() {
+fn a_client_that_disconnects_ends_its_children() {
     let index = GitIndex::with_fixtures();
-    // Far more than sockets and pipes hold.
+    // Far more than sockets and pipes buffer.
     let mut noise = vec![0; 12 * 1024 * 1024];
     fastrand::Rng::with_seed(5).fill(&mut noise);
     index.commit().crate_file("noise", &noise).send();
@@ -109,7 +107,7 @@ fn a_client_that_leaves_takes_its_children_along() {
 }
 
 #[test]
-fn a_client_that_stops_sending_in_the_middle_and_leaves_takes_its_child_along() {
+fn a_client_that_disconnects_in_the_middle_of_a_request_ends_its_child() {
     let scene = Scene::start();
     let connection = scene.stall();
     eventually("a child waits", || scene.children().len() == 1);
@@ -118,14 +116,14 @@ fn a_client_that_stops_sending_in_the_middle_and_leaves_takes_its_child_along() 
 }
 
 #[test]
-fn a_client_that_has_not_said_what_it_wants_has_no_child_yet() {
+fn an_incomplete_small_request_has_no_child_yet() {
     let scene = Scene::start();
     let mut connection = Connection::open(scene.mirror.address).unwrap();
     let request = scene.clone_request();
     let head = request_head(&format!("Content-Length: {}\r\n", request.len()));
     connection.send(head.as_bytes()).unwrap();
     connection.send(&request[..20]).unwrap();
-    // Others are answered meanwhile, so the mirror has seen that much.
+    // After this answer the mirror must have read the beginning of the other request.
     assert!(objects_in(&scene.post(&[], &request)) > 40);
     scene.wait_until_childless();
     connection.send(&request[20..]).unwrap();
@@ -133,7 +131,7 @@ fn a_client_that_has_not_said_what_it_wants_has_no_child_yet() {
 }
 
 #[test]
-fn a_child_that_was_killed_is_also_buried() {
+fn a_killed_child_leaves_no_zombie() {
     let index = GitIndex::with_fixtures();
     let data = TempDir::new().unwrap();
     let program = Program::start(&[
@@ -152,7 +150,7 @@ fn a_child_that_was_killed_is_also_buried() {
 }
 
 #[test]
-fn beyond_so_many_children_clients_wait_and_those_that_take_nothing_make_room() {
+fn at_the_limit_of_children_clients_wait_and_clients_that_read_nothing_are_disconnected() {
     let scene = Scene::start();
     let processors = thread::available_parallelism().unwrap().get();
     let children_max = (2 * processors).min(CROWD);
@@ -165,11 +163,11 @@ fn beyond_so_many_children_clients_wait_and_those_that_take_nothing_make_room() 
         let began = Instant::now();
         let refs = scope.spawn(|| mirror.get(REFS));
         let request = scope.spawn(|| mirror.post(UPLOAD_PACK, &[REQUEST_TYPE], b"0000"));
-        // Meanwhile everybody else is served.
+        // Meanwhile other requests are served.
         mirror.assert_serves_without_index();
         assert_eq!(mirror.get("/index/it/oa/itoa").status, 200);
         assert_eq!(refs.join().unwrap().status, 200);
-        // One without anything to do is answered with nothing.
+        // A child without work sends an empty answer.
         assert_eq!(request.join().unwrap().status, 200);
         let waited = began.elapsed();
         let expected = Duration::from_secs(8)..Duration::from_secs(15);

@@ -1,4 +1,4 @@
-//! What goes over the wire.
+//! The wire protocol of the git index.
 
 use std::io::Write;
 use std::thread;
@@ -10,7 +10,7 @@ use super::{
 use crate::support::{Answer, Connection, hermetic};
 
 #[test]
-fn the_list_of_references_begins_with_head_and_may_not_be_kept() {
+fn the_list_of_references_begins_with_head_and_must_not_be_cached() {
     let scene = Scene::start();
     let answer = scene.mirror.get(REFS);
     assert_eq!(answer.status, 200);
@@ -47,7 +47,7 @@ fn the_list_of_references_begins_with_head_and_may_not_be_kept() {
     ] {
         assert!(capabilities.contains(&capability), "{capability}: {rest}");
     }
-    // Nothing else is on offer.
+    // There is no other reference.
     assert_eq!(
         text[3..],
         [format!("{oid} refs/heads/master\n"), String::new()]
@@ -116,7 +116,7 @@ fn version_2_is_spoken_to_those_who_ask_for_it_and_to_nobody_else() {
 }
 
 #[test]
-fn requests_may_come_in_gzip_and_in_chunks() {
+fn requests_can_be_gzipped_and_chunked() {
     let scene = Scene::start();
     let request = scene.clone_request();
     let plain = scene.post(&[], &request);
@@ -128,7 +128,7 @@ fn requests_may_come_in_gzip_and_in_chunks() {
     let objects = objects_in(&plain);
     assert!(objects > 40, "{objects}");
     assert_eq!(objects_in(&scene.post(&[GZIP], &gzip(&request))), objects);
-    // Nobody is asked whether the pack may be compressed: some clients could not read it.
+    // The mirror never compresses a pack, whatever `Accept-Encoding` says: some clients could not read it.
     let asked = [GZIP, ("Accept-Encoding", "gzip, deflate, br, zstd")];
     assert_eq!(objects_in(&scene.post(&asked, &gzip(&request))), objects);
 
@@ -189,7 +189,7 @@ fn pushes_and_clients_of_before_2009_are_refused() {
 }
 
 #[test]
-fn what_is_no_request_of_git_is_refused() {
+fn requests_that_git_does_not_send_are_refused() {
     let scene = Scene::start();
     let request = scene.clone_request();
     for wrong in [
@@ -241,7 +241,7 @@ fn what_is_no_request_of_git_is_refused() {
 }
 
 #[test]
-fn a_request_that_is_too_long_is_refused_packed_or_not() {
+fn a_too_long_request_is_refused_with_and_without_gzip() {
     let scene = Scene::start();
     let mut request = packet(&format!("want {} side-band-64k\n", scene.tip()));
     request.extend(b"0000");
@@ -249,14 +249,14 @@ fn a_request_that_is_too_long_is_refused_packed_or_not() {
     while request.len() <= REQUEST_BYTES_MAX {
         request.extend(&have);
     }
-    // With this it would be whole.
+    // The rest of the request.
     request.extend(packet("done\n"));
     assert_plain(&scene.post(&[GZIP], &gzip(&request)), 400, "not a request");
 
     let mut connection = Connection::open(scene.mirror.address).unwrap();
     let mut stream = connection.stream();
     let length = format!("Content-Length: {}\r\n", request.len());
-    // The mirror need not take all of it.
+    // The mirror may refuse before it has read everything.
     let sending = thread::spawn(move || {
         let head = request_head(&length);
         drop(stream.write_all(&[head.as_bytes(), &request].concat()));
@@ -269,7 +269,7 @@ fn a_request_that_is_too_long_is_refused_packed_or_not() {
 }
 
 #[test]
-fn nothing_but_two_paths_leads_to_the_repository() {
+fn only_two_paths_lead_to_the_repository() {
     let scene = Scene::start();
     let directory = scene.data.path().to_str().unwrap();
     let escape = format!("/git/index/../../../../../../..{directory}/index/current");
@@ -309,7 +309,7 @@ fn nothing_but_two_paths_leads_to_the_repository() {
         }
         assert_eq!(scene.mirror.request("HEAD", path, &[]).status, 404);
     }
-    // A client appends to the URL that it was given, and it may end in a slash.
+    // A client appends to the URL from its configuration, which may end with a slash.
     for path in ["/git/index//info/refs", "//git/./index/info/refs"] {
         let answer = scene
             .mirror
@@ -332,5 +332,3 @@ fn nothing_but_two_paths_leads_to_the_repository() {
         }
     }
 }
-
-// ---- What is in it ----

@@ -1,7 +1,7 @@
-//! A repository in the temporary directory that stands for a clone which cannot be written to.
+//! A repository in the temporary directory that replaces a read-only clone.
 //!
-//! It has the clone's references and borrows its objects, so it is small. What the mirror makes of an index, a pruned tree
-//! or the git index, is written here. Its configuration is our own, whoever prepared the clone.
+//! It copies the clone's references and borrows its objects, so it is small. The mirror writes trees and the git index here.
+//! Its configuration is our own, even if an attacker prepared the clone.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -12,29 +12,29 @@ use super::clone_dir::{self, Access, CONFIG, CONFIG_FILE, remove_tree};
 use super::upkeep;
 use crate::index::stop::StopFlag;
 
-/// What a bare clone has beside its objects and references. Nothing else is taken from it.
+/// The files that are copied from the clone, beside its references.
 const FILES: [&str; 4] = ["HEAD", "packed-refs", "shallow", "pruned.json"];
 
-/// The repository; removed when this is dropped.
+/// The repository. Dropping it removes the directory.
 #[derive(Debug)]
-pub(crate) struct Borrowed {
+pub(crate) struct BorrowedClone {
     path: PathBuf,
     original: PathBuf,
-    /// Keeps other processes from removing the original, where that is possible.
-    _hold: Option<File>,
+    /// Keeps other processes from removing the original, if the file system has locks.
+    _read_lock: Option<File>,
 }
 
-impl Borrowed {
-    /// Makes one for this clone. Blocking.
+impl BorrowedClone {
+    /// Makes a repository for this clone. Blocking.
     pub(crate) fn make(clone: &Path, temp_dir: &Path) -> io::Result<Self> {
-        // Others may use the directory, too: a name that can be guessed could be taken, or belong to another mirror.
+        // Other users share the temporary directory. A predictable name could be taken by an attacker or another mirror.
         let name = format!("crates-io-mirror-{:016x}", fastrand::u64(..));
         let path = temp_dir.join(name);
         DirBuilder::new().mode(0o700).create(&path)?;
         let borrowed = Self {
             path,
             original: clone.to_owned(),
-            _hold: clone_dir::hold(clone, Access::ReadOnly),
+            _read_lock: clone_dir::read_lock(clone, Access::ReadOnly),
         };
         borrowed.fill()?;
         Ok(borrowed)
@@ -65,18 +65,18 @@ impl Borrowed {
         fs::write(to.join("objects/info/alternates"), line)
     }
 
-    /// Where it is.
+    /// The directory of the repository.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The clone that it stands for.
-    pub(crate) fn original(&self) -> &Path {
+    /// The clone whose objects are borrowed.
+    pub(super) fn original(&self) -> &Path {
         &self.original
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for BorrowedClone {
     fn drop(&mut self) {
         if let Err(error) = remove_tree(&self.path) {
             tracing::debug!(error = %error, path = %self.path.display(), "a temporary repository could not be removed");

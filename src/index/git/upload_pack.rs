@@ -1,7 +1,7 @@
-//! The git index on offer: a repository on disk, and git's own `upload-pack` to answer from it.
+//! Serves the git index: git's own `upload-pack` answers from a repository on disk.
 //!
-//! libgit2 has no server side, so each request is answered by a `git` child. What does not live here: HTTP, and how many
-//! children there may be at a time.
+//! libgit2 cannot serve, so each request gets a `git` child process. HTTP, and the number of children, are decided elsewhere
+//! (`http::git`).
 
 use std::ffi::OsString;
 use std::io;
@@ -15,48 +15,47 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-use super::overlay;
-use crate::index::ids::CommitId;
-use crate::index::ids::ObjectId;
+use crate::index::ids::{CommitId, ObjectId};
+use crate::index::source::clone_dir;
 use crate::index::source::repository::Repository;
 
-/// How much of what a child complains of is kept.
-const COMPLAINT_BYTES_MAX: u64 = 1_024;
+/// The bytes of a child's stderr that are kept.
+const STDERR_BYTES_MAX: u64 = 1_024;
 
-/// Settings of every child, so that none takes more than its share of a small machine: one thread, and little memory for
-/// deltas (almost all are taken from disk as they are).
+/// The settings of every child. They limit it to its share of a small machine: one thread, and little memory for deltas
+/// (almost all deltas are sent as they are on disk).
 const CHILD_SETTINGS: [&str; 7] = [
     "pack.threads=1",
     "pack.windowMemory=32m",
     "pack.deltaCacheSize=16m",
     "core.deltaBaseCacheLimit=32m",
     "gc.auto=0",
-    // No file of the repository may name a program. Its configuration is written by us (`disarm`).
+    // The repository must not name programs. Its configuration file is our own (`disarm`).
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
 ];
 
-/// Lets git work on this repository whoever owns it: a container may map users differently. That is safe for this one,
-/// whose configuration is ours (`disarm`).
-pub(crate) fn trust(command: &mut Command, repository: &Path) {
+/// Lets git use this repository even if it belongs to another user, because a container may map users differently. That is
+/// safe here, because the repository has our own configuration (`disarm`).
+pub(super) fn trust(command: &mut Command, repository: &Path) {
     let mut setting = OsString::from("safe.directory=");
     setting.push(repository);
     command.arg("-c").arg(setting);
 }
 
-/// The `git` program of this machine, if there is one.
+/// The `git` program of this machine.
 #[derive(Clone, Debug)]
 pub(crate) struct GitProgram {
     search_path: OsString,
 }
 
 impl GitProgram {
-    /// The `git` that is found in the directories of this search path (`PATH`).
+    /// Searches `git` in the directories of this search path (`PATH`).
     pub(crate) fn new(search_path: OsString) -> Self {
         Self { search_path }
     }
 
-    /// A call of git that gets nothing of the mirror's environment, in which there are secrets, but the search path.
+    /// Makes a git command. It gets only the search path of the mirror's environment, which contains secrets.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("git");
         command
@@ -68,32 +67,33 @@ impl GitProgram {
     }
 }
 
-/// Settings of git, for one call.
+/// Adds git settings to a command.
 pub(crate) fn configure(command: &mut Command, settings: &[&str]) {
     for setting in settings {
         command.args(["-c", setting]);
     }
 }
 
-/// One state of the git index. The directory that it lies in stays for as long as this is held.
+/// One state of the git index. As long as it exists, the mirror does not remove its directory.
 #[derive(Debug)]
-pub(crate) struct ServedIndex {
+pub(crate) struct GitIndex {
     commit: CommitId,
     /// The commit that clients get.
     tip: ObjectId,
-    /// Keeps the clone, whose objects are borrowed.
+    /// Keeps the clone, whose objects the git index borrows.
     _repository: Arc<Repository>,
-    /// Without symlinks: git compares it to what it finds.
+    /// Without symlinks, because git compares `safe.directory` to the resolved path.
     path: PathBuf,
     program: GitProgram,
 }
 
-/// A version of git's protocol, as clients ask for it: `version=2`, perhaps with more such pairs behind it.
+/// The protocol version in a client's request: `version=2`, possibly followed by more such pairs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GitProtocol(String);
 
 impl GitProtocol {
-    /// Reads the header `Git-Protocol`. Anything else than what git sends is as good as no header.
+    /// Parses the header `Git-Protocol`. A value that git does not send counts as no header. The value becomes an
+    /// environment variable of a child, so only plain characters are allowed.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let digit = parts.next()?.strip_prefix("version=")?;
@@ -106,24 +106,24 @@ impl GitProtocol {
     }
 }
 
-/// What a client wants of the git index.
+/// A client's request to the git index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GitRequest {
-    /// The list of references, or of what the server can do.
+    /// The list of references or capabilities.
     Advertisement,
-    /// An answer to what the client sends.
+    /// The answer to a request body.
     Exchange,
 }
 
-impl ServedIndex {
-    /// Blocking.
+impl GitIndex {
+    /// Describes the git index of a clone at this state. Blocking.
     pub(crate) fn new(
         commit: CommitId,
         tip: ObjectId,
         repository: Arc<Repository>,
         program: GitProgram,
     ) -> Self {
-        let path = overlay::path(repository.path());
+        let path = clone_dir::git_index_path(repository.path());
         Self {
             commit,
             tip,
@@ -133,7 +133,7 @@ impl ServedIndex {
         }
     }
 
-    /// The upstream commit that this shows.
+    /// The upstream commit that this state shows.
     pub(crate) fn commit(&self) -> CommitId {
         self.commit
     }
@@ -143,12 +143,12 @@ impl ServedIndex {
         self.tip
     }
 
-    /// Where it lies.
+    /// The directory of the repository.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Starts a child that answers a client.
+    /// Starts a child that answers a request.
     ///
     /// # Errors
     /// `NotFound` if there is no `git` program.
@@ -158,7 +158,7 @@ impl ServedIndex {
         protocol: Option<&GitProtocol>,
     ) -> io::Result<GitChild> {
         let mut command = self.program.command();
-        // Nobody's settings count here but ours.
+        // No settings of users or of the system.
         command
             .env("HOME", "/nonexistent")
             .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -176,21 +176,21 @@ impl ServedIndex {
     }
 }
 
-/// A running `git upload-pack`; it and its own children are killed when this is dropped.
+/// A running `git upload-pack`. Dropping it kills the process and its children.
 #[derive(Debug)]
 pub(crate) struct GitChild {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     stderr: Option<ChildStderr>,
-    /// The objects are borrowed from the clone, which must stay.
-    index: Arc<ServedIndex>,
+    /// Keeps the repository on disk.
+    index: Arc<GitIndex>,
 }
 
 impl GitChild {
-    fn start(mut command: Command, index: Arc<ServedIndex>) -> io::Result<Self> {
+    fn start(mut command: Command, index: Arc<GitIndex>) -> io::Result<Self> {
         let mut child = command
-            // A group of its own: `upload-pack` has children, which must end with it.
+            // Its own process group: `upload-pack` has children, and they must end with it.
             .process_group(0)
             .kill_on_drop(true)
             .stdin(Stdio::piped())
@@ -207,34 +207,31 @@ impl GitChild {
         })
     }
 
-    /// The upstream commit that the answer is made from.
+    /// The upstream commit of the answer.
     pub(crate) fn commit(&self) -> CommitId {
         self.index.commit()
     }
 
-    /// Where to write what the client sends. Dropping it tells the child that this was all.
+    /// The child's input, for the request body. Dropping it ends the input.
     pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.stdin.take()
     }
 
-    /// Waits for the end of a child whose answer has ended; with what it complained of, shortened.
+    /// Waits for the end of a child after its answer. Returns its status and the beginning of its stderr.
     pub(crate) async fn finish(&mut self) -> io::Result<(ExitStatus, String)> {
-        let mut complaint = Vec::new();
+        let mut message = Vec::new();
         if let Some(stderr) = self.stderr.take() {
             stderr
-                .take(COMPLAINT_BYTES_MAX)
-                .read_to_end(&mut complaint)
+                .take(STDERR_BYTES_MAX)
+                .read_to_end(&mut message)
                 .await?;
         }
         let status = self.child.wait().await?;
-        Ok((
-            status,
-            String::from_utf8_lossy(&complaint).trim().to_owned(),
-        ))
+        Ok((status, String::from_utf8_lossy(&message).trim().to_owned()))
     }
 }
 
-/// The answer.
+/// Reads the answer.
 impl AsyncRead for GitChild {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -251,14 +248,14 @@ impl Drop for GitChild {
     }
 }
 
-/// Kills a child and all that it has started, unless its end was noticed already.
-pub(crate) fn kill_group(child: &Child) {
+/// Kills a child and all processes that it has started. Does nothing if the child was already waited for.
+pub(super) fn kill_group(child: &Child) {
     let group = child
         .id()
         .and_then(|id| i32::try_from(id).ok())
         .and_then(Pid::from_raw);
     if let Some(group) = group {
-        // It may just have ended: then there is nobody left.
+        // Fails if the child has just ended: then no process is left.
         let _gone = kill_process_group(group, Signal::KILL);
     }
 }
@@ -268,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_git_sends_is_a_protocol() {
+    fn only_values_that_git_sends_are_protocol_versions() {
         for good in [
             "version=2",
             "version=1",

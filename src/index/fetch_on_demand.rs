@@ -1,8 +1,7 @@
-//! A fetch at once, for a reader that found something missing which may have been published a moment ago.
+//! Fetches on demand: a reader asks for a fetch now, because a version that it misses may have just been published.
 //!
-//! Many readers share one fetch, and the upstream is asked for more of them than the settings say only now and then. The
-//! owner of the clone says when there may be any ([`ForcedFetches::allow`], [`ForcedFetches::forbid`]); while it may not,
-//! and as soon as it ends, nobody waits.
+//! Many readers share one fetch, and a limit protects the upstream. The follower decides when fetches on demand are allowed
+//! ([`FetchesOnDemand::allow`], [`FetchesOnDemand::forbid`]). While they are forbidden, readers return at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,56 +9,56 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// So many fetches may be forced one behind the other.
+/// The number of fetches on demand that may follow each other immediately.
 const BURST: u32 = 3;
 
-/// After so long there may be one more.
+/// The time after which one more is allowed.
 const ONE_MORE_AFTER: Duration = Duration::from_secs(10);
 
-/// The longest that a reader waits.
+/// The longest wait of a reader.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// What became of the wish for a fetch.
+/// The result of a request for a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshOutcome {
-    /// A fetch that began after the wish has succeeded, and what it brought is published.
+    /// A fetch that began after the request has succeeded, and its view is published.
     Fetched,
     /// Such a fetch has failed.
     Failed,
-    /// None will begin for this wish: there were many lately, the upstream is out of reach, or the settings forbid it.
+    /// No fetch will begin for this request: the limit is reached, the upstream is unreachable, or the settings forbid it.
     NotNow,
-    /// It takes longer than a reader can wait.
+    /// The fetch takes longer than a reader may wait.
     TooLate,
 }
 
-/// A fetch that somebody waits for, not yet begun or under way. Dropping it tells those who wait that it will not end.
+/// A fetch that readers wait for. It has not begun, or it is running. Dropping it ends their wait.
 #[derive(Debug)]
-pub(crate) struct WantedFetch(watch::Sender<Option<RefreshOutcome>>);
+pub(crate) struct RequestedFetch(watch::Sender<Option<RefreshOutcome>>);
 
-/// What readers and the owner of the clone share.
+/// The state that readers and the follower share.
 #[derive(Debug)]
-pub(crate) struct ForcedFetches {
+pub(crate) struct FetchesOnDemand {
     state: Mutex<State>,
-    wanted: Notify,
+    requested: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     is_allowed: bool,
-    /// The one that has not begun yet. All who come before it begins share it.
-    next: Option<WantedFetch>,
+    /// The next fetch, which has not begun. All readers that ask before it begins share it.
+    next: Option<RequestedFetch>,
     tokens: Tokens,
 }
 
-impl WantedFetch {
-    /// Tells those who wait how it ended.
+impl RequestedFetch {
+    /// Tells the waiting readers the result.
     pub(crate) fn end(self, outcome: RefreshOutcome) {
         self.0.send_replace(Some(outcome));
     }
 }
 
-impl ForcedFetches {
-    /// None is allowed yet.
+impl FetchesOnDemand {
+    /// Fetches are forbidden at first.
     pub(crate) fn new() -> Self {
         Self {
             state: Mutex::new(State {
@@ -67,7 +66,7 @@ impl ForcedFetches {
                 next: None,
                 tokens: Tokens::full(Instant::now()),
             }),
-            wanted: Notify::new(),
+            requested: Notify::new(),
         }
     }
 
@@ -84,7 +83,7 @@ impl ForcedFetches {
         }
     }
 
-    /// Joins those who wait for the next fetch, or is the first of them if there may be one.
+    /// Waits for the next fetch, and requests one if no reader has and the limit allows it.
     fn join_next(&self) -> Option<watch::Receiver<Option<RefreshOutcome>>> {
         let mut state = self.lock();
         if let Some(next) = &state.next {
@@ -94,48 +93,48 @@ impl ForcedFetches {
             return None;
         }
         let (sender, receiver) = watch::channel(None);
-        state.next = Some(WantedFetch(sender));
+        state.next = Some(RequestedFetch(sender));
         drop(state);
-        self.wanted.notify_one();
+        self.requested.notify_one();
         Some(receiver)
     }
 
-    /// Waits until somebody wants a fetch. For one waiter.
-    pub(crate) async fn wanted(&self) {
-        // What was notified of may have been taken since, by a fetch that came anyway.
+    /// Waits until a reader requests a fetch. Only one task may wait.
+    pub(super) async fn requested(&self) {
+        // A loop, because a regular fetch may have served the request of this notification already.
         while self.lock().next.is_none() {
-            self.wanted.notified().await;
+            self.requested.notified().await;
         }
     }
 
-    /// To be called when a fetch begins: who asks from now on waits for the one after it.
-    pub(crate) fn begin(&self) -> Option<WantedFetch> {
+    /// Must be called when a fetch begins. Readers that ask after this wait for the next fetch.
+    pub(crate) fn begin(&self) -> Option<RequestedFetch> {
         self.lock().next.take()
     }
 
-    /// From now on a fetch may be forced.
+    /// Allows fetches on demand.
     pub(crate) fn allow(&self) {
         self.lock().is_allowed = true;
     }
 
-    /// From now on none may be forced, and who waits for one that has not begun is told so.
-    pub(crate) fn forbid(&self) {
+    /// Forbids fetches on demand, and ends the wait for a fetch that has not begun.
+    pub(super) fn forbid(&self) {
         let mut state = self.lock();
         state.is_allowed = false;
         state.next = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Plain data, whole after every statement.
+        // A panic cannot leave the state half-written: it is plain data, valid after every statement.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A bucket of tokens: full at first, one for each fetch.
+/// A token bucket. Each fetch takes a token, and the bucket starts full.
 #[derive(Debug)]
 struct Tokens {
     left: u32,
-    /// Since when the next one has been growing.
+    /// The start of the interval after which the next token is added.
     since: Instant,
 }
 
@@ -153,7 +152,7 @@ impl Tokens {
             self.since += ONE_MORE_AFTER;
         }
         if self.left == BURST {
-            // A full bucket grows no more.
+            // Time with a full bucket adds no tokens later.
             self.since = now;
         }
         let had_one = self.left > 0;
@@ -170,39 +169,39 @@ mod tests {
 
     use super::*;
 
-    fn allowed() -> Arc<ForcedFetches> {
-        let fetches = Arc::new(ForcedFetches::new());
+    fn allowed() -> Arc<FetchesOnDemand> {
+        let fetches = Arc::new(FetchesOnDemand::new());
         fetches.allow();
         fetches
     }
 
-    /// An asker that waits already.
-    async fn ask(fetches: &Arc<ForcedFetches>) -> JoinHandle<RefreshOutcome> {
+    /// Starts a reader, and returns when it waits.
+    async fn ask(fetches: &Arc<FetchesOnDemand>) -> JoinHandle<RefreshOutcome> {
         let fetches = Arc::clone(fetches);
-        let asker = tokio::spawn(async move { fetches.ask().await });
-        // It runs up to where it waits.
+        let reader = tokio::spawn(async move { fetches.ask().await });
+        // Runs the reader until it waits.
         tokio::task::yield_now().await;
-        asker
+        reader
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_askers_share_the_next_fetch_and_one_token() {
+    async fn many_readers_share_the_next_fetch_and_one_token() {
         let fetches = allowed();
-        let mut askers = Vec::new();
+        let mut readers = Vec::new();
         for _ in 0..50 {
-            askers.push(ask(&fetches).await);
+            readers.push(ask(&fetches).await);
         }
-        fetches.wanted().await;
+        fetches.requested().await;
         fetches.begin().unwrap().end(RefreshOutcome::Fetched);
-        assert!(fetches.begin().is_none(), "all were served by one");
-        for asker in askers {
-            assert_eq!(asker.await.unwrap(), RefreshOutcome::Fetched);
+        assert!(fetches.begin().is_none(), "one fetch served all readers");
+        for reader in readers {
+            assert_eq!(reader.await.unwrap(), RefreshOutcome::Fetched);
         }
         assert_eq!(fetches.lock().tokens.left, BURST - 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_during_a_fetch_waits_for_the_one_after_it() {
+    async fn a_reader_that_asks_during_a_fetch_waits_for_the_next_one() {
         let fetches = allowed();
         let early = ask(&fetches).await;
         let first = fetches.begin().unwrap();
@@ -210,7 +209,7 @@ mod tests {
         first.end(RefreshOutcome::Fetched);
         assert_eq!(early.await.unwrap(), RefreshOutcome::Fetched);
         assert!(!late.is_finished());
-        fetches.wanted().await;
+        fetches.requested().await;
         fetches.begin().unwrap().end(RefreshOutcome::Failed);
         assert_eq!(late.await.unwrap(), RefreshOutcome::Failed);
     }
@@ -219,16 +218,16 @@ mod tests {
     async fn three_are_allowed_at_once_and_then_one_every_ten_seconds() {
         let fetches = allowed();
         let fetch = async || {
-            let asker = ask(&fetches).await;
+            let reader = ask(&fetches).await;
             if let Some(fetch) = fetches.begin() {
                 fetch.end(RefreshOutcome::Fetched);
             }
-            asker.await.unwrap()
+            reader.await.unwrap()
         };
         for _ in 0..BURST {
             assert_eq!(fetch().await, RefreshOutcome::Fetched);
         }
-        // What is left over of a pause counts for the next one.
+        // The rest of a pause counts for the next token.
         for (seconds, outcome) in [
             (9, RefreshOutcome::NotNow),
             (6, RefreshOutcome::Fetched),
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_day_allows_no_more_than_three() {
+    fn after_a_day_without_fetches_the_burst_is_still_three() {
         let start = Instant::now();
         let mut tokens = Tokens::full(start);
         assert!(tokens.take(start));
@@ -253,8 +252,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_before_it_is_allowed_nor_after_it_is_forbidden() {
-        let fetches = Arc::new(ForcedFetches::new());
+    async fn no_reader_waits_while_fetches_are_forbidden() {
+        let fetches = Arc::new(FetchesOnDemand::new());
         assert_eq!(fetches.ask().await, RefreshOutcome::NotNow);
         fetches.allow();
         let (waits, under_way) = (ask(&fetches).await, fetches.begin());
@@ -262,33 +261,33 @@ mod tests {
         fetches.forbid();
         assert_eq!(next.await.unwrap(), RefreshOutcome::NotNow);
         assert!(!waits.is_finished(), "its fetch has begun and will end");
-        // As if the owner of the clone had ended in the middle.
+        // As if the follower had panicked during the fetch.
         drop(under_way);
         assert_eq!(waits.await.unwrap(), RefreshOutcome::NotNow);
         assert_eq!(fetches.ask().await, RefreshOutcome::NotNow);
         assert_eq!(
             fetches.lock().tokens.left,
             BURST - 2,
-            "a refusal costs nothing"
+            "a refusal takes no token"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_reader_waits_longer_than_it_can() {
+    async fn no_reader_waits_longer_than_the_limit() {
         let fetches = allowed();
         let began = Instant::now();
         assert_eq!(fetches.ask().await, RefreshOutcome::TooLate);
         assert_eq!(began.elapsed(), WAIT_MAX);
-        assert!(fetches.begin().is_some(), "the fetch is made all the same");
+        assert!(fetches.begin().is_some(), "the fetch still happens");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wish_that_an_ordinary_fetch_has_fulfilled_wakes_nobody() {
+    async fn a_request_that_a_regular_fetch_has_served_does_not_wake_the_follower() {
         let fetches = allowed();
-        let asker = ask(&fetches).await;
+        let reader = ask(&fetches).await;
         fetches.begin().unwrap().end(RefreshOutcome::Fetched);
-        assert_eq!(asker.await.unwrap(), RefreshOutcome::Fetched);
-        let woken = tokio::time::timeout(Duration::from_secs(1), fetches.wanted()).await;
+        assert_eq!(reader.await.unwrap(), RefreshOutcome::Fetched);
+        let woken = tokio::time::timeout(Duration::from_secs(1), fetches.requested()).await;
         assert!(woken.is_err());
     }
 }

@@ -1,12 +1,12 @@
-//! The index for subcommands, which are no running mirror. Everything here is blocking.
+//! Opens or refreshes the index once, for subcommands. Everything here blocks.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::RefreshError;
-use super::follower::Refresher;
-use super::settings::RefresherSettings;
+use super::follower::Follower;
+use super::settings::FollowerSettings;
 use crate::index::handle::IndexHandle;
 use crate::index::limits::ReadError;
 use crate::index::source::clone_dir::{self, Access};
@@ -14,16 +14,16 @@ use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
 use crate::index::stop::StopFlag;
 
-/// A subcommand ends with its process.
+/// Never set: a subcommand ends with its process.
 static NEVER: StopFlag = StopFlag::new();
 
-/// How often to look again for the clone in use, if the one found was replaced and removed in that moment.
-const LOOKS_MAX: u32 = 5;
+/// The number of attempts to open the clone in use, if the mirror replaces and removes it meanwhile.
+const ATTEMPTS_MAX: u32 = 5;
 
-/// Opens the clone in use for reading, also while a mirror is running on it; `None` if there is none. For as long as the
-/// snapshot lives the mirror does not remove the clone. The whole upstream index, also where a mirror prunes it.
+/// Opens the clone in use for reading, even if a mirror is running on it. Returns `None` if there is no clone. The mirror
+/// does not remove the clone as long as the source exists. The source is the upstream's index, without rules.
 pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadError> {
-    let mut looks = 1;
+    let mut attempts = 1;
     loop {
         let Some(path) = clone_dir::current_in(data_dir) else {
             return Ok(None);
@@ -31,9 +31,11 @@ pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadE
         let opened = Repository::open(&path, Access::Full)
             .and_then(|repository| Source::read(&Arc::new(repository), None, &NEVER));
         match opened {
-            Ok(snapshot) => return Ok(Some(Arc::new(snapshot))),
-            // It may have been replaced and removed before it could be held.
-            Err(_removed) if looks < LOOKS_MAX && was_replaced(data_dir, &path) => looks += 1,
+            Ok(source) => return Ok(Some(Arc::new(source))),
+            // The mirror may have replaced and removed the clone before the read lock.
+            Err(_removed) if attempts < ATTEMPTS_MAX && was_replaced(data_dir, &path) => {
+                attempts += 1;
+            }
             Err(error) => return Err(error),
         }
     }
@@ -43,16 +45,16 @@ fn was_replaced(data_dir: &Path, path: &PathBuf) -> bool {
     clone_dir::current_in(data_dir).as_ref() != Some(path)
 }
 
-/// The index, brought up to date, in a data directory that nobody else may use meanwhile.
+/// An up-to-date index. Its data directory is locked.
 #[derive(Debug)]
-pub(crate) struct HeldIndex {
+pub(crate) struct LockedIndex {
     source: Arc<Source>,
-    /// Has possession of the data directory.
-    _refresher: Refresher,
+    /// Holds the lock on the data directory.
+    _follower: Follower,
 }
 
-impl HeldIndex {
-    /// What upstream has now.
+impl LockedIndex {
+    /// The upstream's index.
     pub(crate) fn source(&self) -> &Arc<Source> {
         &self.source
     }
@@ -61,35 +63,35 @@ impl HeldIndex {
 /// Why there is no up-to-date index.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RefreshOnceError {
-    /// A running mirror, or another command, has possession of the data directory.
+    /// A running mirror or another subcommand has locked the data directory.
     #[error("another mirror is using this DATA_DIR")]
-    Held,
+    Locked,
     /// The data directory cannot be used.
     #[error("cannot use DATA_DIR")]
     Disk(#[source] io::Error),
-    /// It could not be cloned or fetched, or not be read. Without secrets.
+    /// The index could not be cloned, fetched or read. Without secrets.
     #[error("the index could not be brought up to date: {0}")]
     Failed(String),
 }
 
-/// Does once what a running mirror does again and again: opens the clone, makes one, fetches, as the settings say.
-/// `handle` tells the progress meanwhile.
+/// Makes one refresh, as a running mirror does: opens the clone or makes one, and fetches, as the settings say. `handle`
+/// reports the progress.
 pub(crate) fn refresh_once(
-    settings: RefresherSettings,
+    settings: FollowerSettings,
     handle: &IndexHandle,
-) -> Result<HeldIndex, RefreshOnceError> {
-    let mut refresher = Refresher::new(settings, handle.clone());
-    refresher.refresh_once().map_err(|error| match error {
-        RefreshError::Held => RefreshOnceError::Held,
+) -> Result<LockedIndex, RefreshOnceError> {
+    let mut follower = Follower::new(settings, handle.clone());
+    follower.refresh_once().map_err(|error| match error {
+        RefreshError::Locked => RefreshOnceError::Locked,
         RefreshError::Disk(error) => RefreshOnceError::Disk(error),
         other => RefreshOnceError::Failed(other.to_string()),
     })?;
     let view = handle
         .view()
         .ok_or_else(|| RefreshOnceError::Failed("there is no index".to_owned()))?;
-    Ok(HeldIndex {
+    Ok(LockedIndex {
         source: Arc::clone(view.source()),
-        _refresher: refresher,
+        _follower: follower,
     })
 }
 
@@ -117,22 +119,22 @@ mod tests {
         let old_path = opened.repository().path().to_owned();
         drop(opened);
         index.refresh();
-        assert!(!old_path.exists(), "nobody reads from it any more");
+        assert!(!old_path.exists(), "no process reads it any more");
     }
 
-    fn open_and_read(snapshot: &Source) -> String {
+    fn open_and_read(source: &Source) -> String {
         let name = crate::package::CrateName::try_from("a".to_owned()).unwrap();
-        let content = snapshot.index_file(&name, <[u8]>::to_vec).unwrap();
+        let content = source.index_file(&name, <[u8]>::to_vec).unwrap();
         String::from_utf8(content.unwrap()).unwrap()
     }
 
     #[test]
-    fn a_command_brings_the_index_up_to_date_and_keeps_others_out_meanwhile() {
+    fn a_subcommand_refreshes_the_index_and_locks_the_data_directory() {
         let index = TestIndex::new(&[("1/a", "old")]);
         let first = refresh_once(index.settings(), &IndexHandle::new()).unwrap();
         assert_eq!(open_and_read(first.source()), "old");
         let second = refresh_once(index.settings(), &IndexHandle::new());
-        assert!(matches!(second, Err(RefreshOnceError::Held)));
+        assert!(matches!(second, Err(RefreshOnceError::Locked)));
         drop(first);
         index.commit(&[("1/a", "new")]);
         let third = refresh_once(index.settings(), &IndexHandle::new()).unwrap();
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_says_why_there_is_no_index() {
+    fn a_subcommand_reports_why_there_is_no_index() {
         let index = TestIndex::new(&[]);
         index.remove_upstream();
         let result = refresh_once(index.settings(), &IndexHandle::new());

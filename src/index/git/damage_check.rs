@@ -1,8 +1,8 @@
-//! Looking at the git index because git could not answer a client.
+//! Checks the git index for damage after git could not answer a client.
 //!
-//! A client makes git fail as often as it likes, with whatever text it likes in git's message. So a failure says nothing of
-//! the repository; it only asks for a look, which reads what git reads. A quick look reads the branch and the commits of
-//! our own; when those are sound, a full one reads everything that a clone of the index gets.
+//! A client can make git fail at any rate, and can put any text into git's message. So a failure is no evidence of damage. It
+//! only triggers a check, which reads what git reads. The quick check reads the branch and our own commits. If it finds
+//! nothing, the full check reads everything that a clone of the index gets.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,84 +10,87 @@ use std::time::{Duration, Instant};
 
 use git2::{ObjectType, Odb, Oid};
 
-use super::overlay::{self, CONFIG_FILE, SERVED_BRANCH};
+use super::overlay::{CONFIG_FILE, SERVED_BRANCH};
 use crate::index::ids::ObjectId;
 use crate::index::limits::{
-    COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX, check_size,
+    COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX,
 };
-use crate::index::source::libgit2::read_header;
+use crate::index::source::clone_dir;
+use crate::index::source::libgit2::{check_size, read_header};
 use crate::index::source::repository::Repository;
 use crate::index::source::trees::Entries;
 use crate::index::stop::StopFlag;
 
-/// The shortest pause between two looks.
+/// The shortest pause between two checks.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 
-/// A look is followed by a pause of so many times its length, so that clients cannot keep a processor busy.
+/// The pause after a check, as a multiple of its duration. So clients cannot keep a processor busy.
 const PAUSE_FACTOR: u32 = 50;
 
-/// When there may be looks again.
+/// Checks the git index, with pauses between the checks.
 #[derive(Debug, Default)]
-pub(crate) struct Looks {
-    quick: Option<Instant>,
-    full: Option<Instant>,
+pub(crate) struct DamageChecks {
+    /// The earliest time of the next quick check.
+    next_quick: Option<Instant>,
+    /// The earliest time of the next full check.
+    next_full: Option<Instant>,
 }
 
-impl Looks {
-    /// How long until the next look.
+impl DamageChecks {
+    /// The time until the next check is allowed.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
-        self.quick
+        self.next_quick
             .map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
     }
 
     fn may_be_full(&self, now: Instant) -> bool {
-        self.full.is_none_or(|next| next <= now)
+        self.next_full.is_none_or(|next| next <= now)
     }
 }
 
-/// When there may be another look like the one that began then.
+/// The earliest time of the next check, after one that began at this time.
 fn next_after(began: Instant) -> Option<Instant> {
     let pause = began.elapsed().saturating_mul(PAUSE_FACTOR).max(PAUSE_MIN);
     Instant::now().checked_add(pause)
 }
 
-/// What is wrong.
+/// What is damaged.
 #[derive(Debug)]
 pub(crate) enum Damage {
-    /// With what is our own: it can be made anew from the clone.
+    /// The git index itself. The mirror can make it again from the clone.
     GitIndex(String),
-    /// With an object of the clone.
+    /// This object of the clone.
     Clone(ObjectId),
 }
 
-impl Looks {
-    /// Looks at the git index of this clone. Its newest commit is `tip`, where that is known. `None` if nothing is wrong.
-    pub(crate) fn look(
+impl DamageChecks {
+    /// Checks the git index of this clone. `tip` is its newest commit, if known. Returns `None` if nothing is damaged.
+    pub(crate) fn check(
         &mut self,
         repository: &Repository,
         tip: Option<ObjectId>,
         stop: &StopFlag,
     ) -> Result<Option<Damage>, ReadError> {
-        // What is open would still be read when it is gone from the disk.
+        // An open file can still be read after its removal. The check must see what is on the disk now.
         repository.close_idle_handles();
-        let path = overlay::path(repository.path());
+        let path = clone_dir::git_index_path(repository.path());
         let began = Instant::now();
-        let mut found = quick_look(&path, tip, stop);
-        self.quick = next_after(began);
+        let mut found = quick_check(&path, tip, stop);
+        self.next_quick = next_after(began);
         let began = Instant::now();
         if let Some(tip) = tip
             && matches!(found, Ok(None))
             && self.may_be_full(began)
         {
-            found = full_look(&path, tip, stop);
-            self.full = next_after(began);
+            found = full_check(&path, tip, stop);
+            self.next_full = next_after(began);
         }
         found
     }
 }
 
-/// Reads the branch, every commit behind it, and the root tree of the newest.
-fn quick_look(
+/// Reads the branch, all its commits, and the root tree of the newest commit.
+fn quick_check(
     served: &Path,
     tip: Option<ObjectId>,
     stop: &StopFlag,
@@ -96,7 +99,7 @@ fn quick_look(
 }
 
 /// Reads every object that a clone of the newest commit gets, in the order of the packs.
-fn full_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
+fn full_check(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Damage>, ReadError> {
     let git = git2::Repository::open_bare(served)?;
     let odb = git.odb()?;
     let mut wanted = HashSet::new();
@@ -112,7 +115,7 @@ fn full_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Dam
                 return Ok(Some(Damage::Clone(tree.into())));
             };
             let id = entry.id.to_oid()?;
-            // A submodule's commit lies elsewhere.
+            // The commit of a submodule is in another repository.
             if !entry.is_submodule() && wanted.insert(id) && entry.is_tree() {
                 trees.push(id);
             }
@@ -128,7 +131,8 @@ fn full_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Dam
         }
         !stop.is_set()
     });
-    // First: a list that was left in the middle of loose objects is no error to libgit2, and what it lacks is not missing.
+    // Before the result is used: libgit2 reports no error if the callback ends the listing among loose objects. The objects
+    // that an incomplete list lacks are not missing.
     stop.check()?;
     listed?;
     if let Some(missing) = wanted.into_iter().next() {
@@ -138,7 +142,7 @@ fn full_look(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Dam
         stop.check()?;
         let read = read_header(&odb, file).map_err(ReadError::from);
         let read = read.and_then(|(bytes, _kind)| {
-            // Larger ones are not read here either.
+            // The mirror reads no larger file elsewhere, so it does not read them here.
             if bytes <= INDEX_FILE_BYTES_MAX {
                 odb.read(file)?;
             }
@@ -176,7 +180,7 @@ fn read_chain(served: &Path, tip: Option<ObjectId>, stop: &StopFlag) -> Result<(
             let tree = commit.tree()?;
             let config = tree.get_name(CONFIG_FILE).map(|entry| entry.id());
             odb.read(config.ok_or_else(|| broken("there is no config.json"))?)?;
-            // The objects of the clone are borrowed: none would be there if the list of lenders were lost.
+            // The git index borrows the objects of the clone. Without its `alternates` file it would find none of them.
             for entry in &tree {
                 if entry.kind() == Some(ObjectType::Tree) && !odb.exists(entry.id()) {
                     return Err(broken("the objects of the clone are out of reach"));
@@ -198,7 +202,7 @@ fn damage_of(read: Result<(), ReadError>) -> Result<Option<Damage>, ReadError> {
         Err(ReadError::Git(error)) if error.class() != git2::ErrorClass::Os => {
             Ok(Some(Damage::GitIndex(error.message().to_owned())))
         }
-        // Our own commits are never so large, nor anything else than commits.
+        // Damage as well: our own commits and trees are never too large, and always of the right kind.
         Err(error @ (ReadError::TooLarge(_) | ReadError::Refused(_))) => {
             Ok(Some(Damage::GitIndex(error.to_string())))
         }
@@ -228,11 +232,11 @@ mod tests {
     use super::*;
     use crate::index::GitProgram;
     use crate::index::follow::settings::GitIndexSettings;
-    use crate::index::stop::assert_ends_at_every_look;
+    use crate::index::stop::assert_ends_at_every_check;
     use crate::index::testing::TestIndex;
 
     #[test]
-    fn a_full_look_checks_for_a_stop_at_every_object() {
+    fn a_full_check_checks_for_a_stop_at_every_object() {
         let contents: Vec<(String, String)> = (0..200)
             .map(|number| (format!("ab/cd/abcd{number}"), format!("content {number}")))
             .collect();
@@ -248,10 +252,11 @@ mod tests {
         });
         index.refresh();
         let tip = index.handle.view().unwrap().git_index().unwrap().tip();
-        let path = overlay::path(index.handle.view().unwrap().source().repository().path());
-        // Once for its entry in a tree, once for its place in a pack, once for its content.
-        assert_ends_at_every_look(3 * contents.len(), |stop| {
-            let damage = full_look(&path, tip, stop)?;
+        let path =
+            clone_dir::git_index_path(index.handle.view().unwrap().source().repository().path());
+        // One check for the tree entry, one in the list of objects, and one for the content.
+        assert_ends_at_every_check(3 * contents.len(), |stop| {
+            let damage = full_check(&path, tip, stop)?;
             assert!(damage.is_none(), "{damage:?}");
             Ok(())
         });

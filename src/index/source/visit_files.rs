@@ -1,5 +1,5 @@
-//! Reading many index files by several threads. A quarter of a million files take about 10 s of processor time in the
-//! order of the packs, and 40 s in any other order.
+//! Reads many index files with several threads. A quarter of a million files take about 10 s of processor time in the order
+//! of the packs, and 40 s in any other order.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +13,12 @@ use crate::index::limits::ReadError;
 use crate::index::stop::StopFlag;
 use crate::package::CrateName;
 
-/// So many index files are read by one thread, one behind the other.
+/// The number of index files that a thread takes at a time.
 const SHARE: usize = 256;
 
 impl Source {
-    /// Gives every index file to `visit`, in no order, from so many threads: the crate's name in lower case, and the
-    /// content. Ends with the first error of a read or of `visit`. Blocking.
+    /// Calls `visit` with every index file, in any order, from this many threads. The name is in lower case. Ends with the
+    /// first error of a read or of `visit`. Blocking.
     pub(crate) fn for_each_index_file<E>(
         &self,
         threads: NonZeroUsize,
@@ -27,7 +27,7 @@ impl Source {
     where
         E: From<ReadError> + Send,
     {
-        // Only subcommands visit all files, and they end with their process.
+        // No stop flag: only subcommands visit all files, and they end with their process.
         let entries = entries_of(self.root());
         visit_entries(
             self.repository(),
@@ -35,7 +35,7 @@ impl Source {
             threads,
             &StopFlag::new(),
             |name, blob| {
-                // A source lists nothing else than what has a crate's name.
+                // Never happens: a source lists only files with a crate's name.
                 let Ok(name) = CrateName::try_from(name.to_owned()) else {
                     return Ok(());
                 };
@@ -58,15 +58,15 @@ impl Source {
     }
 }
 
-/// Every index file of a directory, and of those below it.
+/// Lists every index file in a directory and below it.
 pub(crate) fn entries_of(directory: &Directory) -> Vec<Entry<'_>> {
     let mut entries = Vec::with_capacity(directory.count());
     collect(directory, &mut entries);
     entries
 }
 
-/// Gives the name and the blob of every entry to `visit`, in about the order in which they lie in the packs, from so many
-/// threads. Ends with the first error of `visit`, and with [`ReadError::Stopped`] when told to. Blocking.
+/// Calls `visit` with the name and the blob of every entry, roughly in the order of the packs, from this many threads. Ends
+/// with the first error of `visit`, or with [`ReadError::Stopped`]. Blocking.
 pub(crate) fn visit_entries<E>(
     repository: &Repository,
     mut entries: Vec<Entry<'_>>,
@@ -88,7 +88,7 @@ where
             for entry in share {
                 let visited = stop.check().map_err(E::from);
                 if let Err(error) = visited.and_then(|()| visit(entry.name, entry.blob)) {
-                    // Nothing is left to do for the others.
+                    // Ends the other threads: no share is left.
                     next.store(entries.len(), Ordering::Relaxed);
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     return;
@@ -97,9 +97,9 @@ where
         }
     };
     std::thread::scope(|scope| {
-        // One of the threads is this one.
+        // This thread is one of them, so one less is started.
         for _ in 1..threads.get() {
-            // Without a further thread the others do its share.
+            // If a thread cannot be started, the others do its work.
             let _refused = std::thread::Builder::new().spawn_scoped(scope, work);
         }
         work();
@@ -108,7 +108,7 @@ where
     failure.map_or(Ok(()), Err)
 }
 
-/// An index file, and where it lies among all objects.
+/// An index file, and its position among all objects.
 pub(crate) struct Entry<'a> {
     name: &'a str,
     blob: ObjectId,
@@ -116,7 +116,7 @@ pub(crate) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The index file of this crate, whose name is in lower case.
+    /// The index file of this crate. The name is in lower case.
     pub(crate) fn new(name: &'a str, blob: ObjectId) -> Self {
         Self {
             name,
@@ -133,7 +133,8 @@ fn collect<'a>(directory: &'a Directory, found: &mut Vec<Entry<'a>>) {
     }
 }
 
-/// Most objects are differences to one that lies near: read in the order of the packs, that one was just read, too.
+/// Sorts entries in the order of the packs. Most objects are deltas of a nearby object. In this order the nearby object was
+/// read just before, and is still cached.
 fn sort_as_in_packs(
     repository: &Repository,
     entries: &mut [Entry<'_>],
@@ -146,7 +147,7 @@ fn sort_as_in_packs(
     entries.sort_unstable_by(|left, right| left.blob.as_bytes().cmp(right.blob.as_bytes()));
     let mut rank = 0_u32;
     repository.with(|git| {
-        // libgit2 lists the objects of a pack by their offsets.
+        // The ranks follow the packs, because libgit2 lists the objects of a pack by their offsets.
         git.odb()?
             .foreach(|id| {
                 rank = rank.saturating_add(1);
@@ -160,7 +161,7 @@ fn sort_as_in_packs(
                 !stop.is_set()
             })
             .or_else(|error| {
-                // libgit2 only says that the loop was left.
+                // After a stop libgit2 only reports that the callback ended the loop.
                 stop.check()?;
                 Err(error.into())
             })

@@ -1,34 +1,34 @@
-//! What a git host says with a status of 429 or 503: how long it wants to be left alone.
+//! Reads the `Retry-After` header that a git host sends with status 429 or 503.
 //!
-//! libgit2 has no function for the headers of an answer, but its trace shows each piece of an answer as it comes. So the
-//! pause costs no second request to a host that has too much to do already.
+//! libgit2 has no function for response headers, but its trace shows each piece of a response. So the mirror honours
+//! `Retry-After` without a second request to an overloaded host.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
 use git2::{TraceLevel, trace_set};
 
-/// How libgit2's trace begins where it shows what came.
+/// The beginning of a trace message with received bytes.
 const RECEIVED: &[u8] = b"Received:\n";
 
-/// How the head of an answer begins.
+/// The beginning of a response head.
 const STATUS_LINE: &[u8] = b"HTTP/1.";
 
-/// The end of a head.
+/// The end of a response head.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// How much of a head is looked at.
+/// The bytes of a head that are kept.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// The longest pause that is granted. It is as long as an index may grow old by default.
+/// The longest pause that the mirror honours: the default of `MAX_STALENESS_SECS`.
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
 thread_local! {
-    /// The head of the last answer to a request of this thread.
+    /// The head of the last response on this thread.
     static HEAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Has libgit2 show what it receives. To be called before anything is fetched.
+/// Turns on libgit2's trace. Must be called before the first fetch.
 pub(crate) fn watch() {
     let _no_trace = trace_set(TraceLevel::Trace, |_level, message| {
         if let Some(received) = message.strip_prefix(RECEIVED) {
@@ -37,17 +37,17 @@ pub(crate) fn watch() {
     });
 }
 
-/// Forgets what earlier transfers of this thread have seen.
+/// Forgets the responses of earlier transfers of this thread.
 pub(crate) fn forget() {
     HEAD.with_borrow_mut(Vec::clear);
 }
 
-/// The value of `Retry-After`, if the last answer on this thread was that the host has too much to do.
-pub(crate) fn retry_after() -> Option<String> {
+/// The value of `Retry-After`, if the last response on this thread has status 429 or 503.
+pub(super) fn of_last_answer() -> Option<String> {
     HEAD.with_borrow(|head| value_in(head))
 }
 
-/// A head may come in several pieces. Of a body, which is the rest, nothing is kept.
+/// Collects the pieces of a head. Ignores the body, which follows it.
 fn note(received: &[u8]) {
     HEAD.with_borrow_mut(|head| {
         if received.starts_with(STATUS_LINE) {
@@ -55,8 +55,8 @@ fn note(received: &[u8]) {
         } else if head.is_empty() || head.windows(HEAD_END.len()).any(|end| end == HEAD_END) {
             return;
         }
-        let room = HEAD_BYTES_MAX.saturating_sub(head.len());
-        head.extend(received.iter().take(room));
+        let free = HEAD_BYTES_MAX.saturating_sub(head.len());
+        head.extend(received.iter().take(free));
     });
 }
 
@@ -75,7 +75,7 @@ fn value_in(head: &[u8]) -> Option<String> {
     })
 }
 
-/// The pause that a `Retry-After` asks for (RFC 9110, section 10.2.3): seconds, or a date.
+/// The pause of a `Retry-After` value (RFC 9110, section 10.2.3): seconds, or a date.
 pub(crate) fn pause_of(value: &str, now: SystemTime) -> Option<Duration> {
     let pause = match value.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_stands_in_the_head_of_the_last_answer() {
+    fn only_the_head_of_the_last_response_sets_the_pause() {
         forget();
         for (pieces, expected) in [
             (
@@ -121,7 +121,7 @@ mod tests {
             for piece in pieces {
                 note(piece.as_bytes());
             }
-            assert_eq!(retry_after().as_deref(), expected, "{pieces:?}");
+            assert_eq!(of_last_answer().as_deref(), expected, "{pieces:?}");
         }
         note(b"HTTP/1.1 503 x\r\n");
         for _ in 0..3 * HEAD_BYTES_MAX {
@@ -129,7 +129,7 @@ mod tests {
         }
         assert_eq!(HEAD.with_borrow(Vec::len), HEAD_BYTES_MAX);
         forget();
-        assert_eq!(retry_after(), None);
+        assert_eq!(of_last_answer(), None);
     }
 
     #[test]

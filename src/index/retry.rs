@@ -1,29 +1,29 @@
-//! When to try again: after failures, after successes, and after replacing a damaged clone. Pure arithmetic.
+//! Computes the pauses between attempts: after failures, and between repairs. No I/O.
 
 use std::time::{Duration, Instant};
 
-/// The pause after a first failure; it doubles with each further one.
+/// The pause after the first failure. It doubles with each further failure.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
-/// The longest pause after failures, unless the ordinary one is longer.
+/// The longest pause after failures, unless the ordinary interval is longer.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// The pause between two replacements of damaged clones; it doubles with each further one. A blob that the upstream
-/// itself does not have must not lead to one clone after the other.
+/// The pause after the first repair. It doubles with each further repair: if the upstream itself lacks a blob, a new clone
+/// does not help, and must not follow at once.
 const REPAIR_PAUSE_FIRST: Duration = Duration::from_secs(60);
 
-/// The longest such pause. After a quiet time of this length the next one is the first again.
+/// The longest pause after a repair. After this time without a repair the next one counts as the first.
 const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
-/// The pause between two looks at a clone that may be damaged: each reads every directory.
+/// The pause between two damage checks of a clone. Each check reads every directory.
 const CHECK_PAUSE: Duration = Duration::from_secs(10);
 
-/// The pause after so many failures in a row.
-pub(crate) fn backoff(failures: u32, interval: Duration) -> Duration {
+/// The pause after this many failures in a row.
+pub(super) fn backoff(failures: u32, interval: Duration) -> Duration {
     jittered(doubled(BACKOFF_FIRST, failures).min(BACKOFF_MAX.max(interval)))
 }
 
-/// The first pause once, then twice that, and so on.
+/// Doubles the first pause for each time after the first.
 fn doubled(first: Duration, times: u32) -> Duration {
     first.saturating_mul(
         1_u32
@@ -32,12 +32,12 @@ fn doubled(first: Duration, times: u32) -> Duration {
     )
 }
 
-/// A tenth more or less, so that mirrors started together do not stay together.
-pub(crate) fn jittered(pause: Duration) -> Duration {
+/// Changes a pause by up to a tenth, at random. So mirrors that start together do not ask the upstream together.
+pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
-/// When damaged clones were replaced, so that it does not happen all the time.
+/// Limits the rate of repairs: new clones, and new git indexes.
 #[derive(Debug, Default)]
 pub(crate) struct Repairs {
     last: Option<Instant>,
@@ -46,12 +46,12 @@ pub(crate) struct Repairs {
 }
 
 impl Repairs {
-    /// Whether one may be replaced now.
+    /// Whether a repair is allowed now.
     pub(crate) fn allowed(&self, now: Instant) -> bool {
         self.wait(now).is_zero()
     }
 
-    /// How long until the next one is allowed.
+    /// The time until the next repair is allowed.
     pub(crate) fn wait(&self, now: Instant) -> Duration {
         let rest = |last: Option<Instant>, pause: Duration| {
             last.map_or(Duration::ZERO, |last| {
@@ -61,12 +61,12 @@ impl Repairs {
         rest(self.last, self.pause()).max(rest(self.last_check, CHECK_PAUSE))
     }
 
-    /// Notes that a clone is looked at now, with whatever result.
-    pub(crate) fn note_check(&mut self, now: Instant) {
+    /// Notes a damage check, whatever its result.
+    pub(super) fn note_check(&mut self, now: Instant) {
         self.last_check = Some(now);
     }
 
-    /// Notes that one is replaced now.
+    /// Notes a repair.
     pub(crate) fn note(&mut self, now: Instant) {
         let quiet = self
             .last
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damaged_clones_are_replaced_at_once_but_not_all_the_time() {
+    fn the_first_repair_is_immediate_and_the_pauses_after_it_double() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut repairs = Repairs::default();
@@ -101,13 +101,13 @@ mod tests {
         repairs.note(after(10_000));
         assert!(
             repairs.allowed(after(10_060)),
-            "after a quiet time the pause is short again"
+            "after a long time without a repair the pause is short again"
         );
-        let mut looks = Repairs::default();
-        looks.note_check(start);
+        let mut checks = Repairs::default();
+        checks.note_check(start);
         assert!(
-            !looks.allowed(after(9)) && looks.allowed(after(10)),
-            "looks are spaced out, too"
+            !checks.allowed(after(9)) && checks.allowed(after(10)),
+            "checks have pauses, too"
         );
     }
 
