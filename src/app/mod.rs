@@ -29,7 +29,7 @@ use crate::server::{
     serve,
 };
 use crate::store::{
-    Counters, CrateStore, DamagedFiles, Keeper, KeeperSettings, StoreError, StoreSettings,
+    Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
 };
 use crate::upstream::{
     ClientError, CrateSources, RedirectSettings, SourcesSettings, find_redirect,
@@ -92,7 +92,7 @@ pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     state: AppState,
-    keeper: Option<Keeper>,
+    keeper: Option<CrateFiles>,
     stop: CancellationToken,
     refresher: Refresher,
     pusher: Option<Pusher>,
@@ -412,7 +412,7 @@ fn connections_max() -> usize {
 }
 
 /// What gives out crate files, unless clients are sent to the upstream.
-fn keeper(config: &Config, clock: &Clock) -> Result<Option<Keeper>, StartError> {
+fn keeper(config: &Config, clock: &Clock) -> Result<Option<CrateFiles>, StartError> {
     let sources = match config.download_mode {
         DownloadMode::Redirect => return Ok(None),
         DownloadMode::Offline => None,
@@ -465,7 +465,7 @@ pub(crate) fn open_keeper(
     config: &Config,
     clock: &Clock,
     sources: Option<CrateSources>,
-) -> Result<Keeper, StoreError> {
+) -> Result<CrateFiles, StoreError> {
     let store = StoreSettings {
         location: config.storage.clone(),
         bytes_max: config.storage_bytes_max,
@@ -476,7 +476,7 @@ pub(crate) fn open_keeper(
         },
         clock: clock.clone(),
     };
-    Ok(Keeper::new(KeeperSettings {
+    Ok(CrateFiles::new(CrateFilesSettings {
         store: Arc::new(CrateStore::open(store, Arc::new(Counters::default()))?),
         sources,
         missing_remembered: config.missing_remembered,
@@ -485,12 +485,12 @@ pub(crate) fn open_keeper(
 }
 
 /// What is held, for the index to show that and no more. To be asked on a thread that may block.
-fn holdings(keeper: Keeper, stop: CancellationToken) -> Holdings {
+fn holdings(keeper: CrateFiles, stop: CancellationToken) -> Holdings {
     let runtime = tokio::runtime::Handle::current();
     Holdings::new(move || {
         let listing = async {
             tokio::select! {
-                held = tokio::time::timeout(LISTING_TIME_MAX, keeper.store().held()) => Ok(held??),
+                held = tokio::time::timeout(LISTING_TIME_MAX, keeper.store().checksums()) => Ok(held??),
                 () = stop.cancelled() => Err(Stopping.into()),
             }
         };

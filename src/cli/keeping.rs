@@ -10,7 +10,7 @@ use super::outcome::Outcome;
 use super::terminal::Terminal;
 use crate::package::{Checksum, CrateFile};
 use crate::prefetch::{CrateKeeper, EnsureError, Ensured};
-use crate::store::{self, GetError, Keeper, Verdict};
+use crate::store::{self, CrateFiles, FileHealth, GetError};
 
 /// How often an upstream that is busy or slow is asked again for one file.
 const TRIES_MAX: u32 = 5;
@@ -18,13 +18,13 @@ const TRIES_MAX: u32 = 5;
 /// The longest that an upstream is left alone before it is asked again.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-impl CrateKeeper for Keeper {
+impl CrateKeeper for CrateFiles {
     async fn ensure(&self, file: &CrateFile) -> Result<Ensured, EnsureError> {
         let mut tries = 1;
         loop {
             // The method of the keeper itself, not this one.
             let error = match Self::ensure(self, file).await {
-                Ok(store::Ensured::HeldAlready) => return Ok(Ensured::AlreadyHeld),
+                Ok(store::Ensured::AlreadyStored) => return Ok(Ensured::AlreadyHeld),
                 Ok(store::Ensured::Fetched { bytes }) => return Ok(Ensured::Fetched { bytes }),
                 Err(error) => error,
             };
@@ -57,13 +57,13 @@ impl SeenTo {
     pub(super) async fn outcome(
         self,
         of_run: Outcome,
-        keeper: &Keeper,
+        keeper: &CrateFiles,
         terminal: &Terminal,
     ) -> Outcome {
         if keeper.counters().evicted.get() == 0 {
             return of_run;
         }
-        let held = match keeper.store().held().await {
+        let held = match keeper.store().checksums().await {
             Ok(held) => held,
             Err(error) => {
                 terminal.note(&format!("the store cannot be listed: {error}"));
@@ -87,7 +87,7 @@ impl SeenTo {
 
 /// A keeper, and what it saw to.
 pub(super) struct Remembering {
-    pub(super) keeper: Keeper,
+    pub(super) keeper: CrateFiles,
     pub(super) seen_to: SeenTo,
 }
 
@@ -99,18 +99,18 @@ impl CrateKeeper for Remembering {
     }
 }
 
-impl CheckableStore for Keeper {
+impl CheckableStore for CrateFiles {
     async fn held(&self) -> Result<Vec<Checksum>, String> {
-        let held = self.store().held().await;
+        let held = self.store().checksums().await;
         held.map(|held| held.into_iter().collect())
             .map_err(|error| error.to_string())
     }
 
     async fn check(&self, checksum: &Checksum) -> Result<Health, String> {
         match self.store().verify(checksum).await {
-            Ok(Verdict::Right { size }) => Ok(Health::Good { bytes: size }),
-            Ok(Verdict::Damaged) => Ok(Health::Damaged),
-            Ok(Verdict::Absent) => Ok(Health::Gone),
+            Ok(FileHealth::Intact { size }) => Ok(Health::Good { bytes: size }),
+            Ok(FileHealth::Damaged) => Ok(Health::Damaged),
+            Ok(FileHealth::Missing) => Ok(Health::Gone),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -18,7 +18,7 @@ use crate::index::{
 };
 use crate::package::CrateName;
 use crate::prefetch::{IndexReader, IndexUnreadable};
-use crate::store::Keeper;
+use crate::store::CrateFiles;
 
 /// How often it is said how far a clone is.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ fn let_go(held: HeldIndex) -> Arc<Snapshot> {
 }
 
 /// Opens the store, with upstreams to fill it from unless the settings forbid that.
-pub(super) fn open_store(config: &Config) -> Result<Keeper, OpenError> {
+pub(super) fn open_store(config: &Config) -> Result<CrateFiles, OpenError> {
     let clock = Clock::system();
     let sources = match config.download_mode {
         DownloadMode::Offline => None,
@@ -94,7 +94,7 @@ pub(super) fn open_store(config: &Config) -> Result<Keeper, OpenError> {
 }
 
 /// Opens the store for a verb that fetches nothing.
-pub(super) fn open_store_without_upstreams(config: &Config) -> Result<Keeper, OpenError> {
+pub(super) fn open_store_without_upstreams(config: &Config) -> Result<CrateFiles, OpenError> {
     open_keeper(config, &Clock::system(), None).map_err(|error| OpenError::Store(error.into()))
 }
 

@@ -30,7 +30,7 @@ use crate::observability::start_logging_of_verb;
 use crate::prefetch::{
     Action, Dependencies, InputError, Inputs, OwnSources, Prefetch, Selection, prefetch,
 };
-use crate::store::Keeper;
+use crate::store::CrateFiles;
 
 /// Which log events of verbs are written, where `RUST_LOG` does not say.
 const FILTER_DEFAULT: &str = "warn";
@@ -263,7 +263,7 @@ async fn open_both(
     config: &Config,
     terminal: &Terminal,
     stop: &CancellationToken,
-) -> Result<(Arc<Snapshot>, Keeper), OpenError> {
+) -> Result<(Arc<Snapshot>, CrateFiles), OpenError> {
     let keeper = open_store(config)?;
     let index = open_index(config, terminal, stop).await?;
     Ok((index, keeper))

@@ -11,7 +11,7 @@ use super::index::file_cache::FileCache;
 use crate::clock::Clock;
 use crate::index::{BlobId, IndexHandle};
 use crate::server::{Shares, SharesSettings, TakingBack};
-use crate::store::Keeper;
+use crate::store::CrateFiles;
 use crate::upstream::DownloadTemplate;
 
 /// All memory that is kept for clients together, in bytes, beside the cache of index files and what every connection needs.
@@ -88,7 +88,7 @@ pub(crate) struct Inner {
     pub(super) files: FileCache,
     pub(super) git_children: Shares,
     /// Gives out crate files; a redirecting mirror has none.
-    pub(super) keeper: Option<Keeper>,
+    pub(super) keeper: Option<CrateFiles>,
     /// What is known of the crate files of crates that were asked for.
     pub(super) version_tables: VersionTables,
     /// The published names of crates that others depend on, by index file.
@@ -97,7 +97,7 @@ pub(crate) struct Inner {
 
 impl AppState {
     /// The state of a mirror that answers from `index`, and sends the files of `keeper`, or else redirects.
-    pub(crate) fn new(settings: Settings, index: IndexHandle, keeper: Option<Keeper>) -> Self {
+    pub(crate) fn new(settings: Settings, index: IndexHandle, keeper: Option<CrateFiles>) -> Self {
         let account = Shares::new(SharesSettings {
             capacity: ACCOUNT_BYTES,
             connection_max: ACCOUNT_BYTES_OF_ONE_CONNECTION,

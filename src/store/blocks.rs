@@ -15,7 +15,7 @@ use quick_cache::unsync::Cache;
 use sha2::{Digest, Sha256};
 
 use super::checked::damaged;
-use super::held::Reading;
+use super::stored_file::Reading;
 use crate::package::Checksum;
 
 /// The length of a block. Each reader of a part keeps one in memory.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
-use super::held::Reading;
+use super::stored_file::Reading;
 use crate::package::Checksum;
 
 /// The bytes are not those that the checksum promises.

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 use super::counters::Counters;
 use super::crate_store::{CrateStore, StoreError};
 use super::disk::open_file::OPEN_TIME_MAX;
-use super::held::{Held, Reading};
 use super::spool::Spool;
+use super::stored_file::{Reading, StoredFile};
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
 
@@ -49,7 +49,7 @@ const MISSING_MAX: usize = 10_000;
 
 /// What the keeper needs to know.
 #[derive(Debug)]
-pub(crate) struct KeeperSettings {
+pub(crate) struct CrateFilesSettings {
     /// Where files are kept.
     pub(crate) store: Arc<CrateStore>,
     /// Where they come from; `None` fetches nothing.
@@ -62,11 +62,11 @@ pub(crate) struct KeeperSettings {
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Keeper(Arc<Inner>);
+pub(crate) struct CrateFiles(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    settings: KeeperSettings,
+    settings: CrateFilesSettings,
     /// Fetches that are under way, and their results for those who wait.
     flights: Mutex<HashMap<Checksum, watch::Receiver<Flight>>>,
     missing: Cache<Checksum, Instant>,
@@ -97,7 +97,7 @@ struct Fetched {
     /// The bytes, if there are few of them: whoever waits gets them even if the store failed.
     content: Option<Bytes>,
     /// The file, if it is too large for the store and for memory.
-    unstored: Option<Held>,
+    unstored: Option<StoredFile>,
     kept: Result<(), Arc<str>>,
 }
 
@@ -105,7 +105,7 @@ struct Fetched {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ensured {
     /// Nothing: it was there.
-    HeldAlready,
+    AlreadyStored,
     /// It was fetched.
     Fetched {
         /// Its size.
@@ -118,7 +118,7 @@ pub(crate) enum Ensured {
 pub(crate) enum GetError {
     /// It is not held, and nothing may be fetched.
     #[error("it is not held")]
-    NotHeld,
+    NotStored,
     /// No upstream has it.
     #[error("no upstream has it")]
     Missing,
@@ -151,9 +151,9 @@ impl From<StoreError> for GetError {
     }
 }
 
-impl Keeper {
+impl CrateFiles {
     /// To be called inside the runtime that fetches are to run in.
-    pub(crate) fn new(settings: KeeperSettings) -> Self {
+    pub(crate) fn new(settings: CrateFilesSettings) -> Self {
         Self(Arc::new(Inner {
             settings,
             flights: Mutex::default(),
@@ -194,7 +194,7 @@ impl Keeper {
     }
 
     /// A file that is held, if that can be said without waiting.
-    pub(crate) fn get_now(&self, checksum: &Checksum) -> Option<Held> {
+    pub(crate) fn get_now(&self, checksum: &Checksum) -> Option<StoredFile> {
         let held = self.store().find_now(checksum)?;
         self.counters().hits.add(1);
         Some(held)
@@ -204,7 +204,7 @@ impl Keeper {
     ///
     /// # Errors
     /// [`GetError`].
-    pub(crate) async fn get(&self, file: &CrateFile) -> Result<Held, GetError> {
+    pub(crate) async fn get(&self, file: &CrateFile) -> Result<StoredFile, GetError> {
         let found = self.store().find(&file.checksum).await;
         if let Ok(Some(held)) = found {
             self.counters().hits.add(1);
@@ -233,7 +233,7 @@ impl Keeper {
     }
 
     /// What was just fetched, to be read: from the store if that has it, since a slow client would keep it in memory.
-    async fn held_now(&self, file: &CrateFile, fetched: Fetched) -> Result<Held, GetError> {
+    async fn held_now(&self, file: &CrateFile, fetched: Fetched) -> Result<StoredFile, GetError> {
         let why = match fetched.kept {
             Ok(()) => match self.store().find(&file.checksum).await {
                 Ok(Some(held)) => return Ok(held),
@@ -256,7 +256,7 @@ impl Keeper {
     pub(crate) async fn read(
         &self,
         file: &CrateFile,
-        held: &Held,
+        held: &StoredFile,
         range: Range<u64>,
     ) -> Result<Reading, StoreError> {
         let reading = held.read(range, self.store()).await;
@@ -268,11 +268,11 @@ impl Keeper {
         reading
     }
 
-    fn in_memory(&self, content: Bytes) -> Result<Held, GetError> {
+    fn in_memory(&self, content: Bytes) -> Result<StoredFile, GetError> {
         let kib = u32::try_from(content.len() / 1024 + 1).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.0.memory).try_acquire_many_owned(kib);
         let room = room.map_err(|_full| GetError::Busy(PAUSE_WHEN_FULL))?;
-        Ok(Held::in_memory(content, room))
+        Ok(StoredFile::in_memory(content, room))
     }
 
     /// Sees to it that a file is in the store.
@@ -280,8 +280,8 @@ impl Keeper {
     /// # Errors
     /// [`GetError`].
     pub(crate) async fn ensure(&self, file: &CrateFile) -> Result<Ensured, GetError> {
-        if self.store().holds(&file.checksum).await? {
-            return Ok(Ensured::HeldAlready);
+        if self.store().contains(&file.checksum).await? {
+            return Ok(Ensured::AlreadyStored);
         }
         let mut flight = self.join_flight(file)?;
         let ended = wait_for(&mut flight, |flight| matches!(flight, Flight::Ended(_))).await?;
@@ -330,7 +330,7 @@ impl Keeper {
     /// The fetch of a file, which begins now if none is under way.
     fn join_flight(&self, file: &CrateFile) -> Result<watch::Receiver<Flight>, GetError> {
         if !self.fetches() {
-            return Err(GetError::NotHeld);
+            return Err(GetError::NotStored);
         }
         if self.is_known_missing(&file.checksum) {
             return Err(GetError::Missing);
@@ -391,7 +391,7 @@ impl Keeper {
             });
         }
         let Some(sources) = &self.0.settings.sources else {
-            return Err(GetError::NotHeld);
+            return Err(GetError::NotStored);
         };
         let mut spool = self.store().spool(&file.checksum);
         match sources.fetch(file, &mut spool).await {
@@ -542,7 +542,7 @@ async fn wait_for(
 
 /// Makes room for another flight, however the one before ends.
 struct Landing<'a> {
-    keeper: &'a Keeper,
+    keeper: &'a CrateFiles,
     checksum: Checksum,
 }
 

@@ -27,9 +27,9 @@ use super::counters::Counters;
 use super::disk::Disk;
 use super::disk::sweep::UPLOADS;
 use super::disk::walk::{EXTENSION, path_of};
-use super::held::{Held, Reading};
 use super::location::{Place, StorageLocation};
 use super::spool::{Assembly, Spool};
+use super::stored_file::{Reading, StoredFile};
 use crate::clock::Clock;
 use crate::package::Checksum;
 
@@ -82,7 +82,7 @@ pub(crate) struct CrateStore {
 
 /// A file that lies in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct StoredFile {
+pub(crate) struct ListedFile {
     /// What its bytes are, unless it is damaged.
     pub(crate) checksum: Checksum,
     /// Their number.
@@ -99,16 +99,16 @@ pub(crate) struct UnverifiedFile {
 
 /// What reading a whole file for its checksum found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum FileHealth {
     /// It is what its key says.
-    Right {
+    Intact {
         /// Its bytes.
         size: u64,
     },
     /// It is something else.
     Damaged,
     /// It is not there any more.
-    Absent,
+    Missing,
 }
 
 /// The store cannot be used.
@@ -202,19 +202,19 @@ impl CrateStore {
     }
 
     /// A held file, if that can be said without waiting.
-    pub(crate) fn find_now(&self, checksum: &Checksum) -> Option<Held> {
-        Some(Held::on_disk(self.disk.as_ref()?.open_now(checksum)?))
+    pub(crate) fn find_now(&self, checksum: &Checksum) -> Option<StoredFile> {
+        Some(StoredFile::on_disk(self.disk.as_ref()?.open_now(checksum)?))
     }
 
     /// A held file.
     ///
     /// # Errors
     /// [`StoreError`], if the store cannot say whether it has the file.
-    pub(crate) async fn find(&self, checksum: &Checksum) -> Result<Option<Held>, StoreError> {
+    pub(crate) async fn find(&self, checksum: &Checksum) -> Result<Option<StoredFile>, StoreError> {
         if let Some(disk) = &self.disk {
             let key = self.key(checksum);
             let opened = disk.open(checksum, key.as_ref(), &self.counters).await?;
-            return Ok(opened.map(Held::on_disk));
+            return Ok(opened.map(StoredFile::on_disk));
         }
         let size = match self.sizes.get(checksum) {
             Some(size) => Some(size),
@@ -222,7 +222,7 @@ impl CrateStore {
         };
         Ok(size.map(|size| {
             self.sizes.insert(*checksum, size);
-            Held::in_cloud(*checksum, size)
+            StoredFile::in_cloud(*checksum, size)
         }))
     }
 
@@ -262,7 +262,7 @@ impl CrateStore {
     ///
     /// # Errors
     /// [`StoreError`], if the store cannot say.
-    pub(crate) async fn holds(&self, checksum: &Checksum) -> Result<bool, StoreError> {
+    pub(crate) async fn contains(&self, checksum: &Checksum) -> Result<bool, StoreError> {
         match self.objects.head(&self.key(checksum)).await {
             Ok(found) => Ok(right_size(checksum, found.size).is_some()),
             Err(ObjectError::NotFound { .. }) => Ok(false),
@@ -407,7 +407,7 @@ impl CrateStore {
     }
 
     /// All files, in no order.
-    pub(crate) fn list(&self) -> BoxStream<'_, Result<StoredFile, StoreError>> {
+    pub(crate) fn list(&self) -> BoxStream<'_, Result<ListedFile, StoreError>> {
         if let Some(disk) = &self.disk {
             return disk.list();
         }
@@ -423,11 +423,11 @@ impl CrateStore {
     }
 
     /// What an object is, unless it is not ours: a bucket may hold other things, and copies of such files elsewhere.
-    fn stored(&self, object: &ObjectMeta) -> Option<StoredFile> {
+    fn stored(&self, object: &ObjectMeta) -> Option<ListedFile> {
         let name = object.location.filename()?.strip_suffix(EXTENSION)?;
         let checksum = name.parse().ok()?;
         let is_in_place = self.key(&checksum) == object.location;
-        is_in_place.then_some(StoredFile {
+        is_in_place.then_some(ListedFile {
             checksum,
             size: object.size,
         })
@@ -437,7 +437,7 @@ impl CrateStore {
     ///
     /// # Errors
     /// [`StoreError`], if the store cannot be listed to the end.
-    pub(crate) async fn held(&self) -> Result<HashSet<Checksum>, StoreError> {
+    pub(crate) async fn checksums(&self) -> Result<HashSet<Checksum>, StoreError> {
         self.list().map_ok(|file| file.checksum).try_collect().await
     }
 
@@ -445,14 +445,14 @@ impl CrateStore {
     ///
     /// # Errors
     /// [`StoreError`], if it is there and cannot be read.
-    pub(crate) async fn verify(&self, checksum: &Checksum) -> Result<Verdict, StoreError> {
+    pub(crate) async fn verify(&self, checksum: &Checksum) -> Result<FileHealth, StoreError> {
         if let Some(disk) = &self.disk {
             let key = self.key(checksum);
             return Ok(disk.verify(checksum, key.as_ref()).await?);
         }
         let mut parts = match self.objects.get(&self.key(checksum)).await {
             Ok(got) => got.into_stream(),
-            Err(ObjectError::NotFound { .. }) => return Ok(Verdict::Absent),
+            Err(ObjectError::NotFound { .. }) => return Ok(FileHealth::Missing),
             Err(error) => return Err(error.into()),
         };
         let (mut digest, mut size) = (Sha256::new(), 0);
@@ -463,9 +463,9 @@ impl CrateStore {
         }
         let actual = Checksum::from(<[u8; 32]>::from(digest.finalize()));
         Ok(if actual == *checksum {
-            Verdict::Right { size }
+            FileHealth::Intact { size }
         } else {
-            Verdict::Damaged
+            FileHealth::Damaged
         })
     }
 
@@ -531,13 +531,13 @@ impl CrateStore {
         &self,
         checksum: &Checksum,
         spool: Spool,
-    ) -> Result<Option<Held>, StoreError> {
+    ) -> Result<Option<StoredFile>, StoreError> {
         let Some(disk) = &self.disk else {
             return Err(StoreError::Changed);
         };
         let place = spool.keep_nameless().await?;
         let opened = disk.open_once(checksum, place.as_ref()).await?;
-        Ok(opened.map(Held::on_disk))
+        Ok(opened.map(StoredFile::on_disk))
     }
 
     /// Gives a file its key. So many bytes of it were hashed on their way into the spool, and are right.

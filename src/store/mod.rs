@@ -12,18 +12,18 @@ mod crate_store;
 mod disk;
 #[cfg(target_os = "linux")]
 mod file_part;
-mod held;
 mod location;
 mod probe;
 mod spool;
+mod stored_file;
 #[cfg(test)]
 mod tests;
 
 #[cfg(target_os = "linux")]
 pub(crate) use self::file_part::FilePart;
 pub(crate) use counters::Counters;
-pub(crate) use crate_files::{Ensured, GetError, Keeper, KeeperSettings};
-pub(crate) use crate_store::{CrateStore, DamagedFiles, StoreError, StoreSettings, Verdict};
-pub(crate) use held::{Held, Reading};
+pub(crate) use crate_files::{CrateFiles, CrateFilesSettings, Ensured, GetError};
+pub(crate) use crate_store::{CrateStore, DamagedFiles, FileHealth, StoreError, StoreSettings};
 pub(crate) use location::{LocationError, StorageLocation};
 pub(crate) use probe::{Access, probe};
+pub(crate) use stored_file::{Reading, StoredFile};

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{CrateSink, CrateSource, OpenFile, PortError};
 use crate::cli::keeping::SeenTo;
 use crate::package::Checksum;
-use crate::store::{Keeper, Reading, StoreError};
+use crate::store::{CrateFiles, Reading, StoreError};
 
 /// How much of a file is handed to the store at a time.
 const PIECE_BYTES: u64 = 128 * 1024;
@@ -18,7 +18,7 @@ const PIECE_BYTES: u64 = 128 * 1024;
 /// The store for threads that block. To be made inside a runtime, and used outside of its workers.
 #[derive(Clone)]
 pub(super) struct CarriedStore {
-    keeper: Keeper,
+    keeper: CrateFiles,
     waiter: Waiter,
     seen_to: SeenTo,
 }
@@ -31,7 +31,7 @@ struct Waiter {
 }
 
 impl CarriedStore {
-    pub(super) fn new(keeper: Keeper, stop: &CancellationToken) -> Self {
+    pub(super) fn new(keeper: CrateFiles, stop: &CancellationToken) -> Self {
         let waiter = Waiter {
             runtime: Handle::current(),
             stop: stop.clone(),
@@ -49,7 +49,7 @@ impl CarriedStore {
     }
 
     fn all_held(&self) -> Result<Vec<Checksum>, PortError> {
-        let held = self.waiter.wait(self.keeper.store().held())?;
+        let held = self.waiter.wait(self.keeper.store().checksums())?;
         Ok(held.map_err(refused)?.into_iter().collect())
     }
 }

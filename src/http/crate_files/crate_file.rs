@@ -23,7 +23,7 @@ use crate::http::state::AppState;
 use crate::index::{RefreshOutcome, Snapshot};
 use crate::package::{CrateFile, CrateName, CrateVersion};
 use crate::server::{Asked, Exchange};
-use crate::store::{GetError, Held, Keeper, Reading, StoreError};
+use crate::store::{CrateFiles, GetError, Reading, StoreError, StoredFile};
 
 /// What crates.io's storage sends: name and version of a crate file keep their bytes, nearly always.
 const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -44,7 +44,7 @@ const CLOUD_READING_BYTES: u64 = 256 * 1024;
 pub(crate) struct Asking<'a> {
     pub(crate) state: &'a AppState,
     pub(crate) exchange: &'a Exchange,
-    pub(crate) keeper: &'a Keeper,
+    pub(crate) keeper: &'a CrateFiles,
 }
 
 impl Asking<'_> {
@@ -186,7 +186,7 @@ impl Asking<'_> {
     async fn answer_with(
         &self,
         file: &CrateFile,
-        held: &Held,
+        held: &StoredFile,
         (method, headers): (&Method, &HeaderMap),
     ) -> Result<Response, NotRead> {
         let tag = tag_of(file);
@@ -260,7 +260,7 @@ const READ_FACTOR: u64 = 4;
 /// The whole file, for a plain request that can be answered at once; `None` where the router must decide.
 pub(crate) fn send_now(
     state: &AppState,
-    keeper: &Keeper,
+    keeper: &CrateFiles,
     wanted: (CrateName, CrateVersion),
     asked: &Asked,
 ) -> Option<Response> {
@@ -310,7 +310,7 @@ fn tag_of(file: &CrateFile) -> String {
 }
 
 /// Lets a connection that can have the system send a file do so, instead of reading the body.
-fn offer_part(response: &mut Response, held: &Held, range: Range<u64>) {
+fn offer_part(response: &mut Response, held: &StoredFile, range: Range<u64>) {
     #[cfg(target_os = "linux")]
     if let Some(part) = held.part(range) {
         response.extensions_mut().insert(part);
@@ -322,13 +322,13 @@ fn offer_part(response: &mut Response, held: &Held, range: Range<u64>) {
 /// A file on the disk, or a part of it. It is read when somebody wants its bytes: a connection that has the system send
 /// the file never does.
 struct HeldBody {
-    held: Held,
+    held: StoredFile,
     range: Range<u64>,
     reading: Option<Reading>,
 }
 
 impl HeldBody {
-    fn of(held: &Held, range: Range<u64>) -> Body {
+    fn of(held: &StoredFile, range: Range<u64>) -> Body {
         Body::new(Self {
             held: held.clone(),
             range,

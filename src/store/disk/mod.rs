@@ -17,7 +17,7 @@ use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use quick_cache::sync::Cache;
 
 use super::counters::Counters;
-use super::crate_store::{DamagedFiles, StoreError, StoredFile, Verdict};
+use super::crate_store::{DamagedFiles, FileHealth, ListedFile, StoreError};
 use super::location::DiskUse;
 use crate::clock::Clock;
 use crate::package::Checksum;
@@ -217,12 +217,12 @@ impl Disk {
     }
 
     /// All files.
-    pub(crate) fn list(&self) -> BoxStream<'static, Result<StoredFile, StoreError>> {
+    pub(crate) fn list(&self) -> BoxStream<'static, Result<ListedFile, StoreError>> {
         let root = self.root.clone();
         let listed = on_a_blocking_thread(move || {
             let mut files = Vec::new();
             walk(&root, &mut |file| {
-                files.push(StoredFile {
+                files.push(ListedFile {
                     checksum: file.checksum,
                     size: file.size,
                 });
@@ -234,13 +234,13 @@ impl Disk {
     }
 
     /// Hashes a file, whether or not it was hashed before.
-    pub(crate) async fn verify(&self, checksum: &Checksum, key: &str) -> io::Result<Verdict> {
+    pub(crate) async fn verify(&self, checksum: &Checksum, key: &str) -> io::Result<FileHealth> {
         let (path, expected) = (self.root.join(key), *checksum);
         let verified = on_a_blocking_thread(move || OpenFile::open(&path, &expected, None, None));
         match verified.await {
-            Ok(file) => Ok(Verdict::Right { size: file.size() }),
-            Err(NotOpened::Damaged(..)) => Ok(Verdict::Damaged),
-            Err(NotOpened::Absent) => Ok(Verdict::Absent),
+            Ok(file) => Ok(FileHealth::Intact { size: file.size() }),
+            Err(NotOpened::Damaged(..)) => Ok(FileHealth::Damaged),
+            Err(NotOpened::Absent) => Ok(FileHealth::Missing),
             Err(NotOpened::Failed(error)) => Err(error),
         }
     }

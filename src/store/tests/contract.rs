@@ -11,7 +11,7 @@ use object_store::ObjectStoreExt;
 
 use super::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use super::{file, keep, open};
-use crate::store::crate_store::{StoredFile, Verdict};
+use crate::store::crate_store::{FileHealth, ListedFile};
 use crate::store::{CrateStore, StorageLocation};
 use crate::upstream::Receiver;
 
@@ -68,8 +68,8 @@ async fn prefixes_of_a_bucket_are_stores_of_their_own() {
     let (one, other) = (at("one"), at("two"));
     let (bytes, checksum) = file(10, 1);
     keep(&one, &bytes, &checksum).await;
-    assert!(one.holds(&checksum).await.unwrap());
-    assert!(!other.holds(&checksum).await.unwrap());
+    assert!(one.contains(&checksum).await.unwrap());
+    assert!(!other.contains(&checksum).await.unwrap());
     assert_eq!(list(&other).await, HashSet::new());
 }
 
@@ -112,20 +112,20 @@ async fn check(store: &Arc<CrateStore>) {
 async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
     let (bytes, checksum) = file(size, 1);
     assert!(store.find(&checksum).await.unwrap().is_none());
-    assert!(!store.holds(&checksum).await.unwrap());
-    assert_eq!(store.verify(&checksum).await.unwrap(), Verdict::Absent);
+    assert!(!store.contains(&checksum).await.unwrap());
+    assert_eq!(store.verify(&checksum).await.unwrap(), FileHealth::Missing);
     keep(store, &bytes, &checksum).await;
     // A second mirror may keep the same file.
     keep(store, &bytes, &checksum).await;
-    assert!(store.holds(&checksum).await.unwrap());
+    assert!(store.contains(&checksum).await.unwrap());
     let size = size as u64;
     assert_eq!(
         list(store).await,
-        HashSet::from([StoredFile { checksum, size }])
+        HashSet::from([ListedFile { checksum, size }])
     );
     assert_eq!(
         store.verify(&checksum).await.unwrap(),
-        Verdict::Right { size }
+        FileHealth::Intact { size }
     );
     let held = store.find(&checksum).await.unwrap().unwrap();
     assert_eq!(held.size(), size);
@@ -155,7 +155,7 @@ async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
         let (bytes, checksum) = file(size, 2);
         let mut spool = store.spool(&checksum);
         spool.write(bytes.clone()).await.unwrap();
-        assert!(!store.holds(&checksum).await.unwrap());
+        assert!(!store.contains(&checksum).await.unwrap());
         assert!(store.find(&checksum).await.unwrap().is_none());
         spool.discard().await;
         assert!(store.find(&checksum).await.unwrap().is_none());
@@ -170,7 +170,7 @@ async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
         spool.keep().await.unwrap();
         assert_eq!(
             store.verify(&checksum).await.unwrap(),
-            Verdict::Right { size: size as u64 }
+            FileHealth::Intact { size: size as u64 }
         );
         store.remove(&checksum).await.unwrap();
     }
@@ -185,7 +185,7 @@ async fn check_damage(store: &Arc<CrateStore>) {
         .put(&key, bytes.slice(..999).into())
         .await
         .unwrap();
-    assert_eq!(store.verify(&checksum).await.unwrap(), Verdict::Damaged);
+    assert_eq!(store.verify(&checksum).await.unwrap(), FileHealth::Damaged);
     store.remove(&checksum).await.unwrap();
     // What others put there is none of our files.
     let stranger = object_store::path::Path::from(format!("{key}.txt"));
@@ -201,13 +201,13 @@ async fn check_shared(one: &Arc<CrateStore>, other: &Arc<CrateStore>) {
         let size = LARGE as u64;
         assert_eq!(
             store.verify(&checksum).await.unwrap(),
-            Verdict::Right { size }
+            FileHealth::Intact { size }
         );
     }
     one.remove(&checksum).await.unwrap();
-    assert!(!other.holds(&checksum).await.unwrap());
+    assert!(!other.contains(&checksum).await.unwrap());
 }
 
-async fn list(store: &Arc<CrateStore>) -> HashSet<StoredFile> {
+async fn list(store: &Arc<CrateStore>) -> HashSet<ListedFile> {
     store.list().try_collect().await.unwrap()
 }

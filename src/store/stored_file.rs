@@ -21,7 +21,7 @@ pub(crate) type Reading = BoxStream<'static, io::Result<Bytes>>;
 
 /// A file whose bytes are what its checksum says.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct StoredFile {
     size: u64,
     content: Content,
 }
@@ -45,7 +45,7 @@ impl AsRef<[u8]> for InMemory {
     }
 }
 
-impl Held {
+impl StoredFile {
     pub(super) fn on_disk(file: Arc<OpenFile>) -> Self {
         Self {
             size: file.size(),
@@ -121,7 +121,7 @@ impl Held {
 }
 
 #[cfg(target_os = "linux")]
-impl Held {
+impl StoredFile {
     /// A range of the file, for whoever can have the system send it.
     pub(crate) fn part(&self, range: Range<u64>) -> Option<super::FilePart> {
         match &self.content {
