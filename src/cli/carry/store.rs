@@ -117,10 +117,10 @@ impl CrateSink for CarriedStore {
             self.waiter.runtime.block_on(spool.discard());
             return Err(error);
         }
-        let kept = self.waiter.wait(spool.keep())?;
+        let kept = self.waiter.wait(spool.finish())?;
         kept.map_err(|error| refused(error.into()))?;
         self.seen_to.add(*checksum);
-        self.waiter.wait(store.make_room(Some((checksum, bytes))))
+        self.waiter.wait(store.evict(Some((checksum, bytes))))
     }
 }
 

@@ -214,7 +214,7 @@ impl Asking<'_> {
                 return Ok(HeldBody::of(held, range));
             }
             // A small part can cost a reading of the whole file, so peers take turns.
-            let turn = if held.must_read_whole(&range, self.keeper.store()) {
+            let turn = if held.must_read_whole(&range) {
                 let turns = &self.state.whole_readings;
                 Some(turns.take(self.exchange, 1).await.map_err(ApiError::from)?)
             } else {

@@ -11,8 +11,8 @@ use object_store::ObjectStoreExt;
 
 use super::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use super::{file, keep, open};
-use crate::store::crate_store::{FileHealth, ListedFile};
-use crate::store::{CrateStore, StorageLocation};
+use crate::store::objects::ListedFile;
+use crate::store::{CrateStore, FileHealth, StorageLocation};
 use crate::upstream::Receiver;
 
 /// Larger than two parts of an upload.
@@ -127,8 +127,8 @@ async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
         store.verify(&checksum).await.unwrap(),
         FileHealth::Intact { size }
     );
-    let held = store.find(&checksum).await.unwrap().unwrap();
-    assert_eq!(held.size(), size);
+    let found = store.find(&checksum).await.unwrap().unwrap();
+    assert_eq!(found.size(), size);
     for range in [
         0..size,
         0..size.min(1),
@@ -138,7 +138,7 @@ async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
         if range.is_empty() {
             continue;
         }
-        let read = held.read(range.clone(), store).await.unwrap();
+        let read = found.read(range.clone()).await.unwrap();
         let read: Vec<_> = read.try_collect().await.unwrap();
         let place = |at: u64| usize::try_from(at).unwrap();
         let expected = &bytes[place(range.start)..place(range.end)];
@@ -167,7 +167,7 @@ async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
             .unwrap();
         spool.restart().await;
         spool.write(bytes.clone()).await.unwrap();
-        spool.keep().await.unwrap();
+        spool.finish().await.unwrap();
         assert_eq!(
             store.verify(&checksum).await.unwrap(),
             FileHealth::Intact { size: size as u64 }
@@ -179,9 +179,10 @@ async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
 async fn check_damage(store: &Arc<CrateStore>) {
     let (bytes, checksum) = file(1_000, 3);
     keep(store, &bytes, &checksum).await;
-    let key = store.key(&checksum);
+    let key = store.objects.key(&checksum);
     store
         .objects
+        .store
         .put(&key, bytes.slice(..999).into())
         .await
         .unwrap();
@@ -189,9 +190,14 @@ async fn check_damage(store: &Arc<CrateStore>) {
     store.remove(&checksum).await.unwrap();
     // What others put there is none of our files.
     let stranger = object_store::path::Path::from(format!("{key}.txt"));
-    store.objects.put(&stranger, "x".into()).await.unwrap();
+    store
+        .objects
+        .store
+        .put(&stranger, "x".into())
+        .await
+        .unwrap();
     assert_eq!(list(store).await, HashSet::new());
-    store.objects.delete(&stranger).await.unwrap();
+    store.objects.store.delete(&stranger).await.unwrap();
 }
 
 async fn check_shared(one: &Arc<CrateStore>, other: &Arc<CrateStore>) {

@@ -1,11 +1,11 @@
 //! The checksums of the blocks of a file, so that a part of it can be checked without reading the rest again.
 //!
-//! They are made while a whole file is read that turns out to be right. So they say what the bytes of that checksum are,
-//! whatever becomes of the object, and never go out of date.
+//! They are made while a whole file is read, and kept if it matches its checksum. They describe the bytes of that checksum
+//! and not the object, so they never go out of date.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::{fmt, io};
+use std::{fmt, io, mem};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
@@ -14,20 +14,20 @@ use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use sha2::{Digest, Sha256};
 
-use super::checked::damaged;
-use super::stored_file::Reading;
+use super::whole_file::damaged;
 use crate::package::Checksum;
+use crate::store::objects::{Reading, checksum_of};
 
 /// The length of a block. Each reader of a part keeps one in memory.
 pub(super) const BLOCK_BYTES: u64 = 64 * 1024;
 
-/// Files whose blocks are remembered, as a first guess.
+/// How many files the cache expects, which sets its first size.
 const FILES_TYPICAL: usize = 4_096;
 
-/// Memory for the blocks of all files: of 8 GB of crate files, about.
+/// Memory for the blocks of all files: enough for about 8 GB of crate files.
 const REMEMBERED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// What a remembered file costs beside its blocks.
+/// The memory of one entry without its blocks.
 const ENTRY_BYTES: u64 = 128;
 
 /// The checksums of a file's blocks, in their order. The last block may be shorter.
@@ -35,8 +35,8 @@ pub(super) type Blocks = Arc<[Checksum]>;
 
 /// The blocks of files that were read.
 ///
-/// One cache behind a lock: each part of a cache in parts takes no file that needs more than a part of the memory, and on a
-/// machine with 64 processors, where there are 256 parts, that is a file of 32 MB.
+/// One cache behind a lock, and not a sharded one: a shard takes no entry larger than itself. With the 256 shards of a machine
+/// with 64 processors that would exclude files from 32 MB on.
 pub(super) struct BlocksOfFiles(Mutex<Cache<Checksum, Blocks, ByBytes>>);
 
 impl BlocksOfFiles {
@@ -72,7 +72,7 @@ impl fmt::Debug for BlocksOfFiles {
     }
 }
 
-/// Weighs what is remembered of a file.
+/// Weighs an entry by its memory.
 #[derive(Clone, Debug)]
 pub(super) struct ByBytes;
 
@@ -82,11 +82,11 @@ impl Weighter<Checksum, Blocks> for ByBytes {
     }
 }
 
-/// Hashes the blocks of a file while it is read.
+/// Hashes the blocks of a file during a reading.
 #[derive(Default)]
 pub(super) struct BlockHasher {
     digest: Sha256,
-    /// Bytes of the block that is being hashed.
+    /// Bytes of the current block.
     bytes: u64,
     blocks: Vec<Checksum>,
 }
@@ -114,18 +114,13 @@ impl BlockHasher {
 
     fn end_block(&mut self) {
         self.bytes = 0;
-        self.blocks
-            .push(checksum_of(self.digest.finalize_reset().into()));
+        self.blocks.push(checksum_of(mem::take(&mut self.digest)));
     }
 }
 
-fn checksum_of(digest: [u8; 32]) -> Checksum {
-    Checksum::from(digest)
-}
-
-/// The bytes of `range`, each block only after it was found right; otherwise an error, after `report`. `parts` begins with
-/// the first block that the range touches, and ends with the last one.
-pub(super) fn checked_blocks(
+/// The bytes of `range`. Each block is checked before it is passed on; a damaged one is an error, after `report`. `parts`
+/// begins with the first block that the range touches, and ends with the last one.
+pub(super) fn check_blocks(
     parts: Reading,
     blocks: Blocks,
     range: Range<u64>,
@@ -134,7 +129,7 @@ pub(super) fn checked_blocks(
     struct State<R> {
         parts: Reading,
         blocks: Blocks,
-        /// What is still to be sent.
+        /// The bytes still to come.
         range: Range<u64>,
         read: BytesMut,
         report: R,
@@ -158,7 +153,7 @@ pub(super) fn checked_blocks(
         let expected = usize::try_from(number)
             .ok()
             .and_then(|number| state.blocks.get(number));
-        if expected != Some(&checksum_of(Sha256::digest(&block).into())) {
+        if expected != Some(&checksum_of(Sha256::new_with_prefix(&block))) {
             if let Some(report) = state.report.take() {
                 report.await;
             }
@@ -178,7 +173,7 @@ pub(super) fn checked_blocks(
     checked.boxed()
 }
 
-/// The next bytes that make a block. Only the last block of a file is shorter, and `None` comes after it.
+/// The next block. Only the last block of a file is shorter, and `None` comes after it.
 async fn next_block(parts: &mut Reading, read: &mut BytesMut) -> io::Result<Option<Bytes>> {
     let length = usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX);
     while read.len() < length {
@@ -224,10 +219,9 @@ mod tests {
             .collect();
         let reported = Arc::new(AtomicBool::new(false));
         let report = Arc::clone(&reported);
-        let mut reading =
-            checked_blocks(stream::iter(parts).boxed(), blocks(), range, async move {
-                report.store(true, Ordering::Relaxed);
-            });
+        let mut reading = check_blocks(stream::iter(parts).boxed(), blocks(), range, async move {
+            report.store(true, Ordering::Relaxed);
+        });
         let mut sent = Vec::new();
         let result = loop {
             match reading.try_next().await {
@@ -273,15 +267,15 @@ mod tests {
     #[test]
     fn the_blocks_of_the_largest_file_are_remembered_however_many_processors_there_are() {
         let remembered = BlocksOfFiles::new();
-        let largest: Blocks = vec![checksum_of([7; 32]); 512 * 1024 * 1024 / 65_536].into();
-        remembered.insert(checksum_of([1; 32]), Arc::clone(&largest));
-        assert_eq!(remembered.get(&checksum_of([1; 32])), Some(largest));
+        let largest: Blocks = vec![Checksum::from([7; 32]); 512 * 1024 * 1024 / 65_536].into();
+        remembered.insert(Checksum::from([1; 32]), Arc::clone(&largest));
+        assert_eq!(remembered.get(&Checksum::from([1; 32])), Some(largest));
     }
 
     #[tokio::test]
     async fn an_object_that_ends_early_is_an_error() {
         let cut = &content()[..usize::try_from(BLOCK_BYTES).unwrap()];
-        let mut reading = checked_blocks(
+        let mut reading = check_blocks(
             stream::iter([Ok(Bytes::copy_from_slice(cut))]).boxed(),
             blocks(),
             0..SIZE,

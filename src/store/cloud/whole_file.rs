@@ -1,31 +1,31 @@
-//! Hashing what is read from a cloud on its way to a client, who must never get all of it if it is damaged.
+//! Hashing a whole file on its way from a cloud to a client, which never gets the end of a damaged one.
 
-use std::io;
+use std::{io, mem};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
-use super::stored_file::Reading;
 use crate::package::Checksum;
+use crate::store::objects::{Reading, checksum_of};
 
-/// The bytes are not those that the checksum promises.
+/// The bytes do not match the checksum.
 #[derive(Debug, thiserror::Error)]
 #[error("the file in the store is damaged")]
 struct Damaged;
 
-/// Whether reading ended because of damage, and not because the store failed.
+/// Whether a reading ended because of damage, and not because the store failed.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|source| source.is::<Damaged>())
 }
 
-/// What ends reading because of damage.
+/// The error of a damaged file.
 pub(super) fn damaged() -> io::Error {
     io::Error::other(Damaged)
 }
 
-/// The same parts, but the last one only if all of them have this checksum; otherwise an error, after `report`.
-pub(super) fn checked(
+/// The same parts. The last one comes only if all of them have this checksum; otherwise an error, after `report`.
+pub(super) fn check_whole(
     parts: Reading,
     checksum: Checksum,
     report: impl Future<Output = ()> + Send + 'static,
@@ -56,8 +56,7 @@ pub(super) fn checked(
                     let Some(last) = state.kept_back.take() else {
                         return Ok(None);
                     };
-                    let actual = <[u8; 32]>::from(state.digest.finalize_reset());
-                    if Checksum::from(actual) == checksum {
+                    if checksum_of(mem::take(&mut state.digest)) == checksum {
                         return Ok(Some((last, state)));
                     }
                     if let Some(report) = state.report.take() {

@@ -1,11 +1,11 @@
-//! A part of a file on the disk, for whoever can have the system send it without reading it.
+//! A part of a file on the disk, which the system can send to a socket by itself.
 
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::disk::open_file::OpenFile;
+use super::open_file::OpenFile;
 
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -15,16 +15,16 @@ pub(crate) struct FilePart {
 }
 
 impl FilePart {
-    pub(super) fn new(file: Arc<OpenFile>, range: Range<u64>) -> Self {
+    pub(crate) fn new(file: Arc<OpenFile>, range: Range<u64>) -> Self {
         Self { file, range }
     }
 
-    /// How many bytes are left of it.
+    /// How many bytes are left.
     pub(crate) fn bytes_left(&self) -> u64 {
         self.range.end.saturating_sub(self.range.start)
     }
 
-    /// Takes so many bytes off its beginning, or all that are left.
+    /// Takes this many bytes off its beginning, or all that are left.
     pub(crate) fn split_to(&mut self, bytes: u64) -> Self {
         let middle = self.range.end.min(self.range.start.saturating_add(bytes));
         let first = Self::new(Arc::clone(&self.file), self.range.start..middle);
@@ -32,7 +32,7 @@ impl FilePart {
         first
     }
 
-    /// Whether the system most likely has it in memory, so that sending it waits for no disk. A look at both ends.
+    /// Whether it is probably in the page cache, so that sending it does not wait for the disk. Looks at both ends only.
     pub(crate) fn is_in_memory(&self) -> bool {
         let last = self.range.end.saturating_sub(1);
         [self.range.start, last]
@@ -40,13 +40,13 @@ impl FilePart {
             .all(|at| self.file.is_in_memory(at))
     }
 
-    /// Has the system read it from the disk. Blocking.
+    /// Loads it into the page cache. Blocking.
     pub(crate) fn load(&self) -> io::Result<()> {
         self.file.load(&self.range)
     }
 
-    /// Has the system send bytes from its beginning to a socket, at most so many, without waiting, and takes those off
-    /// that were sent.
+    /// Lets the system send at most this many bytes from its beginning to a socket, without waiting, and takes the sent
+    /// bytes off.
     pub(crate) fn send_to(
         &mut self,
         socket: BorrowedFd<'_>,
