@@ -28,7 +28,7 @@ const ENDED_BY_SIGNAL: i32 = 128;
 
 /// Runs this program once more as a child and reaps until that ends, if this is process 1. Returns its exit code; `None`
 /// where this process has to do the work itself.
-pub fn reap_as_process_one() -> Option<ExitCode> {
+pub(crate) fn reap_as_process_one() -> Option<ExitCode> {
     if std::process::id() != 1 {
         return None;
     }

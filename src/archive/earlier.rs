@@ -1,4 +1,4 @@
-//! The archive that a new one builds on: of it only the beginning is read.
+//! The archive that a new one builds on. Only its beginning is read.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -11,25 +11,25 @@ use super::read::{ArchiveError, Beginning, read_beginning};
 pub(crate) struct Earlier {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// What it says of itself.
+    /// Its first two entries.
     pub(crate) beginning: Beginning,
 }
 
-/// Why nothing can build on an archive.
+/// Why a new archive cannot build on an earlier one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EarlierError {
-    /// It is no good.
+    /// It is refused.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// It would be overwritten.
+    /// The new archive would overwrite it.
     #[error("the new archive must be another file than the one that it builds on")]
     SameFile,
-    /// It is of another index.
+    /// It has another index.
     #[error("that archive is of the index {theirs}, this one would be of {ours}")]
     OtherIndex {
-        /// Whose index is in it.
+        /// The upstream of its index.
         theirs: String,
-        /// Whose index is here.
+        /// The upstream of the index here.
         ours: String,
     },
 }
@@ -48,7 +48,7 @@ impl Earlier {
         })
     }
 
-    /// What the manifest of the new archive says of it.
+    /// Its description in the manifest of the new archive.
     pub(crate) fn base(&self) -> Base {
         let name = self.path.file_name().unwrap_or_default();
         Base {
@@ -57,7 +57,7 @@ impl Earlier {
         }
     }
 
-    /// Fails if it is not of the index of this upstream.
+    /// Fails if its index has another upstream.
     pub(crate) fn check_upstream(&self, ours: &str) -> Result<(), EarlierError> {
         let theirs = &self.beginning.manifest.upstream;
         if theirs == ours {

@@ -1,10 +1,8 @@
-//! What can be typed, and the help that teaches it.
-//!
-//! These are the raw arguments, as `clap` reads them; each verb turns its own into what it works with.
+//! The arguments, as `clap` reads them. Each subcommand interprets its own.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand as SubcommandArguments};
 
 use super::help::{
     ABOUT_CHECK_CONFIG, ABOUT_EXPORT, ABOUT_IMPORT, ABOUT_PREFETCH, ABOUT_SETTINGS, ABOUT_VERIFY,
@@ -22,13 +20,13 @@ use crate::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub(crate) verb: Option<VerbArguments>,
+    pub(crate) subcommand: Option<Subcommand>,
 }
 
-/// One verb with its arguments.
-#[derive(Debug, Subcommand)]
-pub(crate) enum VerbArguments {
-    /// Run the server; the same as no verb at all
+/// A subcommand with its arguments.
+#[derive(Debug, SubcommandArguments)]
+pub(crate) enum Subcommand {
+    /// Run the server; the same as no subcommand
     Serve,
     /// Fetch crate files into the store, ahead of need
     Prefetch(Box<PrefetchArguments>),
@@ -55,12 +53,12 @@ pub(crate) struct PrefetchArguments {
     #[arg(short, long, value_name = "N", default_value_t = JOBS_DEFAULT,
         value_parser = clap::value_parser!(u8).range(1..=i64::from(JOBS_MAX)))]
     pub(crate) jobs: u8,
-    /// Print what would be wanted, one `name@version` a line, and fetch nothing
+    /// Print the wanted versions, one `name@version` a line, and fetch nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 }
 
-/// What `prefetch` shall fetch: at least one of these.
+/// The crates to fetch: at least one of these.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
 pub(crate) struct SelectionArguments {
@@ -78,7 +76,7 @@ pub(crate) struct SelectionArguments {
     pub(crate) all: bool,
 }
 
-/// Whose dependencies are fetched, too.
+/// Which dependencies are fetched, too.
 #[derive(Args, Debug)]
 pub(crate) struct DependencyArguments {
     /// Fetch only the CRATEs named, not what they depend on
@@ -89,12 +87,12 @@ pub(crate) struct DependencyArguments {
     pub(crate) dev_deps: bool,
 }
 
-/// What stands on the command line without an option before it.
+/// A positional argument of `prefetch`.
 #[derive(Clone, Debug)]
 pub(crate) enum NamedArgument {
     /// A crate.
     Crate(CrateSpec),
-    /// A path that ends in `Cargo.lock`, which no crate's name can.
+    /// A path that ends in `.lock`, which no crate's name can.
     Lockfile(PathBuf),
 }
 
@@ -155,21 +153,21 @@ mod tests {
     }
 
     #[test]
-    fn the_definitions_hold_together() {
+    fn the_definitions_are_consistent() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn no_verb_is_serve() {
-        assert!(parse(&[]).unwrap().verb.is_none());
+    fn no_subcommand_is_serve() {
+        assert!(parse(&[]).unwrap().subcommand.is_none());
         assert!(matches!(
-            parse(&["serve"]).unwrap().verb,
-            Some(VerbArguments::Serve)
+            parse(&["serve"]).unwrap().subcommand,
+            Some(Subcommand::Serve)
         ));
     }
 
     #[test]
-    fn prefetch_wants_to_be_told_what() {
+    fn prefetch_needs_at_least_one_crate() {
         let refused = parse(&["prefetch"]).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::MissingRequiredArgument);
         for good in [
@@ -199,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn every_help_teaches_with_exit_codes_or_examples() {
+    fn every_help_has_exit_codes_or_examples() {
         let mut command = Arguments::command();
         let help = command.render_long_help().to_string();
         assert!(help.contains("Exit codes:") && help.contains("Examples:"));
-        for verb in command.get_subcommands_mut() {
-            let help = verb.render_long_help().to_string();
-            let name = verb.get_name();
+        for subcommand in command.get_subcommands_mut() {
+            let help = subcommand.render_long_help().to_string();
+            let name = subcommand.get_name();
             assert!(
                 name == "serve" || help.contains("Exit codes:") || help.contains("Examples:"),
                 "{name}"

@@ -1,6 +1,6 @@
-//! The terminal: results on standard output, everything else on standard error, and progress that does not tear either.
+//! The terminal: results on standard output, everything else on standard error, and a progress bar below both.
 //!
-//! Only this file knows the standard streams, so that tests can read what a verb says.
+//! Only this file uses the standard streams, so that tests can read what a subcommand writes.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,14 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use crate::observability::without_controls;
 use crate::stdout;
 
-/// Where a verb writes to.
+/// The streams of a subcommand.
 #[derive(Clone)]
 pub(crate) struct Terminal {
     results: Stream,
     notes: Stream,
-    /// Where progress bars are drawn; `None` where nobody would see them move.
+    /// Draws progress bars; `None` if standard error is no terminal.
     bars: Option<MultiProgress>,
-    /// Whether it was said that results cannot be written.
+    /// Whether the failure to write results was reported.
     was_reported: Arc<AtomicBool>,
 }
 
@@ -39,13 +39,12 @@ impl Terminal {
         }
     }
 
-    /// Says so once if there is no standard output for results.
+    /// Fails if there is no standard output, and reports that once.
     pub(crate) fn check_results(&self) -> io::Result<()> {
         self.reporting(stdout::check())
     }
 
-    /// Writes one line of results. A reader that has gone away is an error, which is reported here: there is nobody to go
-    /// on for.
+    /// Writes one line of results. A closed pipe is an error, which is reported here: without a reader the work has no use.
     pub(crate) fn result(&self, line: &str) -> io::Result<()> {
         self.reporting(self.write(&self.results, line))
     }
@@ -64,22 +63,22 @@ impl Terminal {
         written
     }
 
-    /// Writes one line for whoever watches. If nobody can read it, that must not stop the work.
+    /// Writes one line for people. If it cannot be written, the work goes on.
     pub(crate) fn note(&self, line: &str) {
         drop(self.write(&self.notes, line));
     }
 
-    /// Shows a bar, if there is a terminal to show it on.
+    /// Shows a bar, if there is a terminal.
     pub(crate) fn add_bar(&self, bar: ProgressBar) -> Option<ProgressBar> {
         self.bars.as_ref().map(|bars| bars.add(bar))
     }
 
-    /// Writes an event of the log, a whole line already. If nobody can read it, that must not stop the work.
+    /// Writes an event of the log, which is a whole line. If it cannot be written, the work goes on.
     pub(crate) fn log(&self, event: &[u8]) {
         drop(self.write_all(&self.notes, event));
     }
 
-    /// Names and reasons come from lock files, archives and upstreams: none of them may move the cursor.
+    /// Writes a line without control characters: texts from lock files, archives and upstreams must not move the cursor.
     fn write(&self, stream: &Stream, line: &str) -> io::Result<()> {
         let line = without_controls(line);
         self.write_all(stream, format!("{line}\n").as_bytes())
@@ -98,7 +97,7 @@ impl Terminal {
     }
 }
 
-/// A terminal that remembers what was written.
+/// A terminal for tests.
 #[cfg(test)]
 pub(crate) mod testing {
     use super::{Arc, Mutex, Terminal};

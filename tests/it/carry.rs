@@ -200,7 +200,7 @@ fn everything_is_carried_over_then_only_what_is_new_beside_a_running_mirror() {
     let said = gap.outside(&["export", &monday]).done();
     assert!(said.starts_with("exported 3 crate files and "), "{said}");
     let said = gap.inside(&["import", &monday]).done();
-    assert!(said.starts_with("imported 3 crate files, and the index; 0 held already"));
+    assert!(said.starts_with("imported 3 crate files, and the index; 0 stored already"));
     let mirror = gap.start_inside();
     for file in &gap.origin.files {
         assert_eq!(mirror.get(&file.download_path()).body, file.bytes());
@@ -214,7 +214,7 @@ fn everything_is_carried_over_then_only_what_is_new_beside_a_running_mirror() {
     let lengths = [&monday, &tuesday].map(|path| fs::metadata(path).unwrap().len());
     assert!(lengths[1] < lengths[0], "{lengths:?}");
     let said = gap.inside(&["import", &tuesday]).done();
-    assert!(said.starts_with("imported 1 crate files, and the index; 0 held already"));
+    assert!(said.starts_with("imported 1 crate files, and the index; 0 stored already"));
     let new = gap.origin.files.last().unwrap();
     eventually("the running mirror shows what was imported", || {
         mirror.get(&new.download_path()).body == new.bytes()

@@ -73,7 +73,7 @@ fn a_crate_is_fetched_with_its_dependencies_once_and_served_offline() {
     assert_eq!(held(&data).checksums.len(), 3);
     let again = prefetch(&origin, data.path(), &["top"], &[]);
     assert_eq!(again.code, Some(0));
-    assert!(again.results.contains("0 fetched") && again.results.contains("3 held already"));
+    assert!(again.results.contains("0 fetched") && again.results.contains("3 stored already"));
     assert_eq!(origin.fetched().len(), 3);
     origin.upstream.stop();
     let own = origin.settings();
@@ -289,7 +289,7 @@ fn sigterm_stops_it_and_what_is_held_stays_held() {
     origin.upstream.heal();
     let run = prefetch(&origin, data.path(), &["top"], &[]);
     assert_eq!(run.code, Some(0), "{}", run.notes);
-    assert!(run.results.contains("1 fetched") && run.results.contains("2 held already"));
+    assert!(run.results.contains("1 fetched") && run.results.contains("2 stored already"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `held.txt`: checksums, sorted, one a line.
+//! `held.txt`: sorted checksums, one a line.
 
 use std::io::{self, Read};
 
@@ -9,9 +9,9 @@ const LINE_BYTES: u64 = 65;
 
 /// A sorted list of checksums, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HeldList(Vec<Checksum>);
+pub(crate) struct ChecksumList(Vec<Checksum>);
 
-impl HeldList {
+impl ChecksumList {
     /// How many there are.
     pub(crate) fn count(&self) -> u64 {
         u64::try_from(self.0.len()).unwrap_or(u64::MAX)
@@ -32,20 +32,20 @@ impl HeldList {
         self.0.iter()
     }
 
-    /// Those that the other list lacks.
+    /// The checksums that the other list lacks.
     pub(crate) fn without(&self, other: &Self) -> Self {
         let new = |checksum: &&Checksum| !other.contains(checksum);
         Self(self.0.iter().filter(new).copied().collect())
     }
 
-    /// Those of both lists.
+    /// The checksums of either list.
     pub(crate) fn with(&self, other: &Self) -> Self {
         let mut both = self.0.clone();
         both.extend(other.without(self).0);
         Self::from(both)
     }
 
-    /// The text of the entry, made while it is read.
+    /// The text of the entry. It is made during reading.
     pub(crate) fn reader(&self) -> impl Read + '_ {
         Lines {
             checksums: self.0.iter(),
@@ -54,7 +54,7 @@ impl HeldList {
         }
     }
 
-    /// Reads the text of an entry of so many bytes. `Ok(None)` if it is not sorted or not made of checksums.
+    /// Reads the text of an entry of this size. `Ok(None)` if it is no sorted list of checksums.
     pub(crate) fn read(mut from: impl Read, bytes: u64) -> io::Result<Option<Self>> {
         if !bytes.is_multiple_of(LINE_BYTES) {
             return Ok(None);
@@ -75,7 +75,7 @@ impl HeldList {
     }
 }
 
-impl From<Vec<Checksum>> for HeldList {
+impl From<Vec<Checksum>> for ChecksumList {
     fn from(mut checksums: Vec<Checksum>) -> Self {
         checksums.sort_unstable();
         checksums.dedup();
@@ -90,7 +90,7 @@ fn parse(digits: &[u8]) -> Option<Checksum> {
 struct Lines<'c> {
     checksums: std::slice::Iter<'c, Checksum>,
     line: Vec<u8>,
-    /// How much of the line was read already.
+    /// How much of the line was read.
     given: usize,
 }
 
@@ -114,7 +114,7 @@ impl Read for Lines<'_> {
 mod tests {
     use super::*;
 
-    fn list(numbers: &[u8]) -> HeldList {
+    fn list(numbers: &[u8]) -> ChecksumList {
         let checksums = numbers.iter().map(|number| Checksum::from([*number; 32]));
         checksums.collect::<Vec<_>>().into()
     }
@@ -125,11 +125,11 @@ mod tests {
         let mut text = Vec::new();
         held.reader().read_to_end(&mut text).unwrap();
         assert_eq!((held.count(), held.bytes()), (3, text.len() as u64));
-        let again = HeldList::read(text.as_slice(), held.bytes()).unwrap();
+        let again = ChecksumList::read(text.as_slice(), held.bytes()).unwrap();
         assert_eq!(again, Some(held));
         assert_eq!(
-            HeldList::read(&b""[..], 0).unwrap(),
-            Some(HeldList::default())
+            ChecksumList::read(&b""[..], 0).unwrap(),
+            Some(ChecksumList::default())
         );
     }
 
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_such_a_list_is_refused() {
+    fn other_texts_are_refused() {
         let line = |digit: &str| format!("{}\n", digit.repeat(64));
         for bad in [
             line("2") + &line("1"),
@@ -151,11 +151,11 @@ mod tests {
         ] {
             let bytes = bad.len() as u64;
             assert_eq!(
-                HeldList::read(bad.as_bytes(), bytes).unwrap(),
+                ChecksumList::read(bad.as_bytes(), bytes).unwrap(),
                 None,
                 "{bad}"
             );
         }
-        assert!(HeldList::read(&b"12"[..], 65).is_err());
+        assert!(ChecksumList::read(&b"12"[..], 65).is_err());
     }
 }

@@ -1,31 +1,31 @@
-//! Which version of a crate is meant.
+//! The choice of a version.
 
 use semver::VersionReq;
 
-use super::crate_spec::VersionWanted;
 use crate::package::{CrateFile, CrateHistory, CrateVersion, Release};
+use crate::prefetch::crate_spec::VersionWanted;
 
-/// Why no version is meant.
+/// Why no version can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoChoice {
-    /// The index does not know the crate.
+    /// The index has no such crate.
     #[error("there is no such crate in the index")]
     NoCrate,
-    /// None of its versions will do.
+    /// None of its versions matches.
     #[error("no version of the crate matches")]
     NoVersion,
-    /// Those that would do were yanked.
-    #[error("every version that matches was yanked; name one exactly to have it all the same")]
+    /// All matching versions were yanked.
+    #[error("every version that matches was yanked; name an exact version to have it all the same")]
     AllYanked,
-    /// There are only pre-releases, and the requirement names none.
+    /// All matching versions are pre-releases, and the requirement names none.
     #[error("only pre-releases match; name one to have it")]
     OnlyPreReleases,
-    /// The line of the version says nothing that its file could be verified with.
+    /// The index has no checksum for the version, so its file cannot be verified.
     #[error("the index has no checksum of it")]
     NoChecksum,
 }
 
-/// Finds the version that is wanted.
+/// Chooses the wanted version.
 pub(crate) fn choose<'h, 'f>(
     history: &'h CrateHistory<'f>,
     wanted: &VersionWanted,
@@ -45,7 +45,7 @@ pub(crate) fn crate_file(release: &Release<'_>) -> Result<CrateFile, NoChoice> {
     })
 }
 
-/// People seldom type build metadata: without it, the version that is equal but for that is meant.
+/// People seldom type build metadata: a version without it also matches one that differs only in that.
 fn find<'h, 'f>(history: &'h CrateHistory<'f>, version: &CrateVersion) -> Option<&'h Release<'f>> {
     history.find(version).or_else(|| {
         let bare = version.semver().build.is_empty();
@@ -84,9 +84,9 @@ fn highest<'h, 'f>(
 mod tests {
     use super::*;
     use crate::package::CrateName;
-    use crate::prefetch::index_reader::testing::MapIndex;
+    use crate::prefetch::testing::IndexFiles;
 
-    fn chosen(index: &MapIndex, name: &str, wanted: &str) -> Result<String, NoChoice> {
+    fn chosen(index: &IndexFiles, name: &str, wanted: &str) -> Result<String, NoChoice> {
         let crate_name = CrateName::try_from(name.to_owned()).unwrap();
         let history = CrateHistory::parse(index.0[name].as_bytes(), &crate_name).unwrap();
         let release = choose(&history, &wanted.parse().unwrap())?;
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn picks_what_cargo_would_pick() {
-        let mut index = MapIndex::default();
+        let mut index = IndexFiles::default();
         for version in [
             "0.9.0",
             "1.0.0-rc.1",
@@ -135,14 +135,14 @@ mod tests {
 
     #[test]
     fn a_crate_of_pre_releases_must_be_asked_for_by_name() {
-        let index = MapIndex::default().publish("a", "1.0.0-alpha", &[]);
+        let index = IndexFiles::default().publish("a", "1.0.0-alpha", &[]);
         assert_eq!(chosen(&index, "a", "*"), Err(NoChoice::OnlyPreReleases));
         assert!(chosen(&index, "a", "1.0.0-alpha").is_ok());
     }
 
     #[test]
     fn real_histories_are_read() {
-        let index = MapIndex::default().with_real_crates(&["anyhow", "rand_core"]);
+        let index = IndexFiles::default().with_real_crates(&["anyhow", "rand_core"]);
         assert_eq!(chosen(&index, "anyhow", "=1.0.0").as_deref(), Ok("1.0.0"));
         assert!(
             chosen(&index, "rand_core", "0.6")

@@ -1,11 +1,14 @@
-//! What was not written by an export is refused, whatever it is.
+//! Archives that no export wrote are refused.
+
+use std::io;
 
 use super::*;
-use crate::archive::testing::index_with;
+use crate::archive::entry::EntryName;
+use crate::observability::without_controls;
 
 #[test]
 fn entries_that_do_not_belong_there_are_refused() {
-    let good = taken_apart(&archive(1, &MemoryStore::of(&["one", "two"])));
+    let good = taken_apart(&archive(1, &store(&["one", "two"])));
     let with = |place: usize, name: &str, content: &[u8]| {
         let mut entries = good.clone();
         entries.insert(place, (name.to_owned(), content.to_vec()));
@@ -43,29 +46,29 @@ fn entries_that_do_not_belong_there_are_refused() {
         (without(5), "ends early"),
         (Vec::new(), "not an archive"),
     ] {
-        let refused = into_nothing(&put_together(&entries));
-        assert_ne!(refused.outcome, Outcome::Done, "{words}");
-        assert!(refused.notes.contains(words), "{words}: {}", refused.notes);
-        assert!(refused.index.commits.is_empty());
+        let (refused, target) = into_nothing(&put_together(&entries));
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains(words), "{words}: {said}");
+        assert!(target.commit().is_none());
     }
 }
 
 #[test]
-fn what_is_no_archive_at_all_is_said_to_be_none() {
+fn other_files_are_refused_as_no_archives() {
     for bytes in [&b""[..], b"#!/bin/sh\n", &[0; 4096], &[b'x'; 4096]] {
-        let refused = into_nothing(bytes);
-        assert_eq!(refused.outcome, Outcome::Unusable);
+        let refused = into_nothing(bytes).0.unwrap_err();
+        assert!(matches!(refused, ImportError::NotImportable(_)));
+        let said = refused.to_string();
         assert!(
-            refused.notes.contains("not an archive that `export` wrote"),
-            "{}",
-            refused.notes
+            said.contains("not an archive that `export` wrote"),
+            "{said}"
         );
     }
 }
 
 #[test]
 fn an_entry_may_be_neither_a_link_nor_too_large_nor_an_extension() {
-    let good = taken_apart(&archive(1, &MemoryStore::of(&["one"])));
+    let good = taken_apart(&archive(1, &store(&["one"])));
     for kind in [
         EntryType::Symlink,
         EntryType::Link,
@@ -81,11 +84,10 @@ fn an_entry_may_be_neither_a_link_nor_too_large_nor_an_extension() {
         header.set_size(0);
         header.set_cksum();
         bytes.extend_from_slice(header.as_bytes());
-        let refused = into_nothing(&bytes);
+        let said = into_nothing(&bytes).0.unwrap_err().to_string();
         assert!(
-            refused.notes.contains("nothing that an archive has"),
-            "{kind:?}: {}",
-            refused.notes
+            said.contains("nothing that an archive has"),
+            "{kind:?}: {said}"
         );
     }
     let mut bytes = put_together(&good[..3]);
@@ -95,16 +97,17 @@ fn an_entry_may_be_neither_a_link_nor_too_large_nor_an_extension() {
     header.set_size(1024 * 1024 * 1024 + 1);
     header.set_cksum();
     bytes.extend_from_slice(header.as_bytes());
-    let refused = into_nothing(&bytes);
-    assert!(refused.notes.contains("too large"), "{}", refused.notes);
+    let said = into_nothing(&bytes).0.unwrap_err().to_string();
+    assert!(said.contains("too large"), "{said}");
 }
 
 #[test]
-fn what_another_try_may_not_meet_again_is_no_bad_usage() {
-    let cut = &archive(1, &MemoryStore::of(&["one"]))[..600];
-    let refused = into_nothing(cut);
-    assert_eq!(refused.outcome, Outcome::Incomplete);
-    assert!(refused.notes.contains("ends early"), "{}", refused.notes);
+fn an_archive_that_another_try_may_read_is_no_bad_usage() {
+    let cut = &archive(1, &store(&["one"]))[..600];
+    let refused = into_nothing(cut).0.unwrap_err();
+    assert!(matches!(refused, ImportError::Archive(_)));
+    let said = refused.to_string();
+    assert!(said.contains("ends early"), "{said}");
 
     /// A disk that breaks.
     struct Broken;
@@ -113,24 +116,17 @@ fn what_another_try_may_not_meet_again_is_no_bad_usage() {
             Err(io::Error::from_raw_os_error(libc::EIO))
         }
     }
-    let (terminal, written) = remembering();
-    let outcome = import_from(
-        Broken,
-        ImportAction::Keep,
-        &mut MemoryIndex::default(),
-        &MemoryStore::default(),
-        Clock::system(),
-        &terminal,
-        &CancellationToken::new(),
-    );
-    assert_eq!(outcome, Outcome::Incomplete);
-    let notes = written.notes();
-    assert!(notes.contains("it cannot be read"), "{notes}");
+    let refused = Target::empty()
+        .import(Broken, ImportAction::Import)
+        .unwrap_err();
+    assert!(matches!(refused, ImportError::Archive(_)));
+    let said = refused.to_string();
+    assert!(said.contains("it cannot be read"), "{said}");
 }
 
-/// An archive of a later index with something else in its manifest.
+/// An archive with another manifest.
 fn with_manifest(number: u8, change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
-    let mut entries = taken_apart(&archive(number, &MemoryStore::of(&["one"])));
+    let mut entries = taken_apart(&archive(number, &store(&["one"])));
     let mut manifest = serde_json::from_slice(&entries[0].1).unwrap();
     change(&mut manifest);
     entries[0].1 = manifest.to_string().into_bytes();
@@ -138,7 +134,7 @@ fn with_manifest(number: u8, change: impl FnOnce(&mut serde_json::Value)) -> Vec
 }
 
 #[test]
-fn a_time_that_is_still_to_come_is_taken_as_unknown() {
+fn a_time_in_the_future_counts_as_unknown() {
     for (fetched, expected) in [
         (FETCHED, Some(FETCHED)),
         (FETCHED + 3_600, Some(FETCHED + 3_600)),
@@ -146,29 +142,36 @@ fn a_time_that_is_still_to_come_is_taken_as_unknown() {
         (u64::MAX, None),
     ] {
         let archive = with_manifest(1, |manifest| manifest["index_fetched"] = fetched.into());
-        let taken = into_nothing(&archive);
-        assert_eq!(taken.outcome, Outcome::Done, "{}", taken.notes);
-        assert_eq!(taken.index.fetched, expected);
-        let is_told = taken.notes.contains("still to come");
-        assert_eq!(is_told, expected.is_none(), "{}", taken.notes);
+        let (imported, target) = into_nothing(&archive);
+        imported.unwrap();
+        let recorded = current(&target.data_dir).unwrap().fetched();
+        let expected = expected.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(recorded, expected);
+        let is_told = target.events.contains(&ArchiveEvent::FetchedInTheFuture);
+        assert_eq!(is_told, expected.is_none());
     }
     // It does not take the index back either.
     let archive = with_manifest(1, |manifest| manifest["index_fetched"] = u64::MAX.into());
-    let (store, index) = (MemoryStore::default(), index_with(&[1, 2]));
-    let taken = imported(&archive, ImportAction::Keep, store, index);
-    assert_eq!(taken.index.commits.last(), Some(&commit(2)));
+    let mut target = Target::of(index_with(&[1, 2]), &[]);
+    target
+        .import(archive.as_slice(), ImportAction::Import)
+        .unwrap();
+    assert_eq!(target.commit(), Some(commit(2)));
 }
 
 #[test]
 fn control_characters_of_a_manifest_are_never_printed_raw() {
     let archive = with_manifest(2, |manifest| {
-        let base = serde_json::json!({"index_commit": commit(1), "archive": "a\u{1b}[2J\r\u{9b}b"});
-        manifest["index_base"] = commit(1).into();
-        manifest["base"] = base;
+        let base = commit(1).to_string();
+        manifest["index_base"] = base.clone().into();
+        manifest["base"] =
+            serde_json::json!({"index_commit": base, "archive": "a\u{1b}[2J\r\u{9b}b"});
     });
-    let refused = into_nothing(&archive);
-    assert_eq!(refused.outcome, Outcome::Unusable);
+    let refused = into_nothing(&archive).0.unwrap_err();
     let name = r"`a\u001b[2J\u000d\u009bb`";
-    assert!(refused.notes.contains(name), "{}", refused.notes);
-    assert!(!refused.notes.trim_end().contains(char::is_control));
+    // As the terminal does with every line.
+    let text = refused.to_string();
+    let printed = without_controls(&text);
+    assert!(printed.contains(name), "{printed}");
+    assert!(!printed.contains(char::is_control));
 }

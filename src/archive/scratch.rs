@@ -1,29 +1,29 @@
 //! Directories in `DATA_DIR` for files that are only needed while a command runs.
 //!
-//! Each is locked by the command that made it, so that the next command can tell what a crash left behind.
+//! Each is locked by its command, so that the next command can tell which ones a crash left behind.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where they lie.
+/// Their parent in `DATA_DIR`.
 const SCRATCH: &str = "scratch";
 
 /// How often another name is tried.
 const TRIES_MAX: usize = 8;
 
-/// A directory that goes away with this.
+/// A directory that is removed when this is dropped.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
-    /// Tells others that somebody is here.
+    /// Shows other commands that the directory is in use.
     _lock: File,
 }
 
 impl Scratch {
-    /// Makes a directory, and removes those that nobody uses any more.
-    pub(super) fn create(data_dir: &Path) -> io::Result<Self> {
+    /// Makes a directory, and removes unused ones.
+    pub(crate) fn create(data_dir: &Path) -> io::Result<Self> {
         let root = data_dir.join(SCRATCH);
         fs::create_dir_all(&root)?;
         sweep(&root);
@@ -32,7 +32,7 @@ impl Scratch {
             let path = root.join(format!("{:016x}", fastrand::u64(..)));
             match Self::at(&path) {
                 Ok(Some(scratch)) => return Ok(scratch),
-                // Somebody who swept took it for a leftover, in the moment before it was locked.
+                // Another command removed it as a leftover just before it was locked.
                 Ok(None) if tries < TRIES_MAX => tries += 1,
                 Ok(None) => return Err(io::ErrorKind::ResourceBusy.into()),
                 Err(error) => return Err(error),
@@ -41,7 +41,7 @@ impl Scratch {
     }
 
     fn at(path: &Path) -> io::Result<Option<Self>> {
-        // Its parent goes when the last one goes.
+        // The parent is removed with the last directory.
         fs::create_dir_all(path)?;
         let lock = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -49,7 +49,7 @@ impl Scratch {
         };
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
-            // A file system without locks has no leftovers removed, either.
+            // Without locks leftovers are not removed either.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         let ours = lock.metadata()?.ino();
@@ -61,23 +61,23 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed now, the next command removes.
+        // If this fails, the next command removes it.
         drop(fs::remove_dir_all(&self.path));
         if let Some(root) = self.path.parent() {
-            // This works for the last one only.
+            // This succeeds for the last directory only.
             drop(fs::remove_dir(root));
         }
     }
 }
 
-/// Removes what nobody has locked. What cannot be removed takes up room and does no other harm.
+/// Removes directories that are not locked. A failure only costs disk space.
 fn sweep(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else {
         return;
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_away_and_leaves_nothing_behind() {
+    fn a_directory_is_removed_with_its_parent() {
         let data = tempfile::tempdir().unwrap();
         let one = Scratch::create(data.path()).unwrap();
         let two = Scratch::create(data.path()).unwrap();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_is_removed_by_the_next_one() {
+    fn a_leftover_is_removed_by_the_next_command() {
         let data = tempfile::tempdir().unwrap();
         let left = data.path().join("scratch/0123456789abcdef");
         fs::create_dir_all(&left).unwrap();
