@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use super::error::ArchiveError;
 use super::manifest::Base;
-use super::read::{ArchiveError, Beginning, read_beginning};
+use super::read::{Beginning, read_beginning};
 
 /// The archive that a new one builds on.
 pub(crate) struct Earlier {
@@ -18,20 +19,12 @@ pub(crate) struct Earlier {
 /// Why a new archive cannot build on an earlier one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EarlierError {
-    /// It is refused.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// The new archive would overwrite it.
     #[error("the new archive must be another file than the one that it builds on")]
     SameFile,
-    /// It has another index.
     #[error("that archive is of the index {theirs}, this one would be of {ours}")]
-    OtherIndex {
-        /// The upstream of its index.
-        theirs: String,
-        /// The upstream of the index here.
-        ours: String,
-    },
+    OtherIndex { theirs: String, ours: String },
 }
 
 impl Earlier {

@@ -38,30 +38,18 @@ pub(crate) struct ExportJob {
 /// Why there is no archive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExportError {
-    /// The earlier archive cannot be built on.
     #[error("--since {}: {why}", path.display())]
     Earlier {
-        /// The archive.
         path: PathBuf,
-        /// What is wrong with it.
         #[source]
         why: EarlierError,
     },
-    /// The index cannot be exported.
     #[error("the index cannot be exported: {0}")]
     Index(#[source] IndexError),
-    /// The store cannot be listed.
     #[error("the store cannot be listed: {0}")]
     Store(#[source] StoreError),
-    /// The archive cannot be created or completed.
     #[error("cannot write {}: {source}", path.display())]
-    Output {
-        /// The archive.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Writing failed.
+    Output { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Write(#[from] WriteError),
 }

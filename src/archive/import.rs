@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::blocking_store::BlockingStore;
 use super::checked_reader::ReadState;
 use super::checksum_list::ChecksumList;
-use super::error::IndexError;
+use super::error::{ArchiveError, IndexError};
 use super::event::ArchiveEvent;
 use super::index_part::{IndexPart, base_is_here};
 use super::index_target::IndexTarget;
 use super::input::Input;
 use super::manifest::{Base, Manifest, past_seconds};
-use super::read::{ArchiveError, ArchiveReader, ArchivedFile, ArchivedName, Beginning};
+use super::read::{ArchiveReader, ArchivedFile, ArchivedName, Beginning};
 use crate::clock::Clock;
 use crate::index::RemoteUrl;
 use crate::package::Checksum;
@@ -76,20 +76,10 @@ pub(crate) struct Imported {
 pub(crate) enum ImportError {
     /// There is no such archive.
     #[error("cannot read {}: {source}", path.display())]
-    NotOpened {
-        /// The archive.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The first bytes cannot be read.
+    NotOpened { path: PathBuf, source: io::Error },
+    /// Its first bytes cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    NotBegun {
-        /// The archive.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    NotBegun { path: PathBuf, source: io::Error },
     /// It is no archive, or none that can be imported here. Nothing has changed.
     #[error("the archive is no good: {0}")]
     NotImportable(#[source] ArchiveError),
@@ -101,10 +91,8 @@ pub(crate) enum ImportError {
         "this archive builds on `{}`, which has the index at {}: import that one first", .0.archive, .0.index_commit
     )]
     BaseMissing(Base),
-    /// The index cannot be imported.
     #[error("the index cannot be imported: {0}")]
     Index(#[source] IndexError),
-    /// The store does not take a file.
     #[error("crate files cannot be stored: {0}")]
     Store(#[from] StoreError),
 }
@@ -141,10 +129,11 @@ pub(super) fn import_from(
     let mut archive = Archive::new(from);
     let mut reader =
         ArchiveReader::begin(&mut archive, &job.stop).map_err(|error| match error {
-            ArchiveError::NotAnArchive
-            | ArchiveError::Manifest(_)
-            | ArchiveError::Malformed { .. } => ImportError::NotImportable(error),
-            _ => ImportError::Archive(error),
+            // Another try may succeed.
+            ArchiveError::Truncated | ArchiveError::Unreadable(_) | ArchiveError::Stopped => {
+                ImportError::Archive(error)
+            }
+            _ => ImportError::NotImportable(error),
         })?;
     let mut importing = Importing::begin(&reader.beginning, job, report)?;
     while let Some(mut file) = reader.next()? {

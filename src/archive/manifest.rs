@@ -4,12 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::IndexError;
+use super::error::{ArchiveError, FORMAT, IndexError};
 use crate::clock::Clock;
 use crate::index::{CommitId, RemoteUrl};
-
-/// The format that is written, and the only one that is read.
-pub(crate) const FORMAT: u32 = 1;
 
 /// The most index files: more than any clone has packs.
 const INDEX_FILES_MAX: u64 = 10_000;
@@ -66,28 +63,12 @@ struct AnyFormat {
     format: u32,
 }
 
-/// Why a manifest is refused.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ManifestError {
-    /// It has another format.
-    #[error(
-        "the archive has format {0}, and this program reads format {FORMAT}: use the version that wrote it, or a newer one"
-    )]
-    UnknownFormat(u32),
-    /// It is not JSON, or lacks a field.
-    #[error("manifest.json cannot be read: {0}")]
-    Shape(#[from] serde_json::Error),
-    /// A field has an impossible value.
-    #[error("manifest.json has an impossible {0}")]
-    Impossible(&'static str),
-}
-
 impl Manifest {
     /// Reads and checks a manifest.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, ManifestError> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, ArchiveError> {
         let AnyFormat { format } = serde_json::from_slice(text)?;
         if format != FORMAT {
-            return Err(ManifestError::UnknownFormat(format));
+            return Err(ArchiveError::UnknownFormat(format));
         }
         let manifest: Self = serde_json::from_slice(text)?;
         let base = manifest.base.as_ref().map(|base| &base.index_commit);
@@ -97,16 +78,16 @@ impl Manifest {
             base,
         ];
         if !commits.iter().flatten().all(|commit| is_commit(commit)) {
-            return Err(ManifestError::Impossible("commit"));
+            return Err(ArchiveError::ImpossibleManifest("commit"));
         }
         if manifest.index_base.is_some() && manifest.index_base.as_ref() != base {
-            return Err(ManifestError::Impossible("base of the index"));
+            return Err(ArchiveError::ImpossibleManifest("base of the index"));
         }
         if RemoteUrl::parse_recorded(&manifest.upstream).is_err() {
-            return Err(ManifestError::Impossible("upstream"));
+            return Err(ArchiveError::ImpossibleManifest("upstream"));
         }
         if manifest.index_files > INDEX_FILES_MAX || manifest.crate_files > manifest.held_files {
-            return Err(ManifestError::Impossible("number of files"));
+            return Err(ArchiveError::ImpossibleManifest("number of files"));
         }
         Ok(manifest)
     }

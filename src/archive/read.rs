@@ -8,36 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::checked_reader::{CheckedReader, ReadState};
 use super::checksum_list::ChecksumList;
 use super::entry::EntryName;
-use super::manifest::{End, Manifest, ManifestError};
+use super::error::ArchiveError;
+use super::manifest::{End, Manifest};
 use crate::package::Checksum;
-
-/// Why an archive is refused.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ArchiveError {
-    /// It does not begin like an archive.
-    #[error("it is not an archive that `export` wrote")]
-    NotAnArchive,
-    /// Its manifest is refused.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// An entry is in the wrong place or too large.
-    #[error("`{entry}`: {what}")]
-    Malformed {
-        /// The entry.
-        entry: String,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// It is truncated.
-    #[error("it ends early: some of it was lost on its way here")]
-    Truncated,
-    /// It cannot be read.
-    #[error("it cannot be read: {0}")]
-    Unreadable(#[source] io::Error),
-    /// Reading was stopped.
-    #[error("stopped")]
-    Stopped,
-}
 
 /// The first two entries.
 #[derive(Clone, Debug)]

@@ -11,8 +11,9 @@ use super::blocking_store::BlockingStore;
 use super::checked_reader::{CheckedReader, ReadState};
 use super::checksum_list::ChecksumList;
 use super::entry::{EntryName, is_index_name};
+use super::error::FORMAT;
 use super::event::ArchiveEvent;
-use super::manifest::{Base, End, FORMAT, Manifest};
+use super::manifest::{Base, End, Manifest};
 use crate::index::{CommitId, IndexExport};
 use crate::package::Checksum;
 
@@ -40,24 +41,14 @@ pub(super) struct Contents {
 /// Why an archive could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
-    /// The target cannot be written to.
     #[error("the archive cannot be written: {0}")]
     Target(#[source] io::Error),
-    /// A file of the index cannot be read.
     #[error("the index cannot be exported: {0}")]
     Index(String),
-    /// A file of the store cannot be read.
     #[error("the crate file {checksum} cannot be read: {why}")]
-    Store {
-        /// The file.
-        checksum: Checksum,
-        /// What the store said.
-        why: String,
-    },
-    /// A file of the store does not match its checksum.
+    Store { checksum: Checksum, why: String },
     #[error("the crate file {0} is damaged; `crates-io-mirror verify --repair` fetches it again")]
     Damaged(Checksum),
-    /// Writing was stopped.
     #[error("stopped; there is no archive")]
     Stopped,
 }

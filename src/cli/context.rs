@@ -47,16 +47,13 @@ impl From<Outcome> for ExitCode {
 /// Why a subcommand cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
-    /// There is no index, and none could be fetched.
     #[error("there is no index in DATA_DIR: {0}")]
     NoIndex(String),
-    /// The index cannot be read.
     #[error("the index in DATA_DIR cannot be read: {0}")]
     Index(#[from] ReadError),
     /// The store or its upstreams cannot be used.
     #[error("{0}")]
     Store(#[source] Box<dyn Error + Send + Sync>),
-    /// The subcommand was stopped.
     #[error("stopped")]
     Stopped,
 }

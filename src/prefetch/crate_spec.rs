@@ -29,17 +29,10 @@ pub(crate) enum VersionWanted {
 /// Why a text is no [`CrateSpec`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SpecError {
-    /// The part before the `@`.
     #[error("`{name}` is not a crate: {why}", name = .0.text, why = .0.why)]
     Name(#[source] NotAName),
-    /// The part after the `@`.
     #[error("`{text}` is neither a version nor a requirement: {why}")]
-    Version {
-        /// The text.
-        text: String,
-        /// What the parser of requirements said.
-        why: String,
-    },
+    Version { text: String, why: String },
 }
 
 impl FromStr for CrateSpec {

@@ -34,9 +34,6 @@ const TRIES_MAX: u32 = 5;
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Makes sure that a file is stored. Waits for busy and slow upstreams, because no client waits for an answer.
-///
-/// # Errors
-/// [`GetError`] of the last try.
 pub(crate) async fn ensure_patiently(
     crate_files: &CrateFiles,
     file: &CrateFile,

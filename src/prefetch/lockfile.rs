@@ -69,20 +69,14 @@ pub(crate) enum Registry {
 /// Why a text is no lock file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockfileError {
-    /// It is not TOML, or lacks the fields of a lock file.
     #[error("it is not a Cargo.lock: {0}")]
     Shape(String),
-    /// Its version is newer than this program.
     #[error("it has version {0}, and versions up to {KNOWN_VERSION} are known here")]
     TooNew(u32),
-    /// A package of a registry has a bad field.
     #[error("the package `{name} {version}` has a bad {what}")]
     Package {
-        /// The name as it stands there.
         name: String,
-        /// The version as it stands there.
         version: String,
-        /// Which field.
         what: &'static str,
     },
 }

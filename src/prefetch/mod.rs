@@ -1,8 +1,8 @@
 //! Which crate files are wanted, and fetching them ahead of need.
 //!
-//! [`Inputs`] (arguments, lock files, crate lists) are read into [`Wanted`]. The index turns that into a [`Plan`], and
-//! [`fetch_all`] fetches the files of a plan. Nothing is remembered between runs except for the files themselves: a stored
-//! file costs one look-up.
+//! Arguments, lock files and crate lists are read into [`Wanted`]. The index turns that into a [`Plan`], and [`fetch_all`]
+//! fetches the files of a plan. Nothing is remembered between runs except for the files themselves: a stored file costs one
+//! look-up.
 
 mod closure;
 mod crate_spec;
@@ -20,4 +20,4 @@ pub(crate) use fetch::{
 };
 pub(crate) use finding::Severity;
 pub(crate) use lockfile::OwnSources;
-pub(crate) use plan::{InputError, Inputs, Plan, Wanted, every_file, visit_index_files};
+pub(crate) use plan::{InputError, Plan, Wanted, every_file, visit_index_files};

@@ -27,21 +27,6 @@ const LOCKFILE_NAME: &str = "Cargo.lock";
 /// The path that stands for standard input.
 const STANDARD_INPUT: &str = "-";
 
-/// The arguments, before the files that they name are read.
-#[derive(Clone, Debug)]
-pub(crate) struct Inputs {
-    /// Lock files, or directories with one.
-    pub(crate) lockfiles: Vec<PathBuf>,
-    /// Crate lists; `-` is standard input.
-    pub(crate) lists: Vec<PathBuf>,
-    /// The crates of the command line.
-    pub(crate) crates: Vec<CrateSpec>,
-    /// Which dependencies of the crates are followed.
-    pub(crate) dependencies: Dependencies,
-    /// The names of this mirror's registry in lock files.
-    pub(crate) own: OwnSources,
-}
-
 /// What is wanted by name.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
@@ -56,59 +41,46 @@ pub(crate) struct Wanted {
 /// A bad input. The text is one line that names the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
-    /// It cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It is no lock file.
+    Unreadable { path: PathBuf, source: io::Error },
     #[error("{}: {why}", path.display())]
     Lockfile {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
         #[source]
         why: LockfileError,
     },
-    /// It is no crate list.
     #[error("{}: {why}", path.display())]
     CrateList {
-        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
         #[source]
         why: CrateListError,
     },
 }
 
-impl Inputs {
-    /// Reads every file. Blocking.
-    pub(crate) fn read(self) -> Result<Wanted, InputError> {
-        let mut locked = Vec::new();
-        for path in self.lockfiles {
-            // People name the directory of a project as readily as its lock file.
-            let path = match path.is_dir() {
-                true => path.join(LOCKFILE_NAME),
-                false => path,
-            };
-            let text = read_text(&path)?;
-            let packages = parse_lockfile(&text, &self.own);
-            locked.extend(packages.map_err(|why| InputError::Lockfile { path, why })?);
-        }
-        let mut crates = self.crates;
-        for path in self.lists {
-            let text = read_text(&path)?;
-            let specs = parse_crate_list(&text);
-            crates.extend(specs.map_err(|why| InputError::CrateList { path, why })?);
-        }
-        Ok(Wanted {
-            locked,
-            crates,
-            dependencies: self.dependencies,
-        })
+impl Wanted {
+    /// Adds the packages of a lock file, or of that in a directory. `own` has the names of this mirror's registry. Blocking.
+    pub(crate) fn add_lockfile(
+        &mut self,
+        path: PathBuf,
+        own: &OwnSources,
+    ) -> Result<(), InputError> {
+        // People name the directory of a project as readily as its lock file.
+        let path = match path.is_dir() {
+            true => path.join(LOCKFILE_NAME),
+            false => path,
+        };
+        let packages = parse_lockfile(&read_text(&path)?, own);
+        self.locked
+            .extend(packages.map_err(|why| InputError::Lockfile { path, why })?);
+        Ok(())
+    }
+
+    /// Adds the crates of a crate list; `-` is standard input. Blocking.
+    pub(crate) fn add_list(&mut self, path: PathBuf) -> Result<(), InputError> {
+        let specs = parse_crate_list(&read_text(&path)?);
+        self.crates
+            .extend(specs.map_err(|why| InputError::CrateList { path, why })?);
+        Ok(())
     }
 }
 
@@ -303,15 +275,19 @@ mod tests {
     use super::*;
     use crate::prefetch::testing::{IndexFiles, checksum_of, dependency};
 
-    fn inputs(lockfiles: &[&Path], lists: &[&Path]) -> Inputs {
-        let owned = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
-        Inputs {
-            lockfiles: owned(lockfiles),
-            lists: owned(lists),
+    fn read(lockfiles: &[&Path], lists: &[&Path]) -> Result<Wanted, InputError> {
+        let mut wanted = Wanted {
+            locked: Vec::new(),
             crates: vec!["anyhow".parse().unwrap()],
             dependencies: Dependencies::ToBuild,
-            own: OwnSources::default(),
+        };
+        for path in lockfiles {
+            wanted.add_lockfile(path.to_path_buf(), &OwnSources::default())?;
         }
+        for path in lists {
+            wanted.add_list(path.to_path_buf())?;
+        }
+        Ok(wanted)
     }
 
     #[test]
@@ -321,7 +297,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let list = directory.path().join("list");
         std::fs::write(&list, "serde # all of us\ntokio@1\n").unwrap();
-        let wanted = inputs(&[project, &lockfile], &[&list]).read().unwrap();
+        let wanted = read(&[project, &lockfile], &[&list]).unwrap();
         let crates: Vec<String> = wanted.crates.iter().map(ToString::to_string).collect();
         assert_eq!(crates, ["anyhow", "serde", "tokio@^1"]);
         let (once, twice) = wanted.locked.split_at(wanted.locked.len() / 2);
@@ -334,14 +310,14 @@ mod tests {
         let bad = directory.path().join("bad");
         std::fs::write(&bad, "not a crate, and no TOML").unwrap();
         let absent = directory.path().join("absent");
-        for inputs in [
-            inputs(&[&bad], &[]),
-            inputs(&[], &[&bad]),
-            inputs(&[&absent], &[]),
-            inputs(&[], &[&absent]),
-            inputs(&[directory.path()], &[]),
+        for bad in [
+            read(&[&bad], &[]),
+            read(&[], &[&bad]),
+            read(&[&absent], &[]),
+            read(&[], &[&absent]),
+            read(&[directory.path()], &[]),
         ] {
-            let error = inputs.read().unwrap_err().to_string();
+            let error = bad.unwrap_err().to_string();
             let path = directory.path().to_str().unwrap();
             assert!(error.contains(path), "{error}");
             assert_eq!(error.lines().count(), 1, "{error}");

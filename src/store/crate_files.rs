@@ -136,9 +136,6 @@ impl CrateFiles {
     }
 
     /// A file, which is fetched if it is not stored. A caller may give up waiting: the fetch goes on.
-    ///
-    /// # Errors
-    /// [`GetError`].
     pub(crate) async fn get(&self, file: &CrateFile) -> Result<StoredFile, GetError> {
         let found = self.store().find(&file.checksum).await;
         if let Ok(Some(found)) = found {
@@ -185,9 +182,6 @@ impl CrateFiles {
     }
 
     /// Reads a range that lies inside a file.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub(crate) async fn read(
         &self,
         file: &CrateFile,
@@ -211,9 +205,6 @@ impl CrateFiles {
     }
 
     /// Makes sure that a file is in the store.
-    ///
-    /// # Errors
-    /// [`GetError`].
     pub(crate) async fn ensure(&self, file: &CrateFile) -> Result<Ensured, GetError> {
         if self.store().contains(&file.checksum).await? {
             return Ok(Ensured::AlreadyStored);

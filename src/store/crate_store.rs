@@ -58,9 +58,6 @@ pub(super) enum Backend {
 impl CrateStore {
     /// Opens the store. Makes its directory if it is on a disk. Blocking. Must be called inside the runtime that does the
     /// store's work in the background.
-    ///
-    /// # Errors
-    /// [`StoreError`], if there is no such directory and none can be made.
     pub(crate) fn open(
         settings: StoreSettings,
         counters: Arc<Counters>,
@@ -134,9 +131,6 @@ impl CrateStore {
     }
 
     /// A stored file.
-    ///
-    /// # Errors
-    /// [`StoreError`], if the store cannot say whether it has the file.
     pub(crate) async fn find(&self, checksum: &Checksum) -> Result<Option<StoredFile>, StoreError> {
         match &self.backend {
             Backend::Disk(disk) => Ok(disk.open(checksum).await?.map(StoredFile::on_disk)),
@@ -148,18 +142,12 @@ impl CrateStore {
     }
 
     /// Whether there is a file with this key, without a look at its bytes.
-    ///
-    /// # Errors
-    /// [`StoreError`], if the store cannot say.
     pub(crate) async fn contains(&self, checksum: &Checksum) -> Result<bool, StoreError> {
         self.objects.contains(checksum).await
     }
 
     /// Opens a file for a caller that reads and hashes all of it. A damaged one stays where it is. This does not count as a
     /// use.
-    ///
-    /// # Errors
-    /// [`StoreError`], if it is there and cannot be opened.
     pub(crate) async fn open_unverified(
         &self,
         checksum: &Checksum,
@@ -176,17 +164,11 @@ impl CrateStore {
     }
 
     /// The checksums of all files.
-    ///
-    /// # Errors
-    /// [`StoreError`], if the store cannot be listed to the end.
     pub(crate) async fn checksums(&self) -> Result<HashSet<Checksum>, StoreError> {
         self.list().map_ok(|file| file.checksum).try_collect().await
     }
 
     /// Reads a file and hashes it.
-    ///
-    /// # Errors
-    /// [`StoreError`], if it is there and cannot be read.
     pub(crate) async fn verify(&self, checksum: &Checksum) -> Result<FileHealth, StoreError> {
         match &self.backend {
             Backend::Disk(disk) => Ok(disk.verify(checksum).await?),
@@ -195,9 +177,6 @@ impl CrateStore {
     }
 
     /// Removes a file. A missing one is no error.
-    ///
-    /// # Errors
-    /// [`StoreError`], if it may still be there.
     pub(crate) async fn remove(&self, checksum: &Checksum) -> Result<(), StoreError> {
         match &self.backend {
             Backend::Disk(disk) => {
@@ -259,9 +238,6 @@ impl CrateStore {
     }
 
     /// Gives a file its key. This many bytes were hashed on their way into the spool, and match the checksum.
-    ///
-    /// # Errors
-    /// [`StoreError`], if the store cannot take it.
     pub(crate) async fn put(
         &self,
         checksum: &Checksum,

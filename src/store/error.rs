@@ -10,14 +10,8 @@ use object_store::Error as ObjectError;
 /// The store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// The directory cannot be made.
     #[error("cannot use `{}`: {source}", path.display())]
-    Open {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Open { path: PathBuf, source: io::Error },
     /// The disk or the cloud failed.
     #[error("{}", without_body(.0))]
     Object(#[from] ObjectError),
@@ -30,10 +24,8 @@ pub(crate) enum StoreError {
     /// The file is gone, or another one is in its place. The caller has to look it up again.
     #[error("it holds something else than a moment ago")]
     Changed,
-    /// The cloud did not answer in time.
     #[error("it did not answer in time")]
     TimedOut,
-    /// The file is larger than the whole store may be.
     #[error("it is larger than STORAGE_MAX_BYTES")]
     TooLarge,
     /// The disk failed.
@@ -54,13 +46,11 @@ pub(crate) enum GetError {
     /// It is not stored, and nothing may be fetched.
     #[error("it is not stored")]
     NotStored,
-    /// No upstream has it.
     #[error("no upstream has it")]
     Missing,
     /// The bytes of the upstream do not match the checksum of the index.
     #[error("{0}")]
     Corrupt(Arc<str>),
-    /// An upstream did not answer in time.
     #[error("an upstream did not answer in time")]
     TimedOut,
     /// An upstream, or this mirror itself, asks for a pause of this length.
@@ -69,13 +59,10 @@ pub(crate) enum GetError {
     /// No upstream can be reached, or all answer with errors.
     #[error("{0}")]
     Failed(Arc<str>),
-    /// It is still being fetched.
     #[error("it is still being fetched")]
     Pending,
-    /// The store cannot be read or written to.
     #[error("the store failed: {0}")]
     Store(Arc<str>),
-    /// The mirror is about to end.
     #[error("the mirror is stopping")]
     Stopping,
 }

@@ -69,19 +69,14 @@ enum Provider {
 /// Why a text does not name a place for crate files.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LocationError {
-    /// It begins like a URL, but is none.
     #[error("it is not a URL")]
     NotAUrl,
-    /// Nothing is kept at places of this kind.
     #[error("its scheme is not one of file, s3, gs, az and memory")]
     Scheme,
-    /// It holds a user or a password.
     #[error("it holds credentials")]
     Credentials,
-    /// The cloud's client can make nothing of it.
     #[error("the bucket or the cloud's variables are incomplete or malformed")]
     Incomplete,
-    /// A cloud is asked by `https`.
     #[error("this machine has no CA certificates")]
     NoCertificates,
 }
@@ -97,9 +92,6 @@ impl StorageLocation {
 
     /// Reads `STORAGE_URL`: a path, or a URL with the scheme `file`, `s3`, `gs`, `az` (and its older names) or
     /// `memory`. `variables` are the clouds' own, like `AWS_REGION`.
-    ///
-    /// # Errors
-    /// [`LocationError`].
     pub(crate) fn parse(
         text: &str,
         variables: Vec<(String, String)>,

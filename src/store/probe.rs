@@ -33,30 +33,21 @@ pub(crate) enum Access {
 /// Why the mirror cannot use its store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
-    /// There is no store, and none can be made.
     #[error("it cannot be opened: {0}")]
     Open(#[source] StoreError),
-    /// It cannot be listed.
     #[error("it cannot be listed: {0}")]
     List(#[source] StoreError),
-    /// It cannot be written to.
     #[error("it cannot be written to: {0}")]
     Put(#[source] StoreError),
-    /// It cannot be read.
     #[error("what was written to it cannot be read: {0}")]
     Get(#[source] StoreError),
-    /// It returns other bytes than were written.
     #[error("what was written to it is read as something else")]
     OtherContent,
-    /// Nothing can be removed.
     #[error("nothing can be removed from it: {0}")]
     Delete(#[source] StoreError),
 }
 
 /// Does what a mirror does with its store, once and with a file of a few bytes.
-///
-/// # Errors
-/// [`ProbeError`] for the first thing that does not work.
 pub(crate) async fn probe(location: &StorageLocation, access: Access) -> Result<(), ProbeError> {
     let _made = match location.place() {
         Place::Disk { path, .. } => NewDirectories::up_to(path),

@@ -79,9 +79,6 @@ impl StoredFile {
     }
 
     /// The bytes in a range, which must lie inside the file.
-    ///
-    /// # Errors
-    /// [`StoreError`], if the store fails before the first byte.
     pub(crate) async fn read(&self, range: Range<u64>) -> Result<Reading, StoreError> {
         match &self.source {
             Source::Memory(bytes) => {

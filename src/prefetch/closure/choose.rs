@@ -8,19 +8,14 @@ use crate::prefetch::crate_spec::VersionWanted;
 /// Why no version can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoChoice {
-    /// The index has no such crate.
     #[error("there is no such crate in the index")]
     NoCrate,
-    /// None of its versions matches.
     #[error("no version of the crate matches")]
     NoVersion,
-    /// All matching versions were yanked.
     #[error("every version that matches was yanked; name an exact version to have it all the same")]
     AllYanked,
-    /// All matching versions are pre-releases, and the requirement names none.
     #[error("only pre-releases match; name one to have it")]
     OnlyPreReleases,
-    /// The index has no checksum for the version, so its file cannot be verified.
     #[error("the index has no checksum of it")]
     NoChecksum,
 }

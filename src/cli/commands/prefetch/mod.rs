@@ -19,7 +19,7 @@ use crate::config::DownloadMode;
 use crate::index::{ReadError, Snapshot};
 use crate::package::{Checksum, CrateFile};
 use crate::prefetch::{
-    Dependencies, Ended, FetchEvent, InputError, Inputs, OwnSources, Plan, Severity, Tally, Wanted,
+    Dependencies, Ended, FetchEvent, InputError, OwnSources, Plan, Severity, Tally, Wanted,
     ensure_patiently, every_file, fetch_all,
 };
 use crate::store::{CrateFiles, GetError};
@@ -56,7 +56,7 @@ pub(crate) async fn prefetch(arguments: PrefetchArguments, context: &Context) ->
     };
     let public_url = config.public_url.as_ref().map(ToString::to_string);
     let own = OwnSources::new(public_url.as_deref(), &config.git_repo_url.to_string());
-    let reading = tokio::task::spawn_blocking(|| read_selection(arguments, own));
+    let reading = tokio::task::spawn_blocking(move || read_selection(arguments, &own));
     let selection = tokio::select! {
         // The input may be a pipe without a writer.
         () = context.stop.cancelled() => return context.incomplete(&OpenError::Stopped),
@@ -91,30 +91,33 @@ pub(crate) async fn prefetch(arguments: PrefetchArguments, context: &Context) ->
 }
 
 /// Reads the files of the arguments. Blocking, and for ever if one is a pipe that nobody closes.
-fn read_selection(arguments: PrefetchArguments, own: OwnSources) -> Result<Selection, InputError> {
+fn read_selection(arguments: PrefetchArguments, own: &OwnSources) -> Result<Selection, InputError> {
     let selection = arguments.selection;
     if selection.all {
         return Ok(Selection::Everything);
     }
-    let (mut lockfiles, mut crates) = (selection.lockfile, Vec::new());
-    for named in selection.named {
-        match named {
-            NamedArgument::Crate(spec) => crates.push(spec),
-            NamedArgument::Lockfile(path) => lockfiles.push(path),
-        }
-    }
-    let inputs = Inputs {
-        lockfiles,
-        lists: selection.crates,
-        crates,
+    let mut wanted = Wanted {
+        locked: Vec::new(),
+        crates: Vec::new(),
         dependencies: match arguments.dependencies {
             DependencyArguments { no_deps: true, .. } => Dependencies::Ignored,
             DependencyArguments { dev_deps: true, .. } => Dependencies::ToBuildAndTest,
             DependencyArguments { .. } => Dependencies::ToBuild,
         },
-        own,
     };
-    inputs.read().map(Selection::Named)
+    for named in selection.named {
+        match named {
+            NamedArgument::Crate(spec) => wanted.crates.push(spec),
+            NamedArgument::Lockfile(path) => wanted.add_lockfile(path, own)?,
+        }
+    }
+    for path in selection.lockfile {
+        wanted.add_lockfile(path, own)?;
+    }
+    for path in selection.crates {
+        wanted.add_list(path)?;
+    }
+    Ok(Selection::Named(wanted))
 }
 
 /// Looks up the files and fetches or lists them at the same time. Returns the files that are stored afterwards, too.

@@ -24,21 +24,19 @@ const FETCH: Action = Action::Fetch {
     jobs: NonZeroUsize::MIN,
 };
 
-fn named(crates: &[&str], lists: &[(&str, &str)]) -> Selection {
-    let directory = tempfile::tempdir().unwrap();
-    let write = |(name, content): &(&str, &str)| {
-        let path = directory.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    };
-    let inputs = Inputs {
-        lockfiles: lists.iter().map(write).collect(),
-        lists: Vec::new(),
+fn named(crates: &[&str], lockfile: Option<&str>) -> Selection {
+    let mut wanted = Wanted {
+        locked: Vec::new(),
         crates: crates.iter().map(|spec| spec.parse().unwrap()).collect(),
         dependencies: Dependencies::ToBuild,
-        own: OwnSources::default(),
     };
-    Selection::Named(inputs.read().unwrap())
+    if let Some(lockfile) = lockfile {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("Cargo.lock");
+        std::fs::write(&path, lockfile).unwrap();
+        wanted.add_lockfile(path, &OwnSources::default()).unwrap();
+    }
+    Selection::Named(wanted)
 }
 
 /// Outcome, results and notes.
@@ -73,14 +71,14 @@ async fn stored(crate_files: &CrateFiles) -> Vec<&'static str> {
 #[tokio::test]
 async fn wanted_files_are_fetched_once_and_stored_the_next_time() {
     let crate_files = crate_files(&ALL).await;
-    let (outcome, results, notes) = ran(named(&["a"], &[]), FETCH, &crate_files).await;
+    let (outcome, results, notes) = ran(named(&["a"], None), FETCH, &crate_files).await;
     assert_eq!((outcome, notes.as_str()), (Outcome::Done, ""));
     assert_eq!(
         results,
         "2 files: 2 fetched (14 B), 0 stored already, 0 missing upstream, 0 failed\n"
     );
     assert_eq!(stored(&crate_files).await, ["a 1.1.0", "b 1.0.1"]);
-    let (outcome, results, _) = ran(named(&["a"], &[]), FETCH, &crate_files).await;
+    let (outcome, results, _) = ran(named(&["a"], None), FETCH, &crate_files).await;
     assert_eq!(outcome, Outcome::Done);
     assert!(results.contains("2 stored already"), "{results}");
 }
@@ -88,7 +86,7 @@ async fn wanted_files_are_fetched_once_and_stored_the_next_time() {
 #[tokio::test]
 async fn a_list_is_a_crate_list_of_exact_versions() {
     let crate_files = crate_files(&ALL).await;
-    let (outcome, results, _) = ran(named(&["a"], &[]), Action::List, &crate_files).await;
+    let (outcome, results, _) = ran(named(&["a"], None), Action::List, &crate_files).await;
     assert_eq!(
         (outcome, results.as_str()),
         (Outcome::Done, "a@1.1.0\nb@1.0.1\n")
@@ -116,7 +114,7 @@ async fn problems_are_reported_and_everything_else_is_fetched() {
     let lockfile = format!(
         "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = \"{wrong}\"\n"
     );
-    let selection = named(&["a", "nothing"], &[("Cargo.lock", &lockfile)]);
+    let selection = named(&["a", "nothing"], Some(&lockfile));
     let (outcome, results, notes) = ran(selection, FETCH, &crate_files).await;
     assert_eq!(outcome, Outcome::Incomplete);
     let problems: Vec<&str> = notes.lines().collect();
@@ -135,7 +133,7 @@ async fn problems_are_reported_and_everything_else_is_fetched() {
 #[tokio::test]
 async fn a_problem_of_the_plan_counts_even_if_all_files_were_fetched() {
     let crate_files = crate_files(&ALL).await;
-    let (outcome, results, notes) = ran(named(&["b", "c"], &[]), FETCH, &crate_files).await;
+    let (outcome, results, notes) = ran(named(&["b", "c"], None), FETCH, &crate_files).await;
     assert_eq!(outcome, Outcome::Incomplete);
     assert!(results.contains("1 fetched"), "{results}");
     assert_eq!(notes, "problem: c: there is no such crate in the index\n");
@@ -148,7 +146,7 @@ async fn an_unreadable_index_is_reported_once_and_nothing_is_fetched() {
     let index = index.await.unwrap();
     let (context, written) = context(&[]);
     let snapshot = Arc::clone(&index.snapshot);
-    let (outcome, _) = run(named(&["a"], &[]), FETCH, snapshot, &crate_files, &context).await;
+    let (outcome, _) = run(named(&["a"], None), FETCH, snapshot, &crate_files, &context).await;
     assert_eq!(
         (outcome, written.results().as_str()),
         (Outcome::Incomplete, "")
