@@ -31,6 +31,7 @@ pub(crate) struct CheckedReader<'c, R> {
     expected: Option<Checksum>,
     hash: Sha256,
     state: ReadState,
+    failure: Option<String>,
     stop: &'c CancellationToken,
 }
 
@@ -43,6 +44,7 @@ impl<'c, R: Read> CheckedReader<'c, R> {
             expected: None,
             hash: Sha256::new(),
             state: ReadState::Unfinished,
+            failure: None,
             stop,
         }
     }
@@ -63,6 +65,11 @@ impl<'c, R: Read> CheckedReader<'c, R> {
     /// What is known of the content so far.
     pub(crate) fn state(&self) -> ReadState {
         self.state
+    }
+
+    /// The last failure of the inner reader. `io::copy` does not tell failures of reading from failures of writing.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// Compares the checksum, after all bytes were read.
@@ -96,7 +103,8 @@ impl<R: Read> Read for CheckedReader<'_, R> {
         if buffer.is_empty() || !goes_on {
             return self.outcome();
         }
-        let read = self.inner.read(buffer)?;
+        let read = self.inner.read(buffer);
+        let read = read.inspect_err(|error| self.failure = Some(error.to_string()))?;
         let bytes = u64::try_from(read).unwrap_or(u64::MAX);
         if self.expected.is_some() {
             self.hash.update(buffer.get(..read).unwrap_or_default());

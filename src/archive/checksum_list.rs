@@ -121,12 +121,12 @@ mod tests {
 
     #[test]
     fn a_list_is_sorted_and_is_read_as_it_was_written() {
-        let held = list(&[3, 1, 2, 3]);
+        let sorted = list(&[3, 1, 2, 3]);
         let mut text = Vec::new();
-        held.reader().read_to_end(&mut text).unwrap();
-        assert_eq!((held.count(), held.bytes()), (3, text.len() as u64));
-        let again = ChecksumList::read(text.as_slice(), held.bytes()).unwrap();
-        assert_eq!(again, Some(held));
+        sorted.reader().read_to_end(&mut text).unwrap();
+        assert_eq!((sorted.count(), sorted.bytes()), (3, text.len() as u64));
+        let again = ChecksumList::read(text.as_slice(), sorted.bytes()).unwrap();
+        assert_eq!(again, Some(sorted));
         assert_eq!(
             ChecksumList::read(&b""[..], 0).unwrap(),
             Some(ChecksumList::default())

@@ -11,7 +11,7 @@ use crate::package::Checksum;
 const TEXT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The largest `held.txt`: 16 million checksums, eight times those of crates.io. Each takes 32 bytes of memory.
-const HELD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+const CHECKSUMS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// The largest index file. A pack of the whole index of crates.io has a quarter of a gigabyte.
 const INDEX_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
@@ -28,7 +28,7 @@ pub(crate) enum EntryName {
     /// `manifest.json`.
     Manifest,
     /// `held.txt`.
-    Held,
+    Checksums,
     /// `index/{name}`.
     Index(String),
     /// `crates/{sha256}.crate`.
@@ -42,7 +42,7 @@ impl EntryName {
     pub(crate) fn parse(path: &[u8]) -> Option<Self> {
         Some(match std::str::from_utf8(path).ok()? {
             "manifest.json" => Self::Manifest,
-            "held.txt" => Self::Held,
+            "held.txt" => Self::Checksums,
             "end.json" => Self::End,
             path => match path.split_once('/')? {
                 ("index", name) if is_index_name(name) => Self::Index(name.to_owned()),
@@ -60,7 +60,7 @@ impl EntryName {
     pub(crate) fn bytes_max(&self) -> u64 {
         match self {
             Self::Manifest | Self::End => TEXT_BYTES_MAX,
-            Self::Held => HELD_BYTES_MAX,
+            Self::Checksums => CHECKSUMS_BYTES_MAX,
             Self::Index(_) => INDEX_FILE_BYTES_MAX,
             Self::Crate(_) => CRATE_FILE_BYTES_MAX,
         }
@@ -100,7 +100,7 @@ impl fmt::Display for EntryName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Manifest => formatter.write_str("manifest.json"),
-            Self::Held => formatter.write_str("held.txt"),
+            Self::Checksums => formatter.write_str("held.txt"),
             Self::Index(name) => write!(formatter, "index/{name}"),
             Self::Crate(checksum) => write!(formatter, "crates/{checksum}.crate"),
             Self::End => formatter.write_str("end.json"),

@@ -11,7 +11,7 @@
 //! The order is fixed, so that an archive can be written to a pipe and read from one, and so that the next export needs only
 //! the first two entries of the last archive. The same content gives the same bytes.
 //!
-//! [`export`] and [`import`] block, and must run on a thread of a runtime that may block. They report [`ArchiveEvent`]s and
+//! [`export()`] and [`import()`] block, and must run on a thread of a runtime that may block. They report [`ArchiveEvent`]s and
 //! print nothing.
 
 mod blocking_store;

@@ -151,7 +151,7 @@ fn begin<R: Read>(entries: &mut Entries<'_, R>) -> Result<Beginning, ArchiveErro
         return Err(ArchiveError::NotAnArchive);
     };
     let manifest = Manifest::parse(&read_text(&EntryName::Manifest, entry)?)?;
-    let Some((EntryName::Held, entry)) = next(entries)? else {
+    let Some((EntryName::Checksums, entry)) = next(entries)? else {
         return Err(ArchiveError::Truncated);
     };
     let bytes = entry.size();
@@ -159,7 +159,7 @@ fn begin<R: Read>(entries: &mut Entries<'_, R>) -> Result<Beginning, ArchiveErro
     match files {
         Some(files) if files.count() == manifest.held_files => Ok(Beginning { manifest, files }),
         _ => Err(malformed(
-            &EntryName::Held,
+            &EntryName::Checksums,
             "it is not the list that the manifest promises",
         )),
     }

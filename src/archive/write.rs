@@ -1,7 +1,7 @@
 //! Writing an archive to a stream.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use tar::Builder;
@@ -68,7 +68,7 @@ pub(super) fn write_archive(
     });
     write_json(&mut tar, &EntryName::Manifest, &manifest)?;
     let (list, bytes) = (contents.all.reader(), contents.all.bytes());
-    EntryName::Held
+    EntryName::Checksums
         .write(&mut tar, bytes, list)
         .map_err(WriteError::Target)?;
     let mut end = End::default();
@@ -154,33 +154,14 @@ fn write_crate_file(
     let file = opened.ok_or_else(|| not_read("it was removed meanwhile".to_owned()))?;
     let bytes = file.bytes;
     let mut content = CheckedReader::hashed(file, bytes, checksum, stop);
-    let mut failure = None;
-    let noting = Noting {
-        inner: &mut content,
-        failure: &mut failure,
-    };
-    let written = EntryName::Crate(checksum).write(tar, bytes, noting);
-    match (content.state(), failure, written) {
+    let written = EntryName::Crate(checksum).write(tar, bytes, &mut content);
+    match (content.state(), content.failure(), written) {
         (ReadState::Stopped, _, _) => Err(WriteError::Stopped),
         (ReadState::Intact, _, Ok(())) => Ok(bytes),
-        (ReadState::Intact | ReadState::Unfinished, Some(why), _) => Err(not_read(why)),
+        (ReadState::Intact | ReadState::Unfinished, Some(why), _) => Err(not_read(why.to_owned())),
         (ReadState::Intact | ReadState::Unfinished, None, Err(error)) => {
             Err(WriteError::Target(error))
         }
         _ => Err(WriteError::Damaged(checksum)),
-    }
-}
-
-/// Remembers failures of reading: `io::copy` does not tell them from failures of writing.
-struct Noting<'n, R> {
-    inner: R,
-    failure: &'n mut Option<String>,
-}
-
-impl<R: Read> Read for Noting<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner
-            .read(buffer)
-            .inspect_err(|error| *self.failure = Some(error.to_string()))
     }
 }

@@ -62,20 +62,8 @@ impl CrateStore {
         settings: StoreSettings,
         counters: Arc<Counters>,
     ) -> Result<Self, StoreError> {
-        let objects = |store: Arc<dyn ObjectStore>, prefix| {
-            Arc::new(Objects {
-                store,
-                prefix,
-                deletes_in_bulk: settings.location.deletes_in_bulk(),
-            })
-        };
-        let damaged_files = settings.damaged_files;
-        let cloud = |objects: &Arc<Objects>| {
-            let objects = Arc::clone(objects);
-            let cloud = Cloud::new(objects, damaged_files, Arc::clone(&counters));
-            Backend::Cloud(Arc::new(cloud))
-        };
-        let (objects, backend) = match settings.location.place() {
+        let mut disk = None;
+        let (store, prefix): (Arc<dyn ObjectStore>, Path) = match settings.location.place() {
             Place::Disk { path, use_of } => {
                 std::fs::create_dir_all(path).map_err(|source| StoreError::Open {
                     path: path.clone(),
@@ -83,27 +71,31 @@ impl CrateStore {
                 })?;
                 let path = path.canonicalize()?;
                 let files = LocalFileSystem::new_with_prefix(&path)?;
-                let disk = Disk::new(
+                disk = Some(Disk::new(
                     path,
                     *use_of,
                     settings.bytes_max,
-                    damaged_files,
+                    settings.damaged_files,
                     settings.clock,
                     Arc::clone(&counters),
-                );
-                let objects = objects(Arc::new(files), Path::default());
-                (objects, Backend::Disk(Box::new(disk)))
+                ));
+                (Arc::new(files), Path::default())
             }
-            Place::Cloud(place) => {
-                let objects = objects(place.open(Some(&Handle::current()))?, place.prefix());
-                let cloud = cloud(&objects);
-                (objects, cloud)
-            }
-            Place::Memory => {
-                let objects = objects(Arc::new(InMemory::new()), Path::default());
-                let cloud = cloud(&objects);
-                (objects, cloud)
-            }
+            Place::Cloud(cloud) => (cloud.open(Some(&Handle::current()))?, cloud.prefix()),
+            Place::Memory => (Arc::new(InMemory::new()), Path::default()),
+        };
+        let objects = Arc::new(Objects {
+            store,
+            prefix,
+            deletes_in_bulk: settings.location.deletes_in_bulk(),
+        });
+        let backend = match disk {
+            Some(disk) => Backend::Disk(Box::new(disk)),
+            None => Backend::Cloud(Arc::new(Cloud::new(
+                Arc::clone(&objects),
+                settings.damaged_files,
+                Arc::clone(&counters),
+            ))),
         };
         Ok(Self {
             objects,

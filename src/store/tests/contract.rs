@@ -149,7 +149,7 @@ async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
     assert!(store.find(&checksum).await.unwrap().is_none());
 }
 
-/// What was not found right, or was cut short, leaves nothing behind.
+/// Unverified and truncated files leave nothing behind.
 async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
     for size in [1_000, LARGE] {
         let (bytes, checksum) = file(size, 2);

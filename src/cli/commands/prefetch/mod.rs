@@ -190,7 +190,10 @@ async fn fetch(
     let (mut current, mut stored) = (String::new(), Vec::new());
     let report = |tally: &Tally, event: FetchEvent<'_>| {
         match event {
-            FetchEvent::Begun(file) => current = file.to_string(),
+            FetchEvent::Begun(file) => {
+                current = file.to_string();
+                return;
+            }
             FetchEvent::Done(file, Ok(_)) => stored.extend(file.map(|file| file.checksum)),
             FetchEvent::Done(file, Err(error)) => {
                 let file = file.map_or_else(|| "a file".to_owned(), ToString::to_string);

@@ -56,7 +56,7 @@ fn bad_usage_is_exit_code_2_with_a_hint_on_standard_error() {
 }
 
 #[test]
-fn every_verb_says_of_a_bad_setting_what_the_server_says() {
+fn every_subcommand_reports_a_bad_setting_like_the_server() {
     let bad = [
         ("PORT", "http"),
         ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
@@ -139,7 +139,7 @@ fn check_config_tries_the_store_and_shows_the_variables_of_its_cloud_without_sec
 }
 
 #[test]
-fn check_config_fails_if_something_that_is_needed_is_not_there() {
+fn check_config_fails_if_something_needed_is_missing() {
     let data = TempDir::new().unwrap();
     let file = data.path().join("file");
     fs::write(&file, "").unwrap();
