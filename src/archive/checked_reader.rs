@@ -9,7 +9,7 @@ use crate::package::Checksum;
 
 /// What is known of the content so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadState {
+pub(super) enum ReadState {
     /// It was not read to its end.
     Unfinished,
     /// Size and checksum match.
@@ -25,7 +25,7 @@ pub(crate) enum ReadState {
 }
 
 /// Passes on what it reads, and fails at the end if the size or the checksum does not match.
-pub(crate) struct CheckedReader<'c, R> {
+pub(super) struct CheckedReader<'c, R> {
     inner: R,
     bytes_left: u64,
     expected: Option<Checksum>,
@@ -37,7 +37,7 @@ pub(crate) struct CheckedReader<'c, R> {
 
 impl<'c, R: Read> CheckedReader<'c, R> {
     /// Content of this size.
-    pub(crate) fn sized(inner: R, bytes: u64, stop: &'c CancellationToken) -> Self {
+    pub(super) fn sized(inner: R, bytes: u64, stop: &'c CancellationToken) -> Self {
         Self {
             inner,
             bytes_left: bytes,
@@ -50,7 +50,7 @@ impl<'c, R: Read> CheckedReader<'c, R> {
     }
 
     /// Content of this size and with this checksum.
-    pub(crate) fn hashed(
+    pub(super) fn hashed(
         inner: R,
         bytes: u64,
         checksum: Checksum,
@@ -63,12 +63,12 @@ impl<'c, R: Read> CheckedReader<'c, R> {
     }
 
     /// What is known of the content so far.
-    pub(crate) fn state(&self) -> ReadState {
+    pub(super) fn state(&self) -> ReadState {
         self.state
     }
 
     /// The last failure of the inner reader. `io::copy` does not tell failures of reading from failures of writing.
-    pub(crate) fn failure(&self) -> Option<&str> {
+    pub(super) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 

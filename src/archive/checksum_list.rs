@@ -9,44 +9,44 @@ const LINE_BYTES: u64 = 65;
 
 /// A sorted list of checksums, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ChecksumList(Vec<Checksum>);
+pub(super) struct ChecksumList(Vec<Checksum>);
 
 impl ChecksumList {
     /// How many there are.
-    pub(crate) fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         u64::try_from(self.0.len()).unwrap_or(u64::MAX)
     }
 
     /// How large the entry is.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.count() * LINE_BYTES
     }
 
     /// Whether this one is listed.
-    pub(crate) fn contains(&self, checksum: &Checksum) -> bool {
+    pub(super) fn contains(&self, checksum: &Checksum) -> bool {
         self.0.binary_search(checksum).is_ok()
     }
 
     /// All of them, in order.
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Checksum> {
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Checksum> {
         self.0.iter()
     }
 
     /// The checksums that the other list lacks.
-    pub(crate) fn without(&self, other: &Self) -> Self {
+    pub(super) fn without(&self, other: &Self) -> Self {
         let new = |checksum: &&Checksum| !other.contains(checksum);
         Self(self.0.iter().filter(new).copied().collect())
     }
 
     /// The checksums of either list.
-    pub(crate) fn with(&self, other: &Self) -> Self {
+    pub(super) fn with(&self, other: &Self) -> Self {
         let mut both = self.0.clone();
         both.extend(other.without(self).0);
         Self::from(both)
     }
 
     /// The text of the entry. It is made during reading.
-    pub(crate) fn reader(&self) -> impl Read + '_ {
+    pub(super) fn reader(&self) -> impl Read + '_ {
         Lines {
             checksums: self.0.iter(),
             line: Vec::new(),
@@ -55,7 +55,7 @@ impl ChecksumList {
     }
 
     /// Reads the text of an entry of this size. `Ok(None)` if it is no sorted list of checksums.
-    pub(crate) fn read(mut from: impl Read, bytes: u64) -> io::Result<Option<Self>> {
+    pub(super) fn read(mut from: impl Read, bytes: u64) -> io::Result<Option<Self>> {
         if !bytes.is_multiple_of(LINE_BYTES) {
             return Ok(None);
         }

@@ -9,11 +9,11 @@ use super::manifest::Base;
 use super::read::{Beginning, read_beginning};
 
 /// The archive that a new one builds on.
-pub(crate) struct Earlier {
+pub(super) struct Earlier {
     /// Where it is.
-    pub(crate) path: PathBuf,
+    pub(super) path: PathBuf,
     /// Its first two entries.
-    pub(crate) beginning: Beginning,
+    pub(super) beginning: Beginning,
 }
 
 /// Why a new archive cannot build on an earlier one.
@@ -29,7 +29,7 @@ pub(crate) enum EarlierError {
 
 impl Earlier {
     /// Reads the beginning of an archive, for another one at `target`.
-    pub(crate) fn read(path: &Path, target: &Path) -> Result<Self, EarlierError> {
+    pub(super) fn read(path: &Path, target: &Path) -> Result<Self, EarlierError> {
         let real = |path: &Path| path.canonicalize().ok();
         if real(path).is_some_and(|path| real(target) == Some(path)) {
             return Err(EarlierError::SameFile);
@@ -42,7 +42,7 @@ impl Earlier {
     }
 
     /// Its description in the manifest of the new archive.
-    pub(crate) fn base(&self) -> Base {
+    pub(super) fn base(&self) -> Base {
         let name = self.path.file_name().unwrap_or_default();
         Base {
             index_commit: self.beginning.manifest.index_commit.clone(),
@@ -51,7 +51,7 @@ impl Earlier {
     }
 
     /// Fails if its index has another upstream.
-    pub(crate) fn check_upstream(&self, ours: &str) -> Result<(), EarlierError> {
+    pub(super) fn check_upstream(&self, ours: &str) -> Result<(), EarlierError> {
         let theirs = &self.beginning.manifest.upstream;
         if theirs == ours {
             return Ok(());

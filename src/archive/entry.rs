@@ -24,7 +24,7 @@ const INDEX_NAME_BYTES_MAX: usize = 90;
 
 /// The name of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum EntryName {
+pub(super) enum EntryName {
     /// `manifest.json`.
     Manifest,
     /// `held.txt`.
@@ -39,7 +39,7 @@ pub(crate) enum EntryName {
 
 impl EntryName {
     /// Reads the name of an entry. `None` for other names, like a path that leads elsewhere.
-    pub(crate) fn parse(path: &[u8]) -> Option<Self> {
+    pub(super) fn parse(path: &[u8]) -> Option<Self> {
         Some(match std::str::from_utf8(path).ok()? {
             "manifest.json" => Self::Manifest,
             "held.txt" => Self::Checksums,
@@ -57,7 +57,7 @@ impl EntryName {
     }
 
     /// The largest size of such an entry.
-    pub(crate) fn bytes_max(&self) -> u64 {
+    pub(super) fn bytes_max(&self) -> u64 {
         match self {
             Self::Manifest | Self::End => TEXT_BYTES_MAX,
             Self::Checksums => CHECKSUMS_BYTES_MAX,
@@ -67,7 +67,7 @@ impl EntryName {
     }
 
     /// Writes the entry. The content must have exactly this many bytes.
-    pub(crate) fn write(
+    pub(super) fn write(
         &self,
         to: &mut Builder<impl Write>,
         bytes: u64,
@@ -86,7 +86,7 @@ impl EntryName {
 }
 
 /// Whether a file of the index may have this name.
-pub(crate) fn is_index_name(name: &str) -> bool {
+pub(super) fn is_index_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     name.len() <= INDEX_NAME_BYTES_MAX
         && name.bytes().all(is_plain)

@@ -21,7 +21,7 @@ const PIECES_MAX: usize = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// An archive during reading.
-pub(crate) struct Input {
+pub(super) struct Input {
     pieces: Receiver<io::Result<Vec<u8>>>,
     piece: io::Cursor<Vec<u8>>,
     stop: CancellationToken,
@@ -29,7 +29,7 @@ pub(crate) struct Input {
 
 impl Input {
     /// Opens an archive at this path; `-` is standard input.
-    pub(crate) fn open(path: &Path, stop: &CancellationToken) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, stop: &CancellationToken) -> io::Result<Self> {
         if path == Path::new("-") {
             return Ok(Self::read_ahead(io::stdin(), stop));
         }

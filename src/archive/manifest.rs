@@ -13,28 +13,28 @@ const INDEX_FILES_MAX: u64 = 10_000;
 
 /// The first entry.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(crate) struct Manifest {
+pub(super) struct Manifest {
     /// The layout of the archive.
-    pub(crate) format: u32,
+    pub(super) format: u32,
     /// The program that wrote it.
-    pub(crate) tool: String,
+    pub(super) tool: String,
     /// The upstream of the index, without secrets.
-    pub(crate) upstream: String,
+    pub(super) upstream: String,
     /// The commit of the index, in hexadecimal.
-    pub(crate) index_commit: String,
+    pub(super) index_commit: String,
     /// The commit that the index files build on, which is that of `base`; `None` if they are complete.
-    pub(crate) index_base: Option<String>,
+    pub(super) index_base: Option<String>,
     /// When the index was last fetched, in seconds since 1970, if that is known.
     #[serde(default)]
-    pub(crate) index_fetched: Option<u64>,
+    pub(super) index_fetched: Option<u64>,
     /// How many index files follow.
-    pub(crate) index_files: u64,
+    pub(super) index_files: u64,
     /// How many crate files follow.
-    pub(crate) crate_files: u64,
+    pub(super) crate_files: u64,
     /// How many checksums are in `held.txt`.
-    pub(crate) held_files: u64,
+    pub(super) held_files: u64,
     /// The archive that must be imported before this one, if any.
-    pub(crate) base: Option<Base>,
+    pub(super) base: Option<Base>,
 }
 
 /// An earlier archive.
@@ -65,7 +65,7 @@ struct AnyFormat {
 
 impl Manifest {
     /// Reads and checks a manifest.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, ArchiveError> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, ArchiveError> {
         let AnyFormat { format } = serde_json::from_slice(text)?;
         if format != FORMAT {
             return Err(ArchiveError::UnknownFormat(format));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// An archive during writing. If it is dropped before [`Output::complete`], it leaves nothing behind.
-pub(crate) enum Output {
+pub(super) enum Output {
     /// A temporary file beside the target.
     File {
         /// Dropped before the file: the lock of the file shows that no other export has begun anew.
@@ -24,7 +24,7 @@ pub(crate) enum Output {
 }
 
 /// Removes the temporary file when dropped, unless it was renamed.
-pub(crate) struct Partial(Option<PathBuf>);
+pub(super) struct Partial(Option<PathBuf>);
 
 impl Partial {
     fn rename(mut self, target: &Path) -> io::Result<()> {
@@ -73,7 +73,7 @@ fn sync_directory_of(path: &Path) {
 
 impl Output {
     /// Begins an archive at this path; `-` is standard output.
-    pub(crate) fn create(target: &Path) -> io::Result<Self> {
+    pub(super) fn create(target: &Path) -> io::Result<Self> {
         if target == Path::new("-") {
             let stdout = io::stdout();
             if stdout.is_terminal() {
@@ -101,7 +101,7 @@ impl Output {
     }
 
     /// Gives the archive its name.
-    pub(crate) fn complete(self) -> io::Result<()> {
+    pub(super) fn complete(self) -> io::Result<()> {
         match self {
             Self::File {
                 writer,

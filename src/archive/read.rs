@@ -14,11 +14,11 @@ use crate::package::Checksum;
 
 /// The first two entries.
 #[derive(Clone, Debug)]
-pub(crate) struct Beginning {
+pub(super) struct Beginning {
     /// The first entry.
-    pub(crate) manifest: Manifest,
+    pub(super) manifest: Manifest,
     /// The second entry: all files that the target has afterwards.
-    pub(crate) files: ChecksumList,
+    pub(super) files: ChecksumList,
 }
 
 /// An index file or a crate file.
@@ -39,7 +39,7 @@ pub(super) enum ArchivedName {
 }
 
 /// Reads only the beginning of an archive.
-pub(crate) fn read_beginning(from: impl Read) -> Result<Beginning, ArchiveError> {
+pub(super) fn read_beginning(from: impl Read) -> Result<Beginning, ArchiveError> {
     let mut archive = Archive::new(from);
     let entries = archive.entries().map_err(ArchiveError::Unreadable)?;
     begin(&mut entries.raw(true))

@@ -18,14 +18,14 @@ use crate::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
     disable_help_subcommand = true,
     max_term_width = 100
 )]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(subcommand)]
-    pub(crate) subcommand: Option<Subcommand>,
+    pub(super) subcommand: Option<Subcommand>,
 }
 
 /// A subcommand with its arguments.
 #[derive(Debug, SubcommandArguments)]
-pub(crate) enum Subcommand {
+pub(super) enum Subcommand {
     /// Run the server; the same as no subcommand
     Serve,
     /// Fetch crate files into the store, ahead of need
@@ -44,52 +44,52 @@ pub(crate) enum Subcommand {
 /// The arguments of `prefetch`.
 #[derive(Args, Debug)]
 #[command(after_help = ABOUT_PREFETCH)]
-pub(crate) struct PrefetchArguments {
+pub(super) struct PrefetchArguments {
     #[command(flatten)]
-    pub(crate) selection: SelectionArguments,
+    pub(super) selection: SelectionArguments,
     #[command(flatten)]
-    pub(crate) dependencies: DependencyArguments,
+    pub(super) dependencies: DependencyArguments,
     /// How many files to fetch at a time
     #[arg(short, long, value_name = "N", default_value_t = JOBS_DEFAULT,
         value_parser = clap::value_parser!(u8).range(1..=i64::from(JOBS_MAX)))]
-    pub(crate) jobs: u8,
+    pub(super) jobs: u8,
     /// Print the wanted versions, one `name@version` a line, and fetch nothing
     #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 /// The crates to fetch: at least one of these.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
-pub(crate) struct SelectionArguments {
+pub(super) struct SelectionArguments {
     /// A crate, like `serde`, `serde@1.0.200` or `serde@^1.0`; or the path of a Cargo.lock
     #[arg(value_name = "CRATE")]
-    pub(crate) named: Vec<NamedArgument>,
+    pub(super) named: Vec<NamedArgument>,
     /// A Cargo.lock file, or a directory that has one
     #[arg(short, long, value_name = "PATH")]
-    pub(crate) lockfile: Vec<PathBuf>,
+    pub(super) lockfile: Vec<PathBuf>,
     /// A file that lists crates, one CRATE a line; `-` for standard input
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) crates: Vec<PathBuf>,
+    pub(super) crates: Vec<PathBuf>,
     /// Every version of every crate
     #[arg(long, conflicts_with_all = ["named", "lockfile", "crates", "no_deps", "dev_deps"])]
-    pub(crate) all: bool,
+    pub(super) all: bool,
 }
 
 /// Which dependencies are fetched, too.
 #[derive(Args, Debug)]
-pub(crate) struct DependencyArguments {
+pub(super) struct DependencyArguments {
     /// Fetch only the CRATEs named, not what they depend on
     #[arg(long, alias = "no-dependencies")]
-    pub(crate) no_deps: bool,
+    pub(super) no_deps: bool,
     /// Fetch the dev-dependencies of the CRATEs named, too
     #[arg(long, alias = "dev-dependencies", conflicts_with = "no_deps")]
-    pub(crate) dev_deps: bool,
+    pub(super) dev_deps: bool,
 }
 
 /// A positional argument of `prefetch`.
 #[derive(Clone, Debug)]
-pub(crate) enum NamedArgument {
+pub(super) enum NamedArgument {
     /// A crate.
     Crate(CrateSpec),
     /// A path that ends in `.lock`, which no crate's name can.
@@ -110,34 +110,34 @@ impl std::str::FromStr for NamedArgument {
 /// The arguments of `verify`.
 #[derive(Args, Debug)]
 #[command(after_help = ABOUT_VERIFY)]
-pub(crate) struct VerifyArguments {
+pub(super) struct VerifyArguments {
     /// Remove damaged files, and fetch them again if the index still lists them
     #[arg(long)]
-    pub(crate) repair: bool,
+    pub(super) repair: bool,
 }
 
 /// The arguments of `export`.
 #[derive(Args, Debug)]
 #[command(after_help = ABOUT_EXPORT)]
-pub(crate) struct ExportArguments {
+pub(super) struct ExportArguments {
     /// The file to write; `-` for standard output
     #[arg(value_name = "ARCHIVE")]
-    pub(crate) archive: PathBuf,
+    pub(super) archive: PathBuf,
     /// Write only what is new since this earlier archive
     #[arg(long, value_name = "EARLIER_ARCHIVE")]
-    pub(crate) since: Option<PathBuf>,
+    pub(super) since: Option<PathBuf>,
 }
 
 /// The arguments of `import`.
 #[derive(Args, Debug)]
 #[command(after_help = ABOUT_IMPORT)]
-pub(crate) struct ImportArguments {
+pub(super) struct ImportArguments {
     /// The file to read; `-` for standard input
     #[arg(value_name = "ARCHIVE")]
-    pub(crate) archive: PathBuf,
+    pub(super) archive: PathBuf,
     /// Read and check all of the archive, and change nothing
     #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 #[cfg(test)]

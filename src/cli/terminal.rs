@@ -13,7 +13,7 @@ use crate::stdout;
 
 /// The streams of a subcommand.
 #[derive(Clone)]
-pub(crate) struct Terminal {
+pub(super) struct Terminal {
     results: Stream,
     notes: Stream,
     /// Draws progress bars; `None` if standard error is no terminal.
@@ -26,7 +26,7 @@ type Stream = Arc<Mutex<dyn Write + Send>>;
 
 impl Terminal {
     /// The streams of this process.
-    pub(crate) fn of_process() -> Self {
+    pub(super) fn of_process() -> Self {
         let target = ProgressDrawTarget::stderr;
         let bars = io::stderr()
             .is_terminal()
@@ -40,17 +40,17 @@ impl Terminal {
     }
 
     /// Fails if there is no standard output, and reports that once.
-    pub(crate) fn check_results(&self) -> io::Result<()> {
+    pub(super) fn check_results(&self) -> io::Result<()> {
         self.reporting(stdout::check())
     }
 
     /// Writes one line of results. A closed pipe is an error, which is reported here: without a reader the work has no use.
-    pub(crate) fn result(&self, line: &str) -> io::Result<()> {
+    pub(super) fn result(&self, line: &str) -> io::Result<()> {
         self.reporting(self.write(&self.results, line))
     }
 
     /// Writes help, which comes with colours for a terminal.
-    pub(crate) fn print_help(&self, print: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn print_help(&self, print: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.reporting(stdout::check().and_then(|()| print()))
     }
 
@@ -64,17 +64,17 @@ impl Terminal {
     }
 
     /// Writes one line for people. If it cannot be written, the work goes on.
-    pub(crate) fn note(&self, line: &str) {
+    pub(super) fn note(&self, line: &str) {
         drop(self.write(&self.notes, line));
     }
 
     /// Shows a bar, if there is a terminal.
-    pub(crate) fn add_bar(&self, bar: ProgressBar) -> Option<ProgressBar> {
+    pub(super) fn add_bar(&self, bar: ProgressBar) -> Option<ProgressBar> {
         self.bars.as_ref().map(|bars| bars.add(bar))
     }
 
     /// Writes an event of the log, which is a whole line. If it cannot be written, the work goes on.
-    pub(crate) fn log(&self, event: &[u8]) {
+    pub(super) fn log(&self, event: &[u8]) {
         drop(self.write_all(&self.notes, event));
     }
 
