@@ -55,11 +55,10 @@ mod store;
 mod upstream;
 
 pub use app::{App, RunError, StartError, runtime, start_logging};
-pub use cli::{Invocation, Verb, read_command_line};
+pub use cli::run_command_line;
 pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};
 pub use index::UpkeepLimits;
 pub use memory::return_large_blocks;
 pub use observability::Logging;
-pub use process_one::reap_as_process_one;
 pub use upstream::{FetchLimits, Resolver};

@@ -28,7 +28,7 @@ const ENDED_BY_SIGNAL: i32 = 128;
 
 /// If this is process 1, runs this program again as a child, and reaps until the child ends. Returns the child's exit code;
 /// `None` if this process must do the work itself.
-pub fn reap_as_process_one() -> Option<ExitCode> {
+pub(crate) fn reap_as_process_one() -> Option<ExitCode> {
     if std::process::id() != 1 {
         return None;
     }

@@ -30,7 +30,7 @@ use crate::server::{
     CurrentCertificate, Drained, Limits, ServerSettings, TlsCertificate, TrustedProxies, serve,
 };
 use crate::store::{
-    Counters, CrateStore, DamagedFiles, Keeper, KeeperSettings, StoreError, StoreSettings,
+    Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
 };
 use crate::upstream::{
     ClientError, CrateSources, RedirectSettings, SourcesSettings, find_redirect,
@@ -98,7 +98,7 @@ pub struct App {
     listener: TcpListener,
     address: SocketAddr,
     state: Arc<AppState>,
-    keeper: Option<Keeper>,
+    keeper: Option<CrateFiles>,
     stop: CancellationToken,
     follower: Follower,
     pusher: Option<Pusher>,
@@ -428,7 +428,7 @@ fn rules(config: &Config) -> Rules {
 }
 
 /// Stores and serves crate files; `None` if clients are redirected to the upstream.
-fn keeper(config: &Config, clock: &Clock) -> Result<Option<Keeper>, StartError> {
+fn keeper(config: &Config, clock: &Clock) -> Result<Option<CrateFiles>, StartError> {
     let sources = match config.download_mode {
         DownloadMode::Redirect => return Ok(None),
         DownloadMode::Offline => None,
@@ -481,7 +481,7 @@ pub(crate) fn open_keeper(
     config: &Config,
     clock: &Clock,
     sources: Option<CrateSources>,
-) -> Result<Keeper, StoreError> {
+) -> Result<CrateFiles, StoreError> {
     let store = StoreSettings {
         location: config.storage.clone(),
         bytes_max: config.storage_bytes_max,
@@ -492,7 +492,7 @@ pub(crate) fn open_keeper(
         },
         clock: clock.clone(),
     };
-    Ok(Keeper::new(KeeperSettings {
+    Ok(CrateFiles::new(CrateFilesSettings {
         store: Arc::new(CrateStore::open(store, Arc::new(Counters::default()))?),
         sources,
         missing_remembered: config.missing_remembered,
@@ -501,12 +501,12 @@ pub(crate) fn open_keeper(
 }
 
 /// The stored files, for rules that need them. Must be asked on a thread that may block.
-fn stored_files(keeper: Keeper, stop: CancellationToken) -> StoredFiles {
+fn stored_files(keeper: CrateFiles, stop: CancellationToken) -> StoredFiles {
     let runtime = tokio::runtime::Handle::current();
     StoredFiles::new(move || {
         let listing = async {
             tokio::select! {
-                held = tokio::time::timeout(LISTING_TIME_MAX, keeper.store().held()) => Ok(held??),
+                held = tokio::time::timeout(LISTING_TIME_MAX, keeper.store().checksums()) => Ok(held??),
                 () = stop.cancelled() => Err(Stopping.into()),
             }
         };

@@ -1,42 +1,35 @@
-//! The archive that a new one builds on: of it only the beginning is read.
+//! The archive that a new one builds on. Only its beginning is read.
 
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use super::error::ArchiveError;
 use super::manifest::Base;
-use super::read::{ArchiveError, Beginning, read_beginning};
+use super::read::{Beginning, read_beginning};
 
 /// The archive that a new one builds on.
-pub(crate) struct Earlier {
+pub(super) struct Earlier {
     /// Where it is.
-    pub(crate) path: PathBuf,
-    /// What it says of itself.
-    pub(crate) beginning: Beginning,
+    pub(super) path: PathBuf,
+    /// Its first two entries.
+    pub(super) beginning: Beginning,
 }
 
-/// Why nothing can build on an archive.
+/// Why a new archive cannot build on an earlier one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EarlierError {
-    /// It is no good.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// It would be overwritten.
     #[error("the new archive must be another file than the one that it builds on")]
     SameFile,
-    /// It is of another index.
     #[error("that archive is of the index {theirs}, this one would be of {ours}")]
-    OtherIndex {
-        /// Whose index is in it.
-        theirs: String,
-        /// Whose index is here.
-        ours: String,
-    },
+    OtherIndex { theirs: String, ours: String },
 }
 
 impl Earlier {
     /// Reads the beginning of an archive, for another one at `target`.
-    pub(crate) fn read(path: &Path, target: &Path) -> Result<Self, EarlierError> {
+    pub(super) fn read(path: &Path, target: &Path) -> Result<Self, EarlierError> {
         let real = |path: &Path| path.canonicalize().ok();
         if real(path).is_some_and(|path| real(target) == Some(path)) {
             return Err(EarlierError::SameFile);
@@ -48,8 +41,8 @@ impl Earlier {
         })
     }
 
-    /// What the manifest of the new archive says of it.
-    pub(crate) fn base(&self) -> Base {
+    /// Its description in the manifest of the new archive.
+    pub(super) fn base(&self) -> Base {
         let name = self.path.file_name().unwrap_or_default();
         Base {
             index_commit: self.beginning.manifest.index_commit.clone(),
@@ -57,8 +50,8 @@ impl Earlier {
         }
     }
 
-    /// Fails if it is not of the index of this upstream.
-    pub(crate) fn check_upstream(&self, ours: &str) -> Result<(), EarlierError> {
+    /// Fails if its index has another upstream.
+    pub(super) fn check_upstream(&self, ours: &str) -> Result<(), EarlierError> {
         let theirs = &self.beginning.manifest.upstream;
         if theirs == ours {
             return Ok(());

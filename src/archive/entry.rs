@@ -7,28 +7,28 @@ use tar::{Builder, EntryType, Header};
 
 use crate::package::Checksum;
 
-/// Text entries of a few fields.
+/// The largest text entry. Real ones have a few fields.
 const TEXT_BYTES_MAX: u64 = 1024 * 1024;
 
-/// 16 million checksums, eight times what crates.io has; they are kept in 32 bytes each.
-const HELD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The largest `held.txt`: 16 million checksums, eight times those of crates.io. Each takes 32 bytes of memory.
+const CHECKSUMS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// A pack of the whole index of crates.io has a quarter of a gigabyte.
+/// The largest index file. A pack of the whole index of crates.io has a quarter of a gigabyte.
 const INDEX_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 
-/// crates.io takes files of a hundredth of this.
+/// The largest crate file: a hundred times the limit of crates.io.
 const CRATE_FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
-/// The name of an index file is no longer than what a plain tar header can hold.
+/// The longest name of an index file. A plain tar header can hold it.
 const INDEX_NAME_BYTES_MAX: usize = 90;
 
-/// Which entry of an archive this is.
+/// The name of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum EntryName {
+pub(super) enum EntryName {
     /// `manifest.json`.
     Manifest,
     /// `held.txt`.
-    Held,
+    Checksums,
     /// `index/{name}`.
     Index(String),
     /// `crates/{sha256}.crate`.
@@ -38,17 +38,17 @@ pub(crate) enum EntryName {
 }
 
 impl EntryName {
-    /// Reads the name of an entry. `None` for whatever cannot be in an archive, like a path that leads elsewhere.
-    pub(crate) fn parse(path: &[u8]) -> Option<Self> {
+    /// Reads the name of an entry. `None` for other names, like a path that leads elsewhere.
+    pub(super) fn parse(path: &[u8]) -> Option<Self> {
         Some(match std::str::from_utf8(path).ok()? {
             "manifest.json" => Self::Manifest,
-            "held.txt" => Self::Held,
+            "held.txt" => Self::Checksums,
             "end.json" => Self::End,
             path => match path.split_once('/')? {
                 ("index", name) if is_index_name(name) => Self::Index(name.to_owned()),
                 ("crates", file) => {
                     let checksum: Checksum = file.strip_suffix(".crate")?.parse().ok()?;
-                    // One spelling for one file.
+                    // Each file has one spelling.
                     (format!("{checksum}.crate") == file).then_some(Self::Crate(checksum))?
                 }
                 _ => return None,
@@ -56,18 +56,18 @@ impl EntryName {
         })
     }
 
-    /// The most bytes that such an entry can have.
-    pub(crate) fn bytes_max(&self) -> u64 {
+    /// The largest size of such an entry.
+    pub(super) fn bytes_max(&self) -> u64 {
         match self {
             Self::Manifest | Self::End => TEXT_BYTES_MAX,
-            Self::Held => HELD_BYTES_MAX,
+            Self::Checksums => CHECKSUMS_BYTES_MAX,
             Self::Index(_) => INDEX_FILE_BYTES_MAX,
             Self::Crate(_) => CRATE_FILE_BYTES_MAX,
         }
     }
 
-    /// Writes the entry. The content must have exactly so many bytes.
-    pub(crate) fn write(
+    /// Writes the entry. The content must have exactly this many bytes.
+    pub(super) fn write(
         &self,
         to: &mut Builder<impl Write>,
         bytes: u64,
@@ -85,8 +85,8 @@ impl EntryName {
     }
 }
 
-/// Whether a file of the index may be called so.
-pub(crate) fn is_index_name(name: &str) -> bool {
+/// Whether a file of the index may have this name.
+pub(super) fn is_index_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     name.len() <= INDEX_NAME_BYTES_MAX
         && name.bytes().all(is_plain)
@@ -100,7 +100,7 @@ impl fmt::Display for EntryName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Manifest => formatter.write_str("manifest.json"),
-            Self::Held => formatter.write_str("held.txt"),
+            Self::Checksums => formatter.write_str("held.txt"),
             Self::Index(name) => write!(formatter, "index/{name}"),
             Self::Crate(checksum) => write!(formatter, "crates/{checksum}.crate"),
             Self::End => formatter.write_str("end.json"),

@@ -1,6 +1,6 @@
-//! Where an archive is read from: a file, or standard input, which may be silent for as long as it likes.
+//! Reading an archive from a file or from standard input, which may send nothing for any time.
 //!
-//! A thread reads ahead, so that whoever waits for bytes can be told to stop.
+//! A thread reads ahead, so that waiting for bytes can be stopped.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// How many of those are read ahead.
+/// How many pieces are read ahead.
 const PIECES_MAX: usize = 4;
 
-/// How often somebody who waits looks whether to stop.
+/// How often a waiting reader looks whether to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// An archive that is being read.
-pub(crate) struct Input {
+/// An archive during reading.
+pub(super) struct Input {
     pieces: Receiver<io::Result<Vec<u8>>>,
     piece: io::Cursor<Vec<u8>>,
     stop: CancellationToken,
@@ -29,7 +29,7 @@ pub(crate) struct Input {
 
 impl Input {
     /// Opens an archive at this path; `-` is standard input.
-    pub(crate) fn open(path: &Path, stop: &CancellationToken) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, stop: &CancellationToken) -> io::Result<Self> {
         if path == Path::new("-") {
             return Ok(Self::read_ahead(io::stdin(), stop));
         }
@@ -42,7 +42,7 @@ impl Input {
 
     fn read_ahead(from: impl Read + Send + 'static, stop: &CancellationToken) -> Self {
         let (sender, pieces) = sync_channel(PIECES_MAX);
-        // Nobody waits for its end: it may be in a read that never returns.
+        // The thread is not joined: it may be in a read that never returns.
         drop(thread::spawn(move || read_all(from, &sender)));
         Self {
             pieces,
@@ -51,7 +51,7 @@ impl Input {
         }
     }
 
-    /// The next piece, and an empty one at the end.
+    /// The next piece; an empty one at the end.
     fn next(&self) -> io::Result<Vec<u8>> {
         loop {
             if self.stop.is_cancelled() {
@@ -114,8 +114,8 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_source_can_be_left() {
-        let (reader, _silent) = io::pipe().unwrap();
+    fn a_reader_of_an_unresponsive_source_can_be_stopped() {
+        let (reader, _unresponsive) = io::pipe().unwrap();
         let stop = CancellationToken::new();
         let mut input = Input::read_ahead(reader, &stop);
         let stopper = thread::spawn(move || stop.cancel());

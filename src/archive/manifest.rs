@@ -1,39 +1,40 @@
-//! The first and the last entry of an archive: what is in it.
+//! The first and the last entry of an archive, which describe the rest.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::index::RemoteUrl;
+use super::error::{ArchiveError, FORMAT, IndexError};
+use crate::clock::Clock;
+use crate::index::{CommitId, RemoteUrl};
 
-/// The format that is written, and the only one that is read.
-pub(crate) const FORMAT: u32 = 1;
-
-/// More files of an index than any clone has packs.
+/// The most index files: more than any clone has packs.
 const INDEX_FILES_MAX: u64 = 10_000;
 
-/// What an archive says of itself.
+/// The first entry.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub(crate) struct Manifest {
+pub(super) struct Manifest {
     /// The layout of the archive.
-    pub(crate) format: u32,
-    /// Who wrote it.
-    pub(crate) tool: String,
+    pub(super) format: u32,
+    /// The program that wrote it.
+    pub(super) tool: String,
     /// The upstream of the index, without secrets.
-    pub(crate) upstream: String,
+    pub(super) upstream: String,
     /// The commit of the index, in hexadecimal.
-    pub(crate) index_commit: String,
-    /// The commit that the index files of this archive build on, that of `base`; `None` if they are enough.
-    pub(crate) index_base: Option<String>,
-    /// When the upstream of the index was last asked, in seconds since 1970, if that is known.
+    pub(super) index_commit: String,
+    /// The commit that the index files build on, which is that of `base`; `None` if they are complete.
+    pub(super) index_base: Option<String>,
+    /// When the index was last fetched, in seconds since 1970, if that is known.
     #[serde(default)]
-    pub(crate) index_fetched: Option<u64>,
+    pub(super) index_fetched: Option<u64>,
     /// How many index files follow.
-    pub(crate) index_files: u64,
+    pub(super) index_files: u64,
     /// How many crate files follow.
-    pub(crate) crate_files: u64,
+    pub(super) crate_files: u64,
     /// How many checksums are in `held.txt`.
-    pub(crate) held_files: u64,
-    /// The archive that must have been imported before; `None` if this one is complete in itself.
-    pub(crate) base: Option<Base>,
+    pub(super) held_files: u64,
+    /// The archive that must be imported before this one, if any.
+    pub(super) base: Option<Base>,
 }
 
 /// An earlier archive.
@@ -41,49 +42,33 @@ pub(crate) struct Manifest {
 pub(crate) struct Base {
     /// The commit of the index in it.
     pub(crate) index_commit: String,
-    /// What its file was called, for people.
+    /// The name of its file, for people.
     pub(crate) archive: String,
 }
 
-/// The last entry: what went before.
+/// The last entry.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct End {
     /// How many index files there were.
     pub(crate) index_files: u64,
     /// How many crate files there were.
     pub(crate) crate_files: u64,
-    /// How many bytes all of them have.
+    /// The bytes of all of them.
     pub(crate) bytes: u64,
 }
 
-/// Only the number, which every format keeps.
+/// The one field that all formats have.
 #[derive(Deserialize)]
 struct AnyFormat {
     format: u32,
 }
 
-/// Why a manifest is no good.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ManifestError {
-    /// It is written in another format.
-    #[error(
-        "the archive has format {0}, and this program reads format {FORMAT}: use the version that wrote it, or a newer one"
-    )]
-    UnknownFormat(u32),
-    /// It is not JSON, or lacks something.
-    #[error("manifest.json cannot be read: {0}")]
-    Shape(#[from] serde_json::Error),
-    /// Something in it cannot be.
-    #[error("manifest.json has an impossible {0}")]
-    Impossible(&'static str),
-}
-
 impl Manifest {
     /// Reads and checks a manifest.
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, ManifestError> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, ArchiveError> {
         let AnyFormat { format } = serde_json::from_slice(text)?;
         if format != FORMAT {
-            return Err(ManifestError::UnknownFormat(format));
+            return Err(ArchiveError::UnknownFormat(format));
         }
         let manifest: Self = serde_json::from_slice(text)?;
         let base = manifest.base.as_ref().map(|base| &base.index_commit);
@@ -93,25 +78,39 @@ impl Manifest {
             base,
         ];
         if !commits.iter().flatten().all(|commit| is_commit(commit)) {
-            return Err(ManifestError::Impossible("commit"));
+            return Err(ArchiveError::ImpossibleManifest("commit"));
         }
         if manifest.index_base.is_some() && manifest.index_base.as_ref() != base {
-            return Err(ManifestError::Impossible("base of the index"));
+            return Err(ArchiveError::ImpossibleManifest("base of the index"));
         }
         if RemoteUrl::parse_recorded(&manifest.upstream).is_err() {
-            return Err(ManifestError::Impossible("upstream"));
+            return Err(ArchiveError::ImpossibleManifest("upstream"));
         }
         if manifest.index_files > INDEX_FILES_MAX || manifest.crate_files > manifest.held_files {
-            return Err(ManifestError::Impossible("number of files"));
+            return Err(ArchiveError::ImpossibleManifest("number of files"));
         }
         Ok(manifest)
     }
 }
 
-/// An index with ids of SHA-256 cannot be read.
+/// Ids of SHA-256 are not supported.
 fn is_commit(text: &str) -> bool {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     text.len() == 40 && text.bytes().all(is_digit)
+}
+
+/// A commit of a manifest.
+pub(super) fn commit_id(text: &str) -> Result<CommitId, IndexError> {
+    text.parse()
+        .map_err(|error: <CommitId as std::str::FromStr>::Err| IndexError::new(error))
+}
+
+/// A time in seconds since 1970. `None` if it is ahead of the clock: an index of that time would be newer than every later
+/// one.
+pub(super) fn past_seconds(time: SystemTime, clock: &Clock) -> Option<u64> {
+    clock.age(time)?;
+    let since_1970 = time.duration_since(UNIX_EPOCH).ok()?;
+    Some(since_1970.as_secs())
 }
 
 #[cfg(test)]
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_and_what_is_unknown_is_not() {
+    fn impossible_values_are_refused_and_unknown_fields_are_not() {
         let mut good = manifest();
         good["new_in_a_later_version"] = 7.into();
         assert!(Manifest::parse(good.to_string().as_bytes()).is_ok());

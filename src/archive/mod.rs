@@ -1,35 +1,42 @@
 //! Archives: an index and crate files in one tar file, for machines without a network.
 //!
 //! ```text
-//! manifest.json           what this is: format, index commit, what it builds on, how much of everything
-//! held.txt                the checksum of every file that the target holds afterwards, earlier archives included
-//! index/…                 what the index side handed over
+//! manifest.json           format, index commit, the earlier archive it builds on, numbers of files
+//! held.txt                the checksum of every file that the target has afterwards, earlier archives included
+//! index/…                 packs of the index
 //! crates/{sha256}.crate   the files that are new, by rising checksum
-//! end.json                how much there was: without it the archive is cut off
+//! end.json                the numbers of files once more: without it the archive is truncated
 //! ```
 //!
-//! The order is fixed, so that an archive can be written to a pipe and read from one, and so that the next export needs
-//! only the first two entries of the last archive. The same content gives the same bytes. What does not live here: what
-//! the files of the index are, and where crate files are kept; both come through the traits in `ports`.
+//! The order is fixed, so that an archive can be written to a pipe and read from one, and so that the next export needs only
+//! the first two entries of the last archive. The same content gives the same bytes.
+//!
+//! [`export()`] and [`import()`] block, and must run on a thread of a runtime that may block. They report [`ArchiveEvent`]s and
+//! print nothing.
 
-pub(crate) mod checked;
-pub(crate) mod earlier;
-pub(crate) mod entry;
-pub(crate) mod export;
-pub(crate) mod held;
-pub(crate) mod import;
-pub(crate) mod input;
-pub(crate) mod manifest;
-pub(crate) mod output;
-pub(crate) mod ports;
-pub(crate) mod read;
+mod blocking_store;
+mod checked_reader;
+mod checksum_list;
+mod earlier;
+mod entry;
+mod error;
+mod event;
+mod export;
+mod import;
+mod index_part;
+mod index_target;
+mod input;
+mod manifest;
+mod output;
+mod read;
+mod scratch;
 #[cfg(test)]
-pub(crate) mod testing;
-pub(crate) mod write;
+mod tests;
+mod write;
 
-pub(crate) use export::{Export, export};
-pub(crate) use import::{Import, ImportAction, import};
-pub(crate) use manifest::Manifest;
-pub(crate) use ports::{
-    CrateSink, CrateSource, CurrentIndex, IndexExport, IndexSink, IndexSource, OpenFile, PortError,
-};
+pub(crate) use event::ArchiveEvent;
+pub(crate) use export::{ExportError, ExportJob, export};
+pub(crate) use import::{ImportAction, ImportError, ImportJob, Imported, import};
+pub(crate) use index_part::IndexPart;
+pub(crate) use index_target::wait_until_free;
+pub(crate) use scratch::Scratch;

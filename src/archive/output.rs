@@ -1,4 +1,4 @@
-//! Where an archive is written to: a file that appears when it is complete, or standard output.
+//! Writing an archive to a file, which appears when it is complete, or to standard output.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -10,21 +10,21 @@ use std::path::{Path, PathBuf};
 /// Bytes that are written at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// An archive that is being written. Dropped before [`Output::complete`], it leaves nothing behind.
-pub(crate) enum Output {
-    /// A file beside the one that it will be.
+/// An archive during writing. If it is dropped before [`Output::complete`], it leaves nothing behind.
+pub(super) enum Output {
+    /// A temporary file beside the target.
     File {
-        /// Dropped first: the lock of the file shows that nobody else has begun anew.
+        /// Dropped before the file: the lock of the file shows that no other export has begun anew.
         partial: Partial,
         writer: BufWriter<File>,
         target: PathBuf,
     },
-    /// Standard output, without the buffer of its own that ends with each line.
+    /// Standard output, without its own line buffer.
     Standard(BufWriter<File>),
 }
 
-/// Removes its file when it is dropped, unless that has got its name.
-pub(crate) struct Partial(Option<PathBuf>);
+/// Removes the temporary file when dropped, unless it was renamed.
+pub(super) struct Partial(Option<PathBuf>);
 
 impl Partial {
     fn rename(mut self, target: &Path) -> io::Result<()> {
@@ -36,7 +36,7 @@ impl Partial {
     }
 }
 
-/// Opens the file that shall get its name later, for this process only. One that a killed export left is begun anew.
+/// Opens the temporary file for this process only. A leftover of a killed export is overwritten.
 fn open_partial(path: &Path) -> io::Result<File> {
     loop {
         let file = OpenOptions::new()
@@ -45,13 +45,13 @@ fn open_partial(path: &Path) -> io::Result<File> {
             .truncate(false)
             .open(path)?;
         match file.try_lock() {
-            // Where there are no locks, there is no telling.
+            // Without locks there is no way to tell.
             Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::other("another export is writing it"));
             }
         }
-        // Another export may have given it its name, or removed it, just before it was locked here.
+        // Another export may have renamed or removed it just before it was locked here.
         let is_still_there = path
             .metadata()
             .is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
@@ -62,7 +62,7 @@ fn open_partial(path: &Path) -> io::Result<File> {
     }
 }
 
-/// A crash of the machine must not take the name away again. Not every file system can be asked to see to that.
+/// Makes the name survive a crash of the machine. Not every file system supports this.
 fn sync_directory_of(path: &Path) {
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -73,7 +73,7 @@ fn sync_directory_of(path: &Path) {
 
 impl Output {
     /// Begins an archive at this path; `-` is standard output.
-    pub(crate) fn create(target: &Path) -> io::Result<Self> {
+    pub(super) fn create(target: &Path) -> io::Result<Self> {
         if target == Path::new("-") {
             let stdout = io::stdout();
             if stdout.is_terminal() {
@@ -101,7 +101,7 @@ impl Output {
     }
 
     /// Gives the archive its name.
-    pub(crate) fn complete(self) -> io::Result<()> {
+    pub(super) fn complete(self) -> io::Result<()> {
         match self {
             Self::File {
                 writer,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_has_its_name_only_when_it_is_complete() {
+    fn an_archive_gets_its_name_when_it_is_complete() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("a.tar");
         let mut output = Output::create(&target).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_given_up_leaves_nothing_behind_and_the_old_one_in_place() {
+    fn an_unfinished_archive_leaves_nothing_behind_and_the_old_one_in_place() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("a.tar");
         fs::write(&target, "old").unwrap();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_export_left_is_used_again_and_what_another_one_writes_is_left_alone() {
+    fn a_leftover_is_used_again_and_the_file_of_a_running_export_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("a.tar");
         fs::write(

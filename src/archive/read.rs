@@ -1,144 +1,147 @@
-//! Reading an archive from a stream, once and in order, trusting nothing in it.
+//! Reading an archive from a stream, once and in order. Nothing in it is trusted.
 
 use std::io::{self, Read};
 
 use tar::{Archive, Entries, Entry, EntryType};
 use tokio_util::sync::CancellationToken;
 
-use super::checked::{Checked, Verdict};
+use super::checked_reader::{CheckedReader, ReadState};
+use super::checksum_list::ChecksumList;
 use super::entry::EntryName;
-use super::held::HeldList;
-use super::manifest::{End, Manifest, ManifestError};
+use super::error::ArchiveError;
+use super::manifest::{End, Manifest};
 use crate::package::Checksum;
-
-/// Why an archive is no good.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ArchiveError {
-    /// It does not begin like one.
-    #[error("it is not an archive that `export` wrote")]
-    NotAnArchive,
-    /// Its manifest is no good.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// Something stands where it must not, or is larger than it may be.
-    #[error("`{entry}`: {what}")]
-    Malformed {
-        /// The entry.
-        entry: String,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// It is cut off.
-    #[error("it ends early: some of it was lost on its way here")]
-    Truncated,
-    /// It cannot be read.
-    #[error("it cannot be read: {0}")]
-    Unreadable(#[source] io::Error),
-    /// Somebody stopped it.
-    #[error("stopped")]
-    Stopped,
-}
 
 /// The first two entries.
 #[derive(Clone, Debug)]
-pub(crate) struct Beginning {
-    /// What the archive says of itself.
-    pub(crate) manifest: Manifest,
-    /// All that the target holds afterwards.
-    pub(crate) held: HeldList,
+pub(super) struct Beginning {
+    /// The first entry.
+    pub(super) manifest: Manifest,
+    /// The second entry: all files that the target has afterwards.
+    pub(super) files: ChecksumList,
 }
 
-/// Someone who takes what is in an archive.
-pub(crate) trait Taker {
-    /// Why it cannot be taken.
-    type Error: From<ArchiveError>;
-
-    /// The archive begins like this.
-    fn begin(&mut self, beginning: &Beginning) -> Result<(), Self::Error>;
-
-    /// A file of the index. It may be read or not.
-    fn index_file<R: Read>(
-        &mut self,
-        name: &str,
-        bytes: u64,
-        content: &mut Checked<'_, R>,
-    ) -> Result<(), Self::Error>;
-
-    /// A crate file. It may be read or not.
-    fn crate_file<R: Read>(
-        &mut self,
-        checksum: Checksum,
-        bytes: u64,
-        content: &mut Checked<'_, R>,
-    ) -> Result<(), Self::Error>;
+/// An index file or a crate file.
+pub(super) struct ArchivedFile<'r, R: Read> {
+    /// Which one.
+    pub(super) name: ArchivedName,
+    /// Its size.
+    pub(super) bytes: u64,
+    /// Its content. The caller need not read it.
+    pub(super) content: CheckedReader<'r, Entry<'r, R>>,
 }
 
-/// Reads no more than the beginning of an archive.
-pub(crate) fn read_beginning(from: impl Read) -> Result<Beginning, ArchiveError> {
+/// Which file of an archive.
+#[derive(Clone, Debug)]
+pub(super) enum ArchivedName {
+    Index(String),
+    Crate(Checksum),
+}
+
+/// Reads only the beginning of an archive.
+pub(super) fn read_beginning(from: impl Read) -> Result<Beginning, ArchiveError> {
     let mut archive = Archive::new(from);
     let entries = archive.entries().map_err(ArchiveError::Unreadable)?;
     begin(&mut entries.raw(true))
 }
 
-/// Reads an archive to its end, and makes sure that it is one.
-pub(crate) fn read_archive<T: Taker>(
-    from: impl Read,
-    taker: &mut T,
-    stop: &CancellationToken,
-) -> Result<Beginning, T::Error> {
-    let mut archive = Archive::new(from);
-    let entries = archive.entries().map_err(ArchiveError::Unreadable)?;
-    let mut entries = entries.raw(true);
-    let beginning = begin(&mut entries)?;
-    taker.begin(&beginning)?;
-    let mut so_far = End::default();
-    let mut last_crate = None;
-    loop {
-        if stop.is_cancelled() {
-            return Err(ArchiveError::Stopped.into());
+/// Reads the files of an archive in order, and checks that it is complete.
+pub(super) struct ArchiveReader<'r, R: Read> {
+    entries: Entries<'r, R>,
+    /// The first two entries.
+    pub(super) beginning: Beginning,
+    so_far: End,
+    last_crate: Option<Checksum>,
+    stop: &'r CancellationToken,
+}
+
+impl<'r, R: Read> ArchiveReader<'r, R> {
+    /// Reads the first two entries.
+    pub(super) fn begin(
+        archive: &'r mut Archive<R>,
+        stop: &'r CancellationToken,
+    ) -> Result<Self, ArchiveError> {
+        let entries = archive.entries().map_err(ArchiveError::Unreadable)?;
+        let mut entries = entries.raw(true);
+        Ok(Self {
+            beginning: begin(&mut entries)?,
+            entries,
+            so_far: End::default(),
+            last_crate: None,
+            stop,
+        })
+    }
+
+    /// The next file, which must be [`finished`](Self::finish) before the one after it. `None` at the end of a complete
+    /// archive.
+    pub(super) fn next(&mut self) -> Result<Option<ArchivedFile<'r, R>>, ArchiveError> {
+        if self.stop.is_cancelled() {
+            return Err(ArchiveError::Stopped);
         }
-        let (name, mut entry) = next(&mut entries)?.ok_or(ArchiveError::Truncated)?;
+        let (name, entry) = next(&mut self.entries)?.ok_or(ArchiveError::Truncated)?;
         let bytes = entry.size();
-        match &name {
-            EntryName::Index(file) if last_crate.is_none() => {
-                let mut content = Checked::sized(&mut entry, bytes, stop);
-                let taken = taker.index_file(file, bytes, &mut content);
-                finish(&mut content)?;
-                taken?;
-                so_far.index_files += 1;
+        let (name, content) = match name {
+            EntryName::Index(file) if self.last_crate.is_none() => {
+                let content = CheckedReader::sized(entry, bytes, self.stop);
+                (ArchivedName::Index(file), content)
             }
-            EntryName::Crate(checksum) if last_crate < Some(*checksum) => {
-                if !beginning.held.contains(checksum) {
-                    return Err(malformed(&name, "it is not in held.txt").into());
+            EntryName::Crate(checksum) if self.last_crate < Some(checksum) => {
+                if !self.beginning.files.contains(&checksum) {
+                    return Err(malformed(&name, "it is not in held.txt"));
                 }
-                let mut content = Checked::hashed(&mut entry, bytes, *checksum, stop);
-                let taken = taker.crate_file(*checksum, bytes, &mut content);
-                finish(&mut content)?;
-                taken?;
-                last_crate = Some(*checksum);
-                so_far.crate_files += 1;
+                let content = CheckedReader::hashed(entry, bytes, checksum, self.stop);
+                (ArchivedName::Crate(checksum), content)
             }
             EntryName::End => {
-                check_end(&read_text(&name, entry)?, &so_far, &beginning.manifest)?;
-                break;
+                check_end(
+                    &read_text(&name, entry)?,
+                    &self.so_far,
+                    &self.beginning.manifest,
+                )?;
+                return match next(&mut self.entries)? {
+                    None => Ok(None),
+                    Some((name, _)) => Err(malformed(&name, "it stands behind the end")),
+                };
             }
-            _ => return Err(malformed(&name, "it stands in the wrong place").into()),
-        }
-        so_far.bytes += bytes;
+            name => return Err(malformed(&name, "it stands in the wrong place")),
+        };
+        Ok(Some(ArchivedFile {
+            name,
+            bytes,
+            content,
+        }))
     }
-    match next(&mut entries)? {
-        None => Ok(beginning),
-        Some((name, _)) => Err(malformed(&name, "it stands behind the end").into()),
+
+    /// Reads the rest of a file. A wrong checksum is the caller's concern, a truncated archive is an error.
+    pub(super) fn finish(&mut self, mut file: ArchivedFile<'r, R>) -> Result<(), ArchiveError> {
+        let rest = io::copy(&mut file.content, &mut io::sink());
+        match file.content.state() {
+            ReadState::Intact | ReadState::WrongChecksum => {}
+            ReadState::TooShort => return Err(ArchiveError::Truncated),
+            ReadState::Stopped => return Err(ArchiveError::Stopped),
+            ReadState::Unfinished | ReadState::TooLong => {
+                return Err(rest.err().map_or(ArchiveError::Truncated, unreadable));
+            }
+        }
+        match file.name {
+            ArchivedName::Index(_) => self.so_far.index_files += 1,
+            ArchivedName::Crate(checksum) => {
+                self.last_crate = Some(checksum);
+                self.so_far.crate_files += 1;
+            }
+        }
+        self.so_far.bytes += file.bytes;
+        Ok(())
     }
 }
 
 fn begin<R: Read>(entries: &mut Entries<'_, R>) -> Result<Beginning, ArchiveError> {
     let first = next(entries).map_err(|error| match error {
-        // What the system says of reading is no word about the archive.
+        // An error of the system says nothing about the archive.
         ArchiveError::Unreadable(error) if error.raw_os_error().is_some() => {
             ArchiveError::Unreadable(error)
         }
-        // Whatever is no tar file at all.
+        // It is no tar file at all.
         ArchiveError::Unreadable(_) | ArchiveError::Malformed { .. } | ArchiveError::Truncated => {
             ArchiveError::NotAnArchive
         }
@@ -148,21 +151,21 @@ fn begin<R: Read>(entries: &mut Entries<'_, R>) -> Result<Beginning, ArchiveErro
         return Err(ArchiveError::NotAnArchive);
     };
     let manifest = Manifest::parse(&read_text(&EntryName::Manifest, entry)?)?;
-    let Some((EntryName::Held, entry)) = next(entries)? else {
+    let Some((EntryName::Checksums, entry)) = next(entries)? else {
         return Err(ArchiveError::Truncated);
     };
     let bytes = entry.size();
-    let held = HeldList::read(io::BufReader::new(entry), bytes).map_err(unreadable)?;
-    match held {
-        Some(held) if held.count() == manifest.held_files => Ok(Beginning { manifest, held }),
+    let files = ChecksumList::read(io::BufReader::new(entry), bytes).map_err(unreadable)?;
+    match files {
+        Some(files) if files.count() == manifest.held_files => Ok(Beginning { manifest, files }),
         _ => Err(malformed(
-            &EntryName::Held,
+            &EntryName::Checksums,
             "it is not the list that the manifest promises",
         )),
     }
 }
 
-/// The next entry, if it is one of the format.
+/// The next entry, whose name must be one of the format.
 fn next<'a, R: Read>(
     entries: &mut Entries<'a, R>,
 ) -> Result<Option<(EntryName, Entry<'a, R>)>, ArchiveError> {
@@ -170,7 +173,7 @@ fn next<'a, R: Read>(
         return Ok(None);
     };
     let header = entry.header();
-    // Names are short enough for plain headers; extensions could say another name or size to another reader.
+    // Names fit into plain headers. With extensions another reader could see another name or size.
     let name = EntryName::parse(&header.path_bytes());
     let Some(name) = name.filter(|_| header.entry_type() == EntryType::Regular) else {
         return Err(ArchiveError::Malformed {
@@ -184,19 +187,6 @@ fn next<'a, R: Read>(
         return Err(malformed(&name, "it is too large"));
     }
     Ok(Some((name, entry)))
-}
-
-/// Reads what the taker left. A wrong checksum is the taker's concern, an archive that breaks off is not.
-fn finish<R: Read>(content: &mut Checked<'_, R>) -> Result<(), ArchiveError> {
-    let rest = io::copy(content, &mut io::sink());
-    match content.verdict() {
-        Verdict::Good | Verdict::WrongChecksum => Ok(()),
-        Verdict::TooShort => Err(ArchiveError::Truncated),
-        Verdict::Stopped => Err(ArchiveError::Stopped),
-        Verdict::Unfinished | Verdict::TooLong => {
-            Err(rest.err().map_or(ArchiveError::Truncated, unreadable))
-        }
-    }
 }
 
 fn read_text(name: &EntryName, entry: Entry<'_, impl Read>) -> Result<Vec<u8>, ArchiveError> {
@@ -231,7 +221,7 @@ fn malformed(name: &EntryName, what: &'static str) -> ArchiveError {
 }
 
 fn unreadable(error: io::Error) -> ArchiveError {
-    // What `tar` says of a header that breaks off comes without this kind.
+    // The `tar` crate reports a truncated header without this kind.
     let breaks_off = error.kind() == io::ErrorKind::UnexpectedEof
         || error.to_string().contains("failed to read entire block");
     if breaks_off {

@@ -1,82 +1,84 @@
 //! Writing an archive to a stream.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
 
 use tar::Builder;
 use tokio_util::sync::CancellationToken;
 
-use super::checked::{Checked, Verdict};
+use super::blocking_store::BlockingStore;
+use super::checked_reader::{CheckedReader, ReadState};
+use super::checksum_list::ChecksumList;
 use super::entry::{EntryName, is_index_name};
-use super::held::HeldList;
-use super::manifest::{Base, End, FORMAT, Manifest};
-use super::ports::{CrateSource, IndexExport, OpenFile, PortError};
-use crate::cli::watch::Watch;
+use super::error::FORMAT;
+use super::event::ArchiveEvent;
+use super::manifest::{Base, End, Manifest};
+use crate::index::{CommitId, IndexExport};
 use crate::package::Checksum;
 
-/// Who writes archives.
+/// The program, as manifests name it.
 const TOOL: &str = concat!("crates-io-mirror ", env!("CARGO_PKG_VERSION"));
 
-/// What goes into an archive.
-pub(crate) struct Contents {
+/// The content of an archive.
+pub(super) struct Contents {
     /// The index.
-    pub(crate) index: IndexExport,
+    pub(super) index: IndexExport,
+    /// The upstream of the index.
+    pub(super) upstream: String,
+    /// The commit that the index builds on.
+    pub(super) index_base: Option<CommitId>,
+    /// When the index was last fetched, in seconds since 1970.
+    pub(super) fetched: Option<u64>,
     /// The crate files of this archive.
-    pub(crate) new: HeldList,
-    /// All that the target will hold.
-    pub(crate) held: HeldList,
-    /// What this archive builds on.
-    pub(crate) base: Option<Base>,
+    pub(super) new: ChecksumList,
+    /// All files that the target will have.
+    pub(super) all: ChecksumList,
+    /// The archive that this one builds on.
+    pub(super) base: Option<Base>,
 }
 
 /// Why an archive could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
-    /// Its target does not take it.
     #[error("the archive cannot be written: {0}")]
     Target(#[source] io::Error),
-    /// A file of the index is not what it was said to be.
     #[error("the index cannot be exported: {0}")]
     Index(String),
-    /// The store does not give a file that it listed.
-    #[error("the crate file {checksum} cannot be read: {source}")]
-    Store {
-        /// The file.
-        checksum: Checksum,
-        /// What the store said.
-        source: PortError,
-    },
-    /// The store has something else under this checksum.
+    #[error("the crate file {checksum} cannot be read: {why}")]
+    Store { checksum: Checksum, why: String },
     #[error("the crate file {0} is damaged; `crates-io-mirror verify --repair` fetches it again")]
     Damaged(Checksum),
-    /// Somebody stopped it.
     #[error("stopped; there is no archive")]
     Stopped,
 }
 
 /// Writes an archive from its first to its last entry.
-pub(crate) fn write_archive(
-    contents: Contents,
-    store: &impl CrateSource,
+pub(super) fn write_archive(
+    contents: &Contents,
+    store: &BlockingStore,
     to: impl Write,
-    watch: &mut Watch,
+    report: &mut dyn FnMut(ArchiveEvent),
     stop: &CancellationToken,
 ) -> Result<End, WriteError> {
     let mut tar = Builder::new(to);
     let manifest = contents.manifest();
-    watch.expect(manifest.crate_files);
+    report(ArchiveEvent::Begun {
+        crate_files: manifest.crate_files,
+    });
     write_json(&mut tar, &EntryName::Manifest, &manifest)?;
-    let (held, bytes) = (contents.held.reader(), contents.held.bytes());
-    EntryName::Held
-        .write(&mut tar, bytes, held)
+    let (list, bytes) = (contents.all.reader(), contents.all.bytes());
+    EntryName::Checksums
+        .write(&mut tar, bytes, list)
         .map_err(WriteError::Target)?;
     let mut end = End::default();
-    for (name, file) in contents.index.files {
-        end.bytes += write_index_file(&mut tar, name, file, stop)?;
+    for pack in &contents.index.packs {
+        end.bytes += write_index_file(&mut tar, pack, stop)?;
         end.index_files += 1;
     }
     for checksum in contents.new.iter() {
         let bytes = write_crate_file(&mut tar, *checksum, store, stop)?;
-        watch.passed(bytes);
+        report(ArchiveEvent::Passed { bytes });
         end.bytes += bytes;
         end.crate_files += 1;
     }
@@ -91,13 +93,13 @@ impl Contents {
         Manifest {
             format: FORMAT,
             tool: TOOL.to_owned(),
-            upstream: self.index.upstream.clone(),
-            index_commit: self.index.commit.clone(),
-            index_base: self.index.base.clone(),
-            index_fetched: self.index.fetched,
-            index_files: u64::try_from(self.index.files.len()).unwrap_or(u64::MAX),
+            upstream: self.upstream.clone(),
+            index_commit: self.index.commit.to_string(),
+            index_base: self.index_base.map(|base| base.to_string()),
+            index_fetched: self.fetched,
+            index_files: u64::try_from(self.index.packs.len()).unwrap_or(u64::MAX),
             crate_files: self.new.count(),
-            held_files: self.held.count(),
+            held_files: self.all.count(),
             base: self.base.clone(),
         }
     }
@@ -118,19 +120,23 @@ fn write_json(
 
 fn write_index_file(
     tar: &mut Builder<impl Write>,
-    name: String,
-    file: OpenFile,
+    pack: &Path,
     stop: &CancellationToken,
 ) -> Result<u64, WriteError> {
+    let name = pack.file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
     if !is_index_name(&name) {
         return Err(WriteError::Index(format!("a file is called `{name}`")));
     }
-    let mut content = Checked::sized(file.content, file.bytes, stop);
-    let written = EntryName::Index(name.clone()).write(tar, file.bytes, &mut content);
-    match (content.verdict(), written) {
-        (Verdict::Stopped, _) => Err(WriteError::Stopped),
-        (Verdict::Good, Ok(())) => Ok(file.bytes),
-        (Verdict::Good | Verdict::Unfinished, Err(error)) => Err(WriteError::Target(error)),
+    let unreadable = |error: io::Error| WriteError::Index(format!("`{name}`: {error}"));
+    let file = File::open(pack).map_err(unreadable)?;
+    let bytes = file.metadata().map_err(unreadable)?.len();
+    let mut content = CheckedReader::sized(file, bytes, stop);
+    let written = EntryName::Index(name.clone()).write(tar, bytes, &mut content);
+    match (content.state(), written) {
+        (ReadState::Stopped, _) => Err(WriteError::Stopped),
+        (ReadState::Intact, Ok(())) => Ok(bytes),
+        (ReadState::Intact | ReadState::Unfinished, Err(error)) => Err(WriteError::Target(error)),
         _ => Err(WriteError::Index(format!("`{name}` has changed its size"))),
     }
 }
@@ -138,45 +144,24 @@ fn write_index_file(
 fn write_crate_file(
     tar: &mut Builder<impl Write>,
     checksum: Checksum,
-    store: &impl CrateSource,
+    store: &BlockingStore,
     stop: &CancellationToken,
 ) -> Result<u64, WriteError> {
-    let opened = store.open(&checksum);
-    let file = opened.map_err(|source| WriteError::Store { checksum, source })?;
-    let mut content = Checked::hashed(file.content, file.bytes, checksum, stop);
-    let mut failure = None;
-    let noting = Noting {
-        inner: &mut content,
-        failure: &mut failure,
-    };
-    let written = EntryName::Crate(checksum).write(tar, file.bytes, noting);
-    match (content.verdict(), written) {
-        (Verdict::Stopped, _) => Err(WriteError::Stopped),
-        (Verdict::Good, Ok(())) => Ok(file.bytes),
-        (Verdict::Good | Verdict::Unfinished, written) => {
-            let source = failure.map(|said| PortError(said.into()));
-            Err(match (source, written) {
-                (Some(source), _) => WriteError::Store { checksum, source },
-                (None, Err(error)) => WriteError::Target(error),
-                (None, Ok(())) => WriteError::Damaged(checksum),
-            })
+    let not_read = |why: String| WriteError::Store { checksum, why };
+    let opened = store
+        .open(&checksum)
+        .map_err(|error| not_read(error.to_string()))?;
+    let file = opened.ok_or_else(|| not_read("it was removed meanwhile".to_owned()))?;
+    let bytes = file.bytes;
+    let mut content = CheckedReader::hashed(file, bytes, checksum, stop);
+    let written = EntryName::Crate(checksum).write(tar, bytes, &mut content);
+    match (content.state(), content.failure(), written) {
+        (ReadState::Stopped, _, _) => Err(WriteError::Stopped),
+        (ReadState::Intact, _, Ok(())) => Ok(bytes),
+        (ReadState::Intact | ReadState::Unfinished, Some(why), _) => Err(not_read(why.to_owned())),
+        (ReadState::Intact | ReadState::Unfinished, None, Err(error)) => {
+            Err(WriteError::Target(error))
         }
-        (Verdict::TooShort | Verdict::TooLong | Verdict::WrongChecksum, _) => {
-            Err(WriteError::Damaged(checksum))
-        }
-    }
-}
-
-/// Remembers that it was reading that failed: a copy tells reading and writing not apart.
-struct Noting<'n, R> {
-    inner: R,
-    failure: &'n mut Option<String>,
-}
-
-impl<R: Read> Read for Noting<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner
-            .read(buffer)
-            .inspect_err(|error| *self.failure = Some(error.to_string()))
+        _ => Err(WriteError::Damaged(checksum)),
     }
 }

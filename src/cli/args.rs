@@ -1,10 +1,8 @@
-//! What can be typed, and the help that teaches it.
-//!
-//! These are the raw arguments, as `clap` reads them; each verb turns its own into what it works with.
+//! The arguments, as `clap` reads them. Each subcommand interprets its own.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand as SubcommandArguments};
 
 use super::help::{
     ABOUT_CHECK_CONFIG, ABOUT_EXPORT, ABOUT_IMPORT, ABOUT_PREFETCH, ABOUT_VERIFY, about_settings,
@@ -20,15 +18,15 @@ use crate::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
     disable_help_subcommand = true,
     max_term_width = 100
 )]
-pub(crate) struct Arguments {
+pub(super) struct Arguments {
     #[command(subcommand)]
-    pub(crate) verb: Option<VerbArguments>,
+    pub(super) subcommand: Option<Subcommand>,
 }
 
-/// One verb with its arguments.
-#[derive(Debug, Subcommand)]
-pub(crate) enum VerbArguments {
-    /// Run the server; the same as no verb at all
+/// A subcommand with its arguments.
+#[derive(Debug, SubcommandArguments)]
+pub(super) enum Subcommand {
+    /// Run the server; the same as no subcommand
     Serve,
     /// Fetch crate files into the store, ahead of need
     Prefetch(Box<PrefetchArguments>),
@@ -46,55 +44,55 @@ pub(crate) enum VerbArguments {
 /// The arguments of `prefetch`.
 #[derive(Args, Debug)]
 #[command(after_help = ABOUT_PREFETCH)]
-pub(crate) struct PrefetchArguments {
+pub(super) struct PrefetchArguments {
     #[command(flatten)]
-    pub(crate) selection: SelectionArguments,
+    pub(super) selection: SelectionArguments,
     #[command(flatten)]
-    pub(crate) dependencies: DependencyArguments,
+    pub(super) dependencies: DependencyArguments,
     /// How many files to fetch at a time
     #[arg(short, long, value_name = "N", default_value_t = JOBS_DEFAULT,
         value_parser = clap::value_parser!(u8).range(1..=i64::from(JOBS_MAX)))]
-    pub(crate) jobs: u8,
-    /// Print what would be wanted, one `name@version` a line, and fetch nothing
+    pub(super) jobs: u8,
+    /// Print the wanted versions, one `name@version` a line, and fetch nothing
     #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
-/// What `prefetch` shall fetch: at least one of these.
+/// The crates to fetch: at least one of these.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
-pub(crate) struct SelectionArguments {
+pub(super) struct SelectionArguments {
     /// A crate, like `serde`, `serde@1.0.200` or `serde@^1.0`; or the path of a Cargo.lock
     #[arg(value_name = "CRATE")]
-    pub(crate) named: Vec<NamedArgument>,
+    pub(super) named: Vec<NamedArgument>,
     /// A Cargo.lock file, or a directory that has one
     #[arg(short, long, value_name = "PATH")]
-    pub(crate) lockfile: Vec<PathBuf>,
+    pub(super) lockfile: Vec<PathBuf>,
     /// A file that lists crates, one CRATE a line; `-` for standard input
     #[arg(short, long, value_name = "FILE")]
-    pub(crate) crates: Vec<PathBuf>,
+    pub(super) crates: Vec<PathBuf>,
     /// Every version of every crate
     #[arg(long, conflicts_with_all = ["named", "lockfile", "crates", "no_deps", "dev_deps"])]
-    pub(crate) all: bool,
+    pub(super) all: bool,
 }
 
-/// Whose dependencies are fetched, too.
+/// Which dependencies are fetched, too.
 #[derive(Args, Debug)]
-pub(crate) struct DependencyArguments {
+pub(super) struct DependencyArguments {
     /// Fetch only the CRATEs named, not what they depend on
     #[arg(long, alias = "no-dependencies")]
-    pub(crate) no_deps: bool,
+    pub(super) no_deps: bool,
     /// Fetch the dev-dependencies of the CRATEs named, too
     #[arg(long, alias = "dev-dependencies", conflicts_with = "no_deps")]
-    pub(crate) dev_deps: bool,
+    pub(super) dev_deps: bool,
 }
 
-/// What stands on the command line without an option before it.
+/// A positional argument of `prefetch`.
 #[derive(Clone, Debug)]
-pub(crate) enum NamedArgument {
+pub(super) enum NamedArgument {
     /// A crate.
     Crate(CrateSpec),
-    /// A path that ends in `Cargo.lock`, which no crate's name can.
+    /// A path that ends in `.lock`, which no crate's name can.
     Lockfile(PathBuf),
 }
 
@@ -112,34 +110,34 @@ impl std::str::FromStr for NamedArgument {
 /// The arguments of `verify`.
 #[derive(Args, Debug)]
 #[command(after_help = ABOUT_VERIFY)]
-pub(crate) struct VerifyArguments {
+pub(super) struct VerifyArguments {
     /// Remove damaged files, and fetch them again if the index still lists them
     #[arg(long)]
-    pub(crate) repair: bool,
+    pub(super) repair: bool,
 }
 
 /// The arguments of `export`.
 #[derive(Args, Debug)]
 #[command(after_help = ABOUT_EXPORT)]
-pub(crate) struct ExportArguments {
+pub(super) struct ExportArguments {
     /// The file to write; `-` for standard output
     #[arg(value_name = "ARCHIVE")]
-    pub(crate) archive: PathBuf,
+    pub(super) archive: PathBuf,
     /// Write only what is new since this earlier archive
     #[arg(long, value_name = "EARLIER_ARCHIVE")]
-    pub(crate) since: Option<PathBuf>,
+    pub(super) since: Option<PathBuf>,
 }
 
 /// The arguments of `import`.
 #[derive(Args, Debug)]
 #[command(after_help = ABOUT_IMPORT)]
-pub(crate) struct ImportArguments {
+pub(super) struct ImportArguments {
     /// The file to read; `-` for standard input
     #[arg(value_name = "ARCHIVE")]
-    pub(crate) archive: PathBuf,
+    pub(super) archive: PathBuf,
     /// Read and check all of the archive, and change nothing
     #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 #[cfg(test)]
@@ -155,21 +153,21 @@ mod tests {
     }
 
     #[test]
-    fn the_definitions_hold_together() {
+    fn the_definitions_are_consistent() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn no_verb_is_serve() {
-        assert!(parse(&[]).unwrap().verb.is_none());
+    fn no_subcommand_is_serve() {
+        assert!(parse(&[]).unwrap().subcommand.is_none());
         assert!(matches!(
-            parse(&["serve"]).unwrap().verb,
-            Some(VerbArguments::Serve)
+            parse(&["serve"]).unwrap().subcommand,
+            Some(Subcommand::Serve)
         ));
     }
 
     #[test]
-    fn prefetch_wants_to_be_told_what() {
+    fn prefetch_needs_at_least_one_crate() {
         let refused = parse(&["prefetch"]).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::MissingRequiredArgument);
         for good in [
@@ -199,16 +197,16 @@ mod tests {
     }
 
     #[test]
-    fn every_help_teaches_with_exit_codes_or_examples() {
+    fn every_help_has_exit_codes_or_examples() {
         let mut command = Arguments::command();
         let help = command.render_long_help().to_string();
         assert!(help.contains("Exit codes:") && help.contains("Examples:"));
         for variable in crate::VARIABLES {
             assert!(help.contains(&format!("\n  {variable}\n")), "{variable}");
         }
-        for verb in command.get_subcommands_mut() {
-            let help = verb.render_long_help().to_string();
-            let name = verb.get_name();
+        for subcommand in command.get_subcommands_mut() {
+            let help = subcommand.render_long_help().to_string();
+            let name = subcommand.get_name();
             assert!(
                 name == "serve" || help.contains("Exit codes:") || help.contains("Examples:"),
                 "{name}"

@@ -1,20 +1,16 @@
-//! The command line: `serve` and the verbs beside it, their help, what they print, and their exit codes.
+//! The command line: arguments, help, terminal and exit codes, with one file for each subcommand.
 //!
-//! Verbs are small programs over the same settings and the same `DATA_DIR` as the server. Each comes in two parts: a
-//! pure one that decides (what to fetch, how an archive is laid out), and one that acts through traits, so that tests
-//! need no network. Results go to standard output, progress and complaints to standard error. What does not live here:
-//! git, the store of crate files, HTTP.
+//! All subcommands use the settings and the `DATA_DIR` of the server. Results go to standard output, progress and complaints
+//! to standard error. The work itself is done by other modules, which print nothing.
 
-pub(crate) mod args;
-pub(crate) mod carry;
-pub(crate) mod commands;
-pub(crate) mod help;
-pub(crate) mod keeping;
-pub(crate) mod opening;
-pub(crate) mod outcome;
-pub(crate) mod progress;
-pub(crate) mod run;
-pub(crate) mod terminal;
-pub(crate) mod watch;
+mod args;
+mod commands;
+mod context;
+mod help;
+mod progress;
+mod run;
+mod terminal;
+#[cfg(test)]
+mod testing;
 
-pub use run::{Invocation, Verb, read_command_line};
+pub use run::run_command_line;

@@ -1,129 +1,165 @@
-//! How far prefetching is: a bar on a terminal, a line now and then elsewhere.
+//! The progress over many files: a bar on a terminal, a line now and then elsewhere.
+
+use std::time::Duration;
 
 use indicatif::{DecimalBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
 use super::terminal::Terminal;
-use crate::package::CrateFile;
-use crate::prefetch::tally::{EnsureError, Ensured, Tally};
+use crate::archive::ArchiveEvent;
 
-/// What the bar looks like when the number of files is known.
-const BAR: &str = "{bar:30} {human_pos} of {human_len} files, {msg}, {eta} left";
+/// How often a line is written where no bar can be drawn.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// What it looks like when it is not.
-const SPINNER: &str = "{spinner} {human_pos} files, {msg}";
+/// The bar, if the number of files is known.
+const BAR: &str = "{bar:30} {human_pos} of {human_len} {prefix}, {msg}, {eta} left";
 
-/// Shows how far the work is.
-pub(crate) struct Progress {
+/// The same if it is not.
+const SPINNER: &str = "{spinner} {human_pos} {prefix}, {msg}";
+
+/// Shows how many files are done. Dropping it removes the bar.
+pub(super) struct Progress {
     terminal: Terminal,
+    what: &'static str,
     bar: Option<ProgressBar>,
     total: Option<u64>,
     began: Instant,
-    /// The file that was begun last.
-    current: String,
+    line_due: Instant,
 }
 
 impl Progress {
-    /// Begins to show progress towards this many files.
-    pub(crate) fn new(terminal: Terminal, total: Option<u64>) -> Self {
+    /// Begins to show the progress over `total` things of this name.
+    pub(super) fn new(terminal: &Terminal, what: &'static str, total: Option<u64>) -> Self {
         let bar = match total {
             Some(total) => ProgressBar::new(total).with_style(style(BAR)),
             None => ProgressBar::no_length().with_style(style(SPINNER)),
         };
+        let began = Instant::now();
         Self {
-            bar: terminal.add_bar(bar),
-            terminal,
+            bar: terminal.add_bar(bar.with_prefix(what)),
+            terminal: terminal.clone(),
+            what,
             total,
-            began: Instant::now(),
-            current: String::new(),
+            began,
+            line_due: began + LINE_EVERY,
         }
     }
 
-    /// A file is being fetched.
-    pub(crate) fn begun(&mut self, file: &CrateFile) {
-        self.current = file.to_string();
+    /// How long it has been shown.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
-    /// A file was dealt with.
-    pub(crate) fn done(
-        &mut self,
-        tally: &Tally,
-        file: Option<&CrateFile>,
-        result: &Result<Ensured, EnsureError>,
-    ) {
-        if let Err(error) = result {
-            let file = file.map_or_else(|| "a file".to_owned(), ToString::to_string);
-            self.terminal.note(&format!("problem: {file}: {error}"));
-        }
+    /// Moves the bar, or writes a line if one is due.
+    pub(super) fn update(&mut self, done: u64, message: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_position(tally.files());
-            bar.set_message(format!("{}, {}", self.transferred(tally), self.current));
+            bar.set_position(done);
+            bar.set_message(message.to_owned());
+        } else if Instant::now() >= self.line_due {
+            self.line_due = Instant::now() + LINE_EVERY;
+            self.terminal.note(&self.line(done, message));
         }
     }
 
-    /// Time for a line, where there is no bar.
-    pub(crate) fn line(&self, tally: &Tally) {
-        if self.bar.is_none() {
-            self.terminal.note(&self.text(tally));
-        }
-    }
-
-    /// Takes the bar away.
-    pub(crate) fn finish(self) {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn text(&self, tally: &Tally) -> String {
-        let files = HumanCount(tally.files());
-        let transferred = self.transferred(tally);
+    fn line(&self, done: u64, message: &str) -> String {
+        let (files, what) = (HumanCount(done), self.what);
         let Some(total) = self.total else {
-            return format!("{files} files, {transferred}, at {}", self.current);
+            return format!("{files} {what}, {message}");
         };
-        let left = match self.time_left(tally, total) {
+        let left = match self.time_left(done, total) {
             Some(left) => format!(", {} left", HumanDuration(left)),
             None => String::new(),
         };
-        let total = HumanCount(total);
-        format!(
-            "{files} of {total} files, {transferred}{left}, at {}",
-            self.current
-        )
+        format!("{files} of {} {what}, {message}{left}", HumanCount(total))
     }
 
-    fn transferred(&self, tally: &Tally) -> String {
-        let bytes = tally.fetched_bytes;
-        let seconds = self.began.elapsed().as_secs().max(1);
-        format!(
-            "{} fetched, {}/s",
-            DecimalBytes(bytes),
-            DecimalBytes(bytes / seconds)
-        )
-    }
-
-    /// As long as the files so far took, for those that remain.
-    fn time_left(&self, tally: &Tally, total: u64) -> Option<std::time::Duration> {
-        let left = total.saturating_sub(tally.files());
+    /// The remaining files take as long as those before.
+    fn time_left(&self, done: u64, total: u64) -> Option<Duration> {
+        let left = total.saturating_sub(done);
         let milliseconds = u64::try_from(self.began.elapsed().as_millis()).ok()?;
-        let left = milliseconds.checked_mul(left)?.checked_div(tally.files())?;
-        Some(std::time::Duration::from_millis(left))
+        let left = milliseconds.checked_mul(left)?.checked_div(done)?;
+        Some(Duration::from_millis(left))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 }
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are constants, and a test draws them.
+    // The templates are constants, and a test reads them.
     ProgressStyle::with_template(template).unwrap_or_else(|_bad| ProgressStyle::default_bar())
+}
+
+/// The progress of an export or an import.
+pub(super) struct ArchiveProgress {
+    terminal: Terminal,
+    progress: Option<Progress>,
+    files: u64,
+    bytes: u64,
+}
+
+impl ArchiveProgress {
+    pub(super) fn new(terminal: &Terminal) -> Self {
+        Self {
+            terminal: terminal.clone(),
+            progress: None,
+            files: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn show(&mut self, event: ArchiveEvent) {
+        match event {
+            ArchiveEvent::Begun { crate_files } => {
+                let progress = Progress::new(&self.terminal, "crate files", Some(crate_files));
+                self.progress = Some(progress);
+            }
+            ArchiveEvent::Passed { bytes } => {
+                self.files += 1;
+                self.bytes += bytes;
+                if let Some(progress) = &mut self.progress {
+                    progress.update(self.files, &DecimalBytes(self.bytes).to_string());
+                }
+            }
+            ArchiveEvent::Damaged(checksum) => self.terminal.note(&format!(
+                "problem: {checksum}: the archive has something else under this checksum"
+            )),
+            ArchiveEvent::FetchedInTheFuture => self.terminal.note(
+                "warning: the archive says that its index was fetched at a time that is still to come: that time is taken as unknown",
+            ),
+            ArchiveEvent::Stored(_) => {}
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::terminal::testing::remembering;
 
     #[test]
     fn the_templates_of_the_bars_can_be_read() {
         for template in [BAR, SPINNER] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_terminal_there_is_a_line_every_ten_seconds() {
+        let (terminal, written) = remembering();
+        let mut progress = Progress::new(&terminal, "files", Some(100));
+        for done in 1..=25 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            progress.update(done, "2 kB");
+        }
+        assert_eq!(
+            written.notes(),
+            "10 of 100 files, 2 kB, 2 minutes left\n20 of 100 files, 2 kB, 80 seconds left\n"
+        );
     }
 }

@@ -1,6 +1,6 @@
-//! The terminal: results on standard output, everything else on standard error, and progress that does not tear either.
+//! The terminal: results on standard output, everything else on standard error, and a progress bar below both.
 //!
-//! Only this file knows the standard streams, so that tests can read what a verb says.
+//! Only this file uses the standard streams, so that tests can read what a subcommand writes.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,14 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use crate::observability::without_controls;
 use crate::stdout;
 
-/// Where a verb writes to.
+/// The streams of a subcommand.
 #[derive(Clone)]
-pub(crate) struct Terminal {
+pub(super) struct Terminal {
     results: Stream,
     notes: Stream,
-    /// Where progress bars are drawn; `None` where nobody would see them move.
+    /// Draws progress bars; `None` if standard error is no terminal.
     bars: Option<MultiProgress>,
-    /// Whether it was said that results cannot be written.
+    /// Whether the failure to write results was reported.
     was_reported: Arc<AtomicBool>,
 }
 
@@ -26,7 +26,7 @@ type Stream = Arc<Mutex<dyn Write + Send>>;
 
 impl Terminal {
     /// The streams of this process.
-    pub(crate) fn of_process() -> Self {
+    pub(super) fn of_process() -> Self {
         let target = ProgressDrawTarget::stderr;
         let bars = io::stderr()
             .is_terminal()
@@ -39,19 +39,18 @@ impl Terminal {
         }
     }
 
-    /// Says so once if there is no standard output for results.
-    pub(crate) fn check_results(&self) -> io::Result<()> {
+    /// Fails if there is no standard output, and reports that once.
+    pub(super) fn check_results(&self) -> io::Result<()> {
         self.reporting(stdout::check())
     }
 
-    /// Writes one line of results. A reader that has gone away is an error, which is reported here: there is nobody to go
-    /// on for.
-    pub(crate) fn result(&self, line: &str) -> io::Result<()> {
+    /// Writes one line of results. A closed pipe is an error, which is reported here: without a reader the work has no use.
+    pub(super) fn result(&self, line: &str) -> io::Result<()> {
         self.reporting(self.write(&self.results, line))
     }
 
     /// Writes help, which comes with colours for a terminal.
-    pub(crate) fn print_help(&self, print: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn print_help(&self, print: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         self.reporting(stdout::check().and_then(|()| print()))
     }
 
@@ -64,22 +63,22 @@ impl Terminal {
         written
     }
 
-    /// Writes one line for whoever watches. If nobody can read it, that must not stop the work.
-    pub(crate) fn note(&self, line: &str) {
+    /// Writes one line for people. If it cannot be written, the work goes on.
+    pub(super) fn note(&self, line: &str) {
         drop(self.write(&self.notes, line));
     }
 
-    /// Shows a bar, if there is a terminal to show it on.
-    pub(crate) fn add_bar(&self, bar: ProgressBar) -> Option<ProgressBar> {
+    /// Shows a bar, if there is a terminal.
+    pub(super) fn add_bar(&self, bar: ProgressBar) -> Option<ProgressBar> {
         self.bars.as_ref().map(|bars| bars.add(bar))
     }
 
-    /// Writes an event of the log, a whole line already. If nobody can read it, that must not stop the work.
-    pub(crate) fn log(&self, event: &[u8]) {
+    /// Writes an event of the log, which is a whole line. If it cannot be written, the work goes on.
+    pub(super) fn log(&self, event: &[u8]) {
         drop(self.write_all(&self.notes, event));
     }
 
-    /// Names and reasons come from lock files, archives and upstreams: none of them may move the cursor.
+    /// Writes a line without control characters: texts from lock files, archives and upstreams must not move the cursor.
     fn write(&self, stream: &Stream, line: &str) -> io::Result<()> {
         let line = without_controls(line);
         self.write_all(stream, format!("{line}\n").as_bytes())
@@ -98,7 +97,7 @@ impl Terminal {
     }
 }
 
-/// A terminal that remembers what was written.
+/// A terminal for tests.
 #[cfg(test)]
 pub(crate) mod testing {
     use super::{Arc, Mutex, Terminal};

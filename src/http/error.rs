@@ -188,7 +188,7 @@ impl ApiError {
     pub(super) fn crate_file_unavailable(file: &CrateFile, source: GetError) -> Self {
         let file = file.to_string();
         match source {
-            GetError::NotHeld => Self::CrateFileNotStored(file),
+            GetError::NotStored => Self::CrateFileNotStored(file),
             GetError::Missing => Self::CrateFileMissing(file),
             GetError::Corrupt(_) => Self::CrateFileCorrupt { file, source },
             GetError::TimedOut => Self::UpstreamTimedOut { file, source },

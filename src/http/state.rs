@@ -10,7 +10,7 @@ use super::index::version_table::{VersionTables, no_tables};
 use crate::clock::Clock;
 use crate::index::{BlobId, IndexHandle};
 use crate::server::{Shares, SharesSettings, TakingBack};
-use crate::store::Keeper;
+use crate::store::CrateFiles;
 use crate::upstream::DownloadTemplate;
 
 /// All memory that is kept for clients together, in bytes, besides the cache of index files and the needs of every
@@ -88,7 +88,7 @@ pub(crate) struct AppState {
     /// The published names of crates that others depend on, by index file.
     pub(super) published_names: Cache<BlobId, Box<str>>,
     /// The crate files that the mirror sends itself; `None` for a redirecting mirror.
-    pub(super) crate_files: Option<Keeper>,
+    pub(super) crate_files: Option<CrateFiles>,
 }
 
 impl AppState {
@@ -96,7 +96,7 @@ impl AppState {
     pub(crate) fn new(
         settings: Settings,
         index: IndexHandle,
-        crate_files: Option<Keeper>,
+        crate_files: Option<CrateFiles>,
     ) -> Arc<Self> {
         let account = Shares::new(SharesSettings {
             capacity: ACCOUNT_BYTES,

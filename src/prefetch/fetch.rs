@@ -1,52 +1,110 @@
-//! Fetching many files: so many at a time, with progress, until all are done, somebody stops it, or upstream is down.
+//! Fetching many files, several at a time, until all are done, the run is stopped or the upstream is down.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::tally::{EnsureError, Ensured, Tally};
-use crate::cli::progress::Progress;
 use crate::package::CrateFile;
+use crate::store::{CrateFiles, Ensured, GetError};
 
-/// How many files are fetched at a time if nobody says otherwise: what one cargo would do is far more.
+/// How many files are fetched at a time by default. A single cargo uses far more connections.
 pub(crate) const JOBS_DEFAULT: u8 = 4;
 
-/// More than this at a time is no longer polite to anybody.
+/// The most files at a time: more would not be polite to any upstream.
 pub(crate) const JOBS_MAX: u8 = 32;
 
-/// How many failures in a row mean that upstream is down.
+/// How many failures in a row mean that the upstream is down.
 const FAILURES_IN_A_ROW_MAX: u64 = 100;
 
-/// How many files in a row that no upstream has mean that what is asked for files is not where files are: some are
-/// missing for good, but so many of them do not follow upon each other.
+/// How many missing files in a row mean that the URL of crate files is wrong. Some files are missing for good, but never so
+/// many in a row.
 const MISSING_IN_A_ROW_MAX: u64 = 500;
 
-/// How often a line is written where no bar can be drawn.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+/// How often [`FetchEvent::Tick`] comes.
+const TICK: Duration = Duration::from_secs(10);
 
-/// Sees to it that files are held.
-pub(crate) trait CrateKeeper: Send + Sync + 'static {
-    /// Makes sure that a file is held, and fetches it if need be. Dropping the future must leave nothing half done.
-    fn ensure(&self, file: &CrateFile)
-    -> impl Future<Output = Result<Ensured, EnsureError>> + Send;
+/// How often a file is tried while an upstream is busy or slow.
+const TRIES_MAX: u32 = 5;
+
+/// The longest pause before the next try.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Makes sure that a file is stored. Waits for busy and slow upstreams, because no client waits for an answer.
+pub(crate) async fn ensure_patiently(
+    crate_files: &CrateFiles,
+    file: &CrateFile,
+) -> Result<Ensured, GetError> {
+    for _ in 1..TRIES_MAX {
+        match crate_files.ensure(file).await {
+            Err(GetError::Busy(pause)) => tokio::time::sleep(pause.min(PAUSE_MAX)).await,
+            Err(GetError::Pending) => {}
+            result => return result,
+        }
+    }
+    crate_files.ensure(file).await
 }
 
-/// Why fetching came to its end.
+/// What happened to the files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Files that were stored before.
+    pub(crate) stored: u64,
+    /// Files that were fetched.
+    pub(crate) fetched: u64,
+    /// Their bytes.
+    pub(crate) fetched_bytes: u64,
+    /// Files that no upstream has.
+    pub(crate) missing: u64,
+    /// Files that could not be fetched.
+    pub(crate) failed: u64,
+}
+
+impl Tally {
+    /// How many files are done.
+    pub(crate) fn files(&self) -> u64 {
+        self.stored + self.fetched + self.missing + self.failed
+    }
+
+    fn count(&mut self, result: &Result<Ensured, GetError>) {
+        match result {
+            Ok(Ensured::AlreadyStored) => self.stored += 1,
+            Ok(Ensured::Fetched { bytes }) => {
+                self.fetched += 1;
+                self.fetched_bytes += bytes;
+            }
+            Err(GetError::Missing) => self.missing += 1,
+            Err(_) => self.failed += 1,
+        }
+    }
+}
+
+/// What a run reports.
+#[derive(Debug)]
+pub(crate) enum FetchEvent<'e> {
+    /// The fetch of a file begins.
+    Begun(&'e CrateFile),
+    /// A file is done. The file is unknown after an internal error.
+    Done(Option<&'e CrateFile>, &'e Result<Ensured, GetError>),
+    /// Some time has passed.
+    Tick,
+}
+
+/// Why a run has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// There were no more files.
-    AllDealtWith,
-    /// Somebody stopped it.
+    /// All files are done.
+    AllDone,
+    /// It was stopped.
     Stopped,
-    /// So many files in a row could not be had that the next ones would not be, either. This was wrong with the last.
-    GaveUp(EnsureError),
+    /// Too many files in a row failed. This is the error of the last one.
+    GaveUp(GetError),
 }
 
-/// Files in a row that are not held.
+/// The failures in a row.
 #[derive(Default)]
 struct InARow {
     failures: u64,
@@ -54,126 +112,76 @@ struct InARow {
 }
 
 impl InARow {
-    /// Counts one more file, and says what is wrong if these are too many.
-    fn too_many(&mut self, result: &Result<Ensured, EnsureError>) -> Option<EnsureError> {
-        let error = match result {
-            Ok(_held) => {
-                *self = Self::default();
-                return None;
-            }
-            Err(error) => error,
+    /// Counts a file, and returns its error if there were too many.
+    fn too_many(&mut self, result: &Result<Ensured, GetError>) -> Option<GetError> {
+        let Err(error) = result else {
+            *self = Self::default();
+            return None;
         };
-        let is_too_many = match error {
-            EnsureError::Missing => {
-                self.missing += 1;
-                self.missing >= MISSING_IN_A_ROW_MAX
-            }
-            EnsureError::Failed(_) | EnsureError::Store(_) => {
-                self.failures += 1;
-                self.failures >= FAILURES_IN_A_ROW_MAX
-            }
+        let is_too_many = if *error == GetError::Missing {
+            self.missing += 1;
+            self.missing >= MISSING_IN_A_ROW_MAX
+        } else {
+            self.failures += 1;
+            self.failures >= FAILURES_IN_A_ROW_MAX
         };
         is_too_many.then(|| error.clone())
     }
 }
 
-/// Fetches files until `files` has no more.
-pub(crate) async fn fetch_all(
+/// Calls `ensure` for every file, `jobs` at a time, and reports each step. A dropped `ensure` must leave nothing half done.
+pub(crate) async fn fetch_all<F>(
     mut files: mpsc::Receiver<CrateFile>,
-    keeper: &Arc<impl CrateKeeper>,
     jobs: NonZeroUsize,
-    progress: &mut Progress,
     stop: &CancellationToken,
-) -> (Tally, Ended) {
+    ensure: impl Fn(CrateFile) -> F,
+    mut report: impl FnMut(&Tally, FetchEvent<'_>),
+) -> (Tally, Ended)
+where
+    F: Future<Output = (CrateFile, Result<Ensured, GetError>)> + Send + 'static,
+{
     let mut running = JoinSet::new();
     let (mut tally, mut in_a_row) = (Tally::default(), InARow::default());
     let mut more_to_come = true;
-    let mut line_due =
-        tokio::time::interval_at(tokio::time::Instant::now() + LINE_EVERY, LINE_EVERY);
+    let mut ticks = interval_at(Instant::now() + TICK, TICK);
     while more_to_come || !running.is_empty() {
         tokio::select! {
             biased;
             () = stop.cancelled() => return (tally, Ended::Stopped),
             Some(joined) = running.join_next(), if !running.is_empty() => {
-                let (file, result) = joined.unwrap_or_else(mistake);
+                let (file, result) = match joined {
+                    Ok((file, result)) => (Some(file), result),
+                    // A panic costs this file only.
+                    Err(panic) => (None, Err(GetError::Failed(format!("internal error: {panic}").into()))),
+                };
                 tally.count(&result);
-                progress.done(&tally, file.as_ref(), &result);
+                report(&tally, FetchEvent::Done(file.as_ref(), &result));
                 if let Some(error) = in_a_row.too_many(&result) {
                     return (tally, Ended::GaveUp(error));
                 }
             }
             next = files.recv(), if more_to_come && running.len() < jobs.get() => match next {
                 Some(file) => {
-                    progress.begun(&file);
-                    let keeper = Arc::clone(keeper);
-                    running.spawn(async move {
-                        let result = keeper.ensure(&file).await;
-                        (Some(file), result)
-                    });
+                    report(&tally, FetchEvent::Begun(&file));
+                    running.spawn(ensure(file));
                 }
                 None => more_to_come = false,
             },
-            _ = line_due.tick() => progress.line(&tally),
+            _ = ticks.tick() => report(&tally, FetchEvent::Tick),
         }
     }
-    (tally, Ended::AllDealtWith)
-}
-
-/// A task that ended by a panic takes nothing else along.
-fn mistake(error: JoinError) -> (Option<CrateFile>, Result<Ensured, EnsureError>) {
-    let said = format!("a mistake in the mirror: {error}");
-    (None, Err(EnsureError::Failed(said)))
+    (tally, Ended::AllDone)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::cli::terminal::testing::{Written, remembering};
     use crate::package::{CrateName, CrateVersion};
 
-    type Answer = fn(u32) -> Result<Ensured, EnsureError>;
-
-    /// Answers by the number of the file, each after a second.
-    struct Fake {
-        answer: Answer,
-        running: AtomicUsize,
-        most_running: AtomicUsize,
-        asked: Mutex<Vec<String>>,
-        stop_at: Option<(u64, CancellationToken)>,
-    }
-
-    impl Fake {
-        fn new(answer: Answer) -> Self {
-            Self {
-                answer,
-                running: AtomicUsize::new(0),
-                most_running: AtomicUsize::new(0),
-                asked: Mutex::default(),
-                stop_at: None,
-            }
-        }
-    }
-
-    impl CrateKeeper for Fake {
-        async fn ensure(&self, file: &CrateFile) -> Result<Ensured, EnsureError> {
-            let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most_running.fetch_max(now, Ordering::SeqCst);
-            self.asked.lock().unwrap().push(file.to_string());
-            let number = file.version.semver().patch;
-            if let Some((at, stop)) = &self.stop_at
-                && *at == number
-            {
-                stop.cancel();
-            }
-            // The clock of these tests jumps ahead when nothing else is left to do.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            self.running.fetch_sub(1, Ordering::SeqCst);
-            (self.answer)(u32::try_from(number).unwrap())
-        }
-    }
+    type Answer = fn(u32) -> Result<Ensured, GetError>;
 
     fn file(number: u32) -> CrateFile {
         CrateFile {
@@ -183,15 +191,21 @@ mod tests {
         }
     }
 
-    async fn fetched(
-        fake: Fake,
-        files: u32,
-        stop: &CancellationToken,
-    ) -> (Arc<Fake>, Tally, Ended, Written) {
-        let (terminal, written) = remembering();
+    /// What a run did.
+    #[derive(Debug, Default)]
+    struct Run {
+        tally: Tally,
+        ended: Option<Ended>,
+        begun: usize,
+        problems: Vec<String>,
+        ticks: usize,
+        most_running: usize,
+    }
+
+    /// Answers by the number of the file, each after a second.
+    async fn fetched(answer: Answer, files: u32, stop_at: Option<u64>) -> Run {
+        let stop = CancellationToken::new();
         let (sender, receiver) = mpsc::channel(10);
-        let fake = Arc::new(fake);
-        let mut progress = Progress::new(terminal, Some(files.into()));
         let feed = async {
             for number in 0..files {
                 if sender.send(file(number)).await.is_err() {
@@ -200,103 +214,130 @@ mod tests {
             }
             drop(sender);
         };
+        let running = Arc::new(AtomicUsize::new(0));
+        let most_running = Arc::new(AtomicUsize::new(0));
+        let ensure = |file: CrateFile| {
+            let (running, most_running) = (Arc::clone(&running), Arc::clone(&most_running));
+            let number = file.version.semver().patch;
+            if stop_at == Some(number) {
+                stop.cancel();
+            }
+            async move {
+                most_running
+                    .fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // The clock of these tests jumps ahead when nothing else is left to do.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                running.fetch_sub(1, Ordering::SeqCst);
+                (file, answer(u32::try_from(number).unwrap()))
+            }
+        };
+        let mut run = Run::default();
+        let report = |_tally: &Tally, event: FetchEvent<'_>| match event {
+            FetchEvent::Begun(_) => run.begun += 1,
+            FetchEvent::Done(file, Err(error)) => {
+                let file = file.map(ToString::to_string).unwrap_or_default();
+                run.problems.push(format!("{file}: {error}"));
+            }
+            FetchEvent::Done(_, Ok(_)) => {}
+            FetchEvent::Tick => run.ticks += 1,
+        };
         let jobs = NonZeroUsize::new(4).unwrap();
-        let fetch = fetch_all(receiver, &fake, jobs, &mut progress, stop);
+        let fetch = fetch_all(receiver, jobs, &stop, ensure, report);
         let ((), (tally, ended)) = tokio::join!(feed, fetch);
-        (fake, tally, ended, written)
+        Run {
+            tally,
+            ended: Some(ended),
+            most_running: most_running.load(Ordering::SeqCst),
+            ..run
+        }
+    }
+
+    fn failed(why: &str) -> GetError {
+        GetError::Failed(why.into())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_file_is_dealt_with_so_many_at_a_time_and_counted() {
+    async fn every_file_is_done_several_at_a_time_and_counted() {
         let answer: Answer = |number| match number % 4 {
-            0 => Ok(Ensured::AlreadyHeld),
+            0 => Ok(Ensured::AlreadyStored),
             1 => Ok(Ensured::Fetched { bytes: 10 }),
-            2 => Err(EnsureError::Missing),
-            _ => Err(EnsureError::Failed("timed out".to_owned())),
+            2 => Err(GetError::Missing),
+            _ => Err(GetError::TimedOut),
         };
-        let stop = CancellationToken::new();
-        let (fake, tally, ended, written) = fetched(Fake::new(answer), 100, &stop).await;
-        assert_eq!(ended, Ended::AllDealtWith);
+        let run = fetched(answer, 100, None).await;
+        assert_eq!(run.ended, Some(Ended::AllDone));
         let expected = Tally {
-            held: 25,
+            stored: 25,
             fetched: 25,
             fetched_bytes: 250,
             missing: 25,
             failed: 25,
         };
-        assert_eq!((tally, tally.files()), (expected, 100));
-        assert_eq!(fake.most_running.load(Ordering::SeqCst), 4);
-        let notes = written.notes();
-        let problems = notes.lines().filter(|line| line.starts_with("problem: "));
-        assert_eq!(problems.count(), 50);
-        assert!(notes.contains("problem: a 0.0.2: no upstream has it"));
-        assert!(notes.contains("problem: a 0.0.3: timed out"));
+        assert_eq!((run.tally, run.tally.files()), (expected, 100));
+        assert_eq!((run.begun, run.most_running), (100, 4));
+        assert_eq!(run.problems.len(), 50);
+        let missing = "a 0.0.2: no upstream has it".to_owned();
+        assert!(run.problems.contains(&missing), "{:?}", run.problems);
         // 25 seconds of work.
-        let lines = notes.lines().filter(|line| line.contains(" of 100 files"));
-        assert_eq!(lines.count(), 2, "{notes}");
+        assert_eq!(run.ticks, 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hundred_failures_in_a_row_are_enough_and_one_success_starts_anew() {
-        let stop = CancellationToken::new();
-        let failing: Answer = |_| Err(EnsureError::Failed("refused".to_owned()));
-        let (_, tally, ended, _) = fetched(Fake::new(failing), 1_000, &stop).await;
-        let refused = EnsureError::Failed("refused".to_owned());
+    async fn a_hundred_failures_in_a_row_end_a_run_and_one_success_starts_anew() {
+        let run = fetched(|_| Err(failed("refused")), 1_000, None).await;
         assert_eq!(
-            (ended, tally.failed),
-            (Ended::GaveUp(refused), FAILURES_IN_A_ROW_MAX)
+            (run.ended, run.tally.failed),
+            (
+                Some(Ended::GaveUp(failed("refused"))),
+                FAILURES_IN_A_ROW_MAX
+            )
         );
         let mostly: Answer = |number| match number % 90 {
-            7 => Ok(Ensured::AlreadyHeld),
-            _ => Err(EnsureError::Store("the disk is full".to_owned())),
+            7 => Ok(Ensured::AlreadyStored),
+            _ => Err(GetError::Store("the disk is full".into())),
         };
-        let (_, tally, ended, _) = fetched(Fake::new(mostly), 450, &stop).await;
-        assert_eq!((ended, tally.files()), (Ended::AllDealtWith, 450));
+        let run = fetched(mostly, 450, None).await;
+        assert_eq!((run.ended, run.tally.files()), (Some(Ended::AllDone), 450));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_do_many_missing_ones_and_some_of_them_do_not_hide_failures() {
-        let stop = CancellationToken::new();
-        let missing: Answer = |_| Err(EnsureError::Missing);
-        let (_, tally, ended, _) = fetched(Fake::new(missing), 1_000, &stop).await;
+    async fn so_do_many_missing_files_and_some_of_them_do_not_hide_failures() {
+        let run = fetched(|_| Err(GetError::Missing), 1_000, None).await;
         assert_eq!(
-            (ended, tally.missing),
-            (Ended::GaveUp(EnsureError::Missing), MISSING_IN_A_ROW_MAX)
+            (run.ended, run.tally.missing),
+            (Some(Ended::GaveUp(GetError::Missing)), MISSING_IN_A_ROW_MAX)
         );
         let half: Answer = |number| match number % 2 {
-            0 => Err(EnsureError::Missing),
-            _ => Err(EnsureError::Store("the disk is full".to_owned())),
+            0 => Err(GetError::Missing),
+            _ => Err(failed("refused")),
         };
-        let (_, tally, ended, _) = fetched(Fake::new(half), 1_000, &stop).await;
-        let full = EnsureError::Store("the disk is full".to_owned());
+        let run = fetched(half, 1_000, None).await;
         assert_eq!(
-            (ended, tally.failed),
-            (Ended::GaveUp(full), FAILURES_IN_A_ROW_MAX)
+            (run.ended, run.tally.failed),
+            (
+                Some(Ended::GaveUp(failed("refused"))),
+                FAILURES_IN_A_ROW_MAX
+            )
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_stops_when_told_to_without_waiting_for_what_is_under_way() {
-        let stop = CancellationToken::new();
-        let mut fake = Fake::new(|_| Ok(Ensured::AlreadyHeld));
-        fake.stop_at = Some((9, stop.clone()));
-        let (fake, tally, ended, _) = fetched(fake, 100, &stop).await;
-        assert_eq!(ended, Ended::Stopped);
-        assert_eq!(tally.held, 8);
-        assert!(fake.asked.lock().unwrap().len() <= 12);
+    async fn a_stop_does_not_wait_for_running_fetches() {
+        let run = fetched(|_| Ok(Ensured::AlreadyStored), 100, Some(9)).await;
+        assert_eq!((run.ended, run.tally.stored), (Some(Ended::Stopped), 8));
+        assert!(run.begun <= 12);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_mistake_in_one_file_is_a_failure_of_that_file_only() {
-        let stop = CancellationToken::new();
+    async fn a_panic_costs_one_file_only() {
         let panics: Answer = |number| {
-            assert!(number != 1, "a mistake");
-            Ok(Ensured::AlreadyHeld)
+            assert!(number != 1, "on purpose");
+            Ok(Ensured::AlreadyStored)
         };
-        let (_, tally, ended, _) = fetched(Fake::new(panics), 5, &stop).await;
+        let run = fetched(panics, 5, None).await;
         assert_eq!(
-            (ended, tally.held, tally.failed),
-            (Ended::AllDealtWith, 4, 1)
+            (run.ended, run.tally.stored, run.tally.failed),
+            (Some(Ended::AllDone), 4, 1)
         );
     }
 }

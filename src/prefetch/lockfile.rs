@@ -1,4 +1,4 @@
-//! Reading a `Cargo.lock`, versions 1 to 4: which packages of registries it names.
+//! Reading the packages of registries from a `Cargo.lock`, versions 1 to 4.
 
 use std::collections::HashMap;
 
@@ -6,18 +6,18 @@ use serde::Deserialize;
 
 use crate::package::{Checksum, CrateName, CrateVersion};
 
-/// The newest version of the format that is known here.
+/// The newest known version of the format.
 const KNOWN_VERSION: u32 = 4;
 
-/// The source that cargo writes for crates.io's own registry, whichever mirror and protocol stand in for it.
+/// The source that cargo writes for crates.io, whichever mirror and protocol replace it.
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// How lock files name the registry that this mirror shows, as far as that is known.
+/// The known names of this mirror's registry in lock files.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnSources(Vec<String>);
 
 impl OwnSources {
-    /// With a mirror at this address, whose index comes from there.
+    /// The names for a mirror at `public_url` with the index of `upstream`.
     pub(crate) fn new(public_url: Option<&str>, upstream: &str) -> Self {
         let mut sources = vec![CRATES_IO.to_owned(), format!("registry+{upstream}")];
         if let Some(base) = public_url {
@@ -38,62 +38,56 @@ impl Default for OwnSources {
     }
 }
 
-/// Without what makes no difference to where it leads.
+/// The source without a slash or `.git` at its end, which make no difference.
 fn bare(source: &str) -> &str {
     let source = source.trim_end_matches('/');
     source.strip_suffix(".git").unwrap_or(source)
 }
 
-/// A package that a lock file has from a registry.
+/// A package of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LockedPackage {
     /// Its name.
     pub(crate) name: CrateName,
     /// Its version.
     pub(crate) version: CrateVersion,
-    /// What cargo will compare the crate file with; lock files of old may lack it.
+    /// The checksum that cargo will compare; old lock files may lack it.
     pub(crate) checksum: Option<Checksum>,
-    /// Which registry the lock file has it from.
+    /// Its registry.
     pub(crate) registry: Registry,
 }
 
-/// Which registry a package is from, as far as a mirror of one index needs to know.
+/// Whether a package is from the registry of this mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Registry {
-    /// That of the index here.
+    /// It is.
     Own,
-    /// Perhaps another one, perhaps this one by a name that is not known here: checksums tell.
+    /// The name of the registry is not known: checksums tell.
     Unknown,
 }
 
-/// A text that is no lock file.
+/// Why a text is no lock file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockfileError {
-    /// It is not TOML, or has not the shape of a lock file.
     #[error("it is not a Cargo.lock: {0}")]
     Shape(String),
-    /// It is newer than this program.
     #[error("it has version {0}, and versions up to {KNOWN_VERSION} are known here")]
     TooNew(u32),
-    /// A package of a registry has something else than a name and a version.
     #[error("the package `{name} {version}` has a bad {what}")]
     Package {
-        /// The name as it stands there.
         name: String,
-        /// The version as it stands there.
         version: String,
-        /// What is bad.
         what: &'static str,
     },
 }
 
-/// Reads a lock file. Packages from paths and from git are passed over: no registry has them.
+/// Reads a lock file. Packages from paths and from git are ignored, because no registry has them.
 pub(crate) fn parse_lockfile(
     text: &str,
     own: &OwnSources,
 ) -> Result<Vec<LockedPackage>, LockfileError> {
     let raw: RawLockfile = toml::from_str(text).map_err(|error| {
-        // Its display form draws the line over several; the message alone fits into ours.
+        // Its display form takes several lines, the message alone one.
         LockfileError::Shape(error.message().to_owned())
     })?;
     if let Some(version) = raw.version.filter(|version| *version > KNOWN_VERSION) {
@@ -111,7 +105,7 @@ struct RawLockfile {
     version: Option<u32>,
     #[serde(default)]
     package: Vec<RawPackage>,
-    /// Where version 1 has its checksums, among other things.
+    /// Has the checksums in version 1, among other things.
     #[serde(default)]
     metadata: HashMap<String, toml::Value>,
 }
@@ -143,7 +137,7 @@ impl RawPackage {
         let checksum = self.checksum.clone().or_else(|| {
             let key = format!("checksum {} {} ({source})", self.name, self.version);
             let text = metadata.get(&key)?.as_str()?;
-            // So version 1 says that it does not know.
+            // Version 1 writes this for an unknown checksum.
             (text != "<none>").then(|| text.to_owned())
         });
         Some(self.checked(checksum, registry))
@@ -298,7 +292,7 @@ source = "registry+https://github.com/rust-lang/crates.io-index"
     }
 
     #[test]
-    fn says_in_one_line_what_is_wrong_with_what_is_no_lock_file() {
+    fn an_error_is_one_line_about_the_first_bad_field() {
         let package =
             |rest: &str| format!("[[package]]\nsource = \"registry+https://a.example\"\n{rest}");
         for (text, words) in [

@@ -5,23 +5,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counts that only grow.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Files that were asked for and held.
+    /// Requests for stored files.
     pub(crate) hits: Counter,
-    /// Files that were fetched from an upstream and found right.
+    /// Files that were fetched from an upstream and verified.
     pub(crate) fetched: Counter,
-    /// Bytes of those.
+    /// Their bytes.
     pub(crate) fetched_bytes: Counter,
     /// Files that no upstream had.
     pub(crate) missing: Counter,
-    /// Files that an upstream sent with other bytes than the index says.
+    /// Files whose bytes did not match the checksum of the index.
     pub(crate) corrupt: Counter,
     /// Files that could not be fetched for another reason.
     pub(crate) failed: Counter,
-    /// Files that could not be kept, or whose store could not be read.
+    /// Failures of the store.
     pub(crate) store_failures: Counter,
-    /// Files that were damaged on the disk.
+    /// Damaged files in the store.
     pub(crate) damaged: Counter,
-    /// Files that were removed to make room.
+    /// Files that were removed to keep the store within its limit.
     pub(crate) evicted: Counter,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Counters {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    /// How much it is.
+    /// The current value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,111 +1,67 @@
-//! The keeper: gives out files that are held, and fetches those that are not, each once for all who wait.
+//! Crate files for requests: stored ones from the store, others from an upstream by way of the store.
 //!
-//! A fetch is a task of its own. Whoever waits for it may leave; the others get the file, and so does the store.
+//! A fetch is a task of its own. A request that gives up waiting does not end it: the other requests and the store still
+//! get the file.
 
-use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::counters::Counters;
-use super::crate_store::{CrateStore, StoreError};
+use super::crate_store::CrateStore;
 use super::disk::open_file::OPEN_TIME_MAX;
-use super::held::{Held, Reading};
+use super::error::{GetError, StoreError};
+use super::in_flight::{FetchState, Fetched, InFlight, PAUSE_WHEN_FULL, Reporter, Waiter};
+use super::objects::Reading;
 use super::spool::Spool;
+use super::stored_file::StoredFile;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
 
-/// Fetches at a time. Each holds 8 MB at most, in a buffer for a part of 5 MB that grows by doubling. Most need a tenth.
+/// How many files are fetched at a time. Each holds 8 MB at most, in a buffer for a part of 5 MB that grows by doubling. Most
+/// need a tenth of a megabyte.
 const FETCHES_MAX: usize = 32;
 
-/// Files that are being put into the store at a time. Where it hangs, others are served without being kept.
-const KEEPINGS_MAX: usize = 32;
+/// How many files are put into the store at a time. If the store hangs, further files are served without being stored.
+const PUTS_MAX: usize = 32;
 
-/// Fetches that are under way or wait for their turn.
-const FLIGHTS_MAX: usize = 4_096;
-
-/// How soon to come again when there are more.
-const PAUSE_WHEN_FULL: Duration = Duration::from_secs(5);
-
-/// Files that go to clients from memory, together, in KiB: those that the store could not take. A client may be slow.
+/// The memory budget of files that the store could not take, in KiB. Their clients may be slow.
 const MEMORY_KIB_MAX: usize = 64 * 1024;
 
-/// How long the store may take to keep a file before those who wait get it all the same.
-const KEEPING_WAITED_MAX: Duration = Duration::from_millis(500);
+/// How long the store may take for a file before the waiting requests get it from memory.
+const PUT_WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// Why a file is not stored that never will be.
+/// Why a file is never stored.
 const TOO_LARGE: &str = "the file is larger than STORAGE_MAX_BYTES";
 
-/// Missing files that are remembered.
+/// How many missing files are remembered.
 const MISSING_MAX: usize = 10_000;
 
-/// What the keeper needs to know.
+/// The settings of [`CrateFiles`].
 #[derive(Debug)]
-pub(crate) struct KeeperSettings {
-    /// Where files are kept.
+pub(crate) struct CrateFilesSettings {
+    /// Where files are stored.
     pub(crate) store: Arc<CrateStore>,
     /// Where they come from; `None` fetches nothing.
     pub(crate) sources: Option<CrateSources>,
-    /// How long a file that no upstream has is known to be missing.
+    /// How long a missing file is remembered.
     pub(crate) missing_remembered: Duration,
-    /// How long somebody waits for a file.
+    /// How long a request waits for a file.
     pub(crate) wait_max: Duration,
-}
-
-/// See the module. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Keeper(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    settings: KeeperSettings,
-    /// Fetches that are under way, and their results for those who wait.
-    flights: Mutex<HashMap<Checksum, watch::Receiver<Flight>>>,
-    missing: Cache<Checksum, Instant>,
-    fetches: Semaphore,
-    keepings: Semaphore,
-    memory: Arc<Semaphore>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    /// Fetches run here: threads that serve requests may end before others have their file.
-    runtime: Handle,
-}
-
-/// How far a fetch is.
-#[derive(Clone, Debug)]
-enum Flight {
-    /// Nothing can be said yet.
-    Begun,
-    /// The bytes are there and right, and the store is slow.
-    Arrived(Bytes),
-    /// All is done.
-    Ended(Result<Fetched, GetError>),
-}
-
-/// A file that came from an upstream and was right.
-#[derive(Clone, Debug)]
-struct Fetched {
-    bytes: u64,
-    /// The bytes, if there are few of them: whoever waits gets them even if the store failed.
-    content: Option<Bytes>,
-    /// The file, if it is too large for the store and for memory.
-    unstored: Option<Held>,
-    kept: Result<(), Arc<str>>,
 }
 
 /// What was done to have a file in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ensured {
-    /// Nothing: it was there.
-    HeldAlready,
+    /// Nothing: it was stored already.
+    AlreadyStored,
     /// It was fetched.
     Fetched {
         /// Its size.
@@ -113,53 +69,33 @@ pub(crate) enum Ensured {
     },
 }
 
-/// Why there is no file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum GetError {
-    /// It is not held, and nothing may be fetched.
-    #[error("it is not held")]
-    NotHeld,
-    /// No upstream has it.
-    #[error("no upstream has it")]
-    Missing,
-    /// What came is not what the index says.
-    #[error("{0}")]
-    Corrupt(Arc<str>),
-    /// An upstream did not answer in time.
-    #[error("an upstream was silent for too long")]
-    TimedOut,
-    /// An upstream, or this mirror itself, wants to be left alone for so long.
-    #[error("an upstream or this mirror has too much to do")]
-    Busy(Duration),
-    /// No upstream can be reached, or all answer with errors.
-    #[error("{0}")]
-    Failed(Arc<str>),
-    /// It is still being fetched.
-    #[error("it is still being fetched")]
-    Pending,
-    /// The store cannot be read or written to.
-    #[error("the store failed: {0}")]
-    Store(Arc<str>),
-    /// The mirror is about to end.
-    #[error("the mirror is stopping")]
-    Stopping,
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct CrateFiles(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: CrateFilesSettings,
+    in_flight: InFlight,
+    missing: Cache<Checksum, Instant>,
+    fetch_permits: Semaphore,
+    put_permits: Semaphore,
+    memory: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Fetches run here: a thread that serves requests may end before the other requests have their file.
+    runtime: Handle,
 }
 
-impl From<StoreError> for GetError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error.to_string().into())
-    }
-}
-
-impl Keeper {
-    /// To be called inside the runtime that fetches are to run in.
-    pub(crate) fn new(settings: KeeperSettings) -> Self {
+impl CrateFiles {
+    /// Must be called inside the runtime that fetches are to run in.
+    pub(crate) fn new(settings: CrateFilesSettings) -> Self {
         Self(Arc::new(Inner {
             settings,
-            flights: Mutex::default(),
+            in_flight: InFlight::default(),
             missing: Cache::new(MISSING_MAX),
-            fetches: Semaphore::new(FETCHES_MAX),
-            keepings: Semaphore::new(KEEPINGS_MAX),
+            fetch_permits: Semaphore::new(FETCHES_MAX),
+            put_permits: Semaphore::new(PUTS_MAX),
             memory: Arc::new(Semaphore::new(MEMORY_KIB_MAX)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -167,7 +103,7 @@ impl Keeper {
         }))
     }
 
-    /// Where files are kept.
+    /// Where files are stored.
     pub(crate) fn store(&self) -> &Arc<CrateStore> {
         &self.0.settings.store
     }
@@ -177,89 +113,83 @@ impl Keeper {
         &self.store().counters
     }
 
-    /// How many answers of upstreams were not what the index says.
+    /// How many answers of upstreams did not match the checksum of the index.
     pub(crate) fn mismatches(&self) -> u64 {
         let sources = self.0.settings.sources.as_ref();
         sources.map_or(0, CrateSources::mismatches)
     }
 
-    /// How long somebody waits for a file.
+    /// How long a request waits for a file.
     pub(crate) fn wait_max(&self) -> Duration {
         self.0.settings.wait_max
     }
 
-    /// Whether files that are not held can be fetched.
+    /// Whether missing files can be fetched.
     pub(crate) fn fetches(&self) -> bool {
         self.0.settings.sources.is_some()
     }
 
-    /// A file that is held, if that can be said without waiting.
-    pub(crate) fn get_now(&self, checksum: &Checksum) -> Option<Held> {
-        let held = self.store().find_now(checksum)?;
+    /// A stored file, if no look-up is needed to find it.
+    pub(crate) fn get_now(&self, checksum: &Checksum) -> Option<StoredFile> {
+        let found = self.store().find_now(checksum)?;
         self.counters().hits.add(1);
-        Some(held)
+        Some(found)
     }
 
-    /// A file, fetched if it is not held. Whoever gives up waiting loses nothing: the fetch goes on.
-    ///
-    /// # Errors
-    /// [`GetError`].
-    pub(crate) async fn get(&self, file: &CrateFile) -> Result<Held, GetError> {
+    /// A file, which is fetched if it is not stored. A caller may give up waiting: the fetch goes on.
+    pub(crate) async fn get(&self, file: &CrateFile) -> Result<StoredFile, GetError> {
         let found = self.store().find(&file.checksum).await;
-        if let Ok(Some(held)) = found {
+        if let Ok(Some(found)) = found {
             self.counters().hits.add(1);
-            return Ok(held);
+            return Ok(found);
         }
         if let Err(error) = found {
             self.note_store_failure(file, &error);
-            // What the store cannot give an upstream perhaps can.
+            // An upstream may have what the store cannot give.
             if !self.fetches() {
                 return Err(error.into());
             }
         }
-        let mut flight = self.join_flight(file)?;
-        let here = wait_for(&mut flight, |flight| !matches!(flight, Flight::Begun)).await?;
-        if let Flight::Arrived(content) = here
-            && let Ok(held) = self.in_memory(content)
+        let mut fetch = self.join_fetch(file)?;
+        if let Some(content) = fetch.arrived().await?
+            && let Ok(in_memory) = self.in_memory(content)
         {
-            return Ok(held);
+            return Ok(in_memory);
         }
-        // Where others are sent as much from memory as may be, the store is worth waiting for.
-        let ended = wait_for(&mut flight, |flight| matches!(flight, Flight::Ended(_))).await?;
-        match ended {
-            Flight::Ended(fetched) => self.held_now(file, fetched?).await,
-            Flight::Begun | Flight::Arrived(_) => Err(GetError::Pending),
-        }
+        // If the memory budget is used up, it is better to wait for the store.
+        let fetched = fetch.ended().await?;
+        self.open_fetched(file, fetched).await
     }
 
-    /// What was just fetched, to be read: from the store if that has it, since a slow client would keep it in memory.
-    async fn held_now(&self, file: &CrateFile, fetched: Fetched) -> Result<Held, GetError> {
-        let why = match fetched.kept {
+    /// A file that was just fetched: from the store if possible, since a slow client would keep it in memory.
+    async fn open_fetched(
+        &self,
+        file: &CrateFile,
+        fetched: Fetched,
+    ) -> Result<StoredFile, GetError> {
+        let why = match fetched.stored {
             Ok(()) => match self.store().find(&file.checksum).await {
-                Ok(Some(held)) => return Ok(held),
+                Ok(Some(found)) => return Ok(found),
                 Ok(None) => "it is gone again".into(),
                 Err(error) => error.to_string().into(),
             },
             Err(why) => why,
         };
-        if let Some(held) = fetched.unstored {
-            return Ok(held);
+        if let Some(unstored) = fetched.unstored {
+            return Ok(unstored);
         }
         let content = fetched.content.ok_or(GetError::Store(why))?;
         self.in_memory(content)
     }
 
     /// Reads a range that lies inside a file.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub(crate) async fn read(
         &self,
         file: &CrateFile,
-        held: &Held,
-        range: Range<u64>,
+        stored: &StoredFile,
+        range: std::ops::Range<u64>,
     ) -> Result<Reading, StoreError> {
-        let reading = held.read(range, self.store()).await;
+        let reading = stored.read(range).await;
         if let Err(error) = &reading
             && !matches!(error, StoreError::Changed)
         {
@@ -268,137 +198,111 @@ impl Keeper {
         reading
     }
 
-    fn in_memory(&self, content: Bytes) -> Result<Held, GetError> {
+    fn in_memory(&self, content: Bytes) -> Result<StoredFile, GetError> {
         let kib = u32::try_from(content.len() / 1024 + 1).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.0.memory).try_acquire_many_owned(kib);
-        let room = room.map_err(|_full| GetError::Busy(PAUSE_WHEN_FULL))?;
-        Ok(Held::in_memory(content, room))
+        let permit = Arc::clone(&self.0.memory).try_acquire_many_owned(kib);
+        let permit = permit.map_err(|_used_up| GetError::Busy(PAUSE_WHEN_FULL))?;
+        Ok(StoredFile::in_memory(content, permit))
     }
 
-    /// Sees to it that a file is in the store.
-    ///
-    /// # Errors
-    /// [`GetError`].
+    /// Makes sure that a file is in the store.
     pub(crate) async fn ensure(&self, file: &CrateFile) -> Result<Ensured, GetError> {
-        if self.store().holds(&file.checksum).await? {
-            return Ok(Ensured::HeldAlready);
+        if self.store().contains(&file.checksum).await? {
+            return Ok(Ensured::AlreadyStored);
         }
-        let mut flight = self.join_flight(file)?;
-        let ended = wait_for(&mut flight, |flight| matches!(flight, Flight::Ended(_))).await?;
-        let Flight::Ended(fetched) = ended else {
-            return Err(GetError::Pending);
-        };
-        let Fetched { bytes, kept, .. } = fetched?;
-        kept.map_err(GetError::Store)?;
+        let Fetched { bytes, stored, .. } = self.join_fetch(file)?.ended().await?;
+        stored.map_err(GetError::Store)?;
         Ok(Ensured::Fetched { bytes })
     }
 
-    /// Ends all fetches and waits for them. Nothing is half-written then.
+    /// Ends all fetches and waits for them. No file is half written then.
     pub(crate) async fn stop(&self) {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
 
-    /// Removes what a crash left in the store, and what is too much, in the background; and gives back the room of files
-    /// that were removed while they were open, for as long as the mirror runs.
+    /// Starts the upkeep of the store, which runs until the mirror ends: first the removal of a crash's leftovers and of
+    /// files beyond the limit, then the closing of files that have been open for too long.
     pub(crate) fn tidy(&self) {
-        let keeper = self.clone();
+        let (files, stop) = (self.clone(), self.0.stop.clone());
         let tidying = async move {
-            let sweeper = keeper.clone();
-            // A sweep that panicked would have logged it; making room needs none of it.
-            let _swept = tokio::task::spawn_blocking(move || sweeper.store().sweep()).await;
-            // What goes could never come back to a mirror that fetches nothing.
-            if keeper.fetches() {
-                keeper.store().make_room(None).await;
+            let store = Arc::clone(files.store());
+            // A panic in there is logged, and eviction does not depend on it.
+            let _removed = tokio::task::spawn_blocking(move || store.remove_leftovers()).await;
+            // A mirror that fetches nothing could never get evicted files back.
+            if files.fetches() {
+                files.store().evict(None).await;
             }
             loop {
                 tokio::time::sleep(OPEN_TIME_MAX).await;
-                keeper.store().close_expired();
+                files.store().close_expired();
             }
         };
-        let stop = self.0.stop.clone();
-        let tidying = async move {
+        let until_stopped = async move {
             tokio::select! {
                 () = tidying => {}
                 () = stop.cancelled() => {}
             }
         };
-        self.0.tasks.spawn_on(tidying, &self.0.runtime);
+        self.0.tasks.spawn_on(until_stopped, &self.0.runtime);
     }
 
-    /// The fetch of a file, which begins now if none is under way.
-    fn join_flight(&self, file: &CrateFile) -> Result<watch::Receiver<Flight>, GetError> {
+    /// The fetch of a file, which begins now if none is in flight.
+    fn join_fetch(&self, file: &CrateFile) -> Result<Waiter, GetError> {
         if !self.fetches() {
-            return Err(GetError::NotHeld);
+            return Err(GetError::NotStored);
         }
         if self.is_known_missing(&file.checksum) {
             return Err(GetError::Missing);
         }
-        let mut flights = self.flights();
-        if let Some(flight) = flights.get(&file.checksum) {
-            return Ok(flight.clone());
-        }
-        if flights.len() >= FLIGHTS_MAX {
-            return Err(GetError::Busy(PAUSE_WHEN_FULL));
-        }
-        let (teller, flight) = watch::channel(Flight::Begun);
-        flights.insert(file.checksum, flight.clone());
-        let task = self.clone().fly(file.clone(), teller);
-        self.0.tasks.spawn_on(task, &self.0.runtime);
-        Ok(flight)
+        self.0.in_flight.join(file.checksum, |reporter| {
+            let task = self.clone().run_fetch(file.clone(), reporter);
+            self.0.tasks.spawn_on(task, &self.0.runtime);
+        })
     }
 
-    async fn fly(self, file: CrateFile, teller: watch::Sender<Flight>) {
-        let landing = Landing {
-            keeper: &self,
-            checksum: file.checksum,
-        };
+    async fn run_fetch(self, file: CrateFile, reporter: Reporter) {
+        let entry = self.0.in_flight.entry(file.checksum);
         let fetched = tokio::select! {
-            fetched = self.fetch(&file, &teller) => fetched,
+            fetched = self.fetch(&file, &reporter) => fetched,
             () = self.0.stop.cancelled() => Err(GetError::Stopping),
         };
         self.note(&file, &fetched);
-        let kept = fetched
-            .as_ref()
-            .ok()
-            .and_then(|fetched| fetched.kept.is_ok().then_some(fetched.bytes));
-        // Whoever comes after the result finds the file in the store, and no flight.
-        drop(landing);
-        teller.send_replace(Flight::Ended(fetched));
-        if let Some(bytes) = kept {
-            self.store().make_room(Some((&file.checksum, bytes))).await;
+        let stored = fetched.as_ref().ok();
+        let stored = stored.and_then(|fetched| fetched.stored.is_ok().then_some(fetched.bytes));
+        // The entry goes before the result is known: a request that comes after the result finds the file in the store.
+        drop(entry);
+        reporter.report(FetchState::Ended(fetched));
+        if let Some(bytes) = stored {
+            self.store().evict(Some((&file.checksum, bytes))).await;
         }
     }
 
-    async fn fetch(
-        &self,
-        file: &CrateFile,
-        teller: &watch::Sender<Flight>,
-    ) -> Result<Fetched, GetError> {
-        let permit = self.0.fetches.acquire().await;
-        // One receiver is that of the table. Where many gave up waiting for their turn, nobody shall wait for them.
-        if teller.receiver_count() <= 1 {
+    async fn fetch(&self, file: &CrateFile, reporter: &Reporter) -> Result<Fetched, GetError> {
+        let permit = self.0.fetch_permits.acquire().await;
+        // If all requests gave up while the fetch waited for its permit, others get the permit.
+        if reporter.is_abandoned() {
             return Err(GetError::Pending);
         }
-        // The flight before this one may have ended between a look at the store and the beginning of this one.
-        if let Ok(Some(held)) = self.store().find(&file.checksum).await {
+        // The previous fetch may have ended between the request's look at the store and the beginning of this one.
+        if let Ok(Some(found)) = self.store().find(&file.checksum).await {
             return Ok(Fetched {
-                bytes: held.size(),
+                bytes: found.size(),
                 content: None,
                 unstored: None,
-                kept: Ok(()),
+                stored: Ok(()),
             });
         }
         let Some(sources) = &self.0.settings.sources else {
-            return Err(GetError::NotHeld);
+            return Err(GetError::NotStored);
         };
         let mut spool = self.store().spool(&file.checksum);
         match sources.fetch(file, &mut spool).await {
             Ok(bytes) => {
-                // The upstream has done its part; others may have theirs.
+                // The rest needs no upstream.
                 drop(permit);
-                Ok(self.keep(file, bytes, spool, teller).await)
+                Ok(self.put(file, bytes, spool, reporter).await)
             }
             Err(error) => {
                 spool.discard().await;
@@ -407,81 +311,66 @@ impl Keeper {
         }
     }
 
-    /// Puts a file that is right into the store. Those who wait do not wait for a slow store.
-    async fn keep(
+    /// Puts a verified file into the store. If that takes long, the waiting requests get the file from memory.
+    async fn put(
         &self,
         file: &CrateFile,
         bytes: u64,
         mut spool: Spool,
-        teller: &watch::Sender<Flight>,
+        reporter: &Reporter,
     ) -> Fetched {
         self.counters().fetched.add(1);
         self.counters().fetched_bytes.add(bytes);
-        let content = spool.content();
-        let Ok(_permit) = self.0.keepings.try_acquire() else {
+        let mut fetched = Fetched {
+            bytes,
+            content: spool.content(),
+            unstored: None,
+            stored: Ok(()),
+        };
+        let Ok(_permit) = self.0.put_permits.try_acquire() else {
             spool.discard().await;
-            let kept = Err("it takes nothing any more".into());
-            return Fetched {
-                bytes,
-                content,
-                unstored: None,
-                kept,
-            };
+            fetched.stored = Err("it takes nothing any more".into());
+            return fetched;
         };
         if self.store().is_too_large(bytes) {
-            return self.pass_on(file, bytes, content, spool).await;
+            self.pass_on(file, &mut fetched, spool).await;
+            return fetched;
         }
-        let mut keeping = std::pin::pin!(self.store().keep(&file.checksum, bytes, spool));
-        let kept = match tokio::time::timeout(KEEPING_WAITED_MAX, &mut keeping).await {
-            Ok(kept) => kept,
+        let mut put = std::pin::pin!(self.store().put(&file.checksum, bytes, spool));
+        let done = match tokio::time::timeout(PUT_WAIT_MAX, &mut put).await {
+            Ok(done) => done,
             Err(_slow) => {
-                if let Some(content) = &content {
-                    teller.send_replace(Flight::Arrived(content.clone()));
+                if let Some(content) = &fetched.content {
+                    reporter.report(FetchState::Arrived(content.clone()));
                 }
-                keeping.await
+                put.await
             }
         };
-        let kept = kept.map_err(|error| {
+        fetched.stored = done.map_err(|error| {
             self.note_store_failure(file, &error);
             error.to_string().into()
         });
-        Fetched {
-            bytes,
-            content,
-            unstored: None,
-            kept,
-        }
+        fetched
     }
 
-    /// A file that is larger than all of the store may be: to make room for it would remove everything else, and it would
-    /// be the next to go. Those who wait get it all the same.
-    async fn pass_on(
-        &self,
-        file: &CrateFile,
-        bytes: u64,
-        content: Option<Bytes>,
-        spool: Spool,
-    ) -> Fetched {
-        let mut unstored = None;
-        if content.is_some() {
+    /// Serves a file that is larger than the store's limit without storing it. To store it would evict everything else, and
+    /// it would be the next to go.
+    async fn pass_on(&self, file: &CrateFile, fetched: &mut Fetched, spool: Spool) {
+        if fetched.content.is_some() {
             spool.discard().await;
         } else {
-            match self
+            let opened = self
                 .store()
                 .open_without_storing(&file.checksum, spool)
-                .await
-            {
-                Ok(held) => unstored = held,
+                .await;
+            match opened {
+                Ok(unstored) => fetched.unstored = unstored,
                 Err(error) => self.note_store_failure(file, &error),
             }
         }
+        let bytes = fetched.bytes;
         tracing::warn!("crate.file" = %file, bytes, "{TOO_LARGE}: it is served and not stored");
-        Fetched {
-            bytes,
-            content,
-            unstored,
-            kept: Err(TOO_LARGE.into()),
-        }
+        fetched.stored = Err(TOO_LARGE.into());
     }
 
     fn reason(&self, file: &CrateFile, error: FetchError<object_store::Error>) -> GetError {
@@ -519,35 +408,7 @@ impl Keeper {
 
     fn note_store_failure(&self, file: &CrateFile, error: &StoreError) {
         self.counters().store_failures.add(1);
-        self.store().let_go();
+        self.store().close_files();
         tracing::error!("crate.file" = %file, error = %error, "the store of crate files failed");
-    }
-
-    fn flights(&self) -> MutexGuard<'_, HashMap<Checksum, watch::Receiver<Flight>>> {
-        self.0
-            .flights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a flight is when it is what was waited for.
-async fn wait_for(
-    flight: &mut watch::Receiver<Flight>,
-    condition: impl FnMut(&Flight) -> bool,
-) -> Result<Flight, GetError> {
-    let reached = flight.wait_for(condition).await;
-    Ok(reached.map_err(|_ended_early| GetError::Stopping)?.clone())
-}
-
-/// Makes room for another flight, however the one before ends.
-struct Landing<'a> {
-    keeper: &'a Keeper,
-    checksum: Checksum,
-}
-
-impl Drop for Landing<'_> {
-    fn drop(&mut self) {
-        self.keeper.flights().remove(&self.checksum);
     }
 }

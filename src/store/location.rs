@@ -19,10 +19,10 @@ use crate::outgoing::{Proxies, certificates, use_ring};
 /// How long to wait for a connection to a cloud.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a cloud may send nothing. There is no bound for a whole transfer: a large file takes its time.
+/// How long a cloud may send nothing. A whole transfer has no limit, because a large file takes its time.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often something is asked of a cloud again, and for how long: somebody is waiting.
+/// How often a request to a cloud is repeated, and for how long: a client is waiting.
 const RETRIES_MAX: usize = 3;
 const RETRY_TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -36,16 +36,16 @@ pub(super) enum Place {
     Disk { path: PathBuf, use_of: DiskUse },
     /// A bucket or container, with a prefix.
     Cloud(CloudPlace),
-    /// The memory of this process, for a try.
+    /// The memory of this process, for trials.
     Memory,
 }
 
-/// Whether other processes may be writing to a directory.
+/// Whether other processes may write to a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiskUse {
-    /// It is in `DATA_DIR`, which belongs to one mirror.
+    /// No: it is in `DATA_DIR`, which belongs to one mirror.
     Alone,
-    /// It was named, and may be the place of several mirrors.
+    /// Yes: several mirrors may share it.
     Shared,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct CloudPlace {
     url: Url,
     /// The clouds' variables. Secrets are among them.
     variables: Vec<(String, String)>,
-    /// Boxed, because other places have none.
+    /// Boxed, because the other places have no proxies.
     proxies: Box<Proxies>,
 }
 
@@ -66,22 +66,17 @@ enum Provider {
     Microsoft,
 }
 
-/// Why a text does not name a place for crate files.
+/// Why a text is no place for crate files.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LocationError {
-    /// It begins like a URL, but is none.
     #[error("it is not a URL")]
     NotAUrl,
-    /// Nothing is kept at places of this kind.
     #[error("its scheme is not one of file, s3, gs, az and memory")]
     Scheme,
-    /// It holds a user or a password.
     #[error("it holds credentials")]
     Credentials,
-    /// The cloud's client can make nothing of it.
     #[error("the bucket or the cloud's variables are incomplete or malformed")]
     Incomplete,
-    /// A cloud is asked by `https`.
     #[error("this machine has no CA certificates")]
     NoCertificates,
 }
@@ -97,9 +92,6 @@ impl StorageLocation {
 
     /// Reads `STORAGE_URL`: a path, or a URL with the scheme `file`, `s3`, `gs`, `az` (and its older names) or
     /// `memory`. `variables` are the clouds' own, like `AWS_REGION`.
-    ///
-    /// # Errors
-    /// [`LocationError`].
     pub(crate) fn parse(
         text: &str,
         variables: Vec<(String, String)>,
@@ -111,7 +103,7 @@ impl StorageLocation {
             })
         };
         if !text.contains("://") {
-            // With a slash too few it would be taken for a directory.
+            // A URL with a slash too few must not pass for a directory.
             let looks_like_a_url = text
                 .split_once(':')
                 .is_some_and(|(scheme, _)| is_scheme(scheme));
@@ -122,7 +114,7 @@ impl StorageLocation {
             };
         }
         let url = Url::parse(text).map_err(|_not_a_url| LocationError::NotAUrl)?;
-        // What stands there in `abfss://container@account…` is no user.
+        // In `abfss://container@account…` the first part is no user.
         let names_a_container = url.scheme().starts_with("abfs") && url.password().is_none();
         if (!url.username().is_empty() || url.password().is_some()) && !names_a_container {
             return Err(LocationError::Credentials);
@@ -144,7 +136,7 @@ impl StorageLocation {
             variables,
             proxies: Box::default(),
         };
-        // A mistake must be known before anything is bound. Without a prefix all of the bucket would be ours.
+        // Errors must be known before the port is bound. With a bad prefix all of the bucket would be ours.
         cloud
             .read_prefix()
             .map_err(|_not_a_path| LocationError::NotAUrl)?;
@@ -158,7 +150,7 @@ impl StorageLocation {
         Ok(Self(Place::Cloud(cloud)))
     }
 
-    /// The same place, where a cloud is reached by way of these proxies.
+    /// The same place, with these proxies on the way to a cloud.
     pub(crate) fn through(mut self, proxies: Proxies) -> Self {
         if let Place::Cloud(cloud) = &mut self.0 {
             *cloud.proxies = proxies;
@@ -170,12 +162,12 @@ impl StorageLocation {
         &self.0
     }
 
-    /// Whether crate files lie on a disk of this machine, where they can be counted and old ones removed.
+    /// Whether crate files are on a disk of this machine.
     pub(crate) fn is_disk(&self) -> bool {
         matches!(self.0, Place::Disk { .. })
     }
 
-    /// Whether files are removed by a request that could name several: S3 has that, and not every store that speaks S3.
+    /// Whether a removal is a bulk request, which S3 has and not every store that speaks S3.
     pub(crate) fn deletes_in_bulk(&self) -> bool {
         let Place::Cloud(cloud) = &self.0 else {
             return false;
@@ -189,7 +181,7 @@ impl StorageLocation {
         self.0 == Place::Memory
     }
 
-    /// The clouds' variables that decide where crate files are kept and who keeps them there, as they may be shown.
+    /// The clouds' variables that the store uses, with secrets hidden.
     pub(crate) fn used_variables(&self) -> Vec<(&str, String)> {
         let Place::Cloud(cloud) = &self.0 else {
             return Vec::new();
@@ -199,14 +191,14 @@ impl StorageLocation {
             .collect()
     }
 
-    /// A text on one line with the clouds' secrets taken out, in case a cloud put one there.
+    /// A text on one line without the clouds' secrets, which a cloud may repeat.
     pub(crate) fn redact(&self, text: &str) -> String {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let Place::Cloud(cloud) = &self.0 else {
             return text;
         };
         let hidden = cloud.variables.iter().filter(|(name, value)| {
-            // One of a few letters is a part of many words, and hiding those would tell which it is.
+            // A value of a few letters is part of many words, and hiding those would reveal it.
             value.len() > 3 && shown_of(name, value) == HIDDEN
         });
         hidden.fold(text, |text, (_, value)| {
@@ -216,7 +208,7 @@ impl StorageLocation {
 }
 
 impl fmt::Display for StorageLocation {
-    /// Without secrets: a URL that holds any is refused.
+    /// Without secrets: a URL with credentials is refused.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Place::Disk { path, .. } => path.display().fmt(formatter),
@@ -232,7 +224,7 @@ impl fmt::Debug for StorageLocation {
     }
 }
 
-/// A query has no meaning here; somebody may still have put a token there.
+/// Without the query and the fragment: they have no meaning here, but may hold a token.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -240,10 +232,10 @@ fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-/// What is shown of something that may be a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "***";
 
-/// As much of a cloud's variable as nobody needs to keep to themselves.
+/// The harmless part of a cloud's variable.
 fn shown_of(name: &str, value: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let is_shown =
@@ -259,7 +251,7 @@ fn shown_of(name: &str, value: &str) -> String {
 }
 
 impl CloudPlace {
-    /// Whether a variable of this name means anything to the cloud's client.
+    /// Whether the cloud's client uses a variable of this name.
     fn uses(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         match self.provider {
@@ -269,7 +261,7 @@ impl CloudPlace {
         }
     }
 
-    /// Connects nothing yet. Connections belong to `runtime`, because the one that asks first may end before others do.
+    /// Opens no connection yet. Connections belong to `runtime`, because the runtime of the first request may end first.
     pub(super) fn open(
         &self,
         runtime: Option<&Handle>,
@@ -283,7 +275,7 @@ impl CloudPlace {
             .with_allow_http(is_plain)
             .with_proxy_url(proxy)
             .with_proxy_excludes(exceptions)
-            // The library needs some even if it never uses them.
+            // Otherwise the library fails without certificates, even if it never uses them.
             .with_no_system_certificates(is_plain && certificates::are_missing());
         macro_rules! build {
             ($builder:ty) => {{
@@ -295,7 +287,7 @@ impl CloudPlace {
                         builder.with_http_connector(SpawnedReqwestConnector::new(runtime.clone()));
                 }
                 for (name, value) in &self.variables {
-                    // Other tools have variables that mean nothing here.
+                    // Variables of other tools mean nothing here.
                     if let Ok(key) = name.to_ascii_lowercase().parse() {
                         builder = builder.with_config(key, value);
                     }
@@ -310,16 +302,16 @@ impl CloudPlace {
         }
     }
 
-    /// Whether an endpoint was named that has no TLS: whoever writes `http://` means it.
+    /// Whether the endpoint is a plain `http://` URL.
     fn speaks_plain_http(&self) -> bool {
         self.variables
             .iter()
             .any(|(name, value)| is_address(name) && value.starts_with("http://"))
     }
 
-    /// What stands before each key.
+    /// The prefix of each key.
     pub(super) fn prefix(&self) -> Path {
-        // It was read once when the place was.
+        // `parse` has checked it.
         self.read_prefix().unwrap_or_default()
     }
 
@@ -328,7 +320,7 @@ impl CloudPlace {
     }
 }
 
-/// Whether this is the scheme of a place, or of a URL that people take for one.
+/// Whether this is the scheme of a place, or of a URL that people mistake for one.
 fn is_scheme(text: &str) -> bool {
     [
         "file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "http", "https",
@@ -336,7 +328,7 @@ fn is_scheme(text: &str) -> bool {
     .contains(&text)
 }
 
-/// Whether a cloud's variable says where the cloud is.
+/// Whether a cloud's variable is an address.
 fn is_address(name: &str) -> bool {
     name.contains("ENDPOINT") || name.ends_with("BASE_URL")
 }

@@ -1,29 +1,38 @@
-//! Crate files, kept by their checksum on a disk or in an object store, and fetched once for all who wait.
+//! Crate files by checksum, on a disk or in a cloud, each fetched once for all requests that wait for it.
 //!
-//! A file gets its key only when its bytes are known to be what the index says, so that whatever has a key may be served.
-//! A file on a disk is hashed once more when this process first opens it: disks rot, and a crash may cut a file short.
-//! Only this room touches `object_store`. What does not live here: HTTP, and which file a request means.
+//! A file gets its key only when its bytes match the checksum of the index, so every file with a key may be served. A file
+//! on a disk is hashed once more when this process first opens it: disks rot, and a crash may truncate a file.
+//!
+//! [`CrateFiles`] is what requests ask. It fetches missing files into the [`CrateStore`], which has two backends: `disk`
+//! and `cloud`. Only this module uses `object_store`. It knows nothing of HTTP towards clients, nor of which file a request
+//! means.
 
-mod blocks;
-mod checked;
+mod cloud;
 mod counters;
 mod crate_files;
 mod crate_store;
+mod damage;
 mod disk;
-#[cfg(target_os = "linux")]
-mod file_part;
-mod held;
+mod error;
+mod in_flight;
 mod location;
+mod objects;
 mod probe;
 mod spool;
+mod stored_file;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-#[cfg(target_os = "linux")]
-pub(crate) use self::file_part::FilePart;
 pub(crate) use counters::Counters;
-pub(crate) use crate_files::{Ensured, GetError, Keeper, KeeperSettings};
-pub(crate) use crate_store::{CrateStore, DamagedFiles, StoreError, StoreSettings, Verdict};
-pub(crate) use held::{Held, Reading};
+pub(crate) use crate_files::{CrateFiles, CrateFilesSettings, Ensured};
+pub(crate) use crate_store::{CrateStore, StoreSettings};
+pub(crate) use damage::{DamagedFiles, FileHealth};
+#[cfg(target_os = "linux")]
+pub(crate) use disk::file_part::FilePart;
+pub(crate) use error::{GetError, StoreError};
 pub(crate) use location::{LocationError, StorageLocation};
+pub(crate) use objects::Reading;
 pub(crate) use probe::{Access, probe};
+pub(crate) use stored_file::StoredFile;

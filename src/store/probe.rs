@@ -1,4 +1,4 @@
-//! Trying whether the store can be used, before anybody relies on it. Nothing is left behind.
+//! Trying whether the store can be used. Nothing is left behind.
 
 use std::path::{Path as DiskPath, PathBuf};
 use std::sync::Arc;
@@ -8,52 +8,46 @@ use futures_util::StreamExt;
 use object_store::{Error as ObjectError, ObjectStoreExt};
 
 use super::counters::Counters;
-use super::crate_store::{CrateStore, DamagedFiles, StoreError, StoreSettings};
+use super::crate_store::{CrateStore, StoreSettings};
+use super::damage::DamagedFiles;
+use super::error::StoreError;
 use super::location::{Place, StorageLocation};
+use super::objects::Objects;
 use crate::clock::Clock;
 
-/// What is written, read and removed again. No crate file is called so.
+/// The name of the file that is written, read and removed. No crate file has it.
 const PROBE: &str = ".crates-io-mirror-check";
 
-/// What is in it.
+/// The content of that file.
 const CONTENT: &[u8] = b"written by `crates-io-mirror check-config`, and of no use to anybody\n";
 
 /// What a mirror does with its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// It serves what is there.
+    /// It serves files.
     Read,
-    /// It adds to it as well.
+    /// It also adds files.
     Write,
 }
 
-/// What the store does not let the mirror do.
+/// Why the mirror cannot use its store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
-    /// There is none, and none can be made.
     #[error("it cannot be opened: {0}")]
     Open(#[source] StoreError),
-    /// It does not say what is in it.
     #[error("it cannot be listed: {0}")]
     List(#[source] StoreError),
-    /// It takes nothing.
     #[error("it cannot be written to: {0}")]
     Put(#[source] StoreError),
-    /// It does not give back what it took.
     #[error("what was written to it cannot be read: {0}")]
     Get(#[source] StoreError),
-    /// It gives back something else.
     #[error("what was written to it is read as something else")]
     OtherContent,
-    /// It keeps everything for ever.
     #[error("nothing can be removed from it: {0}")]
     Delete(#[source] StoreError),
 }
 
-/// Does once, with a file of a few bytes, what a mirror does with its store.
-///
-/// # Errors
-/// [`ProbeError`] for the first thing that does not work.
+/// Does what a mirror does with its store, once and with a file of a few bytes.
 pub(crate) async fn probe(location: &StorageLocation, access: Access) -> Result<(), ProbeError> {
     let _made = match location.place() {
         Place::Disk { path, .. } => NewDirectories::up_to(path),
@@ -67,37 +61,34 @@ pub(crate) async fn probe(location: &StorageLocation, access: Access) -> Result<
     };
     let store =
         CrateStore::open(settings, Arc::new(Counters::default())).map_err(ProbeError::Open)?;
-    // The first of what lies there, whatever it is: a bucket may be full of other things.
-    let prefix = (!store.prefix.as_ref().is_empty()).then_some(&store.prefix);
-    if let Some(Err(error)) = store.objects.list(prefix).next().await {
+    let objects = &store.objects;
+    // One object is enough: a bucket may be full of other things.
+    if let Some(Err(error)) = objects.store.list(objects.list_prefix()).next().await {
         return Err(ProbeError::List(error.into()));
     }
     match access {
         Access::Read => Ok(()),
-        Access::Write => store.write_read_and_remove().await,
+        Access::Write => write_read_and_remove(objects).await,
     }
 }
 
-impl CrateStore {
-    async fn write_read_and_remove(&self) -> Result<(), ProbeError> {
-        let name = format!("{PROBE}-{:016x}", fastrand::u64(..));
-        let key = self.prefix.clone().join(name);
-        let content = Bytes::from_static(CONTENT);
-        let put = self.objects.put(&key, content.clone().into()).await;
-        put.map_err(|error| ProbeError::Put(error.into()))?;
-        let read = async { self.objects.get(&key).await?.bytes().await };
-        let read = read.await;
-        let deleted = self.objects.delete(&key).await;
-        let read = read.map_err(|error: ObjectError| ProbeError::Get(error.into()))?;
-        if read != content {
-            return Err(ProbeError::OtherContent);
-        }
-        deleted.map_err(|error| ProbeError::Delete(self.not_deleted(error)))
+async fn write_read_and_remove(objects: &Objects) -> Result<(), ProbeError> {
+    let name = format!("{PROBE}-{:016x}", fastrand::u64(..));
+    let key = objects.prefix.clone().join(name);
+    let content = Bytes::from_static(CONTENT);
+    let put = objects.store.put(&key, content.clone().into()).await;
+    put.map_err(|error| ProbeError::Put(error.into()))?;
+    let read = async { objects.store.get(&key).await?.bytes().await };
+    let read = read.await;
+    let deleted = objects.delete(&key).await;
+    let read = read.map_err(|error: ObjectError| ProbeError::Get(error.into()))?;
+    if read != content {
+        return Err(ProbeError::OtherContent);
     }
+    deleted.map_err(ProbeError::Delete)
 }
 
-/// Directories that were not there before, the lowest first. Removed when this is dropped, unless there is something in
-/// them.
+/// New directories, the lowest first. The empty ones are removed when this is dropped.
 struct NewDirectories(Vec<PathBuf>);
 
 impl NewDirectories {

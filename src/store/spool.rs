@@ -1,11 +1,11 @@
 //! The bytes of a file on their way into the store.
 //!
-//! Small files wait in memory until they are known to be right. Of a large one the parts go to the store as they come,
-//! where nobody looks for them; only [`Spool::keep`] gives the file its key. So memory does not grow with the file, and no
-//! unchecked file can be found.
+//! A small file stays in memory until it is verified. The parts of a large file go to the store at once, but not under the
+//! file's key; only [`Spool::finish`] gives the file its key. So memory does not grow with the file, and no unverified file
+//! can be found.
 //!
-//! On a disk a file is put together under a name that no other process makes up, and then renamed. Clouds put uploads
-//! together by themselves. What a spool leaves there when it is dropped half-way, the cloud's own rule has to remove.
+//! On a disk a file is assembled under a random name, and then renamed. Clouds assemble uploads by themselves. If a crash
+//! leaves an incomplete upload in a cloud, a lifecycle rule of the bucket has to delete it.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use tokio::runtime::Handle;
 
 use crate::upstream::Receiver;
 
-/// The size of a part: the smallest that S3 takes. A file that is no larger waits in memory.
+/// The size of a part: the smallest that S3 takes. A file up to this size stays in memory.
 pub(super) const PART_BYTES: usize = 5 * 1024 * 1024;
 
-/// Where a file is put together.
+/// Where a file is assembled.
 #[derive(Debug)]
 pub(super) enum Assembly {
-    /// At its key: the store shows nothing before it is complete, and keeps uploads apart.
+    /// At its key: the store shows nothing before the file is complete, and keeps uploads apart.
     AtKey,
-    /// Here, on a disk.
+    /// At this place on a disk.
     At(Path),
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Spool {
     key: Path,
     assembly: Assembly,
     waiting: BytesMut,
-    /// All bytes, once somebody has asked for them.
+    /// All bytes, after [`Spool::content`].
     whole: Option<Bytes>,
     upload: Option<Box<dyn MultipartUpload>>,
 }
@@ -54,8 +54,8 @@ impl Spool {
         }
     }
 
-    /// All bytes, if there are so few that they are in memory.
-    pub(crate) fn content(&mut self) -> Option<Bytes> {
+    /// All bytes, if the file is so small that they are in memory.
+    pub(super) fn content(&mut self) -> Option<Bytes> {
         if self.upload.is_some() {
             return None;
         }
@@ -64,13 +64,13 @@ impl Spool {
         Some(content)
     }
 
-    /// Gives the file its key, atomically. To be called only when its bytes are known to be right.
-    pub(crate) async fn keep(mut self) -> Result<(), ObjectError> {
+    /// Gives the file its key, atomically. Only for verified bytes.
+    pub(crate) async fn finish(mut self) -> Result<(), ObjectError> {
         let assembled = self.assemble().await;
         self.publish(assembled).await
     }
 
-    /// The second half of [`Spool::keep`].
+    /// The second half of [`Spool::finish`].
     pub(super) async fn publish(
         self,
         assembled: Result<(), ObjectError>,
@@ -79,7 +79,7 @@ impl Spool {
             (Assembly::At(place), Ok(())) => {
                 let renamed = self.objects.rename(place, &self.key).await;
                 if renamed.is_err() {
-                    // Whatever the reason was, it may be there still.
+                    // The file may still be there.
                     let _removed = self.objects.delete(place).await;
                 }
                 renamed
@@ -88,19 +88,19 @@ impl Spool {
             (Assembly::AtKey, Ok(())) => Ok(()),
             // Another mirror may have completed the same file first, which ends our upload in some clouds.
             (Assembly::AtKey, Err(error)) => match self.objects.head(&self.key).await {
-                Ok(_kept_by_another) => Ok(()),
+                Ok(_put_by_another) => Ok(()),
                 Err(_nor_there) => Err(error),
             },
         }
     }
 
-    /// Puts the file together on a disk without giving it its key, and says where it is: whoever opens it removes it.
-    pub(super) async fn keep_nameless(mut self) -> Result<Path, ObjectError> {
+    /// Assembles the file on a disk without giving it its key, and returns its place. The caller removes it.
+    pub(super) async fn finish_unnamed(mut self) -> Result<Path, ObjectError> {
         self.assemble().await?;
         Ok(self.place().clone())
     }
 
-    /// The first half of [`Spool::keep`]: puts the file together.
+    /// The first half of [`Spool::finish`]: assembles the file.
     pub(super) async fn assemble(&mut self) -> Result<(), ObjectError> {
         let last = match self.whole.take() {
             Some(content) => content,
@@ -115,12 +115,12 @@ impl Spool {
         }
     }
 
-    /// Leaves nothing behind in the store.
+    /// Removes everything from the store.
     pub(crate) async fn discard(mut self) {
         self.restart().await;
     }
 
-    /// Where the file is put together.
+    /// Where the file is assembled.
     pub(super) fn place(&self) -> &Path {
         match &self.assembly {
             Assembly::AtKey => &self.key,
@@ -150,7 +150,7 @@ impl Spool {
     }
 }
 
-/// On a disk this opens a file at once, and a disk may hang.
+/// On a disk this opens a file, and a disk may hang.
 async fn begin_upload(
     objects: Arc<dyn ObjectStore>,
     place: Path,

@@ -194,13 +194,13 @@ fn entries(archive: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
 }
 
 #[test]
-fn everything_is_carried_over_then_only_what_is_new_beside_a_running_mirror() {
+fn everything_is_carried_over_and_later_only_news_beside_a_running_mirror() {
     let mut gap = Gap::of(3);
     let [monday, tuesday] = ["monday.tar", "tuesday.tar"].map(|name| gap.archive(name));
     let said = gap.outside(&["export", &monday]).done();
     assert!(said.starts_with("exported 3 crate files and "), "{said}");
     let said = gap.inside(&["import", &monday]).done();
-    assert!(said.starts_with("imported 3 crate files, and the index; 0 held already"));
+    assert!(said.starts_with("imported 3 crate files, and the index; 0 stored already"));
     let mirror = gap.start_inside();
     for file in &gap.origin.files {
         assert_eq!(mirror.get(&file.download_path()).body, file.bytes());
@@ -214,7 +214,7 @@ fn everything_is_carried_over_then_only_what_is_new_beside_a_running_mirror() {
     let lengths = [&monday, &tuesday].map(|path| fs::metadata(path).unwrap().len());
     assert!(lengths[1] < lengths[0], "{lengths:?}");
     let said = gap.inside(&["import", &tuesday]).done();
-    assert!(said.starts_with("imported 1 crate files, and the index; 0 held already"));
+    assert!(said.starts_with("imported 1 crate files, and the index; 0 stored already"));
     let new = gap.origin.files.last().unwrap();
     eventually("the running mirror shows what was imported", || {
         mirror.get(&new.download_path()).body == new.bytes()
@@ -293,7 +293,7 @@ fn a_later_mirror_with_a_network_goes_on_from_the_imported_clone() {
 }
 
 #[test]
-fn an_archive_that_is_cut_off_or_changed_on_its_way_leaves_the_index_as_it_was() {
+fn a_truncated_or_changed_archive_leaves_the_index_as_it_was() {
     let mut gap = Gap::of(2);
     let [first, second, bad] = ["first.tar", "second.tar", "bad.tar"].map(|name| gap.archive(name));
     gap.outside(&["export", &first]).done();
@@ -342,7 +342,7 @@ fn an_archive_that_is_cut_off_or_changed_on_its_way_leaves_the_index_as_it_was()
 }
 
 #[test]
-fn an_archive_without_the_one_that_it_builds_on_is_refused_and_says_which_that_is() {
+fn an_archive_without_its_base_is_refused_with_the_name_of_the_base() {
     let mut gap = Gap::of(1);
     let [monday, tuesday] = ["monday.tar", "tuesday.tar"].map(|name| gap.archive(name));
     let commit = gap.origin.index.head();
@@ -420,7 +420,7 @@ fn an_import_beside_a_mirror_that_fetches_is_refused_before_anything_is_read() {
 }
 
 #[test]
-fn an_import_that_is_stopped_leaves_what_is_whole_and_nothing_else() {
+fn a_stopped_import_leaves_complete_files_and_nothing_else() {
     let gap = Gap::with(Origin::with(vec![
         CrateFile::noise("small", "1.0.0", 1, 1_000),
         CrateFile::noise("large", "1.0.0", 2, 12_000_000),
@@ -450,7 +450,7 @@ fn an_import_that_is_stopped_leaves_what_is_whole_and_nothing_else() {
 }
 
 #[test]
-fn an_export_that_is_stopped_leaves_no_archive() {
+fn a_stopped_export_leaves_no_archive() {
     let (gap, bucket) = (Gap::of(1), S3Server::start());
     let mut settings = gap.settings_outside();
     settings.extend(bucket.settings());

@@ -73,7 +73,7 @@ fn a_crate_is_fetched_with_its_dependencies_once_and_served_offline() {
     assert_eq!(held(&data).checksums.len(), 3);
     let again = prefetch(&origin, data.path(), &["top"], &[]);
     assert_eq!(again.code, Some(0));
-    assert!(again.results.contains("0 fetched") && again.results.contains("3 held already"));
+    assert!(again.results.contains("0 fetched") && again.results.contains("3 stored already"));
     assert_eq!(origin.fetched().len(), 3);
     origin.upstream.stop();
     let own = origin.settings();
@@ -95,7 +95,7 @@ fn a_crate_is_fetched_with_its_dependencies_once_and_served_offline() {
 }
 
 #[test]
-fn a_store_that_forgets_is_warned_of() {
+fn a_store_that_may_lose_files_is_a_warning() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     for (setting, words) in [
         (("STORAGE_URL", "memory://"), "gone when this command ends"),
@@ -125,7 +125,7 @@ fn files_that_push_out_each_other_are_a_problem() {
 }
 
 #[test]
-fn a_dry_run_lists_what_another_run_fetches_and_fetches_nothing() {
+fn a_dry_run_lists_the_wanted_versions_and_fetches_nothing() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let list = prefetch(&origin, data.path(), &["--dry-run", "top"], &[]);
     assert_eq!(list.code, Some(0), "{}", list.notes);
@@ -142,7 +142,7 @@ fn a_dry_run_lists_what_another_run_fetches_and_fetches_nothing() {
 }
 
 #[test]
-fn everything_is_everything_also_while_clients_are_sent_elsewhere() {
+fn everything_is_fetched_also_in_redirect_mode() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let redirect = [("DOWNLOAD_MODE", "redirect")];
     let run = prefetch(&origin, data.path(), &["--all"], &redirect);
@@ -151,7 +151,7 @@ fn everything_is_everything_also_while_clients_are_sent_elsewhere() {
 }
 
 #[test]
-fn a_lock_file_gets_what_it_names_and_a_wrong_checksum_in_it_is_a_problem() {
+fn a_lock_file_gets_its_packages_and_a_wrong_checksum_is_a_problem() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let package = |file: &CrateFile, checksum: &str| {
         format!(
@@ -246,7 +246,7 @@ fn sigterm_stops_it_also_while_it_waits_for_a_list_from_a_pipe() {
 }
 
 #[test]
-fn what_is_missing_upstream_is_said_and_all_else_is_fetched() {
+fn a_missing_file_is_reported_and_all_others_are_fetched() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     origin.upstream.remove(&origin.files[1].path());
     let run = prefetch(&origin, data.path(), &["top"], &[]);
@@ -273,7 +273,7 @@ fn without_any_index_it_says_why_and_offline_it_does_not_even_try() {
 }
 
 #[test]
-fn sigterm_stops_it_and_what_is_held_stays_held() {
+fn sigterm_stops_it_and_stored_files_stay() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     origin
         .upstream
@@ -289,11 +289,11 @@ fn sigterm_stops_it_and_what_is_held_stays_held() {
     origin.upstream.heal();
     let run = prefetch(&origin, data.path(), &["top"], &[]);
     assert_eq!(run.code, Some(0), "{}", run.notes);
-    assert!(run.results.contains("1 fetched") && run.results.contains("2 held already"));
+    assert!(run.results.contains("1 fetched") && run.results.contains("2 stored already"));
 }
 
 #[test]
-fn after_a_kill_only_what_is_missing_is_fetched() {
+fn after_a_kill_only_missing_files_are_fetched() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let [top, middle, bottom] = [0, 1, 2].map(|number| origin.files[number].path());
     let middle_hangs = UpstreamFault::HangsMidBody;
@@ -313,7 +313,7 @@ fn after_a_kill_only_what_is_missing_is_fetched() {
 }
 
 #[test]
-fn what_a_lock_file_names_is_enough_for_cargo_when_the_upstream_is_gone() {
+fn the_files_of_a_lock_file_are_enough_for_cargo_without_the_upstream() {
     let mut origin = Origin::with(vec![
         CrateFile::pack("under_score", "1.0.1", &["MixedCase", "plus-build"]),
         CrateFile::pack("MixedCase", "1.2.3", &["leaf"]),

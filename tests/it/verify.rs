@@ -56,7 +56,7 @@ fn damage_is_found_and_repaired_from_the_upstream() {
 }
 
 #[test]
-fn an_empty_store_is_a_good_one() {
+fn an_empty_store_has_no_damage() {
     let (origin, data) = (Origin::of(1), TempDir::new().unwrap());
     let (code, results, said) = run(&origin, data.path(), &["verify"]);
     assert_eq!((code, results.as_str()), (Some(0), ""), "{said}");

@@ -1,4 +1,4 @@
-//! `check-config`: the settings as they are read, and whether the machine and the store are as they need it.
+//! `check-config`: prints the settings, and checks what they need of the machine and the store.
 
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
@@ -8,23 +8,19 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::cli::outcome::Outcome;
-use crate::cli::terminal::Terminal;
+use crate::cli::context::{Context, Outcome};
 use crate::config::{Config, DownloadMode, Origin, Setting};
 use crate::index::{check_local_upstream, check_writable, has_clone};
 use crate::outgoing::{Proxies, certificates, shown_proxy};
 use crate::store::{Access, probe as probe_store};
 use crate::upstream::DownloadTemplate;
 
-/// Written to see whether a directory can be written, and removed at once.
+/// The beginning of the name of a file that is written to test a directory, and removed at once.
 const PROBE: &str = ".crates-io-mirror-check";
 
-/// Prints the settings, then what is wrong with them. It also blocks, for a few files on a disk.
-pub(crate) async fn check_config(
-    settings: &[Setting],
-    config: &Config,
-    terminal: &Terminal,
-) -> Outcome {
+/// Prints the settings, then the problems. Blocks for a few files on a disk.
+pub(crate) async fn check_config(settings: &[Setting], context: &Context) -> Outcome {
+    let (config, terminal) = (&context.config, &context.terminal);
     let lines = settings.iter().map(line_of).chain(cloud_lines(config));
     for line in lines {
         if terminal.result(&line).is_err() {
@@ -62,7 +58,7 @@ fn line_of(setting: &Setting) -> String {
     }
 }
 
-/// The clouds' own variables, as far as the store depends on them.
+/// The clouds' own variables that the store uses.
 fn cloud_lines(config: &Config) -> Vec<String> {
     if config.download_mode == DownloadMode::Redirect {
         return Vec::new();
@@ -72,7 +68,7 @@ fn cloud_lines(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// What the store does not let the mirror do.
+/// Why the mirror cannot use its store.
 async fn store_failure(config: &Config) -> Option<String> {
     let access = match config.download_mode {
         DownloadMode::Redirect => return None,
@@ -84,10 +80,10 @@ async fn store_failure(config: &Config) -> Option<String> {
     Some(format!("STORAGE_URL: `{}`: {why}", config.storage))
 }
 
-/// What keeps the mirror from working.
+/// Why the mirror would not work.
 fn failures(config: &Config) -> Vec<String> {
     let mut failures = Vec::new();
-    // Offline what is there is served, whether it can be written to or not.
+    // Offline a directory that cannot be written to is good enough.
     let must_write = config.follows_the_index() || !config.data_dir.is_dir();
     if must_write && let Err((place, error)) = probe(&config.data_dir) {
         failures.push(format!(
@@ -114,7 +110,7 @@ fn failures(config: &Config) -> Vec<String> {
     failures
 }
 
-/// The upstreams that the mirror itself asks, with their variables.
+/// The upstreams of the mirror itself, with their variables.
 fn upstreams(config: &Config) -> Vec<(&'static str, Url)> {
     let index = config
         .follows_the_index()
@@ -139,7 +135,7 @@ fn asked_by_https(config: &Config) -> Vec<&'static str> {
     names
 }
 
-/// How upstreams are reached, where there are proxies.
+/// How upstreams are reached, if there are proxies.
 fn proxy_lines(config: &Config) -> Vec<String> {
     if config.proxies == Proxies::default() {
         return Vec::new();
@@ -158,7 +154,7 @@ fn proxy_lines(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// Tries to write where the data directory is, or where it would be made. Leaves nothing behind.
+/// Tries to write to the data directory, or to the directory that it would be made in. Leaves nothing behind.
 fn probe(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
     let mut place = data_dir;
     while !place.exists() {
@@ -174,7 +170,7 @@ fn probe(data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
     create
         .and_then(|_file| std::fs::remove_file(&file))
         .map_err(|error| (place.to_owned(), error))?;
-    // The index may belong to somebody else although the directory does not. A mirror that ran here left its lock.
+    // The index may belong to another user, even if the directory does not. A mirror that ran here left its lock.
     let index = data_dir.join("index");
     if index.exists() {
         check_writable(data_dir).map_err(|error| (index, error))?;
@@ -194,17 +190,15 @@ fn is_on_path(program: &str, search_path: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::terminal::testing::remembering;
+    use crate::cli::testing::context;
 
     fn checked(pairs: &[(&str, &str)], search_path: &str) -> (Outcome, String, String) {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let pairs: Vec<(String, String)> = pairs.iter().map(owned).collect();
-        let settings = Config::describe_pairs(pairs.clone());
-        let mut config = Config::from_pairs(pairs).unwrap();
-        config.search_path = search_path.into();
-        let (terminal, written) = remembering();
+        let settings = Config::describe_pairs(pairs.iter().map(owned));
+        let (mut context, written) = context(pairs);
+        context.config.search_path = search_path.into();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let outcome = runtime.block_on(check_config(&settings, &config, &terminal));
+        let outcome = runtime.block_on(check_config(&settings, &context));
         (outcome, written.results(), written.notes())
     }
 
@@ -229,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_the_mirror_from_working_is_a_problem() {
+    fn an_obstacle_to_the_mirror_is_a_problem() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
@@ -255,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hardly_is_meant_is_a_warning_and_no_failure() {
+    fn a_doubtful_setting_is_a_warning_and_no_failure() {
         let directory = tempfile::tempdir().unwrap();
         let settings = [
             ("DATA_DIR", directory.path().to_str().unwrap()),

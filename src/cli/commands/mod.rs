@@ -1,5 +1,8 @@
-//! One file or folder for each subcommand.
+//! One file for each subcommand.
 
-pub(crate) mod check_config;
-pub(crate) mod prefetch;
-pub(crate) mod verify;
+pub(super) mod check_config;
+pub(super) mod export;
+pub(super) mod import;
+pub(super) mod prefetch;
+pub(super) mod serve;
+pub(super) mod verify;

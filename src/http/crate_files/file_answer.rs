@@ -24,7 +24,7 @@ use crate::http::semantics::ranges::{Part, part_of};
 use crate::http::state::AppState;
 use crate::package::CrateFile;
 use crate::server::Exchange;
-use crate::store::{GetError, Held, Keeper, Reading};
+use crate::store::{CrateFiles, GetError, Reading, StoredFile};
 
 /// What crates.io's storage sends: the bytes of a name and a version hardly ever change.
 const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -45,7 +45,7 @@ const CLOUD_READING_BYTES: u64 = 256 * 1024;
 pub(super) struct FileRequest<'a> {
     pub(super) state: &'a Arc<AppState>,
     pub(super) exchange: &'a Exchange,
-    pub(super) crate_files: &'a Keeper,
+    pub(super) crate_files: &'a CrateFiles,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
 }
@@ -175,7 +175,7 @@ impl FileRequest<'_> {
         Ok(response)
     }
 
-    async fn get(&self, file: &CrateFile) -> Result<Held, ApiError> {
+    async fn get(&self, file: &CrateFile) -> Result<StoredFile, ApiError> {
         let stored = self.crate_files.get(file).await;
         stored.map_err(|error| ApiError::crate_file_unavailable(file, error))
     }
@@ -185,7 +185,7 @@ impl FileRequest<'_> {
     }
 
     /// How much memory it takes to send so many bytes of a file.
-    fn memory_for(&self, stored: &Held, length: u64) -> u64 {
+    fn memory_for(&self, stored: &StoredFile, length: u64) -> u64 {
         if stored.is_in_memory() {
             stored.size()
         } else if !stored.is_on_disk() {
@@ -201,13 +201,13 @@ impl FileRequest<'_> {
     async fn read(
         &self,
         file: &CrateFile,
-        mut stored: Held,
+        mut stored: StoredFile,
         range: Range<u64>,
     ) -> Result<Body, ApiError> {
         let mut is_second_try = false;
         loop {
             // A small part can cost a reading of the whole file, so peers take turns.
-            let permit = if stored.must_read_whole(&range, self.crate_files.store()) {
+            let permit = if stored.must_read_whole(&range) {
                 let permits = &self.state.whole_file_permits;
                 Some(permits.take(self.exchange, 1).await?)
             } else {
@@ -283,7 +283,7 @@ fn set(response: &mut Response, name: header::HeaderName, value: String) -> Resu
 }
 
 /// Lets the server have the system send the file, on a connection that can, instead of reading the body.
-fn offer_part(response: &mut Response, stored: &Held, range: Range<u64>) {
+fn offer_part(response: &mut Response, stored: &StoredFile, range: Range<u64>) {
     #[cfg(target_os = "linux")]
     if let Some(part) = stored.part(range) {
         response.extensions_mut().insert(part);
@@ -295,13 +295,13 @@ fn offer_part(response: &mut Response, stored: &Held, range: Range<u64>) {
 /// A range of a file on the disk. It is read when somebody wants its bytes. A connection that has the system send the file
 /// never does.
 struct StoredBody {
-    stored: Held,
+    stored: StoredFile,
     range: Range<u64>,
     reading: Option<Reading>,
 }
 
 impl StoredBody {
-    fn of(stored: Held, range: Range<u64>) -> Body {
+    fn of(stored: StoredFile, range: Range<u64>) -> Body {
         Body::new(Self {
             stored,
             range,

@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 
 use super::health::Readiness;
 use crate::http::state::AppState;
-use crate::store::{Counters, Keeper};
+use crate::store::{Counters, CrateFiles};
 
 /// The version of the format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -53,7 +53,7 @@ impl Page {
         self.gauge("index_failures", help, index.failures)
     }
 
-    fn crate_files(&mut self, crate_files: &Keeper) -> fmt::Result {
+    fn crate_files(&mut self, crate_files: &CrateFiles) -> fmt::Result {
         let Counters {
             hits,
             fetched,

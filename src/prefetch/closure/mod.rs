@@ -1,9 +1,10 @@
-//! Crates with all that they depend on, as a new project would resolve them.
+//! Crates with all their dependencies, as a new project would resolve them.
 //!
-//! Every distinct requirement is resolved for itself, to the highest version that matches. cargo's resolver does the
-//! same wherever it can; it settles for less only where versions exclude each other. A crate's index file is read once
-//! for all requirements known by then and not kept, so memory grows with what is chosen and not with what is read.
+//! Each distinct requirement is resolved on its own, to the highest version that matches. cargo's resolver does the same
+//! where it can, and takes a lower version only if versions exclude each other. A crate's index file is read once for all
+//! requirements known by then and not kept, so memory grows with the chosen versions and not with the files read.
 
+pub(super) mod choose;
 #[cfg(test)]
 mod tests;
 
@@ -13,12 +14,11 @@ use std::mem;
 use semver::VersionReq;
 use tokio_util::sync::CancellationToken;
 
-use super::choose::{NoChoice, choose, crate_file};
 use super::crate_spec::{CrateSpec, VersionWanted};
-use super::findings::{Finding, Severity};
-use super::index_reader::{IndexReader, IndexUnreadable};
-use super::plan::Plan;
+use super::finding::{Finding, Severity};
+use crate::index::{ReadError, Source};
 use crate::package::{CrateFile, CrateHistory, CrateName, IndexDependency, Release};
+use choose::{NoChoice, choose, crate_file};
 
 /// Which dependencies are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +31,26 @@ pub(crate) enum Dependencies {
     ToBuildAndTest,
 }
 
-/// Adds crates with their dependencies to the plan. Ends early, and says nothing, when told to stop. Blocking.
-pub(crate) fn add_closure(
-    plan: &mut Plan,
-    index: &impl IndexReader,
+/// The result of [`resolve`].
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    /// The chosen files. One may be in it twice.
+    pub(super) files: Vec<CrateFile>,
+    /// Requirements that nothing matches.
+    pub(super) findings: Vec<Finding>,
+    /// How many dependencies belong to other registries.
+    pub(super) elsewhere: usize,
+}
+
+/// Finds crates with their dependencies. Ends early without an error when stopped. Blocking.
+pub(super) fn resolve(
+    index: &Source,
     roots: &[CrateSpec],
     dependencies: Dependencies,
     stop: &CancellationToken,
-) -> Result<(), IndexUnreadable> {
+) -> Result<Resolved, ReadError> {
     let mut closure = Closure {
-        plan,
+        files: Vec::new(),
         dependencies,
         waiting: BTreeMap::new(),
         asked: HashMap::new(),
@@ -55,35 +65,32 @@ pub(crate) fn add_closure(
     while !closure.waiting.is_empty() {
         for (name, requests) in mem::take(&mut closure.waiting) {
             if stop.is_cancelled() {
-                return Ok(());
+                return Ok(Resolved::default());
             }
-            closure.resolve(index, &name, requests)?;
+            closure.resolve(index, &name, &requests)?;
         }
     }
-    let Closure {
-        unresolved,
-        elsewhere,
-        ..
-    } = closure;
-    plan.findings.extend(unresolved.into_values());
-    plan.elsewhere += elsewhere.len();
-    Ok(())
+    Ok(Resolved {
+        files: closure.files,
+        findings: closure.unresolved.into_values().collect(),
+        elsewhere: closure.elsewhere.len(),
+    })
 }
 
-/// Whether a build is sure to need something, or may: optional dependencies are followed because a feature may turn
-/// them on, but seldom all of them are.
+/// Whether every build needs something. Optional dependencies are followed because a feature may turn them on, but hardly
+/// any build needs all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Need {
     Perhaps,
     Sure,
 }
 
-/// Who wants a version.
+/// Where a request comes from.
 #[derive(Clone)]
 enum Asker {
-    /// Whoever typed this.
+    /// A person, who wrote this.
     Person(String),
-    /// This version.
+    /// This version, as a dependency.
     Crate(String),
 }
 
@@ -93,14 +100,14 @@ struct Request {
     by: Asker,
 }
 
-struct Closure<'p> {
-    plan: &'p mut Plan,
+struct Closure {
+    files: Vec<CrateFile>,
     dependencies: Dependencies,
-    /// What is to be resolved next, by crate.
+    /// The requests to resolve next, by crate.
     waiting: BTreeMap<String, Vec<Request>>,
-    /// What was asked for already, and how urgently.
+    /// The requests so far, and how urgent they were.
     asked: HashMap<(String, String), Need>,
-    /// Which versions have been followed already, and how urgently.
+    /// The versions that were followed, and how urgently.
     chosen: HashMap<(String, String), Need>,
     /// One finding for each requirement that nothing matches.
     unresolved: BTreeMap<(String, String), Finding>,
@@ -108,11 +115,11 @@ struct Closure<'p> {
     elsewhere: BTreeSet<(String, String)>,
 }
 
-impl Closure<'_> {
-    /// Asks for a version, unless that was done already with as much urgency.
+impl Closure {
+    /// Requests a version, unless that was done before with the same urgency.
     fn wait_for(&mut self, name: &CrateName, wanted: VersionWanted, need: Need, by: Asker) {
         let key = (name.to_lowercase(), wanted.to_string());
-        // Roots come first, so nothing that a person asked for is taken for done because a crate asks for it, too.
+        // The roots come first, so a request of a person is never dropped for the same request of a crate.
         if self.asked.get(&key).is_some_and(|before| *before >= need) {
             return;
         }
@@ -122,47 +129,52 @@ impl Closure<'_> {
         waiting.push(request);
     }
 
-    /// Resolves all that is asked of one crate.
+    /// Resolves all requests for one crate.
     fn resolve(
         &mut self,
-        index: &impl IndexReader,
+        index: &Source,
         name: &str,
-        requests: Vec<Request>,
-    ) -> Result<(), IndexUnreadable> {
-        // It was made from a name.
+        requests: &[Request],
+    ) -> Result<(), ReadError> {
+        // The text came from a valid name.
         let Ok(crate_name) = CrateName::try_from(name.to_owned()) else {
             return Ok(());
         };
-        let file = index.index_file(&crate_name)?;
-        let history = file
-            .as_deref()
-            .and_then(|file| CrateHistory::parse(file, &crate_name));
+        let read = index.index_file(&crate_name, |content| {
+            self.resolve_in(CrateHistory::parse(content, &crate_name), name, requests);
+        })?;
+        if read.is_none() {
+            self.resolve_in(None, name, requests);
+        }
+        Ok(())
+    }
+
+    fn resolve_in(&mut self, history: Option<CrateHistory<'_>>, name: &str, requests: &[Request]) {
         for request in requests {
             let choice = history.as_ref().ok_or(NoChoice::NoCrate);
             let choice = choice.and_then(|history| choose(history, &request.wanted));
             let file = choice.and_then(|release| Ok((release, crate_file(release)?)));
             match file {
-                Ok((release, file)) => self.follow(release, file, &request),
-                Err(why) => self.give_up(name, &request, why),
+                Ok((release, file)) => self.follow(release, file, request),
+                Err(why) => self.give_up(name, request, why),
             }
         }
-        Ok(())
     }
 
     fn give_up(&mut self, name: &str, request: &Request, why: NoChoice) {
         let finding = match &request.by {
-            Asker::Person(spec) => Finding::of_spec(spec.clone(), why),
+            Asker::Person(spec) => Finding::of_spec(spec, why),
             Asker::Crate(dependent) => {
                 let requirement = format!("{name}@{}", request.wanted);
-                Finding::of_dependency(severity(request.need), dependent, requirement, why)
+                Finding::of_dependency(severity(request.need), dependent, &requirement, why)
             }
         };
-        // A later finding for the same requirement is a more urgent one.
+        // A later finding for the same requirement is more urgent.
         let key = (name.to_owned(), request.wanted.to_string());
         self.unresolved.insert(key, finding);
     }
 
-    /// Takes a version into the plan, and asks for what it depends on.
+    /// Takes a version, and requests its dependencies.
     fn follow(&mut self, release: &Release<'_>, file: CrateFile, request: &Request) {
         let key = (file.name.to_lowercase(), file.version.to_string());
         let before = self.chosen.get(&key).copied();
@@ -171,7 +183,7 @@ impl Closure<'_> {
         }
         self.chosen.insert(key, request.need);
         let dependent = format!("{}@{}", file.name, file.version);
-        self.plan.add(file);
+        self.files.push(file);
         for dependency in &release.line.dependencies {
             if self.is_followed(dependency, &request.by) {
                 self.ask_for(dependency, &dependent, request.need);
@@ -212,7 +224,7 @@ impl Closure<'_> {
                 self.wait_for(&name, VersionWanted::Highest(requirement), need, by);
             }
             Err(why) => {
-                let finding = Finding::of_dependency(severity(need), dependent, requirement, why);
+                let finding = Finding::of_dependency(severity(need), dependent, &requirement, why);
                 let before = self.unresolved.entry((name, req));
                 let before = before.or_insert_with(|| finding.clone());
                 if before.severity == Severity::Warning {

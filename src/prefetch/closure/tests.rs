@@ -1,14 +1,20 @@
-//! Closures over small indexes in memory, and over real index files.
+//! Closures over small indexes, and over real index files.
 
 use super::*;
-use crate::prefetch::index_reader::testing::{MapIndex, dependency};
+use crate::prefetch::plan::{Plan, Wanted};
+use crate::prefetch::testing::{IndexFiles, damaged, dependency};
 
-fn closed(index: &MapIndex, roots: &[&str], dependencies: Dependencies) -> Plan {
-    let roots: Vec<CrateSpec> = roots.iter().map(|root| root.parse().unwrap()).collect();
-    let mut plan = Plan::default();
-    let stop = CancellationToken::new();
-    add_closure(&mut plan, index, &roots, dependencies, &stop).unwrap();
-    plan
+fn plan(index: &Source, roots: &[&str], dependencies: Dependencies) -> Result<Plan, ReadError> {
+    let wanted = Wanted {
+        locked: Vec::new(),
+        crates: roots.iter().map(|root| root.parse().unwrap()).collect(),
+        dependencies,
+    };
+    Plan::make(&wanted, index, &CancellationToken::new())
+}
+
+fn closed(index: &IndexFiles, roots: &[&str], dependencies: Dependencies) -> Plan {
+    plan(&index.cloned().snapshot, roots, dependencies).unwrap()
 }
 
 fn files(plan: &Plan) -> Vec<String> {
@@ -22,7 +28,7 @@ fn findings(plan: &Plan) -> Vec<String> {
 
 #[test]
 fn follows_normal_build_and_optional_dependencies_of_all_targets_through_cycles() {
-    let index = MapIndex::default()
+    let index = IndexFiles::default()
         .publish(
             "root",
             "1.0.0",
@@ -77,7 +83,7 @@ fn follows_normal_build_and_optional_dependencies_of_all_targets_through_cycles(
 
 #[test]
 fn what_only_optional_dependencies_lead_to_is_a_warning_and_all_else_a_problem() {
-    let index = MapIndex::default()
+    let index = IndexFiles::default()
         .publish(
             "root",
             "1.0.0",
@@ -121,7 +127,7 @@ fn what_only_optional_dependencies_lead_to_is_a_warning_and_all_else_a_problem()
 
 #[test]
 fn a_crate_that_was_named_and_is_not_there_is_a_problem_and_the_others_go_on() {
-    let index = MapIndex::default().publish("there", "1.0.0", &[]);
+    let index = IndexFiles::default().publish("there", "1.0.0", &[]);
     let plan = closed(
         &index,
         &["there", "there@2", "missing"],
@@ -139,18 +145,14 @@ fn a_crate_that_was_named_and_is_not_there_is_a_problem_and_the_others_go_on() {
 
 #[test]
 fn an_index_that_cannot_be_read_is_an_error_and_no_finding() {
-    let roots = ["broken".parse().unwrap()];
-    let stop = CancellationToken::new();
-    let index = MapIndex::default();
-    let mut plan = Plan::default();
-    let refused = add_closure(&mut plan, &index, &roots, Dependencies::ToBuild, &stop);
-    assert!(refused.unwrap_err().to_string().contains("a bad block"));
+    let index = damaged(&IndexFiles::default().publish("a", "1.0.0", &[]));
+    assert!(plan(&index.snapshot, &["a"], Dependencies::ToBuild).is_err());
 }
 
 #[test]
 fn real_crates_are_followed() {
     let real = ["serde_core", "rand_core", "either", "anyhow", "lazy_static"];
-    let index = MapIndex::default().with_real_crates(&real);
+    let index = IndexFiles::default().with_real_crates(&real);
     let plan = closed(&index, &["either", "rand_core@0.6"], Dependencies::ToBuild);
     let files = files(&plan);
     assert!(
@@ -164,7 +166,7 @@ fn real_crates_are_followed() {
 #[test]
 fn an_optional_dependency_does_not_make_a_warning_of_a_problem() {
     let perhaps = dependency("bad", "one", r#","optional":true"#);
-    let index = MapIndex::default()
+    let index = IndexFiles::default()
         .publish("a", "1.0.0", &[&dependency("bad", "one", "")])
         .publish("b", "1.0.0", &[&perhaps]);
     for roots in [["a", "b"], ["b", "a"]] {

@@ -1,4 +1,4 @@
-//! Keeping a directory of crate files within its bound: what was not used for longest goes first.
+//! Keeping a directory of crate files within its limit: the least recently used files go first.
 //!
 //! The time of last use is the files' access time, which the mirror sets itself. So the order outlives a restart, and
 //! several mirrors with one directory agree on it.
@@ -9,23 +9,24 @@ use std::{fs, io};
 
 use tokio::sync::Mutex;
 
-use super::Disk;
-use super::walk::{path_of, walk};
+use super::blocking::on_a_blocking_thread;
+use super::walk::walk;
 use crate::package::Checksum;
+use crate::store::objects::path_of;
 
-/// Above this bound a little more room is made than is needed, because looking at all files takes a while.
+/// From this limit on a little more is removed than is needed, because looking at all files takes a while.
 const SLACK_FROM_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// How much more: one part in so many.
-const SLACK_PART: u64 = 64;
+/// How much more: this fraction of the limit.
+const SLACK_FRACTION: u64 = 64;
 
-/// The bound of a directory, and about how much lies there.
+/// The limit of a directory, and roughly how many bytes are there.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub(super) struct SizeLimit {
     bytes_max: u64,
-    /// What lay there at the last look, and what came since. Other processes may have added more.
+    /// The bytes at the last look and those that came since. Other processes may have added more.
     bytes: AtomicU64,
-    /// Whoever holds it looks at all files.
+    /// Held by the task that looks at all files.
     look: Mutex<Looked>,
 }
 
@@ -35,8 +36,16 @@ enum Looked {
     Before,
 }
 
-impl Bound {
-    pub(crate) fn new(bytes_max: u64) -> Self {
+/// What was removed.
+pub(super) struct Evicted {
+    pub(super) files: Vec<Checksum>,
+    /// The first failure. It does not end the removal of others.
+    pub(super) failure: io::Result<()>,
+    bytes_left: u64,
+}
+
+impl SizeLimit {
+    pub(super) fn new(bytes_max: u64) -> Self {
         Self {
             bytes_max,
             bytes: AtomicU64::new(0),
@@ -44,57 +53,48 @@ impl Bound {
         }
     }
 
-    /// How many bytes may lie there.
-    pub(crate) fn bytes_max(&self) -> u64 {
+    pub(super) fn bytes_max(&self) -> u64 {
         self.bytes_max
     }
 
-    /// What is to be left when room is made.
+    /// How many bytes may stay when files are removed.
     fn target(&self) -> u64 {
         if self.bytes_max < SLACK_FROM_BYTES {
             self.bytes_max
         } else {
-            self.bytes_max - self.bytes_max / SLACK_PART
+            self.bytes_max - self.bytes_max / SLACK_FRACTION
         }
     }
-}
 
-impl Disk {
-    /// Makes room if there is too much, now that a file of so many bytes has come. That one stays. Returns how many went.
-    pub(crate) async fn make_room(&self, newest: Option<(&Checksum, u64)>) -> io::Result<u64> {
-        let Some(bound) = &self.bound else {
-            return Ok(0);
-        };
+    /// Removes files if there are too many bytes, after a file of this size has come. That one stays.
+    pub(super) async fn enforce(
+        &self,
+        root: &Path,
+        newest: Option<(&Checksum, u64)>,
+    ) -> io::Result<Evicted> {
         let size = newest.map_or(0, |(_checksum, size)| size);
-        bound.bytes.fetch_add(size, Ordering::Relaxed);
-        let mut looked = bound.look.lock().await;
-        if *looked == Looked::Before && bound.bytes.load(Ordering::Relaxed) <= bound.bytes_max {
-            return Ok(0);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        let mut looked = self.look.lock().await;
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        if *looked == Looked::Before && bytes <= self.bytes_max {
+            return Ok(Evicted {
+                files: Vec::new(),
+                failure: Ok(()),
+                bytes_left: bytes,
+            });
         }
-        let (root, newest) = (self.root.clone(), newest.map(|(checksum, _size)| *checksum));
-        let (bytes_max, target) = (bound.bytes_max, bound.target());
-        let work = move || clear(&root, bytes_max, target, newest);
-        let cleared = tokio::task::spawn_blocking(work)
-            .await
-            .map_err(io::Error::other)?;
-        bound.bytes.store(cleared.bytes_left, Ordering::Relaxed);
+        let (root, newest) = (root.to_owned(), newest.map(|(checksum, _size)| *checksum));
+        let (bytes_max, target) = (self.bytes_max, self.target());
+        let evict = move || Ok::<_, io::Error>(evict(&root, bytes_max, target, newest));
+        let evicted = on_a_blocking_thread(evict).await?;
+        self.bytes.store(evicted.bytes_left, Ordering::Relaxed);
         *looked = Looked::Before;
-        for checksum in &cleared.removed {
-            self.forget(checksum);
-        }
-        cleared.failure?;
-        Ok(cleared.removed.len() as u64)
+        Ok(evicted)
     }
 }
 
-struct Cleared {
-    bytes_left: u64,
-    removed: Vec<Checksum>,
-    failure: io::Result<()>,
-}
-
-/// Blocking. What cannot be read or removed does not keep others from making room.
-fn clear(root: &Path, bytes_max: u64, target: u64, newest: Option<Checksum>) -> Cleared {
+/// Blocking. A file that cannot be read or removed is passed over.
+fn evict(root: &Path, bytes_max: u64, target: u64, newest: Option<Checksum>) -> Evicted {
     let mut files = Vec::new();
     let mut failure = walk(root, &mut |file| files.push(file));
     let mut left: u64 = files.iter().map(|file| file.size).sum();
@@ -120,9 +120,9 @@ fn clear(root: &Path, bytes_max: u64, target: u64, newest: Option<Checksum>) -> 
             left = left.saturating_sub(file.size);
         }
     }
-    Cleared {
-        bytes_left: left,
-        removed,
+    Evicted {
+        files: removed,
         failure,
+        bytes_left: left,
     }
 }

@@ -12,23 +12,24 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::on_a_blocking_thread;
+use super::blocking::on_a_blocking_thread;
 use crate::package::Checksum;
+use crate::store::objects::checksum_of;
 
-/// How long a file is kept open, so that one that was removed or replaced is noticed.
+/// How long a file is kept open. A file that was removed or replaced is noticed after that.
 pub(crate) const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How exactly the time of last use is noted.
+/// The resolution of the time of last use.
 const USE_RESOLUTION: Duration = Duration::from_millis(100);
 
-/// How much is read at a time to be hashed. Below the size from which the allocator asks the system for each block.
+/// How much is read at a time for hashing. Blocks from 128 kB on come from the system one by one (`memory`).
 const HASH_BUFFER_BYTES: usize = 120 * 1024;
 
-/// What the system calls a file system that is memory, and nothing else.
+/// The system's number for a file system that is only memory.
 #[cfg(target_os = "linux")]
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
-/// A file that was hashed, open for reading.
+/// A hashed file, open for reading.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     file: File,
@@ -36,7 +37,7 @@ pub(crate) struct OpenFile {
     opened: Instant,
     /// When its use was last noted, in milliseconds after it was opened.
     noted: AtomicU64,
-    /// Whether reading it failed, as it does after somebody cut it.
+    /// Whether reading it failed, as it does when another process truncates it.
     failed: AtomicBool,
     #[cfg(target_os = "linux")]
     lies_in: LiesIn,
@@ -46,27 +47,46 @@ pub(crate) struct OpenFile {
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LiesIn {
-    /// Always in memory. Such a file system need not be able to say so, and is never worth waiting for.
+    /// Always in memory. Such a file system may not answer `RWF_NOWAIT`, and never makes a reader wait.
     Memory,
-    /// On a disk, and perhaps in memory as well.
+    /// On a disk, and perhaps also in the page cache.
     Disk,
 }
 
-/// What was found when a file was hashed.
+/// What hashing a file found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    pub(crate) identity: Identity,
-    pub(crate) content: Content,
+    identity: Identity,
+    integrity: Integrity,
 }
 
-/// Whether a file is what its key says.
+impl Finding {
+    pub(super) fn intact(identity: Identity) -> Self {
+        let integrity = Integrity::Intact;
+        Self {
+            identity,
+            integrity,
+        }
+    }
+
+    pub(super) fn damaged(identity: Identity) -> Self {
+        let integrity = Integrity::Damaged;
+        Self {
+            identity,
+            integrity,
+        }
+    }
+}
+
+/// Whether the bytes of a file match its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    Right,
+enum Integrity {
+    Intact,
     Damaged,
 }
 
-/// What changes when a file is replaced or written to. Reading, and noting the use, change none of it.
+/// Tells a file from its successors: it changes when the file is replaced or written to, and not by reading or by noting
+/// the use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,
@@ -85,17 +105,15 @@ impl Identity {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         })
     }
-}
 
-impl Identity {
     pub(crate) fn size(self) -> u64 {
         self.size
     }
 }
 
-/// Why there is no open file to serve.
+/// Why a file is not served.
 pub(crate) enum NotOpened {
-    Absent,
+    Missing,
     Damaged(Identity),
     Failed(io::Error),
 }
@@ -103,14 +121,14 @@ pub(crate) enum NotOpened {
 impl From<io::Error> for NotOpened {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Absent,
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing,
             _ => Self::Failed(error),
         }
     }
 }
 
 impl OpenFile {
-    /// Opens a file and hashes it, unless that was done before. Blocking.
+    /// Opens a file, and hashes it unless that was done before. Blocking.
     pub(crate) fn open(
         path: &Path,
         expected: &Checksum,
@@ -119,12 +137,12 @@ impl OpenFile {
     ) -> Result<Self, NotOpened> {
         let mut file = File::open(path)?;
         let identity = Identity::of(&file)?;
-        let content = match known.filter(|known| known.identity == identity) {
-            Some(known) => known.content,
-            None if hash(&mut file)? == *expected => Content::Right,
-            None => Content::Damaged,
+        let integrity = match known.filter(|known| known.identity == identity) {
+            Some(known) => known.integrity,
+            None if hash(&mut file)? == *expected => Integrity::Intact,
+            None => Integrity::Damaged,
         };
-        if content == Content::Damaged {
+        if integrity == Integrity::Damaged {
             return Err(NotOpened::Damaged(identity));
         }
         if let Some(now) = used_at {
@@ -141,15 +159,12 @@ impl OpenFile {
         })
     }
 
-    /// What it was found to be.
+    /// What hashing it found.
     pub(crate) fn finding(&self) -> Finding {
-        Finding {
-            identity: self.identity,
-            content: Content::Right,
-        }
+        Finding::intact(self.identity)
     }
 
-    /// Whether it was opened so long before this moment that a look is due at what is there now, or cannot be read.
+    /// Whether it must be opened again: it has been open for too long, or cannot be read.
     pub(crate) fn is_expired(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.opened) > OPEN_TIME_MAX
             || self.failed.load(Ordering::Relaxed)
@@ -162,7 +177,7 @@ impl OpenFile {
         read
     }
 
-    /// Notes with the file that it was used. Blocking.
+    /// Sets the time of last use. Blocking.
     pub(crate) fn note_use(&self, now: SystemTime) {
         note_use(&self.file, now);
     }
@@ -186,7 +201,7 @@ impl OpenFile {
         .await
     }
 
-    /// What the system has in memory can be read on any thread. `None` if it must come from the disk.
+    /// Reads from the page cache, which never waits. `None` if the bytes must come from the disk.
     #[cfg(target_os = "linux")]
     fn read_now(&self, range: &Range<u64>) -> io::Result<Option<Bytes>> {
         use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -194,7 +209,7 @@ impl OpenFile {
         let mut buffer = buffer_for(range);
         let parts = &mut [io::IoSliceMut::new(&mut buffer)];
         match preadv2(&self.file, parts, range.start, ReadWriteFlags::NOWAIT) {
-            // Cut short under our hands: the answer must not be taken for whole.
+            // The file was truncated meanwhile: the answer must not pass for complete.
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(bytes) => {
                 buffer.truncate(bytes);
@@ -220,14 +235,14 @@ impl OpenFile {
         preadv2(&self.file, parts, at, ReadWriteFlags::NOWAIT) == Ok(1)
     }
 
-    /// Has the system read a part from the disk. Blocking.
+    /// Loads a part into the page cache. Blocking.
     #[cfg(target_os = "linux")]
     pub(crate) fn load(&self, range: &Range<u64>) -> io::Result<()> {
         let mut buffer = buffer_for(range);
         self.noting_failure(self.file.read_exact_at(&mut buffer, range.start))
     }
 
-    /// Has the system send a part to a socket; how much of it, at least one byte, is returned.
+    /// Lets the system send a part to a socket. Returns how much of it was sent: at least one byte.
     #[cfg(target_os = "linux")]
     pub(crate) fn send(
         &self,
@@ -237,7 +252,7 @@ impl OpenFile {
     ) -> io::Result<usize> {
         let sent = rustix::fs::sendfile(socket, &self.file, Some(&mut at), bytes)?;
         if sent == 0 && bytes > 0 {
-            // Cut short under our hands.
+            // The file was truncated meanwhile.
             return self.noting_failure(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         Ok(sent)
@@ -248,7 +263,7 @@ impl OpenFile {
         Ok(None)
     }
 
-    /// Whether the use of now is to be noted; then nobody else is told so for a while.
+    /// Whether the current use is to be noted. The next callers get `false` for a while.
     pub(crate) fn is_due_to_be_noted(&self) -> bool {
         let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         let resolution = u64::try_from(USE_RESOLUTION.as_millis()).unwrap_or(u64::MAX);
@@ -278,13 +293,13 @@ fn hash(file: &mut File) -> io::Result<Checksum> {
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; HASH_BUFFER_BYTES]);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(Checksum::from(<[u8; 32]>::from(digest.finalize()))),
+            0 => return Ok(checksum_of(digest)),
             bytes => digest.update(buffer.get(..bytes).unwrap_or_default()),
         }
     }
 }
 
 fn note_use(file: &File, now: SystemTime) {
-    // A disk that cannot be written to cannot be cleared either: then the order does not matter.
+    // On a read-only disk nothing can be evicted either, so the order does not matter.
     let _not_noted = file.set_times(FileTimes::new().set_accessed(now));
 }

@@ -1,40 +1,31 @@
 //! The files of a store on a disk, by a walk through its directories.
 //!
-//! Only what has the name and the place of a crate file counts: the directory may be the root of a disk, and hold things
-//! of others.
+//! Only files with the name and the place of a crate file count: the directory may be the root of a disk, and hold other
+//! things.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
 
 use crate::package::Checksum;
+use crate::store::objects::{EXTENSION, path_of};
 
-/// What ends the name of a file.
-pub(crate) const EXTENSION: &str = ".crate";
-
-/// A file that is complete.
+/// A complete file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct WalkedFile {
-    pub(crate) checksum: Checksum,
-    pub(crate) size: u64,
-    pub(crate) used_at: SystemTime,
+pub(super) struct WalkedFile {
+    pub(super) checksum: Checksum,
+    pub(super) size: u64,
+    pub(super) used_at: SystemTime,
 }
 
-/// Where a file lies below the root of a store: `ab/cd/abcd….crate`, in directories of a size that tools can list.
-pub(crate) fn path_of(checksum: &Checksum) -> String {
-    let name = checksum.to_string();
-    let part = |from, to| name.get(from..to).unwrap_or_default();
-    format!("{}/{}/{name}{EXTENSION}", part(0, 2), part(2, 4))
-}
-
-/// Shows every file. Blocking. What cannot be read is passed over, and the first such failure returned at the end.
-pub(crate) fn walk(root: &Path, found: &mut dyn FnMut(WalkedFile)) -> io::Result<()> {
+/// Shows every file. Blocking. Unreadable files are passed over, and the first such failure is returned at the end.
+pub(super) fn walk(root: &Path, found: &mut dyn FnMut(WalkedFile)) -> io::Result<()> {
     let mut failure = Ok(());
     for first in directories(root, &mut failure) {
         for second in directories(&first, &mut failure) {
             let below_root = second.strip_prefix(root).unwrap_or(&second).to_owned();
             for entry in entries(&second, &mut failure) {
-                // Removed meanwhile, if it has none.
+                // A file without metadata was removed meanwhile.
                 let Ok(metadata) = entry.metadata() else {
                     continue;
                 };
@@ -74,7 +65,7 @@ fn entries(path: &Path, failure: &mut io::Result<()>) -> Vec<fs::DirEntry> {
     let listed = fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
     match listed {
         Ok(entries) => entries,
-        // Removed meanwhile.
+        // It was removed meanwhile.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => {
             if failure.is_ok() {
@@ -129,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_keep_there_is_not_found() {
+    fn other_things_in_the_directory_are_not_found() {
         let root = TempDir::new().unwrap();
         let sum = "a".repeat(64);
         for name in [
@@ -165,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_hides_nothing_else() {
+    fn an_unreadable_directory_hides_nothing_else() {
         let root = TempDir::new().unwrap();
         let sums = ["0", "a", "f"].map(|digit| digit.repeat(64));
         for sum in &sums {
@@ -182,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_not_there_holds_nothing() {
+    fn a_missing_store_is_empty() {
         let root = TempDir::new().unwrap();
         let (files, walked) = found(&root.path().join("nothing"));
         walked.unwrap();
         assert_eq!(files, []);
-        // But one that is no directory cannot be read.
+        // A store that is no directory cannot be read.
         write(root.path(), "file", 1);
         let (files, walked) = found(&root.path().join("file"));
         assert!(files.is_empty() && walked.is_err());

@@ -11,8 +11,8 @@ use object_store::ObjectStoreExt;
 
 use super::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use super::{file, keep, open};
-use crate::store::crate_store::{StoredFile, Verdict};
-use crate::store::{CrateStore, StorageLocation};
+use crate::store::objects::ListedFile;
+use crate::store::{CrateStore, FileHealth, StorageLocation};
 use crate::upstream::Receiver;
 
 /// Larger than two parts of an upload.
@@ -68,8 +68,8 @@ async fn prefixes_of_a_bucket_are_stores_of_their_own() {
     let (one, other) = (at("one"), at("two"));
     let (bytes, checksum) = file(10, 1);
     keep(&one, &bytes, &checksum).await;
-    assert!(one.holds(&checksum).await.unwrap());
-    assert!(!other.holds(&checksum).await.unwrap());
+    assert!(one.contains(&checksum).await.unwrap());
+    assert!(!other.contains(&checksum).await.unwrap());
     assert_eq!(list(&other).await, HashSet::new());
 }
 
@@ -112,23 +112,23 @@ async fn check(store: &Arc<CrateStore>) {
 async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
     let (bytes, checksum) = file(size, 1);
     assert!(store.find(&checksum).await.unwrap().is_none());
-    assert!(!store.holds(&checksum).await.unwrap());
-    assert_eq!(store.verify(&checksum).await.unwrap(), Verdict::Absent);
+    assert!(!store.contains(&checksum).await.unwrap());
+    assert_eq!(store.verify(&checksum).await.unwrap(), FileHealth::Missing);
     keep(store, &bytes, &checksum).await;
     // A second mirror may keep the same file.
     keep(store, &bytes, &checksum).await;
-    assert!(store.holds(&checksum).await.unwrap());
+    assert!(store.contains(&checksum).await.unwrap());
     let size = size as u64;
     assert_eq!(
         list(store).await,
-        HashSet::from([StoredFile { checksum, size }])
+        HashSet::from([ListedFile { checksum, size }])
     );
     assert_eq!(
         store.verify(&checksum).await.unwrap(),
-        Verdict::Right { size }
+        FileHealth::Intact { size }
     );
-    let held = store.find(&checksum).await.unwrap().unwrap();
-    assert_eq!(held.size(), size);
+    let found = store.find(&checksum).await.unwrap().unwrap();
+    assert_eq!(found.size(), size);
     for range in [
         0..size,
         0..size.min(1),
@@ -138,7 +138,7 @@ async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
         if range.is_empty() {
             continue;
         }
-        let read = held.read(range.clone(), store).await.unwrap();
+        let read = found.read(range.clone()).await.unwrap();
         let read: Vec<_> = read.try_collect().await.unwrap();
         let place = |at: u64| usize::try_from(at).unwrap();
         let expected = &bytes[place(range.start)..place(range.end)];
@@ -149,13 +149,13 @@ async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
     assert!(store.find(&checksum).await.unwrap().is_none());
 }
 
-/// What was not found right, or was cut short, leaves nothing behind.
+/// Unverified and truncated files leave nothing behind.
 async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
     for size in [1_000, LARGE] {
         let (bytes, checksum) = file(size, 2);
         let mut spool = store.spool(&checksum);
         spool.write(bytes.clone()).await.unwrap();
-        assert!(!store.holds(&checksum).await.unwrap());
+        assert!(!store.contains(&checksum).await.unwrap());
         assert!(store.find(&checksum).await.unwrap().is_none());
         spool.discard().await;
         assert!(store.find(&checksum).await.unwrap().is_none());
@@ -167,10 +167,10 @@ async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
             .unwrap();
         spool.restart().await;
         spool.write(bytes.clone()).await.unwrap();
-        spool.keep().await.unwrap();
+        spool.finish().await.unwrap();
         assert_eq!(
             store.verify(&checksum).await.unwrap(),
-            Verdict::Right { size: size as u64 }
+            FileHealth::Intact { size: size as u64 }
         );
         store.remove(&checksum).await.unwrap();
     }
@@ -179,19 +179,25 @@ async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
 async fn check_damage(store: &Arc<CrateStore>) {
     let (bytes, checksum) = file(1_000, 3);
     keep(store, &bytes, &checksum).await;
-    let key = store.key(&checksum);
+    let key = store.objects.key(&checksum);
     store
         .objects
+        .store
         .put(&key, bytes.slice(..999).into())
         .await
         .unwrap();
-    assert_eq!(store.verify(&checksum).await.unwrap(), Verdict::Damaged);
+    assert_eq!(store.verify(&checksum).await.unwrap(), FileHealth::Damaged);
     store.remove(&checksum).await.unwrap();
     // What others put there is none of our files.
     let stranger = object_store::path::Path::from(format!("{key}.txt"));
-    store.objects.put(&stranger, "x".into()).await.unwrap();
+    store
+        .objects
+        .store
+        .put(&stranger, "x".into())
+        .await
+        .unwrap();
     assert_eq!(list(store).await, HashSet::new());
-    store.objects.delete(&stranger).await.unwrap();
+    store.objects.store.delete(&stranger).await.unwrap();
 }
 
 async fn check_shared(one: &Arc<CrateStore>, other: &Arc<CrateStore>) {
@@ -201,13 +207,13 @@ async fn check_shared(one: &Arc<CrateStore>, other: &Arc<CrateStore>) {
         let size = LARGE as u64;
         assert_eq!(
             store.verify(&checksum).await.unwrap(),
-            Verdict::Right { size }
+            FileHealth::Intact { size }
         );
     }
     one.remove(&checksum).await.unwrap();
-    assert!(!other.holds(&checksum).await.unwrap());
+    assert!(!other.contains(&checksum).await.unwrap());
 }
 
-async fn list(store: &Arc<CrateStore>) -> HashSet<StoredFile> {
+async fn list(store: &Arc<CrateStore>) -> HashSet<ListedFile> {
     store.list().try_collect().await.unwrap()
 }

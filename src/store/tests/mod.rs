@@ -1,4 +1,4 @@
-//! What every place for crate files must do, and what the keeper does with one.
+//! What every place for crate files must do.
 
 mod contract;
 #[cfg(target_os = "linux")]
@@ -13,20 +13,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Counters, CrateStore, DamagedFiles, StorageLocation, StoreSettings};
-use crate::clock::Clock;
+use super::objects::checksum_of;
+use super::testing::store_at;
+use super::{CrateStore, StorageLocation};
 use crate::package::Checksum;
 use crate::upstream::Receiver;
 
 /// A store at this place.
 fn open(location: StorageLocation) -> Arc<CrateStore> {
-    let settings = StoreSettings {
-        location,
-        bytes_max: None,
-        damaged_files: DamagedFiles::Remove,
-        clock: Clock::system(),
-    };
-    Arc::new(CrateStore::open(settings, Arc::new(Counters::default())).unwrap())
+    store_at(location, None)
 }
 
 /// Bytes that differ from each other, and their checksum.
@@ -34,15 +29,15 @@ fn file(size: usize, seed: u8) -> (Bytes, Checksum) {
     let bytes: Vec<u8> = (0..size)
         .map(|at| ((at / 7 + at * 31) % 251).to_le_bytes()[0] ^ seed)
         .collect();
-    let checksum = Checksum::from(<[u8; 32]>::from(Sha256::digest(&bytes)));
+    let checksum = checksum_of(Sha256::new_with_prefix(&bytes));
     (bytes.into(), checksum)
 }
 
-/// Keeps a file, as the keeper does when its bytes were right.
+/// Stores a file.
 async fn keep(store: &CrateStore, bytes: &Bytes, checksum: &Checksum) {
     let mut spool = store.spool(checksum);
     for part in bytes.chunks(100_000) {
         spool.write(bytes.slice_ref(part)).await.unwrap();
     }
-    spool.keep().await.unwrap();
+    spool.finish().await.unwrap();
 }

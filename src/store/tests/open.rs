@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::{file, keep, open};
-use crate::store::StorageLocation;
+use crate::store::crate_store::Backend;
+use crate::store::disk::directory::Disk;
 use crate::store::disk::open_file::OPEN_TIME_MAX;
+use crate::store::{CrateStore, StorageLocation};
 use crate::upstream::Receiver;
 
 /// Whether this process has the file open, although it was removed.
@@ -20,6 +22,13 @@ fn is_open(path: &Path) -> bool {
         .any(|path| path.as_os_str() == removed.as_str())
 }
 
+fn disk_of(store: &CrateStore) -> &Disk {
+    match &store.backend {
+        Backend::Disk(disk) => disk,
+        Backend::Cloud(_) => panic!("not a disk"),
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_was_removed_is_closed_although_nobody_asks_for_it_again() {
     let directory = TempDir::new().unwrap();
@@ -27,12 +36,12 @@ async fn a_file_that_was_removed_is_closed_although_nobody_asks_for_it_again() {
     let store = open(StorageLocation::within(root.clone()));
     let (bytes, checksum) = file(1000, 1);
     keep(&store, &bytes, &checksum).await;
-    let held = store.find(&checksum).await.unwrap();
-    assert!(held.is_some());
-    let path = root.join(store.key(&checksum).as_ref());
+    let found = store.find(&checksum).await.unwrap();
+    assert!(found.is_some());
+    let path = root.join(store.objects.key(&checksum).as_ref());
     std::fs::remove_file(&path).unwrap();
-    drop(held);
-    let disk = store.disk.as_ref().unwrap();
+    drop(found);
+    let disk = disk_of(&store);
     let opened_by = Instant::now();
     disk.close_expired(opened_by);
     assert!(is_open(&path), "not for long enough");
@@ -49,9 +58,9 @@ async fn a_file_that_was_hashed_on_its_way_into_the_store_is_not_hashed_again() 
     let (bytes, checksum) = file(1000, 1);
     let mut spool = store.spool(&checksum);
     spool.write(bytes.clone()).await.unwrap();
-    store.keep(&checksum, 1000, spool).await.unwrap();
+    store.put(&checksum, 1000, spool).await.unwrap();
     // Nothing but hashing can tell that other bytes are there now.
-    let path = root.join(store.key(&checksum).as_ref());
+    let path = root.join(store.objects.key(&checksum).as_ref());
     let replace_unnoticed = |content: &[u8]| {
         let stored = std::fs::File::options().write(true).open(&path).unwrap();
         let modified = stored.metadata().unwrap().modified().unwrap();
@@ -61,10 +70,10 @@ async fn a_file_that_was_hashed_on_its_way_into_the_store_is_not_hashed_again() 
     replace_unnoticed(&[b'x'; 1000]);
     assert!(store.find(&checksum).await.unwrap().is_some());
     // One of which fewer bytes arrived is hashed.
-    store.disk.as_ref().unwrap().forget(&checksum);
+    disk_of(&store).forget(&checksum);
     replace_unnoticed(&bytes);
     let mut spool = store.spool(&checksum);
     spool.write(bytes.slice(1..)).await.unwrap();
-    store.keep(&checksum, 1000, spool).await.unwrap();
+    store.put(&checksum, 1000, spool).await.unwrap();
     assert!(store.find(&checksum).await.unwrap().is_none());
 }

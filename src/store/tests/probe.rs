@@ -1,4 +1,4 @@
-//! What is said of a store that does not let a mirror do its work.
+//! The errors of a store that a mirror cannot use.
 
 use super::contract::variables_of;
 use super::s3_server::{BUCKET, S3Fault, S3Server};

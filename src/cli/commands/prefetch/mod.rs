@@ -1,4 +1,4 @@
-//! The verb itself: plan, fetch, sum up.
+//! `prefetch`: fetching crate files into the store, ahead of need.
 
 #[cfg(test)]
 mod tests;
@@ -8,214 +8,298 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use indicatif::{DecimalBytes, HumanCount};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::outcome::Outcome;
+use crate::cli::args::{DependencyArguments, NamedArgument, PrefetchArguments};
+use crate::cli::context::{Context, OpenError, Outcome};
 use crate::cli::progress::Progress;
 use crate::cli::terminal::Terminal;
-use crate::package::CrateFile;
-use crate::prefetch::everything::{EveryFile, hand_over_everything};
-use crate::prefetch::fetch::{CrateKeeper, Ended, fetch_all};
-use crate::prefetch::findings::{Finding, Severity};
-use crate::prefetch::index_reader::{IndexReader, IndexUnreadable};
-use crate::prefetch::plan::{Plan, Wanted};
-use crate::prefetch::tally::{EnsureError, Tally};
+use crate::config::DownloadMode;
+use crate::index::{ReadError, Source};
+use crate::package::{Checksum, CrateFile};
+use crate::prefetch::{
+    Dependencies, Ended, FetchEvent, InputError, OwnSources, Plan, Severity, Tally, Wanted,
+    ensure_patiently, every_file, fetch_all,
+};
+use crate::store::{CrateFiles, GetError};
 
-/// How many files are looked up ahead of being fetched.
+/// How many files are looked up ahead of their fetches.
 const FILES_AHEAD: usize = 1_000;
-
-/// What `prefetch` shall do.
-#[derive(Clone, Debug)]
-pub(crate) struct Prefetch {
-    /// Which files.
-    pub(crate) selection: Selection,
-    /// Fetch them, or only say which they are.
-    pub(crate) action: Action,
-}
 
 /// Which files are wanted.
 #[derive(Clone, Debug)]
-pub(crate) enum Selection {
+enum Selection {
     /// Every version of every crate.
     Everything,
-    /// What was named.
+    /// These.
     Named(Wanted),
 }
 
 /// What is done with the files.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Action {
-    /// They are fetched, so many at a time.
-    Fetch {
-        /// How many.
-        jobs: NonZeroUsize,
-    },
+enum Action {
+    /// They are fetched, this many at a time.
+    Fetch { jobs: NonZeroUsize },
     /// They are listed.
     List,
 }
 
-/// Carries it out. The outcome is [`Outcome::Done`] only if all that was wanted is held (or listed).
-pub(crate) async fn prefetch(
-    prefetch: Prefetch,
-    index: Arc<impl IndexReader + Send + Sync + 'static>,
-    keeper: Arc<impl CrateKeeper>,
-    terminal: &Terminal,
-    stop: &CancellationToken,
-) -> Outcome {
-    let (sender, files) = mpsc::channel(FILES_AHEAD);
-    let source = Source {
-        selection: prefetch.selection,
-        terminal: terminal.clone(),
-        stop: stop.clone(),
+/// Fetches or lists the wanted files.
+pub(crate) async fn prefetch(arguments: PrefetchArguments, context: &Context) -> Outcome {
+    let config = &context.config;
+    let action = if arguments.dry_run {
+        Action::List
+    } else {
+        let jobs = NonZeroUsize::new(arguments.jobs.into()).unwrap_or(NonZeroUsize::MIN);
+        Action::Fetch { jobs }
     };
-    // Reading the index blocks.
-    let (total, total_known) = tokio::sync::oneshot::channel();
-    let planning = tokio::task::spawn_blocking(move || source.hand_over(&*index, sender, total));
-    let carried_out = match (total_known.await, prefetch.action) {
-        (Err(_no_plan), _) => Outcome::Incomplete,
-        (Ok(_), Action::List) => list(files, terminal, stop).await,
+    let public_url = config.public_url.as_ref().map(ToString::to_string);
+    let own = OwnSources::new(public_url.as_deref(), &config.git_repo_url.to_string());
+    let reading = tokio::task::spawn_blocking(move || read_selection(arguments, &own));
+    let selection = tokio::select! {
+        // The input may be a pipe without a writer.
+        () = context.stop.cancelled() => return context.incomplete(&OpenError::Stopped),
+        read = reading => match read {
+            Ok(Ok(selection)) => selection,
+            Ok(Err(bad_input)) => return context.unusable(&bad_input),
+            Err(panic) => return context.internal_error(&panic),
+        },
+    };
+    if matches!(action, Action::Fetch { .. }) {
+        if config.download_mode == DownloadMode::Offline {
+            context.terminal.note(
+                "DOWNLOAD_MODE: `offline` forbids to fetch anything; prefetch where there is a network",
+            );
+            return Outcome::Unusable;
+        }
+        context.warn_of_a_store_that_forgets();
+    }
+    // The store opens at once, so its problems are known before the index is fetched.
+    let crate_files = match context.open_crate_files() {
+        Ok(crate_files) => crate_files,
+        Err(error) => return context.incomplete(&error),
+    };
+    let index = match context.open_index().await {
+        Ok(index) => index,
+        Err(error) => return context.incomplete(&error),
+    };
+    let (outcome, stored) = run(selection, action, index, &crate_files, context).await;
+    crate_files.stop().await;
+    let store = crate_files.store();
+    context.check_evicted(outcome, store, &stored).await
+}
+
+/// Reads the files of the arguments. Blocking, and for ever if one is a pipe that nobody closes.
+fn read_selection(arguments: PrefetchArguments, own: &OwnSources) -> Result<Selection, InputError> {
+    let selection = arguments.selection;
+    if selection.all {
+        return Ok(Selection::Everything);
+    }
+    let mut wanted = Wanted {
+        locked: Vec::new(),
+        crates: Vec::new(),
+        dependencies: match arguments.dependencies {
+            DependencyArguments { no_deps: true, .. } => Dependencies::Ignored,
+            DependencyArguments { dev_deps: true, .. } => Dependencies::ToBuildAndTest,
+            DependencyArguments { .. } => Dependencies::ToBuild,
+        },
+    };
+    for named in selection.named {
+        match named {
+            NamedArgument::Crate(spec) => wanted.crates.push(spec),
+            NamedArgument::Lockfile(path) => wanted.add_lockfile(path, own)?,
+        }
+    }
+    for path in selection.lockfile {
+        wanted.add_lockfile(path, own)?;
+    }
+    for path in selection.crates {
+        wanted.add_list(path)?;
+    }
+    Ok(Selection::Named(wanted))
+}
+
+/// Looks up the files and fetches or lists them at the same time. Returns the files that are stored afterwards, too.
+async fn run(
+    selection: Selection,
+    action: Action,
+    index: Arc<Source>,
+    crate_files: &CrateFiles,
+    context: &Context,
+) -> (Outcome, Vec<Checksum>) {
+    let (sender, files) = mpsc::channel(FILES_AHEAD);
+    let (total, total_known) = oneshot::channel();
+    let (terminal, stop) = (context.terminal.clone(), context.stop.clone());
+    let planning = tokio::task::spawn_blocking(move || {
+        hand_over(&selection, &index, &sender, total, &terminal, &stop)
+    });
+    let (outcome, stored) = match (total_known.await, action) {
+        (Err(_no_plan), _) => (Outcome::Incomplete, Vec::new()),
+        (Ok(_), Action::List) => (list(files, context).await, Vec::new()),
         (Ok(total), Action::Fetch { jobs }) => {
-            fetch(files, total, &keeper, jobs, terminal, stop).await
+            fetch(files, total, crate_files, jobs, context).await
         }
     };
-    if stop.is_cancelled() {
-        terminal.note("stopped; run the same again to go on from here");
-        return Outcome::Incomplete;
+    if context.stop.is_cancelled() {
+        context
+            .terminal
+            .note("stopped; run the same again to go on from here");
+        return (Outcome::Incomplete, stored);
     }
     let planned = match planning.await {
         Ok(Ok(planned)) => planned,
         Ok(Err(unreadable)) => {
-            terminal.note(&unreadable.to_string());
+            let why = format!("the index cannot be read: {unreadable}");
+            context.terminal.note(&why);
             Outcome::Incomplete
         }
-        Err(mistake) => {
-            terminal.note(&format!("a mistake in the mirror: {mistake}"));
-            Outcome::Incomplete
-        }
+        Err(panic) => context.internal_error(&panic),
     };
-    match carried_out {
-        Outcome::Done => planned,
-        other => other,
+    match outcome {
+        Outcome::Done => (planned, stored),
+        other => (other, stored),
     }
 }
 
-async fn list(
-    mut files: mpsc::Receiver<CrateFile>,
-    terminal: &Terminal,
-    stop: &CancellationToken,
-) -> Outcome {
-    let next = async |files: &mut mpsc::Receiver<CrateFile>| {
-        tokio::select! {
-            () = stop.cancelled() => None,
+async fn list(mut files: mpsc::Receiver<CrateFile>, context: &Context) -> Outcome {
+    loop {
+        let file = tokio::select! {
+            () = context.stop.cancelled() => return Outcome::Done,
             file = files.recv() => file,
-        }
-    };
-    while let Some(file) = next(&mut files).await {
+        };
+        let Some(file) = file else {
+            return Outcome::Done;
+        };
         let line = format!("{}@{}", file.name, file.version);
-        if terminal.result(&line).is_err() {
+        if context.terminal.result(&line).is_err() {
             return Outcome::Incomplete;
         }
     }
-    Outcome::Done
 }
 
 async fn fetch(
     files: mpsc::Receiver<CrateFile>,
     total: Option<u64>,
-    keeper: &Arc<impl CrateKeeper>,
+    crate_files: &CrateFiles,
     jobs: NonZeroUsize,
-    terminal: &Terminal,
-    stop: &CancellationToken,
-) -> Outcome {
-    let mut progress = Progress::new(terminal.clone(), total);
-    let (tally, ended) = fetch_all(files, keeper, jobs, &mut progress, stop).await;
-    progress.finish();
+    context: &Context,
+) -> (Outcome, Vec<Checksum>) {
+    let terminal = &context.terminal;
+    let mut progress = Progress::new(terminal, "files", total);
+    let (mut current, mut stored) = (String::new(), Vec::new());
+    let report = |tally: &Tally, event: FetchEvent<'_>| {
+        match event {
+            FetchEvent::Begun(file) => {
+                current = file.to_string();
+                return;
+            }
+            FetchEvent::Done(file, Ok(_)) => stored.extend(file.map(|file| file.checksum)),
+            FetchEvent::Done(file, Err(error)) => {
+                let file = file.map_or_else(|| "a file".to_owned(), ToString::to_string);
+                terminal.note(&format!("problem: {file}: {error}"));
+            }
+            FetchEvent::Tick => {}
+        }
+        let bytes = tally.fetched_bytes;
+        let per_second = bytes / progress.elapsed().as_secs().max(1);
+        let message = format!(
+            "{} fetched, {}/s, at {current}",
+            DecimalBytes(bytes),
+            DecimalBytes(per_second)
+        );
+        progress.update(tally.files(), &message);
+    };
+    let ensure = |file: CrateFile| {
+        let crate_files = crate_files.clone();
+        async move {
+            let result = ensure_patiently(&crate_files, &file).await;
+            (file, result)
+        }
+    };
+    let (tally, ended) = fetch_all(files, jobs, &context.stop, ensure, report).await;
+    drop(progress);
     if let Ended::GaveUp(error) = &ended {
-        terminal.note(&format!("gave up: {}", said_of_many(error)));
+        terminal.note(&format!("gave up: {}", why_so_many(error)));
     }
     let said = terminal.result(&summary(&tally));
-    let is_complete = tally.missing == 0 && tally.failed == 0 && ended == Ended::AllDealtWith;
-    match said {
+    let is_complete = tally.missing == 0 && tally.failed == 0 && ended == Ended::AllDone;
+    let outcome = match said {
         Ok(()) if is_complete => Outcome::Done,
         _ => Outcome::Incomplete,
-    }
+    };
+    (outcome, stored)
 }
 
-/// What is likely to be wrong when this was wrong with many files in a row.
-fn said_of_many(error: &EnsureError) -> String {
+/// The likely cause of the same error for many files in a row.
+fn why_so_many(error: &GetError) -> String {
     match error {
-        EnsureError::Missing => {
+        GetError::Missing => {
             "no upstream has any of too many files in a row; does DOWNLOAD_URL lead to crate files?"
                 .to_owned()
         }
-        EnsureError::Failed(said) => format!(
-            "too many files in a row could not be fetched; is the upstream of DOWNLOAD_URL down? The last one: {said}"
-        ),
-        EnsureError::Store(said) => {
-            format!("too many files in a row could not be stored; the last one: {said}")
+        GetError::Store(_) => {
+            format!("too many files in a row could not be stored; the last one: {error}")
         }
+        _ => format!(
+            "too many files in a row could not be fetched; is the upstream of DOWNLOAD_URL down? The last one: {error}"
+        ),
     }
 }
 
 fn summary(tally: &Tally) -> String {
     format!(
-        "{} files: {} fetched ({}), {} held already, {} missing upstream, {} failed",
+        "{} files: {} fetched ({}), {} stored already, {} missing upstream, {} failed",
         HumanCount(tally.files()),
         HumanCount(tally.fetched),
         DecimalBytes(tally.fetched_bytes),
-        HumanCount(tally.held),
+        HumanCount(tally.stored),
         HumanCount(tally.missing),
         HumanCount(tally.failed),
     )
 }
 
-/// Where the files come from, on a thread that may block.
-struct Source {
-    selection: Selection,
-    terminal: Terminal,
-    stop: CancellationToken,
-}
-
-impl Source {
-    /// Sends every file that is wanted. `total` hears how many there are, if that is known beforehand.
-    fn hand_over(
-        self,
-        index: &impl IndexReader,
-        files: mpsc::Sender<CrateFile>,
-        total: tokio::sync::oneshot::Sender<Option<u64>>,
-    ) -> Result<Outcome, IndexUnreadable> {
-        match &self.selection {
-            Selection::Everything => {
-                // Nobody waits for it any more if this fails.
-                let _gone = total.send(None);
-                let mut taker = Sending {
-                    files,
-                    terminal: &self.terminal,
-                    outcome: Outcome::Done,
-                };
-                hand_over_everything(index, &mut taker)?;
-                Ok(taker.outcome)
-            }
-            Selection::Named(wanted) => {
-                let plan = Plan::make(wanted, index, &self.stop)?;
-                report(&plan, &self.terminal);
-                let outcome = if plan.has_problems() {
-                    Outcome::Incomplete
-                } else {
-                    Outcome::Done
-                };
-                let plan = plan.into_files();
-                let _gone = total.send(u64::try_from(plan.len()).ok());
-                for file in plan {
-                    if files.blocking_send(file).is_err() {
-                        break;
+/// Sends every wanted file. `total` gets their number, if it is known beforehand. Blocking.
+fn hand_over(
+    selection: &Selection,
+    index: &Source,
+    files: &mpsc::Sender<CrateFile>,
+    total: oneshot::Sender<Option<u64>>,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> Result<Outcome, ReadError> {
+    let mut outcome = Outcome::Done;
+    let send = |file| match files.blocking_send(file) {
+        Ok(()) => ControlFlow::Continue(()),
+        // The receiver is gone: the run has ended.
+        Err(_ended) => ControlFlow::Break(()),
+    };
+    match selection {
+        Selection::Everything => {
+            let _ended = total.send(None);
+            every_file(index, |file| match file {
+                Ok(file) => send(file),
+                Err(finding) => {
+                    terminal.note(&finding.to_string());
+                    if finding.severity == Severity::Problem {
+                        outcome = Outcome::Incomplete;
                     }
+                    ControlFlow::Continue(())
                 }
-                Ok(outcome)
+            })?;
+        }
+        Selection::Named(wanted) => {
+            let plan = Plan::make(wanted, index, stop)?;
+            report(&plan, terminal);
+            if plan.has_problems() {
+                outcome = Outcome::Incomplete;
             }
+            let plan = plan.into_files();
+            let _ended = total.send(u64::try_from(plan.len()).ok());
+            let _ended = plan.into_iter().try_for_each(send);
         }
     }
+    Ok(outcome)
 }
 
 fn report(plan: &Plan, terminal: &Terminal) {
@@ -223,38 +307,15 @@ fn report(plan: &Plan, terminal: &Terminal) {
         terminal.note(&finding.to_string());
     }
     if plan.locked_elsewhere > 0 {
-        let passed_over = plan.locked_elsewhere;
         terminal.note(&format!(
-            "warning: passed over {passed_over} packages of lock files that are of other registries"
+            "warning: passed over {} packages of lock files that are of other registries",
+            plan.locked_elsewhere
         ));
     }
     if plan.elsewhere > 0 {
-        let passed_over = plan.elsewhere;
         terminal.note(&format!(
-            "passed over {passed_over} dependencies on crates of other registries"
+            "passed over {} dependencies on crates of other registries",
+            plan.elsewhere
         ));
-    }
-}
-
-/// Sends every file to where it is fetched.
-struct Sending<'t> {
-    files: mpsc::Sender<CrateFile>,
-    terminal: &'t Terminal,
-    outcome: Outcome,
-}
-
-impl EveryFile for Sending<'_> {
-    fn take(&mut self, file: CrateFile) -> ControlFlow<()> {
-        match self.files.blocking_send(file) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_nobody_takes_them) => ControlFlow::Break(()),
-        }
-    }
-
-    fn hear(&mut self, finding: Finding) {
-        self.terminal.note(&finding.to_string());
-        if finding.severity == Severity::Problem {
-            self.outcome = Outcome::Incomplete;
-        }
     }
 }

@@ -1,39 +1,11 @@
-//! The whole verb, on an index in memory and a keeper that only says what it would do.
-
-use std::collections::HashMap;
-use std::sync::Mutex;
+//! The whole subcommand, on a real index and with a real upstream.
 
 use super::*;
-use crate::cli::terminal::testing::remembering;
-use crate::prefetch::closure::Dependencies;
-use crate::prefetch::index_reader::testing::{MapIndex, checksum_of, dependency};
-use crate::prefetch::lockfile::{OwnSources, parse_lockfile};
-use crate::prefetch::tally::Ensured;
+use crate::cli::testing::{context, crate_files};
+use crate::prefetch::testing::{IndexFiles, checksum_of, damaged, dependency};
 
-/// Fetches everything but what it was told to fail on, and knows afterwards what it holds.
-#[derive(Default)]
-struct FakeKeeper {
-    failing: HashMap<&'static str, EnsureError>,
-    held: Mutex<Vec<String>>,
-}
-
-impl CrateKeeper for FakeKeeper {
-    async fn ensure(&self, file: &CrateFile) -> Result<Ensured, EnsureError> {
-        let name = file.to_string();
-        if let Some(error) = self.failing.get(name.as_str()) {
-            return Err(error.clone());
-        }
-        let mut held = self.held.lock().unwrap();
-        if held.contains(&name) {
-            return Ok(Ensured::AlreadyHeld);
-        }
-        held.push(name);
-        Ok(Ensured::Fetched { bytes: 1_000 })
-    }
-}
-
-fn index() -> MapIndex {
-    MapIndex::default()
+fn index() -> IndexFiles {
+    IndexFiles::default()
         .publish("a", "1.0.0", &[&dependency("b", "^1", "")])
         .publish("a", "1.1.0", &[&dependency("b", "^1", "")])
         .publish("b", "1.0.0", &[])
@@ -41,80 +13,109 @@ fn index() -> MapIndex {
         .yank("b", "1.0.0")
 }
 
-fn named(crates: &[&str], lockfile: &str) -> Selection {
-    Selection::Named(Wanted {
-        locked: parse_lockfile(lockfile, &OwnSources::default()).unwrap(),
-        crates: crates.iter().map(|spec| spec.parse().unwrap()).collect(),
-        dependencies: Dependencies::ToBuild,
-    })
-}
+const ALL: [(&str, &str); 4] = [
+    ("a", "1.0.0"),
+    ("a", "1.1.0"),
+    ("b", "1.0.0"),
+    ("b", "1.0.1"),
+];
 
 const FETCH: Action = Action::Fetch {
     jobs: NonZeroUsize::MIN,
 };
 
-async fn run(
+fn named(crates: &[&str], lockfile: Option<&str>) -> Selection {
+    let mut wanted = Wanted {
+        locked: Vec::new(),
+        crates: crates.iter().map(|spec| spec.parse().unwrap()).collect(),
+        dependencies: Dependencies::ToBuild,
+    };
+    if let Some(lockfile) = lockfile {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("Cargo.lock");
+        std::fs::write(&path, lockfile).unwrap();
+        wanted.add_lockfile(path, &OwnSources::default()).unwrap();
+    }
+    Selection::Named(wanted)
+}
+
+/// Outcome, results and notes.
+async fn ran(
     selection: Selection,
     action: Action,
-    index: MapIndex,
-    keeper: &Arc<FakeKeeper>,
+    crate_files: &CrateFiles,
 ) -> (Outcome, String, String) {
-    let (terminal, written) = remembering();
-    let arguments = Prefetch { selection, action };
-    let keeper = Arc::clone(keeper);
-    let stop = CancellationToken::new();
-    let outcome = prefetch(arguments, Arc::new(index), keeper, &terminal, &stop).await;
+    let index = tokio::task::spawn_blocking(|| index().cloned())
+        .await
+        .unwrap();
+    let (context, written) = context(&[]);
+    let snapshot = Arc::clone(&index.snapshot);
+    let (outcome, _stored) = run(selection, action, snapshot, crate_files, &context).await;
     (outcome, written.results(), written.notes())
 }
 
+async fn stored(crate_files: &CrateFiles) -> Vec<&'static str> {
+    let stored = crate_files.store().checksums().await.unwrap();
+    let is_stored = |(name, version): &(&str, &str)| {
+        let checksum = checksum_of(name, version).parse().unwrap();
+        stored.contains(&checksum)
+    };
+    let names = ["a 1.0.0", "a 1.1.0", "b 1.0.0", "b 1.0.1"];
+    let files = names.into_iter().zip(ALL);
+    files
+        .filter(|(_, file)| is_stored(file))
+        .map(|(name, _)| name)
+        .collect()
+}
+
 #[tokio::test]
-async fn what_is_wanted_is_fetched_once_and_is_there_the_next_time() {
-    let keeper = Arc::new(FakeKeeper::default());
-    let (outcome, results, notes) = run(named(&["a"], ""), FETCH, index(), &keeper).await;
+async fn wanted_files_are_fetched_once_and_stored_the_next_time() {
+    let crate_files = crate_files(&ALL).await;
+    let (outcome, results, notes) = ran(named(&["a"], None), FETCH, &crate_files).await;
     assert_eq!((outcome, notes.as_str()), (Outcome::Done, ""));
     assert_eq!(
         results,
-        "2 files: 2 fetched (2.00 kB), 0 held already, 0 missing upstream, 0 failed\n"
+        "2 files: 2 fetched (14 B), 0 stored already, 0 missing upstream, 0 failed\n"
     );
-    assert_eq!(*keeper.held.lock().unwrap(), ["a 1.1.0", "b 1.0.1"]);
-    let (outcome, results, _) = run(named(&["a"], ""), FETCH, index(), &keeper).await;
+    assert_eq!(stored(&crate_files).await, ["a 1.1.0", "b 1.0.1"]);
+    let (outcome, results, _) = ran(named(&["a"], None), FETCH, &crate_files).await;
     assert_eq!(outcome, Outcome::Done);
-    assert!(results.contains("2 held already"), "{results}");
+    assert!(results.contains("2 stored already"), "{results}");
 }
 
 #[tokio::test]
 async fn a_list_is_a_crate_list_of_exact_versions() {
-    let keeper = Arc::new(FakeKeeper::default());
-    let (outcome, results, _) = run(named(&["a"], ""), Action::List, index(), &keeper).await;
+    let crate_files = crate_files(&ALL).await;
+    let (outcome, results, _) = ran(named(&["a"], None), Action::List, &crate_files).await;
     assert_eq!(
         (outcome, results.as_str()),
         (Outcome::Done, "a@1.1.0\nb@1.0.1\n")
     );
-    assert!(keeper.held.lock().unwrap().is_empty());
+    assert!(stored(&crate_files).await.is_empty());
 }
 
 #[tokio::test]
 async fn everything_is_every_version_yanked_ones_included() {
-    let keeper = Arc::new(FakeKeeper::default());
-    let (outcome, results, _) = run(Selection::Everything, Action::List, index(), &keeper).await;
+    let crate_files = crate_files(&ALL).await;
+    let (outcome, results, _) = ran(Selection::Everything, Action::List, &crate_files).await;
     assert_eq!(outcome, Outcome::Done);
-    assert_eq!(results, "a@1.0.0\na@1.1.0\nb@1.0.0\nb@1.0.1\n");
-    let (outcome, results, _) = run(Selection::Everything, FETCH, index(), &keeper).await;
+    let mut lines: Vec<&str> = results.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["a@1.0.0", "a@1.1.0", "b@1.0.0", "b@1.0.1"]);
+    let (outcome, results, _) = ran(Selection::Everything, FETCH, &crate_files).await;
     assert_eq!(outcome, Outcome::Done);
     assert!(results.starts_with("4 files: 4 fetched"), "{results}");
 }
 
 #[tokio::test]
-async fn what_cannot_be_had_is_told_and_all_else_is_fetched() {
-    let mut keeper = FakeKeeper::default();
-    keeper.failing.insert("a 1.1.0", EnsureError::Missing);
-    let keeper = Arc::new(keeper);
+async fn problems_are_reported_and_everything_else_is_fetched() {
+    let crate_files = crate_files(&[("b", "1.0.1")]).await;
     let wrong = checksum_of("b", "other");
     let lockfile = format!(
         "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = \"{wrong}\"\n"
     );
-    let selection = named(&["a", "nothing"], &lockfile);
-    let (outcome, results, notes) = run(selection, FETCH, index(), &keeper).await;
+    let selection = named(&["a", "nothing"], Some(&lockfile));
+    let (outcome, results, notes) = ran(selection, FETCH, &crate_files).await;
     assert_eq!(outcome, Outcome::Incomplete);
     let problems: Vec<&str> = notes.lines().collect();
     assert_eq!(problems.len(), 3, "{notes}");
@@ -131,17 +132,26 @@ async fn what_cannot_be_had_is_told_and_all_else_is_fetched() {
 
 #[tokio::test]
 async fn a_problem_of_the_plan_counts_even_if_all_files_were_fetched() {
-    let keeper = Arc::new(FakeKeeper::default());
-    let (outcome, results, notes) = run(named(&["b", "c"], ""), FETCH, index(), &keeper).await;
+    let crate_files = crate_files(&ALL).await;
+    let (outcome, results, notes) = ran(named(&["b", "c"], None), FETCH, &crate_files).await;
     assert_eq!(outcome, Outcome::Incomplete);
     assert!(results.contains("1 fetched"), "{results}");
     assert_eq!(notes, "problem: c: there is no such crate in the index\n");
 }
 
 #[tokio::test]
-async fn an_index_that_cannot_be_read_is_said_once_and_nothing_is_fetched() {
-    let keeper = Arc::new(FakeKeeper::default());
-    let (outcome, results, notes) = run(named(&["broken"], ""), FETCH, index(), &keeper).await;
-    assert_eq!((outcome, results.as_str()), (Outcome::Incomplete, ""));
-    assert_eq!(notes, "the index cannot be read: a bad block\n");
+async fn an_unreadable_index_is_reported_once_and_nothing_is_fetched() {
+    let crate_files = crate_files(&ALL).await;
+    let index = tokio::task::spawn_blocking(|| damaged(&index()));
+    let index = index.await.unwrap();
+    let (context, written) = context(&[]);
+    let snapshot = Arc::clone(&index.snapshot);
+    let (outcome, _) = run(named(&["a"], None), FETCH, snapshot, &crate_files, &context).await;
+    assert_eq!(
+        (outcome, written.results().as_str()),
+        (Outcome::Incomplete, "")
+    );
+    let notes = written.notes();
+    assert!(notes.starts_with("the index cannot be read: "), "{notes}");
+    assert_eq!(notes.lines().count(), 1);
 }

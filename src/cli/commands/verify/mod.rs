@@ -1,4 +1,4 @@
-//! `verify`: hashing every file of the store again, and putting right what is wrong.
+//! `verify`: hashing every file of the store again, and repairing damage.
 
 #[cfg(test)]
 mod tests;
@@ -7,97 +7,73 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use indicatif::HumanCount;
-use tokio::task::{JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
+use indicatif::{DecimalBytes, HumanCount};
+use tokio::task::JoinSet;
 
-use crate::cli::outcome::Outcome;
-use crate::cli::terminal::Terminal;
-use crate::cli::watch::Watch;
+use crate::cli::args::VerifyArguments;
+use crate::cli::context::{Context, Outcome};
+use crate::cli::progress::Progress;
+use crate::index::{ReadError, Source};
 use crate::package::{Checksum, CrateFile, CrateHistory};
-use crate::prefetch::{CrateKeeper, IndexReader, IndexUnreadable};
+use crate::prefetch::{ensure_patiently, visit_index_files};
+use crate::store::{CrateFiles, CrateStore, FileHealth, StoreError};
 
 /// Files that are hashed at a time, for each processor.
 const JOBS_PER_PROCESSOR: usize = 2;
 
-/// A store whose files can be looked at.
-pub(crate) trait CheckableStore: Send + Sync + 'static {
-    /// The checksums of all files.
-    fn held(&self) -> impl Future<Output = Result<Vec<Checksum>, String>> + Send;
-
-    /// Reads a file and hashes it.
-    fn check(&self, checksum: &Checksum) -> impl Future<Output = Result<Health, String>> + Send;
-
-    /// Removes a file.
-    fn remove(&self, checksum: &Checksum) -> impl Future<Output = Result<(), String>> + Send;
-}
-
-/// What a look at a file found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// It is what it should be.
-    Good {
-        /// Its size.
-        bytes: u64,
-    },
-    /// It is something else.
-    Damaged,
-    /// It is gone; that is no damage.
-    Gone,
-}
-
-/// What a look at all files found.
+/// What hashing all files found.
 #[derive(Debug, Default)]
-pub(crate) struct Checked {
+struct Report {
     files: u64,
+    bytes: u64,
     damaged: BTreeSet<Checksum>,
     unreadable: u64,
 }
 
-impl Checked {
-    /// The files that are something else than they should be.
-    pub(crate) fn damaged(&self) -> &BTreeSet<Checksum> {
-        &self.damaged
+/// Hashes every file, and repairs damage if that is wanted.
+pub(crate) async fn verify(arguments: &VerifyArguments, context: &Context) -> Outcome {
+    let crate_files = match context.open_crate_files() {
+        Ok(crate_files) => crate_files,
+        Err(error) => return context.incomplete(&error),
+    };
+    let found = match check_all(crate_files.store(), context).await {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
+    };
+    if !arguments.repair || found.damaged.is_empty() {
+        return found.outcome();
     }
-
-    fn count(&mut self, checksum: Checksum, health: &Result<Health, String>) {
-        self.files += 1;
-        match health {
-            Ok(Health::Good { .. } | Health::Gone) => {}
-            Ok(Health::Damaged) => {
-                self.damaged.insert(checksum);
-            }
-            Err(_said) => self.unreadable += 1,
-        }
-    }
+    let outcome = match context.open_index().await {
+        Ok(index) => repair(&found, &crate_files, index, context).await,
+        Err(error) => context.incomplete(&error),
+    };
+    crate_files.stop().await;
+    outcome
 }
 
-/// Hashes every file, prints those that are damaged, and sums up. `Err` if that could not be done to its end.
-pub(crate) async fn check_all(
-    store: &Arc<impl CheckableStore>,
-    terminal: &Terminal,
-    stop: &CancellationToken,
-) -> Result<Checked, Outcome> {
-    let failed = |said: String| {
-        terminal.note(&format!("the store cannot be listed: {said}"));
+/// Hashes every file, prints the damaged ones, and sums up. `Err` if that was not possible.
+async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report, Outcome> {
+    let terminal = &context.terminal;
+    let listed = store.checksums().await.map_err(|error| {
+        terminal.note(&format!("the store cannot be listed: {error}"));
         Outcome::Incomplete
-    };
-    let mut waiting = store.held().await.map_err(failed)?.into_iter();
-    let mut watch = Watch::new(terminal);
-    watch.expect(u64::try_from(waiting.len()).unwrap_or(u64::MAX));
+    })?;
+    let total = u64::try_from(listed.len()).ok();
+    let mut progress = Progress::new(terminal, "crate files", total);
+    let mut waiting = listed.into_iter();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut running = JoinSet::new();
-    let mut checked = Checked::default();
+    let mut found = Report::default();
     loop {
         while running.len() < processors * JOBS_PER_PROCESSOR
             && let Some(checksum) = waiting.next()
         {
             let store = Arc::clone(store);
-            running.spawn(async move { (checksum, store.check(&checksum).await) });
+            running.spawn(async move { (checksum, store.verify(&checksum).await) });
         }
         let joined = tokio::select! {
             biased;
-            () = stop.cancelled() => {
+            () = context.stop.cancelled() => {
                 terminal.note("stopped before all files were looked at");
                 return Err(Outcome::Incomplete);
             }
@@ -106,88 +82,89 @@ pub(crate) async fn check_all(
         let Some(joined) = joined else {
             break;
         };
-        note(joined, &mut checked, &mut watch, terminal)?;
+        let (checksum, health) = joined.map_err(|panic| context.internal_error(&panic))?;
+        found.add(checksum, health, context)?;
+        progress.update(found.files, &DecimalBytes(found.bytes).to_string());
     }
-    drop(watch);
-    sum_up(&checked, terminal);
-    Ok(checked)
-}
-
-fn note(
-    joined: Result<(Checksum, Result<Health, String>), JoinError>,
-    checked: &mut Checked,
-    watch: &mut Watch,
-    terminal: &Terminal,
-) -> Result<(), Outcome> {
-    let (checksum, health) = joined.map_err(|mistake| {
-        terminal.note(&format!("a mistake in the mirror: {mistake}"));
-        Outcome::Incomplete
-    })?;
-    checked.count(checksum, &health);
-    match health {
-        Ok(Health::Good { bytes }) => watch.passed(bytes),
-        Ok(Health::Gone) => watch.passed(0),
-        Ok(Health::Damaged) => {
-            watch.passed(0);
-            say(terminal, &checksum.to_string())?;
-        }
-        Err(said) => {
-            watch.passed(0);
-            terminal.note(&format!("problem: {checksum} cannot be read: {said}"));
-        }
-    }
-    Ok(())
-}
-
-fn sum_up(checked: &Checked, terminal: &Terminal) {
-    let summary = format!(
+    drop(progress);
+    // A note, because standard output has only checksums: scripts need not tell lines apart.
+    terminal.note(&format!(
         "{} files: {} damaged, {} that cannot be read",
-        HumanCount(checked.files),
-        HumanCount(u64::try_from(checked.damaged.len()).unwrap_or(u64::MAX)),
-        HumanCount(checked.unreadable)
-    );
-    // Standard output is for the checksums, so that a script need not tell lines apart.
-    terminal.note(&summary);
+        HumanCount(found.files),
+        HumanCount(u64::try_from(found.damaged.len()).unwrap_or(u64::MAX)),
+        HumanCount(found.unreadable)
+    ));
+    Ok(found)
 }
 
-/// What scripts get to see of what was checked.
-pub(crate) fn outcome_of(checked: &Checked) -> Outcome {
-    if checked.damaged.is_empty() && checked.unreadable == 0 {
-        Outcome::Done
-    } else {
-        Outcome::Incomplete
+impl Report {
+    fn add(
+        &mut self,
+        checksum: Checksum,
+        health: Result<FileHealth, StoreError>,
+        context: &Context,
+    ) -> Result<(), Outcome> {
+        self.files += 1;
+        match health {
+            Ok(FileHealth::Intact { size }) => self.bytes += size,
+            // It was removed meanwhile, which is no damage.
+            Ok(FileHealth::Missing) => {}
+            Ok(FileHealth::Damaged) => {
+                self.damaged.insert(checksum);
+                let said = context.terminal.result(&checksum.to_string());
+                said.map_err(|_nobody_reads| Outcome::Incomplete)?;
+            }
+            Err(error) => {
+                self.unreadable += 1;
+                let problem = format!("problem: {checksum} cannot be read: {error}");
+                context.terminal.note(&problem);
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&self) -> Outcome {
+        if self.damaged.is_empty() && self.unreadable == 0 {
+            Outcome::Done
+        } else {
+            Outcome::Incomplete
+        }
     }
 }
 
-/// Removes what is damaged, and fetches again what the index still lists.
-pub(crate) async fn repair(
-    checked: Checked,
-    store: &Arc<impl CheckableStore>,
-    keeper: &Arc<impl CrateKeeper>,
-    index: Arc<impl IndexReader + Send + Sync + 'static>,
-    terminal: &Terminal,
-    stop: &CancellationToken,
+/// Removes the damaged files, and fetches those again that the index still lists.
+async fn repair(
+    found: &Report,
+    crate_files: &CrateFiles,
+    index: Arc<Source>,
+    context: &Context,
 ) -> Outcome {
-    let mut outcome = match checked.unreadable {
+    let terminal = &context.terminal;
+    let mut outcome = match found.unreadable {
         0 => Outcome::Done,
         _ => Outcome::Incomplete,
     };
-    let wanted = checked.damaged.clone();
-    let found = tokio::task::spawn_blocking(move || find(&wanted, &*index)).await;
-    let files = match found {
+    let wanted = found.damaged.clone();
+    let files = match tokio::task::spawn_blocking(move || find(&wanted, &index)).await {
         Ok(Ok(files)) => files,
-        Ok(Err(unreadable)) => return give_up(terminal, &unreadable.to_string()),
-        Err(mistake) => return give_up(terminal, &format!("a mistake in the mirror: {mistake}")),
+        Ok(Err(unreadable)) => {
+            terminal.note(&format!("the index cannot be read: {unreadable}"));
+            return Outcome::Incomplete;
+        }
+        Err(panic) => return context.internal_error(&panic),
     };
-    for checksum in &checked.damaged {
+    for checksum in &found.damaged {
         let repaired = tokio::select! {
-            () = stop.cancelled() => return give_up(terminal, "stopped before all was repaired"),
-            repaired = repair_one(checksum, files.get(checksum), store, keeper) => repaired,
+            () = context.stop.cancelled() => {
+                terminal.note("stopped before all was repaired");
+                return Outcome::Incomplete;
+            }
+            repaired = repair_one(checksum, files.get(checksum), crate_files) => repaired,
         };
         match repaired {
             Ok(done) => terminal.note(&done),
-            Err(said) => {
-                terminal.note(&format!("problem: {said}"));
+            Err(why) => {
+                terminal.note(&format!("problem: {why}"));
                 outcome = Outcome::Incomplete;
             }
         }
@@ -195,49 +172,34 @@ pub(crate) async fn repair(
     outcome
 }
 
-/// What was done for one file, or what is still wrong with it.
+/// Returns what was done for a file, or what is still wrong with it.
 async fn repair_one(
     checksum: &Checksum,
     file: Option<&CrateFile>,
-    store: &Arc<impl CheckableStore>,
-    keeper: &Arc<impl CrateKeeper>,
+    crate_files: &CrateFiles,
 ) -> Result<String, String> {
-    let removed = store.remove(checksum).await;
-    removed.map_err(|said| format!("{checksum} cannot be removed: {said}"))?;
+    let removed = crate_files.store().remove(checksum).await;
+    removed.map_err(|error| format!("{checksum} cannot be removed: {error}"))?;
     let Some(file) = file else {
         return Ok(format!(
             "{checksum} was removed: the index does not list it"
         ));
     };
-    match keeper.ensure(file).await {
-        Ok(_held) => Ok(format!("{checksum} was fetched again: {file}")),
+    match ensure_patiently(crate_files, file).await {
+        Ok(_stored) => Ok(format!("{checksum} was fetched again: {file}")),
         Err(error) => Err(format!(
-            "{checksum} was removed, and {file} is not held: {error}"
+            "{checksum} was removed, and {file} is not stored: {error}"
         )),
     }
 }
 
-fn give_up(terminal: &Terminal, why: &str) -> Outcome {
-    terminal.note(why);
-    Outcome::Incomplete
-}
-
-fn say(terminal: &Terminal, line: &str) -> Result<(), Outcome> {
-    terminal
-        .result(line)
-        .map_err(|_nobody_reads| Outcome::Incomplete)
-}
-
-/// Which files these checksums belong to. Reads every index file, until all are found.
+/// Finds the files with these checksums. Reads index files until all are found.
 fn find(
     wanted: &BTreeSet<Checksum>,
-    index: &impl IndexReader,
-) -> Result<BTreeMap<Checksum, CrateFile>, IndexUnreadable> {
+    index: &Source,
+) -> Result<BTreeMap<Checksum, CrateFile>, ReadError> {
     let mut found = BTreeMap::new();
-    if wanted.is_empty() {
-        return Ok(found);
-    }
-    index.visit_index_files(&mut |name, content| {
+    visit_index_files(index, |name, content| {
         let history = CrateHistory::parse(content, name);
         for release in history.iter().flat_map(CrateHistory::releases) {
             if let Some(checksum) = release.line.checksum()

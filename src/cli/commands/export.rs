@@ -1,0 +1,83 @@
+//! `export`: the index and the store into an archive.
+
+use std::io;
+use std::path::Path;
+
+use indicatif::{DecimalBytes, HumanCount};
+
+use crate::archive::{ExportError, ExportJob, Scratch, export as export_archive};
+use crate::cli::args::ExportArguments;
+use crate::cli::context::{Context, Outcome};
+use crate::cli::progress::ArchiveProgress;
+use crate::cli::terminal::Terminal;
+use crate::clock::Clock;
+
+/// Writes an archive of the index and the store.
+pub(crate) async fn export(arguments: ExportArguments, context: &Context) -> Outcome {
+    // The store opens at once, so its problems are known before the index is fetched.
+    let store = match context.open_store() {
+        Ok(store) => store,
+        Err(error) => return context.incomplete(&error),
+    };
+    let index = match context.open_index().await {
+        Ok(index) => index,
+        Err(error) => return context.incomplete(&error),
+    };
+    // It belongs to this task and not to the thread: the thread may hang because nobody reads from its pipe, and the
+    // directory must be removed then, too.
+    let scratch = match Scratch::create(&context.config.data_dir) {
+        Ok(scratch) => scratch,
+        Err(error) => {
+            let text = format!("DATA_DIR: cannot write to it: {error}");
+            return context.incomplete(&io::Error::new(error.kind(), text));
+        }
+    };
+    let job = ExportJob {
+        archive: arguments.archive,
+        since: arguments.since,
+        index,
+        store,
+        scratch: scratch.path().to_owned(),
+        clock: Clock::system(),
+        stop: context.stop.clone(),
+    };
+    let terminal = context.terminal.clone();
+    let exporting = tokio::task::spawn_blocking(move || run(&job, &terminal)).await;
+    exporting.unwrap_or_else(|panic| context.internal_error(&panic))
+}
+
+/// Blocking.
+fn run(job: &ExportJob, terminal: &Terminal) -> Outcome {
+    let mut progress = ArchiveProgress::new(terminal);
+    let result = export_archive(job, &mut |event| progress.show(event));
+    drop(progress);
+    let end = match result {
+        Ok(end) => end,
+        Err(_because_of_it) if job.stop.is_cancelled() => {
+            terminal.note("stopped; there is no archive");
+            return Outcome::Incomplete;
+        }
+        Err(error) => {
+            terminal.note(&error.to_string());
+            return match error {
+                ExportError::Earlier { .. } => Outcome::Unusable,
+                _ => Outcome::Incomplete,
+            };
+        }
+    };
+    let summary = format!(
+        "exported {} crate files and {} files of the index, {}",
+        HumanCount(end.crate_files),
+        HumanCount(end.index_files),
+        DecimalBytes(end.bytes)
+    );
+    // Standard output is the archive.
+    if job.archive == Path::new("-") {
+        terminal.note(&summary);
+        return Outcome::Done;
+    }
+    match terminal.result(&summary) {
+        Ok(()) => Outcome::Done,
+        Err(_nobody_reads) => Outcome::Incomplete,
+    }
+}

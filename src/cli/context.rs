@@ -1,0 +1,221 @@
+//! What all subcommands beside `serve` have in common: settings, terminal, index, store and exit code.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::HumanCount;
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
+use super::terminal::Terminal;
+use crate::app::{crate_sources, open_keeper, redirects};
+use crate::clock::Clock;
+use crate::config::{Config, DownloadMode};
+use crate::index::{
+    FollowerSettings, IndexHandle, LockedIndex, Network, ReadError, RefreshOnceError, Source,
+    open_current, refresh_once,
+};
+use crate::package::Checksum;
+use crate::policy::Rules;
+use crate::store::{CrateFiles, CrateStore};
+
+/// How often the progress of a clone is printed.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// How a subcommand ended. The exit codes are in `--help`; scripts rely on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Everything was done, and no problem was found.
+    Done,
+    /// Something is missing, damaged or failed, or was not done at all: standard error says what.
+    Incomplete,
+    /// The arguments, an input file or the settings are bad. Nothing was done.
+    Unusable,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::Incomplete => Self::from(1),
+            Outcome::Unusable => Self::from(2),
+        }
+    }
+}
+
+/// Why a subcommand cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error("there is no index in DATA_DIR: {0}")]
+    NoIndex(String),
+    #[error("the index in DATA_DIR cannot be read: {0}")]
+    Index(#[from] ReadError),
+    /// The store or its upstreams cannot be used.
+    #[error("{0}")]
+    Store(#[source] Box<dyn Error + Send + Sync>),
+    #[error("stopped")]
+    Stopped,
+}
+
+/// A running subcommand.
+pub(super) struct Context {
+    pub(super) config: Config,
+    pub(super) terminal: Terminal,
+    /// Cancelled by the first signal.
+    pub(super) stop: CancellationToken,
+}
+
+impl Context {
+    /// Prints why the subcommand has ended.
+    pub(super) fn incomplete(&self, why: &dyn Error) -> Outcome {
+        self.terminal.note(&why.to_string());
+        Outcome::Incomplete
+    }
+
+    /// Prints why the arguments or the settings are bad.
+    pub(super) fn unusable(&self, why: &dyn Error) -> Outcome {
+        self.terminal.note(&why.to_string());
+        Outcome::Unusable
+    }
+
+    /// Prints that a task has panicked.
+    pub(super) fn internal_error(&self, panic: &JoinError) -> Outcome {
+        self.terminal.note(&format!("internal error: {panic}"));
+        Outcome::Incomplete
+    }
+
+    /// Opens the index, up to date if possible. A running mirror keeps it up to date itself.
+    ///
+    /// The data directory is free again afterwards: a subcommand may run for hours, and a mirror that starts meanwhile needs
+    /// it. The clone stays on the disk for as long as the snapshot lives.
+    pub(super) async fn open_index(&self) -> Result<Arc<Source>, OpenError> {
+        let (settings, handle) = (self.refresher_settings(), IndexHandle::new());
+        let fetching = handle.clone();
+        let refreshing = tokio::task::spawn_blocking(move || refresh_once(settings, &fetching));
+        tokio::pin!(refreshing);
+        let refreshed = loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(OpenError::Stopped),
+                refreshed = &mut refreshing => break refreshed,
+                () = tokio::time::sleep(LINE_EVERY) => self.terminal.note(&how_far(&handle)),
+            }
+        };
+        let why = match refreshed {
+            Ok(Ok(index)) => return Ok(release(index)),
+            Ok(Err(why)) => why,
+            Err(panic) => RefreshOnceError::Failed(panic.to_string()),
+        };
+        match (open_current(&self.config.data_dir)?, why) {
+            (Some(source), RefreshOnceError::Locked) => Ok(source),
+            (Some(source), why) => {
+                let warning = format!("warning: {why}; going on with what is here");
+                self.terminal.note(&warning);
+                Ok(source)
+            }
+            (None, why) => Err(OpenError::NoIndex(why.to_string())),
+        }
+    }
+
+    fn refresher_settings(&self) -> FollowerSettings {
+        let config = &self.config;
+        FollowerSettings {
+            url: config.git_repo_url.clone(),
+            redirects: redirects(config),
+            data_dir: config.data_dir.clone(),
+            interval: config.refresh_interval,
+            clock: Clock::system(),
+            git_index: None,
+            network: match config.download_mode {
+                DownloadMode::Offline => Network::Forbidden,
+                DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
+            },
+            rules: Rules::default(),
+            stored_files: None,
+            lock_wait_max: config.lock_wait_max,
+            proxies: config.proxies.clone(),
+            temp_dir: config.temp_dir.clone(),
+            upkeep: config.upkeep,
+        }
+    }
+
+    /// Opens the store. Missing files are fetched from the upstreams, unless the settings forbid that.
+    pub(super) fn open_crate_files(&self) -> Result<CrateFiles, OpenError> {
+        let clock = Clock::system();
+        let sources = match self.config.download_mode {
+            DownloadMode::Offline => None,
+            DownloadMode::Redirect | DownloadMode::Cache => {
+                let sources = crate_sources(&self.config, &clock);
+                Some(sources.map_err(|error| OpenError::Store(error.into()))?)
+            }
+        };
+        open_keeper(&self.config, &clock, sources).map_err(|error| OpenError::Store(error.into()))
+    }
+
+    /// Opens the store for a subcommand that fetches nothing.
+    pub(super) fn open_store(&self) -> Result<Arc<CrateStore>, OpenError> {
+        let opened = open_keeper(&self.config, &Clock::system(), None);
+        let crate_files = opened.map_err(|error| OpenError::Store(error.into()))?;
+        Ok(Arc::clone(crate_files.store()))
+    }
+
+    /// Warns if stored files may be gone when they are needed.
+    pub(super) fn warn_of_a_store_that_forgets(&self) {
+        let storage = &self.config.storage;
+        if storage.is_memory() {
+            self.terminal.note(
+                "warning: STORAGE_URL is memory://, so what is stored now is gone when this command ends",
+            );
+        }
+        if storage.is_disk() && self.config.storage_bytes_max.is_some() {
+            self.terminal.note(
+                "warning: STORAGE_MAX_BYTES is set, so what is stored now may push out what was stored before",
+            );
+        }
+    }
+
+    /// The outcome, or [`Outcome::Incomplete`] if files of this run were evicted before its end.
+    pub(super) async fn check_evicted(
+        &self,
+        outcome: Outcome,
+        store: &CrateStore,
+        files: &[Checksum],
+    ) -> Outcome {
+        if store.evicted() == 0 {
+            return outcome;
+        }
+        let stored = match store.checksums().await {
+            Ok(stored) => stored,
+            Err(error) => {
+                let why = format!("the store cannot be listed: {error}");
+                self.terminal.note(&why);
+                return Outcome::Incomplete;
+            }
+        };
+        let gone = files.iter().filter(|checksum| !stored.contains(checksum));
+        match u64::try_from(gone.count()).unwrap_or(u64::MAX) {
+            0 => outcome,
+            gone => {
+                self.terminal.note(&format!(
+                    "problem: {} files of this run were pushed out again: STORAGE_MAX_BYTES is too little for all of them",
+                    HumanCount(gone)
+                ));
+                Outcome::Incomplete
+            }
+        }
+    }
+}
+
+/// Frees the data directory for others.
+fn release(index: LockedIndex) -> Arc<Source> {
+    Arc::clone(index.source())
+}
+
+fn how_far(handle: &IndexHandle) -> String {
+    let progress = handle.status().progress;
+    format!(
+        "bringing the index up to date: {} of {} objects",
+        progress.received_objects, progress.total_objects
+    )
+}

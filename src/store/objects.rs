@@ -1,0 +1,113 @@
+//! Crate files as the objects of a directory, a bucket or the memory: what all backends have in common.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{Error as ObjectError, ObjectStore, ObjectStoreExt};
+use sha2::{Digest, Sha256};
+
+use super::error::StoreError;
+use crate::package::Checksum;
+
+/// The end of a crate file's name.
+pub(super) const EXTENSION: &str = ".crate";
+
+/// The bytes of a file, part by part.
+pub(crate) type Reading = BoxStream<'static, io::Result<Bytes>>;
+
+/// A file in a listing of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ListedFile {
+    /// The checksum that it is stored under.
+    pub(crate) checksum: Checksum,
+    /// The number of its bytes.
+    pub(crate) size: u64,
+}
+
+/// A stored file whose bytes were not compared with its checksum.
+pub(crate) struct UnverifiedFile {
+    /// How many bytes it has.
+    pub(crate) size: u64,
+    /// Its bytes.
+    pub(crate) content: Reading,
+}
+
+/// The objects of one place.
+#[derive(Debug)]
+pub(super) struct Objects {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) prefix: Path,
+    /// Whether a removal is a request that could name several objects.
+    pub(super) deletes_in_bulk: bool,
+}
+
+impl Objects {
+    /// The key of a file.
+    pub(super) fn key(&self, checksum: &Checksum) -> Path {
+        let path = path_of(checksum);
+        path.split('/').fold(self.prefix.clone(), Path::join)
+    }
+
+    /// Whether there is a file with this key, without a look at its bytes.
+    pub(super) async fn contains(&self, checksum: &Checksum) -> Result<bool, StoreError> {
+        match self.store.head(&self.key(checksum)).await {
+            Ok(found) => Ok(is_plausible_size(checksum, found.size)),
+            Err(ObjectError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a file without a look at its bytes.
+    pub(super) async fn open(
+        &self,
+        checksum: &Checksum,
+    ) -> Result<Option<UnverifiedFile>, StoreError> {
+        match self.store.get(&self.key(checksum)).await {
+            Ok(got) => Ok(Some(UnverifiedFile {
+                size: got.meta.size,
+                content: got
+                    .into_stream()
+                    .map(|part| part.map_err(io::Error::other))
+                    .boxed(),
+            })),
+            Err(ObjectError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes an object. A missing one is no error.
+    pub(super) async fn delete(&self, key: &Path) -> Result<(), StoreError> {
+        match self.store.delete(key).await {
+            Ok(()) | Err(ObjectError::NotFound { .. }) => Ok(()),
+            Err(error) if self.deletes_in_bulk => Err(StoreError::BulkDelete(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The prefix to list; `None` for everything.
+    pub(super) fn list_prefix(&self) -> Option<&Path> {
+        (!self.prefix.as_ref().is_empty()).then_some(&self.prefix)
+    }
+}
+
+/// The place of a file below the root of a store: `ab/cd/abcd….crate`. The directories stay small enough for tools to
+/// list.
+pub(super) fn path_of(checksum: &Checksum) -> String {
+    let name = checksum.to_string();
+    let part = |from, to| name.get(from..to).unwrap_or_default();
+    format!("{}/{}/{name}{EXTENSION}", part(0, 2), part(2, 4))
+}
+
+/// Whether a file can have this size. A crash may leave an empty file in the place of another one.
+pub(super) fn is_plausible_size(checksum: &Checksum, size: u64) -> bool {
+    size > 0 || checksum_of(Sha256::new()) == *checksum
+}
+
+/// The checksum of all bytes that were hashed.
+pub(super) fn checksum_of(digest: Sha256) -> Checksum {
+    Checksum::from(<[u8; 32]>::from(digest.finalize()))
+}
