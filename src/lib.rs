@@ -12,12 +12,14 @@
 //! | `cli` | the command line: arguments, help, terminal, subcommands |
 //! | `clock` | the time of day, which tests replace |
 //! | `config` | environment variables → [`Config`], by one table of settings |
+//! | `disk_file` | a file on a local disk: reading it, and parts that the kernel sends to a socket |
 //! | `http` | the URL table, handlers, errors, HTTP semantics |
 //! | `index` | the clone of the index, the task that follows the upstream, what is served of it, the git index and its push |
 //! | `memory` | settings of the C library's allocator |
 //! | `observability` | logging |
 //! | `outgoing` | what connections to other machines share: proxies and CA certificates |
 //! | `package` | names, versions, checksums, index lines: pure values |
+//! | `policy` | pure rules: what is shown of the index, and why |
 //! | `prefetch` | which crate files are wanted, and fetching them |
 //! | `process_one` | reaping orphans when the program is the first process of a container |
 //! | `server` | connections: accepting, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns |
@@ -29,10 +31,10 @@
 //! request, of a crate file and of a commit, the invariants, and the decisions. In short:
 //!
 //! - A **request** comes through `server`, then the common steps and the URL table of `http`. Its handler takes one
-//!   immutable snapshot of the index, and answers from it.
+//!   immutable view of the index, and answers from it.
 //! - A **crate file** is looked up in `store` by the checksum that the index has. If it is missing, `upstream` fetches it
 //!   once for all who wait, and only verified bytes are stored.
-//! - A **commit** is fetched by the task in `index` on a blocking thread. It becomes a new snapshot, which replaces the old
+//! - A **commit** is fetched by the task in `index` on a blocking thread. Seen through rules it becomes a new view, which replaces the old
 //!   one for new requests.
 
 mod app;
@@ -40,6 +42,7 @@ mod archive;
 mod cli;
 mod clock;
 mod config;
+mod disk_file;
 mod http;
 mod index;
 mod memory;

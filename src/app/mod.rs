@@ -1,40 +1,37 @@
 //! The composition root: builds everything from [`Config`], runs it until told to stop, and joins what it started.
 
+mod error;
+mod parts;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{Config, DownloadMode, IndexListing};
+use crate::config::Config;
 use crate::http::{self, AppState, Settings};
 use crate::index::{
-    Follower, FollowerEnd, FollowerSettings, GitIndexSettings, GitProgram, IndexHandle, Network,
-    Pusher, PusherSettings, Redirects, Stopping, StoredFiles, check_writable, configure_libgit2,
-    refuses_for_good,
+    Follower, FollowerEnd, FollowerSettings, GitIndexSettings, GitProgram, IndexHandle, Pusher,
+    PusherSettings, check_writable, configure_libgit2, refuses_for_good,
 };
 use crate::observability::{self, Logging};
-use crate::outgoing::certificates;
 use crate::package::registry_config;
-use crate::policy::{Rule, Rules};
 use crate::server::{
     CurrentCertificate, Drained, Limits, ServerSettings, TlsCertificate, TrustedProxies, serve,
 };
-use crate::store::{
-    Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
-};
-use crate::upstream::{
-    ClientError, CrateSources, RedirectSettings, SourcesSettings, find_redirect,
-};
+use crate::store::CrateFiles;
+pub use error::{RunError, StartError};
+pub(crate) use parts::{USER_AGENT, crate_sources, follower_settings, open_keeper};
+use parts::{keeper, rules, stored_files, user_agent};
 
 /// How long open requests may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -62,15 +59,6 @@ const CONNECTIONS_MIN: usize = 64;
 
 /// Open files for other purposes than connections: packs, pipes to git, the log, a clone in progress.
 const OTHER_FILES: usize = 512;
-
-/// The time-out for listing the store of crate files. A bucket lists a thousand files per request.
-const LISTING_TIME_MAX: Duration = Duration::from_secs(600);
-
-/// The time-out for finding where an index has moved to.
-const REDIRECT_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// The product in the `User-Agent` that git servers see.
-pub(crate) const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
 
 /// The runtime of the mirror and of its subcommands: upstream fetches, with their TLS and hashing, and everything else in
 /// the background. Requests are served by threads of their own.
@@ -108,71 +96,6 @@ pub struct App {
     warnings: Vec<String>,
 }
 
-/// Why the mirror could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address is in use, or is not an address of this machine.
-    #[error("PORT, BIND_ADDRESS: cannot listen on {address}: {source}")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// The error of the system.
-        source: io::Error,
-    },
-    /// The data directory cannot be used.
-    #[error("DATA_DIR: cannot write to `{}`: {source}", path.display())]
-    DataDir {
-        /// The directory.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
-    /// The store of crate files cannot be used.
-    #[error("STORAGE_URL: {0}")]
-    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Nothing can be fetched by `https`.
-    #[error("{}", certificates::MISSING)]
-    Certificates,
-    /// This machine cannot fetch crate files.
-    #[error("DOWNLOAD_URL: {0}")]
-    Upstream(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<StoreError> for StartError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error.into())
-    }
-}
-
-impl From<ClientError> for StartError {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::NoCertificates => Self::Certificates,
-            ClientError::Library(_) => Self::Upstream(error.into()),
-        }
-    }
-}
-
-/// Why the mirror ended although nothing told it to.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// There is no index to serve, and waiting would not bring one.
-    #[error("{0}")]
-    Index(String),
-    /// An internal error ended the task that follows the index.
-    #[error("the task that refreshes the index has ended: {0}")]
-    Refresh(#[source] JoinError),
-    /// An internal error ended the task that pushes the index.
-    #[error("the task that pushes the index has ended: {0}")]
-    Push(#[source] JoinError),
-    /// An internal error ended the task that reads the certificate again.
-    #[error("the task that follows the certificate has ended: {0}")]
-    Certificate(#[source] JoinError),
-    /// Serving requests failed.
-    #[error("serving has ended: {0}")]
-    Serve(#[source] io::Error),
-}
-
 impl App {
     /// Builds everything and binds the port. Requests wait in the system's queue until [`App::run`].
     ///
@@ -204,18 +127,16 @@ impl App {
                 source,
             })?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        let network = match config.download_mode {
-            DownloadMode::Offline => Network::Forbidden,
-            DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
-        };
         let follows_the_index = config.follows_the_index();
         let warnings = config.warnings();
         let stop = CancellationToken::new();
-        let rules = rules(&config);
-        let stored_files = keeper
-            .clone()
-            .map(|keeper| stored_files(keeper, stop.clone()));
-        let redirects = redirects(&config);
+        let follower = FollowerSettings {
+            rules: rules(&config),
+            stored_files: keeper
+                .clone()
+                .map(|keeper| stored_files(keeper, stop.clone())),
+            ..follower_settings(&config, clock.clone())
+        };
         let index = IndexHandle::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let user_agent = user_agent(config.contact.as_deref());
@@ -242,24 +163,13 @@ impl App {
                 .refresh_interval
                 .filter(|_| follows_the_index)
                 .map(|_| config.max_staleness),
-            clock: clock.clone(),
+            clock,
             git_children_max: (GIT_CHILDREN_PER_PROCESSOR * processors).min(GIT_CHILDREN_MAX),
             index_reads_max: (INDEX_READS_PER_PROCESSOR * processors).min(INDEX_READS_MAX),
         };
         let follower = FollowerSettings {
-            url: config.git_repo_url,
-            redirects,
-            data_dir: config.data_dir,
-            interval: config.refresh_interval,
-            clock,
             git_index,
-            network,
-            rules,
-            stored_files,
-            lock_wait_max: config.lock_wait_max,
-            proxies: config.proxies,
-            temp_dir: config.temp_dir,
-            upkeep: config.upkeep,
+            ..follower
         };
         Ok(Self {
             listener,
@@ -412,114 +322,6 @@ fn connections_max() -> usize {
     allowed
         .map_or(CONNECTIONS_MAX, |files| files.saturating_sub(OTHER_FILES))
         .clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
-}
-
-/// What is shown of the index.
-fn rules(config: &Config) -> Rules {
-    let mut rules = Vec::new();
-    if config.index_listing == IndexListing::HeldOnly {
-        rules.push(Rule::StoredOnly);
-    }
-    #[cfg(feature = "bench-rules")]
-    if config.every_third_yanked {
-        rules.push(Rule::EveryThirdYanked);
-    }
-    Rules::new(rules)
-}
-
-/// Stores and serves crate files; `None` if clients are redirected to the upstream.
-fn keeper(config: &Config, clock: &Clock) -> Result<Option<CrateFiles>, StartError> {
-    let sources = match config.download_mode {
-        DownloadMode::Redirect => return Ok(None),
-        DownloadMode::Offline => None,
-        DownloadMode::Cache => Some(crate_sources(config, clock)?),
-    };
-    Ok(Some(open_keeper(config, clock, sources)?))
-}
-
-/// The upstreams of crate files.
-pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSources, ClientError> {
-    CrateSources::new(SourcesSettings {
-        templates: config.downloads.clone(),
-        user_agent: user_agent(config.contact.as_deref()),
-        limits: config.fetch_limits,
-        clock: clock.clone(),
-        resolver: config.resolver.clone(),
-        proxies: config.proxies.clone(),
-    })
-}
-
-/// Follows redirects of the upstream index by the rules for crate files. Must be called inside a runtime.
-pub(crate) fn redirects(config: &Config) -> Redirects {
-    let settings = Arc::new(RedirectSettings {
-        user_agent: user_agent(config.contact.as_deref()),
-        limits: config.fetch_limits,
-        resolver: config.resolver.clone(),
-        proxies: config.proxies.clone(),
-    });
-    let runtime = tokio::runtime::Handle::current();
-    Redirects::new(move |address| {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let (settings, address) = (Arc::clone(&settings), address.to_owned());
-        runtime.spawn(async move {
-            // The look-up of a name has no time-out of its own.
-            let found = tokio::time::timeout(REDIRECT_TIME_MAX, find_redirect(&settings, &address));
-            let found = found.await;
-            let found =
-                found.unwrap_or_else(|_elapsed| Err("it did not answer in time".to_owned()));
-            // The receiver is gone if the fetch was abandoned.
-            let _left_behind = tell.send(found);
-        });
-        // If the runtime ends, it drops the task with its sender.
-        told.recv()
-            .unwrap_or_else(|_ended| Err("the mirror is stopping".to_owned()))
-    })
-}
-
-/// The store, filled from these upstreams. Must be called inside a runtime.
-pub(crate) fn open_keeper(
-    config: &Config,
-    clock: &Clock,
-    sources: Option<CrateSources>,
-) -> Result<CrateFiles, StoreError> {
-    let store = StoreSettings {
-        location: config.storage.clone(),
-        bytes_max: config.storage_bytes_max,
-        damaged_files: if sources.is_some() {
-            DamagedFiles::Remove
-        } else {
-            DamagedFiles::Leave
-        },
-        clock: clock.clone(),
-    };
-    Ok(CrateFiles::new(CrateFilesSettings {
-        store: Arc::new(CrateStore::open(store, Arc::new(Counters::default()))?),
-        sources,
-        missing_remembered: config.missing_remembered,
-        wait_max: config.fetch_wait_max,
-    }))
-}
-
-/// The stored files, for rules that need them. Must be asked on a thread that may block.
-fn stored_files(keeper: CrateFiles, stop: CancellationToken) -> StoredFiles {
-    let runtime = tokio::runtime::Handle::current();
-    StoredFiles::new(move || {
-        let listing = async {
-            tokio::select! {
-                held = tokio::time::timeout(LISTING_TIME_MAX, keeper.store().checksums()) => Ok(held??),
-                () = stop.cancelled() => Err(Stopping.into()),
-            }
-        };
-        runtime.block_on(listing)
-    })
-}
-
-/// The `User-Agent` that servers see.
-fn user_agent(contact: Option<&str>) -> String {
-    match contact {
-        Some(contact) => format!("{USER_AGENT} ({contact})"),
-        None => USER_AGENT.to_owned(),
-    }
 }
 
 /// Binds the port. It can be bound at once after another process has closed it.

@@ -10,15 +10,13 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::terminal::Terminal;
-use crate::app::{crate_sources, open_keeper, redirects};
+use crate::app::{crate_sources, follower_settings, open_keeper};
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode};
 use crate::index::{
-    FollowerSettings, IndexHandle, LockedIndex, Network, ReadError, RefreshOnceError, Source,
-    open_current, refresh_once,
+    IndexHandle, LockedIndex, ReadError, RefreshOnceError, Source, open_current, refresh_once,
 };
 use crate::package::Checksum;
-use crate::policy::Rules;
 use crate::store::{CrateFiles, CrateStore};
 
 /// How often the progress of a clone is printed.
@@ -91,7 +89,10 @@ impl Context {
     /// The data directory is free again afterwards: a subcommand may run for hours, and a mirror that starts meanwhile needs
     /// it. The clone stays on the disk for as long as the snapshot lives.
     pub(super) async fn open_index(&self) -> Result<Arc<Source>, OpenError> {
-        let (settings, handle) = (self.refresher_settings(), IndexHandle::new());
+        let (settings, handle) = (
+            follower_settings(&self.config, Clock::system()),
+            IndexHandle::new(),
+        );
         let fetching = handle.clone();
         let refreshing = tokio::task::spawn_blocking(move || refresh_once(settings, &fetching));
         tokio::pin!(refreshing);
@@ -115,28 +116,6 @@ impl Context {
                 Ok(source)
             }
             (None, why) => Err(OpenError::NoIndex(why.to_string())),
-        }
-    }
-
-    fn refresher_settings(&self) -> FollowerSettings {
-        let config = &self.config;
-        FollowerSettings {
-            url: config.git_repo_url.clone(),
-            redirects: redirects(config),
-            data_dir: config.data_dir.clone(),
-            interval: config.refresh_interval,
-            clock: Clock::system(),
-            git_index: None,
-            network: match config.download_mode {
-                DownloadMode::Offline => Network::Forbidden,
-                DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
-            },
-            rules: Rules::default(),
-            stored_files: None,
-            lock_wait_max: config.lock_wait_max,
-            proxies: config.proxies.clone(),
-            temp_dir: config.temp_dir.clone(),
-            upkeep: config.upkeep,
         }
     }
 

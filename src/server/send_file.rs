@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::store::FilePart;
+use crate::disk_file::FilePart;
 
 /// How much is sent at a time. A worker does nothing else meanwhile. With a quarter of a megabyte, a file of one megabyte took
 /// a third longer.

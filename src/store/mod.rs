@@ -29,8 +29,6 @@ pub(crate) use counters::Counters;
 pub(crate) use crate_files::{CrateFiles, CrateFilesSettings, Ensured};
 pub(crate) use crate_store::{CrateStore, StoreSettings};
 pub(crate) use damage::{DamagedFiles, FileHealth};
-#[cfg(target_os = "linux")]
-pub(crate) use disk::file_part::FilePart;
 pub(crate) use error::{GetError, StoreError};
 pub(crate) use location::{LocationError, StorageLocation};
 pub(crate) use objects::Reading;

@@ -9,10 +9,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::cloud::Cloud;
 #[cfg(target_os = "linux")]
-use super::disk::file_part::FilePart;
 use super::disk::open_file::OpenFile;
 use super::error::StoreError;
 use super::objects::Reading;
+use crate::disk_file::DiskFile;
+#[cfg(target_os = "linux")]
+use crate::disk_file::FilePart;
 use crate::package::Checksum;
 
 /// How much of a file is read at a time: the memory that each download in progress holds. Blocks from 128 kB on come from
@@ -123,7 +125,7 @@ impl StoredFile {
     #[cfg(target_os = "linux")]
     pub(crate) fn part(&self, range: Range<u64>) -> Option<FilePart> {
         match &self.source {
-            Source::Disk(file) => Some(FilePart::new(Arc::clone(file), range)),
+            Source::Disk(file) => Some(FilePart::new(Arc::clone(file.file()), range)),
             Source::Memory(_) | Source::Cloud(..) => None,
         }
     }
@@ -136,7 +138,7 @@ fn read_file(file: Arc<OpenFile>, range: Range<u64>) -> Reading {
             return Ok(None);
         }
         let end = range.end.min(range.start + READ_BYTES_MAX);
-        let part = OpenFile::read(&file, range.start..end).await?;
+        let part = DiskFile::read(file.file(), range.start..end).await?;
         let next = range.start + part.len() as u64..range.end;
         Ok(Some((part, (file, next))))
     });

@@ -17,6 +17,7 @@ use super::open_file::{Finding, Identity, NotOpened, OpenFile};
 use super::uploads::remove_leftovers;
 use super::walk::walk;
 use crate::clock::Clock;
+use crate::disk_file::DiskFile;
 use crate::package::Checksum;
 use crate::store::counters::Counters;
 use crate::store::damage::{DamagedFiles, FileHealth};
@@ -47,7 +48,7 @@ pub(crate) struct Disk {
     /// What hashing found. A damaged file is in it only if it stays on the disk.
     hashed: Cache<Checksum, Finding>,
     /// Files without a name that are being sent.
-    unstored: Mutex<HashMap<Checksum, Weak<OpenFile>>>,
+    unstored: Mutex<HashMap<Checksum, (Weak<DiskFile>, Identity)>>,
     counters: Arc<Counters>,
 }
 
@@ -103,7 +104,7 @@ impl Disk {
                 self.hashed.insert(*checksum, file.finding());
                 Ok(Some(file))
             }
-            Err(NotOpened::Missing) => Ok(self.unstored().get(checksum).and_then(Weak::upgrade)),
+            Err(NotOpened::Missing) => Ok(self.find_unstored(checksum)),
             Err(NotOpened::Failed(error)) => Err(error),
             Err(NotOpened::Damaged(identity)) => {
                 self.deal_with_damaged(checksum, path, identity).await;
@@ -136,15 +137,21 @@ impl Disk {
         });
         let file = opened.await?;
         let mut unstored = self.unstored();
-        unstored.retain(|_checksum, file| file.strong_count() > 0);
+        unstored.retain(|_checksum, (file, _identity)| file.strong_count() > 0);
         if unstored.len() >= UNSTORED_MAX {
             return Ok(None);
         }
-        unstored.insert(*checksum, Arc::downgrade(&file));
+        unstored.insert(*checksum, (Arc::downgrade(file.file()), file.identity()));
         Ok(Some(file))
     }
 
-    fn unstored(&self) -> MutexGuard<'_, HashMap<Checksum, Weak<OpenFile>>> {
+    /// A file without a name, if it is still being sent.
+    fn find_unstored(&self, checksum: &Checksum) -> Option<Arc<OpenFile>> {
+        let (file, identity) = self.unstored().get(checksum)?.clone();
+        Some(Arc::new(OpenFile::intact(file.upgrade()?, identity)))
+    }
+
+    fn unstored(&self) -> MutexGuard<'_, HashMap<Checksum, (Weak<DiskFile>, Identity)>> {
         self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

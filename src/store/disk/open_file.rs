@@ -1,18 +1,16 @@
-//! One file on a local disk, open for reading, and what can be done with it.
+//! A hashed file of the store, open for reading.
 
 use std::fs::{File, FileTimes};
 use std::io::{self, Read};
-use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::blocking::on_a_blocking_thread;
+use crate::disk_file::DiskFile;
 use crate::package::Checksum;
 use crate::store::objects::checksum_of;
 
@@ -25,32 +23,14 @@ const USE_RESOLUTION: Duration = Duration::from_millis(100);
 /// How much is read at a time for hashing. Blocks from 128 kB on come from the system one by one (`memory`).
 const HASH_BUFFER_BYTES: usize = 120 * 1024;
 
-/// The system's number for a file system that is only memory.
-#[cfg(target_os = "linux")]
-const TMPFS_MAGIC: u64 = 0x0102_1994;
-
 /// A hashed file, open for reading.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    file: File,
+    file: Arc<DiskFile>,
     identity: Identity,
     opened: Instant,
     /// When its use was last noted, in milliseconds after it was opened.
     noted: AtomicU64,
-    /// Whether reading it failed, as it does when another process truncates it.
-    failed: AtomicBool,
-    #[cfg(target_os = "linux")]
-    lies_in: LiesIn,
-}
-
-/// Where the bytes of a file are.
-#[cfg(target_os = "linux")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LiesIn {
-    /// Always in memory. Such a file system may not answer `RWF_NOWAIT`, and never makes a reader wait.
-    Memory,
-    /// On a disk, and perhaps also in the page cache.
-    Disk,
 }
 
 /// What hashing a file found.
@@ -148,15 +128,27 @@ impl OpenFile {
         if let Some(now) = used_at {
             note_use(&file, now);
         }
-        Ok(Self {
+        Ok(Self::intact(Arc::new(DiskFile::new(file)), identity))
+    }
+
+    /// A file whose bytes match the checksum.
+    pub(super) fn intact(file: Arc<DiskFile>, identity: Identity) -> Self {
+        Self {
+            file,
             identity,
             opened: Instant::now(),
             noted: AtomicU64::new(0),
-            failed: AtomicBool::new(false),
-            #[cfg(target_os = "linux")]
-            lies_in: lies_in(&file),
-            file,
-        })
+        }
+    }
+
+    /// The open file, to read it or to have it sent.
+    pub(crate) fn file(&self) -> &Arc<DiskFile> {
+        &self.file
+    }
+
+    /// Tells it from its successors.
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// What hashing it found.
@@ -166,101 +158,17 @@ impl OpenFile {
 
     /// Whether it must be opened again: it has been open for too long, or cannot be read.
     pub(crate) fn is_expired(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.opened) > OPEN_TIME_MAX
-            || self.failed.load(Ordering::Relaxed)
-    }
-
-    fn noting_failure<T>(&self, read: io::Result<T>) -> io::Result<T> {
-        if read.is_err() {
-            self.failed.store(true, Ordering::Relaxed);
-        }
-        read
+        now.saturating_duration_since(self.opened) > OPEN_TIME_MAX || self.file.has_failed()
     }
 
     /// Sets the time of last use. Blocking.
     pub(crate) fn note_use(&self, now: SystemTime) {
-        note_use(&self.file, now);
+        note_use(self.file.file(), now);
     }
 
     /// How many bytes it has.
     pub(crate) fn size(&self) -> u64 {
         self.identity.size
-    }
-
-    /// Reads the bytes in a range that lies inside the file, or some of them, but at least one.
-    pub(crate) async fn read(file: &Arc<Self>, range: Range<u64>) -> io::Result<Bytes> {
-        if let Some(bytes) = file.noting_failure(file.read_now(&range))? {
-            return Ok(bytes);
-        }
-        let file = Arc::clone(file);
-        on_a_blocking_thread(move || {
-            let mut buffer = buffer_for(&range);
-            file.noting_failure(file.file.read_exact_at(&mut buffer, range.start))?;
-            Ok(Bytes::from(buffer))
-        })
-        .await
-    }
-
-    /// Reads from the page cache, which never waits. `None` if the bytes must come from the disk.
-    #[cfg(target_os = "linux")]
-    fn read_now(&self, range: &Range<u64>) -> io::Result<Option<Bytes>> {
-        use rustix::io::{Errno, ReadWriteFlags, preadv2};
-
-        let mut buffer = buffer_for(range);
-        let parts = &mut [io::IoSliceMut::new(&mut buffer)];
-        match preadv2(&self.file, parts, range.start, ReadWriteFlags::NOWAIT) {
-            // The file was truncated meanwhile: the answer must not pass for complete.
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(bytes) => {
-                buffer.truncate(bytes);
-                Ok(Some(Bytes::from(buffer)))
-            }
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::INTR) => {
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Whether the byte at this place can be read without waiting for the disk.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn is_in_memory(&self, at: u64) -> bool {
-        use rustix::io::{ReadWriteFlags, preadv2};
-
-        if self.lies_in == LiesIn::Memory {
-            return true;
-        }
-        let mut byte = [0];
-        let parts = &mut [io::IoSliceMut::new(&mut byte)];
-        preadv2(&self.file, parts, at, ReadWriteFlags::NOWAIT) == Ok(1)
-    }
-
-    /// Loads a part into the page cache. Blocking.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn load(&self, range: &Range<u64>) -> io::Result<()> {
-        let mut buffer = buffer_for(range);
-        self.noting_failure(self.file.read_exact_at(&mut buffer, range.start))
-    }
-
-    /// Lets the system send a part to a socket. Returns how much of it was sent: at least one byte.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn send(
-        &self,
-        mut at: u64,
-        bytes: usize,
-        socket: std::os::fd::BorrowedFd<'_>,
-    ) -> io::Result<usize> {
-        let sent = rustix::fs::sendfile(socket, &self.file, Some(&mut at), bytes)?;
-        if sent == 0 && bytes > 0 {
-            // The file was truncated meanwhile.
-            return self.noting_failure(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        Ok(sent)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn read_now(&self, _range: &Range<u64>) -> io::Result<Option<Bytes>> {
-        Ok(None)
     }
 
     /// Whether the current use is to be noted. The next callers get `false` for a while.
@@ -273,19 +181,6 @@ impl OpenFile {
                 .noted
                 .compare_exchange(noted, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
-    }
-}
-
-fn buffer_for(range: &Range<u64>) -> Vec<u8> {
-    // Callers ask for a hundred kilobytes or so.
-    vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default()]
-}
-
-#[cfg(target_os = "linux")]
-fn lies_in(file: &File) -> LiesIn {
-    match rustix::fs::fstatfs(file) {
-        Ok(system) if u64::try_from(system.f_type) == Ok(TMPFS_MAGIC) => LiesIn::Memory,
-        _ => LiesIn::Disk,
     }
 }
 

@@ -1,0 +1,158 @@
+//! The parts of a mirror, each built from the settings. Subcommands use some of them, too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::{Config, DownloadMode, IndexListing};
+use crate::index::{FollowerSettings, Network, Redirects, Stopping, StoredFiles};
+use crate::policy::{Rule, Rules};
+use crate::store::{
+    Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
+};
+use crate::upstream::{
+    ClientError, CrateSources, RedirectSettings, SourcesSettings, find_redirect,
+};
+
+use super::error::StartError;
+
+/// The time-out for listing the store of crate files. A bucket lists a thousand files per request.
+const LISTING_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// The time-out for finding where an index has moved to.
+const REDIRECT_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The product in the `User-Agent` that git servers see.
+pub(crate) const USER_AGENT: &str = concat!("crates-io-mirror/", env!("CARGO_PKG_VERSION"));
+
+/// What is shown of the index.
+pub(super) fn rules(config: &Config) -> Rules {
+    let mut rules = Vec::new();
+    if config.index_listing == IndexListing::HeldOnly {
+        rules.push(Rule::StoredOnly);
+    }
+    #[cfg(feature = "bench-rules")]
+    if config.every_third_yanked {
+        rules.push(Rule::EveryThirdYanked);
+    }
+    Rules::new(rules)
+}
+
+/// Stores and serves crate files; `None` if clients are redirected to the upstream.
+pub(super) fn keeper(config: &Config, clock: &Clock) -> Result<Option<CrateFiles>, StartError> {
+    let sources = match config.download_mode {
+        DownloadMode::Redirect => return Ok(None),
+        DownloadMode::Offline => None,
+        DownloadMode::Cache => Some(crate_sources(config, clock)?),
+    };
+    Ok(Some(open_keeper(config, clock, sources)?))
+}
+
+/// The upstreams of crate files.
+pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSources, ClientError> {
+    CrateSources::new(SourcesSettings {
+        templates: config.downloads.clone(),
+        user_agent: user_agent(config.contact.as_deref()),
+        limits: config.fetch_limits,
+        clock: clock.clone(),
+        resolver: config.resolver.clone(),
+        proxies: config.proxies.clone(),
+    })
+}
+
+/// Follows redirects of the upstream index by the rules for crate files. Must be called inside a runtime.
+pub(crate) fn redirects(config: &Config) -> Redirects {
+    let settings = Arc::new(RedirectSettings {
+        user_agent: user_agent(config.contact.as_deref()),
+        limits: config.fetch_limits,
+        resolver: config.resolver.clone(),
+        proxies: config.proxies.clone(),
+    });
+    let runtime = tokio::runtime::Handle::current();
+    Redirects::new(move |address| {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (settings, address) = (Arc::clone(&settings), address.to_owned());
+        runtime.spawn(async move {
+            // The look-up of a name has no time-out of its own.
+            let found = tokio::time::timeout(REDIRECT_TIME_MAX, find_redirect(&settings, &address));
+            let found = found.await;
+            let found =
+                found.unwrap_or_else(|_elapsed| Err("it did not answer in time".to_owned()));
+            // The receiver is gone if the fetch was abandoned.
+            let _left_behind = tell.send(found);
+        });
+        // If the runtime ends, it drops the task with its sender.
+        told.recv()
+            .unwrap_or_else(|_ended| Err("the mirror is stopping".to_owned()))
+    })
+}
+
+/// The store, filled from these upstreams. Must be called inside a runtime.
+pub(crate) fn open_keeper(
+    config: &Config,
+    clock: &Clock,
+    sources: Option<CrateSources>,
+) -> Result<CrateFiles, StoreError> {
+    let store = StoreSettings {
+        location: config.storage.clone(),
+        bytes_max: config.storage_bytes_max,
+        damaged_files: if sources.is_some() {
+            DamagedFiles::Remove
+        } else {
+            DamagedFiles::Leave
+        },
+        clock: clock.clone(),
+    };
+    Ok(CrateFiles::new(CrateFilesSettings {
+        store: Arc::new(CrateStore::open(store, Arc::new(Counters::default()))?),
+        sources,
+        missing_remembered: config.missing_remembered,
+        wait_max: config.fetch_wait_max,
+    }))
+}
+
+/// The stored files, for rules that need them. Must be asked on a thread that may block.
+pub(super) fn stored_files(keeper: CrateFiles, stop: CancellationToken) -> StoredFiles {
+    let runtime = tokio::runtime::Handle::current();
+    StoredFiles::new(move || {
+        let listing = async {
+            tokio::select! {
+                held = tokio::time::timeout(LISTING_TIME_MAX, keeper.store().checksums()) => Ok(held??),
+                () = stop.cancelled() => Err(Stopping.into()),
+            }
+        };
+        runtime.block_on(listing)
+    })
+}
+
+/// The `User-Agent` that servers see.
+pub(super) fn user_agent(contact: Option<&str>) -> String {
+    match contact {
+        Some(contact) => format!("{USER_AGENT} ({contact})"),
+        None => USER_AGENT.to_owned(),
+    }
+}
+
+/// What the follower of the index needs, without rules and without a git index.
+pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettings {
+    FollowerSettings {
+        url: config.git_repo_url.clone(),
+        redirects: redirects(config),
+        data_dir: config.data_dir.clone(),
+        interval: config.refresh_interval,
+        clock,
+        git_index: None,
+        network: match config.download_mode {
+            DownloadMode::Offline => Network::Forbidden,
+            DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
+        },
+        rules: Rules::default(),
+        stored_files: None,
+        lock_wait_max: config.lock_wait_max,
+        proxies: config.proxies.clone(),
+        temp_dir: config.temp_dir.clone(),
+        upkeep: config.upkeep,
+    }
+}
