@@ -10,7 +10,8 @@
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped | all |
 //! | `cli` | the command line, the verbs beside serve, archives | `config`, `index`, `store`, `package`; `app`, to open the store |
 //! | `config` | environment variables → [`Config`] | `index`, `store` and `upstream`, for the types of their URLs and the resolver; `outgoing`; `http`, for those of the certificate and the trusted proxies |
-//! | `http` | routes, handlers, errors, headers; `server`: the accept loop, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns | `index`, `store`, `upstream`, `package`, `memory` |
+//! | `http` | routes, handlers, errors, headers | `server`, `index`, `store`, `upstream`, `package`, `clock` |
+//! | `server` | connections: the accept loop, TLS, HTTP/1 and HTTP/2, fair shares of memory and permits | `memory`; `store`, for parts of files |
 //! | `index` | the clone, its refresh and upkeep in the background, snapshots, the git index and its push | `package`, `outgoing`, `memory` |
 //! | `store` | crate files by checksum on a disk or in a cloud; fetching each once for all who wait | `upstream`, `package`, `outgoing` |
 //! | `upstream` | the templates of crate file URLs; fetching one file and checking it | `package`, `outgoing` |
@@ -25,18 +26,18 @@
 //!
 //! # The way of a request
 //!
-//! Accept loop, TLS if it is on, HTTP/1.1 or HTTP/2 (`server`) → log, path normalisation, headers, refusal for want
-//! of memory, refusal of writes (`http::middleware`) → URL table (`http::router`) → a handler, which takes one snapshot, reads index files on
-//! a blocking thread and shapes JSON. A redirect to a crate file needs none of that: it is made from name, version and
-//! template. An index file is found in the snapshot in memory, and its bytes mostly in a cache by blob id. A git client
-//! is answered by a child, git's own `upload-pack` (`index::git::served`), whose input and output `http::git` carries.
+//! `server` accepts the connection and speaks TLS, HTTP/1.1 or HTTP/2. It calls `http` for each request. There
+//! `every_request` logs it, normalises its path, refuses writes, and adds the common headers; `router` is the URL table.
+//! A handler reads the index through `index_guard`: it takes one view, waits for a permit, and marks the answer with
+//! the commit. A redirect to a crate file needs no index: it is made from name, version and template. A git client is
+//! answered by a child, git's own `upload-pack`, whose input and output `http::git` carries.
 //!
-//! Each request is an exchange (`server::exchange`), which ends when the last byte of its answer has been sent or
-//! given up: then its log event is written, and what it had of the account (`server::shares`) is given back.
+//! Each request is an exchange (`server`'s `exchange`), which ends when the last byte of its answer has been sent or
+//! given up. Then its log event is written, and its shares of memory and permits go back.
 //!
 //! # The way of a crate file
 //!
-//! Where the mirror sends crate files itself, the snapshot says which checksum a version has (`http::crate_files::crate_file`). The
+//! Where the mirror sends crate files itself, the index says which checksum a version has (`http::crate_files`). The
 //! keeper (`store::crate_files`) has the file, or begins a task that fetches it (`upstream::fetch`), which hashes what comes on
 //! its way into the store. Only what is right gets its key. From a disk the system sends it to a plain connection by
 //! itself (`server::send_file`).
