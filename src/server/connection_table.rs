@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_with_many_connections_closes_its_own() {
+    async fn a_new_connection_of_a_peer_with_many_closes_one_of_its_own() {
         let connections = ConnectionTable::new(4);
         let lonely = connections.open(address(1)).unwrap();
         tokio::time::advance(Duration::from_secs(60)).await;

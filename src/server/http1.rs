@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::response::Response;
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -63,11 +64,12 @@ where
         let client = proxies.client(connection.address(), request.headers());
         let exchange = Exchange::begin(connection, client);
         let asked = Asked::new(request, exchange.clone());
-        let (application, outgoing) = (&application, &outgoing);
-        async move {
-            let response = application(asked).await.begin(&exchange);
-            Ok::<_, Infallible>(with_answer_body(response, exchange, outgoing.as_ref()))
-        }
+        let outgoing = outgoing.as_ref();
+        // Not an async block: that would have the request and the future in it, and hyper moves what this returns.
+        application(asked).map(move |answered| {
+            let response = answered.begin(&exchange);
+            Ok::<_, Infallible>(with_answer_body(response, exchange, outgoing))
+        })
     });
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {

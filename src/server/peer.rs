@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
+    fn the_client_is_the_last_address_that_belongs_to_no_trusted_proxy() {
         let proxies: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         for (connected, lines, client) in [
             ("10.0.0.1", &["1.1.1.1, 2.2.2.2"][..], "2.2.2.2"),

@@ -312,7 +312,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_key_on_p521_is_told_from_one_that_is_none() {
+    fn a_key_on_p521_has_its_own_error() {
         for key in P521_KEYS {
             let read = read(P521_CERTIFICATE, key);
             assert!(matches!(read, Err(CertificateError::KeyOnP521)), "{read:?}");
@@ -320,7 +320,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn files_that_are_none_cannot_be_read() {
+    fn directories_devices_and_missing_files_cannot_be_read() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("certificate");
         std::fs::write(&path, made().0).unwrap();
@@ -341,7 +341,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_key_never_shows() {
+    fn debug_output_never_shows_a_key() {
         let (certificate, key) = made();
         let read = read(&certificate, &key).unwrap();
         let secret = read.pem.key.iter().map(u8::to_string).collect::<Vec<_>>();

@@ -24,7 +24,7 @@ use crate::http::semantics::ranges::{Part, part_of};
 use crate::http::state::AppState;
 use crate::package::CrateFile;
 use crate::server::Exchange;
-use crate::store::{CrateFiles, GetError, Reading, StoredFile};
+use crate::store::{CrateFiles, GetError, Reading, StoreError, StoredFile};
 
 /// What crates.io's storage sends: the bytes of a name and a version hardly ever change.
 const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
@@ -127,30 +127,63 @@ impl FileRequest<'_> {
         if known_tag(self.headers, is_known).is_some() {
             return Ok(head(StatusCode::NOT_MODIFIED, tag));
         }
-        let stored = match self.crate_files.get_now(&file.checksum) {
+        let mut stored = match self.crate_files.get_now(&file.checksum) {
             Some(stored) => stored,
             None => deadline.limit(self.get(file)).await?,
         };
         if has_any(self.headers) {
             return Ok(head(StatusCode::NOT_MODIFIED, tag));
         }
-        let size = stored.size();
-        let (mut response, range) = match part_of(self.headers, self.method, &tag, size) {
-            Part::Whole => (head(StatusCode::OK, tag), 0..size),
+        let mut is_last_try = false;
+        loop {
+            let (mut response, range) = match self.head_of(&tag, stored.size())? {
+                (response, Some(range)) => (response, range),
+                (response, None) => return Ok(response),
+            };
+            // Before the answer begins, so that it is 503 if there is no memory in time.
+            let bytes = self.memory_for(&stored, range.end - range.start);
+            if !self.state.account.try_keep(self.exchange, bytes) {
+                deadline.limit(self.keep(bytes)).await?;
+            }
+            if stored.is_on_disk() {
+                offer_part(&mut response, &stored, range.clone());
+                *response.body_mut() = StoredBody::of(stored, range);
+                return Ok(response);
+            }
+            match deadline.limit(self.read(file, &stored, range)).await? {
+                Ok(body) => {
+                    *response.body_mut() = body;
+                    return Ok(response);
+                }
+                Err(error) if is_last_try => {
+                    return Err(ApiError::crate_file_unavailable(file, error.into()));
+                }
+                // A second look finds what is there now, or fetches what the store cannot give.
+                Err(_) => is_last_try = true,
+            }
+            stored = deadline.limit(self.get(file)).await?;
+        }
+    }
+
+    /// The head of the answer for a file of this size, and the range that its body has; `None` for no body.
+    fn head_of(
+        &self,
+        tag: &HeaderValue,
+        size: u64,
+    ) -> Result<(Response, Option<Range<u64>>), ApiError> {
+        let (mut response, range) = match part_of(self.headers, self.method, tag, size) {
+            Part::Whole => (head(StatusCode::OK, tag.clone()), 0..size),
             Part::Range(range) => {
                 let place = format!("bytes {}-{}/{size}", range.start, range.end - 1);
-                let mut response = head(StatusCode::PARTIAL_CONTENT, tag);
+                let mut response = head(StatusCode::PARTIAL_CONTENT, tag.clone());
                 set(&mut response, header::CONTENT_RANGE, place)?;
                 (response, range)
             }
             Part::Outside => {
                 let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
-                set(
-                    &mut response,
-                    header::CONTENT_RANGE,
-                    format!("bytes */{size}"),
-                )?;
-                return Ok(response);
+                let place = format!("bytes */{size}");
+                set(&mut response, header::CONTENT_RANGE, place)?;
+                return Ok((response, None));
             }
         };
         let headers = response.headers_mut();
@@ -158,21 +191,7 @@ impl FileRequest<'_> {
         let length = range.end - range.start;
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         // An answer to HEAD has no body, so nothing is read for it.
-        if self.method == Method::HEAD {
-            return Ok(response);
-        }
-        // Before the answer begins, so that it is 503 if there is no memory in time.
-        let bytes = self.memory_for(&stored, length);
-        if !self.state.account.try_keep(self.exchange, bytes) {
-            deadline.limit(self.keep(bytes)).await?;
-        }
-        if stored.is_on_disk() {
-            offer_part(&mut response, &stored, range.clone());
-            *response.body_mut() = StoredBody::of(stored, range);
-        } else {
-            *response.body_mut() = deadline.limit(self.read(file, stored, range)).await?;
-        }
-        Ok(response)
+        Ok((response, (self.method != Method::HEAD).then_some(range)))
     }
 
     async fn get(&self, file: &CrateFile) -> Result<StoredFile, ApiError> {
@@ -197,36 +216,22 @@ impl FileRequest<'_> {
         }
     }
 
-    /// A range of a file that is in memory or in a cloud.
+    /// A range of a file that is in memory or in a cloud; or why the store does not give it.
     async fn read(
         &self,
         file: &CrateFile,
-        mut stored: StoredFile,
+        stored: &StoredFile,
         range: Range<u64>,
-    ) -> Result<Body, ApiError> {
-        let mut is_second_try = false;
-        loop {
-            // A small part can cost a reading of the whole file, so peers take turns.
-            let permit = if stored.must_read_whole(&range) {
-                let permits = &self.state.whole_file_permits;
-                Some(permits.take(self.exchange, 1).await?)
-            } else {
-                None
-            };
-            let reading = self.crate_files.read(file, &stored, range.clone()).await;
-            drop(permit);
-            match reading {
-                Ok(reading) => return Ok(Body::from_stream(reading)),
-                Err(error) if is_second_try => {
-                    return Err(ApiError::crate_file_unavailable(file, error.into()));
-                }
-                // A second look finds what is there now, or fetches what the store cannot give.
-                Err(_) => is_second_try = true,
-            }
-            stored = self.get(file).await?;
-            let length = range.end - range.start;
-            self.keep(self.memory_for(&stored, length)).await?;
-        }
+    ) -> Result<Result<Body, StoreError>, ApiError> {
+        // A small part can cost a reading of the whole file, so peers take turns.
+        let _permit = if stored.must_read_whole(&range) {
+            let permits = &self.state.whole_file_permits;
+            Some(permits.take(self.exchange, 1).await?)
+        } else {
+            None
+        };
+        let reading = self.crate_files.read(file, stored, range).await;
+        Ok(reading.map(Body::from_stream))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The mirror's own base URL, as its clients see it.
+//! The mirror's own base URL, as clients see it.
 
 use std::net::Ipv6Addr;
 
@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Uri, header};
 use crate::http::error::ApiError;
 use crate::http::state::Settings;
 
-/// The mirror's own base URL, without a trailing slash: as set, else as the client reached it.
+/// The mirror's own base URL, without a trailing slash: from the setting, else from the request.
 ///
 /// # Errors
 /// 400 for a `Host` that is not a valid authority.
@@ -21,14 +21,14 @@ pub(crate) fn base_url(
         return Ok(url.clone());
     }
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    // A request to a proxy names the host in its first line, which then counts.
+    // A request to a proxy names the host in its first line. That host counts.
     let host = uri
         .authority()
         .map(Authority::as_str)
         .or_else(|| text(header::HOST))
         .filter(|host| is_authority(host))
         .ok_or_else(|| ApiError::BadRequest("the Host header is not a host name".to_owned()))?;
-    // A chain of proxies appends; the first is the one that the client spoke to.
+    // Each proxy of a chain appends. The first entry is from the proxy that the client spoke to.
     let forwarded = headers
         .get("x-forwarded-proto")
         .and_then(|value| value.to_str().ok())
@@ -43,8 +43,8 @@ pub(crate) fn base_url(
     Ok(format!("{scheme}://{host}"))
 }
 
-/// Whether a text is a host, with or without a port, and nothing that would mean something else elsewhere: it becomes a
-/// part of URLs that cargo reads, in which braces are markers.
+/// Whether a text is a host, with or without a port, and nothing else. It becomes a part of URLs that cargo reads, and there
+/// braces are placeholders.
 fn is_authority(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {

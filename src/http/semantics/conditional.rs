@@ -1,16 +1,16 @@
 //! Conditional requests: `If-None-Match` (RFC 9110, section 13.1.2).
 //!
-//! `If-Modified-Since` is not looked at: no answer carries `Last-Modified`.
+//! The mirror ignores `If-Modified-Since`, because no answer carries `Last-Modified`.
 
 use axum::http::{HeaderMap, header};
 
-/// What `known` says of the first entity tag in `If-None-Match` that it knows. Tags are given in their quotes; the
-/// comparison is the weak one, so a `W/` in front is left out.
+/// The result of `known` for the first entity tag in `If-None-Match` that it knows. Tags come in their quotes and without
+/// `W/`, because the comparison is the weak one.
 pub(crate) fn known_tag<T>(headers: &HeaderMap, known: impl Fn(&str) -> Option<T>) -> Option<T> {
     lines(headers).flat_map(tags).find_map(known)
 }
 
-/// Whether `If-None-Match` is `*`: whatever the client has, it is content with.
+/// Whether `If-None-Match` is `*`: the client is content with whatever it has.
 pub(crate) fn has_any(headers: &HeaderMap) -> bool {
     lines(headers).any(|line| line.trim() == "*")
 }
@@ -20,7 +20,7 @@ fn lines(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     lines.filter_map(|line| line.to_str().ok())
 }
 
-/// The entity tags of a list. What is malformed ends the list: it matches nothing.
+/// The entity tags of a list. A malformed tag ends the list and matches nothing.
 fn tags(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = list;
     std::iter::from_fn(move || {

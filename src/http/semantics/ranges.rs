@@ -1,12 +1,12 @@
 //! Range requests (RFC 9110, section 14): one range of bytes.
 //!
-//! A request for several ranges gets the whole file, which a server may always send.
+//! A request for several ranges gets the whole file. A server may always send that.
 
 use std::ops::Range;
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
-/// Which part of a file is sent.
+/// The part of a file to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// All of it.
@@ -58,7 +58,7 @@ fn parse(text: &str, size: u64) -> Option<Part> {
     })
 }
 
-/// A number too large for us is beyond every file.
+/// A number that is too large for `u64` is beyond every file.
 fn number(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))

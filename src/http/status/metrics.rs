@@ -68,7 +68,7 @@ impl Page {
         self.head(
             "crate_files_total",
             "counter",
-            "Crate files that were asked for: held ones, and how the fetches of others ended.",
+            "Requests for crate files: stored ones, and how the fetches of the others ended.",
         )?;
         for (result, counter) in [
             ("hit", hits),
@@ -106,7 +106,7 @@ impl Page {
             ),
             (
                 "store_evicted_files_total",
-                "Crate files that were removed to make room.",
+                "Crate files that were removed because of STORAGE_MAX_BYTES.",
                 evicted.get(),
             ),
         ] {

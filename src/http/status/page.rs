@@ -55,7 +55,7 @@ fn crate_files(state: &AppState) -> String {
     let (hits, fetched) = (counters.hits.get(), counters.fetched.get());
     let place = crate_files.store().place();
     if crate_files.fetches() {
-        format!("kept in {place}; {hits} were held, {fetched} were fetched")
+        format!("kept in {place}; {hits} were stored already, {fetched} were fetched")
     } else {
         format!("those in {place}, no others; {hits} were sent")
     }

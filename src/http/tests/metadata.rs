@@ -256,7 +256,7 @@ async fn dependencies_have_real_names_in_published_spelling_and_required_ones_co
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_404_with_the_texts_of_crates_io() {
+async fn unknown_crates_and_versions_are_404_with_the_texts_of_crates_io() {
     let mirror = TestMirror::ready();
     for (path, detail) in [
         ("Nothing", "crate `Nothing` does not exist"),
@@ -301,7 +301,7 @@ async fn what_does_not_exist_is_404_with_the_texts_of_crates_io() {
 }
 
 #[tokio::test]
-async fn metadata_is_compressed_for_those_who_want_it() {
+async fn metadata_is_compressed_for_clients_that_accept_gzip() {
     let mirror = TestMirror::ready();
     let plain = mirror.get("/api/v1/crates/mixed-case-name").await;
     let packed = mirror

@@ -1,4 +1,4 @@
-//! Writes, wrong methods, unknown routes, and what is said before the first snapshot.
+//! Writes, wrong methods, unknown routes, and the answers before the first view.
 
 use axum::http::Method;
 
@@ -77,7 +77,7 @@ async fn an_unknown_route_is_404_in_the_envelope() {
 }
 
 #[tokio::test]
-async fn before_the_first_snapshot_look_ups_are_503_with_retry_after() {
+async fn before_the_first_view_look_ups_are_503_with_retry_after() {
     let mirror = TestMirror::starting("https://files.example/{crate}");
     for path in [
         "/api/v1/crates/a",

@@ -49,7 +49,7 @@ async fn every_index_file_is_relayed_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn what_is_no_index_file_is_404_even_with_a_validator() {
+async fn a_path_of_no_index_file_is_404_even_with_a_validator() {
     let mirror = TestMirror::ready();
     for path in [
         "/index/",
@@ -147,7 +147,7 @@ async fn a_client_that_has_the_file_gets_304_and_no_other_does() {
 }
 
 #[tokio::test]
-async fn the_compressed_form_is_the_same_file_under_its_own_tag() {
+async fn the_compressed_file_is_the_same_file_with_its_own_tag() {
     let mirror = TestMirror::ready();
     let path = "/index/mi/xe/mixed_case-name";
     let plain = mirror.get(path).await;
@@ -264,7 +264,7 @@ async fn config_json_is_the_mirrors_own() {
 }
 
 #[tokio::test]
-async fn before_the_first_snapshot_the_index_is_503_with_retry_after() {
+async fn before_the_first_view_the_index_is_503_with_retry_after() {
     let mirror = TestMirror::starting("https://files.example/{crate}");
     for path in [BUILT, "/index/config.json", "/index/nothing"] {
         let answer = get(&mirror, path, &[("host", "h")]).await;

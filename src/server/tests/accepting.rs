@@ -21,7 +21,7 @@ async fn answered(client: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn beyond_so_many_connections_the_one_that_was_idle_for_longest_makes_room() {
+async fn a_connection_beyond_the_limit_closes_the_one_that_was_idle_for_longest() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();

@@ -92,7 +92,7 @@ fn watched_megabyte() -> (
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_grants_no_window_is_cut_and_what_it_asked_for_is_let_go() {
+async fn a_client_that_grants_no_window_is_cut_and_its_answer_is_freed() {
     for window in [0, 1, 65_535] {
         let (answer, held) = watched_megabyte();
         let mut scene = scene(application(answer), window).await;
@@ -117,7 +117,7 @@ async fn a_client_that_grants_no_window_is_cut_and_what_it_asked_for_is_let_go()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_small_answer_that_is_not_taken_counts_as_well() {
+async fn a_small_answer_that_the_client_does_not_read_counts_too() {
     // All of it was handed over, so that nothing is left to ask for.
     let answer = application(|_| Body::from(vec![0; 1_000]));
     let mut scene = scene(answer, 10).await;
@@ -128,7 +128,7 @@ async fn a_small_answer_that_is_not_taken_counts_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_producer_is_waited_for() {
+async fn a_slow_answer_of_the_mirror_is_not_cut() {
     let (send, frames) = mpsc::channel::<Bytes>(1);
     let frames = Arc::new(std::sync::Mutex::new(Some(frames)));
     let application = application(move |_| {
@@ -149,7 +149,7 @@ async fn a_slow_producer_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_that_comes_forward_is_not_cut() {
+async fn a_slow_reader_that_makes_progress_is_not_cut() {
     let mut scene = scene(application(|_| Body::from(vec![7; MEGABYTE])), 16 * 1024).await;
     let answer = scene.client.send_request(get("/")).await.unwrap();
     let mut body = answer.into_body();
@@ -162,7 +162,7 @@ async fn a_slow_reader_that_comes_forward_is_not_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_without_requests_is_ended_with_a_word() {
+async fn an_idle_connection_ends_after_a_goodbye_frame() {
     let mut scene = scene(application(|_| Body::empty()), 65_535).await;
     let answer = scene.client.send_request(get("/")).await.unwrap();
     drop(answer);
@@ -175,7 +175,7 @@ async fn a_connection_without_requests_is_ended_with_a_word() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_says_nothing_more_is_cut() {
+async fn a_client_that_answers_no_ping_is_cut() {
     let (mut stream, _draining, server) = serve(application(|_| Body::empty()));
     // The preface and empty settings; no ping is ever answered.
     stream
@@ -190,7 +190,7 @@ async fn a_client_that_says_nothing_more_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_even_begin_is_cut() {
+async fn a_client_that_sends_nothing_is_cut() {
     let (mut stream, _draining, server) = serve(application(|_| Body::empty()));
     let began = Instant::now();
     let mut sent = Vec::new();
@@ -200,7 +200,7 @@ async fn a_client_that_does_not_even_begin_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_under_way_is_finished_when_the_mirror_stops() {
+async fn a_request_in_progress_finishes_when_the_mirror_stops() {
     let (send, frames) = mpsc::channel::<Bytes>(1);
     let frames = Arc::new(std::sync::Mutex::new(Some(frames)));
     let application = application(move |_| Body::new(Slow(frames.lock().unwrap().take().unwrap())));

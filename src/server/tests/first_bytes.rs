@@ -68,7 +68,7 @@ async fn everything_else_is_left_to_http1() {
 }
 
 #[tokio::test]
-async fn a_part_of_the_preface_is_waited_for_and_not_asked_for_again_and_again() {
+async fn a_part_of_the_preface_waits_without_a_busy_loop() {
     let (mut client, server) = connected().await;
     client.write_all(b"PR").await.unwrap();
     let mut looks = 0;
@@ -83,7 +83,7 @@ async fn a_part_of_the_preface_is_waited_for_and_not_asked_for_again_and_again()
 }
 
 #[tokio::test]
-async fn a_connection_that_stays_silent_or_half_said_is_closed() {
+async fn a_connection_without_a_complete_beginning_is_closed() {
     let limits = Limits {
         head_wait_max: Duration::from_millis(100),
         handshake_max: Duration::from_millis(100),

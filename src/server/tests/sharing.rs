@@ -80,7 +80,7 @@ async fn pass(time: Duration, answers: &mut [Answering]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_alone_has_everything_and_what_is_given_back_goes_to_who_waits() {
+async fn a_peer_that_is_alone_gets_everything_and_a_returned_share_goes_to_the_waiter() {
     let shares = account(100);
     let exchange = exchange_of(1);
     let all = [50, 50].map(|half| shares.try_take(&exchange, half).unwrap());
@@ -98,7 +98,7 @@ async fn a_peer_that_is_alone_has_everything_and_what_is_given_back_goes_to_who_
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_it_can_and_who_leaves_leaves_nothing() {
+async fn a_wait_ends_at_its_time_out_and_a_client_that_leaves_frees_its_place() {
     let shares = account(100);
     // Something is made for it: it cannot be hurried.
     let exchange = exchange_of(1);
@@ -117,7 +117,7 @@ async fn nobody_waits_longer_than_it_can_and_who_leaves_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_below_its_fair_share_takes_from_the_slowest_answers_of_those_above() {
+async fn a_peer_below_its_fair_share_gets_shares_of_the_slowest_answers_of_peers_above() {
     let shares = account(1_000);
     let mut greedy = Vec::new();
     for _ in 0..10 {
@@ -175,7 +175,7 @@ async fn with_a_hundred_greedy_peers_a_new_one_gets_its_share_within_a_second() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_others_wait_a_client_must_take_eight_kilobytes_a_second_and_otherwise_not() {
+async fn a_client_must_read_eight_kilobytes_a_second_only_while_others_wait() {
     let shares = Shares::new(SharesSettings {
         capacity: 2,
         connection_max: 2,
@@ -238,7 +238,7 @@ async fn the_peer_that_has_least_is_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_share_serves_all_who_take_the_same_bytes() {
+async fn one_share_serves_all_clients_that_read_the_same_bytes() {
     let shares = account(PLENTY);
     let (first, second) = (exchange_of(1), exchange_of(2));
     let share = std::sync::Arc::new(shares.try_take(&first, 1_000).unwrap());
@@ -252,7 +252,7 @@ async fn one_share_serves_all_who_take_the_same_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_share_can_shrink_and_a_connection_has_some_for_itself() {
+async fn a_share_can_shrink_and_a_connection_has_an_allowance() {
     let shares = Shares::new(SharesSettings {
         connection_free: 100,
         ..settings(1_000)
@@ -299,7 +299,7 @@ async fn one_connection_has_no_more_than_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_greedy_client_took_before_does_not_excuse_it() {
+async fn earlier_progress_does_not_excuse_a_greedy_client() {
     let shares = Shares::new(SharesSettings {
         taking_back: TakingBack::From {
             pace_min: 8 * 1024,
@@ -328,7 +328,7 @@ async fn what_a_greedy_client_took_before_does_not_excuse_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_that_an_innocent_peer_takes_too_are_not_taken_for_the_greedy_one() {
+async fn a_share_that_a_fair_peer_uses_too_is_not_taken_back_from_a_greedy_peer() {
     let shares = account(100);
     let payer = exchange_of(1);
     let share = std::sync::Arc::new(shares.try_take(&payer, 90).unwrap());

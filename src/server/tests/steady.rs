@@ -136,7 +136,7 @@ async fn a_steady_client_gets_everything_however_long_it_takes() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_cut_and_the_log_is_told_so() {
+async fn a_client_that_reads_nothing_is_cut_and_the_log_says_so() {
     for tls in [false, true] {
         let mut scene = scene(tls).await;
         let client = scene.ask().await;
@@ -150,7 +150,7 @@ async fn a_client_that_takes_nothing_is_cut_and_the_log_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_is_told_of_as_whole_by_http2_too() {
+async fn http2_reports_complete_answers_as_complete() {
     let mut scene = scene(false).await;
     let client = Arc::new(hyper::client::conn::http2::Builder::new(
         hyper_util::rt::TokioExecutor::new(),

@@ -48,5 +48,8 @@ fn hits_fetches_and_mismatches_are_counted() {
         assert_eq!(count(&scene.mirror, series), expected, "{series}");
     }
     let page = scene.mirror.get("/").text();
-    assert!(page.contains("3 were held, 1 were fetched"), "{page}");
+    assert!(
+        page.contains("3 were stored already, 1 were fetched"),
+        "{page}"
+    );
 }
