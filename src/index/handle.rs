@@ -125,6 +125,7 @@ impl IndexHandle {
     }
 
     pub(crate) fn publish(&self, view: Arc<View>) {
+        // The store first: the pusher, which waits for the notification, must see the new view.
         self.shared.view.store(Some(view));
         self.shared.view_changed.notify_one();
     }

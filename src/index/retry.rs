@@ -25,6 +25,7 @@ pub(super) fn backoff(failures: u32, interval: Duration) -> Duration {
 
 /// Doubles the first pause for each time after the first.
 fn doubled(first: Duration, times: u32) -> Duration {
+    // `checked_shl` gives `None` from 32 on, and then the product saturates: no overflow after many failures.
     first.saturating_mul(
         1_u32
             .checked_shl(times.saturating_sub(1))

@@ -586,10 +586,10 @@ mod tests {
         let export = scene.export_all();
         let mut settings = scene.index.settings();
         settings.data_dir = scene.inside.path().to_owned();
-        let held = refresh_once(settings, &IndexHandle::new()).unwrap();
+        let locked = refresh_once(settings, &IndexHandle::new()).unwrap();
         let result = scene.import(&export, None);
         assert!(matches!(result, Err(ImportError::Locked)));
-        drop(held);
+        drop(locked);
         scene.import(&export, None).unwrap();
     }
 

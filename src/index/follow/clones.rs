@@ -142,7 +142,7 @@ impl Clones {
             if clones.still_exists() {
                 return Ok(());
             }
-            tracing::warn!("the index directory in DATA_DIR has vanished and is made anew");
+            tracing::warn!("the index directory in DATA_DIR has vanished; it is made again");
             self.directory = None;
             self.retired.extend(self.current.take());
         }
@@ -152,7 +152,7 @@ impl Clones {
                 Ok(true) => {}
                 Ok(false) => tracing::info!(
                     index.upstream = %self.settings.url,
-                    "the clone on disk is of another index; it is not served, and goes when this one has been cloned"
+                    "the clone on disk is of another index; it is not served, and is removed once this index is cloned"
                 ),
                 Err(error @ (RefreshError::Damaged(_) | RefreshError::Refused(_))) => {
                     tracing::warn!(error = %error, "the clone on disk is set aside and will be replaced");
@@ -160,7 +160,7 @@ impl Clones {
                         tracing::warn!(error = %error, "the damaged clone could not be set aside");
                     }
                 }
-                // Not a fault of the clone.
+                // Not a fault of the clone, for example a full disk.
                 Err(error) => return Err(error),
             }
         }
@@ -256,6 +256,7 @@ impl Clones {
         });
         match &fetched {
             Err(FetchError::Local(_)) => {
+                // The clone may be damaged. The next refresh checks it.
                 self.failures += 1;
                 repository.suspect();
             }
@@ -268,7 +269,7 @@ impl Clones {
             }
             return Err(error);
         }
-        // A failure only means that the time of this fetch is lost after a restart.
+        // Not fatal. A failure only means that the time of this fetch is lost after a restart.
         if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
             tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
         }
@@ -320,6 +321,7 @@ impl Clones {
             return;
         }
         let now = Instant::now();
+        // An abandoned transfer may still write to the clone. A copy of it would be incomplete.
         if self.next_upkeep.is_some_and(|next| now < next) || self.transfers.may_still_write() {
             return;
         }
@@ -422,6 +424,7 @@ impl Clones {
         publisher: &mut Publisher,
     ) -> Result<(Arc<Repository>, View), RefreshError> {
         let repository = Arc::new(Repository::open(path, Access::Full)?);
+        // Before `activate`: a clone that cannot be read must not become the clone in use.
         let view = publisher.view(&repository)?;
         if let Some(directory) = &self.directory {
             directory.activate(path)?;
@@ -431,6 +434,7 @@ impl Clones {
 
     /// Removes replaced clones that no request reads any more, and leftovers of a crash.
     fn drop_retired(&mut self) {
+        // A count of 1 is our own reference: no view, and so no request, uses the clone.
         self.retired
             .retain(|repository| Arc::strong_count(repository) > 1);
         self.sweep();

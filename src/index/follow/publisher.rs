@@ -119,6 +119,7 @@ impl Publisher {
     /// Publishes the view of a clone, if it differs from the current one.
     pub(crate) fn show(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
         let view = self.view(repository);
+        // The handles have read the whole index. Closing them frees that memory.
         repository.close_idle_handles();
         let previous = self.handle.view();
         match (view, previous) {
@@ -136,10 +137,12 @@ impl Publisher {
     /// Publishes a view with its git index.
     pub(crate) fn publish(&mut self, view: View, message: &str) {
         tracing::info!(index.commit = %view.commit(), index.crates = view.crate_count(), "{message}");
+        // First the git index, then the pointer: a request never sees a view whose git index shows an older state.
         let git_index = self.git_index_of(&view);
         let view = Arc::new(view.with_git_index(git_index));
         let previous = self.handle.view();
         self.handle.publish(Arc::clone(&view));
+        // After the publication, because the sizes of a new index take seconds.
         let followed = self.large_files.follow(
             (view.source().repository(), view.root()),
             previous.as_deref().map(|previous| &**previous.root()),
@@ -191,7 +194,7 @@ impl Publisher {
             return;
         }
         self.repairs.note(now);
-        tracing::warn!(error = why, "the git index is damaged and is made anew");
+        tracing::warn!(error = why, "the git index is damaged; it is made again");
         if let Err(error) = overlay::remove(view.source().repository().path()) {
             tracing::warn!(error = %error, "the damaged git index could not be removed");
         }
@@ -269,6 +272,7 @@ impl Publisher {
         if !repository.is_writable() {
             return Err(RefreshError::NowhereToBuild);
         }
+        // Without an earlier state all files are read, which is always correct.
         let earlier = last.and_then(|last| self.earlier(source, &last, previous));
         let progress = self.handle.begin(Phase::Pruning);
         let built = build(source, earlier.as_ref(), (&self.rules, &facts), &progress)?;

@@ -80,6 +80,7 @@ pub(crate) fn refresh_once(
     settings: FollowerSettings,
     handle: &IndexHandle,
 ) -> Result<LockedIndex, RefreshOnceError> {
+    // A follower that never runs as a task: it makes one refresh, and keeps the data directory locked.
     let mut follower = Follower::new(settings, handle.clone());
     follower.refresh_once().map_err(|error| match error {
         RefreshError::Locked => RefreshOnceError::Locked,

@@ -56,7 +56,7 @@ pub(crate) fn bring_up_to_date(
         // Only for real damage, and not for a full disk or too many open files: a new git index costs every client a full
         // download.
         Err(error) if is_damaged(&git_index_path(clone)) => {
-            tracing::warn!(error = %error, "the git index is damaged and is made anew");
+            tracing::warn!(error = %error, "the git index is damaged; it is made again");
             remove(clone)?;
             add_commit(clone, shown, config)
         }
@@ -114,6 +114,7 @@ fn add_commit(clone: &Path, shown: ShownTree, config: &str) -> Result<ObjectId, 
         .as_ref()
         .filter(|previous| previous.tree_id() == tree.id())
     {
+        // The same tree: clients need no new commit, even if the upstream commit is another one.
         return Ok(previous.id().into());
     }
     // Author and time of the upstream commit, so they are the same on every replica and in every run.

@@ -229,6 +229,7 @@ impl Pusher {
             .args(["push", "--quiet", "--no-verify", "--"])
             .arg(self.settings.url.address())
             .arg(format!("+{SERVED_BRANCH}:{SERVED_BRANCH}"))
+            // Its own process group: git starts ssh or git-remote-http, and they must end with it.
             .process_group(0)
             .kill_on_drop(true)
             .stdin(Stdio::null())

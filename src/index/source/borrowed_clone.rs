@@ -57,6 +57,7 @@ impl BorrowedClone {
         fs::write(to.join(CONFIG_FILE), CONFIG)?;
         fs::create_dir_all(to.join("objects/pack"))?;
         fs::create_dir_all(to.join("objects/info"))?;
+        // Absolute, because git resolves a relative path against the borrowing repository.
         let objects = from.join("objects").canonicalize()?;
         let line = format!(
             "{}\n",

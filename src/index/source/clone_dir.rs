@@ -462,8 +462,8 @@ mod tests {
             assert_eq!(judge_lock(system(code)).unwrap(), LockOutcome::Unsupported);
         }
         assert_eq!(judge_lock(Ok(())).unwrap(), LockOutcome::Locked);
-        let held = judge_lock(Err(TryLockError::WouldBlock));
-        assert!(matches!(held, Err(DataDirError::Locked)));
+        let locked = judge_lock(Err(TryLockError::WouldBlock));
+        assert!(matches!(locked, Err(DataDirError::Locked)));
         let broken = judge_lock(system(libc::EIO));
         assert!(matches!(broken, Err(DataDirError::Disk(_))));
     }

@@ -340,15 +340,15 @@ fn is_no_shallow(error: &git2::Error) -> bool {
 }
 
 fn describe(error: &git2::Error, url: &RemoteUrl) -> String {
-    let said = url.redact(error.message());
+    let message = url.redact(error.message());
     if error.code() == ErrorCode::Certificate {
         // Container images often have no CA certificates, and rarely those of an organisation's own CA.
         format!(
-            "{said}: the CA certificates of this machine do not vouch for it; install the package ca-certificates, or \
+            "{message}: the CA certificates of this machine do not vouch for it; install the package ca-certificates, or \
              set SSL_CERT_FILE to a file with the right ones"
         )
     } else {
-        said
+        message
     }
 }
 

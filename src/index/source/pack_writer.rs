@@ -98,6 +98,7 @@ impl PackWriter<'_> {
     ) -> Result<ObjectId, git2::Error> {
         let base = match base {
             Some(base) => base.to_oid()?,
+            // libgit2 needs a base, so an empty tree is written first.
             None => self.git.treebuilder(None)?.write()?,
         };
         // libgit2 inserts each change into a sorted list. In sorted order each insertion is at the end, which is fast.
@@ -147,6 +148,7 @@ impl PackWriter<'_> {
             return Err(git2::Error::from_str("stopped"));
         }
         let id = Oid::hash_object(kind, content)?;
+        // Without a refresh: for each new object libgit2 would otherwise read the pack directory again.
         if !self.odb.exists_ext(id, OdbLookupFlags::NO_REFRESH) {
             self.ids.push(self.odb.write(kind, content)?);
             self.bytes += content.len();
@@ -162,6 +164,7 @@ impl PackWriter<'_> {
             return Ok(());
         }
         let mut builder = self.git.packbuilder()?;
+        // One thread, because the mirror serves requests at the same time.
         builder.set_threads(1);
         for id in self.ids.drain(..) {
             builder.insert_object(id, None)?;
@@ -173,6 +176,7 @@ impl PackWriter<'_> {
             &directory,
             self.progress.stop_flag(),
         )?;
+        // The objects are on disk now. The builder borrows them, so it goes before they are freed.
         drop(builder);
         self.gathered.reset()?;
         self.bytes = 0;

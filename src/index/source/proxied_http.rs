@@ -82,6 +82,7 @@ struct ProxiedHttp {
 
 impl ProxiedHttp {
     fn new(base: Url, url: RemoteUrl, proxies: Proxies) -> io::Result<Self> {
+        // A runtime of its own: this runs on the thread of a transfer, outside of the mirror's runtime.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -254,6 +255,7 @@ impl Read for Exchange {
             Some(answer) => answer,
             None => self.ask()?,
         };
+        // A loop, because a chunk may be empty, and libgit2 takes a read of 0 bytes for the end.
         while self.rest.is_empty() {
             match self.runtime.block_on(answer.chunk()).map_err(described)? {
                 Some(bytes) => self.rest = bytes,

@@ -135,6 +135,7 @@ impl Repository {
         .and_then(|handle| {
             let result = work(&handle);
             let mut handles = self.handles();
+            // Also after an error: the handle itself is not broken. A surplus handle is closed here.
             if handles.len() < IDLE_HANDLES_MAX {
                 handles.push(handle);
             }
@@ -152,6 +153,7 @@ impl Repository {
     pub(crate) fn upstream(&self) -> Result<(CommitId, ObjectId), ReadError> {
         self.with(|git| {
             let reference = git.find_reference(super::fetch::UPSTREAM_HEAD)?;
+            // A symbolic reference has no target. The zero id is never found, which counts as damage.
             let id = reference.target().unwrap_or(Oid::ZERO_SHA1);
             check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
             let commit = git.find_commit(id)?;

@@ -97,6 +97,7 @@ impl<'r> Reader<'r> {
         previous: Option<&Arc<Directory>>,
     ) -> Result<Arc<Directory>, ReadError> {
         if let Some(previous) = previous.filter(|previous| previous.tree() == tree) {
+            // Shared, but counted: otherwise many small commits could grow an index beyond the limits.
             self.count(previous.count(), previous.directory_count())?;
             return Ok(Arc::clone(previous));
         }
@@ -116,6 +117,7 @@ impl<'r> Reader<'r> {
                 below.push((name.to_owned(), entry.id));
             }
         }
+        // Freed before the recursion, or a deep path would keep all its trees in memory.
         drop(content);
         self.count(files.len(), 0)?;
         let mut directories = Vec::with_capacity(below.len());

@@ -187,7 +187,7 @@ impl Gap {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Checks that a project has the same lock file as the first one.
+    /// Checks the output of a built project, and the checksums in its lock file.
     #[track_caller]
     fn assert_built(&self, project: &Project) {
         assert_eq!(project.program_says(), OUTPUT);
