@@ -8,8 +8,8 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause after failures, unless the ordinary interval is longer.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// The pause after the first repair. It doubles with each further repair: if the upstream itself lacks a blob, a new clone
-/// does not help, and must not follow at once.
+/// The pause after the first repair. It doubles with each further repair: if the upstream itself lacks a blob, a new
+/// clone does not help, and must not follow at once.
 const REPAIR_PAUSE_FIRST: Duration = Duration::from_secs(60);
 
 /// The longest pause after a repair. After this time without a repair the next one counts as the first.

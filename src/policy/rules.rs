@@ -193,8 +193,8 @@ impl Rule {
     }
 }
 
-/// A text that differs between sets. It adds up the hashes of all checksums, because the order of a set differs from run to
-/// run.
+/// A text that differs between sets. It adds up the hashes of all checksums, because the order of a set differs from
+/// run to run.
 fn fingerprint_of(stored: &HashSet<Checksum>) -> String {
     let sum = |seed: u8| {
         stored.iter().fold(0_u64, |sum, checksum| {

@@ -135,8 +135,8 @@ impl Clones {
         Ok(Refreshed::Fetched)
     }
 
-    /// Locks the data directory and serves the clone in it. Does nothing if that is done already, unless the directory was
-    /// removed meanwhile.
+    /// Locks the data directory and serves the clone in it. Does nothing if that is done already, unless the directory
+    /// was removed meanwhile.
     fn open_data_dir(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if let Some(clones) = &self.directory {
             if clones.still_exists() {
@@ -218,8 +218,8 @@ impl Clones {
         Ok(())
     }
 
-    /// Retires the current clone if it is damaged. Its view stays in use until there is a new one, because everything that
-    /// can still be read from it is correct.
+    /// Retires the current clone if it is damaged. Its view stays in use until there is a new one, because everything
+    /// that can still be read from it is correct.
     fn check_current(&mut self) {
         if let Some(repository) = self.damaged_clone() {
             tracing::warn!("the clone on disk is damaged and will be replaced");
@@ -328,8 +328,8 @@ impl Clones {
         let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
             Ok(Due::Nothing) => return,
             Ok(Due::RollUp) => match self.roll_up(&repository, publisher) {
-                // An object cannot be read, perhaps one that only git clients need. Without a new clone the number of packs
-                // would grow without limit.
+                // An object cannot be read, perhaps one that only git clients need. Without a new clone the number of
+                // packs would grow without limit.
                 Err(RefreshError::Damaged(why) | RefreshError::Refused(why))
                     if self.repairs.allowed(now) && self.settings.may_renew() =>
                 {
@@ -416,8 +416,8 @@ impl Clones {
         }
     }
 
-    /// Makes a complete clone the clone in use. It has a record already: a rolled-up clone has a copy of the record of the
-    /// original.
+    /// Makes a complete clone the clone in use. It has a record already: a rolled-up clone has a copy of the record of
+    /// the original.
     fn take_over(
         &self,
         path: &Path,
@@ -450,8 +450,8 @@ impl Clones {
         warn_if_left(clones.sweep(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()));
     }
 
-    /// The clone on disk, if the mirror cannot restore its content. Offline that is any clone, even a damaged one. Otherwise
-    /// it is the clone of another upstream, until our clone has replaced it.
+    /// The clone on disk, if the mirror cannot restore its content. Offline that is any clone, even a damaged one.
+    /// Otherwise it is the clone of another upstream, until our clone has replaced it.
     fn irreplaceable(&self, clones: &CloneDir) -> Option<PathBuf> {
         let is_foreign = |path: &Path| {
             clone_dir::read_record(path).is_ok_and(|record| !record.is_of(&self.settings.url))

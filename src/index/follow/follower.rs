@@ -1,7 +1,7 @@
 //! The follower of the upstream: the background task that decides when to refresh, and what to do after a refresh.
 //!
-//! Each refresh runs on a blocking thread, and the async side only waits. So a fetch that hangs never blocks requests. The
-//! clones and the views have owners of their own ([`Clones`], [`Publisher`]).
+//! Each refresh runs on a blocking thread, and the async side only waits. So a fetch that hangs never blocks requests.
+//! The clones and the views have owners of their own ([`Clones`], [`Publisher`]).
 
 use std::pin::pin;
 use std::time::{Duration, Instant};

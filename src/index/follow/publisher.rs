@@ -127,7 +127,8 @@ impl Publisher {
                 self.bring_git_index_up_to_date(&previous);
             }
             (Ok(view), _) => self.publish(view, "the index has changed"),
-            // The current view stays: most files that were stored a moment ago still are. `look_up_facts` has logged this.
+            // The current view stays: most files that were stored a moment ago still are. `look_up_facts` has logged
+            // this.
             (Err(RefreshError::StoredFiles(_)), Some(_previous)) => {}
             (Err(error), _) => return Err(error),
         }
@@ -159,8 +160,8 @@ impl Publisher {
         self.damage_checks.wait(Instant::now())
     }
 
-    /// Checks the git index, and makes it again if it is damaged. Reports a damaged clone to the owner of the clones, which
-    /// checks it again.
+    /// Checks the git index, and makes it again if it is damaged. Reports a damaged clone to the owner of the clones,
+    /// which checks it again.
     pub(super) fn check_git_index(&mut self) {
         let Some(view) = self.handle.view() else {
             return;
@@ -201,7 +202,8 @@ impl Publisher {
         self.bring_git_index_up_to_date(view);
     }
 
-    /// Brings the git index of the published view up to date, and publishes the view again if the git index has changed.
+    /// Brings the git index of the published view up to date, and publishes the view again if the git index has
+    /// changed.
     fn bring_git_index_up_to_date(&mut self, view: &View) {
         let tip = |index: Option<&Arc<GitIndex>>| index.map(|index| index.tip());
         let git_index = self.git_index_of(view);
@@ -211,8 +213,8 @@ impl Publisher {
         }
     }
 
-    /// Makes the git index of a view. After a failure the view has none: git clients must not see another index than other
-    /// clients, so they get 503.
+    /// Makes the git index of a view. After a failure the view has none: git clients must not see another index than
+    /// other clients, so they get 503.
     fn git_index_of(&self, view: &View) -> Option<Arc<GitIndex>> {
         let settings = self.git_index.as_ref()?;
         let repository = view.source().repository();

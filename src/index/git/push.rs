@@ -1,8 +1,8 @@
 //! The background task that pushes the git index to another git host. So the classic set-up, an index repository with a
 //! `config.json` of its own, stays up to date.
 //!
-//! The `git` program pushes. It gets the user's settings for ssh and proxies, and nothing else of the environment. Nothing
-//! waits for a push: a push that fails or hangs only appears on `/readyz` and in the log.
+//! The `git` program pushes. It gets the user's settings for ssh and proxies, and nothing else of the environment.
+//! Nothing waits for a push: a push that fails or hangs only appears on `/readyz` and in the log.
 
 use std::ffi::OsString;
 use std::pin::pin;

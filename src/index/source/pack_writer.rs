@@ -1,5 +1,5 @@
-//! Writes many git objects into packs. Single files for each object would take a hundred times as long, because each file
-//! would be flushed to the disk.
+//! Writes many git objects into packs. Single files for each object would take a hundred times as long, because each
+//! file would be flushed to the disk.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -34,8 +34,8 @@ pub(crate) struct PackWriter<'r> {
     progress: &'r ProgressCell,
 }
 
-/// Runs `work`, and writes its objects into packs of the repository at this path. After an error at most unreachable objects
-/// remain.
+/// Runs `work`, and writes its objects into packs of the repository at this path. After an error at most unreachable
+/// objects remain.
 pub(crate) fn write_packed<T, E: From<git2::Error>>(
     repository: &Path,
     progress: &ProgressCell,
@@ -88,8 +88,8 @@ pub(crate) fn write_pack<'b>(
 pub(crate) type TreeChange = (Vec<u8>, Option<(ObjectId, FileMode)>);
 
 impl PackWriter<'_> {
-    /// Applies changes to the tree `base`, or to an empty tree, and writes the result. Directories without files vanish.
-    /// Trees that `alike` has at the same path are not written again.
+    /// Applies changes to the tree `base`, or to an empty tree, and writes the result. Directories without files
+    /// vanish. Trees that `alike` has at the same path are not written again.
     pub(crate) fn update_tree(
         &mut self,
         base: Option<ObjectId>,
@@ -118,8 +118,8 @@ impl PackWriter<'_> {
         Ok(updated.id().into())
     }
 
-    /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not tell which trees
-    /// it wrote.
+    /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not tell which
+    /// trees it wrote.
     fn note_trees(&mut self, tree: &Tree<'_>, alike: Option<&Tree<'_>>) -> Result<(), git2::Error> {
         if alike.is_some_and(|alike| alike.id() == tree.id()) {
             return Ok(());

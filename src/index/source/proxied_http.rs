@@ -1,8 +1,8 @@
 //! Git's smart HTTP protocol through a proxy, for upstreams with the scheme `http`.
 //!
-//! libgit2 supports proxies for `https` only. For `http` it connects to the upstream itself and sends it a request for a
-//! proxy. So these upstreams get a URL scheme of our own, which libgit2 passes to this transport, and reqwest sends the
-//! requests. Everything here blocks.
+//! libgit2 supports proxies for `https` only. For `http` it connects to the upstream itself and sends it a request for
+//! a proxy. So these upstreams get a URL scheme of our own, which libgit2 passes to this transport, and reqwest sends
+//! the requests. Everything here blocks.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -46,12 +46,13 @@ pub(crate) fn configure(connect_timeout: Duration, silence_timeout: Duration, us
 }
 
 thread_local! {
-    /// The upstream that this thread fetches from. Passed this way because libgit2 passes only an address to a transport.
+    /// The upstream that this thread fetches from. Passed this way because libgit2 passes only an address to a
+    /// transport.
     static CURRENT: RefCell<Option<(Url, RemoteUrl, Proxies)>> = const { RefCell::new(None) };
 }
 
-/// Returns the address of an upstream with our scheme, if it is reached by `http` through a proxy. The next transport of
-/// this thread is for this upstream.
+/// Returns the address of an upstream with our scheme, if it is reached by `http` through a proxy. The next transport
+/// of this thread is for this upstream.
 pub(crate) fn begin((address, url): (&str, &RemoteUrl), proxies: &Proxies) -> Option<String> {
     let parsed = Url::parse(address).ok()?;
     if parsed.scheme() != "http" || proxies.of(&parsed).is_none() {

@@ -14,7 +14,8 @@ use super::libgit2::check_size;
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError};
 
-/// How many open handles are kept. If more readers work at the same time, the others open and close handles of their own.
+/// How many open handles are kept. If more readers work at the same time, the others open and close handles of their
+/// own.
 const IDLE_HANDLES_MAX: usize = 8;
 
 /// A bare git repository in the data directory.
@@ -31,8 +32,8 @@ pub(crate) struct Repository {
     _read_lock: Option<File>,
     access: Access,
     directory_id: Option<DirectoryId>,
-    /// The temporary repository that replaces a read-only clone. The last field, because dropping it removes the directory,
-    /// and fields are dropped in order: the handles close first.
+    /// The temporary repository that replaces a read-only clone. The last field, because dropping it removes the
+    /// directory, and fields are dropped in order: the handles close first.
     borrowed: Option<BorrowedClone>,
 }
 
@@ -103,8 +104,8 @@ impl Repository {
     }
 
     /// Decides whether a suspect clone is damaged, and clears the suspicion if it is not. `everything` is the result of
-    /// reading all trees once more; this also reads the unreadable object once more. The clone is damaged if one of the two
-    /// fails, unless the operating system refused.
+    /// reading all trees once more; this also reads the unreadable object once more. The clone is damaged if one of the
+    /// two fails, unless the operating system refused.
     pub(super) fn confirm_damage(&self, everything: Result<(), ReadError>) -> bool {
         let unreadable = self.unreadable().take();
         let object = unreadable.map_or(Ok(()), |id| self.read_object(id));
