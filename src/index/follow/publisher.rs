@@ -143,7 +143,7 @@ impl Publisher {
         let view = Arc::new(view.with_git_index(git_index));
         let previous = self.handle.view();
         self.handle.publish(Arc::clone(&view));
-        // After the publication, because the sizes of a new index take seconds.
+        // After the publication: reading the sizes of a whole new index can take seconds.
         let followed = self.large_files.follow(
             (view.source().repository(), view.root()),
             previous.as_deref().map(|previous| &**previous.root()),
