@@ -34,7 +34,7 @@ pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadE
             Ok(source) => return Ok(Some(Arc::new(source))),
             // The mirror may have replaced and removed the clone before the read lock.
             Err(_removed) if attempts < ATTEMPTS_MAX && was_replaced(data_dir, &path) => {
-                attempts += 1
+                attempts += 1;
             }
             Err(error) => return Err(error),
         }
