@@ -1,7 +1,7 @@
 //! Fetches on demand: a reader asks for a fetch now, because a version that it misses may have just been published.
 //!
-//! Many readers share one fetch, and a limit protects the upstream. The follower decides when fetches on demand are allowed
-//! ([`FetchesOnDemand::allow`], [`FetchesOnDemand::forbid`]). While they are forbidden, readers return at once.
+//! Many readers share one fetch, and a limit protects the upstream. The follower decides when fetches on demand are
+//! allowed ([`FetchesOnDemand::allow`], [`FetchesOnDemand::forbid`]). While they are forbidden, readers return at once.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,7 +25,8 @@ pub(crate) enum RefreshOutcome {
     Fetched,
     /// Such a fetch has failed.
     Failed,
-    /// No fetch will begin for this request: the limit is reached, the upstream is unreachable, or the settings forbid it.
+    /// No fetch will begin for this request: the limit is reached, the upstream is unreachable, or the settings forbid
+    /// it.
     NotNow,
     /// The fetch takes longer than a reader may wait.
     TooLate,

@@ -21,8 +21,8 @@ pub(crate) struct IndexHandle {
 struct Shared {
     view: ArcSwapOption<View>,
     status: Mutex<IndexStatus>,
-    /// The progress of the current work. All work has a cell of its own, because an abandoned transfer may still write to
-    /// its cell.
+    /// The progress of the current work. All work has a cell of its own, because an abandoned transfer may still write
+    /// to its cell.
     progress: ArcSwap<ProgressCell>,
     /// Wakes the background task because the clone may be damaged.
     wake: Notify,
@@ -71,9 +71,9 @@ impl IndexHandle {
         status
     }
 
-    /// Asks for a fetch now, and waits for the end of a fetch that began after this call, for 20 s at most. Returns at once
-    /// if no fetch will begin: after many such calls, after a failure, where the settings forbid fetches, and without a
-    /// background task.
+    /// Asks for a fetch now, and waits for the end of a fetch that began after this call, for 20 s at most. Returns at
+    /// once if no fetch will begin: after many such calls, after a failure, where the settings forbid fetches, and
+    /// without a background task.
     pub(crate) async fn refresh_now(&self) -> RefreshOutcome {
         self.shared.on_demand.ask().await
     }
@@ -87,8 +87,8 @@ impl IndexHandle {
         self.shared.wake.notify_one();
     }
 
-    /// Asks the background task to check the git index, because git could not answer a client. Most often the client caused
-    /// that, and a client can do so at any rate. So this leads to a check and to nothing else.
+    /// Asks the background task to check the git index, because git could not answer a client. Most often the client
+    /// caused that, and a client can do so at any rate. So this leads to a check and to nothing else.
     pub(crate) fn request_damage_check(&self) {
         self.shared.damage_check.notify_one();
     }
@@ -125,6 +125,7 @@ impl IndexHandle {
     }
 
     pub(crate) fn publish(&self, view: Arc<View>) {
+        // The store first: the pusher, which waits for the notification, must see the new view.
         self.shared.view.store(Some(view));
         self.shared.view_changed.notify_one();
     }

@@ -1,9 +1,9 @@
 //! The crate index: a local clone of the upstream git repository, and immutable views of it.
 //!
 //! A background task ([`Follower`]) clones and fetches. Each success gives a [`Source`]. The rules turn a source into a
-//! [`View`], and [`IndexHandle`] publishes it. A request takes one view, with its git index, and keeps it to its end.
-//! A mirror without a network imports an index that another mirror has exported. Only this module touches git2, and only on
-//! blocking threads. HTTP, the rules (`policy`) and the meaning of index lines (`package`) are elsewhere.
+//! [`View`], and [`IndexHandle`] publishes it. A request takes one view, with its git index, and keeps it to its end. A
+//! mirror without a network imports an index that another mirror has exported. Only this module touches git2, and only
+//! on blocking threads. HTTP, the rules (`policy`) and the meaning of index lines (`package`) are elsewhere.
 
 mod bundle;
 mod fetch_on_demand;

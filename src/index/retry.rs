@@ -8,8 +8,8 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause after failures, unless the ordinary interval is longer.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// The pause after the first repair. It doubles with each further repair: if the upstream itself lacks a blob, a new clone
-/// does not help, and must not follow at once.
+/// The pause after the first repair. It doubles with each further repair: if the upstream itself lacks a blob, a new
+/// clone does not help, and must not follow at once.
 const REPAIR_PAUSE_FIRST: Duration = Duration::from_secs(60);
 
 /// The longest pause after a repair. After this time without a repair the next one counts as the first.
@@ -25,6 +25,7 @@ pub(super) fn backoff(failures: u32, interval: Duration) -> Duration {
 
 /// Doubles the first pause for each time after the first.
 fn doubled(first: Duration, times: u32) -> Duration {
+    // `checked_shl` gives `None` from 32 on, and then the product saturates: no overflow after many failures.
     first.saturating_mul(
         1_u32
             .checked_shl(times.saturating_sub(1))

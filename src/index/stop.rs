@@ -1,5 +1,5 @@
-//! The stop flag of all background work. Work checks it between any two steps that can take long, so a stop takes effect
-//! within 2 s.
+//! The stop flag of all background work. Work checks it between any two steps that can take long, so a stop takes
+//! effect within 2 s.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,8 +28,8 @@ impl StopFlag {
 
     /// Asks the work to end.
     pub(crate) fn set(&self) {
-        // `IndexHandle::begin` relies on sequential consistency: it stores a cell and then reads the flag, and `stop` sets
-        // the flag and then reads the cell. One of the two always sees the other.
+        // `IndexHandle::begin` relies on sequential consistency: it stores a cell and then reads the flag, and `stop`
+        // sets the flag and then reads the cell. One of the two always sees the other.
         self.is_set.store(true, Ordering::SeqCst);
     }
 
@@ -96,8 +96,8 @@ mod checks {
         }
     }
 
-    /// Runs work to its end once, then several times with a stop at a different check each time. The work must end at that
-    /// check, and the full run must make at least `checks_min` checks.
+    /// Runs work to its end once, then several times with a stop at a different check each time. The work must end at
+    /// that check, and the full run must make at least `checks_min` checks.
     pub(crate) fn assert_ends_at_every_check(
         checks_min: usize,
         work: impl Fn(&StopFlag) -> Result<(), ReadError>,

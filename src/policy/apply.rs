@@ -34,6 +34,7 @@ pub(crate) fn apply(
 ) -> ShownFile {
     let mut shown = Vec::new();
     let mut is_edited = false;
+    // Each line keeps its line break, so unchanged lines are copied byte for byte.
     for line in content.split_inclusive(|byte| *byte == b'\n') {
         let decision = rules.decide(&Line::parse(line), facts);
         match decision.shown {
@@ -44,6 +45,7 @@ pub(crate) fn apply(
             }
             Shown::Yanked(yanked) => match with_yanked(line, yanked) {
                 Some(edited) => {
+                    // The flag may have this value already. A file without changes must keep its blob.
                     let changes = edited != line;
                     is_edited |= changes;
                     counts.yanked += usize::from(changes);

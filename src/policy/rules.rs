@@ -17,7 +17,7 @@ use crate::package::Checksum;
 pub(crate) enum Shown {
     /// Unchanged.
     AsIs,
-    /// With this yanked flag, whatever the flag upstream is.
+    /// With this yanked flag instead of the upstream's.
     #[cfg_attr(
         not(any(test, feature = "bench-rules")),
         expect(
@@ -119,6 +119,7 @@ impl Rules {
 
     /// Whether a rule needs [`Facts::stored`].
     pub(crate) fn need_stored_files(&self) -> bool {
+        // The look-up lists the whole store, so it is skipped unless a rule needs it.
         self.0.contains(&Rule::StoredOnly)
     }
 
@@ -151,6 +152,7 @@ impl Rules {
 
     /// Decides about one version of a crate.
     pub(super) fn decide(&self, line: &Line<'_>, facts: &Facts) -> Decision {
+        // `find_map` ends at the first rule that matches, which gives the order its meaning.
         let decided = self.0.iter().find_map(|rule| rule.decide(line, facts));
         decided.map_or(
             Decision {
@@ -170,6 +172,7 @@ impl Rule {
     fn decide(&self, line: &Line<'_>, facts: &Facts) -> Option<(Shown, Reason)> {
         match self {
             Self::StoredOnly => {
+                // A line without a readable checksum counts as not stored: no file can be verified against it.
                 let is_stored = line
                     .checksum()
                     .is_some_and(|checksum| facts.stored.contains(&checksum));
@@ -190,11 +193,12 @@ impl Rule {
     }
 }
 
-/// A text that differs between sets. It adds up the hashes of all checksums, because the order of a set differs from run to
-/// run.
+/// A text that differs between sets. It adds up the hashes of all checksums, because the order of a set differs from
+/// run to run.
 fn fingerprint_of(stored: &HashSet<Checksum>) -> String {
     let sum = |seed: u8| {
         stored.iter().fold(0_u64, |sum, checksum| {
+            // `DefaultHasher::new` has fixed keys, so the fingerprint is the same after a restart.
             let mut hasher = DefaultHasher::new();
             (seed, checksum).hash(&mut hasher);
             sum.wrapping_add(hasher.finish())

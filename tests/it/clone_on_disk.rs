@@ -86,8 +86,8 @@ fn wait_until_whole(mirror: &Mirror, commit: &str) {
     mirror.wait_until_ready();
 }
 
-/// Damages a clone between two runs. The second run must serve everything, including new commits of the upstream, and remove
-/// the damaged clone.
+/// Damages a clone between two runs. The second run must serve everything, including new commits of the upstream, and
+/// remove the damaged clone.
 fn survives(damage: impl FnOnce(&Scene)) -> Scene {
     let scene = Scene::new();
     let mirror = scene.start();

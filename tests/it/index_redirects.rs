@@ -1,7 +1,7 @@
 //! Redirects of an upstream index: an index on the internet must not redirect the mirror into a private network.
 //!
-//! Two loopback addresses stand for the internet and for a private network. libgit2 resolves names through the operating
-//! system, so the only name here is `localhost`. The mirror resolves it through the resolver of the test.
+//! Two loopback addresses stand for the internet and for a private network. libgit2 resolves names through the
+//! operating system, so the only name here is `localhost`. The mirror resolves it through the resolver of the test.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 

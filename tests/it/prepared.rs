@@ -124,8 +124,8 @@ fn a_prepared_data_dir_makes_git_start_no_program() {
     );
 }
 
-/// Only the removal of foreign configuration prevents this. In a push without credentials, git decides itself where they come
-/// from.
+/// Only the removal of foreign configuration prevents this. In a push without credentials, git decides itself where
+/// they come from.
 #[test]
 fn a_prepared_repository_cannot_name_the_program_that_git_asks_for_credentials() {
     let scene = Scene::new();

@@ -13,7 +13,8 @@ fn data_dir() -> (TempDir, String) {
     (data, path)
 }
 
-/// Checks a mirror without an index: it is alive and redirects, is not ready, and answers index requests with 503 in JSON.
+/// Checks a mirror without an index: it is alive and redirects, is not ready, and answers index requests with 503 in
+/// JSON.
 #[track_caller]
 fn assert_waits_for_the_index(mirror: &Mirror) {
     mirror.assert_serves_without_index();

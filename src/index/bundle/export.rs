@@ -1,7 +1,7 @@
 //! Exports the index from a clone, for a mirror without a network.
 //!
-//! A full export consists of the packs of the clone, unchanged: packing the whole index again would take minutes. An export
-//! that builds on an earlier one is a single pack with the new objects.
+//! A full export consists of the packs of the clone, unchanged: packing the whole index again would take minutes. An
+//! export that builds on an earlier one is a single pack with the new objects.
 
 use std::collections::HashSet;
 use std::io;
@@ -178,7 +178,8 @@ fn write_pack(
     into: &Path,
     insert: impl FnOnce(&mut PackBuilder<'_>) -> Result<(), git2::Error>,
 ) -> Result<PathBuf, ExportError> {
-    // With a handle of its own, because a failure of a shared handle marks the clone as suspect, and a full disk is no damage.
+    // With a handle of its own, because a failure of a shared handle marks the clone as suspect, and a full disk is no
+    // damage.
     let write = || {
         let git = git2::Repository::open_bare(repository.path())?;
         let mut builder = git.packbuilder()?;

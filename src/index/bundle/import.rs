@@ -1,8 +1,8 @@
 //! Imports an exported index, which replaces the one in use.
 //!
-//! The import makes a new clone from the packs, or from the packs and the current clone. It hashes every object, and checks
-//! that every object of the commit exists. Only then does the new clone become the clone in use. Until then nothing changes
-//! for readers. Everything here blocks.
+//! The import makes a new clone from the packs, or from the packs and the current clone. It hashes every object, and
+//! checks that every object of the commit exists. Only then does the new clone become the clone in use. Until then
+//! nothing changes for readers. Everything here blocks.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -108,8 +108,8 @@ pub(crate) fn may_import(data_dir: &Path) -> Result<(), ImportError> {
     Ok(())
 }
 
-/// Imports an index. A running offline mirror shows it within a minute. Any other running mirror keeps the data directory
-/// locked, so the import fails.
+/// Imports an index. A running offline mirror shows it within a minute. Any other running mirror keeps the data
+/// directory locked, so the import fails.
 pub(crate) fn import(data_dir: &Path, import: &IndexImport<'_>) -> Result<(), ImportError> {
     let mut clones = CloneDir::open(data_dir)?;
     let target = clones.next()?;
@@ -165,7 +165,8 @@ fn add_pack(git: &Repository, pack: &Path) -> Result<(), ImportError> {
     let mut writer = odb.packwriter()?;
     let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, &mut writer);
     let copied = io::copy(&mut file, &mut buffered).and_then(|_bytes| buffered.flush());
-    // Dropping a `BufWriter` writes its buffer. After a failure that would be a second attempt, so take it apart instead.
+    // Dropping a `BufWriter` writes its buffer. After a failure that would be a second attempt, so take it apart
+    // instead.
     drop(buffered.into_parts());
     match copied {
         // An error without a number of the operating system comes from libgit2, whose last error has the reason.
@@ -178,8 +179,8 @@ fn add_pack(git: &Repository, pack: &Path) -> Result<(), ImportError> {
     }
 }
 
-/// Checks that every object of a tree exists: reads every directory, and looks up every file. The content of the objects was
-/// checked against their ids when their packs were added.
+/// Checks that every object of a tree exists: reads every directory, and looks up every file. The content of the
+/// objects was checked against their ids when their packs were added.
 fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
     let odb = git.odb()?;
     let mut seen = HashSet::from([tree]);
@@ -586,10 +587,10 @@ mod tests {
         let export = scene.export_all();
         let mut settings = scene.index.settings();
         settings.data_dir = scene.inside.path().to_owned();
-        let held = refresh_once(settings, &IndexHandle::new()).unwrap();
+        let locked = refresh_once(settings, &IndexHandle::new()).unwrap();
         let result = scene.import(&export, None);
         assert!(matches!(result, Err(ImportError::Locked)));
-        drop(held);
+        drop(locked);
         scene.import(&export, None).unwrap();
     }
 

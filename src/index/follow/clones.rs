@@ -135,14 +135,14 @@ impl Clones {
         Ok(Refreshed::Fetched)
     }
 
-    /// Locks the data directory and serves the clone in it. Does nothing if that is done already, unless the directory was
-    /// removed meanwhile.
+    /// Locks the data directory and serves the clone in it. Does nothing if that is done already, unless the directory
+    /// was removed meanwhile.
     fn open_data_dir(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
         if let Some(clones) = &self.directory {
             if clones.still_exists() {
                 return Ok(());
             }
-            tracing::warn!("the index directory in DATA_DIR has vanished and is made anew");
+            tracing::warn!("the index directory in DATA_DIR has vanished; it is made again");
             self.directory = None;
             self.retired.extend(self.current.take());
         }
@@ -152,7 +152,7 @@ impl Clones {
                 Ok(true) => {}
                 Ok(false) => tracing::info!(
                     index.upstream = %self.settings.url,
-                    "the clone on disk is of another index; it is not served, and goes when this one has been cloned"
+                    "the clone on disk is of another index; it is not served, and is removed once this index is cloned"
                 ),
                 Err(error @ (RefreshError::Damaged(_) | RefreshError::Refused(_))) => {
                     tracing::warn!(error = %error, "the clone on disk is set aside and will be replaced");
@@ -160,7 +160,7 @@ impl Clones {
                         tracing::warn!(error = %error, "the damaged clone could not be set aside");
                     }
                 }
-                // Not a fault of the clone.
+                // Not a fault of the clone, for example a full disk.
                 Err(error) => return Err(error),
             }
         }
@@ -218,8 +218,8 @@ impl Clones {
         Ok(())
     }
 
-    /// Retires the current clone if it is damaged. Its view stays in use until there is a new one, because everything that
-    /// can still be read from it is correct.
+    /// Retires the current clone if it is damaged. Its view stays in use until there is a new one, because everything
+    /// that can still be read from it is correct.
     fn check_current(&mut self) {
         if let Some(repository) = self.damaged_clone() {
             tracing::warn!("the clone on disk is damaged and will be replaced");
@@ -256,6 +256,7 @@ impl Clones {
         });
         match &fetched {
             Err(FetchError::Local(_)) => {
+                // The clone may be damaged. The next refresh checks it.
                 self.failures += 1;
                 repository.suspect();
             }
@@ -268,7 +269,7 @@ impl Clones {
             }
             return Err(error);
         }
-        // A failure only means that the time of this fetch is lost after a restart.
+        // Not fatal. A failure only means that the time of this fetch is lost after a restart.
         if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
             tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
         }
@@ -320,14 +321,15 @@ impl Clones {
             return;
         }
         let now = Instant::now();
+        // An abandoned transfer may still write to the clone. A copy of it would be incomplete.
         if self.next_upkeep.is_some_and(|next| now < next) || self.transfers.may_still_write() {
             return;
         }
         let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
             Ok(Due::Nothing) => return,
             Ok(Due::RollUp) => match self.roll_up(&repository, publisher) {
-                // An object cannot be read, perhaps one that only git clients need. Without a new clone the number of packs
-                // would grow without limit.
+                // An object cannot be read, perhaps one that only git clients need. Without a new clone the number of
+                // packs would grow without limit.
                 Err(RefreshError::Damaged(why) | RefreshError::Refused(why))
                     if self.repairs.allowed(now) && self.settings.may_renew() =>
                 {
@@ -414,14 +416,15 @@ impl Clones {
         }
     }
 
-    /// Makes a complete clone the clone in use. It has a record already: a rolled-up clone has a copy of the record of the
-    /// original.
+    /// Makes a complete clone the clone in use. It has a record already: a rolled-up clone has a copy of the record of
+    /// the original.
     fn take_over(
         &self,
         path: &Path,
         publisher: &mut Publisher,
     ) -> Result<(Arc<Repository>, View), RefreshError> {
         let repository = Arc::new(Repository::open(path, Access::Full)?);
+        // Before `activate`: a clone that cannot be read must not become the clone in use.
         let view = publisher.view(&repository)?;
         if let Some(directory) = &self.directory {
             directory.activate(path)?;
@@ -431,6 +434,7 @@ impl Clones {
 
     /// Removes replaced clones that no request reads any more, and leftovers of a crash.
     fn drop_retired(&mut self) {
+        // A count of 1 is our own reference: no view, and so no request, uses the clone.
         self.retired
             .retain(|repository| Arc::strong_count(repository) > 1);
         self.sweep();
@@ -446,8 +450,8 @@ impl Clones {
         warn_if_left(clones.sweep(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()));
     }
 
-    /// The clone on disk, if the mirror cannot restore its content. Offline that is any clone, even a damaged one. Otherwise
-    /// it is the clone of another upstream, until our clone has replaced it.
+    /// The clone on disk, if the mirror cannot restore its content. Offline that is any clone, even a damaged one.
+    /// Otherwise it is the clone of another upstream, until our clone has replaced it.
     fn irreplaceable(&self, clones: &CloneDir) -> Option<PathBuf> {
         let is_foreign = |path: &Path| {
             clone_dir::read_record(path).is_ok_and(|record| !record.is_of(&self.settings.url))

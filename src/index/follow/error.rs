@@ -63,7 +63,7 @@ impl From<UpkeepError> for RefreshError {
         match error {
             UpkeepError::Disk(error) => Self::Disk(error),
             UpkeepError::Git(error) if error.class() == ErrorClass::NoMemory => {
-                Self::Refused("an object is too large to be packed anew".to_owned())
+                Self::Refused("an object is too large to be packed again".to_owned())
             }
             UpkeepError::Git(error) => Self::Damaged(error.message().to_owned()),
         }

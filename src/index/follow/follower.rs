@@ -1,7 +1,7 @@
 //! The follower of the upstream: the background task that decides when to refresh, and what to do after a refresh.
 //!
-//! Each refresh runs on a blocking thread, and the async side only waits. So a fetch that hangs never blocks requests. The
-//! clones and the views have owners of their own ([`Clones`], [`Publisher`]).
+//! Each refresh runs on a blocking thread, and the async side only waits. So a fetch that hangs never blocks requests.
+//! The clones and the views have owners of their own ([`Clones`], [`Publisher`]).
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -83,6 +83,7 @@ impl Follower {
                 () = stop.cancelled() => {
                     handle.on_demand().forbid();
                     handle.stop();
+                    // The thread reacts to the stop within 2 s. Until then it may write to the data directory.
                     work.await?;
                     handle.enter(Phase::Stopped);
                     return Ok(());
@@ -91,6 +92,7 @@ impl Follower {
             if let Some(why) = follower.hopeless.take() {
                 return Err(FollowerEnd::Hopeless(why));
             }
+            // Pinned outside of the loop, so a damage check does not restart the pause.
             let mut pause = pin!(wait(pause));
             loop {
                 // After a failure reports of damage do not shorten the pause: they must not cause fetches all the time.

@@ -1,5 +1,5 @@
-//! The background task that follows the upstream. The clones, the publisher of views, and the follower that decides when to
-//! try each have one owner.
+//! The background task that follows the upstream. The clones, the publisher of views, and the follower that decides
+//! when to try each have one owner.
 
 pub(super) mod clones;
 pub(super) mod error;

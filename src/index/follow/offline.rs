@@ -1,7 +1,7 @@
 //! Serves an index without an upstream: the clone in the data directory, and each later import.
 //!
-//! The mirror cannot replace such a clone, so it never removes a damaged one. It locks the data directory only while it reads
-//! and writes there. Between two steps, and during the look-up of stored files, an import can lock it.
+//! The mirror cannot replace such a clone, so it never removes a damaged one. It locks the data directory only while it
+//! reads and writes there. Between two steps, and during the look-up of stored files, an import can lock it.
 //!
 //! A data directory that is not writable is used without a lock, and for reading only.
 
@@ -108,8 +108,9 @@ impl Clones {
         self.serve_clone(path, last_success, publisher)
     }
 
-    /// Opens a read-only clone through a repository in the temporary directory that borrows its objects. If the temporary
-    /// directory is not writable either, the clone itself is opened. Then there is no git index, and rules do not work.
+    /// Opens a read-only clone through a repository in the temporary directory that borrows its objects. If the
+    /// temporary directory is not writable either, the clone itself is opened. Then there is no git index, and rules do
+    /// not work.
     fn open_read_only(&self, path: &Path) -> Result<Repository, RefreshError> {
         match BorrowedClone::make(path, &self.settings.temp_dir) {
             Ok(borrowed) => Ok(Repository::open_borrowed(borrowed)?),

@@ -119,6 +119,7 @@ impl Publisher {
     /// Publishes the view of a clone, if it differs from the current one.
     pub(crate) fn show(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
         let view = self.view(repository);
+        // The handles have read the whole index. Closing them frees that memory.
         repository.close_idle_handles();
         let previous = self.handle.view();
         match (view, previous) {
@@ -126,7 +127,8 @@ impl Publisher {
                 self.bring_git_index_up_to_date(&previous);
             }
             (Ok(view), _) => self.publish(view, "the index has changed"),
-            // The current view stays: most files that were stored a moment ago still are. `look_up_facts` has logged this.
+            // The current view stays: most files that were stored a moment ago still are. `look_up_facts` has logged
+            // this.
             (Err(RefreshError::StoredFiles(_)), Some(_previous)) => {}
             (Err(error), _) => return Err(error),
         }
@@ -136,10 +138,12 @@ impl Publisher {
     /// Publishes a view with its git index.
     pub(crate) fn publish(&mut self, view: View, message: &str) {
         tracing::info!(index.commit = %view.commit(), index.crates = view.crate_count(), "{message}");
+        // First the git index, then the pointer: a request never sees a view whose git index shows an older state.
         let git_index = self.git_index_of(&view);
         let view = Arc::new(view.with_git_index(git_index));
         let previous = self.handle.view();
         self.handle.publish(Arc::clone(&view));
+        // After the publication: reading the sizes of a whole new index can take seconds.
         let followed = self.large_files.follow(
             (view.source().repository(), view.root()),
             previous.as_deref().map(|previous| &**previous.root()),
@@ -156,8 +160,8 @@ impl Publisher {
         self.damage_checks.wait(Instant::now())
     }
 
-    /// Checks the git index, and makes it again if it is damaged. Reports a damaged clone to the owner of the clones, which
-    /// checks it again.
+    /// Checks the git index, and makes it again if it is damaged. Reports a damaged clone to the owner of the clones,
+    /// which checks it again.
     pub(super) fn check_git_index(&mut self) {
         let Some(view) = self.handle.view() else {
             return;
@@ -191,14 +195,15 @@ impl Publisher {
             return;
         }
         self.repairs.note(now);
-        tracing::warn!(error = why, "the git index is damaged and is made anew");
+        tracing::warn!(error = why, "the git index is damaged; it is made again");
         if let Err(error) = overlay::remove(view.source().repository().path()) {
             tracing::warn!(error = %error, "the damaged git index could not be removed");
         }
         self.bring_git_index_up_to_date(view);
     }
 
-    /// Brings the git index of the published view up to date, and publishes the view again if the git index has changed.
+    /// Brings the git index of the published view up to date, and publishes the view again if the git index has
+    /// changed.
     fn bring_git_index_up_to_date(&mut self, view: &View) {
         let tip = |index: Option<&Arc<GitIndex>>| index.map(|index| index.tip());
         let git_index = self.git_index_of(view);
@@ -208,8 +213,8 @@ impl Publisher {
         }
     }
 
-    /// Makes the git index of a view. After a failure the view has none: git clients must not see another index than other
-    /// clients, so they get 503.
+    /// Makes the git index of a view. After a failure the view has none: git clients must not see another index than
+    /// other clients, so they get 503.
     fn git_index_of(&self, view: &View) -> Option<Arc<GitIndex>> {
         let settings = self.git_index.as_ref()?;
         let repository = view.source().repository();
@@ -269,6 +274,7 @@ impl Publisher {
         if !repository.is_writable() {
             return Err(RefreshError::NowhereToBuild);
         }
+        // Without an earlier state all files are read, which is always correct.
         let earlier = last.and_then(|last| self.earlier(source, &last, previous));
         let progress = self.handle.begin(Phase::Pruning);
         let built = build(source, earlier.as_ref(), (&self.rules, &facts), &progress)?;

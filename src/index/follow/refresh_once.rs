@@ -20,8 +20,8 @@ static NEVER: StopFlag = StopFlag::new();
 /// The number of attempts to open the clone in use, if the mirror replaces and removes it meanwhile.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// Opens the clone in use for reading, even if a mirror is running on it. Returns `None` if there is no clone. The mirror
-/// does not remove the clone as long as the source exists. The source is the upstream's index, without rules.
+/// Opens the clone in use for reading, even if a mirror is running on it. Returns `None` if there is no clone. The
+/// mirror does not remove the clone as long as the source exists. The source is the upstream's index, without rules.
 pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadError> {
     let mut attempts = 1;
     loop {
@@ -74,12 +74,13 @@ pub(crate) enum RefreshOnceError {
     Failed(String),
 }
 
-/// Makes one refresh, as a running mirror does: opens the clone or makes one, and fetches, as the settings say. `handle`
-/// reports the progress.
+/// Makes one refresh, as a running mirror does: opens the clone or makes one, and fetches, as the settings say.
+/// `handle` reports the progress.
 pub(crate) fn refresh_once(
     settings: FollowerSettings,
     handle: &IndexHandle,
 ) -> Result<LockedIndex, RefreshOnceError> {
+    // A follower that never runs as a task: it makes one refresh, and keeps the data directory locked.
     let mut follower = Follower::new(settings, handle.clone());
     follower.refresh_once().map_err(|error| match error {
         RefreshError::Locked => RefreshOnceError::Locked,

@@ -57,8 +57,8 @@ pub(crate) struct GitIndexSettings {
 pub(crate) enum Network {
     /// The mirror fetches from any upstream.
     Allowed,
-    /// The mirror fetches only from a path on this machine. Otherwise it serves the index in the data directory, and each
-    /// later import.
+    /// The mirror fetches only from a path on this machine. Otherwise it serves the index in the data directory, and
+    /// each later import.
     Forbidden,
 }
 

@@ -326,17 +326,21 @@ fn a_view_made_from_the_previous_one_equals_a_view_made_from_scratch() {
         scene.index.commit(&files);
         scene.index.refresh();
         let followed = scene.index.handle.view().unwrap();
-        let mut anew = TestIndex::new(&files);
-        anew.settings_mut(|settings| {
+        let mut fresh = TestIndex::new(&files);
+        fresh.settings_mut(|settings| {
             settings.rules = rules();
             settings.stored_files = Some(shelf.stored_files());
         });
-        anew.refresh();
-        let made_anew = anew.handle.view().unwrap();
-        assert_eq!(followed.root().tree(), made_anew.root().tree(), "{files:?}");
+        fresh.refresh();
+        let made_fresh = fresh.handle.view().unwrap();
+        assert_eq!(
+            followed.root().tree(),
+            made_fresh.root().tree(),
+            "{files:?}"
+        );
         assert_eq!(
             texts(&scene.index.handle, &names),
-            texts(&anew.handle, &names)
+            texts(&fresh.handle, &names)
         );
         // The git index has the same tree with another config.json.
         let served = followed.git_index().unwrap();

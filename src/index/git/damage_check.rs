@@ -1,8 +1,8 @@
 //! Checks the git index for damage after git could not answer a client.
 //!
-//! A client can make git fail at any rate, and can put any text into git's message. So a failure is no evidence of damage. It
-//! only triggers a check, which reads what git reads. The quick check reads the branch and our own commits. If it finds
-//! nothing, the full check reads everything that a clone of the index gets.
+//! A client can make git fail at any rate, and can put any text into git's message. So a failure is no evidence of
+//! damage. It only triggers a check, which reads what git reads. The quick check reads the branch and our own commits.
+//! If it finds nothing, the full check reads everything that a clone of the index gets.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -131,8 +131,8 @@ fn full_check(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Da
         }
         !stop.is_set()
     });
-    // Before the result is used: libgit2 reports no error if the callback ends the listing among loose objects. The objects
-    // that an incomplete list lacks are not missing.
+    // Before the result is used: libgit2 reports no error if the callback ends the listing among loose objects. The
+    // objects that an incomplete list lacks are not missing.
     stop.check()?;
     listed?;
     if let Some(missing) = wanted.into_iter().next() {

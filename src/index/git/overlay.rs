@@ -1,11 +1,11 @@
 //! Makes the commits of the git index: the shown tree with a `config.json` of our own.
 //!
-//! The git index is a bare repository inside the clone. It borrows the clone's objects, and adds a root tree and a commit
-//! for each upstream state. It is a separate repository because the clone is shallow, and the clients of a shallow
-//! repository become shallow, too.
+//! The git index is a bare repository inside the clone. It borrows the clone's objects, and adds a root tree and a
+//! commit for each upstream state. It is a separate repository because the clone is shallow, and the clients of a
+//! shallow repository become shallow, too.
 //!
-//! Each commit has the previous one as its parent. Without that chain git finds no common commit, and sends the whole index
-//! at every fetch.
+//! Each commit has the previous one as its parent. Without that chain git finds no common commit, and sends the whole
+//! index at every fetch.
 
 use std::path::Path;
 use std::{fs, io};
@@ -53,10 +53,10 @@ pub(crate) fn bring_up_to_date(
     config: &str,
 ) -> Result<ObjectId, OverlayError> {
     match add_commit(clone, shown, config) {
-        // Only for real damage, and not for a full disk or too many open files: a new git index costs every client a full
-        // download.
+        // Only for real damage, and not for a full disk or too many open files: a new git index costs every client a
+        // full download.
         Err(error) if is_damaged(&git_index_path(clone)) => {
-            tracing::warn!(error = %error, "the git index is damaged and is made anew");
+            tracing::warn!(error = %error, "the git index is damaged; it is made again");
             remove(clone)?;
             add_commit(clone, shown, config)
         }
@@ -114,6 +114,7 @@ fn add_commit(clone: &Path, shown: ShownTree, config: &str) -> Result<ObjectId, 
         .as_ref()
         .filter(|previous| previous.tree_id() == tree.id())
     {
+        // The same tree: clients need no new commit, even if the upstream commit is another one.
         return Ok(previous.id().into());
     }
     // Author and time of the upstream commit, so they are the same on every replica and in every run.

@@ -1,8 +1,8 @@
 //! The background task that pushes the git index to another git host. So the classic set-up, an index repository with a
 //! `config.json` of its own, stays up to date.
 //!
-//! The `git` program pushes. It gets the user's settings for ssh and proxies, and nothing else of the environment. Nothing
-//! waits for a push: a push that fails or hangs only appears on `/readyz` and in the log.
+//! The `git` program pushes. It gets the user's settings for ssh and proxies, and nothing else of the environment.
+//! Nothing waits for a push: a push that fails or hangs only appears on `/readyz` and in the log.
 
 use std::ffi::OsString;
 use std::pin::pin;
@@ -229,6 +229,7 @@ impl Pusher {
             .args(["push", "--quiet", "--no-verify", "--"])
             .arg(self.settings.url.address())
             .arg(format!("+{SERVED_BRANCH}:{SERVED_BRANCH}"))
+            // Its own process group: git starts ssh or git-remote-http, and they must end with it.
             .process_group(0)
             .kill_on_drop(true)
             .stdin(Stdio::null())

@@ -1,7 +1,7 @@
 //! Serves the git index: git's own `upload-pack` answers from a repository on disk.
 //!
-//! libgit2 cannot serve, so each request gets a `git` child process. HTTP, and the number of children, are decided elsewhere
-//! (`http::git`).
+//! libgit2 cannot serve, so each request gets a `git` child process. HTTP, and the number of children, are decided
+//! elsewhere (`http::git`).
 
 use std::ffi::OsString;
 use std::io;
@@ -35,8 +35,8 @@ const CHILD_SETTINGS: [&str; 7] = [
     "core.fsmonitor=false",
 ];
 
-/// Lets git use this repository even if it belongs to another user, because a container may map users differently. That is
-/// safe here, because the repository has our own configuration (`disarm`).
+/// Lets git use this repository even if it belongs to another user, because a container may map users differently. That
+/// is safe here, because the repository has our own configuration (`disarm`).
 pub(super) fn trust(command: &mut Command, repository: &Path) {
     let mut setting = OsString::from("safe.directory=");
     setting.push(repository);

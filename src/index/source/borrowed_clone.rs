@@ -1,7 +1,7 @@
 //! A repository in the temporary directory that replaces a read-only clone.
 //!
-//! It copies the clone's references and borrows its objects, so it is small. The mirror writes trees and the git index here.
-//! Its configuration is our own, even if an attacker prepared the clone.
+//! It copies the clone's references and borrows its objects, so it is small. The mirror writes trees and the git index
+//! here. Its configuration is our own, even if an attacker prepared the clone.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -27,7 +27,8 @@ pub(crate) struct BorrowedClone {
 impl BorrowedClone {
     /// Makes a repository for this clone. Blocking.
     pub(crate) fn make(clone: &Path, temp_dir: &Path) -> io::Result<Self> {
-        // Other users share the temporary directory. A predictable name could be taken by an attacker or another mirror.
+        // Other users share the temporary directory. A predictable name could be taken by an attacker or another
+        // mirror.
         let name = format!("crates-io-mirror-{:016x}", fastrand::u64(..));
         let path = temp_dir.join(name);
         DirBuilder::new().mode(0o700).create(&path)?;
@@ -57,6 +58,7 @@ impl BorrowedClone {
         fs::write(to.join(CONFIG_FILE), CONFIG)?;
         fs::create_dir_all(to.join("objects/pack"))?;
         fs::create_dir_all(to.join("objects/info"))?;
+        // Absolute, because git resolves a relative path against the borrowing repository.
         let objects = from.join("objects").canonicalize()?;
         let line = format!(
             "{}\n",

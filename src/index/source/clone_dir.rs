@@ -31,7 +31,8 @@ const READERS: &str = "readers";
 const SET_ASIDE: &str = "set-aside";
 pub(crate) const CONFIG_FILE: &str = "config";
 
-/// Files that none of our repositories needs, and that can name programs, contain settings, or point to another repository.
+/// Files that none of our repositories needs, and that can name programs, contain settings, or point to another
+/// repository.
 const NOT_OURS: [&str; 7] = [
     "hooks",
     "info",
@@ -50,8 +51,8 @@ const GIT_INDEX: &str = "served";
 #[derive(Debug)]
 pub(crate) struct CloneDir {
     root: PathBuf,
-    /// Closing the file releases the lock, and so does a crash. `None` if the directory is not writable: then it is read
-    /// without a lock.
+    /// Closing the file releases the lock, and so does a crash. `None` if the directory is not writable: then it is
+    /// read without a lock.
     lock: Option<File>,
     /// The highest number of a clone so far. No number is used twice, because the thread of an abandoned transfer may
     /// still write to its clone.
@@ -296,8 +297,8 @@ pub(crate) enum Access {
     ReadOnly,
 }
 
-/// Locks a clone for reading. No process removes the clone until the returned file is closed. Returns `None` if there is no
-/// file to lock, or if the file system has no locks: then other processes may remove the clone.
+/// Locks a clone for reading. No process removes the clone until the returned file is closed. Returns `None` if there
+/// is no file to lock, or if the file system has no locks: then other processes may remove the clone.
 pub(super) fn read_lock(clone: &Path, access: Access) -> Option<File> {
     let readers = match access {
         // On most file systems a file that is open for reading can be locked, too.
@@ -395,8 +396,8 @@ pub(crate) fn tidy(repository: &Path) -> io::Result<()> {
 pub(super) const CONFIG: &str =
     "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 
-/// Removes everything from a repository that could make git start programs or use other repositories. An attacker may have
-/// prepared the data directory. Objects and references stay.
+/// Removes everything from a repository that could make git start programs or use other repositories. An attacker may
+/// have prepared the data directory. Objects and references stay.
 pub(crate) fn disarm(repository: &Path) -> io::Result<()> {
     for name in NOT_OURS {
         let path = repository.join(name);
@@ -439,8 +440,8 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a temporary file, flushes it to the disk, then renames it. A reader finds the old content or the new content, and
-/// never a part.
+/// Writes a temporary file, flushes it to the disk, then renames it. A reader finds the old content or the new content,
+/// and never a part.
 pub(crate) fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let aside = directory.join(format!("{name}.new"));
     let mut file = File::create(&aside)?;
@@ -462,8 +463,8 @@ mod tests {
             assert_eq!(judge_lock(system(code)).unwrap(), LockOutcome::Unsupported);
         }
         assert_eq!(judge_lock(Ok(())).unwrap(), LockOutcome::Locked);
-        let held = judge_lock(Err(TryLockError::WouldBlock));
-        assert!(matches!(held, Err(DataDirError::Locked)));
+        let locked = judge_lock(Err(TryLockError::WouldBlock));
+        assert!(matches!(locked, Err(DataDirError::Locked)));
         let broken = judge_lock(system(libc::EIO));
         assert!(matches!(broken, Err(DataDirError::Disk(_))));
     }

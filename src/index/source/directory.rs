@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::index::ids::ObjectId;
 use crate::package::{IndexPath, canonical_order};
 
-/// A directory of the index. It lists only ordinary files with a crate's name in lower case, at the path that belongs to the
-/// name, and directories that lead to such files.
+/// A directory of the index. It lists only ordinary files with a crate's name in lower case, at the path that belongs
+/// to the name, and directories that lead to such files.
 ///
 /// An index has a quarter of a million crates. So all names of a directory share one string, and entries are small.
 #[derive(Debug)]
@@ -104,15 +104,15 @@ impl Directory {
         self.tree
     }
 
-    /// Finds the index file of a crate by any spelling of its name. If an index has several spellings of one name, which
-    /// crates.io never has, the given spelling wins.
+    /// Finds the index file of a crate by any spelling of its name. If an index has several spellings of one name,
+    /// which crates.io never has, the given spelling wins.
     pub(crate) fn find(&self, path: &IndexPath) -> Option<ObjectId> {
         self.find_exactly(path)
             .or_else(|| self.find_below(path.directories(), path.file(), &|_any_spelling| true))
     }
 
-    /// Finds the index file at exactly this path. Only the file names are compared, because a file's name determines its
-    /// directories.
+    /// Finds the index file at exactly this path. Only the file names are compared, because a file's name determines
+    /// its directories.
     pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<ObjectId> {
         self.find_below(path.directories(), path.file(), &|name| name == path.file())
     }
@@ -131,8 +131,8 @@ impl Directory {
             .find(|candidate| accept(self.name(candidate)))
             .map(|found| found.blob);
         };
-        // Spellings with `-` and with `_` are in different directories: at most four for two letters. So all directories of
-        // the run are searched.
+        // Spellings with `-` and with `_` are in different directories: at most four for two letters. So all
+        // directories of the run are searched.
         equal_run(&self.directories, |(name, _)| canonical_order(name, first))
             .iter()
             .find_map(|(_, directory)| directory.find_below(directories.clone(), file, accept))

@@ -21,8 +21,8 @@ use crate::outgoing::Proxies;
 /// The branch of the clone that stores the upstream's HEAD.
 pub(crate) const UPSTREAM_HEAD: &str = "refs/heads/upstream";
 
-/// Fetches the upstream's HEAD, whatever its branch is called. Forced, because the upstream squashes its history from time
-/// to time.
+/// Fetches the upstream's HEAD, whatever its branch is called. Forced, because the upstream squashes its history from
+/// time to time.
 const REFSPEC: &str = "+HEAD:refs/heads/upstream";
 
 /// The longest time for one clone or fetch.
@@ -202,8 +202,8 @@ fn run_at(
     }
     let fetched = repository.remote_anonymous(address).and_then(|mut remote| {
         remote.download(&[REFSPEC], Some(&mut options))?;
-        // A HEAD that points to no commit is not listed. Without this check the result of an earlier fetch would count as
-        // this one's.
+        // A HEAD that points to no commit is not listed. Without this check the result of an earlier fetch would count
+        // as this one's.
         let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
         // An abandoned transfer must not move the reference: a later transfer may have moved it already.
         if has_head && !progress.is_stopped() {
@@ -273,8 +273,8 @@ fn callbacks<'a>(
     });
     let asked = Cell::new(0_u8);
     callbacks.credentials(move |_address, user, allowed| {
-        // libgit2 asks again as long as the upstream refuses, so this stops after three answers. Over ssh it asks for the
-        // user name first.
+        // libgit2 asks again as long as the upstream refuses, so this stops after three answers. Over ssh it asks for
+        // the user name first.
         asked.set(asked.get().saturating_add(1));
         let credentials = url.credentials().filter(|_| asked.get() <= 3);
         answer(credentials, user, allowed).unwrap_or_else(|| {
@@ -329,8 +329,8 @@ fn is_upstreams_fault(error: &git2::Error) -> bool {
     )
 }
 
-/// Whether libgit2 refused to follow a redirect. It has no code for that, only this message. An upstream that forges the
-/// message gains one more request and nothing else.
+/// Whether libgit2 refused to follow a redirect. It has no code for that, only this message. An upstream that forges
+/// the message gains one more request and nothing else.
 fn is_redirect(error: &git2::Error) -> bool {
     error.class() == ErrorClass::Net && error.message().starts_with("cannot redirect from ")
 }
@@ -340,20 +340,20 @@ fn is_no_shallow(error: &git2::Error) -> bool {
 }
 
 fn describe(error: &git2::Error, url: &RemoteUrl) -> String {
-    let said = url.redact(error.message());
+    let message = url.redact(error.message());
     if error.code() == ErrorCode::Certificate {
         // Container images often have no CA certificates, and rarely those of an organisation's own CA.
         format!(
-            "{said}: the CA certificates of this machine do not vouch for it; install the package ca-certificates, or \
+            "{message}: the CA certificates of this machine do not vouch for it; install the package ca-certificates, or \
              set SSL_CERT_FILE to a file with the right ones"
         )
     } else {
-        said
+        message
     }
 }
 
-/// Checks the speed of a transfer. libgit2's own time-out ends a transfer that brings nothing. This ends one that brings too
-/// little.
+/// Checks the speed of a transfer. libgit2's own time-out ends a transfer that brings nothing. This ends one that
+/// brings too little.
 struct Pace {
     began: Instant,
     window_began: Cell<Instant>,

@@ -1,12 +1,13 @@
 //! libgit2's process-wide settings, and a limit for its memory.
 //!
-//! This file has `unsafe` code, and so has `memory`. The reason: libgit2 waits without limit for an unresponsive upstream
-//! until a time-out is set, and only its variadic function `git_libgit2_opts` sets one. That function is unsafe because it
-//! must not run at the same time as other libgit2 calls. The test `an_unresponsive_upstream_times_out` hangs without it.
+//! This file has `unsafe` code, and so has `memory`. The reason: libgit2 waits without limit for an unresponsive
+//! upstream until a time-out is set, and only its variadic function `git_libgit2_opts` sets one. That function is
+//! unsafe because it must not run at the same time as other libgit2 calls. The test
+//! `an_unresponsive_upstream_times_out` hangs without it.
 //!
-//! The same function sets the allocator. libgit2 allocates any size that a pack claims. Our allocator refuses an object that
-//! is too large for one block, and a transfer that takes too much in total. libgit2 reports the refusal as an error of the
-//! class `NoMemory`.
+//! The same function sets the allocator. libgit2 allocates any size that a pack claims. Our allocator refuses an object
+//! that is too large for one block, and a transfer that takes too much in total. libgit2 reports the refusal as an
+//! error of the class `NoMemory`.
 #![expect(
     unsafe_code,
     reason = "libgit2's time-outs, User-Agent and allocator can be set in no other way; see above"
@@ -27,8 +28,8 @@ use crate::index::limits::ReadError;
 /// table of a fetch: 8 bytes for each of [`crate::index::limits::PACK_OBJECTS_MAX`] objects, half full.
 const BLOCK_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The largest block while this process makes a pack. The largest is a list with 104 bytes for each object, which grows by
-/// half. A million crates need up to 220 MB.
+/// The largest block while this process makes a pack. The largest is a list with 104 bytes for each object, which grows
+/// by half. A million crates need up to 220 MB.
 const PACKING_BLOCK_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The memory of one transfer. A clone of 250,000 crates takes 48 MB, most of it for lists of objects.
@@ -72,13 +73,15 @@ impl MemoryLimit {
 
 thread_local! {
     static LIMIT: Cell<MemoryLimit> = const { Cell::new(MemoryLimit::ORDINARY) };
-    /// The bytes that this thread has allocated and not freed since its limit was set. Negative if it freed older blocks.
+    /// The bytes that this thread has allocated and not freed since its limit was set. Negative if it freed older
+    /// blocks.
     static USED: Cell<isize> = const { Cell::new(0) };
     /// Whether the allocator has refused a block since then.
     static REFUSED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs work with libgit2 under this limit. It must not return anything that libgit2 allocated: that would count as leaked.
+/// Runs work with libgit2 under this limit. It must not return anything that libgit2 allocated: that would count as
+/// leaked.
 pub(crate) fn with_memory_limit<T>(limit: MemoryLimit, work: impl FnOnce() -> T) -> T {
     struct Restore(MemoryLimit);
     impl Drop for Restore {
@@ -95,8 +98,8 @@ pub(crate) fn with_memory_limit<T>(limit: MemoryLimit, work: impl FnOnce() -> T)
     work()
 }
 
-/// Whether the allocator has refused memory since the limit of this thread was set. libgit2 does not always report that: for
-/// example it reports a delta that it could not unpack as a delta with a missing base.
+/// Whether the allocator has refused memory since the limit of this thread was set. libgit2 does not always report
+/// that: for example it reports a delta that it could not unpack as a delta with a missing base.
 pub(crate) fn has_refused_memory() -> bool {
     REFUSED.get()
 }
@@ -226,8 +229,8 @@ pub(crate) fn check_size(
     Ok(bytes)
 }
 
-/// Returns the size and the kind of an object without unpacking it. The kind is `None` if it is unknown: a damaged pack can
-/// cause that, and git2's own function panics there.
+/// Returns the size and the kind of an object without unpacking it. The kind is `None` if it is unknown: a damaged pack
+/// can cause that, and git2's own function panics there.
 pub(crate) fn read_header(
     odb: &Odb<'_>,
     id: Oid,

@@ -1,5 +1,5 @@
-//! Checks whether a local upstream, a directory on this machine, can be cloned. libgit2's own message for most problems is
-//! that it does not know the protocol.
+//! Checks whether a local upstream, a directory on this machine, can be cloned. libgit2's own message for most problems
+//! is that it does not know the protocol.
 
 use std::path::Path;
 use std::{fs, io};

@@ -1,5 +1,5 @@
-//! Writes many git objects into packs. Single files for each object would take a hundred times as long, because each file
-//! would be flushed to the disk.
+//! Writes many git objects into packs. Single files for each object would take a hundred times as long, because each
+//! file would be flushed to the disk.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -34,8 +34,8 @@ pub(crate) struct PackWriter<'r> {
     progress: &'r ProgressCell,
 }
 
-/// Runs `work`, and writes its objects into packs of the repository at this path. After an error at most unreachable objects
-/// remain.
+/// Runs `work`, and writes its objects into packs of the repository at this path. After an error at most unreachable
+/// objects remain.
 pub(crate) fn write_packed<T, E: From<git2::Error>>(
     repository: &Path,
     progress: &ProgressCell,
@@ -88,8 +88,8 @@ pub(crate) fn write_pack<'b>(
 pub(crate) type TreeChange = (Vec<u8>, Option<(ObjectId, FileMode)>);
 
 impl PackWriter<'_> {
-    /// Applies changes to the tree `base`, or to an empty tree, and writes the result. Directories without files vanish.
-    /// Trees that `alike` has at the same path are not written again.
+    /// Applies changes to the tree `base`, or to an empty tree, and writes the result. Directories without files
+    /// vanish. Trees that `alike` has at the same path are not written again.
     pub(crate) fn update_tree(
         &mut self,
         base: Option<ObjectId>,
@@ -98,6 +98,7 @@ impl PackWriter<'_> {
     ) -> Result<ObjectId, git2::Error> {
         let base = match base {
             Some(base) => base.to_oid()?,
+            // libgit2 needs a base, so an empty tree is written first.
             None => self.git.treebuilder(None)?.write()?,
         };
         // libgit2 inserts each change into a sorted list. In sorted order each insertion is at the end, which is fast.
@@ -117,8 +118,8 @@ impl PackWriter<'_> {
         Ok(updated.id().into())
     }
 
-    /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not tell which trees
-    /// it wrote.
+    /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not tell which
+    /// trees it wrote.
     fn note_trees(&mut self, tree: &Tree<'_>, alike: Option<&Tree<'_>>) -> Result<(), git2::Error> {
         if alike.is_some_and(|alike| alike.id() == tree.id()) {
             return Ok(());
@@ -147,6 +148,7 @@ impl PackWriter<'_> {
             return Err(git2::Error::from_str("stopped"));
         }
         let id = Oid::hash_object(kind, content)?;
+        // Without a refresh: for each new object libgit2 would otherwise read the pack directory again.
         if !self.odb.exists_ext(id, OdbLookupFlags::NO_REFRESH) {
             self.ids.push(self.odb.write(kind, content)?);
             self.bytes += content.len();
@@ -162,6 +164,7 @@ impl PackWriter<'_> {
             return Ok(());
         }
         let mut builder = self.git.packbuilder()?;
+        // One thread, because the mirror serves requests at the same time.
         builder.set_threads(1);
         for id in self.ids.drain(..) {
             builder.insert_object(id, None)?;
@@ -173,6 +176,7 @@ impl PackWriter<'_> {
             &directory,
             self.progress.stop_flag(),
         )?;
+        // The objects are on disk now. The builder borrows them, so it goes before they are freed.
         drop(builder);
         self.gathered.reset()?;
         self.bytes = 0;

@@ -1,8 +1,8 @@
 //! Git's smart HTTP protocol through a proxy, for upstreams with the scheme `http`.
 //!
-//! libgit2 supports proxies for `https` only. For `http` it connects to the upstream itself and sends it a request for a
-//! proxy. So these upstreams get a URL scheme of our own, which libgit2 passes to this transport, and reqwest sends the
-//! requests. Everything here blocks.
+//! libgit2 supports proxies for `https` only. For `http` it connects to the upstream itself and sends it a request for
+//! a proxy. So these upstreams get a URL scheme of our own, which libgit2 passes to this transport, and reqwest sends
+//! the requests. Everything here blocks.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -46,12 +46,13 @@ pub(crate) fn configure(connect_timeout: Duration, silence_timeout: Duration, us
 }
 
 thread_local! {
-    /// The upstream that this thread fetches from. Passed this way because libgit2 passes only an address to a transport.
+    /// The upstream that this thread fetches from. Passed this way because libgit2 passes only an address to a
+    /// transport.
     static CURRENT: RefCell<Option<(Url, RemoteUrl, Proxies)>> = const { RefCell::new(None) };
 }
 
-/// Returns the address of an upstream with our scheme, if it is reached by `http` through a proxy. The next transport of
-/// this thread is for this upstream.
+/// Returns the address of an upstream with our scheme, if it is reached by `http` through a proxy. The next transport
+/// of this thread is for this upstream.
 pub(crate) fn begin((address, url): (&str, &RemoteUrl), proxies: &Proxies) -> Option<String> {
     let parsed = Url::parse(address).ok()?;
     if parsed.scheme() != "http" || proxies.of(&parsed).is_none() {
@@ -82,6 +83,7 @@ struct ProxiedHttp {
 
 impl ProxiedHttp {
     fn new(base: Url, url: RemoteUrl, proxies: Proxies) -> io::Result<Self> {
+        // A runtime of its own: this runs on the thread of a transfer, outside of the mirror's runtime.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -254,6 +256,7 @@ impl Read for Exchange {
             Some(answer) => answer,
             None => self.ask()?,
         };
+        // A loop, because a chunk may be empty, and libgit2 takes a read of 0 bytes for the end.
         while self.rest.is_empty() {
             match self.runtime.block_on(answer.chunk()).map_err(described)? {
                 Some(bytes) => self.rest = bytes,

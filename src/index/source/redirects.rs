@@ -1,5 +1,5 @@
-//! A look-up for an upstream that redirects to another host. libgit2 would follow a redirect to any address, so it follows
-//! none to another host. `app` decides which addresses are allowed.
+//! A look-up for an upstream that redirects to another host. libgit2 would follow a redirect to any address, so it
+//! follows none to another host. `app` decides which addresses are allowed.
 
 use std::fmt;
 use std::sync::Arc;

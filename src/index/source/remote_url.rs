@@ -9,10 +9,10 @@ use url::Url;
 /// The address of the upstream index, with its credentials stored separately.
 ///
 /// Invariants:
-/// - It is a `https`, `http`, `git`, `ssh` or `file` URL, the short `user@host:path` form of ssh, or a local path that begins
-///   with `/`, `./` or `../`.
-/// - [`fmt::Display`], [`fmt::Debug`] and [`RemoteUrl::address`] never contain a password. Only the address of an ssh URL
-///   contains a user name.
+/// - It is a `https`, `http`, `git`, `ssh` or `file` URL, the short `user@host:path` form of ssh, or a local path that
+///   begins with `/`, `./` or `../`.
+/// - [`fmt::Display`], [`fmt::Debug`] and [`RemoteUrl::address`] never contain a password. Only the address of an ssh
+///   URL contains a user name.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RemoteUrl {
     address: String,
@@ -113,8 +113,8 @@ impl RemoteUrl {
         })
     }
 
-    /// Whether two addresses are most likely the same repository: the same host, port and path. Ignores the scheme, the user,
-    /// and the optional `.git` at the end.
+    /// Whether two addresses are most likely the same repository: the same host, port and path. Ignores the scheme, the
+    /// user, and the optional `.git` at the end.
     pub(crate) fn is_same_place_as(&self, other: &Self) -> bool {
         self.place() == other.place()
     }

@@ -14,7 +14,8 @@ use super::libgit2::check_size;
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError};
 
-/// How many open handles are kept. If more readers work at the same time, the others open and close handles of their own.
+/// How many open handles are kept. If more readers work at the same time, the others open and close handles of their
+/// own.
 const IDLE_HANDLES_MAX: usize = 8;
 
 /// A bare git repository in the data directory.
@@ -31,8 +32,8 @@ pub(crate) struct Repository {
     _read_lock: Option<File>,
     access: Access,
     directory_id: Option<DirectoryId>,
-    /// The temporary repository that replaces a read-only clone. The last field, because dropping it removes the directory,
-    /// and fields are dropped in order: the handles close first.
+    /// The temporary repository that replaces a read-only clone. The last field, because dropping it removes the
+    /// directory, and fields are dropped in order: the handles close first.
     borrowed: Option<BorrowedClone>,
 }
 
@@ -103,8 +104,8 @@ impl Repository {
     }
 
     /// Decides whether a suspect clone is damaged, and clears the suspicion if it is not. `everything` is the result of
-    /// reading all trees once more; this also reads the unreadable object once more. The clone is damaged if one of the two
-    /// fails, unless the operating system refused.
+    /// reading all trees once more; this also reads the unreadable object once more. The clone is damaged if one of the
+    /// two fails, unless the operating system refused.
     pub(super) fn confirm_damage(&self, everything: Result<(), ReadError>) -> bool {
         let unreadable = self.unreadable().take();
         let object = unreadable.map_or(Ok(()), |id| self.read_object(id));
@@ -135,6 +136,7 @@ impl Repository {
         .and_then(|handle| {
             let result = work(&handle);
             let mut handles = self.handles();
+            // Also after an error: the handle itself is not broken. A surplus handle is closed here.
             if handles.len() < IDLE_HANDLES_MAX {
                 handles.push(handle);
             }
@@ -152,6 +154,7 @@ impl Repository {
     pub(crate) fn upstream(&self) -> Result<(CommitId, ObjectId), ReadError> {
         self.with(|git| {
             let reference = git.find_reference(super::fetch::UPSTREAM_HEAD)?;
+            // A symbolic reference has no target. The zero id is never found, which counts as damage.
             let id = reference.target().unwrap_or(Oid::ZERO_SHA1);
             check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
             let commit = git.find_commit(id)?;

@@ -30,6 +30,7 @@ thread_local! {
 
 /// Turns on libgit2's trace. Must be called before the first fetch.
 pub(crate) fn watch() {
+    // libgit2 calls this on the thread of the transfer, so a thread-local keeps transfers apart.
     let _no_trace = trace_set(TraceLevel::Trace, |_level, message| {
         if let Some(received) = message.strip_prefix(RECEIVED) {
             note(received);
@@ -52,6 +53,7 @@ fn note(received: &[u8]) {
     HEAD.with_borrow_mut(|head| {
         if received.starts_with(STATUS_LINE) {
             head.clear();
+        // Ignores bytes before the first head, and bytes after the end of a head, which are the body.
         } else if head.is_empty() || head.windows(HEAD_END.len()).any(|end| end == HEAD_END) {
             return;
         }
@@ -81,6 +83,7 @@ pub(crate) fn pause_of(value: &str, now: SystemTime) -> Option<Duration> {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_not_seconds) => {
             let then = httpdate::parse_http_date(value).ok()?;
+            // A date in the past asks for no pause.
             then.duration_since(now).unwrap_or_default()
         }
     };

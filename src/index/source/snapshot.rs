@@ -50,8 +50,8 @@ impl Source {
             .with(|git| trees::read(git, tree, previous, stop))
     }
 
-    /// Whether a clone is damaged after a failed read: reads all trees of the source again, and the unreadable object. A
-    /// failure that does not happen again was temporary, for example too many open files. Blocking.
+    /// Whether a clone is damaged after a failed read: reads all trees of the source again, and the unreadable object.
+    /// A failure that does not happen again was temporary, for example too many open files. Blocking.
     pub(crate) fn confirm_damage(repository: &Arc<Repository>, stop: &StopFlag) -> bool {
         // An open file can still be read after its removal. The check must see what is on the disk now.
         repository.close_idle_handles();

@@ -119,6 +119,7 @@ fn supervise(
                 if progress.signs() != last_sign.0 {
                     last_sign = (progress.signs(), Instant::now());
                 }
+                // Once objects arrive, `fetch` itself checks the speed.
                 if last_sign.1.elapsed() > preparation_max && progress.get().total_objects == 0 {
                     progress.stop();
                     let why =

@@ -97,6 +97,7 @@ impl<'r> Reader<'r> {
         previous: Option<&Arc<Directory>>,
     ) -> Result<Arc<Directory>, ReadError> {
         if let Some(previous) = previous.filter(|previous| previous.tree() == tree) {
+            // Shared, but counted: otherwise many small commits could grow an index beyond the limits.
             self.count(previous.count(), previous.directory_count())?;
             return Ok(Arc::clone(previous));
         }
@@ -116,6 +117,7 @@ impl<'r> Reader<'r> {
                 below.push((name.to_owned(), entry.id));
             }
         }
+        // Freed before the recursion, or a deep path would keep all its trees in memory.
         drop(content);
         self.count(files.len(), 0)?;
         let mut directories = Vec::with_capacity(below.len());
@@ -229,8 +231,8 @@ impl RawEntry<'_> {
     }
 }
 
-/// Iterates over the entries of a tree: mode, space, name, a zero byte, and 20 bytes of id. Parsed here because libgit2 would
-/// first allocate a list of all entries.
+/// Iterates over the entries of a tree: mode, space, name, a zero byte, and 20 bytes of id. Parsed here because libgit2
+/// would first allocate a list of all entries.
 pub(crate) struct Entries<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Entries<'a> {
@@ -286,8 +288,8 @@ fn belongs_at(name: &str, path: &str) -> bool {
         })
 }
 
-/// Whether index files can be in the directory `name` of `path`, or below it: `1`, `2`, `3/a`, `ab/cd`. This also limits the
-/// depth.
+/// Whether index files can be in the directory `name` of `path`, or below it: `1`, `2`, `3/a`, `ab/cd`. This also
+/// limits the depth.
 fn may_lead_to_files(name: &str, path: &str) -> bool {
     let length = match path {
         "" if ["1", "2", "3"].contains(&name) => return true,

@@ -1,9 +1,9 @@
 //! Keeps a clone small over weeks. Every fetch adds a pack, and every state of the git index adds a few loose objects.
 //!
-//! The mirror copies the clone and rolls up the small packs in the copy. Large packs are shared through hard links. Then the
-//! copy replaces the clone, as a new clone would. So the mirror never removes a file that is being read, and after a crash
-//! either the clone or its replacement is complete. Packs keep objects that no longer belong to the index. When these are
-//! about as large as the index itself, a new clone replaces the old one. Everything here blocks.
+//! The mirror copies the clone and rolls up the small packs in the copy. Large packs are shared through hard links.
+//! Then the copy replaces the clone, as a new clone would. So the mirror never removes a file that is being read, and
+//! after a crash either the clone or its replacement is complete. Packs keep objects that no longer belong to the
+//! index. When these are about as large as the index itself, a new clone replaces the old one. Everything here blocks.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -90,7 +90,8 @@ pub(crate) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
     })
 }
 
-/// Copies a clone to `target` and rolls up the small packs there. A stop ends it with an error, and the copy is incomplete.
+/// Copies a clone to `target` and rolls up the small packs there. A stop ends it with an error, and the copy is
+/// incomplete.
 pub(crate) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     copy(clone, target, false, stop)?;
     pack_small_ones(target, stop)?;
@@ -120,8 +121,8 @@ pub(crate) fn copy(from: &Path, to: &Path, are_objects: bool, stop: &StopFlag) -
                 .or_else(|_unsupported| copy_in_parts(&source, &target, stop))?;
         } else {
             fs::copy(&source, &target)?;
-            // References and settings. They are small, and the copy is useless without them, so they must survive a power
-            // failure.
+            // References and settings. They are small, and the copy is useless without them, so they must survive a
+            // power failure.
             File::open(&target)?.sync_all()?;
         }
     }
@@ -149,8 +150,8 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     for (name, value) in PACKING_SETTINGS {
         config.set_i64(name, value)?;
     }
-    // Two object databases: the objects to pack, and the objects that remain. A fetch brings copies of existing objects,
-    // and these are not packed again.
+    // Two object databases: the objects to pack, and the objects that remain. A fetch brings copies of existing
+    // objects, and these are not packed again.
     let (loose, kept) = (Odb::new()?, Odb::new()?);
     add_alternate(&loose, &rolling)?;
     add_alternate(&kept, &repository.join("objects"))?;
@@ -201,8 +202,8 @@ fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Chooses the packs to roll up: the smallest ones, until each remaining pack is at least twice as large as all smaller packs
-/// together. So an object is packed a few times in its life and not at every roll-up.
+/// Chooses the packs to roll up: the smallest ones, until each remaining pack is at least twice as large as all smaller
+/// packs together. So an object is packed a few times in its life and not at every roll-up.
 fn small_ones(mut packs: Vec<Pack>) -> Vec<Pack> {
     packs.retain(|pack| pack.bytes <= ROLLED_PACK_BYTES_MAX);
     packs.sort_by_key(|pack| pack.bytes);

@@ -1,5 +1,5 @@
-//! Reads many index files with several threads. A quarter of a million files take about 10 s of processor time in the order
-//! of the packs, and 40 s in any other order.
+//! Reads many index files with several threads. A quarter of a million files take about 10 s of processor time in the
+//! order of the packs, and 40 s in any other order.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,8 +17,8 @@ use crate::package::CrateName;
 const SHARE: usize = 256;
 
 impl Source {
-    /// Calls `visit` with every index file, in any order, from this many threads. The name is in lower case. Ends with the
-    /// first error of a read or of `visit`. Blocking.
+    /// Calls `visit` with every index file, in any order, from this many threads. The name is in lower case. Ends with
+    /// the first error of a read or of `visit`. Blocking.
     pub(crate) fn for_each_index_file<E>(
         &self,
         threads: NonZeroUsize,
@@ -65,8 +65,8 @@ pub(crate) fn entries_of(directory: &Directory) -> Vec<Entry<'_>> {
     entries
 }
 
-/// Calls `visit` with the name and the blob of every entry, roughly in the order of the packs, from this many threads. Ends
-/// with the first error of `visit`, or with [`ReadError::Stopped`]. Blocking.
+/// Calls `visit` with the name and the blob of every entry, roughly in the order of the packs, from this many threads.
+/// Ends with the first error of `visit`, or with [`ReadError::Stopped`]. Blocking.
 pub(crate) fn visit_entries<E>(
     repository: &Repository,
     mut entries: Vec<Entry<'_>>,
@@ -133,8 +133,8 @@ fn collect<'a>(directory: &'a Directory, found: &mut Vec<Entry<'a>>) {
     }
 }
 
-/// Sorts entries in the order of the packs. Most objects are deltas of a nearby object. In this order the nearby object was
-/// read just before, and is still cached.
+/// Sorts entries in the order of the packs. Most objects are deltas of a nearby object. In this order the nearby object
+/// was read just before, and is still cached.
 fn sort_as_in_packs(
     repository: &Repository,
     entries: &mut [Entry<'_>],

@@ -1,8 +1,8 @@
 //! Builds the git tree of a view: the upstream's index files, as the rules show them.
 //!
-//! The tree contains the shown index files, and the top-level files such as `config.json`. It has no empty directories. A
-//! tree built from all files equals a tree built from an earlier one and the changed files. It is written into the clone. A
-//! clone without it builds it again.
+//! The tree contains the shown index files, and the top-level files such as `config.json`. It has no empty directories.
+//! A tree built from all files equals a tree built from an earlier one and the changed files. It is written into the
+//! clone. A clone without it builds it again.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -61,8 +61,8 @@ pub(crate) struct Built {
     pub(crate) counts: Counts,
 }
 
-/// Builds the tree of `source` through rules, and writes it into the clone. With an `earlier` state it reads only the files
-/// that have changed since, otherwise all files. Blocking.
+/// Builds the tree of `source` through rules, and writes it into the clone. With an `earlier` state it reads only the
+/// files that have changed since, otherwise all files. Blocking.
 pub(crate) fn build(
     source: &Source,
     earlier: Option<&Earlier>,
@@ -70,8 +70,8 @@ pub(crate) fn build(
     progress: &ProgressCell,
 ) -> Result<Built, BuildError> {
     let built = match try_build(source, earlier, (rules, facts), progress) {
-        // libgit2's tree update cannot replace a directory with a file of the same name. From an empty tree there is no such
-        // directory, so the second attempt succeeds.
+        // libgit2's tree update cannot replace a directory with a file of the same name. From an empty tree there is no
+        // such directory, so the second attempt succeeds.
         Err(BuildError::Git(_)) if earlier.is_some() => {
             try_build(source, None, (rules, facts), progress)
         }
@@ -235,8 +235,8 @@ fn show(
 /// The changes of the top-level files, which rules do not change.
 fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeChange>, ReadError> {
     source.repository().with(|git| {
-        // A tree from upstream can contain names that libgit2 refuses in a new tree, such as `.git`. A tree builder finds
-        // them, so one bad name does not make the whole update fail.
+        // A tree from upstream can contain names that libgit2 refuses in a new tree, such as `.git`. A tree builder
+        // finds them, so one bad name does not make the whole update fail.
         let mut acceptable = git.treebuilder(None)?;
         let mut changes: Vec<TreeChange> = Vec::new();
         for entry in &git.find_tree(source.root().tree().to_oid()?)? {

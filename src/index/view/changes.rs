@@ -25,6 +25,7 @@ pub(super) fn for_each_change<'a, E>(
     after: Option<&'a Directory>,
     visit: &mut impl FnMut(Change<'a>) -> Result<(), E>,
 ) -> Result<(), E> {
+    // Equal tree ids mean equal content, so the recursion ends here. That makes the cost proportional to the changes.
     if before.map(Directory::tree) == after.map(Directory::tree) {
         return Ok(());
     }

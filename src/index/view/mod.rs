@@ -16,8 +16,8 @@ use crate::policy::Rules;
 
 /// One state of the index that the mirror shows.
 ///
-/// Invariants: it never changes. The sparse index, the git index, the API and downloads of one view show the same. Without
-/// rules it shares the directories of its source.
+/// Invariants: it never changes. The sparse index, the git index, the API and downloads of one view show the same.
+/// Without rules it shares the directories of its source.
 #[derive(Debug)]
 pub(crate) struct View {
     source: Arc<Source>,

@@ -187,7 +187,7 @@ impl Gap {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Checks that a project has the same lock file as the first one.
+    /// Checks the output of a built project, and the checksums in its lock file.
     #[track_caller]
     fn assert_built(&self, project: &Project) {
         assert_eq!(project.program_says(), OUTPUT);
@@ -228,8 +228,8 @@ fn a_project_builds_through_the_cache_then_without_upstreams_then_behind_the_air
     );
 }
 
-/// Builds twice, the second time on a machine with an empty cargo home. The mirror fetches each file once. In the end both
-/// upstreams are gone, and the index lists newer versions.
+/// Builds twice, the second time on a machine with an empty cargo home. The mirror fetches each file once. In the end
+/// both upstreams are gone, and the index lists newer versions.
 fn build_online_then_without_upstreams(gap: &mut Gap, mirror: &Mirror) {
     let project = sparse_project(mirror);
     succeeds(&project.cargo(&["build"]));

@@ -32,7 +32,7 @@ const VERSION_2: (&str, &str) = ("Git-Protocol", "version=2");
 /// The longest request that the mirror reads.
 const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// One more than the largest number of children on a machine of the tests.
+/// The largest number of children at a time, on any machine.
 const CROWD: usize = 4;
 
 struct Scene {
