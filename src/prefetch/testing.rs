@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::index::Source;
 use crate::index::testing::{TestIndex, damage_clone};
+use crate::index::{IndexHandle, Source, open_current};
 use crate::package::{CrateName, IndexPath};
 use crate::store::testing::checksum;
 
@@ -65,8 +65,11 @@ impl IndexFiles {
         let files: Vec<(&str, &str)> = paths.iter().map(String::as_str).zip(contents).collect();
         let mut index = TestIndex::new(&files);
         index.refresh();
+        // libgit2 shares open packs between all readers: this clone must be the only one, or it would survive damage.
+        index.stop();
+        index.handle = IndexHandle::new();
         ClonedIndex {
-            snapshot: Arc::clone(index.handle.view().unwrap().source()),
+            snapshot: open_current(&index.data_dir()).unwrap().unwrap(),
             _index: index,
         }
     }
