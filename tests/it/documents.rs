@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const README: &str = include_str!("../../README.md");
-const ROUTER: &str = include_str!("../../src/http/mod.rs");
+const ROUTER: &str = include_str!("../../src/http/router.rs");
 
 /// A setting as README's table has it.
 struct Setting {

@@ -97,11 +97,12 @@ impl FileRequest<'_> {
             Err(error) if error.is_not_found() => error,
             other => return other,
         };
-        if index.may_hide() {
-            return Err(ApiError::CrateFileNotListed(unknown.to_string()));
-        }
         if !self.crate_files.fetches() {
-            return Err(unknown);
+            return Err(if index.may_hide() {
+                ApiError::CrateFileNotListed(unknown.to_string())
+            } else {
+                unknown
+            });
         }
         match index.take_newer().await? {
             NewerView::Taken => self.look_up(index, wanted).await,

@@ -1,4 +1,4 @@
-//! `…/download`: protocol.md's rules for redirects.
+//! `…/download`: redirects, as crates.io sends them.
 
 use std::sync::Arc;
 

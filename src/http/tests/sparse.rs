@@ -1,4 +1,4 @@
-//! `/index/`: protocol.md's rules for the sparse index.
+//! `/index/`: the sparse index, as cargo's book describes the protocol.
 
 use std::sync::Arc;
 

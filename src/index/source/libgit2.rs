@@ -1,6 +1,6 @@
 //! libgit2's process-wide settings, and a limit for its memory.
 //!
-//! This file has `unsafe` code, and so has `memory`. The reason: libgit2 waits without limit for an unresponsive
+//! This file has `unsafe` code; `ARCHITECTURE.md` names the others that have. The reason: libgit2 waits without limit for an unresponsive
 //! upstream until a time-out is set, and only its variadic function `git_libgit2_opts` sets one. That function is
 //! unsafe because it must not run at the same time as other libgit2 calls. The test
 //! `an_unresponsive_upstream_times_out` hangs without it.
