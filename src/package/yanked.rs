@@ -19,6 +19,8 @@ fn even_null<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue
 /// two ways, or the line is not a JSON object.
 pub(crate) fn with_yanked(line: &[u8], yanked: bool) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(line).ok()?;
+    // serde also reads the fields from an array.
+    text.trim_start().starts_with('{').then_some(())?;
     let written: Written<'_> = serde_json::from_str(text).ok()?;
     let flag = if yanked { "true" } else { "false" };
     let edited = match written.yanked {
@@ -83,6 +85,7 @@ mod tests {
             "",
             "junk",
             "[]",
+            r#"[{"a":1}]"#,
             "{}",
             r#"{"yanked":false,"yanked":false}"#,
             r#"{"yanked":false"#,

@@ -70,6 +70,10 @@ pub(crate) struct Line<'a> {
 impl<'a> Line<'a> {
     /// Parses a line. A line that is not a JSON object has no known fields.
     pub(super) fn parse(line: &'a [u8]) -> Self {
+        // serde also reads the fields from an array.
+        if !line.trim_ascii_start().starts_with(b"{") {
+            return Self::default();
+        }
         serde_json::from_slice(line).unwrap_or_default()
     }
 
@@ -121,6 +125,11 @@ impl Rules {
     pub(crate) fn need_stored_files(&self) -> bool {
         // The look-up lists the whole store, so it is skipped unless a rule needs it.
         self.0.contains(&Rule::StoredOnly)
+    }
+
+    /// The rules without their facts. A tree that other rules have made must never be shown.
+    pub(crate) fn names(&self) -> String {
+        format!("{:?}", self.0)
     }
 
     /// A text that changes whenever the rules could decide differently about the same line.

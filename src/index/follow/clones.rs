@@ -262,7 +262,13 @@ impl Clones {
             }
             _ => self.failures = 0,
         }
-        fetched?;
+        if let Err(error) = fetched {
+            // Facts may have changed all the same.
+            if let Err(error) = self.show_again(publisher) {
+                tracing::debug!(error = %error, "the clone could not be shown again");
+            }
+            return Err(error.into());
+        }
         if let Err(error) = publisher.show(repository) {
             if let RefreshError::Refused(_) = error {
                 self.forget_refused(repository, publisher);
@@ -342,7 +348,11 @@ impl Clones {
                 }
                 other => other,
             },
-            Ok(Due::Renewal) if self.settings.may_renew() => self.clone_anew(publisher),
+            Ok(Due::Renewal) if self.settings.may_renew() => {
+                // The new clone may be as large, with many files that rules have edited.
+                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
+                self.clone_anew(publisher)
+            }
             // Only the upstream can tell which objects belong to the index.
             Ok(Due::Renewal) => return,
             Err(error) => Err(error.into()),

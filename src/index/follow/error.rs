@@ -90,7 +90,11 @@ impl From<BuildError> for RefreshError {
             BuildError::Git(error) if error.class() == ErrorClass::Os => {
                 Self::Disk(io::Error::other(error.message().to_owned()))
             }
-            BuildError::Git(error) => Self::Damaged(error.message().to_owned()),
+            // The clone can be read, and a new clone would be the same.
+            BuildError::Git(error) => Self::Refused(format!(
+                "the index cannot be shown through rules: {}",
+                error.message()
+            )),
             BuildError::System(error) => Self::Disk(error),
             BuildError::Stopped => Self::Fetch(FetchError::Stopped),
         }

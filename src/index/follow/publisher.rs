@@ -26,7 +26,7 @@ use crate::index::view::View;
 use crate::index::view::build::{Earlier, build};
 use crate::index::view::large_files::LargeFiles;
 use crate::memory::return_freed_blocks;
-use crate::policy::{Facts, Rules};
+use crate::policy::{Facts, Rule, Rules};
 
 /// The file in a clone that records its last tree through rules. Its name and its keys are those of older versions.
 const RECORD: &str = "pruned.json";
@@ -61,6 +61,13 @@ struct TreeRecord {
     /// The resulting tree.
     #[serde(rename = "pruned")]
     shown: String,
+    /// The rules without their facts. Earlier versions had one rule, and did not write it.
+    #[serde(default = "stored_only")]
+    rules: String,
+}
+
+fn stored_only() -> String {
+    Rules::new(vec![Rule::StoredOnly]).names()
 }
 
 impl Publisher {
@@ -111,8 +118,18 @@ impl Publisher {
         if self.rules.are_empty() {
             return Ok(View::without_rules(source));
         }
-        let tree = self.tree_through_rules(&source, previous)?;
-        let root = source.read_tree(tree, previous.map(View::root), self.handle.stopping())?;
+        let mut tree = self.tree_through_rules(&source, previous)?;
+        let read = |tree| source.read_tree(tree, previous.map(View::root), self.handle.stopping());
+        let root = match read(tree) {
+            // A record that leads nowhere, or to something else, is no reason to do without the clone.
+            Err(error) if error.may_be_damage() && !error.is_the_systems() => {
+                tracing::warn!(error = %error, "the shown index cannot be read and is made again");
+                TreeRecord::remove(repository.path());
+                tree = self.tree_through_rules(&source, previous)?;
+                source.read_tree(tree, previous.map(View::root), self.handle.stopping())?
+            }
+            root => root?,
+        };
         Ok(View::through(source, self.rules.clone(), root))
     }
 
@@ -185,13 +202,17 @@ impl Publisher {
             Ok(None) if tip.is_none() => self.bring_git_index_up_to_date(&view),
             Ok(None) => {}
             // No result: the operating system refused, or the mirror is stopping.
-            Err(error) => tracing::debug!(error = %error, "the git index could not be checked"),
+            Err(error) => {
+                tracing::debug!(error = %error, "the git index could not be checked");
+                self.ask_again_without_git_index();
+            }
         }
     }
 
     fn repair_git_index(&mut self, view: &View, why: &str) {
         let now = Instant::now();
         if !self.repairs.allowed(now) {
+            self.ask_again_without_git_index();
             return;
         }
         self.repairs.note(now);
@@ -200,6 +221,14 @@ impl Publisher {
             tracing::warn!(error = %error, "the damaged git index could not be removed");
         }
         self.bring_git_index_up_to_date(view);
+    }
+
+    /// Requests another check while there is no git index: no client can run into the damage, and report it.
+    fn ask_again_without_git_index(&self) {
+        let view = self.handle.view();
+        if view.is_some_and(|view| view.git_index().is_none()) {
+            self.handle.request_damage_check();
+        }
     }
 
     /// Brings the git index of the published view up to date, and publishes the view again if the git index has
@@ -250,6 +279,7 @@ impl Publisher {
     ) -> Result<ObjectId, RefreshError> {
         let repository = source.repository();
         let last = TreeRecord::read(repository.path()).and_then(|last| last.find(repository));
+        let last = last.filter(|last| last.rules == self.rules.names());
         let of_this_source = last
             .as_ref()
             .filter(|last| last.source == source.root().tree());
@@ -292,6 +322,7 @@ impl Publisher {
             source: source.root().tree().to_string(),
             fingerprint,
             shown: built.tree.to_string(),
+            rules: self.rules.names(),
         }
         .write(repository.path());
         Ok(built.tree)
@@ -347,6 +378,7 @@ struct LastTree {
     source: ObjectId,
     fingerprint: String,
     shown: ObjectId,
+    rules: String,
 }
 
 impl TreeRecord {
@@ -360,7 +392,14 @@ impl TreeRecord {
             source: repository.find_tree(&self.source)?,
             shown: repository.find_tree(&self.shown)?,
             fingerprint: self.fingerprint,
+            rules: self.rules,
         })
+    }
+
+    fn remove(clone: &Path) {
+        if let Err(error) = std::fs::remove_file(clone.join(RECORD)) {
+            tracing::debug!(error = %error, "the record of the shown index could not be removed");
+        }
     }
 
     /// Writes the record. A failure only means that the tree is made again.

@@ -156,6 +156,9 @@ fn full_check(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Da
 }
 
 fn read_chain(served: &Path, tip: Option<ObjectId>, stop: &StopFlag) -> Result<(), ReadError> {
+    if !served.exists() {
+        return Err(broken("it is missing"));
+    }
     let git = git2::Repository::open_bare(served)?;
     let odb = git.odb()?;
     let branch = git.find_reference(SERVED_BRANCH)?;

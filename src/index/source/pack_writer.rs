@@ -34,6 +34,8 @@ const FIRST: i32 = 1_000;
 pub(crate) struct PackWriter<'r> {
     git: &'r Repository,
     odb: &'r Odb<'r>,
+    /// The same objects without those that are only in memory.
+    written: Odb<'r>,
     gathered: Mempack<'r>,
     ids: Vec<Oid>,
     bytes: usize,
@@ -49,10 +51,12 @@ pub(crate) fn write_packed<T, E: From<git2::Error>>(
 ) -> Result<T, E> {
     let git = Repository::open_bare(repository)?;
     git.set_config(&without_deltas(repository)?)?;
+    let plain = Repository::open_bare(repository)?;
     let odb = git.odb()?;
     let mut writer = PackWriter {
         git: &git,
         odb: &odb,
+        written: plain.odb()?,
         gathered: odb.add_new_mempack_backend(FIRST)?,
         ids: Vec::new(),
         bytes: 0,
@@ -121,7 +125,9 @@ impl PackWriter<'_> {
             None => self.git.treebuilder(None)?.write()?,
         };
         // libgit2 inserts each change into a sorted list. In sorted order each insertion is at the end, which is fast.
-        changes.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        changes.sort_by(|(left, _), (right, _)| left.cmp(right));
+        // A tree of an upstream can list a name twice, and libgit2 refuses two changes of one path.
+        changes.dedup_by(|(later, _), (first, _)| later == first);
         let mut updates = TreeUpdateBuilder::new();
         for (path, file) in changes {
             match file {
@@ -140,7 +146,7 @@ impl PackWriter<'_> {
     /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not tell which
     /// trees it wrote.
     fn note_trees(&mut self, tree: &Tree<'_>, alike: Option<&Tree<'_>>) -> Result<(), git2::Error> {
-        if alike.is_some_and(|alike| alike.id() == tree.id()) {
+        if alike.is_some_and(|alike| alike.id() == tree.id()) || self.written.exists(tree.id()) {
             return Ok(());
         }
         self.ids.push(tree.id());

@@ -4,6 +4,7 @@
 //! A tree built from all files equals a tree built from an earlier one and the changed files. It is written into the
 //! clone. A clone without it builds it again.
 
+use std::collections::HashSet;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -26,7 +27,7 @@ use crate::policy::{Counts, Facts, Rules, ShownFile, apply};
 const THREADS_MAX: usize = 4;
 
 /// The number of edited index files that wait for the writer. Small, because the largest files have megabytes.
-const WAITING_MAX: usize = 16;
+const WAITING_MAX: usize = 4;
 
 /// Why the tree could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +71,8 @@ pub(crate) fn build(
     progress: &ProgressCell,
 ) -> Result<Built, BuildError> {
     let built = match try_build(source, earlier, (rules, facts), progress) {
-        // libgit2's tree update cannot replace a directory with a file of the same name. From an empty tree there is no
-        // such directory, so the second attempt succeeds.
+        // libgit2's tree update cannot replace a directory with a file of the same name. In an empty tree there is no such
+        // directory.
         Err(BuildError::Git(_)) if earlier.is_some() => {
             try_build(source, None, (rules, facts), progress)
         }
@@ -209,6 +210,14 @@ fn show(
             let file = match file {
                 // A file that is too large is listed without changes. A request for it gets 503 with the reason.
                 Err(ReadError::TooLarge(_)) => ShownFile::AsIs,
+                // Without rules only requests for this crate would fail. Nothing is known of its lines, so it is hidden.
+                Err(error @ (ReadError::Git(_) | ReadError::Refused(_)))
+                    if !error.is_the_systems() =>
+                {
+                    tracing::warn!(crate.name = name, error = %error, "an index file cannot be read and is hidden");
+                    counts.left_out += 1;
+                    ShownFile::Hidden
+                }
                 file => file?,
             };
             let blob = match file {
@@ -247,15 +256,18 @@ fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeCha
                 _ => FileMode::Blob,
             };
             let is_file = entry.kind() == Some(ObjectType::Blob);
-            if is_file && acceptable.insert(name, id, mode.into()).is_ok() {
+            // A tree of an upstream can have a file and a directory of one name. The index files win.
+            let is_directory =
+                std::str::from_utf8(name).is_ok_and(|name| source.root().directory(name).is_some());
+            if is_file && !is_directory && acceptable.insert(name, id, mode.into()).is_ok() {
                 changes.push((name.to_vec(), Some((id.into(), mode))));
             }
         }
         if let Some(earlier) = earlier {
+            let there: HashSet<Vec<u8>> = changes.iter().map(|(path, _)| path.clone()).collect();
             for entry in &git.find_tree(earlier.shown.tree().to_oid()?)? {
                 let name = entry.name_bytes();
-                let is_gone = !changes.iter().any(|(path, _)| path == name);
-                if entry.kind() == Some(ObjectType::Blob) && is_gone {
+                if entry.kind() == Some(ObjectType::Blob) && !there.contains(name) {
                     changes.push((name.to_vec(), None));
                 }
             }
@@ -269,6 +281,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::index::source::fetch::UPSTREAM_HEAD;
     use crate::index::testing::{TestIndex, checksum, line};
     use crate::policy::Rule;
 
@@ -373,6 +386,66 @@ mod tests {
         let followed = build(&after, Some(&earlier), (&stored_only(), &facts), &progress).unwrap();
         assert_eq!(followed.files_read, 1);
         assert_eq!(followed.tree, build_anew(&after, &[1, 2]).tree);
+    }
+
+    /// A tree as an upstream can make it: nobody has checked it.
+    fn raw_tree(git: &git2::Repository, entries: &[(&str, &str, git2::Oid)]) -> git2::Oid {
+        let mut content = Vec::new();
+        for (mode, name, id) in entries {
+            content.extend(format!("{mode} {name}\0").as_bytes());
+            content.extend(id.as_bytes());
+        }
+        let odb = git.odb().unwrap();
+        odb.write(ObjectType::Tree, &content).unwrap()
+    }
+
+    #[test]
+    fn names_that_occur_twice_in_a_tree_of_the_upstream_do_not_keep_a_view_from_being_made() {
+        let index = index_of(&[("1/a", line("a", 1))]);
+        let repository = Arc::clone(source_of(&index).repository());
+        let git = git2::Repository::open_bare(repository.path()).unwrap();
+        let lines = |name: &str| git.blob((line(name, 1) + "\n").as_bytes()).unwrap();
+        let abcd = raw_tree(&git, &[("100644", "abcd", lines("abcd"))]);
+        let ab = raw_tree(&git, &[("40000", "cd", abcd)]);
+        let text = git.blob(b"{}").unwrap();
+        let root = raw_tree(
+            &git,
+            &[
+                ("40000", ".git", ab),
+                ("100644", ".git", text),
+                ("100644", "ab", text),
+                ("40000", "ab", ab),
+                ("40000", "ab", ab),
+                ("100644", "config.json", text),
+                ("100644", "config.json", text),
+            ],
+        );
+        let tree = git.find_tree(root).unwrap();
+        let who = git2::Signature::now("index", "index@example.invalid").unwrap();
+        let commit = git.commit(None, &who, &who, "hostile", &tree, &[]).unwrap();
+        git.reference(UPSTREAM_HEAD, commit, true, "fetched")
+            .unwrap();
+        let progress = ProgressCell::default();
+        let source = Source::read(&repository, None, progress.stop_flag()).unwrap();
+        let built = build_anew(&source, &[1]);
+        let shown = source
+            .read_tree(built.tree, None, progress.stop_flag())
+            .unwrap();
+        assert_eq!(shown.count(), 1);
+        let top: Vec<String> = git
+            .find_tree(built.tree.to_oid().unwrap())
+            .unwrap()
+            .iter()
+            .map(|entry| String::from_utf8(entry.name_bytes().to_vec()).unwrap())
+            .collect();
+        assert_eq!(top, ["ab", "config.json"]);
+        let earlier = Earlier {
+            source: Arc::clone(source.root()),
+            shown,
+        };
+        let rules = (&stored_only(), &facts(&[1]));
+        let again = build(&source, Some(&earlier), rules, &progress).unwrap();
+        assert_eq!(again.tree, built.tree);
     }
 
     #[test]
