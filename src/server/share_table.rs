@@ -1,4 +1,4 @@
-//! Who has which share of something limited, who waits for one, and who must give one back.
+//! The table of shares of something limited: the holders, the requests that wait, and the answers that must give a share back.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -42,11 +42,11 @@ pub(crate) struct SharesSettings {
     pub(crate) connection_free: u64,
     /// How long a request may wait for its share.
     pub(crate) wait_max: Duration,
-    /// Who must give shares back while others wait.
+    /// Which answers must give shares back while others wait.
     pub(crate) taking_back: TakingBack,
 }
 
-/// Who must give shares back while others wait.
+/// Which answers must give shares back while others wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakingBack {
     /// Nobody: everybody gives shares back soon.
