@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped |
 //! | `archive` | archives that cross an air gap: their format, export and import |
+//! | `build_info` | which build of the program this is |
 //! | `cli` | the command line: arguments, help, terminal, subcommands |
 //! | `clock` | the time of day, which tests replace |
 //! | `config` | environment variables → [`Config`], by one table of settings |
@@ -39,6 +40,7 @@
 
 mod app;
 mod archive;
+mod build_info;
 mod cli;
 mod clock;
 mod config;
