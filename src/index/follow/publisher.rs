@@ -1,7 +1,7 @@
 //! The publisher of views: makes the view of a clone, with its git index, and swaps the pointer that requests read.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub(crate) struct Publisher {
     rules: Rules,
     pub(super) stored_files: Option<StoredFiles>,
     git_index: Option<GitIndexSettings>,
+    /// The states of the git index that requests may still read.
+    git_indexes: Vec<Weak<GitIndex>>,
     clock: Clock,
     /// Facts that were looked up in advance, before the data directory was locked.
     facts: Option<Result<Facts, RefreshError>>,
@@ -78,6 +80,7 @@ impl Publisher {
             rules: settings.rules.clone(),
             stored_files: settings.stored_files.clone(),
             git_index: settings.git_index.clone(),
+            git_indexes: Vec::new(),
             clock: settings.clock.clone(),
             facts: None,
             facts_are_known: true,
@@ -244,7 +247,7 @@ impl Publisher {
 
     /// Makes the git index of a view. After a failure the view has none: git clients must not see another index than
     /// other clients, so they get 503.
-    fn git_index_of(&self, view: &View) -> Option<Arc<GitIndex>> {
+    fn git_index_of(&mut self, view: &View) -> Option<Arc<GitIndex>> {
         let settings = self.git_index.as_ref()?;
         let repository = view.source().repository();
         if !repository.is_writable() {
@@ -255,13 +258,20 @@ impl Publisher {
             commit: view.commit(),
             tree: view.root().tree(),
         };
-        match overlay::bring_up_to_date(repository.path(), shown, &settings.config) {
-            Ok(tip) => Some(Arc::new(GitIndex::new(
-                view.commit(),
-                tip,
-                Arc::clone(repository),
-                settings.program.clone(),
-            ))),
+        self.git_indexes.retain(|index| index.strong_count() > 0);
+        let in_use = self.git_indexes.iter().filter_map(Weak::upgrade);
+        let in_use = in_use.map(|index| index.tip()).collect();
+        match overlay::bring_up_to_date(repository.path(), shown, &settings.config, &in_use) {
+            Ok(tip) => {
+                let index = Arc::new(GitIndex::new(
+                    view.commit(),
+                    tip,
+                    Arc::clone(repository),
+                    settings.program.clone(),
+                ));
+                self.git_indexes.push(Arc::downgrade(&index));
+                Some(index)
+            }
             Err(error) => {
                 tracing::warn!(error = %error, "the git index could not be brought up to date; git clients get 503 until it can");
                 // The git index may be damaged.

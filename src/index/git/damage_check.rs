@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use git2::{ObjectType, Odb, Oid};
 
-use super::overlay::{CONFIG_FILE, SERVED_BRANCH};
+use super::overlay::{CONFIG_FILE, SERVED_BRANCH, branch_of};
 use crate::index::ids::ObjectId;
 use crate::index::limits::{
     COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX,
@@ -161,14 +161,15 @@ fn read_chain(served: &Path, tip: Option<ObjectId>, stop: &StopFlag) -> Result<(
     }
     let git = git2::Repository::open_bare(served)?;
     let odb = git.odb()?;
-    let branch = git.find_reference(SERVED_BRANCH)?;
+    let newest = git.find_reference(SERVED_BRANCH)?;
     let tip = match tip {
         Some(tip) => tip.to_oid()?,
-        None => branch
+        None => newest
             .target()
             .ok_or_else(|| broken("the branch names no commit"))?,
     };
-    for reference in [branch, git.head()?] {
+    let shown = git.find_reference(&branch_of(tip.into()))?;
+    for reference in [newest, git.head()?, shown] {
         if reference.target() != Some(tip) {
             return Err(broken("the branch does not name the newest commit"));
         }

@@ -6,7 +6,11 @@
 //!
 //! Each commit has the previous one as its parent. Without that chain git finds no common commit, and sends the whole
 //! index at every fetch.
+//!
+//! Each view has references of its own, in a namespace of git (`gitnamespaces(7)`). A request shows its client the
+//! references of its view, even while the next view is being made.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::{fs, io};
 
@@ -16,8 +20,12 @@ use crate::index::ids::CommitId;
 use crate::index::ids::ObjectId;
 use crate::index::source::clone_dir::{self, git_index_path, remove_tree};
 
-/// The branch that clients get. The index of crates.io has the same branch.
+/// The branch that clients get. The index of crates.io has the same branch. Outside the namespaces it names the newest
+/// commit, from which the chain goes on.
 pub(super) const SERVED_BRANCH: &str = "refs/heads/master";
+
+/// Where git looks for the references of namespaces.
+const NAMESPACES: &str = "refs/namespaces/";
 
 /// The file that the mirror replaces.
 pub(crate) const CONFIG_FILE: &str = "config.json";
@@ -46,22 +54,34 @@ pub(crate) struct ShownTree {
     pub(crate) tree: ObjectId,
 }
 
-/// Makes the branch show this tree, with `config` as its `config.json`, and returns the commit. Blocking.
+/// Makes a commit that shows this tree, with `config` as its `config.json`, and the namespace of that commit. Removes the
+/// namespaces of all other commits but `in_use`. Returns the commit. Blocking.
 pub(crate) fn bring_up_to_date(
     clone: &Path,
     shown: ShownTree,
     config: &str,
+    in_use: &HashSet<ObjectId>,
 ) -> Result<ObjectId, OverlayError> {
-    match add_commit(clone, shown, config) {
+    match add_commit(clone, shown, config, in_use) {
         // Only for real damage, and not for a full disk or too many open files: a new git index costs every client a
         // full download.
         Err(error) if is_damaged(&git_index_path(clone)) => {
             tracing::warn!(error = %error, "the git index is damaged; it is made again");
             remove(clone)?;
-            add_commit(clone, shown, config)
+            add_commit(clone, shown, config, in_use)
         }
         other => other,
     }
+}
+
+/// The namespace of a commit of the git index.
+pub(super) fn namespace(tip: ObjectId) -> String {
+    tip.to_string()
+}
+
+/// The reference in the namespace of a commit that a client sees as [`SERVED_BRANCH`].
+pub(super) fn branch_of(tip: ObjectId) -> String {
+    format!("{NAMESPACES}{}/{SERVED_BRANCH}", namespace(tip))
 }
 
 /// Removes the git index. The next commit starts a new one.
@@ -101,15 +121,51 @@ fn is_damaged(served: &Path) -> bool {
     served.exists() && read().is_err_and(|error| error.class() != ErrorClass::Os)
 }
 
-fn add_commit(clone: &Path, shown: ShownTree, config: &str) -> Result<ObjectId, OverlayError> {
+fn add_commit(
+    clone: &Path,
+    shown: ShownTree,
+    config: &str,
+    in_use: &HashSet<ObjectId>,
+) -> Result<ObjectId, OverlayError> {
     let served = open_or_create(clone)?;
+    let tip = commit(&served, shown, config)?;
+    add_namespace(&served, tip)?;
+    // Whatever they contain: another program could have left anything there.
+    remove_namespaces(&served, |name| {
+        name == namespace(tip) || in_use.iter().any(|tip| name == namespace(*tip))
+    })?;
+    Ok(tip)
+}
+
+/// Gives a commit references of its own.
+fn add_namespace(served: &Repository, tip: ObjectId) -> Result<(), git2::Error> {
+    let branch = branch_of(tip);
+    let why = "a view shows it";
+    served.reference(&branch, tip.to_oid()?, true, why)?;
+    let head = format!("{NAMESPACES}{}/HEAD", namespace(tip));
+    served.reference_symbolic(&head, &branch, true, why)?;
+    Ok(())
+}
+
+/// Removes the references of namespaces. By files: each costs a few, and libgit2 would write no others.
+fn remove_namespaces(served: &Repository, is_kept: impl Fn(&str) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(served.path().join(NAMESPACES))? {
+        let entry = entry?;
+        if !entry.file_name().to_str().is_some_and(&is_kept) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn commit(served: &Repository, shown: ShownTree, config: &str) -> Result<ObjectId, OverlayError> {
     let upstream = served.find_commit(shown.commit.0.to_oid()?)?;
     let tree = served.find_tree(shown.tree.to_oid()?)?;
     let config = served.blob(config.as_bytes())?;
     let mut root = served.treebuilder(Some(&tree))?;
     root.insert(CONFIG_FILE, config, FILE_MODE)?;
     let tree = served.find_tree(root.write()?)?;
-    let previous = current(&served)?;
+    let previous = current(served)?;
     if let Some(previous) = previous
         .as_ref()
         .filter(|previous| previous.tree_id() == tree.id())

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use super::overlay::namespace;
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::source::clone_dir;
 use crate::index::source::repository::Repository;
@@ -74,7 +75,7 @@ pub(crate) fn configure(command: &mut Command, settings: &[&str]) {
     }
 }
 
-/// One state of the git index. As long as it exists, the mirror does not remove its directory.
+/// One state of the git index. As long as it exists, the mirror removes neither its directory nor its references.
 #[derive(Debug)]
 pub(crate) struct GitIndex {
     commit: CommitId,
@@ -164,6 +165,8 @@ impl GitIndex {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null");
         trust(&mut command, self.path());
+        // The client sees the references of this state alone, whatever happens to the others meanwhile.
+        command.env("GIT_NAMESPACE", namespace(self.tip));
         command.args(["upload-pack", "--strict", "--stateless-rpc"]);
         if request == GitRequest::Advertisement {
             command.arg("--advertise-refs");
@@ -262,7 +265,57 @@ pub(super) fn kill_group(child: &Child) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
+    use crate::index::follow::settings::GitIndexSettings;
+    use crate::index::testing::TestIndex;
+
+    /// The references that a client of this state gets.
+    async fn advertised(index: &Arc<GitIndex>) -> String {
+        let mut child = index.answer(GitRequest::Advertisement, None).unwrap();
+        let mut answer = String::new();
+        child.read_to_string(&mut answer).await.unwrap();
+        let (status, message) = child.finish().await.unwrap();
+        assert!(status.success(), "{message}");
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_request_sees_the_git_index_of_its_view_while_the_next_views_are_made() {
+        let mut index = TestIndex::new(&[("1/a", "1")]);
+        index.settings_mut(|settings| {
+            settings.git_index = Some(GitIndexSettings {
+                config: "{}".to_owned(),
+                program: GitProgram::new(std::env::var_os("PATH").unwrap()),
+            });
+        });
+        index.refresh();
+        let served = |index: &TestIndex| {
+            let view = index.handle.view().unwrap();
+            Arc::clone(view.git_index().unwrap())
+        };
+        let first = served(&index);
+        for content in ["2", "3", "4"] {
+            index.commit(&[("1/a", content)]);
+            index.refresh();
+        }
+        let newest = served(&index);
+        assert_ne!(first.tip(), newest.tip());
+        for state in [&first, &newest] {
+            let refs = advertised(state).await;
+            let (head, branch) = (
+                format!("{} HEAD\0", state.tip()),
+                format!("{} refs/heads/master\n", state.tip()),
+            );
+            assert!(refs.contains(&head) && refs.contains(&branch), "{refs}");
+            assert!(refs.contains(" symref=HEAD:refs/heads/master "), "{refs}");
+            assert_eq!(refs.matches("refs/").count(), 2, "{refs}");
+        }
+        // The one before the newest was in use when the newest was made. Nobody reads the one before that.
+        let namespaces = std::fs::read_dir(newest.path().join("refs/namespaces"));
+        assert_eq!(namespaces.unwrap().count(), 3);
+    }
 
     #[test]
     fn only_values_that_git_sends_are_protocol_versions() {
