@@ -1,5 +1,10 @@
 //! Tells the program from which commit it was built, as the environment variable `MIRROR_COMMIT` of the compiler.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a build script gets its settings from the environment"
+)]
+
 use std::process::Command;
 
 fn main() {
