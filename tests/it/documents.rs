@@ -20,6 +20,9 @@ const ROUTER: &str = include_str!("../../src/http/router.rs");
 /// More words than this are not read by somebody who looks around. Code counts.
 const README_WORDS_MAX: usize = 900;
 
+/// Files in the folders of benches that measure nothing by themselves.
+const SHARED: [&str; 4] = ["common.sh", "file_server.py", "http2.py", "scene.py"];
+
 /// A setting as the table in docs/configuration.md has it.
 struct Setting {
     variable: String,
@@ -88,6 +91,23 @@ fn readme_quotes_the_figures_of_the_performance_document() {
     for figure in figures {
         assert!(table.contains(&format!(" {figure} ")), "{figure}");
     }
+}
+
+#[test]
+fn the_performance_document_lists_every_script_that_measures() {
+    let text = fs::read_to_string(at("docs/performance.md")).unwrap();
+    let mut listed = 0;
+    for (folder, extension) in [("benches/compare", "sh"), ("benches/attack", "py")] {
+        for entry in fs::read_dir(at(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.extension().is_some_and(|its| its == extension) && !SHARED.contains(&name) {
+                listed += 1;
+                assert!(text.contains(&format!("\n| `{name}` |")), "{name}");
+            }
+        }
+    }
+    assert!(listed > 20, "{listed}");
 }
 
 /// README and everything in docs/, by their paths.
@@ -273,20 +293,24 @@ fn minor(version: &str) -> u32 {
 #[test]
 fn every_file_and_item_that_the_documents_name_exists() {
     let mut named = 0;
-    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
-        let text = fs::read_to_string(at(document)).unwrap();
+    for document in documents() {
+        let text = fs::read_to_string(at(&document)).unwrap();
+        let is_of_developers = ["ARCHITECTURE.md", "CONTRIBUTING.md"].contains(&document.as_str());
         for name in text
             .lines()
             .flat_map(|line| line.split('`').skip(1).step_by(2))
         {
             let first = name.split(['/', ':']).next().unwrap();
-            let is_path = ["src", "tests", "benches", ".ci", ".github"].contains(&first);
+            let folders = ["src", "tests", "benches", "deploy", ".ci", ".github"];
+            // The first word: a command may have arguments.
+            let path = name.split(' ').next().unwrap();
+            let is_path = folders.contains(&first) && path.contains('/');
             let is_ours = Path::new(&at(&format!("src/{first}"))).is_dir();
-            if (is_path && !name.contains(' ')) || name.ends_with(".md") || name.ends_with(".toml")
-            {
+            let is_file = name.ends_with(".md") || name.ends_with(".toml");
+            if is_path || (is_file && is_of_developers) {
                 named += 1;
-                assert!(Path::new(&at(name)).exists(), "{document}: {name}");
-            } else if name.contains("::") && is_ours {
+                assert!(Path::new(&at(path)).exists(), "{document}: {name}");
+            } else if name.contains("::") && is_ours && is_of_developers {
                 named += 1;
                 assert!(is_item(name), "{document}: {name}");
             }
