@@ -6,8 +6,8 @@ use crate::config::settings_help;
 pub(super) fn about_settings() -> String {
     format!(
         "Settings:
-  Every setting is an environment variable, the same for the server and for every subcommand. README
-  explains them. `crates-io-mirror check-config` prints and checks them.
+  Every setting is an environment variable, the same for the server and for every subcommand.
+  docs/configuration.md explains them. `crates-io-mirror check-config` prints and checks them.
 
 {}
 {EXIT_CODES_AND_EXAMPLES}",

@@ -1,6 +1,6 @@
 //! The settings of the mirror, one row each.
 //!
-//! Parsing, `check-config` and `--help` read this table. Tests compare the table in README with it. A new setting needs a
+//! Parsing, `check-config` and `--help` read this table. Tests compare the table in docs/configuration.md with it. A new setting needs a
 //! row here, a field in [`Config`](super::Config), and its validation.
 
 use serde::Deserialize;
@@ -14,7 +14,7 @@ pub(super) struct Variable {
     pub(super) unset: Unset,
     /// Whether the value can contain a secret.
     pub(super) secrets: Secrets,
-    /// What the variable sets. README begins with the same words.
+    /// What the variable sets. docs/configuration.md begins with the same words.
     pub(super) meaning: &'static str,
 }
 
@@ -44,7 +44,7 @@ use Unset::{Default, Means};
 /// Declares [`TABLE`], [`VARIABLES`] and [`RawEnv`] from the same rows. A field is a `String` if the row has a default.
 macro_rules! settings {
     ($($field:ident: $type:ty = $name:literal, $unset:expr, $secrets:expr, $meaning:literal;)*) => {
-        /// All settings, in the order in which README explains them.
+        /// All settings, in the order in which docs/configuration.md explains them.
         pub(super) const TABLE: &[Variable] = &[$(Variable {
             name: $name,
             unset: $unset,
@@ -52,7 +52,7 @@ macro_rules! settings {
             meaning: $meaning,
         }),*];
 
-        /// The names of all settings, in the order in which README explains them.
+        /// The names of all settings, in the order in which docs/configuration.md explains them.
         pub const VARIABLES: &[&str] = &[$($name),*];
 
         /// One text for each setting. Flat, because `envy` reads no numbers through `#[serde(flatten)]`.
@@ -112,11 +112,11 @@ settings! {
 mod tests {
     use super::*;
 
-    const README: &str = include_str!("../../README.md");
+    const DOCUMENT: &str = include_str!("../../docs/configuration.md");
 
     #[test]
-    fn the_table_in_readme_has_the_same_rows() {
-        let (_, table) = README
+    fn the_table_in_the_documents_has_the_same_rows() {
+        let (_, table) = DOCUMENT
             .split_once("| variable | default | meaning |\n| --- | --- | --- |\n")
             .unwrap();
         let rows: Vec<&str> = table
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn readme_names_the_settings_that_may_contain_secrets() {
+    fn the_documents_name_the_settings_that_may_contain_secrets() {
         let possible: Vec<String> = TABLE
             .iter()
             .filter(|variable| variable.secrets == Possible)
@@ -147,6 +147,8 @@ mod tests {
         let sentence = format!(
             "{index}, {push} and, except in the mode `redirect`, {files} may carry credentials"
         );
-        assert!(README.contains(&sentence), "{sentence}");
+        // The lines of the document are wrapped.
+        let document = DOCUMENT.replace('\n', " ");
+        assert!(document.contains(&sentence), "{sentence}");
     }
 }

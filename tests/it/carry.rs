@@ -11,7 +11,7 @@ use crate::support::{
     CrateFile, HeldFiles, Mirror, Origin, Program, S3Fault, S3Server, eventually,
 };
 
-const README: &str = include_str!("../../README.md");
+const AIR_GAP: &str = include_str!("../../docs/air-gap.md");
 
 /// Where a lock file says that crates come from.
 const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
@@ -243,11 +243,11 @@ fn everything_is_carried_over_and_later_only_news_beside_a_running_mirror() {
 }
 
 #[test]
-fn the_commands_of_the_readme_do_what_it_says() {
+fn the_commands_of_the_air_gap_document_do_what_it_says() {
     let gap = Gap::of(2);
     gap.write_lockfile(&gap.archive("Cargo.lock"));
     let mut verbs = Vec::new();
-    for line in README.split("```sh\n").skip(1).flat_map(block_lines) {
+    for line in AIR_GAP.split("```sh\n").skip(1).flat_map(block_lines) {
         let (settings, command) = line.split_once("crates-io-mirror").unwrap_or((line, ""));
         let settings = settings
             .split_whitespace()

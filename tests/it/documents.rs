@@ -12,22 +12,162 @@ use tokio::net::TcpStream;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const README: &str = include_str!("../../README.md");
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const GIT_INDEX: &str = include_str!("../../docs/git-index.md");
+const HTTP_API: &str = include_str!("../../docs/http-api.md");
 const ROUTER: &str = include_str!("../../src/http/router.rs");
 
-/// A setting as README's table has it.
+/// More words than this are not read by somebody who looks around. Code counts.
+const README_WORDS_MAX: usize = 900;
+
+/// Files in the folders of benches that measure nothing by themselves.
+const SHARED: [&str; 4] = ["common.sh", "file_server.py", "http2.py", "scene.py"];
+
+/// A setting as the table in docs/configuration.md has it.
 struct Setting {
     variable: String,
     default: Option<String>,
 }
 
 #[test]
-fn readme_explains_every_variable_and_no_other() {
+fn readme_is_short() {
+    let words = README.split_whitespace().count();
+    assert!(words <= README_WORDS_MAX, "{words} words");
+}
+
+#[test]
+fn every_link_between_the_documents_leads_to_a_file_and_a_heading() {
+    let (mut links, mut broken) = (0, Vec::new());
+    for document in documents() {
+        let text = fs::read_to_string(at(&document)).unwrap();
+        let folder = Path::new(&document).parent().unwrap();
+        for target in links_of(&text) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            links += 1;
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file = if file.is_empty() {
+                at(&document)
+            } else {
+                at(folder.join(file).to_str().unwrap())
+            };
+            let headings =
+                fs::read(&file).map(|content| anchors(&String::from_utf8_lossy(&content)));
+            if !headings
+                .is_ok_and(|known| heading.is_empty() || known.iter().any(|one| one == heading))
+            {
+                broken.push(format!("{document}: {target}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(links > 40, "{links}");
+}
+
+#[test]
+fn every_document_is_reached_from_the_readme() {
+    for document in documents() {
+        if let Some(name) = document.strip_prefix("docs/") {
+            assert!(README.contains(&format!("(docs/{name})")), "{document}");
+        }
+    }
+}
+
+/// The figures are measured together, by benches/compare/peers.sh, which writes both files.
+#[test]
+fn readme_quotes_the_figures_of_the_performance_document() {
+    let (_, quoted) = README.split_once("<!-- peers: begin -->").unwrap();
+    let (quoted, _) = quoted.split_once("<!-- peers: end -->").unwrap();
+    let performance = fs::read_to_string(at("docs/performance.md")).unwrap();
+    let (_, table) = performance.split_once("<!-- peers: begin -->").unwrap();
+    let (table, _) = table.split_once("<!-- peers: end -->").unwrap();
+    let figures: Vec<&str> = quoted
+        .split(|letter: char| !letter.is_ascii_digit() && letter != ',')
+        .map(|figure| figure.trim_matches(','))
+        .filter(|figure| !figure.is_empty())
+        .collect();
+    assert_eq!(figures.len(), 5, "{figures:?}");
+    for figure in figures {
+        assert!(table.contains(&format!(" {figure} ")), "{figure}");
+    }
+}
+
+#[test]
+fn the_performance_document_lists_every_script_that_measures() {
+    let text = fs::read_to_string(at("docs/performance.md")).unwrap();
+    let mut listed = 0;
+    for (folder, extension) in [("benches/compare", "sh"), ("benches/attack", "py")] {
+        for entry in fs::read_dir(at(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.extension().is_some_and(|its| its == extension) && !SHARED.contains(&name) {
+                listed += 1;
+                assert!(text.contains(&format!("\n| `{name}` |")), "{name}");
+            }
+        }
+    }
+    assert!(listed > 20, "{listed}");
+}
+
+/// README and everything in docs/, by their paths.
+fn documents() -> Vec<String> {
+    let in_docs = fs::read_dir(at("docs")).unwrap().map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        format!("docs/{name}")
+    });
+    let others = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ];
+    others
+        .map(str::to_owned)
+        .into_iter()
+        .chain(in_docs.filter(|path| path.ends_with(".md")))
+        .collect()
+}
+
+/// The targets of all links and pictures outside of code.
+fn links_of(text: &str) -> impl Iterator<Item = &str> {
+    outside_of_code_blocks(text).flat_map(|line| {
+        let links = line.split("](").skip(1);
+        links.filter_map(|rest| Some(rest.split_once(')')?.0))
+    })
+}
+
+/// The anchors that GitHub gives to the headings of a document.
+fn anchors(text: &str) -> Vec<String> {
+    outside_of_code_blocks(text)
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title
+                .chars()
+                .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+            kept.collect::<String>().replace(' ', "-")
+        })
+        .collect()
+}
+
+fn outside_of_code_blocks(text: &str) -> impl Iterator<Item = &str> {
+    let mut in_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.starts_with("```");
+        in_code ^= is_fence;
+        !in_code && !is_fence
+    })
+}
+
+#[test]
+fn the_documents_explain_every_variable_and_no_other() {
     let variables: Vec<String> = settings().into_iter().map(|row| row.variable).collect();
     assert_eq!(variables, VARIABLES);
 }
 
 #[test]
-fn readme_has_the_defaults_of_the_code() {
+fn the_documents_have_the_defaults_of_the_code() {
     let explicit = settings()
         .into_iter()
         .filter_map(|row| Some((row.variable, row.default?)));
@@ -66,7 +206,8 @@ fn app_json_names_only_variables_that_exist_with_values_that_are_valid() {
         format!("{:?}", Config::from_pairs(proxies).unwrap())
     );
     let buildpack = manifest["buildpacks"][0]["url"].as_str().unwrap();
-    assert!(README.contains(buildpack), "{buildpack}");
+    let heroku = fs::read_to_string(at("docs/heroku.md")).unwrap();
+    assert!(heroku.contains(buildpack), "{buildpack}");
 }
 
 #[test]
@@ -152,20 +293,24 @@ fn minor(version: &str) -> u32 {
 #[test]
 fn every_file_and_item_that_the_documents_name_exists() {
     let mut named = 0;
-    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
-        let text = fs::read_to_string(at(document)).unwrap();
+    for document in documents() {
+        let text = fs::read_to_string(at(&document)).unwrap();
+        let is_of_developers = ["ARCHITECTURE.md", "CONTRIBUTING.md"].contains(&document.as_str());
         for name in text
             .lines()
             .flat_map(|line| line.split('`').skip(1).step_by(2))
         {
             let first = name.split(['/', ':']).next().unwrap();
-            let is_path = ["src", "tests", "benches", ".ci", ".github"].contains(&first);
+            let folders = ["src", "tests", "benches", "deploy", ".ci", ".github"];
+            // The first word: a command may have arguments.
+            let path = name.split(' ').next().unwrap();
+            let is_path = folders.contains(&first) && path.contains('/');
             let is_ours = Path::new(&at(&format!("src/{first}"))).is_dir();
-            if (is_path && !name.contains(' ')) || name.ends_with(".md") || name.ends_with(".toml")
-            {
+            let is_file = name.ends_with(".md") || name.ends_with(".toml");
+            if is_path || (is_file && is_of_developers) {
                 named += 1;
-                assert!(Path::new(&at(name)).exists(), "{document}: {name}");
-            } else if name.contains("::") && is_ours {
+                assert!(Path::new(&at(path)).exists(), "{document}: {name}");
+            } else if name.contains("::") && is_ours && is_of_developers {
                 named += 1;
                 assert!(is_item(name), "{document}: {name}");
             }
@@ -192,7 +337,7 @@ fn is_item(path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_route_of_the_readme_exists() {
+async fn every_route_of_the_documents_exists() {
     let data = tempfile::tempdir().unwrap();
     let config = Config::from_pairs(
         [
@@ -235,7 +380,7 @@ async fn every_route_of_the_readme_exists() {
 }
 
 #[test]
-fn readme_lists_every_route() {
+fn the_documents_list_every_route() {
     let listed = routes();
     let code = ROUTER
         .lines()
@@ -251,9 +396,12 @@ fn readme_lists_every_route() {
 }
 
 #[test]
-fn cargo_reads_the_configuration_in_the_readme() {
-    let [sparse, git] = &code_blocks("toml")[..] else {
-        panic!("README has two blocks of TOML");
+fn cargo_reads_the_configuration_in_the_documents() {
+    let [sparse] = &code_blocks(README, "toml")[..] else {
+        panic!("README has one block of TOML");
+    };
+    let [git] = &code_blocks(GIT_INDEX, "toml")[..] else {
+        panic!("docs/git-index.md has one block of TOML");
     };
     assert!(sparse.contains("\"sparse+https://mirror.example/index/\""));
     assert!(git.contains("\"https://mirror.example/git/index\""));
@@ -289,8 +437,8 @@ fn assert_is_read_by_cargo(source: &str) {
 }
 
 #[test]
-fn the_readmes_settings_for_a_push_are_valid_and_need_each_other() {
-    let blocks = code_blocks("sh");
+fn the_documents_settings_for_a_push_are_valid_and_need_each_other() {
+    let blocks = code_blocks(GIT_INDEX, "sh");
     let block = blocks.iter().find(|block| block.contains("INDEX_PUSH_URL"));
     let pairs: Vec<(String, String)> = block
         .unwrap()
@@ -335,9 +483,9 @@ fn at(path: &str) -> String {
     format!("{ROOT}/{path}")
 }
 
-/// The rows of README's table of settings.
+/// The rows of the table of settings.
 fn settings() -> Vec<Setting> {
-    rows("| variable | default | meaning |")
+    rows(CONFIGURATION, "| variable | default | meaning |")
         .into_iter()
         .map(|cells| Setting {
             variable: code(&cells[0]).unwrap(),
@@ -346,15 +494,15 @@ fn settings() -> Vec<Setting> {
         .collect()
 }
 
-/// The paths in README's table of routes.
+/// The paths in the table of routes.
 fn routes() -> Vec<String> {
-    let rows = rows("| route | answer |");
+    let rows = rows(HTTP_API, "| route | answer |");
     rows.iter().map(|cells| code(&cells[0]).unwrap()).collect()
 }
 
-/// Whether README's table says that a route takes `POST`.
+/// Whether the table of routes says that a route takes `POST`.
 fn takes_post(route: &str) -> bool {
-    let rows = rows("| route | answer |");
+    let rows = rows(HTTP_API, "| route | answer |");
     let row = rows
         .iter()
         .find(|cells| code(&cells[0]).as_deref() == Some(route));
@@ -362,8 +510,8 @@ fn takes_post(route: &str) -> bool {
 }
 
 /// The cells below a table's head.
-fn rows(head: &str) -> Vec<Vec<String>> {
-    let (_, table) = README.split_once(head).unwrap();
+fn rows(document: &str, head: &str) -> Vec<Vec<String>> {
+    let (_, table) = document.split_once(head).unwrap();
     let rows = table
         .lines()
         .skip(2)
@@ -381,9 +529,9 @@ fn code(cell: &str) -> Option<String> {
     Some(code.to_owned())
 }
 
-/// README's code blocks of one language.
-fn code_blocks(language: &str) -> Vec<String> {
-    README
+/// A document's code blocks of one language.
+fn code_blocks(document: &str, language: &str) -> Vec<String> {
+    document
         .split(&format!("```{language}\n"))
         .skip(1)
         .filter_map(|rest| Some(rest.split_once("```")?.0.to_owned()))

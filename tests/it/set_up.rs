@@ -1,4 +1,4 @@
-//! The set-up that README and the mirror's own page show, as it stands there, with real cargo.
+//! The set-up that the documents and the mirror's own page show, as it stands there, with real cargo.
 
 use std::process::{Command, Output};
 
@@ -7,8 +7,10 @@ use tempfile::TempDir;
 use crate::support::{CrateFile, CrateFiles, GitIndex, GitServer, Mirror, Project, succeeds};
 
 const README: &str = include_str!("../../README.md");
+const CLIENTS: &str = include_str!("../../docs/clients.md");
+const GIT_INDEX: &str = include_str!("../../docs/git-index.md");
 
-/// Where the mirror is in README.
+/// Where the mirror is in the documents.
 const SHOWN_URL: &str = "https://mirror.example";
 
 struct Scene {
@@ -62,9 +64,9 @@ impl Scene {
         format!("http://{}", self.mirror.address)
     }
 
-    /// What README shows behind this heading, with this mirror's URL.
-    fn of_readme(&self, heading: &str, language: &str) -> String {
-        let (_, section) = README.split_once(&format!("\n{heading}\n")).unwrap();
+    /// What a document shows behind this heading, with this mirror's URL.
+    fn shown_in(&self, document: &str, heading: &str, language: &str) -> String {
+        let (_, section) = document.split_once(&format!("\n{heading}\n")).unwrap();
         let (_, block) = section.split_once(&format!("\n```{language}\n")).unwrap();
         let (block, _) = block.split_once("\n```\n").unwrap();
         assert!(block.contains(SHOWN_URL), "{block}");
@@ -160,14 +162,14 @@ fn set_up(toml: &str) -> Project {
 #[test]
 fn the_set_up_of_the_readme_works() {
     let scene = Scene::start();
-    let toml = scene.of_readme("## Set-up", "toml");
+    let toml = scene.shown_in(README, "## Point cargo at it", "toml");
     works_with(&scene, &set_up(&toml), &[], &[]);
 }
 
 #[test]
-fn the_set_up_of_the_readme_works_with_the_git_index() {
+fn the_set_up_of_the_documents_works_with_the_git_index() {
     let scene = Scene::start();
-    let toml = scene.of_readme("### With a git index", "toml");
+    let toml = scene.shown_in(GIT_INDEX, "## From the mirror", "toml");
     works_with(&scene, &set_up(&toml), &[], &[]);
 }
 
@@ -177,7 +179,7 @@ fn the_set_up_of_the_page_works() {
     let blocks = scene.of_page();
     assert_eq!(
         blocks[0],
-        scene.of_readme("## Set-up", "toml"),
+        scene.shown_in(README, "## Point cargo at it", "toml"),
         "the two say the same"
     );
     works_with(&scene, &set_up(&blocks[0]), &[], &[]);
@@ -186,7 +188,7 @@ fn the_set_up_of_the_page_works() {
 #[test]
 fn the_set_up_for_ci_works_without_a_file() {
     let scene = Scene::start();
-    let script = scene.of_readme("## Set-up", "sh");
+    let script = scene.shown_in(CLIENTS, "## CI", "sh");
     assert_eq!(scene.of_page()[1], script, "the two say the same");
     // Two lines: `export NAME=VALUE`, and cargo with an option and its value in single quotes.
     let (export, cargo) = script.split_once('\n').unwrap();
