@@ -87,12 +87,12 @@ impl EveryRequest {
         // Programs read the API, whatever they accept.
         let has_pages = !path.starts_with("/api/");
         let way = match refusal(&mut asked) {
-            Some(refusal) => Way::Refused(refusal),
+            Some(refusal) => Way::Refused(refusal, false),
             None => self.way_of(asked),
         };
         async move {
             let (mut response, wants_page) = match way {
-                Way::Refused(response) => (response, false),
+                Way::Refused(response, wants_page) => (response, wants_page),
                 Way::Routed(routed, wants_page) => (routed.await.into_response(), wants_page),
                 Way::IndexFile(path, exchange, headers) => {
                     let answer = sparse::answer(&self.state, &exchange, &headers, path.as_ref());
@@ -136,7 +136,10 @@ impl EveryRequest {
         }
         match version_in(path) {
             None => self.routed(asked),
-            Some(Err(error)) => Way::Refused(error.into_response()),
+            Some(Err(error)) => {
+                let wants_page = prefers_html(asked.request.headers());
+                Way::Refused(error.into_response(), wants_page)
+            }
             Some(Ok(wanted)) => {
                 Way::CrateFile(wanted, asked.exchange, asked.request.into_parts().0.headers)
             }
@@ -172,8 +175,8 @@ impl EveryRequest {
 
 /// The way of a request to its answer.
 enum Way {
-    Refused(Response),
-    /// Says whether the client gets a page instead of a `404` for programs.
+    /// This and the next one say whether the client gets a page instead of a `404` for programs.
+    Refused(Response, bool),
     Routed(Pin<Box<RouteFuture<Infallible>>>, bool),
     /// The path is `None` if it can be that of no index file.
     IndexFile(Option<IndexPath>, Exchange, HeaderMap),
