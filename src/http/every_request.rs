@@ -24,7 +24,9 @@ use super::error::ApiError;
 use super::index::sparse;
 use super::request_log::RequestLog;
 use super::router::router;
+use super::semantics::accept::prefers_html;
 use super::state::AppState;
+use super::status::not_found;
 use crate::package::IndexPath;
 use crate::server::{Admission, Answered, Application, Asked, Exchange};
 
@@ -80,25 +82,36 @@ impl EveryRequest {
         // The log shows the path as it came.
         let log = RequestLog::begin(&asked);
         normalize(asked.request.uri_mut());
-        let surface = Surface::of(asked.request.uri().path());
+        let path = asked.request.uri().path();
+        let surface = Surface::of(path);
+        // Programs read the API, whatever they accept.
+        let has_pages = !path.starts_with("/api/");
         let way = match refusal(&mut asked) {
-            Some(refusal) => Way::Refused(refusal),
+            Some(refusal) => Way::Refused(refusal, false),
             None => self.way_of(asked),
         };
         async move {
-            let mut response = match way {
-                Way::Refused(response) => response,
-                Way::Routed(routed) => routed.await.into_response(),
+            let (mut response, wants_page) = match way {
+                Way::Refused(response, wants_page) => (response, wants_page),
+                Way::Routed(routed, wants_page) => (routed.await.into_response(), wants_page),
                 Way::IndexFile(path, exchange, headers) => {
                     let answer = sparse::answer(&self.state, &exchange, &headers, path.as_ref());
-                    answer.await.into_response()
+                    // Most files exist. The header is read for the others only.
+                    let response = answer.await.into_response();
+                    let wants_page = is_not_found(&response) && prefers_html(&headers);
+                    (response, wants_page)
                 }
                 Way::CrateFile(wanted, exchange, headers) => {
                     let asked = (&Method::GET, &headers);
                     let answer = download::answer(&self.state, &exchange, &wanted, asked);
-                    answer.await.into_response()
+                    let response = answer.await.into_response();
+                    let wants_page = is_not_found(&response) && prefers_html(&headers);
+                    (response, wants_page)
                 }
             };
+            if has_pages && wants_page && is_not_found(&response) {
+                response = not_found::page(&self.state.settings, &response).into_response();
+            }
             self.add_headers(&mut response, surface);
             log.answered(response)
         }
@@ -114,15 +127,19 @@ impl EveryRequest {
         if asked.request.method() != Method::GET || path.contains('%') {
             return self.routed(asked);
         }
+        // Fewer segments are `config.json`, or a crate's name.
         if let Some(path) = path.strip_prefix("/index/")
-            && !matches!(path, "" | "config.json")
+            && path.contains('/')
         {
             let path = IndexPath::parse(path);
             return Way::IndexFile(path, asked.exchange, asked.request.into_parts().0.headers);
         }
         match version_in(path) {
             None => self.routed(asked),
-            Some(Err(error)) => Way::Refused(error.into_response()),
+            Some(Err(error)) => {
+                let wants_page = prefers_html(asked.request.headers());
+                Way::Refused(error.into_response(), wants_page)
+            }
             Some(Ok(wanted)) => {
                 Way::CrateFile(wanted, asked.exchange, asked.request.into_parts().0.headers)
             }
@@ -130,8 +147,10 @@ impl EveryRequest {
     }
 
     fn routed(&self, asked: Asked) -> Way {
-        let routed = self.router.clone().call(asked.into_request());
-        Way::Routed(Box::pin(routed))
+        let request = asked.into_request();
+        let wants_page = prefers_html(request.headers());
+        let routed = self.router.clone().call(request);
+        Way::Routed(Box::pin(routed), wants_page)
     }
 
     fn add_headers(&self, response: &mut Response, surface: Surface) {
@@ -156,8 +175,9 @@ impl EveryRequest {
 
 /// The way of a request to its answer.
 enum Way {
-    Refused(Response),
-    Routed(Pin<Box<RouteFuture<Infallible>>>),
+    /// This and the next one say whether the client gets a page instead of a `404` for programs.
+    Refused(Response, bool),
+    Routed(Pin<Box<RouteFuture<Infallible>>>, bool),
     /// The path is `None` if it can be that of no index file.
     IndexFile(Option<IndexPath>, Exchange, HeaderMap),
     CrateFile(VersionInPath, Exchange, HeaderMap),
@@ -198,6 +218,10 @@ impl Surface {
             Self::Other
         }
     }
+}
+
+fn is_not_found(response: &Response) -> bool {
+    response.status() == StatusCode::NOT_FOUND
 }
 
 fn has_content(status: StatusCode) -> bool {

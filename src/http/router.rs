@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::git;
 use super::index::sparse;
 use super::state::AppState;
-use super::status::{health, metrics, page};
+use super::status::{account, health, metrics, page, report, set_up};
 
 /// Names in the place of a version, for the parts of crates.io's API that this version of the mirror does not offer.
 const NOT_VERSIONS: [&str; 7] = [
@@ -71,6 +71,9 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
     // People and platforms.
     let operation = Router::new()
         .route("/", get(page::show))
+        .route("/config.toml", get(set_up::show))
+        .route("/status", get(report::show))
+        .route("/me", get(account::show))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::show));

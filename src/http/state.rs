@@ -1,7 +1,7 @@
 //! What all handlers share: settings, the index, permits and caches.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
@@ -71,6 +71,8 @@ const PUBLISHED_NAMES_MAX: usize = 16_384;
 #[derive(Debug)]
 pub(crate) struct AppState {
     pub(crate) settings: Settings,
+    /// When the mirror started.
+    pub(super) started: Instant,
     pub(super) index: IndexHandle,
     /// The account of the memory that is kept for clients, in bytes.
     pub(crate) account: Shares,
@@ -130,6 +132,7 @@ impl AppState {
                 },
             ),
             settings,
+            started: Instant::now(),
             index,
             account,
             index_files: FileCache::new(),

@@ -5,8 +5,16 @@ use tempfile::TempDir;
 use crate::support::{Answer, Authority, GitIndex, Mirror, Program, borrowed, get_by_http1, tls};
 
 /// Answers about this mirror, not from crates.io.
-const OWN_PAGES: [&str; 7] = [
-    "/", "/livez", "/readyz", "/metrics", "/status", "/policy", "/nowhere",
+const OWN_PAGES: [&str; 9] = [
+    "/",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/status",
+    "/config.toml",
+    "/me",
+    "/policy",
+    "/nowhere",
 ];
 
 /// Answers that anybody may have from crates.io, too.
@@ -55,13 +63,15 @@ fn any_web_page_may_read_what_crates_io_serves_and_nothing_about_this_mirror() {
 }
 
 #[test]
-fn the_page_may_run_nothing_and_be_framed_by_nobody() {
+fn the_page_may_use_only_what_it_brings_and_be_framed_by_nobody() {
     let (mirror, _index, _data) = mirror();
     let page = mirror.get("/");
     let policy = page.header("content-security-policy").unwrap();
     for rule in [
         "default-src 'none'",
         "style-src 'sha256-",
+        "script-src 'sha256-",
+        "img-src data:;",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
@@ -70,7 +80,15 @@ fn the_page_may_run_nothing_and_be_framed_by_nobody() {
     }
     assert!(!policy.contains("unsafe"), "{policy}");
     assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
-    for path in ["/", "/readyz", "/metrics", "/livez"] {
+    for path in [
+        "/",
+        "/readyz",
+        "/metrics",
+        "/livez",
+        "/status",
+        "/config.toml",
+        "/me",
+    ] {
         let answer = mirror.get(path);
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     }

@@ -53,7 +53,14 @@ fn assert_hidden_below(path: &Path, forms: &[String]) {
 
 #[track_caller]
 fn assert_hidden_everywhere(program: &Program, data: &TempDir, forms: &[String]) {
-    for path in ["/readyz", "/", "/api/v1/crates/itoa", "/livez"] {
+    for path in [
+        "/readyz",
+        "/status",
+        "/",
+        "/config.toml",
+        "/api/v1/crates/itoa",
+        "/livez",
+    ] {
         let answer = program.get(path);
         assert_hidden(path, format!("{answer:?}").as_bytes(), forms);
         assert_hidden(path, &answer.body, forms);

@@ -76,10 +76,11 @@ impl Scene {
     /// The blocks that the page shows.
     fn of_page(&self) -> Vec<String> {
         let page = self.mirror.get("/").text();
-        let blocks = page.split("<pre>").skip(1).map(|rest| {
+        let blocks = page.split("<pre ").skip(1).map(|rest| {
             let (block, _) = rest.split_once("</pre>").unwrap();
-            let plain = block.replace("&quot;", "\"").replace("&#39;", "'");
-            plain.replace("&amp;", "&").replace("&lt;", "<")
+            let (_attributes, block) = block.split_once('>').unwrap();
+            let plain = block.replace("&#34;", "\"").replace("&#39;", "'");
+            plain.replace("&#38;", "&").replace("&#60;", "<")
         });
         blocks.collect()
     }

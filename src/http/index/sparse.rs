@@ -1,4 +1,5 @@
-//! `GET /index/config.json` and `GET /index/{path}`: the sparse index, as cargo reads it.
+//! `GET /index/config.json` and `GET /index/{path}`: the sparse index, as cargo reads it. A crate's name alone leads to the
+//! crate's page on crates.io.
 //!
 //! The mirror relays index files byte for byte. Their validator is the git blob id, so "not modified" costs one look-up in
 //! memory, and every replica gives the same validator.
@@ -20,7 +21,7 @@ use crate::http::semantics::conditional::{has_any, known_tag};
 use crate::http::semantics::encoding::Encoding;
 use crate::http::state::AppState;
 use crate::index::BlobId;
-use crate::package::{IndexPath, registry_config};
+use crate::package::{CrateName, IndexPath, registry_config};
 use crate::server::Exchange;
 
 /// How long anybody may keep an index file without asking again. Cargo asks every time.
@@ -73,7 +74,7 @@ pub(crate) async fn config(
     Ok(index.mark(Ok(response)))
 }
 
-/// An index file whose path may be percent-encoded.
+/// An index file whose path may be percent-encoded, or the way to a crate's page.
 pub(crate) async fn file(
     State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
@@ -83,11 +84,26 @@ pub(crate) async fn file(
 ) -> Result<Response, ApiError> {
     // A path that cannot be decoded names no file, and neither does one in which decoding made a slash.
     let made_slash = uri.path().to_ascii_lowercase().contains("%2f");
-    let path = path
-        .ok()
-        .filter(|_| !made_slash)
-        .and_then(|Path(path)| IndexPath::parse(&path));
-    answer(&state, &exchange, &headers, path.as_ref()).await
+    let path = path.ok().filter(|_| !made_slash).map(|Path(path)| path);
+    let as_file = path.as_deref().and_then(IndexPath::parse);
+    // The path of an index file has two segments at least. Cargo asks for nothing else but config.json.
+    if let Some(name) = path.and_then(|path| CrateName::try_from(path).ok()) {
+        return page_on_crates_io(&state, &name);
+    }
+    answer(&state, &exchange, &headers, as_file.as_ref()).await
+}
+
+/// The redirect to a crate's page on crates.io. Tools make links of a registry's URL and the name of a crate.
+fn page_on_crates_io(state: &Arc<AppState>, name: &CrateName) -> Result<Response, ApiError> {
+    // That there is no index file at the path is a fact of this view.
+    let index = IndexGuard::take(state)?;
+    let page = format!("https://crates.io/crates/{name}");
+    let location = HeaderValue::try_from(page).map_err(ApiError::internal)?;
+    let headers = [
+        (header::LOCATION, location),
+        (header::CACHE_CONTROL, KEEP_FILE),
+    ];
+    Ok(index.mark(Ok((StatusCode::FOUND, headers).into_response())))
 }
 
 /// An index file, byte for byte; 404, and only 404, for what is absent.

@@ -43,6 +43,17 @@ pub(crate) fn base_url(
     Ok(format!("{scheme}://{host}"))
 }
 
+/// The path in front of all paths of the mirror, without a trailing slash: that of `PUBLIC_URL`, or nothing. Links on pages
+/// begin with it.
+pub(crate) fn root_path(settings: &Settings) -> &str {
+    let url = settings.public_url.as_deref().unwrap_or_default();
+    let behind_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    let path = behind_scheme
+        .find('/')
+        .and_then(|at| behind_scheme.get(at..));
+    path.unwrap_or_default().trim_end_matches('/')
+}
+
 /// Whether a text is a host, with or without a port, and nothing else. It becomes a part of URLs that cargo reads, and there
 /// braces are placeholders.
 fn is_authority(host: &str) -> bool {

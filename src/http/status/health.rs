@@ -1,12 +1,14 @@
 //! `GET /livez` and `GET /readyz`: whether the process works, and whether it should get traffic.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
 use crate::http::index::index_guard::IndexGuard;
@@ -47,14 +49,44 @@ pub(crate) struct Readiness {
     pub(crate) warnings: Vec<String>,
 }
 
+/// The state of the mirror as one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MirrorState {
+    /// An index is served, and the last successful fetch is recent enough.
+    Ready,
+    /// There is no index yet.
+    Cloning,
+    /// An index is served, and the last successful fetch is too old.
+    Stale,
+    /// There is no index, and the last attempt to get one failed.
+    Failing,
+}
+
+impl fmt::Display for MirrorState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Ready => "ready",
+            Self::Cloning => "cloning",
+            Self::Stale => "stale",
+            Self::Failing => "failing",
+        })
+    }
+}
+
 /// The state of the index.
 #[derive(Serialize)]
 pub(crate) struct IndexReport {
     pub(crate) upstream: String,
     /// The upstream commit of the view.
     pub(crate) commit: Option<String>,
+    /// When that commit was made.
+    #[serde(skip)]
+    pub(crate) commit_time: Option<SystemTime>,
     pub(crate) crates: Option<usize>,
     pub(crate) phase: Phase,
+    /// When a fetch last succeeded; `None` if the mirror does not know.
+    #[serde(skip)]
+    pub(crate) last_success: Option<SystemTime>,
     /// Seconds since the last successful fetch; null if the mirror does not know.
     pub(crate) age_seconds: Option<u64>,
     /// The progress of the current clone or fetch.
@@ -80,8 +112,10 @@ impl Readiness {
             index: IndexReport {
                 upstream: state.settings.upstream.clone(),
                 commit: index.as_ref().map(|index| index.commit().to_string()),
+                commit_time: index.as_ref().map(IndexGuard::commit_time),
                 crates: index.as_ref().map(IndexGuard::crate_count),
                 phase: status.phase,
+                last_success: status.last_success,
                 age_seconds: age.map(|age| age.as_secs()),
                 progress: status.progress,
                 failures: status.failures,
@@ -91,6 +125,23 @@ impl Readiness {
             warnings: status.warnings,
         }
     }
+
+    /// The state as one word. A failed fetch counts only while there is no index: the mirror serves what it has.
+    pub(crate) fn state(&self) -> MirrorState {
+        match (&self.index.commit, &self.index.last_error) {
+            _ if self.ready => MirrorState::Ready,
+            (Some(_), _) => MirrorState::Stale,
+            (None, Some(_)) => MirrorState::Failing,
+            (None, None) => MirrorState::Cloning,
+        }
+    }
+}
+
+/// A time in UTC with whole seconds (RFC 3339). `None` for a time that no calendar has: commits can claim any.
+pub(super) fn utc(time: SystemTime) -> Option<String> {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    let time = DateTime::from_timestamp(seconds.try_into().ok()?, 0)?;
+    Some(time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 /// Why there is no index to answer from.

@@ -2,6 +2,7 @@
 
 mod downloads;
 mod metadata;
+mod pages;
 mod refusals;
 mod sparse;
 mod versions;

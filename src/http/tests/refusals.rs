@@ -98,38 +98,3 @@ async fn before_the_first_view_look_ups_are_503_with_retry_after() {
     assert_eq!(ready.json()["reason"], "there is no copy of the index yet");
     assert_eq!(mirror.get("/livez").await.status, 200);
 }
-
-#[tokio::test]
-async fn the_status_page_shows_the_set_up_for_the_host_it_was_asked_at() {
-    let mirror = TestMirror::ready();
-    let forwarded = [
-        ("host", "mirror.example"),
-        ("x-forwarded-proto", "https, http"),
-    ];
-    let answer = mirror.request(Method::GET, "/", &forwarded).await;
-    assert_eq!(answer.status, 200);
-    let page = std::str::from_utf8(&answer.body).unwrap();
-    assert!(
-        page.contains("https://mirror.example/api/v1/crates")
-            && page.contains("https://git.example/index.git")
-    );
-    assert!(!page.contains("Mixed_Case-Name"), "no page lists crates");
-
-    let plain = mirror
-        .request(
-            Method::GET,
-            "/",
-            &[("host", "h:81"), ("x-forwarded-proto", "gopher")],
-        )
-        .await;
-    assert!(
-        std::str::from_utf8(&plain.body)
-            .unwrap()
-            .contains("http://h:81/api/v1/crates")
-    );
-    for bad in ["<script>", "a b", "user@host", "h/x"] {
-        let answer = mirror.request(Method::GET, "/", &[("host", bad)]).await;
-        assert_eq!(answer.status, 400, "{bad}");
-        answer.detail();
-    }
-}

@@ -53,7 +53,6 @@ async fn a_path_of_no_index_file_is_404_even_with_a_validator() {
     let mirror = TestMirror::ready();
     for path in [
         "/index/",
-        "/index/bu",
         "/index/bu/il",
         "/index/bu/il/",
         "/index/bu/il/nothing",
