@@ -260,6 +260,40 @@ mod tests {
     }
 
     #[test]
+    fn the_document_has_every_subcommand_and_every_option() {
+        let document = include_str!("../../docs/command-line.md");
+        let command = Arguments::command();
+        let documented: Vec<&str> = document
+            .lines()
+            .filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'))
+            .collect();
+        let mut defined: Vec<&str> = command
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        assert_eq!(documented.len(), defined.len());
+        defined.retain(|name| !documented.contains(name));
+        assert!(defined.is_empty(), "{defined:?}");
+        for subcommand in command.get_subcommands() {
+            let heading = format!("## `{}`", subcommand.get_name());
+            let (_, section) = document.split_once(&heading).unwrap();
+            let section = section.split("\n## ").next().unwrap();
+            let options = subcommand.get_arguments().filter_map(clap::Arg::get_long);
+            for option in options.filter(|option| *option != "help") {
+                assert!(
+                    section.contains(&format!("`--{option}")),
+                    "{heading} --{option}"
+                );
+            }
+            for documented in section.split("`--").skip(1) {
+                let option = documented.split(['`', ' ']).next();
+                let mut options = subcommand.get_arguments().map(clap::Arg::get_long);
+                assert!(options.any(|long| long == option), "{heading} {option:?}");
+            }
+        }
+    }
+
+    #[test]
     fn help_and_version_are_no_failures() {
         for argument in ["--help", "--version"] {
             assert_eq!(parse(&[argument]).unwrap_err().exit_code(), 0);
