@@ -30,7 +30,9 @@ use crate::server::{
 };
 use crate::store::CrateFiles;
 pub use error::{RunError, StartError};
-pub(crate) use parts::{USER_AGENT, crate_sources, follower_settings, open_keeper};
+pub(crate) use parts::{
+    USER_AGENT, crate_sources, follower_settings, open_keeper, redirect_settings, redirects,
+};
 use parts::{keeper, rules, stored_files, user_agent};
 
 /// How long open requests may take to finish. Heroku kills a process 30 s after SIGTERM.

@@ -62,14 +62,19 @@ pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSourc
     })
 }
 
-/// Follows redirects of the upstream index by the rules for crate files. Must be called inside a runtime.
-pub(crate) fn redirects(config: &Config) -> Redirects {
-    let settings = Arc::new(RedirectSettings {
+/// How single requests to upstreams are made.
+pub(crate) fn redirect_settings(config: &Config) -> RedirectSettings {
+    RedirectSettings {
         user_agent: user_agent(config.contact.as_deref()),
         limits: config.fetch_limits,
         resolver: config.resolver.clone(),
         proxies: config.proxies.clone(),
-    });
+    }
+}
+
+/// Follows redirects of the upstream index by the rules for crate files. Must be called inside a runtime.
+pub(crate) fn redirects(config: &Config) -> Redirects {
+    let settings = Arc::new(redirect_settings(config));
     let runtime = tokio::runtime::Handle::current();
     Redirects::new(move |address| {
         let (tell, told) = std::sync::mpsc::sync_channel(1);

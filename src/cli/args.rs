@@ -1,19 +1,29 @@
 //! The arguments, as `clap` reads them. Each subcommand interprets its own.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand as SubcommandArguments};
+use clap_complete::Shell;
 
 use super::help::{
-    ABOUT_CHECK_CONFIG, ABOUT_EXPORT, ABOUT_IMPORT, ABOUT_PREFETCH, ABOUT_VERIFY, about_settings,
+    ABOUT_CHECK_CONFIG, ABOUT_COMPLETIONS, ABOUT_EXPORT, ABOUT_HEALTHCHECK, ABOUT_IMPORT,
+    ABOUT_MAN, ABOUT_PREFETCH, ABOUT_VERIFY, ABOUT_WAIT, about_settings,
 };
+use crate::build_info::{COMMIT, VERSION};
 use crate::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
+
+/// What `--version` prints behind the name of the program.
+static VERSION_AND_COMMIT: LazyLock<String> = LazyLock::new(|| format!("{VERSION} ({COMMIT})"));
+
+/// How long `wait` waits if nothing else is said. The first clone of the index of crates.io takes a minute or two.
+const WAIT_SECONDS_DEFAULT: u32 = 600;
 
 /// A read-only crates.io mirror: downloads, metadata and the index from one local clone.
 #[derive(Debug, Parser)]
 #[command(
     name = "crates-io-mirror",
-    version,
+    version = VERSION_AND_COMMIT.as_str(),
     after_help = about_settings(),
     disable_help_subcommand = true,
     max_term_width = 100
@@ -37,8 +47,22 @@ pub(super) enum Subcommand {
     /// Read an archive that `export` wrote
     Import(ImportArguments),
     /// Print the settings and check them
-    #[command(after_help = ABOUT_CHECK_CONFIG)]
-    CheckConfig,
+    CheckConfig(CheckConfigArguments),
+    /// Ask the running server whether it is alive
+    #[command(after_help = ABOUT_HEALTHCHECK)]
+    Healthcheck,
+    /// Wait until the server is ready
+    Wait(WaitArguments),
+    /// Print completions for a shell
+    #[command(after_help = ABOUT_COMPLETIONS)]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = ABOUT_MAN)]
+    Man,
 }
 
 /// The arguments of `prefetch`.
@@ -140,6 +164,27 @@ pub(super) struct ImportArguments {
     pub(super) dry_run: bool,
 }
 
+/// The arguments of `check-config`.
+#[derive(Args, Clone, Copy, Debug, Default)]
+#[command(after_help = ABOUT_CHECK_CONFIG)]
+pub(super) struct CheckConfigArguments {
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Ask the upstreams, too: the index, each place of crate files, and the store
+    #[arg(long)]
+    pub(super) upstream: bool,
+}
+
+/// The arguments of `wait`.
+#[derive(Args, Debug)]
+#[command(after_help = ABOUT_WAIT)]
+pub(super) struct WaitArguments {
+    /// How long to wait at most; 0 asks once
+    #[arg(long, value_name = "SECONDS", default_value_t = WAIT_SECONDS_DEFAULT)]
+    pub(super) timeout: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -211,6 +256,40 @@ mod tests {
                 name == "serve" || help.contains("Exit codes:") || help.contains("Examples:"),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn the_document_has_every_subcommand_and_every_option() {
+        let document = include_str!("../../docs/command-line.md");
+        let command = Arguments::command();
+        let documented: Vec<&str> = document
+            .lines()
+            .filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`'))
+            .collect();
+        let mut defined: Vec<&str> = command
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        assert_eq!(documented.len(), defined.len());
+        defined.retain(|name| !documented.contains(name));
+        assert!(defined.is_empty(), "{defined:?}");
+        for subcommand in command.get_subcommands() {
+            let heading = format!("## `{}`", subcommand.get_name());
+            let (_, section) = document.split_once(&heading).unwrap();
+            let section = section.split("\n## ").next().unwrap();
+            let options = subcommand.get_arguments().filter_map(clap::Arg::get_long);
+            for option in options.filter(|option| *option != "help") {
+                assert!(
+                    section.contains(&format!("`--{option}")),
+                    "{heading} --{option}"
+                );
+            }
+            for documented in section.split("`--").skip(1) {
+                let option = documented.split(['`', ' ']).next();
+                let mut options = subcommand.get_arguments().map(clap::Arg::get_long);
+                assert!(options.any(|long| long == option), "{heading} {option:?}");
+            }
         }
     }
 

@@ -138,9 +138,59 @@ are reached, if there are proxies (http_proxy, https_proxy, all_proxy, no_proxy)
   - the files of TLS can be read
   - DOWNLOAD_MODE=cache: STORAGE_URL can be listed, and a file of a few bytes can be written, read
     and removed; with `offline` it can be listed. The cloud's own variables are printed, too
-It asks no upstream. Warnings do not change the exit code.
+Warnings do not change the exit code.
+
+With --upstream it also asks, all at the same time and for at most 30 s:
+  - GIT_REPO_URL for its list of references
+  - each place of DOWNLOAD_URL for a file; any answer is good, except for 5xx, 401 and 407
+  - DOWNLOAD_MODE=offline: neither of them, except for an index on this machine
+It prints one line for each of them and for the store: ok or failed, with the time.
+
+With --json it prints one JSON document with the same content, and no text:
+  ok         whether there are no errors
+  settings   for each variable its value (null: not set), default and source
+  variables  the cloud's own variables that the store uses
+  upstreams  with --upstream: name, target, ok, milliseconds and error of each
+  warnings, errors   lists of texts
 
 Exit codes:
   0  the settings are good
   1  the settings are good, but something that they need is missing
   2  a setting is bad; the server would print the same line";
+
+/// Shown below the help of `healthcheck`.
+pub(super) const ABOUT_HEALTHCHECK: &str = "\
+Asks /livez of the server on this machine. It reads PORT, BIND_ADDRESS and TLS_CERT, as the server
+does. With TLS it accepts every certificate: it connects to this machine only, sends no secret, and
+the certificate is for the server's public name. It is meant for HEALTHCHECK of containers.
+
+Exit codes:
+  0  the server is alive
+  1  it is not, or did not answer within 5 s: one line on standard error says why";
+
+/// Shown below the help of `wait`.
+pub(super) const ABOUT_WAIT: &str = "\
+Asks /readyz of the server on this machine until it is ready. The server may start later. Standard
+error says what it waits for. It reads the same variables as `healthcheck`.
+
+Exit codes:
+  0  the server is ready
+  1  the time is up
+  2  the arguments or the settings are bad
+
+Examples:
+  crates-io-mirror wait
+  crates-io-mirror wait --timeout 60";
+
+/// Shown below the help of `completions`.
+pub(super) const ABOUT_COMPLETIONS: &str = "\
+Examples:
+  crates-io-mirror completions bash > /usr/share/bash-completion/completions/crates-io-mirror
+  crates-io-mirror completions zsh > /usr/share/zsh/vendor-completions/_crates-io-mirror
+  crates-io-mirror completions fish > ~/.config/fish/completions/crates-io-mirror.fish";
+
+/// Shown below the help of `man`.
+pub(super) const ABOUT_MAN: &str = "\
+Examples:
+  crates-io-mirror man | man -l -
+  crates-io-mirror man > /usr/local/share/man/man1/crates-io-mirror.1";

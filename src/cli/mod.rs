@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod context;
 mod help;
+mod own_server;
 mod progress;
 mod run;
 mod terminal;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,13 +10,17 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Arguments, Subcommand};
-use super::commands::check_config::check_config;
+use super::args::{Arguments, CheckConfigArguments, Subcommand};
+use super::commands::check_config::{check_config, report_bad_setting};
+use super::commands::completions::completions;
 use super::commands::export::export;
+use super::commands::healthcheck::healthcheck;
 use super::commands::import::import;
+use super::commands::man::manual_page;
 use super::commands::prefetch::prefetch;
 use super::commands::serve::serve;
 use super::commands::verify::verify;
+use super::commands::wait::wait;
 use super::context::{Context, Outcome};
 use super::terminal::Terminal;
 use crate::app::{USER_AGENT, runtime};
@@ -33,10 +38,7 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// Does what the command line says. The arguments include the name of the program.
 pub fn run_command_line(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Arguments::try_parse_from(arguments) {
-        Ok(arguments) => match arguments.subcommand {
-            None | Some(Subcommand::Serve) => serve(),
-            Some(subcommand) => run(subcommand),
-        },
+        Ok(arguments) => dispatch(arguments.subcommand.unwrap_or(Subcommand::Serve)),
         // A request for help, or bad usage.
         Err(message) => {
             if message.use_stderr() {
@@ -53,8 +55,66 @@ pub fn run_command_line(arguments: impl IntoIterator<Item = OsString>) -> ExitCo
     }
 }
 
-/// Runs a subcommand other than `serve` with the settings of the environment.
-fn run(subcommand: Subcommand) -> ExitCode {
+fn dispatch(subcommand: Subcommand) -> ExitCode {
+    match subcommand {
+        Subcommand::Serve => serve(),
+        Subcommand::Prefetch(arguments) => run(async |context| prefetch(*arguments, context).await),
+        Subcommand::Verify(arguments) => run(async |context| verify(&arguments, context).await),
+        Subcommand::Export(arguments) => run(async |context| export(arguments, context).await),
+        Subcommand::Import(arguments) => run(async |context| import(arguments, context).await),
+        Subcommand::CheckConfig(arguments) => run_check_config(arguments),
+        Subcommand::Healthcheck => ask_server(async |terminal, _stop| healthcheck(terminal).await),
+        Subcommand::Wait(arguments) => {
+            ask_server(async |terminal, stop| wait(&arguments, terminal, stop).await)
+        }
+        Subcommand::Completions { shell } => print(Ok(completions(shell))),
+        Subcommand::Man => print(manual_page()),
+    }
+}
+
+/// Writes a text that needs no settings.
+fn print(text: io::Result<Vec<u8>>) -> ExitCode {
+    let terminal = Terminal::of_process();
+    match text.and_then(|text| terminal.print_text(&text)) {
+        Ok(()) => Outcome::Done.into(),
+        Err(_reported) => Outcome::Incomplete.into(),
+    }
+}
+
+/// Runs `check-config`. With `--json` it reports a bad setting, too.
+fn run_check_config(arguments: CheckConfigArguments) -> ExitCode {
+    if arguments.json
+        && let Err(bad_setting) = Config::from_environment()
+    {
+        // Without a description, because a text in it is not UTF-8, there is still the error.
+        let settings = Config::describe_environment().unwrap_or_default();
+        let why = bad_setting.to_string();
+        return report_bad_setting(&settings, why, &Terminal::of_process()).into();
+    }
+    run(async |context| match Config::describe_environment() {
+        Ok(settings) => check_config(arguments, &settings, context).await,
+        Err(bad_setting) => context.unusable(&bad_setting),
+    })
+}
+
+/// Runs a subcommand that asks the server on this machine, and needs nothing else.
+fn ask_server(subcommand: impl AsyncFnOnce(&Terminal, &CancellationToken) -> Outcome) -> ExitCode {
+    let (terminal, stop) = (Terminal::of_process(), CancellationToken::new());
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            terminal.note(&error.to_string());
+            return Outcome::Incomplete.into();
+        }
+    };
+    let work = subcommand(&terminal, &stop);
+    let outcome = runtime.block_on(until_stopped(work, &terminal, &stop));
+    runtime.shutdown_background();
+    outcome.into()
+}
+
+/// Runs a subcommand with the settings of the environment.
+fn run(subcommand: impl AsyncFnOnce(&Context) -> Outcome) -> ExitCode {
     let terminal = Terminal::of_process();
     if terminal.check_results().is_err() {
         return Outcome::Incomplete.into();
@@ -87,7 +147,8 @@ fn run(subcommand: Subcommand) -> ExitCode {
         terminal,
         stop: CancellationToken::new(),
     };
-    let outcome = runtime.block_on(until_stopped(dispatch(subcommand, &context), &context));
+    let work = subcommand(&context);
+    let outcome = runtime.block_on(until_stopped(work, &context.terminal, &context.stop));
     // A read that hangs must not keep the process alive.
     runtime.shutdown_background();
     outcome.into()
@@ -110,14 +171,16 @@ fn start_logging(config: &Config, terminal: &Terminal) {
 }
 
 /// Stops the work at the first signal, and abandons it if it does not stop in time.
-async fn until_stopped(work: impl Future<Output = Outcome>, context: &Context) -> Outcome {
+async fn until_stopped(
+    work: impl Future<Output = Outcome>,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> Outcome {
     let (Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
     ) else {
-        context
-            .terminal
-            .note("the system does not let signals be waited for");
+        terminal.note("the system does not let signals be waited for");
         return Outcome::Incomplete;
     };
     tokio::pin!(work);
@@ -126,22 +189,7 @@ async fn until_stopped(work: impl Future<Output = Outcome>, context: &Context) -
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    context.stop.cancel();
+    stop.cancel();
     let stopped = tokio::time::timeout(STOP_TIME_MAX, work).await;
     stopped.unwrap_or(Outcome::Incomplete)
-}
-
-async fn dispatch(subcommand: Subcommand, context: &Context) -> Outcome {
-    match subcommand {
-        // It has its own runtime and signals.
-        Subcommand::Serve => Outcome::Unusable,
-        Subcommand::CheckConfig => match Config::describe_environment() {
-            Ok(settings) => check_config(&settings, context).await,
-            Err(bad_setting) => context.unusable(&bad_setting),
-        },
-        Subcommand::Prefetch(arguments) => prefetch(*arguments, context).await,
-        Subcommand::Verify(arguments) => verify(&arguments, context).await,
-        Subcommand::Export(arguments) => export(arguments, context).await,
-        Subcommand::Import(arguments) => import(arguments, context).await,
-    }
 }

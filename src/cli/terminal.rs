@@ -54,6 +54,11 @@ impl Terminal {
         self.reporting(stdout::check().and_then(|()| print()))
     }
 
+    /// Writes a text of this program as it is.
+    pub(super) fn print_text(&self, text: &[u8]) -> io::Result<()> {
+        self.reporting(stdout::check().and_then(|()| self.write_all(&self.results, text)))
+    }
+
     fn reporting(&self, written: io::Result<()>) -> io::Result<()> {
         if let Err(error) = &written
             && !self.was_reported.swap(true, Ordering::Relaxed)

@@ -15,6 +15,8 @@ pub(crate) struct Setting {
     pub(crate) value: String,
     /// Where the value comes from.
     pub(crate) origin: Origin,
+    /// The value while the variable is not set. `None` if no value can express that.
+    pub(crate) default: Option<&'static str>,
 }
 
 /// Where a value comes from.
@@ -70,6 +72,10 @@ fn describe(environment: &Environment) -> Vec<Setting> {
             name: variable.name,
             value,
             origin,
+            default: match variable.unset {
+                Unset::Default(value) => Some(value),
+                Unset::Means(_) => None,
+            },
         }
     });
     let proxies = PROXY_VARIABLES.iter().filter_map(|name| {
@@ -77,6 +83,7 @@ fn describe(environment: &Environment) -> Vec<Setting> {
             name,
             value: without_any_secrets(environment.proxy(name)?),
             origin: Origin::Environment,
+            default: None,
         })
     });
     settings.chain(proxies).collect()

@@ -27,6 +27,7 @@ pub(crate) use describe::{Origin, Setting, settings_help};
 use environment::Environment;
 pub use error::ConfigError;
 pub(crate) use index::IndexListing;
+use table::RawEnv;
 pub use table::VARIABLES;
 
 use crate::index::{PushEnvironment, RemoteUrl, UpkeepLimits};
@@ -123,6 +124,30 @@ pub struct Config {
     pub fetch_wait_max: Duration,
 }
 
+/// How a subcommand reaches the server with the same settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnServer {
+    /// The address and port that it listens on (`BIND_ADDRESS`, `PORT`).
+    pub(crate) listen: SocketAddr,
+    /// Whether it speaks TLS (`TLS_CERT`).
+    pub(crate) tls: bool,
+}
+
+impl OwnServer {
+    /// Reads only these settings from the environment of this process. The files of TLS may be unreadable or half
+    /// replaced while the server works.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first of them that has a bad value.
+    pub(crate) fn from_environment() -> Result<Self, ConfigError> {
+        let raw = Environment::of_process()?.raw()?;
+        Ok(Self {
+            listen: listen(&raw)?,
+            tls: raw.tls_cert.is_some(),
+        })
+    }
+}
+
 impl Config {
     /// Reads the settings from the environment of this process, and the files that `TLS_CERT` and `TLS_KEY` name.
     ///
@@ -152,12 +177,7 @@ impl Config {
         let raw = environment.raw()?;
         let proxies = environment.proxies()?;
         let ignores_http_proxy = environment.ignores_http_proxy();
-        let address: IpAddr = value::parse(
-            "BIND_ADDRESS",
-            &raw.bind_address,
-            "an IP address, like 0.0.0.0 or ::1",
-        )?;
-        let port = value::parse("PORT", &raw.port, "a port number, 0 to 65535")?;
+        let listen = listen(&raw)?;
         let interval = value::seconds("REFRESH_INTERVAL_SECS", &raw.refresh_interval_secs)?;
         let public_url = raw
             .public_url
@@ -177,7 +197,7 @@ impl Config {
         };
         let hsts = |text: &str| clients::hsts(text, raw.tls_cert.is_some());
         Ok(Self {
-            listen: SocketAddr::new(address, port),
+            listen,
             index_push_url: raw.index_push_url.as_deref().map(push_url).transpose()?,
             git_repo_url,
             public_url,
@@ -221,6 +241,17 @@ impl Config {
     pub(crate) fn follows_the_index(&self) -> bool {
         self.download_mode != DownloadMode::Offline || self.git_repo_url.is_local()
     }
+}
+
+/// `BIND_ADDRESS` and `PORT`.
+fn listen(raw: &RawEnv) -> Result<SocketAddr, ConfigError> {
+    let address: IpAddr = value::parse(
+        "BIND_ADDRESS",
+        &raw.bind_address,
+        "an IP address, like 0.0.0.0 or ::1",
+    )?;
+    let port = value::parse("PORT", &raw.port, "a port number, 0 to 65535")?;
+    Ok(SocketAddr::new(address, port))
 }
 
 /// `CONTACT`. It is sent in brackets, in a header.

@@ -11,8 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
 use http_body_util::{BodyExt, Limited};
@@ -22,6 +21,7 @@ use super::crate_files::download;
 use super::crate_in_path::VersionInPath;
 use super::error::ApiError;
 use super::index::sparse;
+use super::path::{PathPrefix, normalize};
 use super::request_log::RequestLog;
 use super::router::router;
 use super::semantics::accept::prefers_html;
@@ -64,6 +64,11 @@ pub(crate) fn application(state: Arc<AppState>) -> impl Application {
     let every_request = Arc::new(EveryRequest {
         router: router(Arc::clone(&state)),
         hsts: hsts.and_then(|seconds| HeaderValue::try_from(format!("max-age={seconds}")).ok()),
+        prefix: state
+            .settings
+            .public_url
+            .as_deref()
+            .and_then(PathPrefix::of),
         state,
     });
     move |asked| Arc::clone(&every_request).answer(asked)
@@ -74,6 +79,8 @@ struct EveryRequest {
     state: Arc<AppState>,
     /// Tells browsers to come back over TLS only.
     hsts: Option<HeaderValue>,
+    /// The path in `PUBLIC_URL`.
+    prefix: Option<PathPrefix>,
 }
 
 impl EveryRequest {
@@ -82,6 +89,9 @@ impl EveryRequest {
         // The log shows the path as it came.
         let log = RequestLog::begin(&asked);
         normalize(asked.request.uri_mut());
+        if let Some(prefix) = &self.prefix {
+            prefix.remove_from(asked.request.uri_mut());
+        }
         let path = asked.request.uri().path();
         let surface = Surface::of(path);
         // Programs read the API, whatever they accept.
@@ -274,84 +284,4 @@ fn is_write(request: &Request) -> bool {
 async fn discard(upload: Body) {
     let mut upload = Limited::new(upload, DISCARDED_BYTES_MAX);
     while let Some(Ok(_frame)) = upload.frame().await {}
-}
-
-/// Takes `//` and dot segments out of the path, as crates.io does.
-///
-/// The `api` of an old config.json ends in a slash, so cargo asks for `//api/v1/…`. Percent-encoded dots and slashes stay
-/// as they are.
-fn normalize(uri: &mut Uri) {
-    if needs_normalizing(uri.path())
-        && let Some(normalized) = normalized_uri(uri)
-    {
-        *uri = normalized;
-    }
-}
-
-fn needs_normalizing(path: &str) -> bool {
-    path.as_bytes()
-        .windows(2)
-        .any(|pair| matches!(pair, b"//" | b"/."))
-}
-
-fn normalized_uri(uri: &Uri) -> Option<Uri> {
-    let path = normalized(uri.path());
-    let path_and_query = match uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path,
-    };
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(path_and_query).ok()?);
-    Uri::from_parts(parts).ok()
-}
-
-/// Removes empty and `.` segments, and a trailing slash. `..` removes the segment before it and stops at the root.
-fn normalized(path: &str) -> String {
-    let mut segments = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            other => segments.push(other),
-        }
-    }
-    format!("/{}", segments.join("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn takes_out_empty_and_dot_segments() {
-        for (path, expected) in [
-            ("//api/v1/../v2", "/api/v2"),
-            ("/api/./v1", "/api/v1"),
-            ("/../../etc/passwd", "/etc/passwd"),
-            ("//api/v1/crates/", "/api/v1/crates"),
-            ("//", "/"),
-            ("/.", "/"),
-            ("/..", "/"),
-            ("/.hidden//x", "/.hidden/x"),
-            ("/a/%2e%2e//b", "/a/%2e%2e/b"),
-        ] {
-            assert!(needs_normalizing(path));
-            assert_eq!(normalized(path), expected, "{path}");
-        }
-        for untouched in ["/", "/api/v1/crates/", "/a.b/c.", "/a/%2e%2e/b"] {
-            assert!(!needs_normalizing(untouched), "{untouched}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_result_is_a_fixed_point_below_the_root(path in "(/|\\.|\\.\\.|[a-z]|%2e|%2f){0,30}") {
-            let once = normalized(&path);
-            prop_assert!(once.starts_with('/') && !once.contains("//"));
-            prop_assert!(once.split('/').all(|segment| segment != "." && segment != ".."));
-            prop_assert_eq!(normalized(&once), once);
-        }
-    }
 }

@@ -11,6 +11,7 @@ mod error;
 mod every_request;
 mod git;
 mod index;
+mod path;
 mod request_log;
 mod router;
 mod semantics;

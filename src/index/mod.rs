@@ -33,6 +33,7 @@ pub(crate) use handle::IndexHandle;
 pub(crate) use ids::{BlobId, CommitId};
 pub(crate) use limits::ReadError;
 pub(crate) use source::clone_dir::{check_writable, has_clone, refuses_for_good};
+pub(crate) use source::fetch::{Outgoing, list_references};
 pub(crate) use source::libgit2::configure as configure_libgit2;
 pub(crate) use source::local_upstream::check as check_local_upstream;
 pub(crate) use source::redirects::Redirects;

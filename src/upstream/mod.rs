@@ -14,6 +14,6 @@ pub use addresses::Resolver;
 pub(crate) use client::ClientError;
 pub use client::FetchLimits;
 pub(crate) use fetch::{CrateSources, FetchError, Receiver, SourcesSettings};
-pub(crate) use redirect::{RedirectSettings, find_redirect};
+pub(crate) use redirect::{RedirectSettings, check_answers, find_redirect};
 pub(crate) use template::{DownloadTemplate, TemplateError};
 pub(crate) use templates::DownloadTemplates;

@@ -1,18 +1,21 @@
-//! Finding where a git repository has moved to, by the rules for redirects of crate files.
+//! Single requests by the rules for redirects of crate files: finding where a git repository has moved to, and whether a
+//! host of crate files answers.
 
 use std::error::Error;
 
+use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
 use super::addresses::{Names, Reach, Resolver};
 use super::client::{self, FetchLimits, is_inside};
+use super::template::DownloadTemplate;
 use crate::outgoing::Proxies;
 
 /// The first request of every fetch over HTTP: what libgit2 gets redirected.
 const FIRST_REQUEST: (&str, &str) = ("/info/refs", "service=git-upload-pack");
 
-/// The settings of [`find_redirect`].
+/// The settings of [`find_redirect`] and [`check_answers`].
 #[derive(Clone, Debug)]
 pub(crate) struct RedirectSettings {
     /// What upstreams see as `User-Agent`.
@@ -39,27 +42,7 @@ pub(crate) async fn find_redirect(
     let (path, query) = FIRST_REQUEST;
     let first = format!("{}{path}?{query}", repository.trim_end_matches('/'));
     let first = Url::parse(&first).map_err(|error| error.to_string())?;
-    let resolver = settings.resolver.clone();
-    // A host that this machine cannot look up may be known to a proxy. It counts as public.
-    let reach = if is_inside(&resolver, &first).await.unwrap_or(false) {
-        Reach::Everywhere
-    } else {
-        Reach::Public {
-            except: settings.proxies.hosts().into(),
-        }
-    };
-    // Redirects are rare: a permanent client would cost every mirror memory.
-    let client = client::build(
-        &settings.user_agent,
-        &settings.limits,
-        &settings.proxies,
-        Names { resolver, reach },
-    )
-    .map_err(|error| error.to_string())?;
-    let answer = timeout(settings.limits.head_timeout, client.get(first).send()).await;
-    let answer = answer
-        .map_err(|_elapsed| "it did not answer in time".to_owned())?
-        .map_err(|error| cause(&error.without_url()))?;
+    let answer = first_answer(settings, first).await?;
     let mut moved = answer.url().clone();
     let repository = moved
         .path()
@@ -70,6 +53,52 @@ pub(crate) async fn find_redirect(
     moved.set_query(None);
     moved.set_fragment(None);
     Ok(moved.into())
+}
+
+/// Asks the host of a download template for a file that probably does not exist. Any answer shows that the host is
+/// there, unless it is that of a broken server, or a demand for credentials.
+///
+/// # Errors
+/// What is wrong, without URLs.
+pub(crate) async fn check_answers(
+    settings: &RedirectSettings,
+    template: &DownloadTemplate,
+) -> Result<(), String> {
+    let sample = Url::parse(&template.sample()).map_err(|error| error.to_string())?;
+    let status = first_answer(settings, sample).await?.status();
+    let asks_for_credentials = matches!(
+        status,
+        StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+    );
+    if status.is_server_error() || asks_for_credentials {
+        return Err(format!("it answers {status}"));
+    }
+    Ok(())
+}
+
+/// The head of the answer to one request, after all redirects.
+async fn first_answer(settings: &RedirectSettings, url: Url) -> Result<Response, String> {
+    let resolver = settings.resolver.clone();
+    // A host that this machine cannot look up may be known to a proxy. It counts as public.
+    let reach = if is_inside(&resolver, &url).await.unwrap_or(false) {
+        Reach::Everywhere
+    } else {
+        Reach::Public {
+            except: settings.proxies.hosts().into(),
+        }
+    };
+    // Such requests are rare: a permanent client would cost every mirror memory.
+    let client = client::build(
+        &settings.user_agent,
+        &settings.limits,
+        &settings.proxies,
+        Names { resolver, reach },
+    )
+    .map_err(|error| error.to_string())?;
+    let answer = timeout(settings.limits.head_timeout, client.get(url).send()).await;
+    answer
+        .map_err(|_elapsed| "it did not answer in time".to_owned())?
+        .map_err(|error| cause(&error.without_url()))
 }
 
 /// The first cause of an error: the rule that was broken, or the error of the system.

@@ -122,11 +122,15 @@ impl DownloadTemplate {
 
     /// A URL with the scheme, the host and the port of all files.
     pub(crate) fn origin(&self) -> Option<url::Url> {
-        let sample: String = self.pieces.iter().map(|piece| piece.sample()).collect();
-        let mut url = url::Url::parse(&sample).ok()?;
+        let mut url = url::Url::parse(&self.sample()).ok()?;
         url.set_username("").ok()?;
         url.set_password(None).ok()?;
         Some(url)
+    }
+
+    /// The URL of a crate file that probably does not exist, with any credentials.
+    pub(super) fn sample(&self) -> String {
+        self.pieces.iter().map(|piece| piece.sample()).collect()
     }
 
     /// Whether the scheme is `https`.

@@ -24,6 +24,10 @@ fn help_and_version_go_to_standard_output_and_succeed() {
         &["export", "--help"],
         &["import", "--help"],
         &["check-config", "--help"],
+        &["healthcheck", "--help"],
+        &["wait", "--help"],
+        &["completions", "--help"],
+        &["man", "--help"],
     ] {
         let (code, out, err) = said(Program::run_verb(arguments, &[]));
         assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
@@ -31,9 +35,15 @@ fn help_and_version_go_to_standard_output_and_succeed() {
     }
     let (code, out, _) = said(Program::run_verb(&["--version"], &[]));
     assert_eq!(code, 0);
-    assert_eq!(
-        out,
-        format!("crates-io-mirror {}\n", env!("CARGO_PKG_VERSION"))
+    let begin = format!("crates-io-mirror {} (", env!("CARGO_PKG_VERSION"));
+    let commit = out
+        .strip_prefix(begin.as_str())
+        .and_then(|rest| rest.strip_suffix(")\n"));
+    let is_commit =
+        |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(
+        commit.is_some_and(|text| is_commit(text) || text == "unknown"),
+        "{out}"
     );
 }
 

@@ -569,6 +569,28 @@ fn every_test_that_security_md_names_exists() {
     }
 }
 
+/// A tag can be moved to other code, a commit cannot.
+#[test]
+fn every_action_of_the_workflows_is_pinned_by_its_commit() {
+    let mut pinned = 0;
+    for entry in fs::read_dir(at(".github/workflows")).unwrap() {
+        let path = entry.unwrap().path();
+        let workflow = fs::read_to_string(&path).unwrap();
+        let used = workflow
+            .lines()
+            .filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("uses: "));
+        for action in used {
+            let (_, commit) = action.split_once('@').unwrap();
+            let (commit, tag) = commit.split_once(" # v").unwrap_or_default();
+            let is_hash = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+            assert!(is_hash && !tag.is_empty(), "{}: {action}", path.display());
+            pinned += 1;
+        }
+        assert!(workflow.contains("\npermissions:"), "{}", path.display());
+    }
+    assert!(pinned > 5, "{pinned}");
+}
+
 /// All Rust code below some folders.
 fn sources(folders: &[&str]) -> String {
     let files = rust_files(folders).into_iter();

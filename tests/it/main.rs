@@ -29,6 +29,8 @@ mod index_limits;
 mod index_redirects;
 mod log;
 mod one_view;
+mod own_server;
+mod path_prefix;
 mod prefetch;
 mod prepared;
 mod process;

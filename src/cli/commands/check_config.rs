@@ -1,48 +1,152 @@
-//! `check-config`: prints the settings, and checks what they need of the machine and the store.
+//! `check-config`: prints the settings, and checks what they need of the machine, the store and the upstreams.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt, join_all};
+use serde::Serialize;
+use tokio::time::Instant;
 use url::Url;
 
+use crate::app::{redirect_settings, redirects};
+use crate::cli::args::CheckConfigArguments;
 use crate::cli::context::{Context, Outcome};
+use crate::cli::terminal::Terminal;
 use crate::config::{Config, DownloadMode, Origin, Setting};
-use crate::index::{check_local_upstream, check_writable, has_clone};
+use crate::index::{Outgoing, check_local_upstream, check_writable, has_clone, list_references};
 use crate::outgoing::{Proxies, certificates, shown_proxy};
 use crate::store::{Access, probe as probe_store};
-use crate::upstream::DownloadTemplate;
+use crate::upstream::{DownloadTemplate, check_answers};
 
 /// The beginning of the name of a file that is written to test a directory, and removed at once.
 const PROBE: &str = ".crates-io-mirror-check";
 
-/// Prints the settings, then the problems. Blocks for a few files on a disk.
-pub(crate) async fn check_config(settings: &[Setting], context: &Context) -> Outcome {
+/// How long an upstream or the store may take to answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Everything that `check-config` says.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    /// Each variable, by its name.
+    settings: BTreeMap<&'static str, SettingReport>,
+    /// The clouds' own variables that the store uses.
+    variables: BTreeMap<String, String>,
+    /// What was asked. Absent if nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstreams: Option<Vec<Answered>>,
+    warnings: Vec<String>,
+    errors: Vec<String>,
+}
+
+/// One variable.
+#[derive(Serialize)]
+struct SettingReport {
+    /// Null if it is not set and no value can express what then applies.
+    value: Option<String>,
+    default: Option<&'static str>,
+    source: &'static str,
+}
+
+/// How an upstream or the store has answered.
+#[derive(Serialize)]
+struct Answered {
+    name: &'static str,
+    target: String,
+    ok: bool,
+    milliseconds: u128,
+    error: Option<String>,
+}
+
+/// Prints the JSON document for a setting with a bad value.
+pub(crate) fn report_bad_setting(
+    settings: &[Setting],
+    why: String,
+    terminal: &Terminal,
+) -> Outcome {
+    let report = Report {
+        ok: false,
+        settings: reported(settings),
+        variables: BTreeMap::new(),
+        upstreams: None,
+        warnings: Vec::new(),
+        errors: vec![why],
+    };
+    match print_json(&report, terminal) {
+        Ok(()) => Outcome::Unusable,
+        Err(_reported) => Outcome::Incomplete,
+    }
+}
+
+/// Prints the settings, then the problems.
+pub(crate) async fn check_config(
+    arguments: CheckConfigArguments,
+    settings: &[Setting],
+    context: &Context,
+) -> Outcome {
     let (config, terminal) = (&context.config, &context.terminal);
-    let lines = settings.iter().map(line_of).chain(cloud_lines(config));
-    for line in lines {
-        if terminal.result(&line).is_err() {
-            return Outcome::Incomplete;
+    let answered = ask(arguments.upstream, config).await;
+    let mut errors = failures(config);
+    for answer in &answered {
+        if let Some(why) = &answer.error {
+            errors.push(format!("{}: `{}`: {why}", answer.name, answer.target));
         }
     }
-    for warning in config.warnings() {
+    let report = Report {
+        ok: errors.is_empty(),
+        settings: reported(settings),
+        variables: cloud_variables(config),
+        upstreams: arguments.upstream.then_some(answered),
+        warnings: config.warnings(),
+        errors,
+    };
+    let printed = if arguments.json {
+        print_json(&report, terminal)
+    } else {
+        print_text(&report, settings, context)
+    };
+    if printed.is_ok() && report.ok {
+        Outcome::Done
+    } else {
+        Outcome::Incomplete
+    }
+}
+
+fn print_json(report: &Report, terminal: &Terminal) -> io::Result<()> {
+    // On one line, because the terminal writes lines.
+    terminal.result(&serde_json::to_string(report)?)
+}
+
+fn print_text(report: &Report, settings: &[Setting], context: &Context) -> io::Result<()> {
+    let terminal = &context.terminal;
+    for setting in settings {
+        terminal.result(&line_of(setting))?;
+    }
+    for (name, value) in &report.variables {
+        terminal.result(&format!("{name} = {value}"))?;
+    }
+    for answer in report.upstreams.iter().flatten() {
+        terminal.result(&answer.line())?;
+    }
+    for warning in &report.warnings {
         terminal.note(&format!("warning: {warning}"));
     }
-    for line in proxy_lines(config) {
+    for line in proxy_lines(&context.config) {
         terminal.note(&line);
     }
-    let mut failures = failures(config);
-    failures.extend(store_failure(config).await);
-    for failure in &failures {
-        terminal.note(&format!("problem: {failure}"));
+    for error in &report.errors {
+        terminal.note(&format!("problem: {error}"));
     }
-    if !failures.is_empty() {
-        return Outcome::Incomplete;
+    if report.ok {
+        terminal.note("the settings are good");
     }
-    terminal.note("the settings are good");
-    Outcome::Done
+    Ok(())
 }
 
 fn line_of(setting: &Setting) -> String {
@@ -50,6 +154,7 @@ fn line_of(setting: &Setting) -> String {
         name,
         value,
         origin,
+        ..
     } = setting;
     match origin {
         Origin::Environment => format!("{name} = {value}"),
@@ -58,26 +163,125 @@ fn line_of(setting: &Setting) -> String {
     }
 }
 
+fn reported(settings: &[Setting]) -> BTreeMap<&'static str, SettingReport> {
+    let report = |setting: &Setting| {
+        let (value, source) = match setting.origin {
+            Origin::Environment => (Some(setting.value.clone()), "environment"),
+            Origin::Default => (Some(setting.value.clone()), "default"),
+            Origin::NotSet => (None, "unset"),
+        };
+        let report = SettingReport {
+            value,
+            default: setting.default,
+            source,
+        };
+        (setting.name, report)
+    };
+    settings.iter().map(report).collect()
+}
+
 /// The clouds' own variables that the store uses.
-fn cloud_lines(config: &Config) -> Vec<String> {
+fn cloud_variables(config: &Config) -> BTreeMap<String, String> {
     if config.download_mode == DownloadMode::Redirect {
-        return Vec::new();
+        return BTreeMap::new();
     }
     let used = config.storage.used_variables().into_iter();
-    used.map(|(name, value)| format!("{name} = {value}"))
+    used.map(|(name, value)| (name.to_string(), value.to_string()))
         .collect()
 }
 
-/// Why the mirror cannot use its store.
-async fn store_failure(config: &Config) -> Option<String> {
+impl Answered {
+    /// Waits for an answer.
+    async fn when<F>(name: &'static str, target: String, asking: F) -> Self
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        let began = Instant::now();
+        let answer = tokio::time::timeout(ANSWER_TIME_MAX, asking).await;
+        let answer = answer.unwrap_or_else(|_elapsed| Err("it did not answer in time".to_owned()));
+        Self {
+            name,
+            target,
+            ok: answer.is_ok(),
+            milliseconds: began.elapsed().as_millis(),
+            error: answer.err(),
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self {
+            name,
+            target,
+            milliseconds,
+            ..
+        } = self;
+        match &self.error {
+            None => format!("{name}: {target}: ok, {milliseconds} ms"),
+            Some(why) => format!("{name}: {target}: failed after {milliseconds} ms: {why}"),
+        }
+    }
+}
+
+/// Asks the store and, if wanted, the upstreams, all at the same time.
+async fn ask(upstreams: bool, config: &Config) -> Vec<Answered> {
+    let mut asking: Vec<BoxFuture<'_, Answered>> = Vec::new();
+    if upstreams && config.follows_the_index() {
+        asking.push(ask_index(config).boxed());
+    }
+    if upstreams && config.download_mode != DownloadMode::Offline {
+        for template in config.downloads.iter() {
+            asking.push(ask_crate_files(config, template).boxed());
+        }
+    }
     let access = match config.download_mode {
-        DownloadMode::Redirect => return None,
-        DownloadMode::Cache => Access::Write,
-        DownloadMode::Offline => Access::Read,
+        DownloadMode::Redirect => None,
+        DownloadMode::Cache => Some(Access::Write),
+        DownloadMode::Offline => Some(Access::Read),
     };
-    let error = probe_store(&config.storage, access).await.err()?;
-    let why = config.storage.redact(&error.to_string());
-    Some(format!("STORAGE_URL: `{}`: {why}", config.storage))
+    if let Some(access) = access {
+        asking.push(ask_store(config, access).boxed());
+    }
+    join_all(asking).await
+}
+
+async fn ask_index(config: &Config) -> Answered {
+    let (url, outgoing) = (
+        config.git_repo_url.clone(),
+        Outgoing {
+            proxies: config.proxies.clone(),
+            redirects: redirects(config),
+        },
+    );
+    let name = format!(
+        "{PROBE}-index-{}-{:08x}",
+        std::process::id(),
+        fastrand::u32(..)
+    );
+    let scratch = config.temp_dir.join(name);
+    let asking = async move {
+        let listing =
+            tokio::task::spawn_blocking(move || list_references(&scratch, &url, &outgoing));
+        let listed = listing.await.map_err(|panic| panic.to_string())?;
+        listed.map_err(|error| error.to_string())
+    };
+    Answered::when("GIT_REPO_URL", config.git_repo_url.to_string(), asking).await
+}
+
+async fn ask_crate_files(config: &Config, template: &DownloadTemplate) -> Answered {
+    let settings = redirect_settings(config);
+    let origin = template
+        .origin()
+        .map(|url| url.origin().ascii_serialization());
+    let asking = check_answers(&settings, template);
+    Answered::when("DOWNLOAD_URL", origin.unwrap_or_default(), asking).await
+}
+
+async fn ask_store(config: &Config, access: Access) -> Answered {
+    let asking = async {
+        let probed = probe_store(&config.storage, access).await;
+        probed.map_err(|error| config.storage.redact(&error.to_string()))
+    };
+    Answered::when("STORAGE_URL", config.storage.to_string(), asking).await
 }
 
 /// Why the mirror would not work.
@@ -198,7 +402,11 @@ mod tests {
         let (mut context, written) = context(pairs);
         context.config.search_path = search_path.into();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let outcome = runtime.block_on(check_config(&settings, &context));
+        let outcome = runtime.block_on(check_config(
+            CheckConfigArguments::default(),
+            &settings,
+            &context,
+        ));
         (outcome, written.results(), written.notes())
     }
 

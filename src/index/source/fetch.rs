@@ -25,6 +25,9 @@ pub(crate) const UPSTREAM_HEAD: &str = "refs/heads/upstream";
 /// time to time.
 const REFSPEC: &str = "+HEAD:refs/heads/upstream";
 
+/// Fetches nothing: no repository has this reference.
+const REFSPEC_OF_NOTHING: &str = "+refs/crates-io-mirror/none:refs/heads/none";
+
 /// The longest time for one clone or fetch.
 pub(super) const FETCH_TIME_MAX: Duration = Duration::from_secs(3_600);
 
@@ -87,13 +90,36 @@ pub(crate) fn clone(
     within_limits(url, || {
         let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
         if url.is_local() {
-            return run(&repository, (url, outgoing), None, progress);
+            return run(&repository, (url, outgoing), Wanted::ALL, progress);
         }
-        match run(&repository, (url, outgoing), Some(1), progress) {
-            Err(FetchError::NoShallow) => run(&repository, (url, outgoing), None, progress),
+        match run(&repository, (url, outgoing), Wanted::LATEST, progress) {
+            Err(FetchError::NoShallow) => run(&repository, (url, outgoing), Wanted::ALL, progress),
             other => other,
         }
     })
+}
+
+/// Asks the upstream for its list of references, as `git ls-remote` does, and fetches nothing. `scratch` is the path of
+/// a repository that does not exist yet; it is removed again.
+///
+/// # Errors
+/// [`FetchError`], as for a fetch. An upstream without a HEAD is one, too.
+pub(crate) fn list_references(
+    scratch: &Path,
+    url: &RemoteUrl,
+    outgoing: &Outgoing,
+) -> Result<(), FetchError> {
+    let listed = within_limits(url, || {
+        // By a fetch of a reference that does not exist: a plain connection of libgit2 would follow redirects by rules
+        // of its own.
+        let repository =
+            create(scratch).map_err(|error| FetchError::System(describe(&error, url)))?;
+        let progress = ProgressCell::default();
+        run(&repository, (url, outgoing), Wanted::Nothing, &progress)
+    });
+    // A directory that is left over does no harm where temporary files are.
+    drop(std::fs::remove_dir_all(scratch));
+    listed
 }
 
 /// Limits the memory of a transfer, because the upstream decides what a pack contains.
@@ -136,22 +162,39 @@ pub(crate) fn fetch(
     within_limits(url, || {
         let repository = Repository::open_bare(path)
             .map_err(|error| FetchError::Local(describe(&error, url)))?;
-        run(&repository, (url, outgoing), None, progress)
+        run(&repository, (url, outgoing), Wanted::ALL, progress)
     })
+}
+
+/// What a connection to the upstream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The HEAD, with so many commits of its history.
+    Head { depth: Option<i32> },
+    /// Nothing but the list of references.
+    Nothing,
+}
+
+impl Wanted {
+    /// The HEAD with all of its history, or what the clone lacks of it.
+    const ALL: Self = Self::Head { depth: None };
+
+    /// The HEAD without its history.
+    const LATEST: Self = Self::Head { depth: Some(1) };
 }
 
 /// Fetches from the upstream, and follows a redirect to another host if that is allowed.
 fn run(
     repository: &Repository,
     (url, outgoing): (&RemoteUrl, &Outgoing),
-    depth: Option<i32>,
+    wanted: Wanted,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     match run_at(
         url.address(),
         repository,
         (url, &outgoing.proxies),
-        depth,
+        wanted,
         progress,
     ) {
         // Another host must not get the credentials.
@@ -163,7 +206,7 @@ fn run(
                 &moved,
                 repository,
                 (url, &outgoing.proxies),
-                depth,
+                wanted,
                 progress,
             )
         }
@@ -175,9 +218,13 @@ fn run_at(
     address: &str,
     repository: &Repository,
     (url, proxies): (&RemoteUrl, &Proxies),
-    depth: Option<i32>,
+    wanted: Wanted,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
+    let (refspec, depth) = match wanted {
+        Wanted::Head { depth } => (REFSPEC, depth),
+        Wanted::Nothing => (REFSPEC_OF_NOTHING, None),
+    };
     let pace = Pace::new();
     retry_after::forget();
     let mut proxy = ProxyOptions::new();
@@ -201,7 +248,7 @@ fn run_at(
         options.depth(depth);
     }
     let fetched = repository.remote_anonymous(address).and_then(|mut remote| {
-        remote.download(&[REFSPEC], Some(&mut options))?;
+        remote.download(&[refspec], Some(&mut options))?;
         // A HEAD that points to no commit is not listed. Without this check the result of an earlier fetch would count
         // as this one's.
         let has_head = remote.list()?.iter().any(|head| head.name() == "HEAD");
