@@ -17,6 +17,7 @@ mod clock;
 mod clone_on_disk;
 mod command_line;
 mod crates_kept;
+mod deploy;
 mod documents;
 mod environments;
 mod every_file;
