@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +25,7 @@ use super::index::sparse;
 use super::request_log::RequestLog;
 use super::router::router;
 use super::state::AppState;
+use crate::observability::metrics::Route;
 use crate::package::IndexPath;
 use crate::server::{Admission, Answered, Application, Asked, Exchange};
 
@@ -78,29 +79,32 @@ impl EveryRequest {
     /// Everything that needs no waiting happens before the future exists. hyper moves the future, so it should be small.
     fn answer(self: Arc<Self>, mut asked: Asked) -> impl Future<Output = Answered> + Send {
         // The log shows the path as it came.
-        let log = RequestLog::begin(&asked);
+        let log = RequestLog::begin(&asked, &self.state.metrics.requests);
         normalize(asked.request.uri_mut());
         let surface = Surface::of(asked.request.uri().path());
         let way = match refusal(&mut asked) {
-            Some(refusal) => Way::Refused(refusal),
+            Some(refusal) => Way::Refused(Route::OTHER, refusal),
             None => self.way_of(asked),
         };
         async move {
-            let mut response = match way {
-                Way::Refused(response) => response,
-                Way::Routed(routed) => routed.await.into_response(),
+            let (route, mut response) = match way {
+                Way::Refused(route, response) => (route, response),
+                Way::Routed(routed) => {
+                    let response = routed.await.into_response();
+                    (self.route_of(&response), response)
+                }
                 Way::IndexFile(path, exchange, headers) => {
                     let answer = sparse::answer(&self.state, &exchange, &headers, path.as_ref());
-                    answer.await.into_response()
+                    (Route::INDEX_FILE, answer.await.into_response())
                 }
-                Way::CrateFile(wanted, exchange, headers) => {
+                Way::CrateFile(route, wanted, exchange, headers) => {
                     let asked = (&Method::GET, &headers);
                     let answer = download::answer(&self.state, &exchange, &wanted, asked);
-                    answer.await.into_response()
+                    (route, answer.await.into_response())
                 }
             };
             self.add_headers(&mut response, surface);
-            log.answered(response)
+            log.answered(response, route)
         }
     }
 
@@ -120,11 +124,17 @@ impl EveryRequest {
             let path = IndexPath::parse(path);
             return Way::IndexFile(path, asked.exchange, asked.request.into_parts().0.headers);
         }
+        let route = if path.starts_with("/crates/") {
+            Route::CDN_DOWNLOAD
+        } else {
+            Route::DOWNLOAD
+        };
         match version_in(path) {
             None => self.routed(asked),
-            Some(Err(error)) => Way::Refused(error.into_response()),
+            Some(Err(error)) => Way::Refused(route, error.into_response()),
             Some(Ok(wanted)) => {
-                Way::CrateFile(wanted, asked.exchange, asked.request.into_parts().0.headers)
+                let headers = asked.request.into_parts().0.headers;
+                Way::CrateFile(route, wanted, asked.exchange, headers)
             }
         }
     }
@@ -132,6 +142,18 @@ impl EveryRequest {
     fn routed(&self, asked: Asked) -> Way {
         let routed = self.router.clone().call(asked.into_request());
         Way::Routed(Box::pin(routed))
+    }
+
+    /// The route of an answer that came from the router.
+    fn route_of(&self, response: &Response) -> Route {
+        match response.extensions().get::<MatchedPath>() {
+            // `{*path}` is axum's way to say that there may be slashes in it.
+            Some(matched) => {
+                let template = matched.as_str().replace("{*", "{");
+                self.state.metrics.requests.route(&template)
+            }
+            None => Route::OTHER,
+        }
     }
 
     fn add_headers(&self, response: &mut Response, surface: Surface) {
@@ -156,11 +178,11 @@ impl EveryRequest {
 
 /// The way of a request to its answer.
 enum Way {
-    Refused(Response),
+    Refused(Route, Response),
     Routed(Pin<Box<RouteFuture<Infallible>>>),
     /// The path is `None` if it can be that of no index file.
     IndexFile(Option<IndexPath>, Exchange, HeaderMap),
-    CrateFile(VersionInPath, Exchange, HeaderMap),
+    CrateFile(Route, VersionInPath, Exchange, HeaderMap),
 }
 
 /// The version whose crate file a path without percent-encoding asks for.

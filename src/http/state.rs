@@ -9,6 +9,7 @@ use super::index::file_cache::FileCache;
 use super::index::version_table::{VersionTables, no_tables};
 use crate::clock::Clock;
 use crate::index::{BlobId, IndexHandle};
+use crate::observability::metrics::Metrics;
 use crate::server::{Shares, SharesSettings, TakingBack};
 use crate::store::CrateFiles;
 use crate::upstream::DownloadTemplate;
@@ -72,6 +73,8 @@ const PUBLISHED_NAMES_MAX: usize = 16_384;
 pub(crate) struct AppState {
     pub(crate) settings: Settings,
     pub(super) index: IndexHandle,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
     /// The account of the memory that is kept for clients, in bytes.
     pub(crate) account: Shares,
     /// Permits for look-ups.
@@ -97,6 +100,7 @@ impl AppState {
         settings: Settings,
         index: IndexHandle,
         crate_files: Option<CrateFiles>,
+        metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let account = Shares::new(SharesSettings {
             capacity: ACCOUNT_BYTES,
@@ -131,6 +135,7 @@ impl AppState {
             ),
             settings,
             index,
+            metrics,
             account,
             index_files: FileCache::new(),
             version_tables: no_tables(),

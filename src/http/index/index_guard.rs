@@ -4,6 +4,7 @@
 //! permit and memory. Its answer carries the commit of the view.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -67,6 +68,11 @@ impl IndexGuard {
     /// The upstream commit of the view.
     pub(crate) fn commit(&self) -> CommitId {
         self.view.commit()
+    }
+
+    /// When that commit was made, as the commit says.
+    pub(crate) fn commit_time(&self) -> SystemTime {
+        self.view.commit_time()
     }
 
     /// Whether upstream may list versions that the view does not list.

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use git2::{ObjectType, Oid};
 
@@ -150,15 +151,16 @@ impl Repository {
         result
     }
 
-    /// The upstream commit of the clone, and its tree.
-    pub(crate) fn upstream(&self) -> Result<(CommitId, ObjectId), ReadError> {
+    /// The upstream commit of the clone, its tree, and when it was made.
+    pub(crate) fn upstream(&self) -> Result<(CommitId, ObjectId, SystemTime), ReadError> {
         self.with(|git| {
             let reference = git.find_reference(super::fetch::UPSTREAM_HEAD)?;
             // A symbolic reference has no target. The zero id is never found, which counts as damage.
             let id = reference.target().unwrap_or(Oid::ZERO_SHA1);
             check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
             let commit = git.find_commit(id)?;
-            Ok((CommitId(commit.id().into()), commit.tree_id().into()))
+            let time = time_of(commit.time());
+            Ok((CommitId(commit.id().into()), commit.tree_id().into(), time))
         })
     }
 
@@ -228,6 +230,13 @@ impl Repository {
     fn handles(&self) -> MutexGuard<'_, Vec<git2::Repository>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A commit's time in the type of the clock. A commit can claim any time: one before 1970 counts as 1970.
+fn time_of(time: git2::Time) -> SystemTime {
+    let seconds = Duration::from_secs(time.seconds().try_into().unwrap_or(0));
+    let epoch = SystemTime::UNIX_EPOCH;
+    epoch.checked_add(seconds).unwrap_or(epoch)
 }
 
 impl std::fmt::Debug for Repository {

@@ -18,6 +18,7 @@ use crate::package::{CrateName, IndexPath};
 #[derive(Debug)]
 pub(crate) struct Source {
     commit: CommitId,
+    commit_time: SystemTime,
     root: Arc<Directory>,
     repository: Arc<Repository>,
 }
@@ -29,11 +30,12 @@ impl Source {
         previous: Option<&Self>,
         stop: &StopFlag,
     ) -> Result<Self, ReadError> {
-        let (commit, tree) = repository.upstream()?;
+        let (commit, tree, commit_time) = repository.upstream()?;
         let previous = previous.map(|previous| &previous.root);
         let root = repository.with(|git| trees::read(git, tree, previous, stop))?;
         Ok(Self {
             commit,
+            commit_time,
             root,
             repository: Arc::clone(repository),
         })
@@ -62,6 +64,11 @@ impl Source {
     /// The upstream commit.
     pub(crate) fn commit(&self) -> CommitId {
         self.commit
+    }
+
+    /// When the upstream commit was made, as the commit says. It may be ahead of the clock.
+    pub(crate) fn commit_time(&self) -> SystemTime {
+        self.commit_time
     }
 
     /// Whether the clone has this commit: its current one or an earlier one. Blocking.

@@ -5,6 +5,7 @@ pub(super) mod changes;
 pub(super) mod large_files;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::git::upload_pack::GitIndex;
 use super::ids::{BlobId, CommitId};
@@ -86,6 +87,11 @@ impl View {
     /// The upstream commit of this view.
     pub(crate) fn commit(&self) -> CommitId {
         self.source.commit()
+    }
+
+    /// When the upstream commit was made, as the commit says. It may be ahead of the clock.
+    pub(crate) fn commit_time(&self) -> SystemTime {
+        self.source.commit_time()
     }
 
     /// Whether the rules may hide versions that upstream lists.
