@@ -23,6 +23,7 @@ use crate::index::{
     Follower, FollowerEnd, FollowerSettings, GitIndexSettings, GitProgram, IndexHandle, Pusher,
     PusherSettings, check_writable, configure_libgit2, refuses_for_good,
 };
+use crate::observability::metrics::Metrics;
 use crate::observability::{self, Logging};
 use crate::package::registry_config;
 use crate::server::{
@@ -140,10 +141,11 @@ impl App {
             ..follower_settings(&config, clock.clone())
         };
         let index = IndexHandle::new();
+        let metrics = Arc::new(Metrics::default());
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let user_agent = user_agent(config.contact.as_deref());
         let public_url = config.public_url.map(|url| url.to_string());
-        let program = GitProgram::new(config.search_path);
+        let program = GitProgram::new(config.search_path).counted_by(&metrics.git_processes);
         let environment = config.push_environment;
         let git_index = public_url.as_deref().map(|url| GitIndexSettings {
             config: registry_config(url),
@@ -176,7 +178,7 @@ impl App {
         Ok(Self {
             listener,
             address,
-            state: AppState::new(settings, index.clone(), keeper.clone()),
+            state: AppState::new(settings, index.clone(), keeper.clone(), metrics),
             keeper,
             stop,
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
@@ -191,6 +193,13 @@ impl App {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Has `/metrics` say how many events this logging has dropped.
+    pub fn count_dropped_events(&self, logging: &Logging) {
+        let counter = logging.dropped().clone();
+        // There is one logging for a mirror.
+        let _set_before = self.state.metrics.dropped_log_events.set(counter);
     }
 
     /// Serves until `stop` is done, then finishes open requests within 25 s.
@@ -208,10 +217,14 @@ impl App {
             tracing::warn!("{warning}");
         }
         let token = self.stop;
-        let current = self.certificate.as_ref().map(CurrentCertificate::new);
+        let current = self.certificate.as_ref().map(|certificate| {
+            let expiry = self.state.metrics.certificate_expiry.clone();
+            CurrentCertificate::new(certificate, expiry)
+        });
         let settings = ServerSettings {
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             drain_max: DRAIN_MAX,
+            connections: self.state.metrics.connections.clone(),
             certificate: current.clone(),
             limits: Limits::default(),
             account: self.state.account.clone(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
@@ -27,6 +27,7 @@ use super::router::router;
 use super::semantics::accept::prefers_html;
 use super::state::AppState;
 use super::status::not_found;
+use crate::observability::metrics::Route;
 use crate::package::IndexPath;
 use crate::server::{Admission, Answered, Application, Asked, Exchange};
 
@@ -87,7 +88,7 @@ impl EveryRequest {
     /// Everything that needs no waiting happens before the future exists. hyper moves the future, so it should be small.
     fn answer(self: Arc<Self>, mut asked: Asked) -> impl Future<Output = Answered> + Send {
         // The log shows the path as it came.
-        let log = RequestLog::begin(&asked);
+        let log = RequestLog::begin(&asked, &self.state.metrics.requests);
         normalize(asked.request.uri_mut());
         if let Some(prefix) = &self.prefix {
             prefix.remove_from(asked.request.uri_mut());
@@ -97,33 +98,36 @@ impl EveryRequest {
         // Programs read the API, whatever they accept.
         let has_pages = !path.starts_with("/api/");
         let way = match refusal(&mut asked) {
-            Some(refusal) => Way::Refused(refusal, false),
+            Some(refusal) => Way::Refused(Route::OTHER, refusal, false),
             None => self.way_of(asked),
         };
         async move {
-            let (mut response, wants_page) = match way {
-                Way::Refused(response, wants_page) => (response, wants_page),
-                Way::Routed(routed, wants_page) => (routed.await.into_response(), wants_page),
+            let (route, mut response, wants_page) = match way {
+                Way::Refused(route, response, wants_page) => (route, response, wants_page),
+                Way::Routed(routed, wants_page) => {
+                    let response = routed.await.into_response();
+                    (self.route_of(&response), response, wants_page)
+                }
                 Way::IndexFile(path, exchange, headers) => {
                     let answer = sparse::answer(&self.state, &exchange, &headers, path.as_ref());
                     // Most files exist. The header is read for the others only.
                     let response = answer.await.into_response();
                     let wants_page = is_not_found(&response) && prefers_html(&headers);
-                    (response, wants_page)
+                    (Route::INDEX_FILE, response, wants_page)
                 }
-                Way::CrateFile(wanted, exchange, headers) => {
+                Way::CrateFile(route, wanted, exchange, headers) => {
                     let asked = (&Method::GET, &headers);
                     let answer = download::answer(&self.state, &exchange, &wanted, asked);
                     let response = answer.await.into_response();
                     let wants_page = is_not_found(&response) && prefers_html(&headers);
-                    (response, wants_page)
+                    (route, response, wants_page)
                 }
             };
             if has_pages && wants_page && is_not_found(&response) {
                 response = not_found::page(&self.state.settings, &response).into_response();
             }
             self.add_headers(&mut response, surface);
-            log.answered(response)
+            log.answered(response, route)
         }
     }
 
@@ -144,14 +148,20 @@ impl EveryRequest {
             let path = IndexPath::parse(path);
             return Way::IndexFile(path, asked.exchange, asked.request.into_parts().0.headers);
         }
+        let route = if path.starts_with("/crates/") {
+            Route::CDN_DOWNLOAD
+        } else {
+            Route::DOWNLOAD
+        };
         match version_in(path) {
             None => self.routed(asked),
             Some(Err(error)) => {
                 let wants_page = prefers_html(asked.request.headers());
-                Way::Refused(error.into_response(), wants_page)
+                Way::Refused(route, error.into_response(), wants_page)
             }
             Some(Ok(wanted)) => {
-                Way::CrateFile(wanted, asked.exchange, asked.request.into_parts().0.headers)
+                let headers = asked.request.into_parts().0.headers;
+                Way::CrateFile(route, wanted, asked.exchange, headers)
             }
         }
     }
@@ -161,6 +171,18 @@ impl EveryRequest {
         let wants_page = prefers_html(request.headers());
         let routed = self.router.clone().call(request);
         Way::Routed(Box::pin(routed), wants_page)
+    }
+
+    /// The route of an answer that came from the router.
+    fn route_of(&self, response: &Response) -> Route {
+        match response.extensions().get::<MatchedPath>() {
+            // `{*path}` is axum's way to say that there may be slashes in it.
+            Some(matched) => {
+                let template = matched.as_str().replace("{*", "{");
+                self.state.metrics.requests.route(&template)
+            }
+            None => Route::OTHER,
+        }
     }
 
     fn add_headers(&self, response: &mut Response, surface: Surface) {
@@ -186,11 +208,11 @@ impl EveryRequest {
 /// The way of a request to its answer.
 enum Way {
     /// This and the next one say whether the client gets a page instead of a `404` for programs.
-    Refused(Response, bool),
+    Refused(Route, Response, bool),
     Routed(Pin<Box<RouteFuture<Infallible>>>, bool),
     /// The path is `None` if it can be that of no index file.
     IndexFile(Option<IndexPath>, Exchange, HeaderMap),
-    CrateFile(VersionInPath, Exchange, HeaderMap),
+    CrateFile(Route, VersionInPath, Exchange, HeaderMap),
 }
 
 /// The version whose crate file a path without percent-encoding asks for.

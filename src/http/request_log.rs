@@ -1,4 +1,4 @@
-//! One log event for each request, written when its answer has been sent or cut.
+//! The count and the log event of each request, made when its answer has been sent or cut.
 //!
 //! The log never contains query strings, `Authorization`, or any header that is not named here.
 
@@ -7,51 +7,64 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::HttpBody;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use tracing::Level;
 
 use super::error::Cause;
 use super::index::index_guard::X_INDEX_COMMIT;
+use crate::observability::metrics::{RequestMetrics, Route};
 use crate::server::{Answered, Asked, Sent};
 
 /// The target of these events, so that `RUST_LOG` can turn them off by name.
 const TARGET: &str = "crates_io_mirror::request";
 
-/// Set by Heroku's router and by most others.
+/// Set by Heroku's router and by most others, and returned with every answer.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest request id that is taken from a request.
+const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// The longest part of a path or a header in the log. Events wait in memory until they are written.
 const LOGGED_BYTES_MAX: usize = 400;
 
-/// Writes the event of a request. If this is dropped without an answer, the event says so.
+/// Counts a request and writes its event. If this is dropped without an answer, both say so.
 pub(super) struct RequestLog(
-    /// `None` after the answer, and where the log takes not even failures: then nothing needs to be kept.
+    /// `None` after the answer.
     Option<RequestSeen>,
 );
 
-/// What the event says of the request. Cloning these copies reference counts, not texts.
+/// What is known of the request. Cloning the parts copies reference counts, not texts.
 struct RequestSeen {
+    metrics: Arc<RequestMetrics>,
     began: Instant,
-    client: IpAddr,
     method: Method,
-    uri: Uri,
-    user_agent: Option<HeaderValue>,
-    request_id: Option<HeaderValue>,
+    request_id: HeaderValue,
+    /// `None` where the log takes not even failures: then nothing more needs to be kept.
+    shown: Option<RequestShown>,
 }
 
-/// What the event says of the answer when it begins.
+/// What only the event says of the request.
+struct RequestShown {
+    client: IpAddr,
+    uri: Uri,
+    user_agent: Option<HeaderValue>,
+}
+
+/// What is known of the answer when it begins.
 struct AnswerSeen {
     began: Instant,
+    route: Route,
     status: StatusCode,
     commit: Option<HeaderValue>,
     cause: Option<Arc<str>>,
 }
 
 impl AnswerSeen {
-    fn of(response: &Response) -> Self {
+    fn of(response: &Response, route: Route) -> Self {
         Self {
             began: Instant::now(),
+            route,
             status: response.status(),
             commit: response.headers().get(X_INDEX_COMMIT).cloned(),
             cause: response
@@ -64,34 +77,38 @@ impl AnswerSeen {
 
 impl RequestLog {
     /// The request has come.
-    pub(super) fn begin(asked: &Asked) -> Self {
+    pub(super) fn begin(asked: &Asked, metrics: &Arc<RequestMetrics>) -> Self {
+        metrics.begin();
+        let headers = asked.request.headers();
         let is_logged = tracing::enabled!(target: TARGET, Level::WARN);
-        Self(is_logged.then(|| {
-            let headers = asked.request.headers();
-            RequestSeen {
-                began: Instant::now(),
+        Self(Some(RequestSeen {
+            metrics: Arc::clone(metrics),
+            began: Instant::now(),
+            method: asked.request.method().clone(),
+            request_id: request_id(headers),
+            shown: is_logged.then(|| RequestShown {
                 client: asked.exchange.client(),
-                method: asked.request.method().clone(),
                 uri: asked.request.uri().clone(),
                 user_agent: headers.get(header::USER_AGENT).cloned(),
-                request_id: headers.get(X_REQUEST_ID).cloned(),
-            }
+            }),
         }))
     }
 
-    /// The answer begins. The event is written when the answer has been sent or cut.
-    pub(super) fn answered(mut self, response: Response) -> Answered {
+    /// The answer begins, and gets the request id. The event is written when the answer has been sent or cut.
+    pub(super) fn answered(mut self, mut response: Response, route: Route) -> Answered {
         let Some(request) = self.0.take() else {
             return response.into();
         };
-        let answer = AnswerSeen::of(&response);
+        let answer = AnswerSeen::of(&response, route);
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, request.request_id.clone());
         if response.body().is_end_stream() {
-            request.log(&answer, Sent::default());
+            request.end(&answer, Sent::default());
             return response.into();
         }
         Answered {
             response,
-            end: Some(Box::new(move |sent| request.log(&answer, sent))),
+            end: Some(Box::new(move |sent| request.end(&answer, sent))),
         }
     }
 }
@@ -99,29 +116,38 @@ impl RequestLog {
 impl Drop for RequestLog {
     fn drop(&mut self) {
         if let Some(request) = self.0.take() {
-            request.log_abandoned();
+            request.abandoned();
         }
     }
 }
 
 impl RequestSeen {
+    /// Counts and logs. The last byte was sent, or no more will be sent.
+    fn end(&self, answer: &AnswerSeen, sent: Sent) {
+        let (method, status) = (self.method.as_str(), Some(answer.status.as_u16()));
+        let took = self.began.elapsed();
+        self.metrics
+            .end(answer.route, method, status, took, sent.bytes);
+        if let Some(shown) = &self.shown {
+            self.log(shown, answer, sent);
+        }
+    }
+
     /// `duration_us` is the time until the answer began. How long the client then takes to read it depends on the client.
-    fn log(&self, answer: &AnswerSeen, sent: Sent) {
-        let (method, path) = (&self.method, beginning(self.uri.path()));
+    fn log(&self, request: &RequestShown, answer: &AnswerSeen, sent: Sent) {
+        let path = beginning(request.uri.path());
         let duration_us = microseconds(answer.began.duration_since(self.began));
         let commit = shown(answer.commit.as_ref());
-        let (user_agent, request_id) = (
-            shown(self.user_agent.as_ref()),
-            shown(self.request_id.as_ref()),
-        );
+        let user_agent = shown(request.user_agent.as_ref());
+        let request_id = shown(Some(&self.request_id));
         let cause = answer.cause.as_deref();
         // The level of an event is fixed at its macro call, so each level needs a call of its own.
         macro_rules! log {
             ($level:ident, $message:literal) => {
                 tracing::$level!(
                     target: TARGET,
-                    client = %self.client,
-                    method = %method,
+                    client = %request.client,
+                    method = %self.method,
                     path,
                     status = answer.status.as_u16(),
                     bytes = sent.bytes,
@@ -139,24 +165,54 @@ impl RequestSeen {
             log!(warn, "request failed");
         } else if sent.is_cut {
             log!(info, "answer cut");
+        } else if answer.route.is_probe() {
+            log!(debug, "request answered");
         } else {
             log!(info, "request answered");
         }
     }
 
     /// The client left before there was an answer, or the server ended the request for the sake of others.
-    fn log_abandoned(&self) {
+    fn abandoned(&self) {
+        let took = self.began.elapsed();
+        self.metrics
+            .end(Route::OTHER, self.method.as_str(), None, took, 0);
+        let Some(request) = &self.shown else {
+            return;
+        };
         tracing::info!(
             target: TARGET,
-            client = %self.client,
+            client = %request.client,
             method = %self.method,
-            path = beginning(self.uri.path()),
-            duration_us = microseconds(self.began.elapsed()),
-            user_agent = shown(self.user_agent.as_ref()),
-            request_id = shown(self.request_id.as_ref()),
+            path = beginning(request.uri.path()),
+            duration_us = microseconds(took),
+            user_agent = shown(request.user_agent.as_ref()),
+            request_id = shown(Some(&self.request_id)),
             "request ended without an answer"
         );
     }
+}
+
+/// The request id of a client or a proxy, if it is harmless, else one of our own: 16 hexadecimal digits.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(X_REQUEST_ID);
+    if let Some(given) = given.filter(|given| is_request_id(given.as_bytes())) {
+        return given.clone();
+    }
+    let mut number = fastrand::u64(..);
+    let mut digits = [b'0'; 16];
+    for digit in &mut digits {
+        // Less than 16, so it fits.
+        *digit = char::from_digit((number & 0xf) as u32, 16).map_or(b'0', |digit| digit as u8);
+        number >>= 4;
+    }
+    HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("none"))
+}
+
+/// 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
+fn is_request_id(text: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=REQUEST_ID_BYTES_MAX).contains(&text.len()) && text.iter().all(is_plain)
 }
 
 fn microseconds(duration: std::time::Duration) -> u64 {
@@ -181,6 +237,32 @@ fn beginning(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_id_is_taken_if_it_is_harmless_and_made_otherwise() {
+        let of = |given: &[u8]| {
+            let value = HeaderValue::from_bytes(given).unwrap();
+            request_id(&[(X_REQUEST_ID, value)].into_iter().collect())
+        };
+        let long = [b'x'; REQUEST_ID_BYTES_MAX];
+        for good in [b"a".as_slice(), b"A.z_0-9", &long] {
+            assert_eq!(of(good).as_bytes(), good);
+        }
+        for bad in [
+            b"".as_slice(),
+            b"a b",
+            b"a=b",
+            b"\xc3\xa9",
+            b"a\tb",
+            b"a/b",
+            &[b'x'; 129],
+        ] {
+            let made = of(bad);
+            assert_eq!(made.len(), 16);
+            assert!(is_request_id(made.as_bytes()));
+            assert_ne!(made, of(bad));
+        }
+    }
 
     #[test]
     fn the_beginning_of_a_text_is_bounded_whatever_its_characters_are() {

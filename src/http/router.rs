@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{get, post};
 use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -83,9 +86,20 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
         .merge(operation)
         .merge(cargo)
         .merge(git)
-        .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        // After that fallback, so that its answers have a route, too.
+        .route_layer(from_fn(note_route))
+        .fallback(not_found)
         .with_state(state)
+}
+
+/// Tells the route of an answer, which is counted by it.
+async fn note_route(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(matched) = matched {
+        response.extensions_mut().insert(matched);
+    }
+    response
 }
 
 async fn not_found() -> ApiError {

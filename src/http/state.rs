@@ -9,6 +9,7 @@ use super::index::file_cache::FileCache;
 use super::index::version_table::{VersionTables, no_tables};
 use crate::clock::Clock;
 use crate::index::{BlobId, IndexHandle};
+use crate::observability::metrics::Metrics;
 use crate::server::{Shares, SharesSettings, TakingBack};
 use crate::store::CrateFiles;
 use crate::upstream::DownloadTemplate;
@@ -74,6 +75,8 @@ pub(crate) struct AppState {
     /// When the mirror started.
     pub(super) started: Instant,
     pub(super) index: IndexHandle,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
     /// The account of the memory that is kept for clients, in bytes.
     pub(crate) account: Shares,
     /// Permits for look-ups.
@@ -99,6 +102,7 @@ impl AppState {
         settings: Settings,
         index: IndexHandle,
         crate_files: Option<CrateFiles>,
+        metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let account = Shares::new(SharesSettings {
             capacity: ACCOUNT_BYTES,
@@ -134,6 +138,7 @@ impl AppState {
             settings,
             started: Instant::now(),
             index,
+            metrics,
             account,
             index_files: FileCache::new(),
             version_tables: no_tables(),

@@ -7,9 +7,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use super::fetch_on_demand::{FetchesOnDemand, RefreshOutcome};
+use super::status::ClonesSize;
 use super::status::{FetchProgress, IndexStatus, Phase, ProgressCell, PushStatus};
 use super::stop::StopFlag;
 use super::view::View;
+use crate::observability::metrics::TimedResults;
 
 /// The state that readers and the background task share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,6 +32,7 @@ struct Shared {
     /// Asks for a check of the git index.
     damage_check: Notify,
     on_demand: FetchesOnDemand,
+    fetches: TimedResults,
     stopping: StopFlag,
 }
 
@@ -48,12 +51,14 @@ impl IndexHandle {
                     progress: FetchProgress::default(),
                     push: None,
                     warnings: Vec::new(),
+                    size: ClonesSize::default(),
                 }),
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
                 view_changed: Notify::new(),
                 damage_check: Notify::new(),
                 on_demand: FetchesOnDemand::new(),
+                fetches: TimedResults::default(),
                 stopping: StopFlag::new(),
             }),
         }
@@ -76,6 +81,11 @@ impl IndexHandle {
     /// without a background task.
     pub(crate) async fn refresh_now(&self) -> RefreshOutcome {
         self.shared.on_demand.ask().await
+    }
+
+    /// Counts the fetches.
+    pub(crate) fn fetches(&self) -> &TimedResults {
+        &self.shared.fetches
     }
 
     pub(super) fn on_demand(&self) -> &FetchesOnDemand {
@@ -158,6 +168,10 @@ impl IndexHandle {
         status.last_error = None;
         status.needs_help = false;
         status.failures = 0;
+    }
+
+    pub(super) fn note_size(&self, size: ClonesSize) {
+        self.lock().size = size;
     }
 
     pub(crate) fn warn(&self, warnings: Vec<String>) {

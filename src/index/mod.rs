@@ -40,5 +40,5 @@ pub(crate) use source::redirects::Redirects;
 pub(crate) use source::remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use source::snapshot::Source;
 pub use source::upkeep::UpkeepLimits;
-pub(crate) use status::{FetchProgress, IndexStatus, Phase, PushStatus};
+pub(crate) use status::{ClonesSize, FetchProgress, IndexStatus, Phase, PushStatus};
 pub(crate) use view::View;

@@ -48,6 +48,17 @@ pub(crate) struct IndexStatus {
     pub(crate) push: Option<PushStatus>,
     /// Problems that do not make the mirror unready.
     pub(crate) warnings: Vec<String>,
+    /// What the index takes on the disk.
+    pub(crate) size: ClonesSize,
+}
+
+/// What the clones take on the disk, after the last fetch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClonesSize {
+    /// The bytes of all files.
+    pub(crate) bytes: u64,
+    /// The packs of the clone in use.
+    pub(crate) packs: usize,
 }
 
 /// The status of the push to `INDEX_PUSH_URL`.
@@ -76,6 +87,17 @@ pub(crate) struct FetchProgress {
     pub(crate) indexed_objects: usize,
     /// Bytes received over the network.
     pub(super) received_bytes: usize,
+}
+
+impl FetchProgress {
+    /// How far it is, from 0 to 1. Receiving and indexing are half of it each.
+    pub(crate) fn ratio(self) -> f64 {
+        if self.total_objects == 0 {
+            return 0.0;
+        }
+        let done = (self.received_objects + self.indexed_objects) as f64;
+        (done / (2 * self.total_objects) as f64).clamp(0.0, 1.0)
+    }
 }
 
 /// The progress of one piece of work, and its stop flag. The working thread writes it while other threads read it.

@@ -1,13 +1,15 @@
-//! Logging set-up.
+//! Logging, and what the mirror counts.
 //!
 //! A separate thread writes events to standard output, so that a slow reader does not delay requests. When too many bytes
 //! wait, new events are dropped, and a later event says how many.
 
 mod event;
+pub(crate) mod metrics;
 mod queue;
 
 use std::io::{self, IsTerminal, Write};
 
+use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -23,6 +25,14 @@ use crate::stdout;
 #[must_use = "logging ends when this is dropped"]
 pub struct Logging {
     _guard: LogQueueGuard,
+    dropped: Counter,
+}
+
+impl Logging {
+    /// How many events were dropped.
+    pub(crate) fn dropped(&self) -> &Counter {
+        &self.dropped
+    }
 }
 
 /// Starts the logging of the server. `filter` has the syntax of [`EnvFilter`] and was checked. Does nothing if a test has
@@ -35,8 +45,12 @@ pub(crate) fn start_logging(format: LogFormat, filter: &str) -> Logging {
             "log events were dropped: they came faster than they were read"
         );
     });
+    let dropped = queue.dropped().clone();
     install(format, filter, colours, move |event| queue.push(event));
-    Logging { _guard: guard }
+    Logging {
+        _guard: guard,
+        dropped,
+    }
 }
 
 /// Standard output. When it cannot be written, one line on standard error says so, and the mirror goes on.

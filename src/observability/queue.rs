@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{mem, thread};
 
+use prometheus_client::metrics::counter::Counter;
+
 /// How many bytes of events may wait: several thousand events. The batch that is being written may have as many again.
 const WAITING_BYTES_MAX: usize = 2 * 1024 * 1024;
 
@@ -29,6 +31,8 @@ pub(super) struct LogQueueGuard(LogQueue);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// All events that were dropped.
+    dropped: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -61,11 +65,17 @@ impl LogQueue {
         (queue.clone(), LogQueueGuard(queue))
     }
 
+    /// How many events were dropped since the start.
+    pub(super) fn dropped(&self) -> &Counter {
+        &self.0.dropped
+    }
+
     /// Takes an event, or drops it if too much waits already.
     pub(super) fn push(&self, event: &[u8]) {
         let mut state = self.state();
         if state.waiting.len() + event.len() > WAITING_BYTES_MAX {
             state.dropped += 1;
+            self.0.dropped.inc();
             return;
         }
         state.waiting.extend_from_slice(event);
@@ -191,6 +201,7 @@ mod tests {
         }
         assert_eq!(queue.state().waiting.len(), WAITING_BYTES_MAX);
         assert_eq!(queue.state().dropped, 100);
+        assert_eq!(queue.dropped().get(), 100);
         assert_eq!(read(&reader), "first\n");
         assert_eq!(read(&reader).len(), WAITING_BYTES_MAX);
         assert_eq!(reports.recv().unwrap(), 100);

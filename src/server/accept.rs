@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -24,6 +25,7 @@ use super::exchange::Connection;
 use super::settings::ServerSettings;
 use super::shares::Shares;
 use crate::memory::return_freed_blocks;
+use crate::observability::metrics::CountedOne;
 
 /// Bytes that may wait in the system's buffer before it calls a socket full. The default is a third of up to 4 MB: a client
 /// that reads 20 kB/s would look for a minute as if it read nothing.
@@ -78,7 +80,7 @@ pub(crate) async fn serve(
     }
     let connections = Arc::new(ConnectionTable::new(settings.connections_max));
     tokio::select! {
-        accepted = accept(&listener, &workers, &stop, &connections) => accepted?,
+        accepted = accept(&listener, &workers, &stop, (&connections, &settings.connections)) => accepted?,
         never = tidy(&settings.account, &connections) => match never {},
     }
     drop(listener);
@@ -116,10 +118,10 @@ async fn accept(
     listener: &TcpListener,
     workers: &[Worker],
     stop: &CancellationToken,
-    connections: &Arc<ConnectionTable>,
+    connections: (&Arc<ConnectionTable>, &Gauge),
 ) -> io::Result<()> {
     // Without a bound, connections would take the file descriptors that git and the clone need.
-    let places = Arc::new(Semaphore::new(connections.max() + ENDING_MAX));
+    let places = Arc::new(Semaphore::new(connections.0.max() + ENDING_MAX));
     for worker in workers.iter().cycle() {
         let accepted = tokio::select! {
             accepted = accept_one(listener, &places, connections) => accepted?,
@@ -137,7 +139,7 @@ async fn accept(
 async fn accept_one(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-    connections: &Arc<ConnectionTable>,
+    (connections, count): (&Arc<ConnectionTable>, &Gauge),
 ) -> io::Result<Accepted> {
     loop {
         let place = Arc::clone(places).acquire_owned().await;
@@ -159,6 +161,7 @@ async fn accept_one(
                             connection,
                             connections: Arc::clone(connections),
                             _permit: place,
+                            _counted: CountedOne::of(count),
                         },
                     });
                 }
@@ -198,6 +201,7 @@ struct Place {
     connection: Arc<Connection>,
     connections: Arc<ConnectionTable>,
     _permit: OwnedSemaphorePermit,
+    _counted: CountedOne,
 }
 
 impl Drop for Place {

@@ -5,6 +5,7 @@
 mod accept;
 mod answer_body;
 mod application;
+mod certificate_expiry;
 mod connection;
 mod connection_table;
 mod exchange;

@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
+
 use super::peer::TrustedProxies;
 use super::shares::Shares;
 use super::tls::CurrentCertificate;
@@ -14,6 +16,8 @@ pub(crate) struct ServerSettings {
     pub(crate) workers: NonZeroUsize,
     /// How many connections may be open at a time.
     pub(crate) connections_max: usize,
+    /// Counts the open connections.
+    pub(crate) connections: Gauge,
     /// How long requests in progress may take after the mirror was told to stop.
     pub(crate) drain_max: Duration,
     /// How long clients may take.

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::task::JoinError;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_util::sync::CancellationToken;
+
+use super::certificate_expiry::expiry_of;
 
 /// How a client and the mirror agree on HTTP/2 (RFC 9113, section 3.1).
 pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
@@ -42,7 +45,15 @@ const P521: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
 pub(crate) struct TlsCertificate {
     files: Files,
     pem: PemFiles,
+    made: Made,
+}
+
+/// What is made of the files.
+#[derive(Clone, Debug)]
+struct Made {
     server: Arc<ServerConfig>,
+    /// When the certificate of the mirror itself expires, in seconds since 1970.
+    expiry: Option<i64>,
 }
 
 /// Why there is no certificate. Each variant says which file is wrong.
@@ -95,8 +106,8 @@ impl TlsCertificate {
     pub(crate) fn read(certificate: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
         let files = Files { certificate, key };
         let pem = files.read()?;
-        let server = pem.server()?;
-        Ok(Self { files, pem, server })
+        let made = pem.made()?;
+        Ok(Self { files, pem, made })
     }
 }
 
@@ -126,11 +137,13 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 impl PemFiles {
-    fn server(&self) -> Result<Arc<ServerConfig>, CertificateError> {
+    fn made(&self) -> Result<Made, CertificateError> {
         let (certificate, key) = (as_text(&self.certificate), as_text(&self.key));
         let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
             .collect::<Result<_, _>>()
             .map_err(|_not_pem| CertificateError::NoCertificate)?;
+        // The first one is the mirror's own; the others lead to an authority.
+        let expiry = chain.first().and_then(|own| expiry_of(own));
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|_not_pem| CertificateError::NoKey)?;
         let der = key.secret_der();
@@ -149,7 +162,10 @@ impl PemFiles {
                 _ => CertificateError::NoKey,
             })?;
         server.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
-        Ok(Arc::new(server))
+        Ok(Made {
+            server: Arc::new(server),
+            expiry,
+        })
     }
 }
 
@@ -175,17 +191,29 @@ fn as_text(content: &[u8]) -> String {
 
 /// The certificate for new connections. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct CurrentCertificate(Arc<ArcSwap<ServerConfig>>);
+pub(crate) struct CurrentCertificate {
+    server: Arc<ArcSwap<ServerConfig>>,
+    /// When it expires, in seconds since 1970; 0 if that is not known.
+    expiry: Gauge,
+}
 
 impl CurrentCertificate {
-    /// Begins with this one.
-    pub(crate) fn new(certificate: &TlsCertificate) -> Self {
-        Self(Arc::new(ArcSwap::new(Arc::clone(&certificate.server))))
+    /// Begins with this one. `expiry` always says when the current one expires.
+    pub(crate) fn new(certificate: &TlsCertificate, expiry: Gauge) -> Self {
+        let Made {
+            server,
+            expiry: end,
+        } = certificate.made.clone();
+        expiry.set(end.unwrap_or_default());
+        Self {
+            server: Arc::new(ArcSwap::new(server)),
+            expiry,
+        }
     }
 
     /// The certificate for one handshake. A connection keeps the certificate that it began with.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        self.0.load_full()
+        self.server.load_full()
     }
 
     /// Reads the files again whenever they change, until told to stop. While they are not usable, for example because only
@@ -213,15 +241,16 @@ impl CurrentCertificate {
             };
             if read.as_ref().ok() != seen.as_ref() {
                 seen = read.as_ref().ok().cloned();
-                self.replace(read.and_then(|pem| pem.server()));
+                self.replace(read.and_then(|pem| pem.made()));
             }
         }
     }
 
-    fn replace(&self, server: Result<Arc<ServerConfig>, CertificateError>) {
-        match server {
-            Ok(server) => {
-                self.0.store(server);
+    fn replace(&self, made: Result<Made, CertificateError>) {
+        match made {
+            Ok(Made { server, expiry }) => {
+                self.server.store(server);
+                self.expiry.set(expiry.unwrap_or_default());
                 tracing::info!("the TLS certificate has changed: new connections get the new one");
             }
             Err(error) => tracing::warn!(
@@ -265,7 +294,7 @@ pub(super) mod tests {
     pub(crate) fn certificate() -> (CurrentCertificate, CertificateDer<'static>) {
         let (certificate, key) = made();
         let trusted = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-        let current = CurrentCertificate::new(&read(&certificate, &key).unwrap());
+        let current = CurrentCertificate::new(&read(&certificate, &key).unwrap(), Gauge::default());
         (current, trusted)
     }
 

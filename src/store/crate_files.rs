@@ -22,6 +22,7 @@ use super::in_flight::{FetchState, Fetched, InFlight, PAUSE_WHEN_FULL, Reporter,
 use super::objects::Reading;
 use super::spool::Spool;
 use super::stored_file::StoredFile;
+use crate::observability::metrics::TimedResults;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
 
@@ -37,6 +38,9 @@ const MEMORY_KIB_MAX: usize = 64 * 1024;
 
 /// How long the store may take for a file before the waiting requests get it from memory.
 const PUT_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// How often all stored files are counted, in case others change the store. A cloud lists a thousand files per request.
+const COUNT_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Why a file is never stored.
 const TOO_LARGE: &str = "the file is larger than STORAGE_MAX_BYTES";
@@ -117,6 +121,12 @@ impl CrateFiles {
     pub(crate) fn mismatches(&self) -> u64 {
         let sources = self.0.settings.sources.as_ref();
         sources.map_or(0, CrateSources::mismatches)
+    }
+
+    /// Counts the requests to upstreams; `None` if there are none.
+    pub(crate) fn upstream_requests(&self) -> Option<&TimedResults> {
+        let sources = self.0.settings.sources.as_ref();
+        sources.map(CrateSources::requests)
     }
 
     /// How long a request waits for a file.
@@ -234,7 +244,14 @@ impl CrateFiles {
             if files.fetches() {
                 files.store().evict(None).await;
             }
+            let mut counted: Option<Instant> = None;
             loop {
+                if counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY) {
+                    counted = Some(Instant::now());
+                    if let Err(error) = files.store().count().await {
+                        tracing::debug!(error = %error, "the store could not be counted");
+                    }
+                }
                 tokio::time::sleep(OPEN_TIME_MAX).await;
                 files.store().close_expired();
             }
@@ -346,6 +363,10 @@ impl CrateFiles {
                 put.await
             }
         };
+        if done.is_ok() {
+            self.counters().stored_files.add(1);
+            self.counters().stored_bytes.add(bytes);
+        }
         fetched.stored = done.map_err(|error| {
             self.note_store_failure(file, &error);
             error.to_string().into()

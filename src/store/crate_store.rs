@@ -43,6 +43,7 @@ pub(crate) struct CrateStore {
     pub(super) objects: Arc<Objects>,
     pub(super) backend: Backend,
     location: StorageLocation,
+    bytes_max: Option<u64>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -62,7 +63,7 @@ impl CrateStore {
         settings: StoreSettings,
         counters: Arc<Counters>,
     ) -> Result<Self, StoreError> {
-        let mut disk = None;
+        let (mut disk, bytes_max) = (None, settings.bytes_max);
         let (store, prefix): (Arc<dyn ObjectStore>, Path) = match settings.location.place() {
             Place::Disk { path, use_of } => {
                 std::fs::create_dir_all(path).map_err(|source| StoreError::Open {
@@ -101,6 +102,7 @@ impl CrateStore {
             objects,
             backend,
             location: settings.location,
+            bytes_max,
             counters,
         })
     }
@@ -115,6 +117,24 @@ impl CrateStore {
     /// Where it is, without secrets.
     pub(crate) fn place(&self) -> &StorageLocation {
         &self.location
+    }
+
+    /// How many bytes may be stored; `None` for no limit.
+    pub(crate) fn bytes_max(&self) -> Option<u64> {
+        self.bytes_max
+    }
+
+    /// Counts all files. This reads all directories, or asks a cloud for a list.
+    pub(super) async fn count(&self) -> Result<(), StoreError> {
+        let counted = self
+            .list()
+            .try_fold((0, 0), |(files, bytes), file| async move {
+                Ok((files + 1, bytes + file.size))
+            });
+        let (files, bytes) = counted.await?;
+        self.counters.stored_files.set(files);
+        self.counters.stored_bytes.set(bytes);
+        Ok(())
     }
 
     /// A stored file, if no look-up is needed to find it.
@@ -258,7 +278,13 @@ impl CrateStore {
             return;
         };
         match disk.evict(newest).await {
-            Ok(evicted) => self.counters.evicted.add(evicted),
+            Ok(0) => {}
+            Ok(evicted) => {
+                self.counters.evicted.add(evicted);
+                if let Err(error) = self.count().await {
+                    tracing::debug!(error = %error, "the store could not be counted");
+                }
+            }
             Err(error) => {
                 tracing::warn!(error = %error, "no room could be made in the store of crate files");
             }

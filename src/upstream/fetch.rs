@@ -21,6 +21,7 @@ use super::client::{self, ClientError, FetchLimits, is_inside};
 use super::template::DownloadTemplate;
 use super::templates::DownloadTemplates;
 use crate::clock::Clock;
+use crate::observability::metrics::{FAILED, OK, TimedResults};
 use crate::outgoing::{Proxies, certificates};
 use crate::package::{Checksum, CrateFile};
 
@@ -39,6 +40,12 @@ const PACE_FREE: Duration = Duration::from_secs(60);
 
 /// The largest accepted crate file. crates.io allows 10 MB, and more on request.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// The result of a request for a file that the upstream does not have.
+const MISSING: &str = "missing";
+
+/// The result of a request whose answer is not what the index says.
+const CORRUPT: &str = "corrupt";
 
 /// The settings of [`CrateSources`].
 #[derive(Clone, Debug)]
@@ -69,11 +76,15 @@ pub(crate) struct CrateSources {
     limits: FetchLimits,
     clock: Clock,
     mismatches: AtomicU64,
+    /// Counts the requests, by host.
+    requests: TimedResults,
 }
 
 #[derive(Debug)]
 struct Source {
     template: DownloadTemplate,
+    /// Its host name, without credentials.
+    host: String,
     /// Whether it has a private address, once that is known.
     is_private: OnceCell<bool>,
     /// It asked for a pause until then.
@@ -138,6 +149,7 @@ impl CrateSources {
     /// [`ClientError`], if this machine cannot speak TLS.
     pub(crate) fn new(settings: SourcesSettings) -> Result<Self, ClientError> {
         let source = |template: &DownloadTemplate| Source {
+            host: host_of(template),
             template: template.clone(),
             is_private: OnceCell::new(),
             not_before: Mutex::new(None),
@@ -156,7 +168,13 @@ impl CrateSources {
         if wants_tls && certificates::are_missing() {
             return Err(ClientError::NoCertificates);
         }
+        let requests = TimedResults::default();
+        for template in settings.templates.iter() {
+            let results = [OK, MISSING, CORRUPT, FAILED];
+            requests.begin(&results, Some(&host_of(template)));
+        }
         Ok(Self {
+            requests,
             sources: settings.templates.iter().map(source).collect(),
             public_client: client(Reach::Public {
                 except: settings.proxies.hosts().into(),
@@ -167,6 +185,11 @@ impl CrateSources {
             clock: settings.clock,
             mismatches: AtomicU64::new(0),
         })
+    }
+
+    /// Counts the requests.
+    pub(crate) fn requests(&self) -> &TimedResults {
+        &self.requests
     }
 
     /// The number of answers with a wrong checksum.
@@ -210,11 +233,19 @@ impl CrateSources {
             tries += 1;
             source.wait_for_its_pause().await?;
             receiver.restart().await;
+            let began = Instant::now();
             let attempt = self.try_once(source, file, receiver);
-            let failure = match timeout(FILE_TIME_MAX, attempt).await {
-                Ok(Ok(bytes)) => return Ok(bytes),
-                Ok(Err(failure)) => failure,
-                Err(_elapsed) => TryError::TimedOut.into(),
+            let tried = match timeout(FILE_TIME_MAX, attempt).await {
+                Ok(tried) => tried,
+                Err(_elapsed) => Err(TryError::TimedOut.into()),
+            };
+            if let Some(result) = result_of(&tried) {
+                self.requests
+                    .note(result, Some(&source.host), began.elapsed());
+            }
+            let failure = match tried {
+                Ok(bytes) => return Ok(bytes),
+                Err(failure) => failure,
             };
             match failure {
                 TryFailure::Upstream(TryError::Busy(pause)) => {
@@ -318,6 +349,24 @@ impl Source {
         self.not_before
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The host of an upstream, without user, password and port.
+fn host_of(template: &DownloadTemplate) -> String {
+    let origin = template.origin();
+    let host = origin.as_ref().and_then(Url::host_str);
+    host.unwrap_or("unknown").to_owned()
+}
+
+/// What is counted. A failure of the receiver says nothing of the upstream.
+fn result_of<E>(tried: &Result<u64, TryFailure<E>>) -> Option<&'static str> {
+    match tried {
+        Ok(_) => Some(OK),
+        Err(TryFailure::Upstream(TryError::Missing)) => Some(MISSING),
+        Err(TryFailure::Upstream(TryError::Corrupt { .. })) => Some(CORRUPT),
+        Err(TryFailure::Upstream(_)) => Some(FAILED),
+        Err(TryFailure::Receiver(_)) => None,
     }
 }
 

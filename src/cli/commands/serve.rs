@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{App, runtime, start_logging};
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::memory::return_large_blocks;
-
+use crate::observability::Logging;
 use crate::process_one::reap_as_process_one;
 
 /// Exit code for bad settings.
@@ -32,7 +32,8 @@ pub(crate) fn serve() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
-    let result = runtime.block_on(run(config));
+    log_settings();
+    let result = runtime.block_on(run(config, &logging));
     // A fetch from an unresponsive upstream must not keep the process alive.
     runtime.shutdown_background();
     drop(logging);
@@ -42,12 +43,13 @@ pub(crate) fn serve() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> Result<(), Box<dyn Error>> {
+async fn run(config: Config, logging: &Logging) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // SIGHUP ends nothing: it comes from closed terminals, and from habit. The files of TLS are read again without it.
     let _ignored = signal(SignalKind::hangup())?;
     let app = App::bind(config).await?;
+    app.count_dropped_events(logging);
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -55,6 +57,24 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         }
     };
     Ok(app.run(stop).await?)
+}
+
+/// One line with the settings in effect, without secrets.
+fn log_settings() {
+    // The settings were read without an error a moment ago.
+    let Ok(settings) = Config::describe_environment() else {
+        return;
+    };
+    let of = |origin: Origin| {
+        let settings = settings.iter().filter(|setting| setting.origin == origin);
+        let pairs = settings.map(|setting| format!("{}={}", setting.name, setting.value));
+        pairs.collect::<Vec<_>>().join(" ")
+    };
+    tracing::info!(
+        set = of(Origin::Environment),
+        default = of(Origin::Default),
+        "the settings in effect"
+    );
 }
 
 fn fail(error: &dyn Error, code: u8) -> ExitCode {

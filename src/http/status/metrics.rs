@@ -1,128 +1,334 @@
-//! `GET /metrics`: what happened, in Prometheus' text format.
+//! `GET /metrics`: what happened, for Prometheus.
 //!
-//! Names and units follow its guide (<https://prometheus.io/docs/practices/naming/>). No metric names a crate: a value for
-//! each crate would never stop growing.
+//! Names and units follow its guide (<https://prometheus.io/docs/practices/naming/>). No metric names a crate or anything
+//! else that a client chooses: a value for each would never stop growing. `docs/metrics.md` lists all of them.
 
-use std::fmt::{self, Display, Write};
+use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
-use axum::http::header;
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
 
 use super::health::Readiness;
+use crate::build_info::{COMMIT, VERSION};
+use crate::http::error::ApiError;
+use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
+use crate::index::{ClonesSize, Phase};
+use crate::observability::metrics::{FAILED, OK, PREFIX, TimedResults, register_process};
 use crate::store::{Counters, CrateFiles};
 
-/// The version of the format.
+/// The format that every Prometheus reads.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// The format that a scraper must ask for.
+const OPEN_METRICS_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A number for each value of the label `result`.
+type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
+
 /// All metrics of this process.
-pub(crate) async fn show(State(state): State<Arc<AppState>>) -> impl IntoResponse {
-    let mut page = Page(String::with_capacity(2_048));
-    // Writing to a String cannot fail.
-    let _infallible = page.index(&Readiness::of(&state));
-    if let Some(crate_files) = &state.crate_files {
-        let _infallible = page.crate_files(crate_files);
-    }
+pub(crate) async fn show(
+    State(state): State<Arc<AppState>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let wants_open_metrics = wants_open_metrics(&headers);
+    // Reading `/proc` takes a moment when there are thousands of connections.
+    let page = tokio::task::spawn_blocking(move || page(&state, wants_open_metrics));
+    // A panic is logged, and writing to a String cannot fail.
+    let page = page.await.ok().and_then(Result::ok).unwrap_or_default();
+    let format = if wants_open_metrics {
+        OPEN_METRICS_FORMAT
+    } else {
+        TEXT_FORMAT
+    };
     let headers = [
-        (header::CONTENT_TYPE, TEXT_FORMAT),
+        (header::CONTENT_TYPE, format),
         (header::CACHE_CONTROL, "no-store"),
+        (header::VARY, "accept"),
     ];
-    (headers, page.0)
+    Ok((headers, page).into_response())
 }
 
-struct Page(String);
-
-impl Page {
-    fn index(&mut self, readiness: &Readiness) -> fmt::Result {
-        let index = &readiness.index;
-        self.gauge(
-            "ready",
-            "Whether the mirror should get traffic.",
-            u8::from(readiness.ready),
-        )?;
-        if let Some(crates) = index.crates {
-            self.gauge("index_crates", "Crates that the index lists.", crates)?;
-        }
-        if let Some(age) = index.age_seconds {
-            let help = "Time since the last successful fetch of the index.";
-            self.gauge("index_age_seconds", help, age)?;
-        }
-        let help = "Fetches of the index that failed since the last one that succeeded.";
-        self.gauge("index_failures", help, index.failures)
+fn page(state: &Arc<AppState>, is_open_metrics: bool) -> Result<String, fmt::Error> {
+    let mut ours = Registry::with_prefix(PREFIX);
+    register_build(&mut ours);
+    register_index(&mut ours, state);
+    match &state.crate_files {
+        Some(crate_files) => register_crate_files(&mut ours, crate_files),
+        None => register_upstream(&mut ours, &TimedResults::default()),
     }
+    state.metrics.register(&mut ours);
+    let mut process = Registry::default();
+    register_process(&mut process);
+    let mut page = String::with_capacity(32 * 1024);
+    for registry in [&ours, &process] {
+        if is_open_metrics {
+            text::encode_registry(&mut page, registry)?;
+        } else {
+            prometheus_text::encode(&mut page, registry)?;
+        }
+    }
+    if is_open_metrics {
+        text::encode_eof(&mut page)?;
+    }
+    Ok(page)
+}
 
-    fn crate_files(&mut self, crate_files: &CrateFiles) -> fmt::Result {
-        let Counters {
-            hits,
-            fetched,
-            fetched_bytes,
-            missing,
-            corrupt,
-            failed,
-            store_failures,
-            damaged,
-            evicted,
-        } = crate_files.counters();
-        self.head(
-            "crate_files_total",
-            "counter",
-            "Requests for crate files: stored ones, and how the fetches of the others ended.",
-        )?;
-        for (result, counter) in [
-            ("hit", hits),
-            ("fetched", fetched),
-            ("missing", missing),
-            ("corrupt", corrupt),
-            ("failed", failed),
+fn register_build(registry: &mut Registry) {
+    let build = Family::<[(&str, &str); 2], prometheus_client::metrics::gauge::Gauge>::default();
+    let labels = [("version", VERSION), ("commit", COMMIT)];
+    build.get_or_create(&labels).set(1);
+    registry.register("build_info", "Which build this is", build);
+}
+
+fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
+    let (readiness, status) = (Readiness::of(state), state.index.status());
+    let index = IndexGuard::take(state).ok();
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        registry.register(name, help, ConstGauge::new(value));
+    };
+    gauge(
+        "ready",
+        "Whether the mirror should get traffic",
+        u64::from(readiness.ready),
+    );
+    if let Some(index) = &index {
+        gauge(
+            "index_crates",
+            "Crates that the index lists",
+            index.crate_count() as u64,
+        );
+        gauge(
+            "index_commit_timestamp_seconds",
+            "When the commit of the index was made, in seconds since 1970",
+            seconds(index.commit_time()),
+        );
+    }
+    if let Some(age) = readiness.index.age_seconds {
+        gauge(
+            "index_age_seconds",
+            "Time since the last successful fetch of the index",
+            age,
+        );
+    }
+    if let Some(last) = status.last_success {
+        gauge(
+            "index_last_success_timestamp_seconds",
+            "When the last successful fetch of the index ended, in seconds since 1970",
+            seconds(last),
+        );
+    }
+    gauge(
+        "index_failures",
+        "Fetches of the index that failed since the last one that succeeded",
+        u64::from(status.failures),
+    );
+    let ClonesSize { bytes, packs } = status.size;
+    gauge(
+        "index_disk_bytes",
+        "Bytes of the index on the disk, after the last fetch",
+        bytes,
+    );
+    gauge(
+        "index_packs",
+        "Packs of the clone of the index, after the last fetch",
+        packs as u64,
+    );
+    let progress = match (status.phase, &index) {
+        (Phase::Cloning, _) => status.progress.ratio(),
+        (_, Some(_)) => 1.0,
+        (_, None) => 0.0,
+    };
+    registry.register(
+        "index_clone_progress_ratio",
+        "How far the clone of the index is, from 0 to 1; 1 if none is being made",
+        ConstGauge::new(progress),
+    );
+    state.index.fetches().begin(&[OK, FAILED], None);
+    state.index.fetches().register(
+        registry,
+        ("index_fetches", "Clones and fetches of the index"),
+        (
+            "index_fetch_duration_seconds",
+            "How long clones and fetches of the index took, in seconds",
+        ),
+    );
+    let pushes = status.push.unwrap_or_default();
+    let results = [(OK, pushes.pushes), (FAILED, pushes.failures)];
+    registry.register(
+        "pushes",
+        "Pushes of the index to INDEX_PUSH_URL",
+        by_result(results),
+    );
+}
+
+fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
+    let Counters {
+        hits,
+        fetched,
+        fetched_bytes,
+        missing,
+        corrupt,
+        failed,
+        store_failures,
+        damaged,
+        evicted,
+        stored_files,
+        stored_bytes,
+    } = crate_files.counters();
+    registry.register(
+        "crate_files",
+        "Requests for crate files: stored ones, and how the fetches of the others ended",
+        by_result([
+            ("hit", hits.get()),
+            ("fetched", fetched.get()),
+            ("missing", missing.get()),
+            ("corrupt", corrupt.get()),
+            (FAILED, failed.get()),
+        ]),
+    );
+    for (name, help, count) in [
+        (
+            "crate_file_fetched_bytes",
+            "Bytes of crate files that were fetched and found right",
+            fetched_bytes.get(),
+        ),
+        (
+            "crate_file_checksum_mismatches",
+            "Answers of upstreams that were not what the index says",
+            crate_files.mismatches(),
+        ),
+        (
+            "store_failures",
+            "Crate files that could not be read from the store or written to it",
+            store_failures.get(),
+        ),
+        (
+            "store_damaged_files",
+            "Crate files on the disk that were found damaged, and removed",
+            damaged.get(),
+        ),
+        (
+            "store_evicted_files",
+            "Crate files that were removed because of STORAGE_MAX_BYTES",
+            evicted.get(),
+        ),
+    ] {
+        registry.register(name, help, ConstCounter::new(count));
+    }
+    registry.register(
+        "store_files",
+        "Stored crate files, counted every hour; this process adds its own at once",
+        ConstGauge::new(stored_files.get()),
+    );
+    registry.register(
+        "store_bytes",
+        "Their bytes",
+        ConstGauge::new(stored_bytes.get()),
+    );
+    if let Some(limit) = crate_files.store().bytes_max() {
+        registry.register(
+            "store_limit_bytes",
+            "STORAGE_MAX_BYTES, if it is set",
+            ConstGauge::new(limit),
+        );
+    }
+    match crate_files.upstream_requests() {
+        Some(requests) => register_upstream(registry, requests),
+        None => register_upstream(registry, &TimedResults::default()),
+    }
+}
+
+fn register_upstream(registry: &mut Registry, requests: &TimedResults) {
+    requests.register(
+        registry,
+        (
+            "upstream_requests",
+            "Requests to upstreams of crate files, each attempt",
+        ),
+        (
+            "upstream_request_duration_seconds",
+            "How long they took, with their bodies, in seconds",
+        ),
+    );
+}
+
+fn by_result<const N: usize>(counts: [(&'static str, u64); N]) -> ByResult {
+    let family = ByResult::default();
+    for (result, count) in counts {
+        family.get_or_create(&[("result", result)]).inc_by(count);
+    }
+    family
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.as_ref().map_or(0, Duration::as_secs)
+}
+
+/// Whether a scraper asks for OpenMetrics, and does not like plain text better. A wildcard does not ask for it.
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let (mut open_metrics, mut plain) = (0.0_f32, 0.0_f32);
+    let lines = headers.get_all(header::ACCEPT).iter();
+    let choices = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    for choice in choices {
+        let mut parts = choice.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let quality = parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+        // Nonsense counts as a refusal.
+        let quality = quality.map_or(1.0, |(_, quality)| quality.trim().parse().unwrap_or(0.0));
+        if name.eq_ignore_ascii_case("application/openmetrics-text") {
+            open_metrics = open_metrics.max(quality);
+        } else if name.eq_ignore_ascii_case("text/plain") {
+            plain = plain.max(quality);
+        }
+    }
+    open_metrics > 0.0 && open_metrics >= plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_metrics_are_sent_only_to_those_who_ask_for_them() {
+        let wants = |accept: &str| {
+            let headers = [(header::ACCEPT, accept.parse().unwrap())];
+            wants_open_metrics(&headers.into_iter().collect())
+        };
+        for yes in [
+            "application/openmetrics-text",
+            "Application/OpenMetrics-Text; version=1.0.0",
+            "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+             text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            "text/html, application/openmetrics-text;q=0.1",
         ] {
-            let count = counter.get();
-            writeln!(
-                self.0,
-                "crates_io_mirror_crate_files_total{{result=\"{result}\"}} {count}"
-            )?;
+            assert!(wants(yes), "{yes}");
         }
-        for (name, help, count) in [
-            (
-                "crate_file_fetched_bytes_total",
-                "Bytes of crate files that were fetched and found right.",
-                fetched_bytes.get(),
-            ),
-            (
-                "crate_file_checksum_mismatches_total",
-                "Answers of upstreams that were not what the index says.",
-                crate_files.mismatches(),
-            ),
-            (
-                "store_failures_total",
-                "Crate files that could not be read from the store or written to it.",
-                store_failures.get(),
-            ),
-            (
-                "store_damaged_files_total",
-                "Crate files on the disk that were found damaged, and removed.",
-                damaged.get(),
-            ),
-            (
-                "store_evicted_files_total",
-                "Crate files that were removed because of STORAGE_MAX_BYTES.",
-                evicted.get(),
-            ),
+        for no in [
+            "",
+            "*/*",
+            "application/*",
+            "text/plain",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text;q=0.0, */*",
+            "application/openmetrics-text; q=x",
+            "application/openmetrics-text;q=0.4,text/plain;q=0.5",
+            "application/openmetrics-textual",
         ] {
-            self.head(name, "counter", help)?;
-            writeln!(self.0, "crates_io_mirror_{name} {count}")?;
+            assert!(!wants(no), "{no}");
         }
-        Ok(())
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) -> fmt::Result {
-        self.head(name, "gauge", help)?;
-        writeln!(self.0, "crates_io_mirror_{name} {value}")
-    }
-
-    fn head(&mut self, name: &str, kind: &str, help: &str) -> fmt::Result {
-        writeln!(self.0, "# HELP crates_io_mirror_{name} {help}")?;
-        writeln!(self.0, "# TYPE crates_io_mirror_{name} {kind}")
     }
 }

@@ -1,5 +1,6 @@
 //! The pages about the mirror, and their forms for programs.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
@@ -49,7 +50,7 @@ fn fetched(ago: Duration) -> TestMirror {
         ..settings("https://files.example/{crate}")
     };
     TestMirror {
-        state: AppState::new(settings, index.handle.clone(), None),
+        state: AppState::new(settings, index.handle.clone(), None, Arc::default()),
         index: Some(index),
     }
 }

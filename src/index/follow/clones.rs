@@ -20,7 +20,7 @@ use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
 use crate::index::source::transfers::Transfers;
 use crate::index::source::upkeep::{self, Due};
-use crate::index::status::{Phase, ProgressCell};
+use crate::index::status::{ClonesSize, Phase, ProgressCell};
 use crate::index::view::View;
 use crate::memory::return_freed_blocks;
 
@@ -92,6 +92,19 @@ impl Clones {
         self.failures = 0;
         self.maintain(publisher);
         self.drop_retired();
+        self.measure();
+    }
+
+    /// Notes what the clones take on the disk. A clone has some hundred files at most.
+    fn measure(&self) {
+        let Some(repository) = &self.current else {
+            return;
+        };
+        // All clones are in one directory: a replaced one may still be read.
+        let all = repository.path().parent().unwrap_or(repository.path());
+        let packs = upkeep::packs_in(repository.path()).map_or(0, |packs| packs.len());
+        let bytes = upkeep::bytes_in(all);
+        self.handle.note_size(ClonesSize { bytes, packs });
     }
 
     /// Publishes the current clone again if there are rules: facts may have changed.

@@ -19,6 +19,7 @@ use crate::index::retry::{backoff, jittered};
 use crate::index::source::fetch::FetchError;
 use crate::index::source::retry_after::pause_of;
 use crate::index::status::Phase;
+use crate::observability::metrics::{FAILED, OK};
 
 /// The pause between two steps where the settings forbid fetches. A step removes replaced clones and finds imports.
 const IDLE_PAUSE: Duration = Duration::from_secs(60);
@@ -144,12 +145,14 @@ impl Follower {
     pub(crate) fn step(&mut self) -> Option<Duration> {
         // Before the fetch: it serves every request from before this moment, and none from after it.
         let requested = self.handle.on_demand().begin();
+        let began = Instant::now();
         let tried = self.clones.refresh(&mut self.publisher);
         let outcome = match &tried {
             Ok(Refreshed::Fetched) => RefreshOutcome::Fetched,
             Ok(Refreshed::NotAsked) => RefreshOutcome::NotNow,
             Err(_) => RefreshOutcome::Failed,
         };
+        self.count(&tried, began.elapsed());
         if let Some(requested) = requested {
             requested.end(outcome);
         }
@@ -165,6 +168,16 @@ impl Follower {
             self.clones.close();
         }
         pause
+    }
+
+    fn count(&self, tried: &Result<Refreshed, RefreshError>, took: Duration) {
+        let result = match tried {
+            Ok(Refreshed::Fetched) => OK,
+            Ok(Refreshed::NotAsked) | Err(RefreshError::Fetch(FetchError::Stopped)) => return,
+            Err(_) if !self.settings.may_fetch() => return,
+            Err(_) => FAILED,
+        };
+        self.handle.fetches().note(result, None, took);
     }
 
     /// Handles the result of a refresh: sets the status, logs a failure, and returns the pause.

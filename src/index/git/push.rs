@@ -161,6 +161,7 @@ impl Pusher {
 
     async fn run_git(&self, index: &GitIndex) -> io::Result<()> {
         let mut child = Group(self.command(index).spawn()?);
+        let _counted = self.settings.program.count_one();
         let stderr = child.0.stderr.take();
         let mut message = Vec::new();
         let status = {

@@ -11,6 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use prometheus_client::metrics::gauge::Gauge;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -19,6 +20,7 @@ use super::overlay::namespace;
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::source::clone_dir;
 use crate::index::source::repository::Repository;
+use crate::observability::metrics::CountedOne;
 
 /// The bytes of a child's stderr that are kept.
 const STDERR_BYTES_MAX: u64 = 1_024;
@@ -48,12 +50,29 @@ pub(super) fn trust(command: &mut Command, repository: &Path) {
 #[derive(Clone, Debug)]
 pub(crate) struct GitProgram {
     search_path: OsString,
+    processes: Gauge,
 }
 
 impl GitProgram {
     /// Searches `git` in the directories of this search path (`PATH`).
     pub(crate) fn new(search_path: OsString) -> Self {
-        Self { search_path }
+        Self {
+            search_path,
+            processes: Gauge::default(),
+        }
+    }
+
+    /// The same program, whose running processes this counts.
+    pub(crate) fn counted_by(self, processes: &Gauge) -> Self {
+        Self {
+            processes: processes.clone(),
+            ..self
+        }
+    }
+
+    /// Counts one more process until the result is dropped.
+    pub(super) fn count_one(&self) -> CountedOne {
+        CountedOne::of(&self.processes)
     }
 
     /// Makes a git command. It gets only the search path of the mirror's environment, which contains secrets.
@@ -188,6 +207,7 @@ pub(crate) struct GitChild {
     stderr: Option<ChildStderr>,
     /// Keeps the repository on disk.
     index: Arc<GitIndex>,
+    _counted: CountedOne,
 }
 
 impl GitChild {
@@ -206,6 +226,7 @@ impl GitChild {
             stdout: child.stdout.take().ok_or_else(missing)?,
             stderr: child.stderr.take(),
             child,
+            _counted: index.program.count_one(),
             index,
         })
     }

@@ -76,6 +76,19 @@ pub(crate) struct Pack {
     bytes: u64,
 }
 
+/// The bytes of all files below a directory. What cannot be read does not count.
+pub(crate) fn bytes_in(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return 0;
+    };
+    let bytes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_in(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_gone) => 0,
+    });
+    bytes.sum()
+}
+
 /// Decides which maintenance a clone needs.
 pub(crate) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
     let packs = packs_in(clone)?;

@@ -33,6 +33,7 @@ fn settings(limits: Limits) -> ServerSettings {
     ServerSettings {
         workers: NonZeroUsize::MIN,
         connections_max: 10,
+        connections: Default::default(),
         drain_max: Duration::from_secs(5),
         limits,
         certificate: None,
