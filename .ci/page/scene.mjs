@@ -18,7 +18,7 @@ export function run(program, args, options = {}) {
 
 /** Waits until `look` returns something. */
 export async function eventually(what, look) {
-  const end = Date.now() + 120_000;
+  const end = Date.now() + 30_000;
   while (Date.now() < end) {
     const found = await look();
     if (found) {
@@ -108,9 +108,13 @@ export class Mirror {
 
   /** Waits until the mirror says that it is in this state, and that this holds. */
   async waitFor(state, also = () => true) {
-    await eventually(`the mirror is ${state}`, async () => {
-      const status = await (await fetch(`${this.url}/status`)).json();
-      return status.state === state && also(status);
+    let seen;
+    const holds = async () => {
+      seen = await (await fetch(`${this.url}/status`)).json();
+      return seen.state === state && also(seen);
+    };
+    await eventually(`the mirror is ${state}`, holds).catch((error) => {
+      throw new Error(`${error.message}: ${JSON.stringify(seen)}`);
     });
   }
 

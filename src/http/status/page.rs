@@ -15,7 +15,6 @@ use super::health::{MirrorState, Readiness, utc};
 use super::html::html;
 use super::report::mode;
 use super::set_up::{SetUp, VARY};
-use crate::build_info;
 use crate::clock::Clock;
 use crate::http::error::ApiError;
 use crate::http::semantics::base_url::root_path;
@@ -61,18 +60,9 @@ impl Moment {
     }
 }
 
-impl Page<'_> {
-    fn version(&self) -> &'static str {
-        build_info::VERSION
-    }
-
-    fn build_commit(&self) -> &'static str {
-        build_info::COMMIT
-    }
-
-    fn count(&self, count: &usize) -> HumanCount {
-        HumanCount(*count as u64)
-    }
+/// A number with separators. Templates pass references.
+fn count(count: &usize) -> HumanCount {
+    HumanCount(*count as u64)
 }
 
 /// The page.
