@@ -28,6 +28,7 @@ mod http2;
 mod index_limits;
 mod index_redirects;
 mod log;
+mod metrics;
 mod one_view;
 mod prefetch;
 mod prepared;
