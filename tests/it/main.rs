@@ -29,6 +29,7 @@ mod http2;
 mod index_limits;
 mod index_redirects;
 mod log;
+mod metrics;
 mod one_view;
 mod own_server;
 mod path_prefix;

@@ -59,6 +59,15 @@ impl Authority {
         der
     }
 
+    /// Writes another certificate into the files, which expires on the first of January of this year.
+    pub(crate) fn renew_until(&self, year: i32) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        self.write(Some(&certificate.pem()), Some(&key.serialize_pem()));
+    }
+
     /// A certificate and a key in PEM, and the certificate once more.
     pub(crate) fn sign(&self) -> (String, String, CertificateDer<'static>) {
         let key = KeyPair::generate().unwrap();

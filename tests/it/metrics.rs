@@ -1,0 +1,351 @@
+//! `/metrics`: every metric exists, moves when it should, and is documented; request ids, and the lines of the log about
+//! them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use tempfile::TempDir;
+
+use crate::support::{
+    Authority, Client, Connection, GitIndex, Mirror, Origin, Program, UpstreamFault, borrowed,
+    eventually, get_by_http1, tls,
+};
+
+const DOCUMENT: &str = include_str!("../../docs/metrics.md");
+
+/// All series with their values.
+fn scrape(client: &Client) -> BTreeMap<String, f64> {
+    series(&client.get("/metrics").text())
+}
+
+fn series(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let name = name.trim_start_matches("crates_io_mirror_").to_owned();
+            (name, value.parse().unwrap())
+        })
+        .collect()
+}
+
+/// The names of the `TYPE` lines, with their types.
+fn types(text: &str) -> BTreeSet<(String, String)> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    lines
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+        .collect()
+}
+
+/// The rows of the tables in the document: name and type.
+fn documented() -> BTreeSet<(String, String)> {
+    let rows = DOCUMENT.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let (name, rest) = row.split_once("` | ").unwrap();
+        let kind = rest.split_once(" |").unwrap().0;
+        (name.to_owned(), kind.to_owned())
+    })
+    .collect()
+}
+
+#[track_caller]
+fn eventually_counted(client: &Client, name: &str, is_right: impl Fn(f64) -> bool) {
+    let mut last = None;
+    eventually(name, || {
+        last = scrape(client).get(name).copied();
+        last.is_some_and(&is_right)
+    });
+}
+
+#[test]
+fn every_metric_moves_and_the_document_has_all_of_them() {
+    let origin = Origin::of(3);
+    let target = GitIndex::empty();
+    let data = TempDir::new().unwrap();
+    let own = origin.settings();
+    let mut settings = borrowed(&own);
+    let push_url = target.path().to_str().unwrap().to_owned();
+    settings.extend([
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        ("STORAGE_MAX_BYTES", "1000000"),
+        ("INDEX_PUSH_URL", push_url.as_str()),
+    ]);
+    let mirror = Mirror::start_public(&settings);
+    mirror.wait_until_ready();
+    eventually_counted(&mirror, "pushes_total{result=\"ok\"}", |count| count >= 1.0);
+    let before = scrape(&mirror);
+
+    // Clients.
+    let path = origin.files[0].download_path();
+    assert_eq!(mirror.get(&path).status, 200);
+    origin.upstream.fail(UpstreamFault::Status(404));
+    assert_eq!(mirror.get(&origin.files[1].download_path()).status, 404);
+    origin.upstream.heal();
+    origin.upstream.fail(UpstreamFault::WrongBytes);
+    assert_eq!(mirror.get(&origin.files[2].download_path()).status, 502);
+    origin.upstream.heal();
+    for hostile in ["BREW", "get", "X-Y"] {
+        let answer = mirror.request(hostile, "/api/v1/crates/none", &[]);
+        assert_eq!(answer.status, 405);
+    }
+    assert_eq!(mirror.get("/nowhere/at/all").status, 404);
+    assert_eq!(mirror.get("/api/v1/crates/none").status, 404);
+    assert_eq!(mirror.get("/index/no/ne/none").status, 404);
+    let idle = Connection::open(mirror.address).unwrap();
+    eventually_counted(&mirror, "connections", |count| count >= 2.0);
+    drop(idle);
+
+    let after = scrape(&mirror);
+    let growth = |name: &str| after[name] - before.get(name).copied().unwrap_or(0.0);
+    let host = "127.0.0.1";
+    let download = "/api/v1/crates/{name}/{version}/download";
+    for (name, expected) in [
+        (
+            format!("http_requests_total{{route=\"{download}\",method=\"GET\",status=\"200\"}}"),
+            1.0,
+        ),
+        (
+            format!("http_requests_total{{route=\"{download}\",method=\"GET\",status=\"404\"}}"),
+            1.0,
+        ),
+        (
+            format!("http_requests_total{{route=\"{download}\",method=\"GET\",status=\"502\"}}"),
+            1.0,
+        ),
+        (
+            "http_requests_total{route=\"/index/{path}\",method=\"GET\",status=\"404\"}".to_owned(),
+            1.0,
+        ),
+        (
+            "http_requests_total{route=\"other\",method=\"GET\",status=\"404\"}".to_owned(),
+            1.0,
+        ),
+        (
+            "http_requests_total{route=\"/api/v1/crates/{name}\",method=\"GET\",status=\"404\"}"
+                .to_owned(),
+            1.0,
+        ),
+        (
+            "http_requests_total{route=\"/api/v1/crates/{name}\",method=\"other\",status=\"405\"}"
+                .to_owned(),
+            3.0,
+        ),
+        (
+            format!("http_request_duration_seconds_count{{route=\"{download}\"}}"),
+            3.0,
+        ),
+        (
+            format!("upstream_requests_total{{upstream=\"{host}\",result=\"ok\"}}"),
+            1.0,
+        ),
+        (
+            format!("upstream_requests_total{{upstream=\"{host}\",result=\"missing\"}}"),
+            1.0,
+        ),
+        ("crate_files_total{result=\"corrupt\"}".to_owned(), 1.0),
+        ("store_files".to_owned(), 1.0),
+        (
+            "store_bytes".to_owned(),
+            origin.files[0].bytes().len() as f64,
+        ),
+        (
+            "crate_file_fetched_bytes_total".to_owned(),
+            origin.files[0].bytes().len() as f64,
+        ),
+    ] {
+        assert_eq!(growth(&name), expected, "{name}\n{after:#?}");
+    }
+    assert!(
+        growth(&format!(
+            "http_response_bytes_total{{route=\"{download}\"}}"
+        )) > 0.0
+    );
+    assert!(growth("crate_file_checksum_mismatches_total") >= 1.0);
+    assert!(
+        growth(&format!(
+            "upstream_requests_total{{upstream=\"{host}\",result=\"corrupt\"}}"
+        )) >= 1.0
+    );
+    assert!(growth("upstream_request_duration_seconds_count") >= 3.0);
+    // The scrape itself.
+    assert_eq!(after["http_requests_in_flight"], 1.0);
+    assert_eq!(after["store_limit_bytes"], 1_000_000.0);
+    assert!(after["index_packs"] >= 1.0 && after["index_disk_bytes"] > 1_000.0);
+    assert_eq!(
+        (after["ready"], after["index_clone_progress_ratio"]),
+        (1.0, 1.0)
+    );
+    assert!(after["process_open_fds"] > 5.0 && after["process_max_fds"] > 50.0);
+    assert!(after["process_resident_memory_bytes"] < after["process_virtual_memory_bytes"]);
+    assert!(
+        after["process_start_time_seconds"] > 1.6e9 && after["process_cpu_seconds_total"] > 0.0
+    );
+
+    // git.
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                mirror.get("/git/index/info/refs?service=git-upload-pack");
+            }
+        });
+        eventually_counted(&mirror, "git_processes", |count| count >= 1.0);
+        ended.store(true, Ordering::Relaxed);
+    });
+    eventually_counted(&mirror, "git_processes", |count| count == 0.0);
+
+    // The index.
+    let commit_time = after["index_commit_timestamp_seconds"];
+    let disk_bytes = after["index_disk_bytes"];
+    let line = origin.files[0].index_line();
+    let commit = origin
+        .index
+        .commit()
+        .crate_file(origin.files[0].name, &[line, b"\n".to_vec()].concat())
+        .send();
+    mirror.wait_for_commit(&commit);
+    eventually_counted(&mirror, "index_disk_bytes", |bytes| bytes != disk_bytes);
+    let fetched = scrape(&mirror);
+    assert!(
+        fetched["index_fetches_total{result=\"ok\"}"]
+            > before["index_fetches_total{result=\"ok\"}"]
+    );
+    assert!(fetched["index_commit_timestamp_seconds"] >= commit_time && commit_time > 0.0);
+    assert!(fetched["index_last_success_timestamp_seconds"] > 1.6e9);
+    assert!(fetched["index_fetch_duration_seconds_sum"] > 0.0);
+    std::fs::remove_dir_all(target.path()).unwrap();
+    let commit = origin.index.commit().file("more", b"").send();
+    mirror.wait_for_commit(&commit);
+    eventually_counted(&mirror, "pushes_total{result=\"failed\"}", |count| {
+        count >= 1.0
+    });
+    std::fs::remove_dir_all(origin.index.path()).unwrap();
+    eventually_counted(&mirror, "index_fetches_total{result=\"failed\"}", |count| {
+        count >= 1.0
+    });
+    eventually_counted(&mirror, "index_failures", |count| count >= 1.0);
+
+    // The document, and both formats.
+    let plain = mirror.get("/metrics");
+    let mut seen = types(&plain.text());
+    // Only with TLS; another test looks at it.
+    seen.insert((
+        "crates_io_mirror_tls_certificate_expiry_timestamp_seconds".to_owned(),
+        "gauge".to_owned(),
+    ));
+    assert_eq!(seen, documented());
+    assert_eq!(plain.header("vary"), Some("accept"));
+    let helps = plain
+        .text()
+        .lines()
+        .filter(|line| line.starts_with("# HELP "))
+        .count();
+    assert_eq!(helps, seen.len() - 1);
+    assert!(!plain.text().contains("# EOF"));
+    let asked = [("accept", "application/openmetrics-text; version=1.0.0")];
+    let open = mirror.request("GET", "/metrics", &asked);
+    let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(open.header("content-type"), Some(format));
+    assert!(open.text().ends_with("# EOF\n"));
+    assert!(
+        open.text()
+            .contains("# TYPE crates_io_mirror_http_requests counter\n")
+    );
+    assert_eq!(series(&open.text()).len(), series(&plain.text()).len());
+}
+
+#[test]
+fn a_renewed_certificate_moves_its_metric_and_the_log_says_the_settings_and_request_ids() {
+    let (authority, data) = (Authority::new(), TempDir::new().unwrap());
+    let own = authority.settings();
+    let mut settings = borrowed(&own);
+    settings.extend([
+        ("GIT_REPO_URL", "http://b0b:s3cret@127.0.0.1:1/index.git"),
+        ("DATA_DIR", data.path().to_str().unwrap()),
+    ]);
+    let program = Program::start(&settings);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let get = |path: &str| {
+        runtime.block_on(async {
+            let stream = tls(program.address, &authority, &[b"http/1.1"])
+                .await
+                .unwrap();
+            String::from_utf8(get_by_http1(stream, path).await.body.to_vec()).unwrap()
+        })
+    };
+    let expiry = |text: &str| {
+        series(text)
+            .get("tls_certificate_expiry_timestamp_seconds")
+            .copied()
+    };
+    let first = expiry(&get("/metrics")).unwrap();
+    assert!(first > 1.9e9, "{first}");
+    authority.renew_until(2035);
+    eventually("the metric follows", || {
+        expiry(&get("/metrics")) == Some(2_051_222_400.0)
+    });
+
+    get("/api/v1/crates/none");
+    eventually("the request is logged", || {
+        !program.request_events().is_empty()
+    });
+    let events = program.request_events();
+    assert!(
+        events.iter().all(|event| event["path"] != "/metrics"),
+        "{events:?}"
+    );
+    let id = events[0]["request_id"].as_str().unwrap();
+    assert!(
+        id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{id}"
+    );
+    let output = program.output();
+    let line = output
+        .lines()
+        .find(|line| line.contains("the settings in effect"))
+        .unwrap();
+    assert!(
+        line.contains("GIT_REPO_URL=http://***@127.0.0.1:1/index.git"),
+        "{line}"
+    );
+    assert!(
+        line.contains("REFRESH_INTERVAL_SECS=") && !line.contains("s3cret"),
+        "{line}"
+    );
+}
+
+#[test]
+fn every_answer_carries_a_request_id() {
+    let data = TempDir::new().unwrap();
+    let mirror = Mirror::start(&[
+        ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
+        ("DATA_DIR", data.path().to_str().unwrap()),
+    ]);
+    for (method, path) in [
+        ("GET", "/livez"),
+        ("HEAD", "/metrics"),
+        ("GET", "/nowhere"),
+        ("GET", "/index/se/rd/serde"),
+        ("GET", "/api/v1/crates/a/1.0.0/download"),
+        ("GET", "/api/v1/crates/%ff/1.0.0/download"),
+        ("PUT", "/api/v1/crates/new"),
+        ("BREW", "/"),
+    ] {
+        let answer = mirror.request(method, path, &[("x-request-id", "A.b_9-z")]);
+        assert_eq!(
+            answer.header("x-request-id"),
+            Some("A.b_9-z"),
+            "{method} {path}"
+        );
+        for bad in ["", "a b", "a=b;c", &"x".repeat(129)] {
+            let answer = mirror.request(method, path, &[("x-request-id", bad)]);
+            let id = answer.header("x-request-id").unwrap();
+            assert!(id.len() == 16 && id != bad, "{method} {path} {bad}: {id}");
+        }
+    }
+}
