@@ -146,19 +146,6 @@ async function withoutScript({ url }) {
 }
 
 try {
-  const ready = await mirror("ready", { GIT_REPO_URL: index });
-  await ready.waitFor("ready", (status) => status.git_index);
-  await look("ready", ready.url);
-  await look("me", `${ready.url}/me`);
-  await look("not-found", `${ready.url}/nothing/here`, { status: 404 });
-  await copyButtons(ready);
-  await withoutScript(ready);
-  const git = await open(ready.url);
-  await git.click("label[for=git]");
-  await git.click("summary");
-  await git.screenshot({ path: path.join(screenshots, "ready-git.png"), fullPage: true });
-  await close(git);
-
   const cloning = await mirror("cloning", { GIT_REPO_URL: `${slow.url}/index.git` });
   await cloning.waitFor("cloning", (status) => status.index.progress.received_objects > 0);
   await look("cloning", cloning.url);
@@ -174,6 +161,19 @@ try {
   const stale = await mirror("stale", { GIT_REPO_URL: index, MAX_STALENESS_SECS: "1", REFRESH_INTERVAL_SECS: "60" });
   await stale.waitFor("stale");
   await look("stale", stale.url);
+
+  const ready = await mirror("ready", { GIT_REPO_URL: index });
+  await ready.waitFor("ready", (status) => status.git_index);
+  await look("ready", ready.url);
+  await look("me", `${ready.url}/me`);
+  await look("not-found", `${ready.url}/nothing/here`, { status: 404 });
+  await copyButtons(ready);
+  await withoutScript(ready);
+  const git = await open(ready.url);
+  await git.click("label[for=git]");
+  await git.click("summary");
+  await git.screenshot({ path: path.join(screenshots, "ready-git.png"), fullPage: true });
+  await close(git);
 } finally {
   await browser.close();
   await Promise.all(mirrors.map((running) => running.stop()));
