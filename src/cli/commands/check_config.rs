@@ -186,8 +186,7 @@ fn cloud_variables(config: &Config) -> BTreeMap<String, String> {
         return BTreeMap::new();
     }
     let used = config.storage.used_variables().into_iter();
-    used.map(|(name, value)| (name.to_string(), value.to_string()))
-        .collect()
+    used.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 impl Answered {
