@@ -215,13 +215,13 @@ fn every_metric_moves_and_the_document_has_all_of_them() {
     assert!(fetched["index_commit_timestamp_seconds"] >= commit_time && commit_time > 0.0);
     assert!(fetched["index_last_success_timestamp_seconds"] > 1.6e9);
     assert!(fetched["index_fetch_duration_seconds_sum"] > 0.0);
-    std::fs::remove_dir_all(target.path()).unwrap();
+    std::fs::rename(target.path(), target.root().join("gone")).unwrap();
     let commit = origin.index.commit().file("more", b"").send();
     mirror.wait_for_commit(&commit);
     eventually_counted(&mirror, "pushes_total{result=\"failed\"}", |count| {
         count >= 1.0
     });
-    std::fs::remove_dir_all(origin.index.path()).unwrap();
+    std::fs::rename(origin.index.path(), origin.index.root().join("gone")).unwrap();
     eventually_counted(&mirror, "index_fetches_total{result=\"failed\"}", |count| {
         count >= 1.0
     });

@@ -274,7 +274,7 @@ fn seconds(time: SystemTime) -> u64 {
     since.as_ref().map_or(0, Duration::as_secs)
 }
 
-/// Whether a scraper asks for OpenMetrics, and does not like plain text better. A wildcard does not ask for it.
+/// Whether a scraper asks for `OpenMetrics`, and does not like plain text better. A wildcard does not ask for it.
 fn wants_open_metrics(headers: &HeaderMap) -> bool {
     let (mut open_metrics, mut plain) = (0.0_f32, 0.0_f32);
     let lines = headers.get_all(header::ACCEPT).iter();

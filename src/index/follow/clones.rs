@@ -101,7 +101,8 @@ impl Clones {
             return;
         };
         // All clones are in one directory: a replaced one may still be read.
-        let all = repository.path().parent().unwrap_or(repository.path());
+        let own = repository.path();
+        let all = own.parent().unwrap_or(own);
         let packs = upkeep::packs_in(repository.path()).map_or(0, |packs| packs.len());
         let bytes = upkeep::bytes_in(all);
         self.handle.note_size(ClonesSize { bytes, packs });

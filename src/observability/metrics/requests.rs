@@ -282,20 +282,19 @@ impl fmt::Debug for RequestMetrics {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
+    // No imports: the benchmark that includes this file has no tests.
     #[test]
     fn the_status_codes_are_sorted_and_the_constants_are_the_first_routes() {
-        assert!(STATUSES.is_sorted());
-        let metrics = RequestMetrics::default();
-        for (place, template) in FIRST_ROUTES.iter().enumerate() {
-            assert_eq!(metrics.route(template), Route(place));
+        assert!(super::STATUSES.is_sorted());
+        let metrics = super::RequestMetrics::default();
+        for (place, template) in super::FIRST_ROUTES.iter().enumerate() {
+            assert_eq!(metrics.route(template), super::Route(place));
         }
         assert!(metrics.route("/readyz").is_probe() && !metrics.route("/").is_probe());
         // However many routes there are.
-        for number in 0..2 * ROUTES_MAX {
+        for number in 0..2 * super::ROUTES_MAX {
             metrics.route(&number.to_string());
         }
-        assert_eq!(metrics.route("one more"), Route::OTHER);
+        assert_eq!(metrics.route("one more"), super::Route::OTHER);
     }
 }

@@ -62,7 +62,7 @@ impl Authority {
     /// Writes another certificate into the files, which expires on the first of January of this year.
     pub(crate) fn renew_until(&self, year: i32) {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         self.write(Some(&certificate.pem()), Some(&key.serialize_pem()));
