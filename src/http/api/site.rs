@@ -8,13 +8,8 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
 
+use crate::build_info::COMMIT;
 use crate::http::state::AppState;
-
-/// The commit that this program was built from, if the build says so. Heroku does.
-const BUILT_FROM: &str = match option_env!("SOURCE_VERSION") {
-    Some(commit) => commit,
-    None => "unknown",
-};
 
 /// What crates.io tells its own front end about itself.
 pub(crate) async fn show_site_metadata(State(state): State<Arc<AppState>>) -> impl IntoResponse {
@@ -28,8 +23,8 @@ pub(crate) async fn show_site_metadata(State(state): State<Arc<AppState>>) -> im
     }
 
     let answer = Answer {
-        deployed_sha: BUILT_FROM,
-        commit: BUILT_FROM,
+        deployed_sha: COMMIT,
+        commit: COMMIT,
         cdn_base: state.settings.download.base(),
         read_only: true,
         banner_message: "This is a read-only mirror of crates.io.",

@@ -302,6 +302,10 @@ mod tests {
         answer
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test runs the git of this machine"
+    )]
     #[tokio::test]
     async fn a_request_sees_the_git_index_of_its_view_while_the_next_views_are_made() {
         let mut index = TestIndex::new(&[("1/a", "1")]);
