@@ -1,4 +1,4 @@
-//! What `/metrics` and the page at `/` say of crate files.
+//! What `/metrics` and `/status` say of crate files.
 
 use super::*;
 
@@ -47,9 +47,10 @@ fn hits_fetches_and_mismatches_are_counted() {
     ] {
         assert_eq!(count(&scene.mirror, series), expected, "{series}");
     }
-    let page = scene.mirror.get("/").text();
-    assert!(
-        page.contains("3 were stored already, 1 were fetched"),
-        "{page}"
+    let status = scene.mirror.get("/status").json();
+    let crate_files = &status["crate_files"];
+    assert_eq!(
+        (&crate_files["hits"], &crate_files["fetched"]),
+        (&3.into(), &1.into())
     );
 }
