@@ -38,7 +38,7 @@ pub(super) struct Arguments {
 pub(super) enum Subcommand {
     /// Run the server; the same as no subcommand
     Serve,
-    /// Fetch crate files into the store, ahead of need
+    /// Fetch crate files into the store before clients ask for them
     Prefetch(Box<PrefetchArguments>),
     /// Hash every file of the store again and report damage
     Verify(VerifyArguments),
@@ -171,7 +171,7 @@ pub(super) struct CheckConfigArguments {
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(super) json: bool,
-    /// Ask the upstreams, too: the index, each place of crate files, and the store
+    /// Also ask the upstreams of the index and of crate files
     #[arg(long)]
     pub(super) upstream: bool,
 }

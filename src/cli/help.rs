@@ -22,7 +22,7 @@ Exit codes:
   2  the arguments, an input file or the settings are bad; nothing was done
 
 Results go to standard output, progress and problems to standard error. Ctrl-C and SIGTERM stop
-every subcommand. Files that are stored by then stay, and the next run goes on from there.
+every subcommand. Files that are stored by then stay, and the next run continues from there.
 
 Examples:
   crates-io-mirror                              serve with the settings of the environment
@@ -36,7 +36,7 @@ What is fetched:
                `serde@1.0.200`  this version, even if it was yanked
                `serde@^1.0.5`   the highest version that cargo would pick for this requirement;
                                 every requirement of Cargo.toml works: `'serde@>=1, <1.0.100'`
-               with its dependencies, see below
+               each with its dependencies, see below
   Cargo.lock   the path of a Cargo.lock instead of a CRATE is the same as --lockfile
   --lockfile   every package of the lock file that is from the registry of this mirror, and
                nothing else: a lock file is complete
@@ -46,8 +46,8 @@ What is fetched:
 
 Dependencies:
   Each CRATE is fetched with its normal and build dependencies of all platforms and features, and
-  with their dependencies in turn: the highest version for every requirement. With few exceptions
-  a new project resolves to the same. The Cargo.lock of an existing project is exact. --dev-deps
+  with their dependencies in turn: the highest version for every requirement. A new
+  project resolves to the same versions, with few exceptions. The Cargo.lock of an existing project is exact. --dev-deps
   adds the dev-dependencies of the CRATEs named. Dependencies on other registries are left out.
 
 What counts as a failure (exit code 1):
@@ -56,8 +56,8 @@ What counts as a failure (exit code 1):
   - a requirement that nothing matches, unless only optional dependencies lead to it: then it is
     a warning
   - a file that no upstream has, or that could not be fetched
-  - a file that others of the same run pushed out again, if STORAGE_MAX_BYTES is set
-  Everything else is fetched all the same.
+  - a file that the same run removed again because of STORAGE_MAX_BYTES
+  All other files are fetched.
 
 Examples:
   crates-io-mirror prefetch Cargo.lock
@@ -68,7 +68,7 @@ Examples:
 
 It works beside a running server on the same DATA_DIR. It fetches 4 files at a time from the
 upstreams of DOWNLOAD_URL; --jobs changes that. Stored files are not fetched again, so a run that
-was stopped goes on when it is started again.";
+was stopped continues when you start it again.";
 
 /// Shown below the help of `verify`.
 pub(super) const ABOUT_VERIFY: &str = "\
@@ -99,7 +99,7 @@ archive is read.
 Exit codes:
   0  the archive is complete
   1  there is no archive: something could not be read or written
-  2  the arguments or the settings are bad, or the earlier archive is no archive
+  2  the arguments or the settings are bad, or the earlier file is not an archive
 
 Examples:
   crates-io-mirror export monday.tar
@@ -113,15 +113,15 @@ pipe. Every crate file is checked against its SHA-256; a damaged one is left out
 index is replaced after all of the archive was read. An archive made with --since is refused if the
 archive that it builds on was not imported: the message says which one that is.
 
-An earlier archive can be imported again for lost files. It does not take the index back.
+An earlier archive can be imported again for lost files. The index does not become older.
 
 Run the server behind the gap with DOWNLOAD_MODE=offline; GIT_REPO_URL need not be set. A running
-server shows the import after a minute or so. Beside a server that fetches, an import is refused.
+server shows the import after about a minute. `import` refuses to run beside a server that fetches.
 
 Exit codes:
   0  all of the archive was imported
   1  it is truncated, files in it are damaged, or not all could be stored
-  2  it is no archive, or builds on one that was not imported; nothing has changed
+  2  it is not an archive, or builds on one that was not imported; nothing has changed
 
 Examples:
   crates-io-mirror import monday.tar
@@ -134,15 +134,15 @@ are reached, if there are proxies (http_proxy, https_proxy, all_proxy, no_proxy)
   - DATA_DIR can be written
   - GIT_REPO_URL can be read, if it is a path
   - there are CA certificates, if an upstream needs them
-  - git is there, if PUBLIC_URL needs it
+  - git is installed, if PUBLIC_URL is set
   - the files of TLS can be read
   - DOWNLOAD_MODE=cache: STORAGE_URL can be listed, and a file of a few bytes can be written, read
-    and removed; with `offline` it can be listed. The cloud's own variables are printed, too
+    and removed; with `offline` it can be listed. The cloud provider's variables are printed, too
 Warnings do not change the exit code.
 
-With --upstream it also asks, all at the same time and for at most 30 s:
+With --upstream it also asks these at the same time, for at most 30 s:
   - GIT_REPO_URL for its list of references
-  - each place of DOWNLOAD_URL for a file; any answer is good, except for 5xx, 401 and 407
+  - each URL in DOWNLOAD_URL for a file; 5xx, 401 and 407 count as failures, any other answer is good
   - DOWNLOAD_MODE=offline: neither of them, except for an index on this machine
 It prints one line for each of them and for the store: ok or failed, with the time.
 
@@ -155,14 +155,14 @@ With --json it prints one JSON document with the same content, and no text:
 
 Exit codes:
   0  the settings are good
-  1  the settings are good, but something that they need is missing
+  1  the settings are valid, but something that they need is missing
   2  a setting is bad; the server would print the same line";
 
 /// Shown below the help of `healthcheck`.
 pub(super) const ABOUT_HEALTHCHECK: &str = "\
 Asks /livez of the server on this machine. It reads PORT, BIND_ADDRESS and TLS_CERT, as the server
-does. With TLS it accepts every certificate: it connects to this machine only, sends no secret, and
-the certificate is for the server's public name. It is meant for HEALTHCHECK of containers.
+does. With TLS it does not check the certificate, because that is for the server's public name. It
+connects only to this machine, and sends no secret. It is meant for HEALTHCHECK of containers.
 
 Exit codes:
   0  the server is alive

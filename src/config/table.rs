@@ -80,9 +80,9 @@ settings! {
     download_mode: String = "DOWNLOAD_MODE", Default("redirect"), Unexpected,
         "who sends crate files";
     storage_url: Option<String> = "STORAGE_URL", Means("the directory `crates` in DATA_DIR"), Unexpected,
-        "where crate files are kept";
-    storage_max_bytes: Option<String> = "STORAGE_MAX_BYTES", Means("no bound"), Unexpected,
-        "how many bytes of crate files may lie on a local disk";
+        "where crate files are stored";
+    storage_max_bytes: Option<String> = "STORAGE_MAX_BYTES", Means("no limit"), Unexpected,
+        "maximum size of all crate files on a local disk";
     index_pruned: String = "INDEX_PRUNED", Default("false"), Unexpected,
         "with `true`, in the mode `offline`, the index lists only versions whose file is stored";
     refresh_interval_secs: String = "REFRESH_INTERVAL_SECS", Default("60"), Unexpected,

@@ -231,7 +231,7 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
     );
     registry.register(
         "store_bytes",
-        "Their bytes",
+        "Bytes of the stored crate files",
         ConstGauge::new(stored_bytes.get()),
     );
     if let Some(limit) = crate_files.store().bytes_max() {
@@ -256,7 +256,7 @@ fn register_upstream(registry: &mut Registry, requests: &TimedResults) {
         ),
         (
             "upstream_request_duration_seconds",
-            "How long they took, with their bodies, in seconds",
+            "How long requests to upstreams of crate files took, with their bodies, in seconds",
         ),
     );
 }
