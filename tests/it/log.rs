@@ -51,7 +51,7 @@ fn a_long_path_that_is_not_ascii_is_logged_in_part() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_costs_little_memory_and_holds_up_nothing_and_lost_events_are_counted() {
+fn a_log_that_nobody_reads_costs_little_memory_and_holds_up_nothing() {
     let (index, data) = (GitIndex::with_fixtures(), TempDir::new().unwrap());
     let mut program = Program::start_with_unread_log(&borrowed(&settings(&index, &data)));
     program.wait_until_ready();
