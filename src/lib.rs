@@ -17,7 +17,7 @@
 //! | `http` | the URL table, handlers, errors, HTTP semantics |
 //! | `index` | the clone of the index, the task that follows the upstream, what is served of it, the git index and its push |
 //! | `memory` | settings of the C library's allocator |
-//! | `observability` | logging, and the counts behind `/metrics` |
+//! | `observability` | logging, traces, and the counts behind `/metrics` |
 //! | `outgoing` | what connections to other machines share: proxies and CA certificates |
 //! | `package` | names, versions, checksums, index lines: pure values |
 //! | `policy` | pure rules: what is shown of the index, and why |

@@ -35,6 +35,10 @@ pub enum StartError {
     /// Nothing can be fetched by `https`.
     #[error("{}", certificates::MISSING)]
     Certificates,
+    /// Traces cannot be sent.
+    #[cfg(feature = "otlp")]
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    Traces(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// This machine cannot fetch crate files.
     #[error("DOWNLOAD_URL: {0}")]
     Upstream(#[source] Box<dyn std::error::Error + Send + Sync>),

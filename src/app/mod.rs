@@ -24,7 +24,11 @@ use crate::index::{
     PusherSettings, check_writable, configure_libgit2, refuses_for_good,
 };
 use crate::observability::metrics::Metrics;
+#[cfg(feature = "otlp")]
+use crate::observability::traces::{TraceSettings, Traces};
 use crate::observability::{self, Logging};
+#[cfg(feature = "otlp")]
+use crate::outgoing::Proxies;
 use crate::package::registry_config;
 use crate::server::{
     CurrentCertificate, Drained, Limits, ServerSettings, TlsCertificate, TrustedProxies, serve,
@@ -95,6 +99,8 @@ pub struct App {
     pusher: Option<Pusher>,
     certificate: Option<TlsCertificate>,
     trusted_proxies: TrustedProxies,
+    #[cfg(feature = "otlp")]
+    traces: Option<Traces>,
     /// Settings that work, but are probably not what the operator meant.
     warnings: Vec<String>,
 }
@@ -157,7 +163,11 @@ impl App {
             environment,
             user_agent,
         });
+        #[cfg(feature = "otlp")]
+        let traces = traces(config.traces.as_ref(), &config.proxies, &clock)?;
         let settings = Settings {
+            #[cfg(feature = "otlp")]
+            traces: traces.clone(),
             download: config.downloads.first().clone(),
             public_url,
             tls: config.tls.is_some(),
@@ -185,6 +195,8 @@ impl App {
             follower: Follower::new(follower, index),
             certificate: config.tls,
             trusted_proxies: config.trusted_proxies,
+            #[cfg(feature = "otlp")]
+            traces,
             warnings,
         })
     }
@@ -267,6 +279,10 @@ impl App {
         if let Some(keeper) = self.keeper {
             keeper.stop().await;
         }
+        #[cfg(feature = "otlp")]
+        if let Some(traces) = self.traces {
+            traces.stop().await;
+        }
         if let Some(certificate) = certificate {
             certificate.await.flatten().map_err(RunError::Certificate)?;
         }
@@ -287,6 +303,18 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Starts traces, if a collector is set.
+#[cfg(feature = "otlp")]
+fn traces(
+    settings: Option<&TraceSettings>,
+    proxies: &Proxies,
+    clock: &Clock,
+) -> Result<Option<Traces>, StartError> {
+    let started = settings.map(|settings| Traces::start(settings, proxies, clock.clone()));
+    let started = started.transpose();
+    started.map_err(|error| StartError::Traces(error.into()))
 }
 
 /// Makes the data directory. It must be writable if the index is followed. A full disk is no error: it may get space later.

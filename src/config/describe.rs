@@ -86,7 +86,24 @@ fn describe(environment: &Environment) -> Vec<Setting> {
             default: None,
         })
     });
-    settings.chain(proxies).collect()
+    let settings = settings.chain(proxies);
+    #[cfg(feature = "otlp")]
+    let settings = settings.chain(traces(environment));
+    settings.collect()
+}
+
+/// The variables of traces that are set.
+#[cfg(feature = "otlp")]
+fn traces(environment: &Environment) -> impl Iterator<Item = Setting> {
+    environment.traces.iter().filter_map(|(set, value)| {
+        let mut names = super::traces::VARIABLES.into_iter();
+        Some(Setting {
+            name: names.find(|name| name == set)?,
+            value: without_any_secrets(value),
+            origin: Origin::Environment,
+            default: None,
+        })
+    })
 }
 
 #[cfg(test)]

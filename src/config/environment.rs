@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use super::ConfigError;
 use super::misspelt::meant_by;
 use super::table::{RawEnv, TABLE, Unset, VARIABLES};
+#[cfg(feature = "otlp")]
+use super::traces;
 use crate::index::PushEnvironment;
 use crate::outgoing::{NotAProxy, PROXY_VARIABLES, Proxies};
 
@@ -50,6 +52,9 @@ pub(super) struct Environment {
     pub(super) cloud: Vec<(String, String)>,
     /// The variables of proxies.
     proxies: Vec<(String, String)>,
+    /// The variables that say where traces go.
+    #[cfg(feature = "otlp")]
+    pub(super) traces: Vec<(String, String)>,
     /// Names that are nearly settings, each with the setting that is probably meant.
     pub(super) misspelt: Vec<(String, &'static str)>,
 }
@@ -106,10 +111,17 @@ impl Environment {
             settings: Vec::new(),
             cloud: Vec::new(),
             proxies: Vec::new(),
+            #[cfg(feature = "otlp")]
+            traces: Vec::new(),
             misspelt: Vec::new(),
         };
         for (name, value) in pairs {
             if value.is_empty() {
+                continue;
+            }
+            #[cfg(feature = "otlp")]
+            if traces::VARIABLES.contains(&name.as_str()) {
+                environment.traces.push((name, value));
                 continue;
             }
             if is_of_a_cloud(&name) {

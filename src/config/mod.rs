@@ -13,6 +13,8 @@ mod index;
 mod log;
 mod misspelt;
 mod table;
+#[cfg(feature = "otlp")]
+mod traces;
 mod value;
 mod warnings;
 
@@ -32,6 +34,8 @@ pub use table::VARIABLES;
 
 use crate::index::{PushEnvironment, RemoteUrl, UpkeepLimits};
 use crate::observability::LogFormat;
+#[cfg(feature = "otlp")]
+use crate::observability::traces::TraceSettings;
 use crate::outgoing::Proxies;
 use crate::server::{TlsCertificate, TrustedProxies};
 use crate::store::StorageLocation;
@@ -91,6 +95,9 @@ pub struct Config {
     pub(crate) log_format: LogFormat,
     /// Which log events are written (`RUST_LOG`), in the syntax of `tracing_subscriber`'s `EnvFilter`.
     pub(crate) log_filter: String,
+    /// Where traces are sent (`OTEL_EXPORTER_OTLP_ENDPOINT`); `None` makes none.
+    #[cfg(feature = "otlp")]
+    pub(crate) traces: Option<TraceSettings>,
     /// Where programs are found (`PATH`); the git index needs `git`.
     pub search_path: OsString,
     /// The variables that a `git` that pushes gets. It gets no others, because there are secrets among them.
@@ -218,6 +225,8 @@ impl Config {
             contact: raw.contact.map(contact).transpose()?,
             log_format: log::format(&raw.log_format)?,
             log_filter: log::filter(raw.rust_log)?,
+            #[cfg(feature = "otlp")]
+            traces: traces::settings(&environment.traces)?,
             search_path: environment::search_path(),
             push_environment: environment::push_environment(),
             misspelt: environment.misspelt,

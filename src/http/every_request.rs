@@ -88,7 +88,7 @@ impl EveryRequest {
     /// Everything that needs no waiting happens before the future exists. hyper moves the future, so it should be small.
     fn answer(self: Arc<Self>, mut asked: Asked) -> impl Future<Output = Answered> + Send {
         // The log shows the path as it came.
-        let log = RequestLog::begin(&asked, &self.state.metrics.requests);
+        let log = RequestLog::begin(&asked, &self.state);
         normalize(asked.request.uri_mut());
         if let Some(prefix) = &self.prefix {
             prefix.remove_from(asked.request.uri_mut());

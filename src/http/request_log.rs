@@ -1,10 +1,10 @@
-//! The count and the log event of each request, made when its answer has been sent or cut.
+//! The count, the log event and the span of each request, made when its answer has been sent or cut.
 //!
 //! The log never contains query strings, `Authorization`, or any header that is not named here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::HttpBody;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -13,7 +13,10 @@ use tracing::Level;
 
 use super::error::Cause;
 use super::index::index_guard::X_INDEX_COMMIT;
-use crate::observability::metrics::{RequestMetrics, Route};
+use super::state::AppState;
+use crate::observability::metrics::Route;
+#[cfg(feature = "otlp")]
+use crate::observability::traces::{Ended, Traces};
 use crate::server::{Answered, Asked, Sent};
 
 /// The target of these events, so that `RUST_LOG` can turn them off by name.
@@ -36,19 +39,21 @@ pub(super) struct RequestLog(
 
 /// What is known of the request. Cloning the parts copies reference counts, not texts.
 struct RequestSeen {
-    metrics: Arc<RequestMetrics>,
+    state: Arc<AppState>,
     began: Instant,
     method: Method,
     request_id: HeaderValue,
-    /// `None` where the log takes not even failures: then nothing more needs to be kept.
+    /// `None` where the log takes not even failures, and nobody takes spans: then nothing more needs to be kept.
     shown: Option<RequestShown>,
 }
 
-/// What only the event says of the request.
+/// What only the event and the span say of the request.
 struct RequestShown {
     client: IpAddr,
     uri: Uri,
     user_agent: Option<HeaderValue>,
+    #[cfg(feature = "otlp")]
+    parent: opentelemetry::Context,
 }
 
 /// What is known of the answer when it begins.
@@ -77,19 +82,27 @@ impl AnswerSeen {
 
 impl RequestLog {
     /// The request has come.
-    pub(super) fn begin(asked: &Asked, metrics: &Arc<RequestMetrics>) -> Self {
-        metrics.begin();
+    pub(super) fn begin(asked: &Asked, state: &Arc<AppState>) -> Self {
+        state.metrics.requests.begin();
         let headers = asked.request.headers();
-        let is_logged = tracing::enabled!(target: TARGET, Level::WARN);
+        let is_shown = tracing::enabled!(target: TARGET, Level::WARN);
+        #[cfg(feature = "otlp")]
+        let is_shown = is_shown || state.settings.traces.is_some();
         Self(Some(RequestSeen {
-            metrics: Arc::clone(metrics),
+            state: Arc::clone(state),
             began: Instant::now(),
             method: asked.request.method().clone(),
             request_id: request_id(headers),
-            shown: is_logged.then(|| RequestShown {
+            shown: is_shown.then(|| RequestShown {
                 client: asked.exchange.client(),
                 uri: asked.request.uri().clone(),
                 user_agent: headers.get(header::USER_AGENT).cloned(),
+                #[cfg(feature = "otlp")]
+                parent: if state.settings.traces.is_some() {
+                    Traces::parent(headers)
+                } else {
+                    opentelemetry::Context::default()
+                },
             }),
         }))
     }
@@ -126,9 +139,11 @@ impl RequestSeen {
     fn end(&self, answer: &AnswerSeen, sent: Sent) {
         let (method, status) = (self.method.as_str(), Some(answer.status.as_u16()));
         let took = self.began.elapsed();
-        self.metrics
-            .end(answer.route, method, status, took, sent.bytes);
+        let requests = &self.state.metrics.requests;
+        requests.end(answer.route, method, status, took, sent.bytes);
         if let Some(shown) = &self.shown {
+            #[cfg(feature = "otlp")]
+            self.trace(shown, took, Some((answer, &sent)));
             self.log(shown, answer, sent);
         }
     }
@@ -175,11 +190,13 @@ impl RequestSeen {
     /// The client left before there was an answer, or the server ended the request for the sake of others.
     fn abandoned(&self) {
         let took = self.began.elapsed();
-        self.metrics
-            .end(Route::OTHER, self.method.as_str(), None, took, 0);
+        let requests = &self.state.metrics.requests;
+        requests.end(Route::OTHER, self.method.as_str(), None, took, 0);
         let Some(request) = &self.shown else {
             return;
         };
+        #[cfg(feature = "otlp")]
+        self.trace(request, took, None);
         tracing::info!(
             target: TARGET,
             client = %request.client,
@@ -190,6 +207,67 @@ impl RequestSeen {
             request_id = shown(Some(&self.request_id)),
             "request ended without an answer"
         );
+    }
+}
+
+#[cfg(feature = "otlp")]
+impl RequestSeen {
+    /// Makes the span. Its name and attributes are those of OpenTelemetry's conventions for HTTP servers.
+    fn trace(&self, request: &RequestShown, took: Duration, answer: Option<(&AnswerSeen, &Sent)>) {
+        use opentelemetry::KeyValue;
+
+        let Some(traces) = &self.state.settings.traces else {
+            return;
+        };
+        // Clients must not choose names of spans freely.
+        let known = [
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::OPTIONS,
+            Method::PATCH,
+        ];
+        let method = known.iter().find(|method| **method == self.method);
+        let method = method.map(Method::as_str);
+        let route =
+            answer.and_then(|(answer, _)| self.state.metrics.requests.template(answer.route));
+        let mut attributes = vec![
+            KeyValue::new("http.request.method", method.unwrap_or("_OTHER").to_owned()),
+            KeyValue::new("url.path", beginning(request.uri.path()).to_owned()),
+            KeyValue::new("client.address", request.client.to_string()),
+        ];
+        let texts = [
+            ("http.route", route),
+            ("request_id", shown(Some(&self.request_id))),
+            ("user_agent.original", shown(request.user_agent.as_ref())),
+        ];
+        let texts = texts
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text?)));
+        attributes.extend(texts.map(|(name, text)| KeyValue::new(name, text.to_owned())));
+        if let Some((answer, sent)) = answer {
+            let (status, bytes) = (answer.status.as_u16(), sent.bytes);
+            attributes.extend([
+                KeyValue::new("http.response.status_code", i64::from(status)),
+                KeyValue::new(
+                    "http.response.body.size",
+                    i64::try_from(bytes).unwrap_or(i64::MAX),
+                ),
+            ]);
+            if sent.is_cut {
+                attributes.push(KeyValue::new("cut", true));
+            }
+        }
+        let method = method.unwrap_or("HTTP");
+        traces.record(Ended {
+            parent: &request.parent,
+            name: route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}")),
+            took,
+            has_failed: answer.is_some_and(|(answer, _)| answer.status.is_server_error()),
+            attributes,
+        });
     }
 }
 
@@ -215,7 +293,7 @@ fn is_request_id(text: &[u8]) -> bool {
     (1..=REQUEST_ID_BYTES_MAX).contains(&text.len()) && text.iter().all(is_plain)
 }
 
-fn microseconds(duration: std::time::Duration) -> u64 {
+fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -10,6 +10,8 @@ use super::index::version_table::{VersionTables, no_tables};
 use crate::clock::Clock;
 use crate::index::{BlobId, IndexHandle};
 use crate::observability::metrics::Metrics;
+#[cfg(feature = "otlp")]
+use crate::observability::traces::Traces;
 use crate::server::{Shares, SharesSettings, TakingBack};
 use crate::store::CrateFiles;
 use crate::upstream::DownloadTemplate;
@@ -55,6 +57,9 @@ pub(crate) struct Settings {
     pub(crate) upstream: String,
     /// The age of the last successful fetch at which the mirror is no longer ready; `None` if it never fetches again.
     pub(crate) max_staleness: Option<Duration>,
+    /// Where spans of requests go; `None` makes none.
+    #[cfg(feature = "otlp")]
+    pub(crate) traces: Option<Traces>,
     /// Tells the age of the last successful fetch.
     pub(crate) clock: Clock,
     /// How many answers may be made from the index at a time. Each needs a thread, and several times the memory of the

@@ -1,4 +1,4 @@
-//! Logging, and what the mirror counts.
+//! Logging, what the mirror counts, and traces.
 //!
 //! A separate thread writes events to standard output, so that a slow reader does not delay requests. When too many bytes
 //! wait, new events are dropped, and a later event says how many.
@@ -6,6 +6,8 @@
 mod event;
 pub(crate) mod metrics;
 mod queue;
+#[cfg(feature = "otlp")]
+pub(crate) mod traces;
 
 use std::io::{self, IsTerminal, Write};
 

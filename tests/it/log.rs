@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use crate::support::{Connection, GitIndex, Program, borrowed, eventually_some};
+use crate::support::{Connection, GitIndex, Program, borrowed, eventually, eventually_some};
 
 /// Nearly as long as the head of a request may be.
 const LONG_PATH_BYTES: usize = 60_000;
@@ -61,6 +61,16 @@ fn a_log_that_nobody_reads_costs_little_memory_and_holds_up_nothing() {
     println!("{growth} KiB more");
     assert!(growth < GROWTH_KIB_MAX, "{growth} KiB");
     assert_eq!(program.get("/livez").status, 200);
+    let long = "x".repeat(400);
+    let request = format!("GET /{long} HTTP/1.1\r\nHost: h\r\nUser-Agent: {long}\r\n\r\n");
+    eventually("lost events are counted", || {
+        send(&program, request.as_bytes(), 500);
+        let metrics = program.get("/metrics").text();
+        let count = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("crates_io_mirror_log_events_dropped_total "));
+        count.unwrap().parse::<f64>().unwrap() > 0.0
+    });
     program.terminate();
     assert_eq!(program.wait_for_exit(), Some(0));
 }

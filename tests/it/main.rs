@@ -45,6 +45,8 @@ mod settings;
 mod standard_output;
 mod support;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod upkeep;
 mod uploads;
 mod upstream_fails;

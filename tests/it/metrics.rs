@@ -8,8 +8,8 @@ use std::thread;
 use tempfile::TempDir;
 
 use crate::support::{
-    Authority, Client, Connection, GitIndex, Mirror, Origin, Program, UpstreamFault, borrowed,
-    eventually, get_by_http1, tls,
+    Authority, Client, Connection, CrateFile, GitIndex, Http2, Mirror, Origin, Program,
+    UpstreamFault, borrowed, eventually, get_by_http1, held_path, tls,
 };
 
 const DOCUMENT: &str = include_str!("../../docs/metrics.md");
@@ -257,6 +257,53 @@ fn every_metric_moves_and_the_document_has_all_of_them() {
 }
 
 #[test]
+fn the_store_counts_evicted_files_failures_and_damaged_files() {
+    let files = ["one", "two", "three"].into_iter().zip(1..);
+    let files = files.map(|(name, seed)| CrateFile::noise(name, "1.0.0", seed, 10_000));
+    let origin = Origin::with(files.collect());
+    let data = TempDir::new().unwrap();
+    let own = origin.settings();
+    let mut settings = borrowed(&own);
+    settings.extend([
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        ("STORAGE_MAX_BYTES", "25000"),
+    ]);
+    let mirror = Mirror::start(&settings);
+    mirror.wait_until_ready();
+    for file in &origin.files {
+        assert_eq!(mirror.get(&file.download_path()).status, 200);
+    }
+    eventually_counted(&mirror, "store_evicted_files_total", |count| count == 1.0);
+    // A file in the place of the directory.
+    let store = data.path().join("crates");
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::write(&store, b"in the way").unwrap();
+    let file = &origin.files[0];
+    assert_eq!(mirror.get(&file.download_path()).status, 200);
+    eventually_counted(&mirror, "store_failures_total", |count| count >= 1.0);
+    std::fs::remove_file(&store).unwrap();
+    let path = held_path(&store, &file.checksum());
+    eventually("the file is stored again", || {
+        mirror.get(&file.download_path()).status == 200 && path.is_file()
+    });
+    mirror.stop();
+
+    std::fs::write(&path, b"damaged").unwrap();
+    settings.retain(|(name, _)| *name != "DOWNLOAD_MODE" && *name != "STORAGE_MAX_BYTES");
+    settings.push(("DOWNLOAD_MODE", "offline"));
+    let mirror = Mirror::start(&settings);
+    mirror.wait_until_ready();
+    assert_ne!(mirror.get(&file.download_path()).status, 200);
+    eventually_counted(&mirror, "store_damaged_files_total", |count| count == 1.0);
+    let offline = scrape(&mirror);
+    assert_eq!(offline["ready"], 1.0);
+    // Nothing is fetched offline, and there is no limit.
+    assert!(offline.keys().all(|name| {
+        !name.starts_with("upstream_requests_total") && name != "store_limit_bytes"
+    }));
+}
+
+#[test]
 fn a_renewed_certificate_moves_its_metric_and_the_log_says_the_settings_and_request_ids() {
     let (authority, data) = (Authority::new(), TempDir::new().unwrap());
     let own = authority.settings();
@@ -285,6 +332,17 @@ fn a_renewed_certificate_moves_its_metric_and_the_log_says_the_settings_and_requ
     };
     let first = expiry(&get("/metrics")).unwrap();
     assert!(first > 1.9e9, "{first}");
+    let by_http2 = runtime.block_on(async {
+        let client = Http2::over_tls(program.address, &authority).await;
+        client.get("/metrics").await
+    });
+    assert_eq!(
+        by_http2.headers["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let by_http2 = String::from_utf8(by_http2.body.to_vec()).unwrap();
+    assert_eq!(expiry(&by_http2), Some(first));
+    assert!(series(&by_http2)["connections"] >= 1.0);
     authority.renew_until(2035);
     eventually("the metric follows", || {
         expiry(&get("/metrics")) == Some(2_051_222_400.0)

@@ -61,6 +61,12 @@ fn the_progress_of_the_first_clone_shows() {
         assert!(received <= total, "{progress}");
         received > 0 && received < total
     });
+    let metrics = scene.program.get("/metrics").text();
+    let ratio = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("crates_io_mirror_index_clone_progress_ratio "));
+    let ratio: f64 = ratio.unwrap().parse().unwrap();
+    assert!(0.0 < ratio && ratio < 1.0, "{ratio}");
 }
 
 #[test]

@@ -192,6 +192,8 @@ fn settings(template: &str) -> Settings {
         download: DownloadTemplate::parse(template).unwrap(),
         public_url: None,
         tls: false,
+        #[cfg(feature = "otlp")]
+        traces: None,
         hsts_max_age_secs: None,
         upstream: "https://git.example/index.git".to_owned(),
         max_staleness: Some(Duration::from_secs(3600)),

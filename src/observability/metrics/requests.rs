@@ -135,6 +135,15 @@ impl RequestMetrics {
         Route::OTHER
     }
 
+    /// The template of a route; `None` for what belongs to no route.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn template(&self, route: Route) -> Option<&str> {
+        let metrics = self.routes.get(route.0).and_then(OnceLock::get);
+        metrics
+            .filter(|_| route != Route::OTHER)
+            .map(|metrics| metrics.template.as_str())
+    }
+
     /// A request has begun.
     pub(crate) fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);

@@ -34,6 +34,8 @@ mod upstream_fault;
 mod wait;
 mod wire;
 
+#[cfg(feature = "otlp")]
+pub(crate) use accept_loop::AcceptLoop;
 pub(crate) use attacker::{Http2Attacker, Statuses, connect_from, peer, request_from};
 pub(crate) use certificate::Authority;
 pub(crate) use client::{Answer, Client, Connection};
@@ -56,6 +58,8 @@ pub(crate) use program::{Program, send_signal};
 pub(crate) use project::{Project, succeeds};
 pub(crate) use proxy::HttpProxy;
 pub(crate) use published_crate::PublishedCrate;
+#[cfg(feature = "otlp")]
+pub(crate) use request::Request;
 pub(crate) use s3_server::{S3Fault, S3Server, SECRET_KEY};
 pub(crate) use upstream_fault::UpstreamFault;
 pub(crate) use wait::{eventually, eventually_some};
