@@ -38,8 +38,9 @@ fn first_start_into(fault: Fault) -> String {
     let error = mirror.wait_for_failure();
     println!("{fault:?}: {error}");
     assert_waits_for_the_index(&mirror);
-    let page = mirror.get("/").text();
-    assert!(page.contains("the last try failed"), "{page}");
+    let status = mirror.get("/status").json();
+    assert_eq!(status["state"], "failing", "{status}");
+    assert_eq!(status["index"]["last_error"], *error);
     server.set(Fault::None);
     mirror.wait_until_ready();
     assert_eq!(mirror.commit(), Some(index.head()));

@@ -137,12 +137,16 @@ fn add_commit(
     Ok(tip)
 }
 
-/// Gives a commit references of its own.
+/// Gives a commit references of its own, if it has none.
 fn add_namespace(served: &Repository, tip: ObjectId) -> Result<(), git2::Error> {
-    let branch = branch_of(tip);
-    let why = "a view shows it";
-    served.reference(&branch, tip.to_oid()?, true, why)?;
+    let (branch, tip_id) = (branch_of(tip), tip.to_oid()?);
     let head = format!("{NAMESPACES}{}/HEAD", namespace(tip));
+    // Most fetches bring nothing new, and then nothing is written.
+    if served.refname_to_id(&head).is_ok_and(|id| id == tip_id) {
+        return Ok(());
+    }
+    let why = "a view shows it";
+    served.reference(&branch, tip_id, true, why)?;
     served.reference_symbolic(&head, &branch, true, why)?;
     Ok(())
 }
