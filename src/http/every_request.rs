@@ -123,8 +123,13 @@ impl EveryRequest {
                     (route, response, wants_page)
                 }
             };
-            if has_pages && wants_page && is_not_found(&response) {
-                response = not_found::page(&self.state.settings, &response).into_response();
+            if has_pages && is_not_found(&response) {
+                if wants_page {
+                    response = not_found::page(&self.state.settings, &response).into_response();
+                }
+                // Added, because the answer may depend on other headers, too.
+                let accept = HeaderValue::from_static("accept");
+                response.headers_mut().append(header::VARY, accept);
             }
             self.add_headers(&mut response, surface);
             log.answered(response, route)

@@ -10,8 +10,18 @@ use axum::http::uri::PathAndQuery;
 const OWN_FIRST_SEGMENTS: [&str; 4] = ["api", "crates", "git", "index"];
 
 /// What can follow a prefix that begins like one of our own paths.
-const AFTER_AMBIGUOUS: [&str; 8] = [
-    "", "api", "crates", "git", "index", "livez", "metrics", "readyz",
+const AFTER_AMBIGUOUS: [&str; 11] = [
+    "",
+    "api",
+    "config.toml",
+    "crates",
+    "git",
+    "index",
+    "livez",
+    "me",
+    "metrics",
+    "readyz",
+    "status",
 ];
 
 /// A path in front of all paths of the mirror.
@@ -162,6 +172,9 @@ mod tests {
                 "/crates/a/a-1.0.0.crate",
                 "/crates/a/a-1.0.0.crate",
             ),
+            ("https://h/crates", "/crates/config.toml", "/config.toml"),
+            ("https://h/git", "/git/status", "/status"),
+            ("https://h/index", "/index/me", "/me"),
             ("https://h/api", "/api/v1/crates/a", "/api/v1/crates/a"),
             ("https://h/api", "/api/api/v1/crates/a", "/api/v1/crates/a"),
             (

@@ -25,7 +25,6 @@ pub(crate) fn page(settings: &Settings, replaced: &Response) -> Result<Response,
     let root = root_path(settings);
     let mut page = html(StatusCode::NOT_FOUND, &NotFound { root })?;
     let headers = page.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("accept"));
     if let Some(commit) = replaced.headers().get(X_INDEX_COMMIT) {
         headers.insert(X_INDEX_COMMIT, commit.clone());
     }

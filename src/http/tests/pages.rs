@@ -265,6 +265,7 @@ async fn browsers_get_a_page_instead_of_404_and_programs_what_they_got_before() 
             .request(Method::GET, path, &[("accept", "*/*")])
             .await;
         program.detail();
+        assert_eq!(program.header("vary"), "accept", "{path}");
         let commit = |answer: &Answer| answer.header("x-index-commit").to_owned();
         assert_eq!(commit(&page), commit(&program), "{path}");
     }
