@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, AppState, Settings};
@@ -174,7 +175,7 @@ impl App {
         Ok(Self {
             listener,
             address,
-            state: AppState::new(settings, index.clone(), keeper.clone()),
+            state: AppState::new(settings, index.clone(), Catalog {}, keeper.clone()),
             keeper,
             stop,
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),

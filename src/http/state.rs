@@ -7,6 +7,7 @@ use quick_cache::sync::Cache;
 
 use super::index::file_cache::FileCache;
 use super::index::version_table::{VersionTables, no_tables};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::index::{BlobId, IndexHandle};
 use crate::server::{Shares, SharesSettings, TakingBack};
@@ -72,6 +73,8 @@ const PUBLISHED_NAMES_MAX: usize = 16_384;
 pub(crate) struct AppState {
     pub(crate) settings: Settings,
     pub(super) index: IndexHandle,
+    /// Search and reverse dependencies.
+    pub(super) catalog: Catalog,
     /// The account of the memory that is kept for clients, in bytes.
     pub(crate) account: Shares,
     /// Permits for look-ups.
@@ -96,6 +99,7 @@ impl AppState {
     pub(crate) fn new(
         settings: Settings,
         index: IndexHandle,
+        catalog: Catalog,
         crate_files: Option<CrateFiles>,
     ) -> Arc<Self> {
         let account = Shares::new(SharesSettings {
@@ -131,6 +135,7 @@ impl AppState {
             ),
             settings,
             index,
+            catalog,
             account,
             index_files: FileCache::new(),
             version_tables: no_tables(),

@@ -16,6 +16,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::{AppState, Settings, application};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::index::testing::TestIndex;
@@ -101,7 +102,7 @@ impl TestMirror {
             public_url: Some(url.to_owned()),
             ..settings("https://files.example/{crate}")
         };
-        let state = AppState::new(settings, index.handle.clone(), None);
+        let state = AppState::new(settings, index.handle.clone(), Catalog {}, None);
         Self {
             state,
             index: Some(index),
@@ -181,7 +182,7 @@ impl Answer {
 }
 
 fn state(template: &str, index: IndexHandle) -> Arc<AppState> {
-    AppState::new(settings(template), index, None)
+    AppState::new(settings(template), index, Catalog {}, None)
 }
 
 fn settings(template: &str) -> Settings {
