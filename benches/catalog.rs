@@ -127,7 +127,7 @@ async fn searches(
 ) -> Result<(Vec<Duration>, usize), Box<dyn Error>> {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
     let mut running = Vec::new();
-    for text in texts.iter().cycle().take(SEARCHES) {
+    for text in texts.into_iter().cycle().take(SEARCHES) {
         // The time counts from when the search was due.
         let due = ticks.tick().await.into_std();
         let catalog = catalog.clone();

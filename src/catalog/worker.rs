@@ -100,6 +100,13 @@ impl Worker {
         }
     }
 
+    /// Closes the database, as the end of the process does.
+    #[cfg(test)]
+    pub(super) fn close(&mut self) {
+        self.open = None;
+        self.catalog.withdraw();
+    }
+
     /// The flag that ends its work.
     pub(super) fn stop_flag(&self) -> Arc<StopFlag> {
         Arc::clone(&self.stop)
