@@ -42,6 +42,10 @@
 mod app;
 mod archive;
 mod build_info;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the endpoints are not there yet")
+)]
 mod catalog;
 mod cli;
 mod clock;
@@ -62,6 +66,8 @@ mod store;
 mod upstream;
 
 pub use app::{App, RunError, StartError, runtime, start_logging};
+#[cfg(feature = "bench-rules")]
+pub use catalog::CatalogProbe;
 pub use cli::run_command_line;
 pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};

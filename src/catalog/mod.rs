@@ -6,12 +6,36 @@
 //! which comes with it, so that a handler can read more from the same state of the index.
 //!
 //! Only this module uses SQLite. No text in SQL and no type of `rusqlite` leaves it.
+//!
+//! - `questions`: questions and answers, as plain values.
+//! - `handle`: asking, with limits for time and for those who wait.
+//! - `published`: one state of the catalog. A question sees one state of names and database, which belong to one view.
+//! - `names`: search in memory.
+//! - `database`: the tables, and all statements.
+//! - `record`: a crate, made from its index files.
+//! - `files`: where the database lies.
+//! - `worker` and `task`: building and following.
 
+mod database;
+mod files;
 mod handle;
+mod names;
+#[cfg(feature = "bench-rules")]
+mod probe;
+mod published;
 mod questions;
+mod record;
+mod task;
+#[cfg(test)]
+mod tests;
+mod worker;
 
 pub(crate) use handle::Catalog;
+#[cfg(feature = "bench-rules")]
+pub use probe::CatalogProbe;
 pub(crate) use questions::{
     CatalogError, CatalogStatus, CrateFilter, CrateList, CrateOrder, CrateSummary, Dependent,
     Dependents, Page, Place, Search, Start, Summary,
 };
+pub(crate) use task::CatalogTask;
+pub(crate) use worker::CatalogSettings;

@@ -102,7 +102,7 @@ impl TestMirror {
             public_url: Some(url.to_owned()),
             ..settings("https://files.example/{crate}")
         };
-        let state = AppState::new(settings, index.handle.clone(), Catalog {}, None);
+        let state = AppState::new(settings, index.handle.clone(), Catalog::new(), None);
         Self {
             state,
             index: Some(index),
@@ -182,7 +182,7 @@ impl Answer {
 }
 
 fn state(template: &str, index: IndexHandle) -> Arc<AppState> {
-    AppState::new(settings(template), index, Catalog {}, None)
+    AppState::new(settings(template), index, Catalog::new(), None)
 }
 
 fn settings(template: &str) -> Settings {
