@@ -42,10 +42,6 @@
 mod app;
 mod archive;
 mod build_info;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the endpoints are not there yet")
-)]
 mod catalog;
 mod cli;
 mod clock;

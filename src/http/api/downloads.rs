@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::json::VersionView;
 use super::look_up::{existing_crate, existing_version, json, with_crate};
-use super::query::{ApiQuery, check_include};
+use super::query::{ApiQuery, check_include, given};
 use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
@@ -31,6 +31,7 @@ const VERSIONS_MAX: usize = 5;
 #[into_params(parameter_in = Query)]
 pub(crate) struct CrateDownloadsQuery {
     /// `versions` adds the five highest versions.
+    #[serde(default, deserialize_with = "given")]
     include: Option<String>,
 }
 

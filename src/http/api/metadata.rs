@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::json::{CrateView, DependencyView, Include, VersionView};
 use super::look_up::{json, with_crate, with_version};
-use super::query::ApiQuery;
+use super::query::{ApiQuery, given};
 use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
@@ -36,6 +36,7 @@ const SPELLINGS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub(crate) struct CrateQuery {
     /// The parts to include, with commas between them: `versions`, `keywords`, `categories`, `badges`, `downloads`,
     /// `default_version`, or `full` for all, which is the default.
+    #[serde(default, deserialize_with = "given")]
     include: Option<String>,
 }
 

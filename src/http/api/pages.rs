@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 use utoipa::IntoParams;
 
+use super::query::given;
 use crate::http::error::ApiError;
 
 /// The most entries on one page.
@@ -26,11 +27,14 @@ pub(super) const PAGE_MAX: u32 = 200;
 pub(crate) struct PageQuery {
     /// The number of the page, beginning with 1. It excludes `seek`.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
+    #[serde(default, deserialize_with = "given")]
     page: Option<NonZeroU32>,
     /// The number of entries on a page: 10 by default.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    #[serde(default, deserialize_with = "given")]
     pub(super) per_page: Option<NonZeroU32>,
     /// The token of a page, from `meta.next_page` of the page before. It excludes `page`.
+    #[serde(default, deserialize_with = "given")]
     seek: Option<String>,
 }
 

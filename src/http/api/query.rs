@@ -21,6 +21,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
     }
 }
 
+/// A parameter that is there, even if its value is empty. By itself the library takes an empty value for none.
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// A text without a null byte. crates.io's database cannot store one, so its API refuses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TextWithoutNull(pub(crate) String);

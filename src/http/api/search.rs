@@ -18,7 +18,7 @@ use super::look_up::accounted_json;
 use super::pages::{
     PAGE_MAX, PageKinds, PageQuery, PageRequest, PageStart, query_with, read_seek_token, seek_token,
 };
-use super::query::{ApiQuery, TextWithoutNull};
+use super::query::{ApiQuery, TextWithoutNull, given};
 use crate::catalog::{CrateFilter, CrateOrder, CrateSummary, Page, Place, Search, Start};
 use crate::http::error::{ApiError, Envelope};
 use crate::http::index::index_guard::IndexGuard;
@@ -36,29 +36,39 @@ pub(crate) struct SearchQuery {
     /// A text in the name of a crate. Case does not matter, and `-` equals `_`. A text of one or two bytes matches only at
     /// the beginning of a word.
     #[param(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "given")]
     q: Option<TextWithoutNull>,
     /// `relevance` (the default with `q`), `alphabetical` (the default without), `downloads`, `recent-downloads`,
     /// `recent-updates` or `new`. The mirror has no downloads, so it sorts by id instead.
+    #[serde(default, deserialize_with = "given")]
     sort: Option<String>,
     /// Any value but `yes` leaves out crates of which every version is yanked.
+    #[serde(default, deserialize_with = "given")]
     include_yanked: Option<String>,
     /// The index has no categories: the answer is empty.
     #[param(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "given")]
     category: Option<TextWithoutNull>,
     /// The index has no keywords: the answer is empty.
     #[param(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "given")]
     all_keywords: Option<TextWithoutNull>,
     /// The index has no keywords: the answer is empty.
     #[param(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "given")]
     keyword: Option<TextWithoutNull>,
     /// The first character of the name.
     #[param(value_type = Option<String>, min_length = 1)]
+    #[serde(default, deserialize_with = "given")]
     letter: Option<TextWithoutNull>,
     /// The index has no owners: the answer is empty.
+    #[serde(default, deserialize_with = "given")]
     user_id: Option<i32>,
     /// The index has no owners: the answer is empty.
+    #[serde(default, deserialize_with = "given")]
     team_id: Option<i32>,
     /// Needs a login, which the mirror does not have.
+    #[serde(default, deserialize_with = "given")]
     following: Option<String>,
     /// Exact names of crates.
     #[serde(rename = "ids[]", default)]

@@ -19,7 +19,7 @@ use super::look_up::{json, with_crate};
 use super::pages::{
     PageKinds, PageQuery, PageRequest, PageStart, query_with, read_seek_token, seek_token,
 };
-use super::query::{ApiQuery, check_include};
+use super::query::{ApiQuery, check_include, given};
 use crate::http::crate_in_path::NameInPath;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
@@ -30,8 +30,10 @@ use crate::server::Exchange;
 #[into_params(parameter_in = Query)]
 pub(crate) struct VersionsQuery {
     /// `release_tracks` adds the highest version of each track to `meta`.
+    #[serde(default, deserialize_with = "given")]
     include: Option<String>,
     /// `semver`, which is the default, or `date`. The highest or the latest version comes first.
+    #[serde(default, deserialize_with = "given")]
     sort: Option<String>,
     /// Only versions with exactly these numbers.
     #[serde(rename = "nums[]", default)]

@@ -26,14 +26,19 @@ fn every_line_of_the_protocol_about_reading_holds() {
         if let Some(commit) = answer.header("x-index-commit") {
             assert_eq!(commit, scene.commit, "{path}");
         }
-        description.assert_allows(path, &answer);
         let json = answer.json();
         let mut complain = |what: String| failures.push(format!("{line}\n    {path}\n    {what}"));
+        // Others are no endpoints, or are normalised first.
+        if path.starts_with("/api/") && !line.contains("route") && !line.contains("slash") {
+            for what in description.complaints(path, &answer) {
+                complain(what);
+            }
+        }
         match expected {
             Expected::Error(status, detail) => {
-                let error = (answer.status, answer.detail());
-                if error != (*status, (*detail).to_owned()) {
-                    complain(format!("{error:?}"));
+                let envelope = json!({ "errors": [{ "detail": detail }] });
+                if (answer.status, &json) != (*status, &envelope) {
+                    complain(format!("{} {json}", answer.status));
                 }
             }
             Expected::Has(fields) => {
@@ -111,6 +116,10 @@ fn objects_have_their_fields_in_order(scene: &Scene) {
         // A field of an inner object may have the same name, and comes later than the first one.
         assert!(places.is_sorted(), "{path}: {places:?}");
     }
+    let tracks = text("/api/v1/crates/tracks/versions?include=release_tracks");
+    let descending =
+        r#"{"10":{"highest":"10.0.0"},"2":{"highest":"2.0.0"},"1":{"highest":"1.0.0"},"0.5":"#;
+    assert!(tracks.contains(descending), "{tracks}");
     let version = scene.mirror.get("/api/v1/crates/INFLECTOR/0.1.0").json();
     assert_eq!(version["version"]["crate_size"], STORED_BYTES);
     // `version_id` joins answers.
@@ -199,7 +208,9 @@ fn methods_and_encodings(scene: &Scene) {
             get.header("x-index-commit"),
             "{path}"
         );
-        assert_eq!(get.header("vary"), Some("accept-encoding"), "{path}");
+        // A shorter answer is never compressed.
+        let vary = (get.body.len() >= 32).then_some("accept-encoding");
+        assert_eq!(get.header("vary"), vary, "{path}");
         assert_eq!(get.header("etag"), None, "{path}");
         let cached = path.ends_with("/summary").then_some("public, max-age=15");
         assert_eq!(get.header("cache-control"), cached, "{path}");

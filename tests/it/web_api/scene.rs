@@ -129,7 +129,7 @@ fn crates() -> Vec<(&'static str, Vec<String>)> {
         ),
         ("dev-uses", one("dev-uses", "1.0.0", "2021-02-01", &on("Inflector", "dev"))),
         ("renames", one("renames", "1.0.0", "2021-03-01", &alias)),
-        ("io", one("io", "1.0.0", "2021-04-01", &none())),
+        ("io", one("io", "1.0.0", "2021-04-01", &on("IO", "dev"))),
         ("my-io", one("my-io", "1.0.0", "2021-05-01", &none())),
         ("Io_x", one("Io_x", "1.0.0", "2021-06-01", &none())),
         ("audio", one("audio", "1.0.0", "2021-07-01", &none())),
