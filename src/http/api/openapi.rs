@@ -133,6 +133,14 @@ fn add_errors(operation: &mut Operation, has_name: bool) {
         .header("retry-after", Header::new(text()))
         .build();
     let responses = &mut operation.responses.responses;
+    for response in responses.values_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            // OpenAPI asks for one. The schema of the answer says more.
+            response.description.push_str("the answer");
+        }
+    }
     responses.insert("400".to_owned(), RefOr::T(bad));
     responses.insert("503".to_owned(), RefOr::T(later));
     if has_name {

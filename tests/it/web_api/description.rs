@@ -90,7 +90,7 @@ pub(super) fn assert_valid_and_complete(description: &Value) {
     let openapi = jsonschema::validator_for(&schema).unwrap();
     let errors: Vec<String> = openapi
         .iter_errors(description)
-        .map(|error| error.to_string())
+        .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();
     assert!(errors.is_empty(), "{errors:?}");
     assert!(description["openapi"].as_str().unwrap().starts_with("3.1."));
