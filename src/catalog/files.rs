@@ -15,6 +15,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::index::refuses_for_good;
+
 const LOCK: &str = "lock";
 const BUILDING: &str = "building";
 const PREFIX: &str = "catalog-";
@@ -29,25 +31,36 @@ pub(super) struct CatalogDir {
     is_temporary: bool,
 }
 
+/// The outcome of locking the directory in `DATA_DIR`.
+#[derive(Debug)]
+pub(super) enum DirState {
+    /// It is ours.
+    Locked(CatalogDir),
+    /// Another mirror uses it. It may be about to end.
+    InUse,
+    /// It cannot be written.
+    NotWritable,
+}
+
 impl CatalogDir {
-    /// Locks the directory in `DATA_DIR`. `None` if it cannot be written, or if another mirror uses it.
+    /// Locks the directory in `DATA_DIR`.
     ///
     /// # Errors
     /// Those that may pass, like a full disk.
-    pub(super) fn open(data_dir: &Path) -> io::Result<Option<Self>> {
+    pub(super) fn open(data_dir: &Path) -> io::Result<DirState> {
         let path = data_dir.join("catalog");
         let lock = fs::create_dir_all(&path).and_then(|()| File::create(path.join(LOCK)));
         let lock = match lock {
             Ok(lock) => lock,
-            Err(error) if refuses_for_good(&error) => return Ok(None),
+            Err(error) if refuses_for_good(&error) => return Ok(DirState::NotWritable),
             Err(error) => return Err(error),
         };
         match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::WouldBlock) => return Ok(DirState::InUse),
             // A file system without locks. Mirrors that share it were warned of that by the index.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        Ok(Some(Self {
+        Ok(DirState::Locked(Self {
             path,
             _lock: Some(lock),
             is_temporary: false,
@@ -91,7 +104,7 @@ impl CatalogDir {
         File::open(&building)?.sync_all()?;
         let path = self.database(self.highest()?.map_or(1, |number| number.saturating_add(1)));
         // A log without a database is what an operator may leave who removes only the database.
-        self.remove(&path)?;
+        Self::remove(&path)?;
         fs::rename(building, &path)?;
         // Without this a power failure can undo the rename: the name is in the directory, which is written separately.
         File::open(&self.path)?.sync_all()?;
@@ -99,7 +112,7 @@ impl CatalogDir {
     }
 
     /// Removes a database. Its log goes last: without its database it means nothing.
-    pub(super) fn remove(&self, database: &Path) -> io::Result<()> {
+    pub(super) fn remove(database: &Path) -> io::Result<()> {
         for suffix in ["", "-wal", "-shm"] {
             let mut path = database.as_os_str().to_owned();
             path.push(suffix);
@@ -148,15 +161,6 @@ impl Drop for CatalogDir {
             tracing::debug!(error = %error, path = %self.path.display(), "the temporary catalog could not be removed");
         }
     }
-}
-
-/// Whether a failed write fails for good. A full disk does not: it may get space again.
-fn refuses_for_good(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
-    matches!(
-        error.kind(),
-        NotADirectory | PermissionDenied | ReadOnlyFilesystem
-    )
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {

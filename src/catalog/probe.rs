@@ -72,7 +72,8 @@ impl CatalogProbe {
     /// # Errors
     /// Why there is no answer.
     pub fn index_files_of(&self, checksum: &str) -> Result<usize, String> {
-        let checksum: Checksum = checksum.parse().map_err(|_| "no checksum".to_owned())?;
+        let checksum = checksum.parse::<Checksum>();
+        let checksum = checksum.map_err(|error| error.to_string())?;
         let found = self.0.index_files_of(&[checksum]);
         found
             .map(|files| files.len())

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
 use super::database::{Database, State, is_damage};
-use super::files::CatalogDir;
+use super::files::{CatalogDir, DirState};
 use super::handle::Catalog;
 use super::names::{NameTable, TableBuilder};
 use super::published::{Published, Readers};
@@ -29,6 +29,10 @@ const REBUILT_PART: usize = 8;
 
 /// Changes that never lead to a new database.
 const FOLLOWED_MIN: usize = 1_000;
+
+/// How often the directory may be in use before a temporary one is made. With the pauses of the task this is a quarter of
+/// a minute: a mirror that this one replaces has ended by then.
+const REFUSALS_MAX: u32 = 3;
 
 /// Where the catalog lies.
 #[derive(Clone, Debug)]
@@ -50,6 +54,8 @@ pub(super) enum WorkError {
     System(#[from] io::Error),
     #[error("the database is damaged")]
     Damaged,
+    #[error("another mirror uses the catalog in DATA_DIR")]
+    InUse,
     /// The other thread has failed, and says why.
     #[error("the writer has ended")]
     Ended,
@@ -63,6 +69,8 @@ pub(super) struct Worker {
     index: IndexHandle,
     stop: Arc<StopFlag>,
     directory: Option<CatalogDir>,
+    /// How often the directory was in use.
+    refusals: u32,
     open: Option<Open>,
 }
 
@@ -96,6 +104,7 @@ impl Worker {
             index,
             stop: Arc::new(StopFlag::new()),
             directory: None,
+            refusals: 0,
             open: None,
         }
     }
@@ -145,7 +154,9 @@ impl Worker {
         let is_damaged = match error {
             WorkError::Damaged => true,
             WorkError::Database(error) => is_damage(error),
-            WorkError::Read(_) | WorkError::System(_) | WorkError::Ended => false,
+            WorkError::Read(_) | WorkError::System(_) | WorkError::InUse | WorkError::Ended => {
+                false
+            }
         };
         let open = self.open.take();
         if let Some(directory) = &self.directory {
@@ -157,7 +168,7 @@ impl Worker {
                 Some(database) => {
                     tracing::warn!(error = %error, "the catalog is damaged, and is built again");
                     self.catalog.withdraw();
-                    removed.and_then(|()| directory.remove(&database))
+                    removed.and_then(|()| CatalogDir::remove(&database))
                 }
                 None => removed,
             };
@@ -214,8 +225,12 @@ impl Worker {
         let directory = match self.directory.take() {
             Some(directory) => directory,
             None => match CatalogDir::open(&self.settings.data_dir)? {
-                Some(directory) => directory,
-                None => {
+                DirState::Locked(directory) => directory,
+                DirState::InUse if self.refusals < REFUSALS_MAX => {
+                    self.refusals += 1;
+                    return Err(WorkError::InUse);
+                }
+                DirState::InUse | DirState::NotWritable => {
                     tracing::warn!(
                         "the catalog lies in a temporary directory, because DATA_DIR cannot be written or another mirror uses it"
                     );
