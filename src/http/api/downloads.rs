@@ -94,7 +94,7 @@ pub(crate) struct VersionDownloadsAnswer {
     get,
     path = "/api/v1/crates/{name}/downloads",
     tag = "crates",
-    params(("name" = String, Path), CrateDownloadsQuery),
+    params(("name" = String, Path, example = "itoa"), CrateDownloadsQuery),
     responses((status = 200, body = CrateDownloadsAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_crate_downloads(
@@ -124,7 +124,7 @@ pub(crate) async fn list_crate_downloads(
     get,
     path = "/api/v1/crates/{name}/{version}/downloads",
     tag = "versions",
-    params(("name" = String, Path), ("version" = String, Path), VersionDownloadsQuery),
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0"), VersionDownloadsQuery),
     responses((status = 200, body = VersionDownloadsAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_version_downloads(

@@ -75,7 +75,7 @@ pub(crate) struct DependenciesAnswer<'a> {
     get,
     path = "/api/v1/crates/{name}",
     tag = "crates",
-    params(("name" = String, Path), CrateQuery),
+    params(("name" = String, Path, example = "itoa"), CrateQuery),
     responses((status = 200, body = CrateAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn show_crate(
@@ -162,7 +162,7 @@ impl Include {
     get,
     path = "/api/v1/crates/{name}/{version}",
     tag = "versions",
-    params(("name" = String, Path), ("version" = String, Path)),
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0")),
     responses((status = 200, body = VersionAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn show_version(
@@ -183,7 +183,7 @@ pub(crate) async fn show_version(
     get,
     path = "/api/v1/crates/{name}/{version}/dependencies",
     tag = "versions",
-    params(("name" = String, Path), ("version" = String, Path)),
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0")),
     responses((status = 200, body = DependenciesAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_dependencies(

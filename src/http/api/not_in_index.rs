@@ -213,7 +213,7 @@ pub(crate) async fn show_user_stats(
     get,
     path = "/api/v1/crates/{name}/{version}/authors",
     tag = "versions",
-    params(("name" = String, Path), ("version" = String, Path)),
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0")),
     responses((status = 200, body = AuthorsAnswer)),
 )]
 pub(crate) async fn list_authors() -> Result<Response, ApiError> {
@@ -228,7 +228,7 @@ pub(crate) async fn list_authors() -> Result<Response, ApiError> {
     get,
     path = "/api/v1/crates/{name}/{version}/readme",
     tag = "versions",
-    params(("name" = String, Path), ("version" = String, Path)),
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0")),
     responses((status = 404, body = Envelope<'_>, description = "always")),
 )]
 pub(crate) async fn show_readme(_wanted: VersionInPath) -> ApiError {
@@ -240,7 +240,7 @@ pub(crate) async fn show_readme(_wanted: VersionInPath) -> ApiError {
     get,
     path = "/api/v1/crates/{name}/following",
     tag = "accounts",
-    params(("name" = String, Path)),
+    params(("name" = String, Path, example = "itoa")),
     responses((status = 403, body = Envelope<'_>, description = "always")),
 )]
 pub(crate) async fn show_following() -> ApiError {

@@ -36,7 +36,7 @@ pub(crate) struct TeamsAnswer {
     get,
     path = "/api/v1/crates/{name}/owners",
     tag = "owners",
-    params(("name" = String, Path)),
+    params(("name" = String, Path, example = "itoa")),
     responses((status = 200, body = UsersAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_owners(
@@ -52,7 +52,7 @@ pub(crate) async fn list_owners(
     get,
     path = "/api/v1/crates/{name}/owner_user",
     tag = "owners",
-    params(("name" = String, Path)),
+    params(("name" = String, Path, example = "itoa")),
     responses((status = 200, body = UsersAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_user_owners(
@@ -68,7 +68,7 @@ pub(crate) async fn list_user_owners(
     get,
     path = "/api/v1/crates/{name}/owner_team",
     tag = "owners",
-    params(("name" = String, Path)),
+    params(("name" = String, Path, example = "itoa")),
     responses((status = 200, body = TeamsAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_team_owners(

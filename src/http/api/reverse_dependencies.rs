@@ -49,7 +49,7 @@ pub(crate) struct Total {
     get,
     path = "/api/v1/crates/{name}/reverse_dependencies",
     tag = "crates",
-    params(("name" = String, Path), PageQuery),
+    params(("name" = String, Path, example = "itoa"), PageQuery),
     responses((status = 200, body = ReverseDependenciesAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_reverse_dependencies(

@@ -68,7 +68,7 @@ pub(crate) struct VersionsMeta<'a> {
     get,
     path = "/api/v1/crates/{name}/versions",
     tag = "versions",
-    params(("name" = String, Path), VersionsQuery, PageQuery),
+    params(("name" = String, Path, example = "itoa"), VersionsQuery, PageQuery),
     responses((status = 200, body = VersionsAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_versions(

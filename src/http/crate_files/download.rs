@@ -33,7 +33,7 @@ use crate::server::Exchange;
     get,
     path = "/api/v1/crates/{name}/{version}/download",
     tag = "versions",
-    params(("name" = String, Path), ("version" = String, Path)),
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0")),
     responses(
         (status = 200, description = "the file, or its URL", content(
             (Vec<u8> = "application/gzip"),
