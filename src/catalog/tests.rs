@@ -10,10 +10,11 @@ use rusqlite::types::Value;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
+use super::questions::CrateList;
 use super::worker::{WorkError, Worker};
 use super::{
-    Catalog, CatalogError, CatalogSettings, CrateFilter, CrateList, CrateOrder, CrateSummary,
-    Dependent, Page, Search, Start,
+    Catalog, CatalogError, CatalogSettings, CrateFilter, CrateOrder, CrateSummary, Dependent, Page,
+    Search, Start,
 };
 use crate::index::testing::{TestIndex, checksum};
 use crate::index::{IndexHandle, StoredFiles};

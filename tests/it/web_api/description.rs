@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Mirror};
 
-/// The schema of OpenAPI 3.1, from <https://spec.openapis.org/oas/3.1/schema/2022-10-07>.
+/// The schema of `OpenAPI` 3.1, from <https://spec.openapis.org/oas/3.1/schema/2022-10-07>.
 const OPENAPI_3_1: &str = include_str!("../../fixtures/openapi/openapi-3.1.json");
 
 const ROUTER: &str = include_str!("../../../src/http/router.rs");

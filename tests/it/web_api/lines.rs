@@ -44,7 +44,7 @@ pub(super) fn at(json: &Value, pointer: &str) -> Value {
         None => json
             .pointer(pointer)
             .cloned()
-            .unwrap_or(Value::String("absent".to_owned())),
+            .unwrap_or_else(|| Value::String("absent".to_owned())),
         Some((before, after)) => {
             let entries = json.pointer(before).and_then(Value::as_array);
             entries
