@@ -10,6 +10,7 @@
 //! | `app` | the composition root: [`Config`] → [`App`], run until stopped |
 //! | `archive` | archives that cross an air gap: their format, export and import |
 //! | `build_info` | which build of the program this is |
+//! | `catalog` | an embedded database of all crates: search, reverse dependencies |
 //! | `cli` | the command line: arguments, help, terminal, subcommands |
 //! | `clock` | the time of day, which tests replace |
 //! | `config` | environment variables → [`Config`], by one table of settings |
@@ -41,6 +42,7 @@
 mod app;
 mod archive;
 mod build_info;
+mod catalog;
 mod cli;
 mod clock;
 mod config;
@@ -60,6 +62,8 @@ mod store;
 mod upstream;
 
 pub use app::{App, RunError, StartError, runtime, start_logging};
+#[cfg(feature = "bench-rules")]
+pub use catalog::CatalogProbe;
 pub use cli::run_command_line;
 pub use clock::Clock;
 pub use config::{Config, ConfigError, VARIABLES};

@@ -16,7 +16,7 @@ struct Reserved {
     rule: &'static str,
 }
 
-const RESERVED: [Reserved; 5] = [
+const RESERVED: [Reserved; 6] = [
     Reserved {
         paths: &[
             "std::env::var",
@@ -49,6 +49,11 @@ const RESERVED: [Reserved; 5] = [
         paths: &["object_store"],
         places: &["src/store/"],
         rule: "only `store` touches object_store",
+    },
+    Reserved {
+        paths: &["rusqlite"],
+        places: &["src/catalog/"],
+        rule: "only `catalog` touches the database",
     },
 ];
 

@@ -71,6 +71,9 @@ pub enum RunError {
     /// An internal error ended the task that pushes the index.
     #[error("the task that pushes the index has ended: {0}")]
     Push(#[source] JoinError),
+    /// An internal error ended the task that keeps the catalog.
+    #[error("the task that keeps the catalog has ended: {0}")]
+    Catalog(#[source] JoinError),
     /// An internal error ended the task that reads the certificate again.
     #[error("the task that follows the certificate has ended: {0}")]
     Certificate(#[source] JoinError),

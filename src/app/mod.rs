@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::{Catalog, CatalogSettings, CatalogTask};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, AppState, Settings};
@@ -97,6 +98,9 @@ pub struct App {
     stop: CancellationToken,
     follower: Follower,
     pusher: Option<Pusher>,
+    catalog_task: CatalogTask,
+    #[cfg(feature = "bench-rules")]
+    catalog: Catalog,
     certificate: Option<TlsCertificate>,
     trusted_proxies: TrustedProxies,
     #[cfg(feature = "otlp")]
@@ -146,8 +150,13 @@ impl App {
                 .map(|keeper| stored_files(keeper, stop.clone())),
             ..follower_settings(&config, clock.clone())
         };
+        let catalog_settings = CatalogSettings {
+            data_dir: config.data_dir.clone(),
+            temp_dir: config.temp_dir.clone(),
+        };
         let index = IndexHandle::new();
         let metrics = Arc::new(Metrics::default());
+        let catalog = Catalog::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let user_agent = user_agent(config.contact.as_deref());
         let public_url = config.public_url.map(|url| url.to_string());
@@ -188,10 +197,19 @@ impl App {
         Ok(Self {
             listener,
             address,
-            state: AppState::new(settings, index.clone(), keeper.clone(), metrics),
+            state: AppState::new(
+                settings,
+                index.clone(),
+                catalog.clone(),
+                keeper.clone(),
+                metrics,
+            ),
             keeper,
             stop,
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
+            catalog_task: CatalogTask::new(catalog_settings, catalog.clone(), index.clone()),
+            #[cfg(feature = "bench-rules")]
+            catalog,
             follower: Follower::new(follower, index),
             certificate: config.tls,
             trusted_proxies: config.trusted_proxies,
@@ -212,6 +230,13 @@ impl App {
         let counter = logging.dropped().clone();
         // There is one logging for a mirror.
         let _set_before = self.state.metrics.dropped_log_events.set(counter);
+    }
+
+    /// Asks the catalog, for benchmarks.
+    #[cfg(feature = "bench-rules")]
+    #[must_use]
+    pub fn catalog(&self) -> crate::CatalogProbe {
+        crate::CatalogProbe::new(self.catalog.clone())
     }
 
     /// Serves until `stop` is done, then finishes open requests within 25 s.
@@ -260,6 +285,7 @@ impl App {
             served
         };
         let follower = spawn(self.follower.run(token.clone()), &token);
+        let catalog = spawn(self.catalog_task.run(token.clone()), &token);
         let certificate = self.certificate.zip(current).map(|(certificate, current)| {
             spawn(current.follow(certificate, token.clone()), &token)
         });
@@ -289,6 +315,7 @@ impl App {
         if let Some(pusher) = pusher {
             pusher.await.map_err(RunError::Push)?;
         }
+        catalog.await.flatten().map_err(RunError::Catalog)?;
         match refreshed.map_err(RunError::Refresh)? {
             Ok(()) => {}
             Err(FollowerEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),

@@ -6,6 +6,26 @@ use axum::http::request::Parts;
 use super::error::ApiError;
 use crate::package::{CrateName, CrateVersion};
 
+/// The name of a crate as a path has it. It is checked later, because crates.io checks the query before it.
+#[derive(Debug)]
+pub(super) struct NameInPath(String);
+
+impl NameInPath {
+    /// The name. A text that cannot be a crate's name is the name of no crate.
+    pub(super) fn parse(self) -> Result<CrateName, ApiError> {
+        parse_name(self.0)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for NameInPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(name) = Path::from_request_parts(parts, state).await?;
+        Ok(Self(name))
+    }
+}
+
 /// The version of a crate that a path names. Neither need exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct VersionInPath {
@@ -34,7 +54,6 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionInPath {
     }
 }
 
-/// A text that cannot be a crate's name is the name of no crate.
-pub(super) fn parse_name(name: String) -> Result<CrateName, ApiError> {
+fn parse_name(name: String) -> Result<CrateName, ApiError> {
     CrateName::try_from(name).map_err(|not_a_name| ApiError::CrateNotFound(not_a_name.text))
 }

@@ -9,7 +9,9 @@ use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::catalog::CatalogError;
 use crate::index::ReadError;
 use crate::package::{CrateFile, CrateName, CrateVersion};
 use crate::server::Exhausted;
@@ -39,11 +41,17 @@ pub(super) enum ApiError {
     /// No such page or endpoint.
     #[error("Not Found")]
     NotFound,
-    /// `cargo search`, which shows this.
+    /// The endpoint is about an account, and the mirror has none.
+    #[error("this action requires authentication")]
+    NeedsLogin,
+    /// The catalog is not built yet. All endpoints that do not need it work.
+    #[error("The mirror is still building its catalog of crates. Try again in a few seconds.")]
+    CatalogNotReady,
+    /// The catalog cannot answer now.
     #[error(
-        "This mirror has no search. Search on crates.io itself: cargo search --registry crates-io"
+        "The mirror's catalog of crates cannot answer at the moment. Try again in a few seconds."
     )]
-    NoSearch,
+    CatalogFailed(#[source] CatalogError),
     /// The endpoint exists, for other methods.
     #[error("Method Not Allowed")]
     MethodNotAllowed,
@@ -160,13 +168,20 @@ pub(super) struct PlainText(pub(super) ApiError);
 #[derive(Clone, Debug)]
 pub(super) struct Cause(pub(super) Arc<str>);
 
-#[derive(Serialize)]
-struct Envelope<'a> {
+/// crates.io's envelope of an error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Errors)]
+pub(super) struct Envelope<'a> {
+    /// Always one.
+    #[schema(value_type = Vec<Detail<'_>>, min_items = 1, max_items = 1)]
     errors: [Detail<'a>; 1],
 }
 
-#[derive(Serialize)]
-struct Detail<'a> {
+/// An error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct Detail<'a> {
+    /// What went wrong, as a text for people.
     detail: &'a str,
 }
 
@@ -219,20 +234,21 @@ impl ApiError {
             Self::CrateNotFound(_)
             | Self::VersionNotFound { .. }
             | Self::NotFound
-            | Self::NoSearch
             | Self::CrateFileNotStored(_)
             | Self::CrateFileNotListed(_)
             | Self::CrateFileMissing(_) => StatusCode::NOT_FOUND,
             Self::CrateFileCorrupt { .. } | Self::UpstreamFailed { .. } => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ReadOnly | Self::GitServiceRefused => StatusCode::FORBIDDEN,
+            Self::ReadOnly | Self::NeedsLogin | Self::GitServiceRefused => StatusCode::FORBIDDEN,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::GitRequestType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BadRequest(_) | Self::GitRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotReady
             | Self::NeedsHelp(_)
             | Self::Busy
+            | Self::CatalogNotReady
+            | Self::CatalogFailed(_)
             | Self::IndexUnreadable(_)
             | Self::IndexFileRefused(_)
             | Self::NoPublicUrl
@@ -299,6 +315,16 @@ impl IntoResponse for PlainText {
 impl From<Exhausted> for ApiError {
     fn from(_exhausted: Exhausted) -> Self {
         Self::Busy
+    }
+}
+
+impl From<CatalogError> for ApiError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::NotReady => Self::CatalogNotReady,
+            CatalogError::Busy => Self::Busy,
+            CatalogError::TimedOut | CatalogError::Unreadable(_) => Self::CatalogFailed(error),
+        }
     }
 }
 

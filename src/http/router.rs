@@ -10,24 +10,16 @@ use axum::routing::{get, post};
 use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
-use super::api::{metadata, site, versions};
+use super::api::{
+    downloads, metadata, not_in_index, openapi, owners, reverse_dependencies, search,
+    site_metadata, summary, versions,
+};
 use super::crate_files::download;
 use super::error::ApiError;
 use super::git;
 use super::index::sparse;
 use super::state::AppState;
 use super::status::{account, health, metrics, page, report, set_up};
-
-/// Names in the place of a version, for the parts of crates.io's API that this version of the mirror does not offer.
-const NOT_VERSIONS: [&str; 7] = [
-    "downloads",
-    "follow",
-    "following",
-    "owner_team",
-    "owner_user",
-    "owners",
-    "reverse_dependencies",
-];
 
 /// The handlers of all URLs.
 pub(super) fn router(state: Arc<AppState>) -> Router {
@@ -50,10 +42,42 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
         .route("/git/index/git-receive-pack", post(git::refuse_push))
         .layer(RequestDecompressionLayer::new());
 
-    // Tools: metadata from the index.
-    let mut metadata = Router::new()
-        .route("/api/v1/crates", get(no_search))
+    // Tools: crates.io's web API, answered from the index.
+    let api = Router::new()
+        .route("/api/openapi.json", get(openapi::show))
+        .route("/api/v1/categories", get(not_in_index::list_categories))
+        .route(
+            "/api/v1/categories/{category}",
+            get(not_in_index::show_category),
+        )
+        .route(
+            "/api/v1/category_slugs",
+            get(not_in_index::list_category_slugs),
+        )
+        .route("/api/v1/crates", get(search::search_crates))
         .route("/api/v1/crates/{name}", get(metadata::show_crate))
+        .route(
+            "/api/v1/crates/{name}/downloads",
+            get(downloads::list_crate_downloads),
+        )
+        .route("/api/v1/crates/{name}/follow", get(not_found))
+        .route(
+            "/api/v1/crates/{name}/following",
+            get(not_in_index::show_following),
+        )
+        .route(
+            "/api/v1/crates/{name}/owner_team",
+            get(owners::list_team_owners),
+        )
+        .route(
+            "/api/v1/crates/{name}/owner_user",
+            get(owners::list_user_owners),
+        )
+        .route("/api/v1/crates/{name}/owners", get(owners::list_owners))
+        .route(
+            "/api/v1/crates/{name}/reverse_dependencies",
+            get(reverse_dependencies::list_reverse_dependencies),
+        )
         .route(
             "/api/v1/crates/{name}/versions",
             get(versions::list_versions),
@@ -63,13 +87,39 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
             get(metadata::show_version),
         )
         .route(
+            "/api/v1/crates/{name}/{version}/authors",
+            get(not_in_index::list_authors),
+        )
+        .route(
             "/api/v1/crates/{name}/{version}/dependencies",
             get(metadata::list_dependencies),
         )
-        .route("/api/v1/site_metadata", get(site::show_site_metadata));
-    for name in NOT_VERSIONS {
-        metadata = metadata.route(&format!("/api/v1/crates/{{name}}/{name}"), get(not_found));
-    }
+        .route(
+            "/api/v1/crates/{name}/{version}/downloads",
+            get(downloads::list_version_downloads),
+        )
+        .route(
+            "/api/v1/crates/{name}/{version}/readme",
+            get(not_in_index::show_readme),
+        )
+        .route("/api/v1/keywords", get(not_in_index::list_keywords))
+        .route(
+            "/api/v1/keywords/{keyword}",
+            get(not_in_index::show_keyword),
+        )
+        .route("/api/v1/me", get(not_in_index::show_me))
+        .route("/api/v1/me/{*path}", get(not_in_index::show_mine))
+        .route(
+            "/api/v1/site_metadata",
+            get(site_metadata::show_site_metadata),
+        )
+        .route("/api/v1/summary", get(summary::show_summary))
+        .route("/api/v1/teams/{login}", get(not_in_index::show_team))
+        .route("/api/v1/users/{login}", get(not_in_index::show_user))
+        .route(
+            "/api/v1/users/{login}/stats",
+            get(not_in_index::show_user_stats),
+        );
 
     // People and platforms.
     let operation = Router::new()
@@ -82,7 +132,7 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
         .route("/metrics", get(metrics::show));
 
     Router::new()
-        .merge(metadata.layer(CompressionLayer::new().gzip(true)))
+        .merge(api.layer(CompressionLayer::new().gzip(true)))
         .merge(operation)
         .merge(cargo)
         .merge(git)
@@ -104,10 +154,6 @@ async fn note_route(matched: Option<MatchedPath>, request: Request, next: Next) 
 
 async fn not_found() -> ApiError {
     ApiError::NotFound
-}
-
-async fn no_search() -> ApiError {
-    ApiError::NoSearch
 }
 
 /// axum adds the `Allow` header, because it knows the methods of the route.

@@ -7,6 +7,7 @@ use quick_cache::sync::Cache;
 
 use super::index::file_cache::FileCache;
 use super::index::version_table::{VersionTables, no_tables};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::index::{BlobId, IndexHandle};
 use crate::observability::metrics::Metrics;
@@ -82,6 +83,8 @@ pub(crate) struct AppState {
     pub(super) index: IndexHandle,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// Search and reverse dependencies.
+    pub(super) catalog: Catalog,
     /// The account of the memory that is kept for clients, in bytes.
     pub(crate) account: Shares,
     /// Permits for look-ups.
@@ -106,6 +109,7 @@ impl AppState {
     pub(crate) fn new(
         settings: Settings,
         index: IndexHandle,
+        catalog: Catalog,
         crate_files: Option<CrateFiles>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
@@ -144,6 +148,7 @@ impl AppState {
             started: Instant::now(),
             index,
             metrics,
+            catalog,
             account,
             index_files: FileCache::new(),
             version_tables: no_tables(),

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::fetch_on_demand::{FetchesOnDemand, RefreshOutcome};
 use super::status::ClonesSize;
@@ -28,7 +28,8 @@ struct Shared {
     progress: ArcSwap<ProgressCell>,
     /// Wakes the background task because the clone may be damaged.
     wake: Notify,
-    view_changed: Notify,
+    /// Tells every waiting task that the view has changed.
+    view_changed: watch::Sender<()>,
     /// Asks for a check of the git index.
     damage_check: Notify,
     on_demand: FetchesOnDemand,
@@ -55,7 +56,7 @@ impl IndexHandle {
                 }),
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
                 wake: Notify::new(),
-                view_changed: Notify::new(),
+                view_changed: watch::Sender::new(()),
                 damage_check: Notify::new(),
                 on_demand: FetchesOnDemand::new(),
                 fetches: TimedResults::default(),
@@ -135,14 +136,14 @@ impl IndexHandle {
     }
 
     pub(crate) fn publish(&self, view: Arc<View>) {
-        // The store first: the pusher, which waits for the notification, must see the new view.
+        // The store first: a task that waits for the notification must see the new view.
         self.shared.view.store(Some(view));
-        self.shared.view_changed.notify_one();
+        self.shared.view_changed.send_replace(());
     }
 
-    /// Waits until the view may have changed. Only one task may wait.
-    pub(super) async fn view_changed(&self) {
-        self.shared.view_changed.notified().await;
+    /// A receiver that is told of every later view.
+    pub(crate) fn view_changes(&self) -> watch::Receiver<()> {
+        self.shared.view_changed.subscribe()
     }
 
     pub(super) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {

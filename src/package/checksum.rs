@@ -39,6 +39,11 @@ impl FromStr for Checksum {
 }
 
 impl Checksum {
+    /// The bytes of the hash.
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The checksum in hexadecimal. Every answer with a file has it.
     pub(crate) fn hex(&self) -> [u8; 64] {
         let mut hex = [0; 64];

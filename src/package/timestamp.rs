@@ -21,6 +21,12 @@ impl Timestamp {
         Self("1970-01-01T00:00:00Z".to_owned())
     }
 
+    /// The moment this many seconds after 1970. `None` if its year does not have four digits.
+    pub(crate) fn from_unix_seconds(seconds: i64) -> Option<Self> {
+        let moment = chrono::DateTime::from_timestamp(seconds, 0)?;
+        Self::try_from(moment.format("%Y-%m-%dT%H:%M:%SZ").to_string()).ok()
+    }
+
     /// Seconds since 1970, by the Gregorian calendar.
     pub(crate) fn unix_seconds(&self) -> i64 {
         let number = |range: std::ops::Range<usize>| -> i64 {
@@ -106,6 +112,7 @@ mod tests {
             ("2100-03-01T00:00:00Z", 4_107_542_400),
         ] {
             assert_eq!(parse(text).unwrap().unix_seconds(), seconds, "{text}");
+            assert_eq!(Timestamp::from_unix_seconds(seconds), parse(text).ok());
         }
     }
 }

@@ -158,6 +158,12 @@ impl CrateStore {
         self.objects.contains(checksum).await
     }
 
+    /// The size of a file on a disk, in bytes, without a look at its bytes. `None` for a cloud, where this would be a request.
+    /// Blocking.
+    pub(crate) fn size_on_disk(&self, checksum: &Checksum) -> Option<u64> {
+        self.disk()?.size_of(checksum)
+    }
+
     /// Opens a file for a caller that reads and hashes all of it. A damaged one stays where it is. This does not count as a
     /// use.
     pub(crate) async fn open_unverified(

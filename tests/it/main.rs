@@ -51,3 +51,4 @@ mod upkeep;
 mod uploads;
 mod upstream_fails;
 mod verify;
+mod web_api;

@@ -4,7 +4,9 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::support::{CrateFile, CrateFiles, GitIndex, GitServer, Mirror, Project, succeeds};
+use crate::support::{
+    CrateFile, CrateFiles, GitIndex, GitServer, Mirror, Project, eventually, succeeds,
+};
 
 const README: &str = include_str!("../../README.md");
 const CLIENTS: &str = include_str!("../../docs/clients.md");
@@ -51,6 +53,9 @@ impl Scene {
             ),
         ]);
         mirror.wait_until_ready();
+        eventually("there is a catalog", || {
+            mirror.get("/api/v1/summary").status == 200
+        });
         Self {
             mirror,
             _index: index,
@@ -124,11 +129,10 @@ fn works_with(scene: &Scene, project: &Project, before: &[&str], environment: &[
     succeeds(&info);
     assert!(said(&info).contains("version: 1.0.0"), "{}", said(&info));
     let search = cargo(&["search", "--registry", "mirror", "leaf"]);
-    assert!(!search.status.success());
-    assert!(
-        said(&search).contains("This mirror has no search"),
-        "{}",
-        said(&search)
+    succeeds(&search);
+    assert_eq!(
+        String::from_utf8_lossy(&search.stdout),
+        "leaf = \"1.0.0\"\n"
     );
     for registry in [&[][..], &["--registry", "mirror"]] {
         let install = [

@@ -3,25 +3,34 @@
 //! A field that does not follow from the index is null, zero or empty, as protocol and types demand.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::catalog::CrateSummary;
+use crate::http::index::index_guard::IndexGuard;
 use crate::package::{CrateHistory, Features, IndexDependency, Release, Timestamp};
 
 /// crates.io's answer for a crate without a version that counts.
 const NO_VERSION: &str = "0.0.0";
 
-/// Always null on the mirror, because the index does not say it.
-type Unknown = Option<()>;
-
-/// crates.io's `Crate`.
-#[derive(Serialize)]
+/// crates.io's `Crate`. A field of which the index does not tell is null, 0 or empty.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Crate)]
 pub(crate) struct CrateView<'a> {
+    /// The published name.
     id: &'a str,
+    /// The published name.
     name: &'a str,
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
+    /// The ids of the versions, the latest publish first; null if they are not included.
     versions: Option<Vec<i32>>,
+    #[schema(value_type = Option<Vec<String>>)]
     keywords: Option<[&'a str; 0]>,
+    #[schema(value_type = Option<Vec<String>>)]
     categories: Option<[&'a str; 0]>,
+    #[schema(value_type = Vec<String>)]
     badges: [&'a str; 0],
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     downloads: u64,
     recent_downloads: Option<u64>,
@@ -31,16 +40,17 @@ pub(crate) struct CrateView<'a> {
     max_version: &'a str,
     newest_version: &'a str,
     max_stable_version: Option<&'a str>,
-    description: Unknown,
-    homepage: Unknown,
-    documentation: Unknown,
-    repository: Unknown,
+    description: Option<&'a str>,
+    homepage: Option<&'a str>,
+    documentation: Option<&'a str>,
+    repository: Option<&'a str>,
     links: CrateLinks,
     exact_match: bool,
     trustpub_only: bool,
 }
 
-#[derive(Serialize)]
+/// Paths of further answers about a crate.
+#[derive(Serialize, ToSchema)]
 struct CrateLinks {
     version_downloads: String,
     versions: Option<String>,
@@ -65,48 +75,100 @@ pub(crate) struct Include {
 }
 
 impl<'a> CrateView<'a> {
+    /// A crate by its index file.
     pub(crate) fn new(history: &'a CrateHistory<'_>, include: Include) -> Self {
-        let name = history.name();
-        let path = |rest: &str| format!("/api/v1/crates/{name}/{rest}");
         let default = history.default_release();
         // A quirk of crates.io: without the versions it does not look for the highest of them.
         let visible = include.versions.then_some(history);
         let text = |version: &'a crate::package::CrateVersion| version.as_str();
+        let ids = |history: &CrateHistory<'_>| {
+            let releases = history.releases().iter().rev();
+            releases.map(|release| release.id).collect()
+        };
+        Self {
+            versions: visible.map(ids),
+            keywords: include.keywords.then_some([]),
+            categories: include.categories.then_some([]),
+            recent_downloads: include.downloads.then_some(0),
+            ..Self::from(Facts {
+                name: history.name(),
+                created_at: history.created_at(),
+                updated_at: history.updated_at(),
+                num_versions: history.releases().len(),
+                is_yanked: default.is_some_and(|release| release.line.yanked),
+                default_version: default.map(|release| release.version().as_str()),
+                max_version: visible.and_then(CrateHistory::max_version).map(text),
+                newest_version: visible.and_then(CrateHistory::newest_version).map(text),
+                max_stable_version: visible.and_then(CrateHistory::max_stable_version).map(text),
+                links_versions: !include.versions,
+            })
+        }
+    }
+
+    /// A crate in a list, by the catalog.
+    pub(crate) fn of_summary(summary: &'a CrateSummary, is_exact: bool) -> Self {
+        Self {
+            recent_downloads: Some(0),
+            exact_match: is_exact,
+            ..Self::from(Facts {
+                name: &summary.name,
+                created_at: summary.created_at.clone(),
+                updated_at: summary.updated_at.clone(),
+                num_versions: usize::try_from(summary.num_versions).unwrap_or(usize::MAX),
+                is_yanked: summary.is_yanked,
+                default_version: Some(&summary.default_version),
+                max_version: summary.max_version.as_deref(),
+                newest_version: summary.newest_version.as_deref(),
+                max_stable_version: summary.max_stable_version.as_deref(),
+                links_versions: true,
+            })
+        }
+    }
+}
+
+/// What an index file and the catalog both tell of a crate.
+struct Facts<'a> {
+    name: &'a str,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    num_versions: usize,
+    is_yanked: bool,
+    default_version: Option<&'a str>,
+    max_version: Option<&'a str>,
+    newest_version: Option<&'a str>,
+    max_stable_version: Option<&'a str>,
+    /// Whether the versions have a path, because they are not in the answer.
+    links_versions: bool,
+}
+
+impl<'a> From<Facts<'a>> for CrateView<'a> {
+    fn from(facts: Facts<'a>) -> Self {
+        let name = facts.name;
+        let path = |rest: &str| format!("/api/v1/crates/{name}/{rest}");
         Self {
             id: name,
             name,
-            updated_at: history.updated_at(),
-            versions: visible.map(|history| {
-                history
-                    .releases()
-                    .iter()
-                    .rev()
-                    .map(|release| release.id)
-                    .collect()
-            }),
-            keywords: include.keywords.then_some([]),
-            categories: include.categories.then_some([]),
+            updated_at: facts.updated_at,
+            versions: None,
+            keywords: None,
+            categories: None,
             badges: [],
-            created_at: history.created_at(),
+            created_at: facts.created_at,
             downloads: 0,
-            recent_downloads: include.downloads.then_some(0),
-            default_version: default.map(|release| release.version().as_str()),
-            num_versions: history.releases().len(),
-            yanked: default.is_some_and(|release| release.line.yanked),
-            max_version: visible
-                .and_then(CrateHistory::max_version)
-                .map_or(NO_VERSION, text),
-            newest_version: visible
-                .and_then(CrateHistory::newest_version)
-                .map_or(NO_VERSION, text),
-            max_stable_version: visible.and_then(CrateHistory::max_stable_version).map(text),
+            recent_downloads: None,
+            default_version: facts.default_version,
+            num_versions: facts.num_versions,
+            yanked: facts.is_yanked,
+            max_version: facts.max_version.unwrap_or(NO_VERSION),
+            newest_version: facts.newest_version.unwrap_or(NO_VERSION),
+            max_stable_version: facts.max_stable_version,
             description: None,
             homepage: None,
             documentation: None,
             repository: None,
             links: CrateLinks {
                 version_downloads: path("downloads"),
-                versions: (!include.versions).then(|| path("versions")),
+                versions: facts.links_versions.then(|| path("versions")),
                 owners: path("owners"),
                 owner_team: path("owner_team"),
                 owner_user: path("owner_user"),
@@ -118,41 +180,53 @@ impl<'a> CrateView<'a> {
     }
 }
 
-/// crates.io's `Version`.
-#[derive(Serialize)]
+/// crates.io's `Version`. A field of which the index does not tell is null, 0 or empty.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Version)]
 pub(crate) struct VersionView<'a> {
+    /// Unique in its crate, and rises in publish order.
     id: i32,
+    /// The published name; at some endpoints the name as it was asked for.
     #[serde(rename = "crate")]
     crate_name: &'a str,
     num: &'a str,
     dl_path: String,
     readme_path: String,
+    #[schema(value_type = String, format = DateTime)]
     updated_at: &'a Timestamp,
+    #[schema(value_type = String, format = DateTime)]
     created_at: &'a Timestamp,
     downloads: u64,
+    #[schema(value_type = BTreeMap<String, Vec<String>>)]
     features: Features<'a>,
     yanked: bool,
-    yank_message: Unknown,
+    yank_message: Option<&'a str>,
     lib_links: Option<&'a str>,
-    license: Unknown,
+    license: Option<&'a str>,
     links: VersionLinks,
+    /// The size of the crate file in bytes, if the mirror has it on its disk; otherwise 0.
     crate_size: u64,
-    published_by: Unknown,
+    #[schema(value_type = Option<Object>)]
+    published_by: Option<()>,
+    #[schema(value_type = Vec<Object>)]
     audit_actions: [(); 0],
     checksum: &'a str,
     rust_version: Option<&'a str>,
-    has_lib: Unknown,
-    bin_names: Unknown,
-    edition: Unknown,
-    description: Unknown,
-    homepage: Unknown,
-    documentation: Unknown,
-    repository: Unknown,
-    trustpub_data: Unknown,
-    linecounts: Unknown,
+    has_lib: Option<bool>,
+    bin_names: Option<Vec<&'a str>>,
+    edition: Option<&'a str>,
+    description: Option<&'a str>,
+    homepage: Option<&'a str>,
+    documentation: Option<&'a str>,
+    repository: Option<&'a str>,
+    #[schema(value_type = Option<Object>)]
+    trustpub_data: Option<()>,
+    #[schema(value_type = Option<Object>)]
+    linecounts: Option<()>,
 }
 
-#[derive(Serialize)]
+/// Paths of further answers about a version.
+#[derive(Serialize, ToSchema)]
 struct VersionLinks {
     dependencies: String,
     version_downloads: String,
@@ -161,7 +235,8 @@ struct VersionLinks {
 
 impl<'a> VersionView<'a> {
     /// `crate_name` is the name of the crate in the answer: its published name, or at some endpoints the name as typed.
-    pub(crate) fn new(release: &'a Release<'_>, crate_name: &'a str) -> Self {
+    /// Blocking: it looks for the crate file.
+    pub(crate) fn new(release: &'a Release<'_>, crate_name: &'a str, index: &IndexGuard) -> Self {
         let num = release.version().as_str();
         let path = |rest: &str| format!("/api/v1/crates/{crate_name}/{num}/{rest}");
         Self {
@@ -183,7 +258,7 @@ impl<'a> VersionView<'a> {
                 version_downloads: path("downloads"),
                 authors: path("authors"),
             },
-            crate_size: 0,
+            crate_size: index.crate_size(&release.line),
             published_by: None,
             audit_actions: [],
             checksum: &release.line.cksum,
@@ -202,11 +277,13 @@ impl<'a> VersionView<'a> {
 }
 
 /// crates.io's `Dependency`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Dependency)]
 pub(crate) struct DependencyView<'a> {
     id: usize,
     version_id: i32,
     crate_id: String,
+    /// The version requirement.
     req: &'a str,
     optional: bool,
     default_features: bool,

@@ -16,7 +16,7 @@ use crate::package::{CrateHistory, CrateName, Release};
 use crate::server::Exchange;
 
 /// What a look-up takes, as a multiple of the index file: the file, its lines as they were read, and the answer.
-const LOOK_UP_FACTOR: u64 = 5;
+pub(super) const LOOK_UP_FACTOR: u64 = 5;
 
 /// Answers from a crate's versions. `shape` runs on a blocking thread.
 ///
@@ -26,11 +26,12 @@ pub(super) async fn with_crate(
     state: &Arc<AppState>,
     exchange: &Exchange,
     name: CrateName,
-    shape: impl Fn(&CrateName, &CrateHistory<'_>) -> Result<Response, ApiError> + Send + Sync + 'static,
+    shape: impl Fn(&CrateName, &CrateHistory<'_>, &IndexGuard) -> Result<Response, ApiError>
+    + Send
+    + Sync
+    + 'static,
 ) -> Result<Response, ApiError> {
     let index = IndexGuard::take(state)?;
-    let shape =
-        move |name: &CrateName, history: &CrateHistory<'_>, _: &IndexGuard| shape(name, history);
     let answer = look_up(&index, exchange, name, shape).await;
     Ok(index.mark(answer))
 }
@@ -100,6 +101,55 @@ async fn look_up(
         }
         None => index.state.account.keep(exchange, bytes).await?,
     }
+    Ok(response)
+}
+
+/// The same answer for every crate that exists: what the index does not tell.
+///
+/// # Errors
+/// As [`with_crate`].
+pub(super) async fn existing_crate(
+    state: &Arc<AppState>,
+    exchange: &Exchange,
+    name: CrateName,
+    answer: &impl Serialize,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(state)?;
+    // The table tells whether there is a crate, and is mostly in memory.
+    let table = Box::pin(index.version_table(exchange, &name)).await;
+    Ok(index.mark(table.and_then(|_table| json(answer))))
+}
+
+/// The same answer for every version that exists.
+///
+/// # Errors
+/// As [`with_crate`].
+pub(super) async fn existing_version(
+    state: &Arc<AppState>,
+    exchange: &Exchange,
+    VersionInPath { name, version }: VersionInPath,
+    answer: &impl Serialize,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(state)?;
+    let table = Box::pin(index.version_table(exchange, &name)).await;
+    Ok(index.mark(table.and_then(|table| {
+        if table.lists(&version) {
+            json(answer)
+        } else {
+            Err(ApiError::version_not_found(&name, &version))
+        }
+    })))
+}
+
+/// A short answer that was made without reading an index file. Its bytes are in the account.
+pub(super) async fn accounted_json(
+    index: &IndexGuard,
+    exchange: &Exchange,
+    answer: Result<impl Serialize, ApiError>,
+) -> Result<Response, ApiError> {
+    let response = json(&answer?)?;
+    let bytes = response.body().size_hint().lower();
+    index.state.account.keep(exchange, bytes).await?;
     Ok(response)
 }
 

@@ -1,17 +1,23 @@
 //! `GET /api/v1/crates/{name}`, `…/{version}` and `…/{version}/dependencies`.
 
+#![expect(
+    unused_qualifications,
+    reason = "the macro `utoipa::path` writes the paths of types in full"
+)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::json::{CrateView, DependencyView, Include, VersionView};
 use super::look_up::{json, with_crate, with_version};
-use crate::http::crate_in_path::{VersionInPath, parse_name};
+use super::query::{ApiQuery, given};
+use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
@@ -25,54 +31,84 @@ const SPELLINGS_READ_MAX: usize = 32;
 /// How many bytes these files may have together.
 const SPELLINGS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct CrateQuery {
+    /// The parts to include, with commas between them: `versions`, `keywords`, `categories`, `badges`, `downloads`,
+    /// `default_version`, or `full` for all, which is the default.
+    #[serde(default, deserialize_with = "given")]
     include: Option<String>,
 }
 
 /// A crate with its versions.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CrateAnswer<'a> {
+    #[serde(rename = "crate")]
+    krate: CrateView<'a>,
+    /// The versions, the latest publish first; null if they are not included.
+    versions: Option<Vec<VersionView<'a>>>,
+    /// Empty; null if they are not included.
+    #[schema(value_type = Option<Vec<Object>>)]
+    keywords: Option<[(); 0]>,
+    /// Empty; null if they are not included.
+    #[schema(value_type = Option<Vec<Object>>)]
+    categories: Option<[(); 0]>,
+}
+
+/// One version.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct VersionAnswer<'a> {
+    version: VersionView<'a>,
+}
+
+/// The dependencies of a version.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DependenciesAnswer<'a> {
+    /// Required ones come first, then by name.
+    dependencies: Vec<DependencyView<'a>>,
+}
+
+/// Shows a crate with its versions.
+///
+/// Names match in either case, and with `-` or `_`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/crates/{name}",
+    tag = "crates",
+    params(("name" = String, Path, example = "itoa"), CrateQuery),
+    responses((status = 200, body = CrateAnswer<'_>, headers(("x-index-commit" = String)))),
+)]
 pub(crate) async fn show_crate(
     State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
-    path: Result<Path<String>, PathRejection>,
-    query: Result<Query<CrateQuery>, QueryRejection>,
+    name: NameInPath,
+    ApiQuery(query): ApiQuery<CrateQuery>,
 ) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        #[serde(rename = "crate")]
-        krate: CrateView<'a>,
-        versions: Option<Vec<VersionView<'a>>>,
-        keywords: Option<[(); 0]>,
-        categories: Option<[(); 0]>,
-    }
-
-    let Path(name) = path?;
-    let include = Include::parse(
-        query
-            .map_err(|bad| ApiError::BadRequest(bad.body_text()))?
-            .0
-            .include
-            .as_deref(),
-    )?;
-    with_crate(&state, &exchange, parse_name(name)?, move |_, history| {
-        let view = |release| VersionView::new(release, history.name());
-        let versions = match include {
-            Include { versions: true, .. } => {
-                Some(history.releases().iter().rev().map(view).collect())
-            }
-            Include {
-                default_version: true,
-                ..
-            } => Some(history.default_release().into_iter().map(view).collect()),
-            _ => None,
-        };
-        json(&Answer {
-            krate: CrateView::new(history, include),
-            versions,
-            keywords: include.keywords.then_some([]),
-            categories: include.categories.then_some([]),
-        })
-    })
+    let include = Include::parse(query.include.as_deref())?;
+    with_crate(
+        &state,
+        &exchange,
+        name.parse()?,
+        move |_, history, index| {
+            let view = |release| VersionView::new(release, history.name(), index);
+            let versions = match include {
+                Include { versions: true, .. } => {
+                    Some(history.releases().iter().rev().map(view).collect())
+                }
+                Include {
+                    default_version: true,
+                    ..
+                } => Some(history.default_release().into_iter().map(view).collect()),
+                _ => None,
+            };
+            json(&CrateAnswer {
+                krate: CrateView::new(history, include),
+                versions,
+                keywords: include.keywords.then_some([]),
+                categories: include.categories.then_some([]),
+            })
+        },
+    )
     .await
 }
 
@@ -121,36 +157,40 @@ impl Include {
     }
 }
 
-/// One version of a crate.
+/// Shows a version of a crate.
+#[utoipa::path(
+    get,
+    path = "/api/v1/crates/{name}/{version}",
+    tag = "versions",
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0")),
+    responses((status = 200, body = VersionAnswer<'_>, headers(("x-index-commit" = String)))),
+)]
 pub(crate) async fn show_version(
     State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
     wanted: VersionInPath,
 ) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        version: VersionView<'a>,
-    }
-
-    with_version(&state, &exchange, wanted, |history, release, _| {
-        json(&Answer {
-            version: VersionView::new(release, history.name()),
+    with_version(&state, &exchange, wanted, |history, release, index| {
+        json(&VersionAnswer {
+            version: VersionView::new(release, history.name(), index),
         })
     })
     .await
 }
 
-/// The dependencies of one version of a crate.
+/// Lists the dependencies of a version.
+#[utoipa::path(
+    get,
+    path = "/api/v1/crates/{name}/{version}/dependencies",
+    tag = "versions",
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0")),
+    responses((status = 200, body = DependenciesAnswer<'_>, headers(("x-index-commit" = String)))),
+)]
 pub(crate) async fn list_dependencies(
     State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
     wanted: VersionInPath,
 ) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        dependencies: Vec<DependencyView<'a>>,
-    }
-
     with_version(&state, &exchange, wanted, |_, release, index| {
         let mut spellings = Spellings::new(index);
         let mut dependencies = Vec::with_capacity(release.line.dependencies.len());
@@ -159,7 +199,7 @@ pub(crate) async fn list_dependencies(
             dependencies.push(DependencyView::new(release, place, dependency, name));
         }
         dependencies.sort_by(|left, right| left.order().cmp(&right.order()));
-        json(&Answer { dependencies })
+        json(&DependenciesAnswer { dependencies })
     })
     .await
 }

@@ -1,72 +1,90 @@
 //! `GET /api/v1/crates/{name}/versions`: sorted, filtered, and in pages on request.
 
+#![expect(
+    unused_qualifications,
+    reason = "the macro `utoipa::path` writes the paths of types in full"
+)]
+
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
-use axum_extra::extract::{Query, QueryRejection};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use url::form_urlencoded;
+use utoipa::{IntoParams, ToSchema};
 
 use super::json::VersionView;
 use super::look_up::{json, with_crate};
-use crate::http::crate_in_path::parse_name;
+use super::pages::{
+    PageKinds, PageQuery, PageRequest, PageStart, query_with, read_seek_token, seek_token,
+};
+use super::query::{ApiQuery, check_include, given};
+use crate::http::crate_in_path::NameInPath;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::package::{CrateHistory, Release};
 use crate::server::Exchange;
 
-/// The most versions on one page.
-const PER_PAGE_MAX: u32 = 100;
-
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct VersionsQuery {
+    /// `release_tracks` adds the highest version of each track to `meta`.
+    #[serde(default, deserialize_with = "given")]
     include: Option<String>,
+    /// `semver`, which is the default, or `date`. The highest or the latest version comes first.
+    #[serde(default, deserialize_with = "given")]
     sort: Option<String>,
+    /// Only versions with exactly these numbers.
     #[serde(rename = "nums[]", default)]
+    #[param(required = false)]
     nums: Vec<String>,
-    page: Option<NonZeroU32>,
-    per_page: Option<NonZeroU32>,
-    seek: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
+/// Versions of a crate.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct VersionsAnswer<'a> {
     versions: Vec<VersionView<'a>>,
-    meta: Meta<'a>,
+    meta: VersionsMeta<'a>,
 }
 
-#[derive(Serialize)]
-struct Meta<'a> {
+/// What there is besides these versions.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct VersionsMeta<'a> {
+    /// The number of versions on all pages; 0 if this page is empty.
     total: usize,
+    /// The query string of the next page; null if this one is not full.
     next_page: Option<String>,
+    /// The highest stable version of each track, if they are included: `1`, `0.5` and so on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, Track<'_>>>)]
     release_tracks: Option<Tracks<'a>>,
 }
 
-/// The versions of a crate. `VersionView::crate` echoes the name as typed here, as on crates.io.
+/// Lists the versions of a crate.
+///
+/// There are pages only with `per_page`. The field `crate` has the name as it was asked for.
+#[utoipa::path(
+    get,
+    path = "/api/v1/crates/{name}/versions",
+    tag = "versions",
+    params(("name" = String, Path, example = "itoa"), VersionsQuery, PageQuery),
+    responses((status = 200, body = VersionsAnswer<'_>, headers(("x-index-commit" = String)))),
+)]
 pub(crate) async fn list_versions(
     State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
-    path: Result<Path<String>, PathRejection>,
-    query: Result<Query<VersionsQuery>, QueryRejection>,
+    name: NameInPath,
+    ApiQuery(query): ApiQuery<VersionsQuery>,
+    ApiQuery(pages): ApiQuery<PageQuery>,
     RawQuery(raw_query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let Path(name) = path?;
-    let Query(query) = query.map_err(|bad| ApiError::BadRequest(bad.body_text()))?;
-    let options = Options::read(&query)?;
+    let options = Options::read(&query, pages)?;
     with_crate(
         &state,
         &exchange,
-        parse_name(name)?,
-        move |name, history| {
+        name.parse()?,
+        move |name, history, index| {
             let is_wanted = |release: &&Release<'_>| {
                 let num = release.version().as_str();
                 query.nums.is_empty() || query.nums.iter().any(|wanted| wanted == num)
@@ -75,15 +93,15 @@ pub(crate) async fn list_versions(
                 history.releases().iter().filter(is_wanted).collect();
             options.sort.apply(&mut releases);
             let page = options.page(&releases);
-            json(&Answer {
-                meta: Meta {
+            json(&VersionsAnswer {
+                meta: VersionsMeta {
                     total: if page.is_empty() { 0 } else { releases.len() },
-                    next_page: options.next_page(page, raw_query.as_deref().unwrap_or_default()),
+                    next_page: options.next_page(page, raw_query.as_deref().unwrap_or_default())?,
                     release_tracks: options.release_tracks.then(|| Tracks::of(history)),
                 },
                 versions: page
                     .iter()
-                    .map(|release| VersionView::new(release, name.as_str()))
+                    .map(|release| VersionView::new(release, name.as_str(), index))
                     .collect(),
             })
         },
@@ -94,8 +112,8 @@ pub(crate) async fn list_versions(
 /// The query, checked.
 struct Options {
     sort: Sort,
-    /// How many versions to a page; `None` for all on one.
-    per_page: Option<usize>,
+    /// `None` for all versions on one page.
+    page: Option<PageRequest>,
     after: Option<Seek>,
     release_tracks: bool,
 }
@@ -106,60 +124,43 @@ enum Sort {
     Date,
 }
 
-/// The last version of the page before, as in the token of crates.io. Clients do not look inside.
+/// The last version of the page before, as in the token of crates.io.
+#[derive(Serialize)]
+#[serde(untagged)]
 enum Seek {
     Semver(i32),
     Date(i64, i32),
 }
 
 impl Options {
-    fn read(query: &VersionsQuery) -> Result<Self, ApiError> {
-        let bad = |text: &str| Err(ApiError::BadRequest(text.to_owned()));
+    fn read(query: &VersionsQuery, pages: PageQuery) -> Result<Self, ApiError> {
         let sort = match &query.sort {
             Some(sort) if sort.eq_ignore_ascii_case("date") => Sort::Date,
             _ => Sort::Semver,
         };
-        let release_tracks = match query.include.as_deref() {
-            None => false,
-            Some(include) => {
-                if include
-                    .split(',')
-                    .any(|part| !matches!(part, "" | "release_tracks"))
-                {
-                    return bad("invalid component for ?include= (expected 'release_tracks')");
-                }
-                include.contains("release_tracks")
-            }
-        };
-        let mut options = Self {
-            sort,
-            per_page: None,
-            after: None,
-            release_tracks,
-        };
+        let release_tracks = check_include(query.include.as_deref(), "release_tracks")?;
         // For old clients there are pages only if the query gives their size.
-        let Some(per_page) = query.per_page else {
-            return Ok(options);
+        let page = pages.per_page.is_some().then(|| {
+            pages.check(PageKinds {
+                page_max: None,
+                seek: true,
+            })
+        });
+        let page = page.transpose()?;
+        let after = match page.as_ref().map(|page| &page.start) {
+            Some(PageStart::After(token)) => Some(Seek::read(sort, token)?),
+            _ => None,
         };
-        match (query.page, &query.seek) {
-            (Some(_), Some(_)) => return bad("providing both ?page= and ?seek= is unsupported"),
-            (Some(_), None) => return bad("?page= is not supported for this request"),
-            (None, seek) => {
-                options.after = seek
-                    .as_deref()
-                    .map(|token| Seek::decode(sort, token))
-                    .transpose()?;
-            }
-        }
-        if per_page.get() > PER_PAGE_MAX {
-            return bad("cannot request more than 100 items");
-        }
-        options.per_page = usize::try_from(per_page.get()).ok();
-        Ok(options)
+        Ok(Self {
+            sort,
+            page,
+            after,
+            release_tracks,
+        })
     }
 
     fn page<'a, 'b>(&self, releases: &'a [&'b Release<'b>]) -> &'a [&'b Release<'b>] {
-        let Some(per_page) = self.per_page else {
+        let Some(page) = &self.page else {
             return releases;
         };
         let start = self
@@ -167,18 +168,19 @@ impl Options {
             .as_ref()
             .map_or(0, |after| after.position_in(releases));
         let rest = releases.get(start..).unwrap_or_default();
-        rest.get(..per_page).unwrap_or(rest)
+        rest.get(..page.per_page).unwrap_or(rest)
     }
 
-    /// The query of the next page. There is one if this page is full, even if nothing comes after it.
-    fn next_page(&self, page: &[&Release<'_>], query: &str) -> Option<String> {
-        let last = page.last().filter(|_| Some(page.len()) == self.per_page)?;
-        let token = Seek::of(self.sort, last).encode();
-        let mut next = form_urlencoded::Serializer::for_suffix(String::from("?"), 1);
-        next.extend_pairs(
-            form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != "seek"),
-        );
-        Some(next.append_pair("seek", &token).finish())
+    /// The query of the next page.
+    fn next_page(&self, page: &[&Release<'_>], query: &str) -> Result<Option<String>, ApiError> {
+        let is_full = |request: &PageRequest| request.is_full(page.len());
+        match page.last() {
+            Some(last) if self.page.as_ref().is_some_and(is_full) => {
+                let token = seek_token(&Seek::of(self.sort, last))?;
+                Ok(Some(query_with(query, "seek", &token)))
+            }
+            _ => Ok(None),
+        }
     }
 }
 
@@ -210,23 +212,11 @@ impl Seek {
         }
     }
 
-    fn encode(&self) -> String {
-        let json = match self {
-            Self::Semver(id) => id.to_string(),
-            Self::Date(microseconds, id) => format!("[{microseconds},{id}]"),
-        };
-        URL_SAFE_NO_PAD.encode(json)
-    }
-
-    fn decode(sort: Sort, token: &str) -> Result<Self, ApiError> {
-        fn read<T: DeserializeOwned>(token: &str) -> Option<T> {
-            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()
+    fn read(sort: Sort, token: &str) -> Result<Self, ApiError> {
+        match sort {
+            Sort::Semver => read_seek_token(token).map(Self::Semver),
+            Sort::Date => read_seek_token(token).map(|(time, id)| Self::Date(time, id)),
         }
-        let seek = match sort {
-            Sort::Semver => read(token).map(Self::Semver),
-            Sort::Date => read(token).map(|(microseconds, id)| Self::Date(microseconds, id)),
-        };
-        seek.ok_or_else(|| ApiError::BadRequest("invalid seek parameter".to_owned()))
     }
 
     /// Where the page after this place begins.
@@ -241,6 +231,13 @@ impl Seek {
             }
         }
     }
+}
+
+/// Versions that are compatible with each other.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Track<'a> {
+    /// The highest one.
+    highest: &'a str,
 }
 
 /// The highest stable version of each track: `1`, `0.5` and so on, the highest track first.
@@ -267,11 +264,6 @@ impl<'a> Tracks<'a> {
 
 impl Serialize for Tracks<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Track<'a> {
-            highest: &'a str,
-        }
-
         serializer.collect_map(
             self.0
                 .iter()

@@ -14,16 +14,39 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::file_answer::FileRequest;
 use crate::http::crate_in_path::VersionInPath;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Envelope};
 use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
 use crate::package::canonical_order;
 use crate::server::Exchange;
 
-/// The crate file, or the way to it. The path may be percent-encoded.
+/// Sends a crate file, or says where it is.
+///
+/// In the mode `redirect` this is a redirect, or the URL in JSON for a client that accepts JSON. In the modes `cache` and
+/// `offline` it is the file.
+// The path may be percent-encoded.
+#[utoipa::path(
+    get,
+    path = "/api/v1/crates/{name}/{version}/download",
+    tag = "versions",
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0")),
+    responses(
+        (status = 200, description = "the file, or its URL", content(
+            (Vec<u8> = "application/gzip"),
+            (Found = "application/json"),
+        )),
+        (status = 206, description = "the part of the file that was asked for", content((Vec<u8> = "application/gzip"))),
+        (status = 302, description = "the file is at `Location`", headers(("location" = String))),
+        (status = 304, description = "the client has the file"),
+        (status = 416, description = "the file has no such part"),
+        (status = 502, body = Envelope<'_>, description = "the upstream has an error or sent wrong bytes"),
+        (status = 504, body = Envelope<'_>, description = "the upstream timed out"),
+    ),
+)]
 pub(crate) async fn download(
     State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
@@ -90,13 +113,15 @@ pub(crate) async fn answer(
     Ok(index.mark(answer))
 }
 
+/// Where a crate file is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DownloadUrl)]
+pub(crate) struct Found {
+    url: String,
+}
+
 /// The redirect to a URL, or the URL in JSON for a client that accepts JSON.
 fn redirect(url: String, headers: &HeaderMap) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Found {
-        url: String,
-    }
-
     if accepts_json(headers) {
         let vary = [(header::VARY, "accept, accept-encoding")];
         return Ok((vary, axum::Json(Found { url })).into_response());

@@ -13,7 +13,7 @@ use super::version_table::VersionTable;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::index::{BlobId, CommitId, GitIndex, ReadError, RefreshOutcome, View};
-use crate::package::{CrateHistory, CrateName, IndexPath};
+use crate::package::{CrateHistory, CrateName, IndexLine, IndexPath};
 use crate::server::{Exchange, Share, Shares};
 
 /// Names the upstream commit that an answer was made from.
@@ -63,6 +63,14 @@ impl IndexGuard {
             state: Arc::clone(state),
             view,
         })
+    }
+
+    /// Takes a view that an answer was begun with.
+    pub(crate) fn of(state: &Arc<AppState>, view: Arc<View>) -> Self {
+        Self {
+            state: Arc::clone(state),
+            view,
+        }
     }
 
     /// The upstream commit of the view.
@@ -210,6 +218,15 @@ impl IndexGuard {
     /// How large an index file is, if it can be read. Blocking.
     pub(crate) fn bytes_of(&self, blob: BlobId) -> Option<u64> {
         self.readable(self.view.blob_bytes(blob))
+    }
+
+    /// The size of a version's crate file in bytes, if the file is on the mirror's own disk; otherwise 0. Blocking.
+    pub(crate) fn crate_size(&self, line: &IndexLine<'_>) -> u64 {
+        let files = self.state.crate_files.as_ref();
+        let size = files
+            .zip(line.checksum())
+            .and_then(|(files, checksum)| files.store().size_on_disk(&checksum));
+        size.unwrap_or(0)
     }
 
     /// The name of a crate as it was published, if its file says so and can be read. Blocking.

@@ -17,6 +17,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::{AppState, Settings, application};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::index::testing::TestIndex;
@@ -102,7 +103,13 @@ impl TestMirror {
             public_url: Some(url.to_owned()),
             ..settings("https://files.example/{crate}")
         };
-        let state = AppState::new(settings, index.handle.clone(), None, Arc::default());
+        let state = AppState::new(
+            settings,
+            index.handle.clone(),
+            Catalog::new(),
+            None,
+            Arc::default(),
+        );
         Self {
             state,
             index: Some(index),
@@ -184,7 +191,13 @@ impl Answer {
 }
 
 fn state(template: &str, index: IndexHandle) -> Arc<AppState> {
-    AppState::new(settings(template), index, None, Arc::default())
+    AppState::new(
+        settings(template),
+        index,
+        Catalog::new(),
+        None,
+        Arc::default(),
+    )
 }
 
 fn settings(template: &str) -> Settings {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::Method;
 
 use super::{Answer, FILES, TestMirror, settings};
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::http::{AppState, Settings};
 use crate::index::testing::TestIndex;
@@ -50,7 +51,13 @@ fn fetched(ago: Duration) -> TestMirror {
         ..settings("https://files.example/{crate}")
     };
     TestMirror {
-        state: AppState::new(settings, index.handle.clone(), None, Arc::default()),
+        state: AppState::new(
+            settings,
+            index.handle.clone(),
+            Catalog::new(),
+            None,
+            Arc::default(),
+        ),
         index: Some(index),
     }
 }

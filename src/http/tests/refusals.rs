@@ -61,8 +61,8 @@ async fn an_unknown_route_is_404_in_the_envelope() {
         "/api/v1/nothing",
         "/api/v2/crates/built",
         "/crates",
-        "/api/v1/crates/built/owners",
-        "/api/v1/crates/built/reverse_dependencies",
+        "/api/v1/crates/built/follow",
+        "/api/v1/keywords/cli",
         "/api/v1/crates/built/1.0.0+a/readme",
         "/.git/HEAD",
     ] {
@@ -83,6 +83,10 @@ async fn before_the_first_view_look_ups_are_503_with_retry_after() {
         "/api/v1/crates/a",
         "/api/v1/crates/a/versions",
         "/api/v1/crates/a/1.0.0/dependencies",
+        "/api/v1/crates/a/owners",
+        "/api/v1/crates/a/reverse_dependencies",
+        "/api/v1/crates?q=a",
+        "/api/v1/summary",
     ] {
         let answer = mirror.get(path).await;
         assert_eq!(
@@ -97,4 +101,41 @@ async fn before_the_first_view_look_ups_are_503_with_retry_after() {
     assert_eq!(ready.json()["ready"], false);
     assert_eq!(ready.json()["reason"], "there is no copy of the index yet");
     assert_eq!(mirror.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn only_what_needs_the_catalog_waits_for_it() {
+    let mirror = TestMirror::ready();
+    for path in [
+        "/api/v1/crates?q=a",
+        "/api/v1/crates",
+        "/api/v1/crates/built/reverse_dependencies",
+        "/api/v1/summary",
+    ] {
+        let answer = mirror.get(path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("retry-after")),
+            (503, "5"),
+            "{path}"
+        );
+        assert!(answer.detail().contains("catalog"), "{path}");
+    }
+    for path in [
+        "/api/v1/crates/built/owners",
+        "/api/v1/crates/built/owner_user",
+        "/api/v1/crates/built/owner_team",
+        "/api/v1/crates/built/downloads",
+        "/api/v1/crates/built/1.0.0+a/downloads",
+        "/api/v1/crates/built/1.0.0+a/authors",
+        "/api/v1/crates?category=cli",
+        "/api/v1/keywords",
+        "/api/v1/categories",
+        "/api/v1/category_slugs",
+        "/api/v1/site_metadata",
+        "/api/openapi.json",
+    ] {
+        assert_eq!(mirror.get(path).await.status, 200, "{path}");
+    }
+    let unknown = mirror.get("/api/v1/crates/no/reverse_dependencies").await;
+    assert_eq!(unknown.detail(), "crate `no` does not exist");
 }

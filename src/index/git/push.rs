@@ -101,7 +101,10 @@ impl Pusher {
 
     async fn push_loop(&mut self) -> ! {
         let mut failures = 0_u32;
+        let mut changes = self.handle.view_changes();
         loop {
+            // Before the look at the view: a change after it must not be missed.
+            changes.mark_unchanged();
             let view = self.handle.view();
             match view.and_then(|view| view.git_index().cloned()) {
                 Some(index) if self.pushed != Some(index.tip()) => match self.push(&index).await {
@@ -112,8 +115,8 @@ impl Pusher {
                     }
                 },
                 _ => {
-                    let changed = self.handle.view_changed();
-                    if tokio::time::timeout(PUSH_AGAIN_AFTER, changed)
+                    // The sender cannot be gone: this task has a handle.
+                    if tokio::time::timeout(PUSH_AGAIN_AFTER, changes.changed())
                         .await
                         .is_err()
                     {

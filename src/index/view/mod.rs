@@ -3,6 +3,7 @@
 pub(super) mod build;
 pub(super) mod changes;
 pub(super) mod large_files;
+pub(super) mod listing;
 
 use std::sync::Arc;
 use std::time::SystemTime;

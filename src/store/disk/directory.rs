@@ -282,6 +282,12 @@ impl Disk {
         tokio::task::spawn_blocking(move || file.note_use(now));
     }
 
+    /// The size of a file, in bytes, without a look at its bytes. Blocking.
+    pub(crate) fn size_of(&self, checksum: &Checksum) -> Option<u64> {
+        let metadata = std::fs::metadata(self.path(checksum)).ok()?;
+        metadata.is_file().then_some(metadata.len())
+    }
+
     fn path(&self, checksum: &Checksum) -> PathBuf {
         self.root.join(path_of(checksum))
     }

@@ -1,0 +1,483 @@
+//! The database file: its tables, and every statement that reads or writes them.
+//!
+//! The tables of 250,000 crates are made for size: numbers instead of names where one crate refers to another, checksums as
+//! bytes, times as integers, and an index over the first eight bytes of a checksum only.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, params};
+
+use super::names::{NameTable, TableBuilder};
+use super::questions::{CrateSummary, Dependent};
+use super::record::{CrateRecord, ListedVersion, ShownCrate};
+use crate::index::{BlobId, StopFlag};
+use crate::package::{Checksum, Timestamp};
+
+/// Changes with every change of the tables. A file with another number is built again.
+const SCHEMA: i32 = 1;
+
+/// The cache of the connection that writes, in kB. It is also the memory for sorting an index.
+const WRITER_CACHE_KB: i32 = 8 * 1024;
+
+/// The cache of a connection that reads, in kB.
+const READER_CACHE_KB: i32 = 1024;
+
+/// The log of changes is cut to this size when nobody reads in it any more.
+const LOG_BYTES_MAX: i64 = 16 * 1024 * 1024;
+
+/// How many steps of SQLite's machine lie between two looks at the stop flag or the clock: well below a millisecond.
+const STEPS_BETWEEN_CHECKS: i32 = 2_000;
+
+/// Statements that a connection keeps prepared.
+const STATEMENTS_MAX: usize = 32;
+
+const TABLES: &str = "
+    -- One row: the state of the index that everything else belongs to.
+    CREATE TABLE state (
+        generation INTEGER NOT NULL,
+        upstream_commit TEXT NOT NULL,
+        source_tree BLOB NOT NULL,
+        shown_tree BLOB NOT NULL
+    );
+    -- Every index file of the upstream. The columns from `name` on are null if nothing of the crate is shown.
+    CREATE TABLE crates (
+        id INTEGER PRIMARY KEY,
+        key INTEGER NOT NULL,
+        file TEXT NOT NULL,
+        source BLOB NOT NULL,
+        shown BLOB,
+        is_skipped INTEGER NOT NULL,
+        name TEXT,
+        number INTEGER,
+        created INTEGER,
+        updated INTEGER,
+        num_versions INTEGER,
+        is_yanked INTEGER,
+        default_version TEXT,
+        default_id INTEGER,
+        max_version TEXT,
+        newest_version TEXT,
+        max_stable_version TEXT
+    );
+    -- What the upstream lists, in the order of the index file. `shown_yanked` is null for a hidden version.
+    CREATE TABLE versions (
+        crate INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        num TEXT NOT NULL,
+        published INTEGER,
+        checksum BLOB,
+        is_yanked INTEGER NOT NULL,
+        shown_yanked INTEGER,
+        PRIMARY KEY (crate, position)
+    ) WITHOUT ROWID;
+    -- `target` is the key of a crate that the default version of `crate` depends on, `number` that of the dependent.
+    CREATE TABLE dependencies (
+        crate INTEGER NOT NULL,
+        target INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (crate, target)
+    ) WITHOUT ROWID;
+";
+
+/// Made after the tables are filled: sorting is several times faster than filling an index in random order.
+const INDEXES: &str = "
+    CREATE INDEX crate_keys ON crates (key);
+    CREATE INDEX dependents ON dependencies (target, number, crate);
+    CREATE INDEX checksums ON versions (substr(checksum, 1, 8)) WHERE checksum IS NOT NULL;
+";
+
+/// A connection to the database.
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+}
+
+/// The state of the index that the database belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// Rises with every change.
+    pub(super) generation: i64,
+    /// The upstream commit.
+    pub(super) commit: String,
+    /// The git trees of the upstream's index and of the shown one, as git stores their ids.
+    pub(super) trees: (Vec<u8>, Vec<u8>),
+}
+
+/// A crate in the database, with the index files that it was made from.
+#[derive(Debug)]
+pub(super) struct KnownCrate<'a> {
+    pub(super) row: i64,
+    pub(super) file: &'a str,
+    pub(super) source: &'a [u8],
+    pub(super) shown: Option<&'a [u8]>,
+}
+
+impl Database {
+    /// Makes a new file, which gets its indexes from [`Database::finish`]. A crash before that leaves a useless file, so
+    /// nothing is logged or flushed until then.
+    pub(super) fn create(path: &Path, stop: &Arc<StopFlag>) -> rusqlite::Result<Self> {
+        let connection = Connection::open(path)?;
+        // Sorted runs of an index go beside the database: other directories may be small, or not writable.
+        let directory = path.parent().and_then(Path::to_str).unwrap_or_default();
+        connection.pragma_update(None, "temp_store_directory", directory)?;
+        connection.pragma_update(None, "journal_mode", "OFF")?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let mut database = Self::with(connection, WRITER_CACHE_KB)?;
+        database.stop_at(Arc::clone(stop))?;
+        database.connection.execute_batch("BEGIN")?;
+        database.connection.execute_batch(TABLES)?;
+        Ok(database)
+    }
+
+    /// Ends the making of a new file.
+    pub(super) fn finish(self, state: &State) -> rusqlite::Result<()> {
+        self.connection.execute_batch(INDEXES)?;
+        self.connection.execute(
+            "INSERT INTO state VALUES (?1, ?2, ?3, ?4)",
+            params![state.generation, state.commit, state.trees.0, state.trees.1],
+        )?;
+        self.connection
+            .pragma_update(None, "user_version", SCHEMA)?;
+        self.connection.execute_batch("COMMIT")?;
+        self.connection
+            .close()
+            .map_err(|(_connection, error)| error)
+    }
+
+    /// Opens a file for writing.
+    ///
+    /// Changes go to a log beside it (WAL), so that readers never wait for the writer. The log is flushed to the disk only
+    /// when it is copied into the file: a power failure can undo the last changes, which are then followed once more, and
+    /// never damages the file.
+    pub(super) fn open(path: &Path, stop: &Arc<StopFlag>) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+        let mut database = Self::with(connection, WRITER_CACHE_KB)?;
+        database.stop_at(Arc::clone(stop))?;
+        let schema: i32 = database
+            .connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if schema != SCHEMA {
+            return Err(rusqlite::Error::QueryReturnedNoRows);
+        }
+        Ok(database)
+    }
+
+    /// Opens a file for questions.
+    pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Self::with(connection, READER_CACHE_KB)
+    }
+
+    fn with(connection: Connection, cache_kb: i32) -> rusqlite::Result<Self> {
+        // A negative number counts kB, a positive one pages.
+        connection.pragma_update(None, "cache_size", -cache_kb)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        Ok(Self { connection })
+    }
+
+    fn stop_at(&mut self, stop: Arc<StopFlag>) -> rusqlite::Result<()> {
+        self.connection
+            .progress_handler(STEPS_BETWEEN_CHECKS, Some(move || stop.is_set()))
+    }
+
+    /// Interrupts every statement that runs after this time.
+    pub(super) fn end_at(&mut self, deadline: Instant) -> rusqlite::Result<()> {
+        let is_late = move || Instant::now() > deadline;
+        self.connection
+            .progress_handler(STEPS_BETWEEN_CHECKS, Some(is_late))
+    }
+
+    /// Calls `work` in one transaction. Its statements see one state of the database.
+    pub(super) fn transaction<T, E: From<rusqlite::Error>>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        // `unchecked` because it borrows the connection like everything else does. There is no transaction inside of one.
+        let transaction = self.connection.unchecked_transaction()?;
+        let result = work(self)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    fn prepare(&self, statement: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.connection.prepare_cached(statement)
+    }
+
+    /// The state of the index that the database belongs to. In a transaction: the one that all statements see.
+    pub(super) fn state(&self) -> rusqlite::Result<State> {
+        let mut statement = self.prepare("SELECT * FROM state")?;
+        statement.query_row([], |row| {
+            Ok(State {
+                generation: row.get("generation")?,
+                commit: row.get("upstream_commit")?,
+                trees: (row.get("source_tree")?, row.get("shown_tree")?),
+            })
+        })
+    }
+
+    /// Only the generation of the state.
+    pub(super) fn generation(&self) -> rusqlite::Result<i64> {
+        let mut statement = self.prepare("SELECT generation FROM state")?;
+        statement.query_row([], |row| row.get(0))
+    }
+
+    /// Writes the state.
+    pub(super) fn set_state(&self, state: &State) -> rusqlite::Result<()> {
+        let mut statement = self.prepare(
+            "UPDATE state SET generation = ?1, upstream_commit = ?2, source_tree = ?3, shown_tree = ?4",
+        )?;
+        let trees = (&state.trees.0, &state.trees.1);
+        statement.execute(params![state.generation, state.commit, trees.0, trees.1])?;
+        Ok(())
+    }
+
+    /// The row of the crate with this index file.
+    pub(super) fn row_of(&self, key: i64, file: &str) -> rusqlite::Result<Option<i64>> {
+        let mut statement = self.prepare("SELECT id FROM crates WHERE key = ?1 AND file = ?2")?;
+        statement
+            .query_row(params![key, file], |row| row.get(0))
+            .optional()
+    }
+
+    /// Removes a crate.
+    pub(super) fn remove(&self, row: i64) -> rusqlite::Result<()> {
+        for statement in [
+            "DELETE FROM versions WHERE crate = ?1",
+            "DELETE FROM dependencies WHERE crate = ?1",
+            "DELETE FROM crates WHERE id = ?1",
+        ] {
+            self.prepare(statement)?.execute([row])?;
+        }
+        Ok(())
+    }
+
+    /// Adds a crate that is not there, and returns its row. `None` for `row` gives it a new one.
+    pub(super) fn add(
+        &self,
+        key: i64,
+        row: Option<i64>,
+        record: &CrateRecord,
+    ) -> rusqlite::Result<i64> {
+        let shown = record.summary.as_ref();
+        let text = |field: fn(&ShownCrate) -> Option<&String>| shown.and_then(field);
+        self.prepare(
+            "INSERT INTO crates VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        )?
+        .execute(params![
+            row,
+            key,
+            record.file,
+            blob_bytes(&record.source),
+            record.shown.as_ref().map(blob_bytes),
+            record.is_skipped,
+            text(|shown| Some(&shown.name)),
+            shown.map(|shown| shown.number),
+            shown.map(|shown| shown.created),
+            shown.map(|shown| shown.updated),
+            shown.map(|shown| i64::try_from(shown.num_versions).unwrap_or(i64::MAX)),
+            shown.map(|shown| shown.is_yanked),
+            text(|shown| Some(&shown.default_version)),
+            shown.map(|shown| shown.default_id),
+            text(|shown| shown.max_version.as_ref()),
+            text(|shown| shown.newest_version.as_ref()),
+            text(|shown| shown.max_stable_version.as_ref()),
+        ])?;
+        let row = self.connection.last_insert_rowid();
+        let mut statement =
+            self.prepare("INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+        for (position, version) in (0_i64..).zip(&record.versions) {
+            let ListedVersion {
+                num,
+                published,
+                checksum,
+                is_yanked,
+                shown_yanked,
+            } = version;
+            let checksum = checksum.as_ref().map(<[u8; 32]>::as_slice);
+            statement.execute(params![
+                row,
+                position,
+                num,
+                published,
+                checksum,
+                is_yanked,
+                shown_yanked
+            ])?;
+        }
+        if let Some(shown) = shown {
+            let mut statement = self.prepare("INSERT INTO dependencies VALUES (?1, ?2, ?3)")?;
+            for target in &record.dependencies {
+                statement.execute(params![row, target, shown.number])?;
+            }
+        }
+        Ok(row)
+    }
+
+    /// Calls `visit` with every index file of the upstream that the database knows.
+    pub(super) fn for_each_crate(
+        &self,
+        mut visit: impl FnMut(KnownCrate<'_>),
+    ) -> rusqlite::Result<()> {
+        let mut statement = self.prepare("SELECT id, file, source, shown FROM crates")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            visit(KnownCrate {
+                row: row.get(0)?,
+                file: row.get_ref(1)?.as_str()?,
+                source: row.get_ref(2)?.as_blob()?,
+                shown: row.get_ref(3)?.as_blob_or_null()?,
+            });
+        }
+        Ok(())
+    }
+
+    /// The number of index files that were too large to be read.
+    pub(super) fn count_skipped(&self) -> rusqlite::Result<usize> {
+        let mut statement = self.prepare("SELECT count(*) FROM crates WHERE is_skipped")?;
+        statement.query_row([], count)
+    }
+
+    /// Reads the names of all shown crates.
+    pub(super) fn names(&self) -> rusqlite::Result<NameTable> {
+        let mut statement = self.prepare(
+            "SELECT id, name, number, created, updated, is_yanked FROM crates WHERE name IS NOT NULL",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut builder = TableBuilder::default();
+        while let Some(row) = rows.next()? {
+            builder.push(
+                row.get(0)?,
+                row.get_ref(1)?.as_str()?,
+                row.get(2)?,
+                (row.get(3)?, row.get(4)?),
+                row.get(5)?,
+            );
+        }
+        Ok(builder.build())
+    }
+
+    /// Reads these crates, in this order. Skips a row that is not there.
+    pub(super) fn summaries(&self, rows: &[i64]) -> rusqlite::Result<Vec<CrateSummary>> {
+        let mut statement =
+            self.prepare("SELECT * FROM crates WHERE id = ?1 AND name IS NOT NULL")?;
+        let found = rows
+            .iter()
+            .map(|row| statement.query_row([row], summary).optional());
+        found.filter_map(Result::transpose).collect()
+    }
+
+    /// The published name of a shown crate. If an index has several spellings of one name, the given one wins.
+    pub(super) fn published_name(&self, key: i64, file: &str) -> rusqlite::Result<Option<String>> {
+        let mut statement = self.prepare(
+            "SELECT name FROM crates WHERE key = ?1 AND name IS NOT NULL ORDER BY file <> ?2, file LIMIT 1",
+        )?;
+        statement
+            .query_row(params![key, file], |row| row.get(0))
+            .optional()
+    }
+
+    /// The number of crates that depend on the one with this key.
+    pub(super) fn count_dependents(&self, key: i64) -> rusqlite::Result<usize> {
+        let mut statement = self.prepare("SELECT count(*) FROM dependencies WHERE target = ?1")?;
+        statement.query_row([key], count)
+    }
+
+    /// Some of these crates: those with the highest numbers first.
+    pub(super) fn dependents(
+        &self,
+        key: i64,
+        skip: usize,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<Dependent>> {
+        // The inner query reads only the index, so skipping is cheap.
+        let mut statement = self.prepare(
+            "SELECT name, default_version, default_id FROM (
+                SELECT crate, number FROM dependencies WHERE target = ?1 ORDER BY number DESC LIMIT ?2 OFFSET ?3
+            ) AS page JOIN crates ON crates.id = page.crate ORDER BY page.number DESC",
+        )?;
+        let integer = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![key, integer(limit), integer(skip)], |row| {
+            Ok(Dependent {
+                name: row.get(0)?,
+                version: row.get(1)?,
+                version_id: row.get(2)?,
+            })
+        })?;
+        rows.collect()
+    }
+
+    /// The index files that list a crate file with this checksum.
+    pub(super) fn files_with(&self, checksum: &Checksum) -> rusqlite::Result<Vec<String>> {
+        let mut statement = self.prepare(
+            "SELECT DISTINCT crates.file FROM versions JOIN crates ON crates.id = versions.crate
+             WHERE substr(checksum, 1, 8) = substr(?1, 1, 8) AND checksum = ?1",
+        )?;
+        let rows = statement.query_map([checksum.as_bytes().as_slice()], |row| row.get(0))?;
+        rows.collect()
+    }
+
+    /// Checks the structure of the whole file. Returns whether it is intact.
+    pub(super) fn is_intact(&self) -> rusqlite::Result<bool> {
+        let found: String = self
+            .connection
+            .pragma_query_value(None, "quick_check", |row| row.get(0))?;
+        Ok(found == "ok")
+    }
+}
+
+fn blob_bytes(blob: &BlobId) -> &[u8] {
+    blob.0.as_bytes()
+}
+
+/// The only column of a row, a number that is not negative.
+fn count(row: &Row<'_>) -> rusqlite::Result<usize> {
+    let count: u32 = row.get(0)?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+fn summary(row: &Row<'_>) -> rusqlite::Result<CrateSummary> {
+    let time = |column: &str| -> rusqlite::Result<Timestamp> {
+        let time = Timestamp::from_unix_seconds(row.get(column)?);
+        Ok(time.unwrap_or_else(Timestamp::epoch))
+    };
+    Ok(CrateSummary {
+        name: row.get("name")?,
+        created_at: time("created")?,
+        updated_at: time("updated")?,
+        num_versions: row.get("num_versions")?,
+        is_yanked: row.get("is_yanked")?,
+        default_version: row.get("default_version")?,
+        max_version: row.get("max_version")?,
+        newest_version: row.get("newest_version")?,
+        max_stable_version: row.get("max_stable_version")?,
+    })
+}
+
+/// Whether an error means that the file is damaged, or was made by another version of the mirror. Otherwise the system
+/// refused something, or the work was interrupted, and the file is kept.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OperationInterrupted, OutOfMemory,
+        PermissionDenied, ReadOnly, SystemIoFailure,
+    };
+    let is_cut = |code| code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) => match error.code {
+            SystemIoFailure => is_cut(error.extended_code),
+            CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OperationInterrupted
+            | OutOfMemory | PermissionDenied | ReadOnly => false,
+            _ => true,
+        },
+        // A value of another type than the statement expects, or no state at all.
+        _ => true,
+    }
+}

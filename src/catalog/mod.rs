@@ -1,0 +1,40 @@
+//! The catalog: an embedded database of all crates, for what the index alone cannot answer fast. Search, lists of the
+//! newest crates, reverse dependencies, and the crate of a checksum.
+//!
+//! A background task ([`CatalogTask`]) builds it from the source (what the upstream lists), with the state of each version
+//! in the view (what is shown), and follows every view. [`Catalog`] asks it questions. Every answer belongs to one view,
+//! which comes with it, so that a handler can read more from the same state of the index.
+//!
+//! Only this module uses SQLite. No text in SQL and no type of `rusqlite` leaves it.
+//!
+//! - `questions`: questions and answers, as plain values.
+//! - `handle`: asking, with limits for time and for those who wait.
+//! - `published`: one state of the catalog. A question sees one state of names and database, which belong to one view.
+//! - `names`: search in memory.
+//! - `database`: the tables, and all statements.
+//! - `record`: a crate, made from its index files.
+//! - `files`: where the database lies.
+//! - `worker` and `task`: building and following.
+
+mod database;
+mod files;
+mod handle;
+mod names;
+#[cfg(feature = "bench-rules")]
+mod probe;
+mod published;
+mod questions;
+mod record;
+mod task;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub(crate) use handle::Catalog;
+#[cfg(feature = "bench-rules")]
+pub use probe::CatalogProbe;
+pub(crate) use questions::{
+    CatalogError, CrateFilter, CrateOrder, CrateSummary, Dependent, Page, Place, Search, Start,
+};
+pub(crate) use task::CatalogTask;
+pub(crate) use worker::CatalogSettings;
