@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tame_index::IndexKrate;
 use tame_index::index::{FileLock, IndexLocation, IndexPath, IndexUrl};
-use ureq::http::{Request, Response};
+use ureq::http::{Request, Response, Version as HttpVersion};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -49,7 +49,9 @@ struct Downloads {
 }
 
 fn main() -> Result<()> {
-    let mirror = std::env::args().nth(1).ok_or("the URL of a mirror is missing")?;
+    let mirror = std::env::args()
+        .nth(1)
+        .ok_or("the URL of a mirror is missing")?;
     answers_fit_the_types_of_crates_io_api(&mirror)?;
     crates_index_reads_the_sparse_index(&mirror)?;
     tame_index_reads_the_sparse_index(&mirror)?;
@@ -57,7 +59,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn send(request: Request<()>) -> Result<Response<Vec<u8>>> {
+fn send(mut request: Request<()>) -> Result<Response<Vec<u8>>> {
+    // Some ask for HTTP/2 or for gzip, which this HTTP client does not know.
+    request.headers_mut().remove("accept-encoding");
+    *request.version_mut() = HttpVersion::HTTP_11;
     let answer = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .build()
@@ -90,7 +95,12 @@ fn answers_fit_the_types_of_crates_io_api(mirror: &str) -> Result<()> {
             let single: VersionResponse = get(mirror, &of_version(""))?;
             assert_eq!(single.version.id, version.id);
             let dependencies: Dependencies = get(mirror, &of_version("/dependencies"))?;
-            assert!(dependencies.dependencies.iter().all(|it| it.version_id == version.id));
+            assert!(
+                dependencies
+                    .dependencies
+                    .iter()
+                    .all(|it| it.version_id == version.id)
+            );
             let authors: Authors = get(mirror, &of_version("/authors"))?;
             assert!(authors.meta.names.is_empty());
             let downloads: Downloads = get(mirror, &of_version("/downloads"))?;
@@ -112,7 +122,10 @@ fn crates_index_reads_the_sparse_index(mirror: &str) -> Result<()> {
     let config = send(index.make_config_request()?.body(())?)?;
     let config = index.parse_config_response(config, true)?;
     let url = config.download_url("itoa", "1.0.0");
-    assert_eq!(url, Some(format!("{mirror}/api/v1/crates/itoa/1.0.0/download")));
+    assert_eq!(
+        url,
+        Some(format!("{mirror}/api/v1/crates/itoa/1.0.0/download"))
+    );
     let ask = || -> Result<_> { send(index.make_cache_request("itoa")?.body(())?) };
     let found = index.parse_cache_response("itoa", ask()?, true)?;
     let versions = found.ok_or("there is no itoa")?.versions().len();
@@ -120,9 +133,16 @@ fn crates_index_reads_the_sparse_index(mirror: &str) -> Result<()> {
     let again = ask()?;
     assert_eq!(again.status(), 304);
     let cached = index.parse_cache_response("itoa", again, true)?;
-    assert_eq!(cached.ok_or("the cache is empty")?.versions().len(), versions);
+    assert_eq!(
+        cached.ok_or("the cache is empty")?.versions().len(),
+        versions
+    );
     let missing = send(index.make_cache_request("no-such-crate")?.body(())?)?;
-    assert!(index.parse_cache_response("no-such-crate", missing, true)?.is_none());
+    assert!(
+        index
+            .parse_cache_response("no-such-crate", missing, true)?
+            .is_none()
+    );
     Ok(())
 }
 
