@@ -28,10 +28,10 @@ GIVE_UP_SECONDS = 300
 # What the log says at the beginning of a phase, and how long the moment after it may be away, in seconds.
 PHASES = {
     "building": ("the catalog is being built", 1.5),
-    "indexing": ("the catalog gets its indexes", 0.15),
-    "renaming": ("the catalog is put in its place", 0.02),
+    "indexing": ("the catalog gets its indexes", 0.004),
+    "renaming": ("the catalog is put in its place", 0.01),
     "following": ("the catalog is being brought up to date", 0.05),
-    "checking": ("the catalog is being checked", 0.05),
+    "checking": ("the catalog is being checked", 0.002),
     "idle": ("the catalog is intact", 1.0),
 }
 
@@ -113,7 +113,8 @@ class Mirror:
         self.port = int(port)
 
     def lines(self):
-        with open(self.log_path, "rb") as log:
+        # Unbuffered and short: a phase may last for a few milliseconds.
+        with open(self.log_path, "rb", buffering=0) as log:
             log.seek(self.log_begins)
             return log.read().decode(errors="replace").splitlines()
 
@@ -136,7 +137,7 @@ class Mirror:
             if self.process.poll() is not None:
                 sys.exit(f"the mirror has ended by itself: {self.log_path}")
             meanwhile()
-            time.sleep(0.002)
+            time.sleep(0.0003)
         sys.exit(f"the log never said: {text}")
 
     def kill(self):
