@@ -26,7 +26,7 @@ fn answers(program: &Program, index: &GitIndex) -> Vec<String> {
         "/api/v1/crates?per_page=100",
         "/api/v1/crates?per_page=100&sort=new",
         "/api/v1/summary",
-        "/api/v1/crates/serde/reverse_dependencies",
+        "/api/v1/crates/killed/reverse_dependencies",
     ];
     paths.iter().map(of_head).collect()
 }
@@ -40,8 +40,12 @@ fn after_a_kill_the_catalog_answers_like_one_that_was_built_from_nothing() {
     eventually("a build has begun", || directory.exists());
     drop(program);
     let line = index_line("killed", "1.0.0", false);
-    index.commit().crate_file("killed", &line).send();
+    let on_it = String::from_utf8(index_line("on-it", "1.0.0", false)).unwrap();
+    let on_it = on_it.replace(r#""deps":[]"#, r#""deps":[{"name":"killed","req":"^1"}]"#);
+    let commit = index.commit().crate_file("killed", &line);
+    commit.crate_file("on-it", on_it.as_bytes()).send();
     let found = answers(&start(&index, &killed), &index);
     assert_eq!(found, answers(&start(&index, &fresh), &index));
-    assert!(found.iter().any(|answer| answer.contains("killed")));
+    let dependents = found.last().unwrap();
+    assert!(dependents.contains("on-it"), "{dependents}");
 }
