@@ -39,7 +39,7 @@ pub use error::{RunError, StartError};
 pub(crate) use parts::{
     USER_AGENT, crate_sources, follower_settings, open_keeper, redirect_settings, redirects,
 };
-use parts::{keeper, rules, stored_files, user_agent};
+use parts::{index_files_of, keeper, rules, stored_files, user_agent};
 
 /// How long open requests may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -143,8 +143,10 @@ impl App {
         let follows_the_index = config.follows_the_index();
         let warnings = config.warnings();
         let stop = CancellationToken::new();
+        let catalog = Catalog::new();
         let follower = FollowerSettings {
             rules: rules(&config),
+            index_files_of: Some(index_files_of(catalog.clone())),
             stored_files: keeper
                 .clone()
                 .map(|keeper| stored_files(keeper, stop.clone())),
@@ -156,7 +158,6 @@ impl App {
         };
         let index = IndexHandle::new();
         let metrics = Arc::new(Metrics::default());
-        let catalog = Catalog::new();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let user_agent = user_agent(config.contact.as_deref());
         let public_url = config.public_url.map(|url| url.to_string());

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode, IndexListing};
-use crate::index::{FollowerSettings, Network, Redirects, Stopping, StoredFiles};
+use crate::index::{FollowerSettings, IndexFilesOf, Network, Redirects, Stopping, StoredFiles};
 use crate::policy::{Rule, Rules};
 use crate::store::{
     Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
@@ -132,6 +133,11 @@ pub(super) fn stored_files(keeper: CrateFiles, stop: CancellationToken) -> Store
     })
 }
 
+/// The index files of crate files, for views that follow the stored files.
+pub(super) fn index_files_of(catalog: Catalog) -> IndexFilesOf {
+    IndexFilesOf::new(move |checksums| Ok(catalog.index_files_of(checksums)?))
+}
+
 /// The `User-Agent` that servers see.
 pub(super) fn user_agent(contact: Option<&str>) -> String {
     match contact {
@@ -155,6 +161,7 @@ pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettin
         },
         rules: Rules::default(),
         stored_files: None,
+        index_files_of: None,
         lock_wait_max: config.lock_wait_max,
         proxies: config.proxies.clone(),
         temp_dir: config.temp_dir.clone(),

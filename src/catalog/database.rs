@@ -16,7 +16,7 @@ use crate::index::{BlobId, StopFlag};
 use crate::package::{Checksum, Timestamp};
 
 /// Changes with every change of the tables. A file with another number is built again.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
 
 /// The cache of the connection that writes, in kB. It is also the memory for sorting an index.
 const WRITER_CACHE_KB: i32 = 8 * 1024;
@@ -49,6 +49,7 @@ const TABLES: &str = "
         source BLOB NOT NULL,
         shown BLOB,
         is_skipped INTEGER NOT NULL,
+        has_other_lines INTEGER NOT NULL,
         name TEXT,
         number INTEGER,
         created INTEGER,
@@ -86,6 +87,7 @@ const INDEXES: &str = "
     CREATE INDEX crate_keys ON crates (key);
     CREATE INDEX dependents ON dependencies (target, number, crate);
     CREATE INDEX checksums ON versions (substr(checksum, 1, 8)) WHERE checksum IS NOT NULL;
+    CREATE INDEX incomplete ON crates (file) WHERE is_skipped OR has_other_lines;
 ";
 
 /// A connection to the database.
@@ -270,7 +272,7 @@ impl Database {
         let shown = record.summary.as_ref();
         let text = |field: fn(&ShownCrate) -> Option<&String>| shown.and_then(field);
         self.prepare(
-            "INSERT INTO crates VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            "INSERT INTO crates VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
             row,
@@ -279,6 +281,7 @@ impl Database {
             blob_bytes(&record.source),
             record.shown.as_ref().map(blob_bytes),
             record.is_skipped,
+            record.has_other_lines,
             text(|shown| Some(&shown.name)),
             shown.map(|shown| shown.number),
             shown.map(|shown| shown.created),
@@ -423,6 +426,25 @@ impl Database {
         )?;
         let rows = statement.query_map([checksum.as_bytes().as_slice()], |row| row.get(0))?;
         rows.collect()
+    }
+
+    /// The index files of which not all checksums are known.
+    pub(super) fn incomplete_files(&self) -> rusqlite::Result<Vec<String>> {
+        let mut statement =
+            self.prepare("SELECT file FROM crates WHERE is_skipped OR has_other_lines")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.collect()
+    }
+
+    /// Counts up to a number, which takes as long as the number is large.
+    #[cfg(test)]
+    pub(super) fn count_to(&self, number: i64) -> rusqlite::Result<i64> {
+        self.connection.query_row(
+            "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < ?1)
+             SELECT max(n) FROM counted",
+            [number],
+            |row| row.get(0),
+        )
     }
 
     /// Checks the structure of the whole file. Returns whether it is intact.

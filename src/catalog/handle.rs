@@ -1,5 +1,6 @@
 //! The handle for questions, and the state that it shares with the background task.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,18 +15,19 @@ use super::questions::{
     Start, Summary,
 };
 use super::record::key_of;
+use crate::index::ListedFiles;
 use crate::package::{Checksum, CrateName};
 
 /// Questions that are answered at the same time. Each has a thread and a connection.
-const ANSWERED_MAX: usize = 4;
+pub(super) const ANSWERED_MAX: usize = 4;
 
 /// Questions that wait. More are refused.
-const WAITING_MAX: usize = 256;
+pub(super) const WAITING_MAX: usize = 256;
 
 /// How long a question may wait for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How long an answer may take. Ordinary ones take milliseconds.
+/// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// Asks the catalog. Cheap to clone.
@@ -142,23 +144,26 @@ impl Catalog {
         .await
     }
 
-    /// The index files, by the crate's name in lower case, that list crate files with these checksums. Blocking. The
-    /// upstream's index counts, whatever the view shows.
+    /// The index files of the upstream in which a line may have one of these checksums, whatever the view shows. Those of
+    /// which not all lines can be read are among them. Blocking, for two seconds at most. Does not wait for a view.
     ///
     /// # Errors
     /// [`CatalogError`].
     pub(crate) fn index_files_of(
         &self,
         checksums: &[Checksum],
-    ) -> Result<std::collections::BTreeSet<String>, CatalogError> {
-        let work = |_: &Published, reader: &Database| {
-            let mut files = std::collections::BTreeSet::new();
+    ) -> Result<ListedFiles, CatalogError> {
+        let work = |published: &Published, reader: &Database| {
+            let mut names: BTreeSet<String> = reader.incomplete_files()?.into_iter().collect();
             for checksum in checksums {
-                files.extend(reader.files_with(checksum)?);
+                names.extend(reader.files_with(checksum)?);
             }
-            Ok(files)
+            Ok(ListedFiles {
+                source: Arc::clone(published.view.source()),
+                names,
+            })
         };
-        answer(&self.shared.published, Instant::now() + WAIT_MAX, work)
+        answer(&self.shared.published, Instant::now() + ANSWER_MAX, work)
     }
 
     async fn ask<T: Send + 'static>(

@@ -34,7 +34,8 @@ pub(crate) use handle::Catalog;
 #[cfg(feature = "bench-rules")]
 pub use probe::CatalogProbe;
 pub(crate) use questions::{
-    CatalogError, CrateFilter, CrateOrder, CrateSummary, Dependent, Page, Place, Search, Start,
+    CatalogError, CatalogState, CatalogStatus, CrateFilter, CrateOrder, CrateSummary, Dependent,
+    Page, Place, Search, Start,
 };
 pub(crate) use task::CatalogTask;
 pub(crate) use worker::CatalogSettings;

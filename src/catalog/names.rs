@@ -1,8 +1,8 @@
 //! The names of all shown crates in memory, for search.
 //!
-//! A database cannot count 30,000 matches in a millisecond, and its trigrams do not serve one and two characters. But the
-//! names of 250,000 crates are 4 MB, which are searched from end to end in less than a millisecond. With what the orders
-//! need, a crate takes about 65 bytes. All else is read from the database, for the crates of one page.
+//! A database reads a row for each match to count them, and its trigrams do not serve one and two characters. But the names
+//! of 250,000 crates are 4 MB, which are searched from end to end for every question. With what the orders need, a crate
+//! takes about 65 bytes. All else is read from the database, for the crates of one page.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;

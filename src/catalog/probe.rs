@@ -76,7 +76,7 @@ impl CatalogProbe {
         let checksum = checksum.map_err(|error| error.to_string())?;
         let found = self.0.index_files_of(&[checksum]);
         found
-            .map(|files| files.len())
+            .map(|files| files.names.len())
             .map_err(|error| error.to_string())
     }
 }

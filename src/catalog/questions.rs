@@ -208,3 +208,26 @@ pub(crate) struct CatalogStatus {
     /// Whether it lies in a temporary directory, because `DATA_DIR` cannot be written.
     pub(crate) is_temporary: bool,
 }
+
+/// The state of the catalog as one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CatalogState {
+    /// It does not exist yet.
+    Building,
+    /// It answers.
+    Ready,
+    /// The last attempt to build it, or to follow a view, has failed.
+    Failed,
+}
+
+impl CatalogStatus {
+    /// The state as one word.
+    pub(crate) fn state(&self) -> CatalogState {
+        match (&self.last_error, &self.commit) {
+            (Some(_), _) => CatalogState::Failed,
+            (None, Some(_)) => CatalogState::Ready,
+            (None, None) => CatalogState::Building,
+        }
+    }
+}

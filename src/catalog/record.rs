@@ -18,6 +18,8 @@ pub(super) struct CrateRecord {
     pub(super) shown: Option<BlobId>,
     /// Whether an index file is too large to be read.
     pub(super) is_skipped: bool,
+    /// Whether the upstream's index file may have checksums that are not in `versions`: those of lines that look-ups skip.
+    pub(super) has_other_lines: bool,
     /// The crate as it is shown; `None` if nothing of it is shown.
     pub(super) summary: Option<ShownCrate>,
     /// What the upstream lists, in the order of the index file.
@@ -69,6 +71,7 @@ impl CrateRecord {
             source: content.source,
             shown: content.shown,
             is_skipped: content.files.is_none(),
+            has_other_lines: false,
             summary: None,
             versions: Vec::new(),
             dependencies: Vec::new(),
@@ -86,6 +89,12 @@ impl CrateRecord {
                 let source = CrateHistory::parse(files.source, &name);
                 record.fill(source.as_ref(), shown.as_ref());
             }
+            // Rules read lines that look-ups skip, such as the second one of a version.
+            let lines = files.source.split(|byte| *byte == b'\n');
+            let lines = lines.filter(|line| !line.trim_ascii().is_empty()).count();
+            let listed = record.versions.iter();
+            let listed = listed.filter(|version| version.checksum.is_some()).count();
+            record.has_other_lines = lines != listed;
         }
         record
     }

@@ -27,8 +27,8 @@ const WAITING_MAX: usize = 64;
 /// is faster, and its log would be as large as the database.
 const REBUILT_PART: usize = 8;
 
-/// Changes that never lead to a new database.
-const FOLLOWED_MIN: usize = 1_000;
+/// Changes that never lead to a new database. Fewer in tests, which need not make so many.
+const FOLLOWED_MIN: usize = if cfg!(test) { 50 } else { 1_000 };
 
 /// How often the directory may be in use before a temporary one is made. With the pauses of the task this is a quarter of
 /// a minute: a mirror that this one replaces has ended by then.
@@ -178,12 +178,14 @@ impl Worker {
         }
     }
 
-    /// Checks the whole file once, after it was published: that takes a second, and damage is rare.
+    /// Checks the whole file once, after it was published: that reads all of it, and damage is rare.
     fn check(&mut self) -> Result<(), WorkError> {
         if let Some(open) = self.open.as_mut().filter(|open| !open.is_checked) {
+            tracing::debug!("the catalog is being checked");
             if !open.database.is_intact()? {
                 return Err(WorkError::Damaged);
             }
+            tracing::debug!("the catalog is intact");
             open.is_checked = true;
         }
         Ok(())
@@ -266,6 +268,7 @@ impl Worker {
     fn build(&mut self, view: &Arc<View>, listing: &Listing) -> Result<(), WorkError> {
         let stop = Arc::clone(&self.stop);
         let path = self.directory()?.building()?;
+        tracing::debug!("the catalog is being built");
         let database = Database::create(&path, &stop)?;
         let mut names = TableBuilder::default();
         for_each_record(view, listing.crates(), &stop, |record| {
@@ -281,7 +284,9 @@ impl Worker {
             commit: view.commit().to_string(),
             trees: trees_of(listing),
         };
+        tracing::debug!("the catalog gets its indexes");
         database.finish(&state)?;
+        tracing::debug!("the catalog is put in its place");
         let directory = self.directory()?;
         let path = directory.activate()?;
         let database = Database::open(&path, &stop)?;
@@ -328,6 +333,10 @@ impl Open {
         };
         let mut without: HashSet<i64> = difference.gone.iter().copied().collect();
         let mut with: Vec<(i64, ShownCrate)> = Vec::new();
+        tracing::debug!(
+            catalog.changes = changes,
+            "the catalog is being brought up to date"
+        );
         // The names are made before the end of the transaction, so that they can be published at once after it.
         let names = self.database.transaction(|database| {
             for row in &difference.gone {

@@ -62,6 +62,12 @@ impl TestIndex {
         self.follower = Some(Follower::new(self.settings(), self.handle.clone()));
     }
 
+    /// Makes a new follower in place of the one that runs.
+    pub(crate) fn start_again_after_stop(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
     fn follower(&mut self) -> &mut Follower {
         self.follower.as_mut().unwrap()
     }
@@ -104,6 +110,11 @@ impl TestIndex {
     pub(crate) fn replace_clone(&mut self) {
         let (clones, publisher) = self.follower().clones();
         clones.clone_anew(publisher).unwrap();
+    }
+
+    /// The number of index files that were read for the last tree through rules.
+    pub(crate) fn files_read(&mut self) -> usize {
+        self.follower().clones().1.files_read
     }
 
     /// Clones the upstream, or fetches from it.
@@ -160,6 +171,7 @@ fn settings(directory: &Path) -> FollowerSettings {
         network: Network::Allowed,
         rules: Rules::default(),
         stored_files: None,
+        index_files_of: None,
         lock_wait_max: std::time::Duration::ZERO,
         proxies: Proxies::default(),
         temp_dir: directory.to_owned(),

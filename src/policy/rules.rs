@@ -53,10 +53,6 @@ pub(crate) struct Facts {
     /// The crate files that are stored. Empty unless a rule needs them ([`Rules::need_stored_files`]).
     pub(crate) stored: HashSet<Checksum>,
     /// The current time.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no rule depends on the time yet")
-    )]
     pub(crate) now: SystemTime,
 }
 

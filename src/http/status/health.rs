@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
+use crate::catalog::{CatalogState, CatalogStatus};
 use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
 use crate::index::{IndexStatus, Phase, PushStatus};
@@ -45,6 +46,8 @@ pub(crate) struct Readiness {
     pub(crate) index: IndexReport,
     /// How pushing the rewritten index goes. It does not count for readiness. Null if the index is not pushed anywhere.
     pub(crate) push: Option<PushStatus>,
+    /// The catalog, which search and reverse dependencies need.
+    pub(crate) catalog: CatalogState,
     /// What operators should know, and what does not make the mirror unready.
     pub(crate) warnings: Vec<String>,
 }
@@ -100,6 +103,7 @@ impl Readiness {
     pub(crate) fn of(state: &Arc<AppState>) -> Self {
         let index = IndexGuard::take(state).ok();
         let status = state.index.status();
+        let catalog = state.catalog.status();
         let clock = &state.settings.clock;
         let age = status.last_success.and_then(|last| clock.age(last));
         let reason = match &index {
@@ -122,7 +126,12 @@ impl Readiness {
                 last_error: status.last_error,
             },
             push: status.push,
-            warnings: status.warnings,
+            catalog: catalog.state(),
+            warnings: status
+                .warnings
+                .into_iter()
+                .chain(catalog_warning(&catalog))
+                .collect(),
         }
     }
 
@@ -142,6 +151,18 @@ pub(super) fn utc(time: SystemTime) -> Option<String> {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     let time = DateTime::from_timestamp(seconds.try_into().ok()?, 0)?;
     Some(time.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
+
+/// What does not work without an up-to-date catalog.
+fn catalog_warning(catalog: &CatalogStatus) -> Option<String> {
+    let error = catalog.last_error.as_deref()?;
+    let what = match &catalog.commit {
+        None => "do not work".to_owned(),
+        Some(commit) => format!("answer from commit {commit}"),
+    };
+    Some(format!(
+        "search and reverse dependencies {what}, because the catalog could not be brought up to date: {error}"
+    ))
 }
 
 /// Why there is no index to answer from.

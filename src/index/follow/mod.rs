@@ -4,6 +4,7 @@
 pub(super) mod clones;
 pub(super) mod error;
 pub(super) mod follower;
+mod last_stored;
 pub(super) mod offline;
 pub(super) mod publisher;
 pub(super) mod refresh_once;

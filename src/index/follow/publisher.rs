@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::error::RefreshError;
+use super::last_stored;
 use super::settings::{FollowerSettings, GitIndexSettings};
-use super::stored_files::{Stopping, StoredFiles};
+use super::stored_files::{IndexFilesOf, Stopping, StoredFiles};
 use crate::clock::Clock;
 use crate::index::git::damage_check::{Damage, DamageChecks};
 use crate::index::git::overlay::{self, ShownTree};
@@ -23,7 +24,7 @@ use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
 use crate::index::status::Phase;
 use crate::index::view::View;
-use crate::index::view::build::{Earlier, build};
+use crate::index::view::build::{Earlier, ListedFiles, build};
 use crate::index::view::large_files::LargeFiles;
 use crate::memory::return_freed_blocks;
 use crate::policy::{Facts, Rule, Rules};
@@ -31,12 +32,17 @@ use crate::policy::{Facts, Rule, Rules};
 /// The file in a clone that records its last tree through rules. Its name and its keys are those of older versions.
 const RECORD: &str = "pruned.json";
 
+/// The largest change of the stored files for which their index files are looked up: about a second. After a larger one
+/// all index files are read.
+const CHANGED_MAX: usize = 20_000;
+
 /// The owner of the pointer that requests read.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     handle: IndexHandle,
     rules: Rules,
     pub(super) stored_files: Option<StoredFiles>,
+    index_files_of: Option<IndexFilesOf>,
     git_index: Option<GitIndexSettings>,
     /// The states of the git index that requests may still read.
     git_indexes: Vec<Weak<GitIndex>>,
@@ -50,6 +56,9 @@ pub(crate) struct Publisher {
     damage_checks: DamageChecks,
     /// The repairs of the git index. The clone has separate pauses.
     repairs: Repairs,
+    /// The number of index files that were read for the last tree.
+    #[cfg(test)]
+    pub(crate) files_read: usize,
 }
 
 /// The input of a tree through rules, and its id.
@@ -79,6 +88,7 @@ impl Publisher {
             handle,
             rules: settings.rules.clone(),
             stored_files: settings.stored_files.clone(),
+            index_files_of: settings.index_files_of.clone(),
             git_index: settings.git_index.clone(),
             git_indexes: Vec::new(),
             clock: settings.clock.clone(),
@@ -87,6 +97,8 @@ impl Publisher {
             large_files: LargeFiles::default(),
             damage_checks: DamageChecks::default(),
             repairs: Repairs::default(),
+            #[cfg(test)]
+            files_read: 0,
         }
     }
 
@@ -281,12 +293,16 @@ impl Publisher {
         }
     }
 
-    /// Makes the tree that the rules show of a source. Starts from the last tree if only the upstream has changed.
+    /// Makes the tree that the rules show of a source. Starts from the last tree if it is known what has changed since.
     fn tree_through_rules(
         &mut self,
         source: &Source,
         previous: Option<&View>,
     ) -> Result<ObjectId, RefreshError> {
+        #[cfg(test)]
+        {
+            self.files_read = 0;
+        }
         let repository = source.repository();
         let last = TreeRecord::read(repository.path()).and_then(|last| last.find(repository));
         let last = last.filter(|last| last.rules == self.rules.names());
@@ -301,11 +317,8 @@ impl Publisher {
             (Err(error), None) => return Err(error),
         };
         let fingerprint = self.rules.fingerprint(&facts);
-        let last = last.filter(|last| last.fingerprint == fingerprint);
-        if let Some(last) = last
-            .as_ref()
-            .filter(|last| last.source == source.root().tree())
-        {
+        let has_same_facts = |last: &LastTree| last.fingerprint == fingerprint;
+        if let Some(last) = of_this_source.filter(|last| has_same_facts(last)) {
             // Same source, same rules, same facts: the tree exists already.
             drop(facts);
             return_freed_blocks();
@@ -315,12 +328,30 @@ impl Publisher {
             return Err(RefreshError::NowhereToBuild);
         }
         // Without an earlier state all files are read, which is always correct.
-        let earlier = last.and_then(|last| self.earlier(source, &last, previous));
+        let same_facts = last.as_ref().is_some_and(has_same_facts);
+        let earlier = last.and_then(|last| {
+            let affected = match same_facts {
+                true => None,
+                false => Some(self.affected(repository.path(), &last, &facts)?),
+            };
+            self.earlier(source, &last, affected, previous)
+        });
         let progress = self.handle.begin(Phase::Pruning);
         let built = build(source, earlier.as_ref(), (&self.rules, &facts), &progress)?;
         repository.close_idle_handles();
+        // Before the record: its fingerprint then says that both belong together.
+        if !same_facts && self.index_files_of.is_some() && self.rules.need_stored_files() {
+            let written = last_stored::write(repository.path(), &facts.stored);
+            if let Err(error) = written {
+                tracing::debug!(error = %error, "the stored files of the shown index could not be written to DATA_DIR");
+            }
+        }
         drop((earlier, facts));
         return_freed_blocks();
+        #[cfg(test)]
+        {
+            self.files_read = built.files_read;
+        }
         tracing::debug!(
             index.files_read = built.files_read,
             index.not_stored = built.counts.not_stored,
@@ -338,11 +369,37 @@ impl Publisher {
         Ok(built.tree)
     }
 
-    /// Reads the last state with the same rules and facts, if all of it can be read.
+    /// Finds the index files about which the rules may decide differently than for the last tree, because files were
+    /// stored or removed since. `None` if that is not known.
+    fn affected(&self, clone: &Path, last: &LastTree, facts: &Facts) -> Option<ListedFiles> {
+        let lookup = self.index_files_of.as_ref()?;
+        let before = Facts {
+            stored: last_stored::read(clone)?,
+            now: facts.now,
+        };
+        // If the set is that of the last tree, and nothing but the set has changed, it explains the last fingerprint.
+        if self.rules.fingerprint(&before) != last.fingerprint {
+            return None;
+        }
+        let changed = facts.stored.symmetric_difference(&before.stored);
+        let changed: Vec<_> = changed.take(CHANGED_MAX + 1).copied().collect();
+        if changed.len() > CHANGED_MAX {
+            return None;
+        }
+        let found = lookup.ask(&changed);
+        found
+            .inspect_err(|error| {
+                tracing::debug!(error = %error, "all index files are read, because those of the changed files are not known");
+            })
+            .ok()
+    }
+
+    /// Reads the last state with the same rules, if all of it can be read.
     fn earlier(
         &self,
         source: &Source,
         last: &LastTree,
+        affected: Option<ListedFiles>,
         previous: Option<&View>,
     ) -> Option<Earlier> {
         let read = |tree, known: Option<&Arc<Directory>>| {
@@ -351,6 +408,7 @@ impl Publisher {
         Some(Earlier {
             source: read(last.source, previous.map(|view| view.source().root()))?,
             shown: read(last.shown, previous.map(View::root))?,
+            affected,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::stored_files::StoredFiles;
+use super::stored_files::{IndexFilesOf, StoredFiles};
 use crate::clock::Clock;
 use crate::index::git::upload_pack::GitProgram;
 use crate::index::source::redirects::Redirects;
@@ -33,6 +33,8 @@ pub(crate) struct FollowerSettings {
     pub(crate) rules: Rules,
     /// The look-up of stored crate files, for rules that need it.
     pub(crate) stored_files: Option<StoredFiles>,
+    /// The look-up of the index files to read again when the stored crate files change. Without it, all are read.
+    pub(crate) index_files_of: Option<IndexFilesOf>,
     /// The longest wait for the lock on the data directory, if there is no index to serve.
     pub(crate) lock_wait_max: Duration,
     /// The proxies.

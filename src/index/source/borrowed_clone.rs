@@ -13,7 +13,13 @@ use super::upkeep;
 use crate::index::stop::StopFlag;
 
 /// The files that are copied from the clone, beside its references.
-const FILES: [&str; 4] = ["HEAD", "packed-refs", "shallow", "pruned.json"];
+const FILES: [&str; 5] = [
+    "HEAD",
+    "packed-refs",
+    "shallow",
+    "pruned.json",
+    "pruned-checksums",
+];
 
 /// The repository. Dropping it removes the directory.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! A tree built from all files equals a tree built from an earlier one and the changed files. It is written into the
 //! clone. A clone without it builds it again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -42,13 +42,42 @@ pub(crate) enum BuildError {
     Stopped,
 }
 
-/// An earlier state, built with the same rules and the same facts.
+/// Some index files of one state of the upstream's index.
+#[derive(Debug)]
+pub(crate) struct ListedFiles {
+    /// That state.
+    pub(crate) source: Arc<Source>,
+    /// The names of the crates, in lower case.
+    pub(crate) names: BTreeSet<String>,
+}
+
+/// An earlier state, built with the same rules.
 #[derive(Debug)]
 pub(crate) struct Earlier {
     /// The upstream's directories at that time.
     pub(crate) source: Arc<Directory>,
     /// The directories that were shown.
     pub(crate) shown: Arc<Directory>,
+    /// The files about which the rules may decide differently, because the facts have changed since. `None` if the facts
+    /// are the same.
+    pub(crate) affected: Option<ListedFiles>,
+}
+
+impl Earlier {
+    /// The crates whose index files the change of the facts may affect.
+    fn affected<'a>(&'a self, source: &'a Source) -> BTreeSet<&'a str> {
+        let mut names = BTreeSet::new();
+        if let Some(affected) = &self.affected {
+            names.extend(affected.names.iter().map(String::as_str));
+            // They were found in another state of the index. What is different there says nothing about this one.
+            let (before, after) = (affected.source.root(), source.root());
+            let Ok(()) = for_each_change(Some(&**before), Some(&**after), &mut |change| {
+                names.insert(change.name);
+                Ok::<(), std::convert::Infallible>(())
+            });
+        }
+        names
+    }
 }
 
 /// A tree, and what was done to build it.
@@ -63,7 +92,7 @@ pub(crate) struct Built {
 }
 
 /// Builds the tree of `source` through rules, and writes it into the clone. With an `earlier` state it reads only the
-/// files that have changed since, otherwise all files. Blocking.
+/// files that have changed since or are affected by a change of the facts, otherwise all files. Blocking.
 pub(crate) fn build(
     source: &Source,
     earlier: Option<&Earlier>,
@@ -97,17 +126,23 @@ fn try_build(
     };
     match earlier {
         None => work.entries = entries_of(source.root()),
-        Some(earlier) => for_each_change(
-            Some(&earlier.source),
-            Some(source.root().as_ref()),
-            &mut |change| {
-                match change.after {
-                    Some(blob) => work.entries.push(Entry::new(change.name, blob)),
-                    None => work.hide(change.name, Some(earlier)),
-                }
-                progress.stop_flag().check()
-            },
-        )?,
+        Some(earlier) => {
+            let mut unchanged = earlier.affected(source);
+            for_each_change(
+                Some(&earlier.source),
+                Some(source.root().as_ref()),
+                &mut |change| {
+                    unchanged.remove(change.name);
+                    match change.after {
+                        Some(blob) => work.entries.push(Entry::new(change.name, blob)),
+                        None => work.hide(change.name, Some(earlier)),
+                    }
+                    progress.stop_flag().check()
+                },
+            )?;
+            let entry = |name| Some(Entry::new(name, find(source, name)?));
+            work.entries.extend(unchanged.into_iter().filter_map(entry));
+        }
     }
     let files_read = work.entries.len();
     let clone = source.repository().path();
@@ -163,6 +198,12 @@ impl Work<'_> {
             self.changes.extend(change(name, None));
         }
     }
+}
+
+/// The index file of the crate with this name in lower case.
+fn find(source: &Source, name: &str) -> Option<ObjectId> {
+    let name = CrateName::try_from(name.to_owned()).ok()?;
+    source.root().find_exactly(&IndexPath::from(&name))
 }
 
 /// The tree change for a crate's index file.
@@ -378,6 +419,7 @@ mod tests {
         let earlier = Earlier {
             source: Arc::clone(before.root()),
             shown: read(&before, built.tree),
+            affected: None,
         };
         index.commit(&pairs(&second));
         index.refresh();
@@ -442,6 +484,7 @@ mod tests {
         let earlier = Earlier {
             source: Arc::clone(source.root()),
             shown,
+            affected: None,
         };
         let rules = (&stored_only(), &facts(&[1]));
         let again = build(&source, Some(&earlier), rules, &progress).unwrap();

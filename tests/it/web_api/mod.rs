@@ -1,5 +1,6 @@
 //! crates.io's web API, as its clients see it: every line of section 5 of the protocol, real `cargo`, and the description.
 
+mod catalog_on_disk;
 mod description;
 mod lines;
 mod scene;
