@@ -216,6 +216,16 @@ fn completions_and_the_manual_page_need_no_good_settings() {
             "{shell}"
         );
     }
+    let (_, bash, _) = said(Program::run_verb(&["completions", "bash"], &bad));
+    let chosen = bash
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("cmd=\""));
+    let chosen: Vec<&str> = chosen.filter(|rest| *rest != "\"").collect();
+    assert!(chosen.len() > 5, "{bash}");
+    for command in chosen {
+        let case = format!(" {})", command.trim_end_matches('"'));
+        assert!(bash.contains(&case), "bash completes nothing after{case}");
+    }
     let (code, out, err) = said(Program::run_verb(&["man"], &bad));
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.contains(".TH ") && out.contains("INDEX_PUSH_URL"));

@@ -79,6 +79,10 @@ async fn the_paths_of_the_cdn_answer_like_the_download_route() {
                     let mut answer = mirror.request(method.clone(), path, headers).await;
                     // The server adds it where the router did not.
                     answer.headers.remove("content-length");
+                    // Outside of the API a browser gets another 404.
+                    if answer.status == 404 {
+                        answer.headers.remove("vary");
+                    }
                     (answer.status, answer.headers, answer.body)
                 };
                 let expected = format!("/api/v1/crates/{name}/{version}/download");
@@ -286,7 +290,9 @@ fn a_plain_request_gets_the_same_answer_without_the_router() {
         let routed = router.oneshot(asked(request()).into_request());
         let routed = runtime.block_on(Answer::read(runtime.block_on(routed).unwrap()));
         prop_assert_eq!(answer.status, routed.status, "{}", path);
-        for header in ["location", "vary", "content-type"] {
+        // The router does not know that a browser gets another 404.
+        let headers: &[_] = if answer.status == 404 { &["location", "content-type"] } else { &["location", "content-type", "vary"] };
+        for header in headers {
             prop_assert_eq!(answer.header(header), routed.header(header), "{}", path);
         }
         prop_assert_eq!(answer.body, routed.body, "{}", path);
