@@ -5,6 +5,12 @@
 //! answers from that commit, `ask CRATE CHECKSUM` measures questions. It ends with its input. Without the argument `run`,
 //! as `cargo bench` starts it, it does nothing.
 
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a benchmark prints what it has measured"
+)]
+
 use std::error::Error;
 use std::io::{BufRead, stdin};
 use std::time::{Duration, Instant};

@@ -724,9 +724,10 @@ fn a_damaged_database_is_built_again() {
     let expected = scene.dump();
     let path = scene.database();
     let length = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
-    let damages: [(&str, fn(&Path, usize)); 6] = [
+    type Damage = (&'static str, fn(&Path, usize));
+    let damages: [Damage; 6] = [
         ("no database", |path, _| {
-            fs::write(path, "no database").unwrap()
+            fs::write(path, "no database").unwrap();
         }),
         ("empty", |path, _| fs::write(path, "").unwrap()),
         ("cut", |path, length| {
@@ -827,7 +828,7 @@ fn without_a_directory_of_its_own_the_catalog_is_temporary() {
         data_dir: directory.path().to_owned(),
         ..settings
     };
-    let mut worker = Worker::new(settings, catalog.clone(), index.handle.clone());
+    let mut worker = Worker::new(settings, catalog.clone(), index.handle);
     worker.step().unwrap();
     assert!(catalog.status().is_temporary);
 }

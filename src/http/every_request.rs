@@ -202,7 +202,9 @@ impl EveryRequest {
             headers.extend([ANY_ORIGIN]);
         }
         if matches!(surface, Surface::Api | Surface::Other) && has_content {
-            headers.extend(WITH_CONTENT);
+            for (name, value) in WITH_CONTENT {
+                headers.insert(name, value);
+            }
         }
         if let Some(hsts) = &self.hsts {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());

@@ -95,6 +95,8 @@ pub(crate) struct AppState {
     pub(super) whole_file_permits: Shares,
     /// Permits to start git.
     pub(super) git_permits: Shares,
+    /// The permit to collect the metrics.
+    pub(super) metrics_permits: Shares,
     pub(super) index_files: FileCache,
     /// The checksums of all versions of crates that clients asked for.
     pub(super) version_tables: VersionTables,
@@ -144,6 +146,7 @@ impl AppState {
                     age_min: GIT_AGE_MIN,
                 },
             ),
+            metrics_permits: permits(1, TakingBack::Never),
             settings,
             started: Instant::now(),
             index,

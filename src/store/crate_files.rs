@@ -249,7 +249,8 @@ impl CrateFiles {
                 if counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY) {
                     counted = Some(Instant::now());
                     if let Err(error) = files.store().count().await {
-                        tracing::debug!(error = %error, "the store could not be counted");
+                        let error = files.store().place().redact(&error.to_string());
+                        tracing::debug!(error, "the store could not be counted");
                     }
                 }
                 tokio::time::sleep(OPEN_TIME_MAX).await;

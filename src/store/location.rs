@@ -197,13 +197,28 @@ impl StorageLocation {
         let Place::Cloud(cloud) = &self.0 else {
             return text;
         };
-        let hidden = cloud.variables.iter().filter(|(name, value)| {
-            // A value of a few letters is part of many words, and hiding those would reveal it.
-            value.len() > 3 && shown_of(name, value) == HIDDEN
+        let hidden = cloud.variables.iter().flat_map(|(name, value)| {
+            let shown = shown_of(name, value);
+            if shown == HIDDEN {
+                return vec![value.clone()];
+            }
+            // An address is shown without its secrets. They can occur with and without it, as given and as encoded.
+            let Some(url) = Url::parse(value).ok().filter(|_| is_address(name)) else {
+                return Vec::new();
+            };
+            let secrets = [Some(url.username()), url.password(), url.query()];
+            let parsed = secrets.into_iter().flatten().flat_map(|secret| {
+                let plain = percent_encoding::percent_decode_str(secret).decode_utf8_lossy();
+                [secret.to_owned(), plain.into_owned()]
+            });
+            parsed.collect()
         });
-        hidden.fold(text, |text, (_, value)| {
-            text.replace(value.as_str(), HIDDEN)
-        })
+        // A value of a few letters is part of many words, and hiding those would reveal it.
+        let mut hidden: Vec<_> = hidden.filter(|value| value.len() > 3).collect();
+        hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        hidden
+            .iter()
+            .fold(text, |text, value| text.replace(value, HIDDEN))
     }
 }
 
@@ -433,6 +448,10 @@ mod tests {
         assert_eq!(
             place.redact("no key\n  b0bs-key\tin eu-west-1"),
             "no key *** in eu-west-1"
+        );
+        assert_eq!(
+            place.redact("GET https://b0b:s3cret@s3.example:9000/a?token=s3cret failed"),
+            "GET https://b0b:***@s3.example:9000/a?*** failed"
         );
         assert!(parse("memory://").unwrap().used_variables().is_empty());
     }

@@ -187,6 +187,11 @@ fn every_surface_agrees_after_each_of_200_refreshes_while_clients_read() {
             let served = served_repository(data.path());
             if refresh % GIT_FETCH_EVERY == 0 {
                 clone.git(&["fetch", "--quiet", "origin", "+HEAD:refs/heads/shown"]);
+                // The references of one view, and of no other.
+                let refs = client.get("/git/index/info/refs?service=git-upload-pack");
+                assert_eq!(refs.header("x-index-commit"), Some(&*commit));
+                let refs = String::from_utf8_lossy(&refs.body).into_owned();
+                assert!(!refs.contains("namespaces"), "{refs}");
             }
             for name in &names {
                 let lines = upstream.crates[name].iter();

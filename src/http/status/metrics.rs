@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +24,7 @@ use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
 use crate::index::{ClonesSize, Phase};
 use crate::observability::metrics::{FAILED, OK, PREFIX, TimedResults, register_process};
+use crate::server::Exchange;
 use crate::store::{Counters, CrateFiles};
 
 /// The format that every Prometheus reads.
@@ -37,13 +39,22 @@ type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
 /// All metrics of this process.
 pub(crate) async fn show(
     State(state): State<Arc<AppState>>,
+    Extension(exchange): Extension<Exchange>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let wants_open_metrics = wants_open_metrics(&headers);
+    // One at a time: many clients that ask for it must not take the threads of those who want index files.
+    let permit = state.metrics_permits.take(&exchange, 1).await?;
+    let asked = Arc::clone(&state);
     // Reading `/proc` takes a moment when there are thousands of connections.
-    let page = tokio::task::spawn_blocking(move || page(&state, wants_open_metrics));
-    // A panic is logged, and writing to a String cannot fail.
-    let page = page.await.ok().and_then(Result::ok).unwrap_or_default();
+    let page = tokio::task::spawn_blocking(move || {
+        let page = page(&asked, wants_open_metrics);
+        drop(permit);
+        page
+    });
+    let page = page.await.map_err(ApiError::internal)?;
+    let page = page.map_err(ApiError::internal)?.into_boxed_str();
+    state.account.keep(&exchange, page.len() as u64).await?;
     let format = if wants_open_metrics {
         OPEN_METRICS_FORMAT
     } else {
@@ -54,7 +65,7 @@ pub(crate) async fn show(
         (header::CACHE_CONTROL, "no-store"),
         (header::VARY, "accept"),
     ];
-    Ok((headers, page).into_response())
+    Ok((headers, String::from(page)).into_response())
 }
 
 fn page(state: &Arc<AppState>, is_open_metrics: bool) -> Result<String, fmt::Error> {

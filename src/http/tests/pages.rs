@@ -231,7 +231,7 @@ async fn the_page_about_accounts_needs_neither_host_nor_index() {
     let api = mirror.request(Method::GET, "/api/v1/me", &BROWSER).await;
     assert_eq!(
         (api.status.as_u16(), api.detail().as_str()),
-        (404, "Not Found")
+        (403, "this action requires authentication")
     );
 }
 
