@@ -717,6 +717,9 @@ fn a_change_of_the_stored_files_reads_only_the_index_files_that_it_affects() {
     }
 }
 
+/// Damages a database of this length.
+type Damage = fn(&Path, usize);
+
 #[test]
 fn a_damaged_database_is_built_again() {
     let files = sample();
@@ -724,9 +727,9 @@ fn a_damaged_database_is_built_again() {
     let expected = scene.dump();
     let path = scene.database();
     let length = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
-    let damages: [(&str, fn(&Path, usize)); 6] = [
+    let damages: [(&str, Damage); 6] = [
         ("no database", |path, _| {
-            fs::write(path, "no database").unwrap()
+            fs::write(path, "no database").unwrap();
         }),
         ("empty", |path, _| fs::write(path, "").unwrap()),
         ("cut", |path, length| {
@@ -827,7 +830,7 @@ fn without_a_directory_of_its_own_the_catalog_is_temporary() {
         data_dir: directory.path().to_owned(),
         ..settings
     };
-    let mut worker = Worker::new(settings, catalog.clone(), index.handle.clone());
+    let mut worker = Worker::new(settings, catalog.clone(), index.handle);
     worker.step().unwrap();
     assert!(catalog.status().is_temporary);
 }
