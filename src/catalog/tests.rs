@@ -717,6 +717,9 @@ fn a_change_of_the_stored_files_reads_only_the_index_files_that_it_affects() {
     }
 }
 
+/// Damages a database of this length.
+type Damage = fn(&Path, usize);
+
 #[test]
 fn a_damaged_database_is_built_again() {
     let files = sample();
@@ -724,8 +727,7 @@ fn a_damaged_database_is_built_again() {
     let expected = scene.dump();
     let path = scene.database();
     let length = usize::try_from(fs::metadata(&path).unwrap().len()).unwrap();
-    type Damage = (&'static str, fn(&Path, usize));
-    let damages: [Damage; 6] = [
+    let damages: [(&str, Damage); 6] = [
         ("no database", |path, _| {
             fs::write(path, "no database").unwrap();
         }),

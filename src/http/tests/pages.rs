@@ -78,7 +78,12 @@ async fn page_and_status_name_the_same_state() {
             "first copy",
             "5",
         ),
-        (failing, "failing", "the last attempt to copy it failed", ""),
+        (
+            failing,
+            "failing",
+            "the last attempt to clone it failed",
+            "",
+        ),
         (
             fetched(Duration::from_secs(120)),
             "ready",
