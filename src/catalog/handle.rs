@@ -62,6 +62,17 @@ impl Catalog {
         }
     }
 
+    /// Keeps all questions waiting while the permits exist.
+    #[cfg(test)]
+    pub(super) async fn hold_answers(&self) -> Vec<tokio::sync::OwnedSemaphorePermit> {
+        let mut held = Vec::new();
+        for _ in 0..ANSWERED_MAX {
+            let answered = Arc::clone(&self.shared.answered);
+            held.push(answered.acquire_owned().await.unwrap());
+        }
+        held
+    }
+
     /// The status now.
     pub(crate) fn status(&self) -> CatalogStatus {
         let status = self.shared.status.lock();
