@@ -8,6 +8,9 @@ use url::Url;
 use super::ConfigError;
 use crate::server::{CertificateError, TlsCertificate};
 
+/// The first segments that the path of a base URL must not have.
+const RESERVED: [&str; 6] = ["config.toml", "livez", "me", "metrics", "readyz", "status"];
+
 /// The base URL that clients reach this mirror at (`PUBLIC_URL`).
 ///
 /// Invariants: `http` or `https`; no credentials, query or fragment; no trailing slash.
@@ -28,6 +31,15 @@ impl PublicUrl {
             || url.fragment().is_some()
         {
             return Err(fail("a URL without user, password, query and fragment"));
+        }
+        // Platforms and people ask for these without the path. The mirror could not tell which of the two was asked for.
+        let first = url
+            .path_segments()
+            .and_then(|mut path| path.find(|part| !part.is_empty()));
+        if first.is_some_and(|first| RESERVED.contains(&first)) {
+            return Err(fail(
+                "a URL whose path does not begin like one of the mirror's own pages",
+            ));
         }
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
     }
@@ -97,5 +109,20 @@ pub(super) fn hsts(text: &str, has_certificate: bool) -> Result<u32, ConfigError
         Ok(seconds)
     } else {
         Err(bad("TLS_CERT to be set, too"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_whose_path_is_a_page_of_the_mirror_is_bad() {
+        for bad in ["https://h/readyz", "https://h//livez/a", "http://h/metrics/"] {
+            assert!(PublicUrl::parse(bad).is_err(), "{bad}");
+        }
+        for good in ["https://h", "https://h/index", "https://h/a/readyz"] {
+            assert!(PublicUrl::parse(good).is_ok(), "{good}");
+        }
     }
 }

@@ -25,7 +25,7 @@ struct Report<'a> {
     index_time: Option<String>,
     /// When a fetch of the index last succeeded; null if the mirror does not know.
     last_check: Option<String>,
-    /// Who sends crate files: `redirect`, `cache` or `offline`.
+    /// `redirect`, `cache` or `offline`.
     mode: &'static str,
     version: &'static str,
     /// The commit that the program was built from, or `unknown`.
@@ -86,7 +86,7 @@ pub(crate) async fn show(State(state): State<Arc<AppState>>) -> impl IntoRespons
     ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
 }
 
-/// Who sends crate files, as the setting `DOWNLOAD_MODE` names it.
+/// The value of the setting `DOWNLOAD_MODE`.
 pub(super) fn mode(state: &AppState) -> &'static str {
     match &state.crate_files {
         None => "redirect",
