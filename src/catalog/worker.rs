@@ -69,6 +69,8 @@ pub(super) struct Worker {
     index: IndexHandle,
     stop: Arc<StopFlag>,
     directory: Option<CatalogDir>,
+    /// Whether `DATA_DIR` is the mirror's to write to: another one may have the lock of the index.
+    may_write: bool,
     /// How often the directory was in use.
     refusals: u32,
     open: Option<Open>,
@@ -104,6 +106,7 @@ impl Worker {
             index,
             stop: Arc::new(StopFlag::new()),
             directory: None,
+            may_write: false,
             refusals: 0,
             open: None,
         }
@@ -201,6 +204,7 @@ impl Worker {
     fn bring_up_to(&mut self, view: Arc<View>) -> Result<(), WorkError> {
         let began = Instant::now();
         let listing = view.listing();
+        self.may_write = view.may_write_beside();
         if self.open.is_none() {
             self.open = self.open_from_disk()?;
         }
@@ -223,10 +227,18 @@ impl Worker {
         Ok(())
     }
 
+    /// Locks the directory in `DATA_DIR`.
+    fn lock(&self) -> Result<DirState, WorkError> {
+        if !self.may_write {
+            return Ok(DirState::NotWritable);
+        }
+        Ok(CatalogDir::open(&self.settings.data_dir)?)
+    }
+
     fn directory(&mut self) -> Result<&CatalogDir, WorkError> {
         let directory = match self.directory.take() {
             Some(directory) => directory,
-            None => match CatalogDir::open(&self.settings.data_dir)? {
+            None => match self.lock()? {
                 DirState::Locked(directory) => directory,
                 DirState::InUse if self.refusals < REFUSALS_MAX => {
                     self.refusals += 1;

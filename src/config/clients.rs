@@ -118,7 +118,11 @@ mod tests {
 
     #[test]
     fn a_base_url_whose_path_is_a_page_of_the_mirror_is_bad() {
-        for bad in ["https://h/readyz", "https://h//livez/a", "http://h/metrics/"] {
+        for bad in [
+            "https://h/readyz",
+            "https://h//livez/a",
+            "http://h/metrics/",
+        ] {
             assert!(PublicUrl::parse(bad).is_err(), "{bad}");
         }
         for good in ["https://h", "https://h/index", "https://h/a/readyz"] {

@@ -84,6 +84,11 @@ impl Repository {
         self.access == Access::Full
     }
 
+    /// Whether the mirror has the lock on the data directory, and may write there.
+    pub(crate) fn has_data_dir(&self) -> bool {
+        self.is_writable() && self.borrowed.is_none()
+    }
+
     /// The directory of the clone.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -85,6 +85,11 @@ impl View {
         self.git_index.as_ref()
     }
 
+    /// Whether the mirror may write to the data directory, in which this view lies.
+    pub(crate) fn may_write_beside(&self) -> bool {
+        self.source.repository().has_data_dir()
+    }
+
     /// The upstream commit of this view.
     pub(crate) fn commit(&self) -> CommitId {
         self.source.commit()
