@@ -4,8 +4,10 @@
 //! whole index file. A rule can hide a version or change its yanked flag. It never changes another byte. There is no
 //! I/O and no clock here: the time is a fact. `app` provides the facts, and `index::view` builds views.
 
+mod age;
 mod apply;
 mod rules;
 
+pub(crate) use age::Age;
 pub(crate) use apply::{Counts, ShownFile, apply};
 pub(crate) use rules::{Facts, Rule, Rules};

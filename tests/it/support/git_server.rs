@@ -275,22 +275,59 @@ fn pass_on(output: impl Read, stream: &mut TcpStream, bytes_max: usize) -> io::R
         write!(stream, "{name}: {value}\r\n")?;
     }
     stream.write_all(b"\r\n")?;
-    let mut left = bytes_max;
+    if bytes_max < usize::MAX {
+        let mut answer = Vec::new();
+        output.read_to_end(&mut answer)?;
+        let answer = in_small_packets(&answer);
+        let passed = answer.len().min(bytes_max);
+        write!(stream, "{passed:x}\r\n")?;
+        stream.write_all(&answer[..passed])?;
+        let end: &[u8] = match passed < answer.len() {
+            true => b"\r\n",
+            false => b"\r\n0\r\n\r\n",
+        };
+        return stream.write_all(end);
+    }
     let mut buffer = [0; 16 * 1024];
     loop {
         let length = output.read(&mut buffer)?;
-        let passed = length.min(left);
-        write!(stream, "{passed:x}\r\n")?;
-        stream.write_all(&buffer[..passed])?;
+        write!(stream, "{length:x}\r\n")?;
+        stream.write_all(&buffer[..length])?;
         stream.write_all(b"\r\n")?;
         if length == 0 {
             return Ok(());
         }
-        left -= passed;
-        if left == 0 {
-            return Ok(());
-        }
     }
+}
+
+/// The same packets of git's protocol with few bytes of the pack in each.
+///
+/// git puts into a packet what it finds in a pipe: on a busy machine up to 64 kB. libgit2 reads whole packets, so how many
+/// objects the beginning of an answer has for it would depend on the load.
+fn in_small_packets(answer: &[u8]) -> Vec<u8> {
+    const PACK_DATA: u8 = 1;
+    let mut small = Vec::new();
+    let mut rest = answer;
+    while let Some((length, _)) = rest.split_at_checked(4) {
+        let length = std::str::from_utf8(length)
+            .ok()
+            .and_then(|length| usize::from_str_radix(length, 16).ok())
+            .expect("a packet begins with its length");
+        // Shorter ones are marks without content.
+        let (packet, others) = rest.split_at(length.max(4));
+        match packet.get(4..) {
+            Some([PACK_DATA, data @ ..]) => {
+                for part in data.chunks(1_000) {
+                    small.extend(format!("{:04x}", part.len() + 5).into_bytes());
+                    small.push(PACK_DATA);
+                    small.extend(part);
+                }
+            }
+            _ => small.extend(packet),
+        }
+        rest = others;
+    }
+    small
 }
 
 fn respond(stream: &mut TcpStream, content_type: &str, body: &[u8]) -> io::Result<()> {
