@@ -53,7 +53,8 @@ memory() { of_status "$process" RssAnon; }
 
 head=$("${git[@]}" rev-parse HEAD)
 start_program build
-watch_memory "$process" "$temporary/memory"
+# Without fd 3: the program ends when nobody has its input open any more.
+watch_memory "$process" "$temporary/memory" 3>&-
 order "wait $head" at
 echo "built in $(times built) ms; RssAnon $(memory) kB, at most $(<"$temporary/memory") kB on the way (with the clone)"
 echo "on disk: $(du -ck "$temporary"/data/catalog/*.sqlite* | tail -1 | cut -f1) kB"
@@ -64,8 +65,8 @@ start_program restart
 began=$(now)
 order "wait $head" at
 echo "from disk: $(since "$began") s after the start of the process, $(times followed | head -1) ms of them the catalog's; RssAnon $(memory) kB"
-watch_memory "$process" "$temporary/memory-follow"
-python3 - "$compare" "$index" "$refreshes" "$temporary/commits" <<'COMMITS' &
+watch_memory "$process" "$temporary/memory-follow" 3>&-
+python3 - "$compare" "$index" "$refreshes" "$temporary/commits" <<'COMMITS' 3>&- &
 import sys
 sys.path.insert(0, sys.argv[1])
 import refreshes
@@ -79,7 +80,7 @@ wait $!
 order "wait $(tail -1 "$temporary/commits")" at
 echo "followed $(times followed | tail -n +2 | wc -l) commits of 5 crates in $(times followed | tail -n +2 | median) ms each (median), at most $(times followed | tail -n +2 | sort -g | tail -1) ms; RssAnon $(memory) kB, at most $(<"$temporary/memory-follow") kB"
 checksum=$("${git[@]}" cat-file blob "HEAD:$("${git[@]}" ls-tree -r --name-only HEAD | grep -v '^\.' | grep / | tail -1)" |
-    head -1 | sed 's/.*"cksum": *"\([0-9a-f]*\)".*/\1/')
+    sed -n '1s/.*"cksum": *"\([0-9a-f]*\)".*/\1/p')
 order "ask ${MOST_USED:-serde} $checksum" asked
 grep -a 'median' "$answers"
 echo "RssAnon $(memory) kB"

@@ -39,7 +39,9 @@ pub use error::{RunError, StartError};
 pub(crate) use parts::{
     USER_AGENT, crate_sources, follower_settings, open_keeper, redirect_settings, redirects,
 };
-use parts::{index_files_of, keeper, rules, stored_files, user_agent};
+use parts::{
+    index_files_of, keeper, policy_lookup, rules, stored_files, user_agent,
+};
 
 /// How long open requests may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -142,11 +144,13 @@ impl App {
         let address = listener.local_addr().unwrap_or(config.listen);
         let follows_the_index = config.follows_the_index();
         let warnings = config.warnings();
+        let download_policy = parts::download_policy(&config);
         let stop = CancellationToken::new();
         let catalog = Catalog::new();
         let follower = FollowerSettings {
             rules: rules(&config),
             index_files_of: Some(index_files_of(catalog.clone())),
+            policy_lookup: Some(policy_lookup(&config, || None)),
             stored_files: keeper
                 .clone()
                 .map(|keeper| stored_files(keeper, stop.clone())),
@@ -178,6 +182,7 @@ impl App {
         let settings = Settings {
             #[cfg(feature = "otlp")]
             traces: traces.clone(),
+            download_policy,
             download: config.downloads.first().clone(),
             public_url,
             tls: config.tls.is_some(),

@@ -1,6 +1,6 @@
 //! The parts of a mirror, each built from the settings. Subcommands use some of them, too.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -8,8 +8,11 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode, IndexListing};
-use crate::index::{FollowerSettings, IndexFilesOf, Network, Redirects, Stopping, StoredFiles};
-use crate::policy::{Rule, Rules};
+use crate::http::DownloadPolicy;
+use crate::index::{
+    FollowerSettings, IndexFilesOf, Network, PolicyFacts, PolicyLookup, Redirects, Stopping, StoredFiles,
+};
+use crate::policy::{Advisories, HeldDownloads, Mode, Rule, Rules};
 use crate::store::{
     Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
 };
@@ -34,11 +37,73 @@ pub(super) fn rules(config: &Config) -> Rules {
     if config.index_listing == IndexListing::HeldOnly {
         rules.push(Rule::StoredOnly);
     }
+    if has_policy(config) {
+        rules.push(Rule::Policy(config.policy.settings.clone()));
+    }
     #[cfg(feature = "bench-rules")]
     if config.every_third_yanked {
         rules.push(Rule::EveryThirdYanked);
     }
     Rules::new(rules)
+}
+
+/// Whether the settings make a policy.
+fn has_policy(config: &Config) -> bool {
+    let policy = &config.policy;
+    let holds = !policy.settings.min_age.is_zero() || !policy.settings.yank_guard.is_zero();
+    holds || policy.path.is_some() || false
+}
+
+/// What the policy does about downloads. The policy file is read again later, so what it contains now does not count.
+pub(super) fn download_policy(config: &Config) -> DownloadPolicy {
+    let settings = &config.policy.settings;
+    let refuses_denied = config.policy.path.is_some() || false;
+    let refuses_held = settings.held_downloads == HeldDownloads::Deny && has_policy(config);
+    match settings.mode {
+        _ if !refuses_denied && !refuses_held => DownloadPolicy::None,
+        Mode::Audit => DownloadPolicy::Watch,
+        Mode::Enforce => DownloadPolicy::Enforce,
+    }
+}
+
+/// What the policy is decided from. The policy file is read again at each refresh; a bad one changes nothing.
+pub(crate) fn policy_lookup(
+    config: &Config,
+    advisories: impl Fn() -> Option<Arc<Advisories>> + Send + Sync + 'static,
+) -> PolicyLookup {
+    let policy = config.policy.clone();
+    let in_force = Mutex::new(PolicyFacts {
+        file: Arc::clone(&policy.file),
+        ..PolicyFacts::default()
+    });
+    PolicyLookup::new(move || {
+        let read = policy.read_file();
+        let mut facts = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = match read {
+            Ok(Some(file)) if file.digest() != facts.file.digest() => {
+                tracing::info!("the policy file has changed");
+                for warning in file.warnings(0) {
+                    tracing::warn!("POLICY_FILE: {warning}");
+                }
+                facts.file = Arc::new(file);
+                None
+            }
+            Ok(_) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if error != facts.file_error {
+            match &error {
+                Some(error) => tracing::warn!(
+                    error,
+                    "the policy file cannot be used; the last good one stays in force"
+                ),
+                None => tracing::info!("the policy file can be used again"),
+            }
+            facts.file_error = error;
+        }
+        facts.advisories = advisories();
+        facts.clone()
+    })
 }
 
 /// Stores and serves crate files; `None` if clients are redirected to the upstream.
@@ -162,6 +227,7 @@ pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettin
         rules: Rules::default(),
         stored_files: None,
         index_files_of: None,
+        policy_lookup: None,
         lock_wait_max: config.lock_wait_max,
         proxies: config.proxies.clone(),
         temp_dir: config.temp_dir.clone(),

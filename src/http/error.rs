@@ -146,6 +146,17 @@ pub(super) enum ApiError {
         /// What happened.
         source: GetError,
     },
+    /// The policy does not let clients have this version.
+    #[error("{detail}")]
+    RefusedByPolicy {
+        /// Why, and what to do.
+        detail: String,
+        /// The seconds until the version is released.
+        retry_after: Option<u64>,
+    },
+    /// The advisories, which may deny the version, are not there yet.
+    #[error("The mirror has no advisories yet. They are being fetched; try again in a few seconds.")]
+    NoAdvisoriesYet,
     /// The index does not list a version, and its upstream cannot be reached.
     #[error(
         "The mirror's index lists no such version, and its upstream cannot be reached. Try again in a few seconds."
@@ -219,14 +230,17 @@ impl ApiError {
         matches!(self, Self::CrateNotFound(_) | Self::VersionNotFound { .. })
     }
 
-    fn retry_after_seconds(&self) -> u64 {
-        match self {
+    fn retry_after_seconds(&self) -> Option<u64> {
+        let seconds = match self {
+            Self::RefusedByPolicy { retry_after, .. } => return *retry_after,
             Self::CrateFileLater {
                 source: GetError::Busy(pause),
                 ..
             } => pause.as_secs().max(1),
-            _ => RETRY_AFTER_SECONDS,
-        }
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => RETRY_AFTER_SECONDS,
+            _ => return None,
+        };
+        Some(seconds)
     }
 
     fn status(&self) -> StatusCode {
@@ -240,7 +254,10 @@ impl ApiError {
             Self::CrateFileCorrupt { .. } | Self::UpstreamFailed { .. } => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ReadOnly | Self::NeedsLogin | Self::GitServiceRefused => StatusCode::FORBIDDEN,
+            Self::ReadOnly
+            | Self::NeedsLogin
+            | Self::GitServiceRefused
+            | Self::RefusedByPolicy { .. } => StatusCode::FORBIDDEN,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::GitRequestType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BadRequest(_) | Self::GitRequest(_) => StatusCode::BAD_REQUEST,
@@ -253,6 +270,7 @@ impl ApiError {
             | Self::IndexFileRefused(_)
             | Self::NoPublicUrl
             | Self::NoGitProgram
+            | Self::NoAdvisoriesYet
             | Self::GitFailed(_)
             | Self::CrateFileLater { .. }
             | Self::IndexUnreachable => StatusCode::SERVICE_UNAVAILABLE,
@@ -266,13 +284,15 @@ impl ApiError {
     fn answer(&self, content_type: &'static str, body: String) -> Response {
         let status = self.status();
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            let seconds = HeaderValue::from(self.retry_after_seconds());
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        if let Some(seconds) = self.retry_after_seconds() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         let may_change_soon = matches!(
             self,
-            Self::CrateFileNotStored(_) | Self::CrateFileNotListed(_) | Self::CrateFileMissing(_)
+            Self::CrateFileNotStored(_)
+                | Self::CrateFileNotListed(_)
+                | Self::CrateFileMissing(_)
+                | Self::RefusedByPolicy { .. }
         );
         if status.is_server_error() || may_change_soon {
             response

@@ -12,6 +12,7 @@ mod every_request;
 mod git;
 mod index;
 mod path;
+mod policy;
 mod request_log;
 mod router;
 mod semantics;
@@ -21,4 +22,4 @@ mod status;
 mod tests;
 
 pub(crate) use every_request::application;
-pub(crate) use state::{AppState, Settings};
+pub(crate) use state::{AppState, DownloadPolicy, Settings};

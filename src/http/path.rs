@@ -7,10 +7,10 @@ use axum::http::uri::PathAndQuery;
 
 /// The first segments of our own paths. If the prefix begins with one of these, a request that begins with the prefix
 /// may already be without it.
-const OWN_FIRST_SEGMENTS: [&str; 4] = ["api", "crates", "git", "index"];
+const OWN_FIRST_SEGMENTS: [&str; 5] = ["api", "crates", "git", "index", "policy"];
 
 /// What can follow a prefix that begins like one of our own paths.
-const AFTER_AMBIGUOUS: [&str; 11] = [
+const AFTER_AMBIGUOUS: [&str; 12] = [
     "",
     "api",
     "config.toml",
@@ -20,6 +20,7 @@ const AFTER_AMBIGUOUS: [&str; 11] = [
     "livez",
     "me",
     "metrics",
+    "policy",
     "readyz",
     "status",
 ];

@@ -18,6 +18,7 @@ use super::crate_files::download;
 use super::error::ApiError;
 use super::git;
 use super::index::sparse;
+use super::policy;
 use super::state::AppState;
 use super::status::{account, health, metrics, page, report, set_up};
 
@@ -121,6 +122,12 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
             get(not_in_index::show_user_stats),
         );
 
+    // What the company allows.
+    let policies = Router::new()
+        .route("/policy", get(policy::show))
+        .route("/policy/{name}", get(policy::show_crate))
+        .route("/policy/{name}/{version}", get(policy::show_version));
+
     // People and platforms.
     let operation = Router::new()
         .route("/", get(page::show))
@@ -134,6 +141,7 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
     Router::new()
         .merge(api.layer(CompressionLayer::new().gzip(true)))
         .merge(operation)
+        .merge(policies.layer(CompressionLayer::new().gzip(true)))
         .merge(cargo)
         .merge(git)
         .method_not_allowed_fallback(method_not_allowed)

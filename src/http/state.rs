@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
+use super::index::decision_table::{DecisionTables, no_decisions};
 use super::index::file_cache::FileCache;
 use super::index::version_table::{VersionTables, no_tables};
 use crate::catalog::Catalog;
@@ -48,6 +49,8 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 pub(crate) struct Settings {
     /// Where crate files come from.
     pub(crate) download: DownloadTemplate,
+    /// What the policy does about downloads.
+    pub(crate) download_policy: DownloadPolicy,
     /// The mirror's own base URL, if it was set; without a trailing slash.
     pub(crate) public_url: Option<String>,
     /// Whether the port speaks TLS. A proxy in front may do so without this.
@@ -69,6 +72,17 @@ pub(crate) struct Settings {
     /// How many git processes may answer clients at a time. Each needs a processor for a while, and 50 MB for a full clone
     /// of the largest index.
     pub(crate) git_children_max: usize,
+}
+
+/// What the policy does about downloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DownloadPolicy {
+    /// No rule can refuse one.
+    None,
+    /// It only notes what it would refuse.
+    Watch,
+    /// It refuses what is denied, and perhaps what is held.
+    Enforce,
 }
 
 /// How many published names are remembered. Each takes about a hundred bytes.
@@ -100,6 +114,8 @@ pub(crate) struct AppState {
     pub(super) index_files: FileCache,
     /// The checksums of all versions of crates that clients asked for.
     pub(super) version_tables: VersionTables,
+    /// What the policy says about crates that clients asked for.
+    pub(super) decision_tables: DecisionTables,
     /// The published names of crates that others depend on, by index file.
     pub(super) published_names: Cache<BlobId, Box<str>>,
     /// The crate files that the mirror sends itself; `None` for a redirecting mirror.
@@ -155,6 +171,7 @@ impl AppState {
             account,
             index_files: FileCache::new(),
             version_tables: no_tables(),
+            decision_tables: no_decisions(),
             published_names: Cache::new(PUBLISHED_NAMES_MAX),
             crate_files,
         })

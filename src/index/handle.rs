@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, watch};
 
 use super::fetch_on_demand::{FetchesOnDemand, RefreshOutcome};
@@ -34,6 +35,7 @@ struct Shared {
     damage_check: Notify,
     on_demand: FetchesOnDemand,
     fetches: TimedResults,
+    checksum_changes: Counter,
     stopping: StopFlag,
 }
 
@@ -52,6 +54,7 @@ impl IndexHandle {
                     progress: FetchProgress::default(),
                     push: None,
                     warnings: Vec::new(),
+                    policy_file_error: None,
                     size: ClonesSize::default(),
                 }),
                 progress: ArcSwap::from_pointee(ProgressCell::default()),
@@ -60,6 +63,7 @@ impl IndexHandle {
                 damage_check: Notify::new(),
                 on_demand: FetchesOnDemand::new(),
                 fetches: TimedResults::default(),
+                checksum_changes: Counter::default(),
                 stopping: StopFlag::new(),
             }),
         }
@@ -87,6 +91,11 @@ impl IndexHandle {
     /// Counts the fetches.
     pub(crate) fn fetches(&self) -> &TimedResults {
         &self.shared.fetches
+    }
+
+    /// Counts listed versions whose checksum has changed.
+    pub(crate) fn checksum_changes(&self) -> &Counter {
+        &self.shared.checksum_changes
     }
 
     pub(super) fn on_demand(&self) -> &FetchesOnDemand {
@@ -177,6 +186,10 @@ impl IndexHandle {
 
     pub(crate) fn warn(&self, warnings: Vec<String>) {
         self.lock().warnings = warnings;
+    }
+
+    pub(super) fn note_policy_file(&self, error: Option<String>) {
+        self.lock().policy_file_error = error;
     }
 
     pub(super) fn remember_success(&self, at: Option<SystemTime>) {

@@ -24,6 +24,7 @@ pub(crate) use bundle::export::{ExportError, IndexExport, export_all, export_sin
 pub(crate) use bundle::import::{ImportError, IndexImport, import, may_import};
 pub(crate) use fetch_on_demand::RefreshOutcome;
 pub(crate) use follow::follower::{Follower, FollowerEnd};
+pub(crate) use follow::policy_facts::{PolicyFacts, PolicyLookup};
 pub(crate) use follow::refresh_once::{LockedIndex, RefreshOnceError, open_current, refresh_once};
 pub(crate) use follow::settings::{FollowerSettings, GitIndexSettings, Network};
 pub(crate) use follow::stored_files::{IndexFilesOf, Stopping, StoredFiles};
@@ -43,5 +44,6 @@ pub use source::upkeep::UpkeepLimits;
 pub(crate) use status::{ClonesSize, FetchProgress, IndexStatus, Phase, PushStatus};
 pub(crate) use stop::StopFlag;
 pub(crate) use view::View;
+pub(crate) use view::policy::PolicyId;
 pub(crate) use view::build::ListedFiles;
 pub(crate) use view::listing::{CrateContent, ListedCrate, Listing};

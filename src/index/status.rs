@@ -48,6 +48,8 @@ pub(crate) struct IndexStatus {
     pub(crate) push: Option<PushStatus>,
     /// Problems that do not make the mirror unready.
     pub(crate) warnings: Vec<String>,
+    /// Why the policy file on the disk is not the one in force.
+    pub(crate) policy_file_error: Option<String>,
     /// What the index takes on the disk.
     pub(crate) size: ClonesSize,
 }

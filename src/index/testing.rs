@@ -172,6 +172,7 @@ fn settings(directory: &Path) -> FollowerSettings {
         rules: Rules::default(),
         stored_files: None,
         index_files_of: None,
+        policy_lookup: None,
         lock_wait_max: std::time::Duration::ZERO,
         proxies: Proxies::default(),
         temp_dir: directory.to_owned(),

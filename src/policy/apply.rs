@@ -1,7 +1,16 @@
 //! Applies rules to an index file.
 
-use super::rules::{Facts, Line, Reason, Rules, Shown};
-use crate::package::with_yanked;
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde::{Deserialize, Serialize};
+
+use super::crate_policy::CratePolicy;
+use super::decision::{Decision, PolicyState, Reason, Shown};
+use super::line::Line;
+use super::rules::{Facts, Rule, Rules};
+use super::yank_guard::caret;
+use crate::package::{Timestamp, with_yanked};
 
 /// The result for an index file.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,43 +34,241 @@ pub(crate) struct Counts {
     pub(crate) left_out: usize,
 }
 
-/// Decides about every line of an index file, and counts the changes.
-pub(crate) fn apply(
-    rules: &Rules,
-    facts: &Facts,
-    content: &[u8],
-    counts: &mut Counts,
-) -> ShownFile {
-    let mut shown = Vec::new();
-    let mut is_edited = false;
-    // Each line keeps its line break, so unchanged lines are copied byte for byte.
-    for line in content.split_inclusive(|byte| *byte == b'\n') {
-        let decision = rules.decide(&Line::parse(line), facts);
-        match decision.shown {
-            Shown::AsIs => shown.extend_from_slice(line),
-            Shown::Hidden => {
-                is_edited = true;
-                counts.not_stored += usize::from(decision.reason == Some(Reason::NotStored));
-            }
-            Shown::Yanked(yanked) => match with_yanked(line, yanked) {
-                Some(edited) => {
-                    // The flag may have this value already. A file without changes must keep its blob.
-                    let changes = edited != line;
-                    is_edited |= changes;
-                    counts.yanked += usize::from(changes);
-                    shown.extend_from_slice(&edited);
-                }
-                None => {
-                    is_edited = true;
-                    counts.left_out += 1;
-                }
+/// What the policy has found in an index file. The default is that of a file about which it has nothing to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct FileState {
+    /// The next policy time at which a decision changes by itself, in seconds since 1970.
+    pub(crate) next_change: Option<i64>,
+    /// Versions that are held.
+    pub(crate) held: u32,
+    /// Versions that are denied.
+    pub(crate) denied: u32,
+    /// Versions that the yank guard keeps unyanked.
+    pub(crate) frozen: u32,
+    /// Lines that are left out, because they cannot be edited.
+    pub(crate) left_out: u32,
+    /// Lines without a publish time.
+    pub(crate) without_time: u32,
+    /// Differs between different decisions. 0 if there is no reason to name.
+    pub(crate) digest: u64,
+}
+
+impl FileState {
+    /// Whether the policy has decided anything about a version of this file.
+    pub(crate) fn has_decisions(&self) -> bool {
+        self.digest != 0
+    }
+}
+
+/// A version with the decision about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DecidedVersion {
+    /// The crate's name as published.
+    pub(crate) name: String,
+    /// The version as it was written.
+    pub(crate) version: String,
+    /// The version as numbers and identifiers.
+    pub(crate) semver: semver::Version,
+    /// When it was published, if the index says so.
+    pub(crate) published: Option<Timestamp>,
+    /// Whether the upstream has yanked it.
+    pub(crate) upstream_yanked: bool,
+    /// Whether it is served as yanked; `None` if it is not served at all.
+    pub(crate) served_yanked: Option<bool>,
+    /// What the rules say. In audit mode it is not what is served.
+    pub(crate) decision: Decision,
+}
+
+/// A line of an index file, as the rules see it.
+struct DecidedLine<'a> {
+    /// Its bytes, with the line break.
+    bytes: &'a [u8],
+    line: Option<Line<'a>>,
+    /// The decision of the rules.
+    decision: Decision,
+    /// Whether the decision is only noted.
+    is_watched: bool,
+}
+
+/// What is shown of a line.
+enum ShownLine<'a> {
+    Line(Cow<'a, [u8]>),
+    Hidden,
+    /// It would have to be edited, and cannot be.
+    LeftOut,
+}
+
+impl<'a> DecidedLine<'a> {
+    fn shown(&self) -> ShownLine<'a> {
+        if self.is_watched {
+            return ShownLine::Line(Cow::Borrowed(self.bytes));
+        }
+        match self.decision.shown {
+            Shown::AsIs => ShownLine::Line(Cow::Borrowed(self.bytes)),
+            Shown::Hidden => ShownLine::Hidden,
+            // The flag may have this value already.
+            Shown::Yanked(yanked) => match with_yanked(self.bytes, yanked) {
+                Some(edited) if edited == self.bytes => ShownLine::Line(Cow::Borrowed(self.bytes)),
+                Some(edited) => ShownLine::Line(Cow::Owned(edited)),
+                None => ShownLine::LeftOut,
             },
         }
     }
-    match is_edited {
+}
+
+/// Decides about every line of the index file of a crate. `name` is the name of the file.
+fn decide<'a>(rules: &Rules, facts: &Facts, name: &str, content: &'a [u8]) -> (Vec<DecidedLine<'a>>, Option<i64>) {
+    // Each line keeps its line break, so unchanged lines are copied byte for byte.
+    let bytes: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
+    let parsed: Vec<Option<Line<'a>>> = bytes.iter().map(|bytes| Line::parse(bytes)).collect();
+    // The policy looks at all versions together. It sees no junk lines, so places differ.
+    let mut lines = Vec::with_capacity(parsed.len());
+    let mut places = Vec::with_capacity(parsed.len());
+    for line in parsed {
+        places.push(line.is_some().then_some(lines.len()));
+        lines.extend(line);
+    }
+    let policy = rules
+        .policy()
+        .map(|settings| CratePolicy::new(settings, facts, name, &lines));
+    let decisions: Vec<(Decision, bool)> = places
+        .iter()
+        .map(|place| {
+            let line = place.and_then(|place| Some((place, lines.get(place)?)));
+            // The first rule that matches decides, which gives their order its meaning.
+            let decided = rules.iter().find_map(|rule| {
+                let decision = match (rule, &policy, line) {
+                    (Rule::Policy(_), Some(policy), Some((place, line))) => {
+                        policy.reason(place, line).map(Reason::decision)
+                    }
+                    _ => rule.decide(line.map(|(_, line)| line), facts),
+                };
+                Some((decision?, rule.only_watches()))
+            });
+            decided.unwrap_or((Decision::NONE, false))
+        })
+        .collect();
+    let expiry = policy.as_ref().and_then(CratePolicy::next_expiry);
+    drop(policy);
+    let mut lines = lines.into_iter();
+    let decided = bytes
+        .into_iter()
+        .zip(places)
+        .zip(decisions)
+        .map(|((bytes, place), (decision, is_watched))| DecidedLine {
+            bytes,
+            line: place.and_then(|_| lines.next()),
+            decision,
+            is_watched,
+        });
+    (decided.collect(), expiry)
+}
+
+/// Decides about every line of an index file, and counts the changes. `name` is the name of the file.
+pub(crate) fn apply(
+    rules: &Rules,
+    facts: &Facts,
+    name: &str,
+    content: &[u8],
+    counts: &mut Counts,
+) -> (ShownFile, FileState) {
+    let mut shown = Vec::new();
+    let mut is_edited = false;
+    let mut state = FileState::default();
+    let mut hasher = DefaultHasher::new();
+    let (lines, expiry) = decide(rules, facts, name, content);
+    state.next_change = expiry;
+    for decided in &lines {
+        match decided.shown() {
+            ShownLine::Line(line) => {
+                let changes = matches!(line, Cow::Owned(_));
+                // A file without changes must keep its blob.
+                is_edited |= changes;
+                counts.yanked += usize::from(changes);
+                shown.extend_from_slice(&line);
+            }
+            ShownLine::Hidden => {
+                is_edited = true;
+                let is_missing = decided.decision.reason == Some(Reason::NotStored);
+                counts.not_stored += usize::from(is_missing);
+            }
+            ShownLine::LeftOut => {
+                is_edited = true;
+                counts.left_out += 1;
+                state.left_out += 1;
+            }
+        }
+        if rules.policy().is_some()
+            && let Some(line) = &decided.line
+        {
+            state.note(line, &decided.decision, facts.policy_time);
+            if let Some(reason) = &decided.decision.reason {
+                (&*line.text, reason).hash(&mut hasher);
+                // Never 0, which means that there are no reasons.
+                state.digest = hasher.finish() | 1;
+            }
+        }
+    }
+    let file = match is_edited {
         _ if shown.is_empty() => ShownFile::Hidden,
         true => ShownFile::Edited(shown),
         false => ShownFile::AsIs,
+    };
+    (file, state)
+}
+
+/// The decisions about the versions of a crate, in the order of its index file. `name` is the name of the file. Lines that
+/// are no version of a crate are not listed.
+pub(crate) fn decisions(rules: &Rules, facts: &Facts, name: &str, content: &[u8]) -> Vec<DecidedVersion> {
+    let (lines, _expiry) = decide(rules, facts, name, content);
+    let of = |decided: DecidedLine<'_>| {
+        let served_yanked = match decided.shown() {
+            ShownLine::Line(_) if decided.is_watched => Some(decided.line.as_ref()?.yanked),
+            ShownLine::Line(_) => Some(match decided.decision.shown {
+                Shown::Yanked(yanked) => yanked,
+                Shown::AsIs | Shown::Hidden => decided.line.as_ref()?.yanked,
+            }),
+            ShownLine::Hidden | ShownLine::LeftOut => None,
+        };
+        let line = decided.line?;
+        Some(DecidedVersion {
+            name: line.name.into_owned(),
+            version: line.text.into_owned(),
+            semver: line.version,
+            published: line.published,
+            upstream_yanked: line.yanked,
+            served_yanked,
+            decision: decided.decision,
+        })
+    };
+    lines.into_iter().filter_map(of).collect()
+}
+
+/// The version to use instead of one that is held: the highest lower stable version that is served unyanked, of the same
+/// caret range if there is one.
+pub(crate) fn version_instead<'a>(versions: &'a [DecidedVersion], of: &semver::Version) -> Option<&'a str> {
+    let is_usable = |version: &&DecidedVersion| {
+        version.semver.pre.is_empty() && version.semver < *of && version.served_yanked == Some(false)
+    };
+    let usable = || versions.iter().filter(is_usable);
+    let highest = |left: &&DecidedVersion, right: &&DecidedVersion| left.semver.cmp(&right.semver);
+    let in_range = usable().filter(|version| caret(&version.semver).matches(of)).max_by(highest);
+    let found = in_range.or_else(|| usable().max_by(highest));
+    found.map(|version| version.version.as_str())
+}
+
+impl FileState {
+    fn note(&mut self, line: &Line<'_>, decision: &Decision, policy_time: i64) {
+        self.without_time += u32::from(line.published.is_none());
+        match decision.state() {
+            PolicyState::Allowed => {}
+            PolicyState::Held => self.held += 1,
+            PolicyState::Denied => self.denied += 1,
+            PolicyState::Frozen => self.frozen += 1,
+        }
+        let until = decision.reason.as_ref().and_then(Reason::until);
+        let until = until.filter(|until| *until > policy_time);
+        self.next_change = self.next_change.into_iter().chain(until).min();
     }
 }
 
@@ -76,20 +283,16 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
     use crate::index::testing::{checksum, line};
     use crate::policy::Rule;
 
     fn shown(rule: Rule, content: &str, stored: &[u8]) -> (ShownFile, Counts) {
-        let facts = Facts {
-            stored: stored.iter().map(|number| checksum(*number)).collect(),
-            now: SystemTime::UNIX_EPOCH,
-        };
+        let stored = stored.iter().map(|number| checksum(*number)).collect();
+        let facts = Facts::of_stored_files(stored);
         let mut counts = Counts::default();
         let rules = Rules::new(vec![rule]);
-        let shown = apply(&rules, &facts, content.as_bytes(), &mut counts);
+        let (shown, _) = apply(&rules, &facts, "a", content.as_bytes(), &mut counts);
         (shown, counts)
     }
 

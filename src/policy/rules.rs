@@ -2,80 +2,36 @@
 //!
 //! To add a rule, add a variant to [`Rule`] and an arm to each `match` in this file. The compiler finds the places.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde::Deserialize;
-
-use crate::package::Checksum;
-
-/// How one version is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shown {
-    /// Unchanged.
-    AsIs,
-    /// With this yanked flag instead of the upstream's.
-    #[cfg_attr(
-        not(any(test, feature = "bench-rules")),
-        expect(
-            dead_code,
-            reason = "only rules for tests and benchmarks need it so far"
-        )
-    )]
-    Yanked(bool),
-    /// Not at all.
-    Hidden,
-}
-
-/// Why a version is hidden or changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// Its crate file is not stored, and the mirror cannot fetch it.
-    NotStored,
-    /// A rule for tests and benchmarks matches.
-    #[cfg(any(test, feature = "bench-rules"))]
-    Test,
-}
-
-/// The decision about one version. Without a reason no rule matches, and the version is shown unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Decision {
-    pub(super) shown: Shown,
-    pub(super) reason: Option<Reason>,
-}
+use super::advisories::Advisories;
+use super::decision::{Decision, Reason};
+use super::file::PolicyFile;
+use super::file::names::CrateMatch;
+use super::line::Line;
+use super::settings::{Mode, Settings};
+use super::yank_guard::SeenYanks;
+use crate::package::{Checksum, canonical};
 
 /// Facts for the rules, beside the index line.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Facts {
     /// The crate files that are stored. Empty unless a rule needs them ([`Rules::need_stored_files`]).
-    pub(crate) stored: HashSet<Checksum>,
+    pub(crate) stored: Arc<HashSet<Checksum>>,
     /// The current time.
     pub(crate) now: SystemTime,
-}
-
-/// The fields of an index line that rules read. All other fields are skipped.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Line<'a> {
-    #[serde(borrow, default)]
-    cksum: Option<Cow<'a, str>>,
-}
-
-impl<'a> Line<'a> {
-    /// Parses a line. A line that is not a JSON object has no known fields.
-    pub(super) fn parse(line: &'a [u8]) -> Self {
-        // serde also reads the fields from an array.
-        if !line.trim_ascii_start().starts_with(b"{") {
-            return Self::default();
-        }
-        serde_json::from_slice(line).unwrap_or_default()
-    }
-
-    fn checksum(&self) -> Option<Checksum> {
-        self.cksum.as_ref()?.parse().ok()
-    }
+    /// Policy time: the last successful fetch of the index, in whole minutes, as seconds since 1970. Holds end by this
+    /// time, so they cannot end while the mirror is cut off from what the upstream has deleted or yanked.
+    pub(crate) policy_time: i64,
+    /// The policy file.
+    pub(crate) file: Arc<PolicyFile>,
+    /// The advisories; `None` without a database.
+    pub(crate) advisories: Option<Arc<Advisories>>,
+    /// The yanks that the guard has seen.
+    pub(crate) yanks: Arc<SeenYanks>,
 }
 
 /// One rule.
@@ -83,6 +39,8 @@ impl<'a> Line<'a> {
 pub(crate) enum Rule {
     /// `INDEX_PRUNED`: only versions whose crate file is stored are shown.
     StoredOnly,
+    /// What the company allows: see [`crate_policy`](super::crate_policy).
+    Policy(Settings),
     /// Shows every third version as yanked, for tests and benchmarks.
     #[cfg(any(test, feature = "bench-rules"))]
     EveryThirdYanked,
@@ -110,11 +68,26 @@ impl Rules {
     pub(crate) fn may_hide(&self) -> bool {
         self.0.iter().any(|rule| match rule {
             Rule::StoredOnly => true,
+            // It leaves out lines that cannot be edited, which nobody needs to look for at the upstream.
+            Rule::Policy(_) => false,
             #[cfg(any(test, feature = "bench-rules"))]
             Rule::EveryThirdYanked => false,
             #[cfg(test)]
             Rule::HiddenUntil(_) => true,
         })
+    }
+
+    /// The settings of the policy, if there is one.
+    pub(crate) fn policy(&self) -> Option<&Settings> {
+        self.0.iter().find_map(|rule| match rule {
+            Rule::Policy(settings) => Some(settings),
+            _ => None,
+        })
+    }
+
+    /// Whether the rules change nothing that is shown: they only find out what they would change.
+    pub(crate) fn only_watch(&self) -> bool {
+        self.0.iter().all(Rule::only_watches)
     }
 
     /// Whether a rule needs [`Facts::stored`].
@@ -128,12 +101,21 @@ impl Rules {
         format!("{:?}", self.0)
     }
 
-    /// A text that changes whenever the rules could decide differently about the same line.
+    /// A text that changes whenever the rules could decide differently about the same line, except for the policy time:
+    /// what that changes is known for each crate.
     pub(crate) fn fingerprint(&self, facts: &Facts) -> String {
         let mut parts = Vec::new();
         for rule in self.0.iter() {
             parts.push(match rule {
                 Rule::StoredOnly => format!("stored-{}", fingerprint_of(&facts.stored)),
+                Rule::Policy(_) => {
+                    let advisories = facts.advisories.as_ref();
+                    let advisories = advisories.map_or("none", |advisories| advisories.commit());
+                    let mut hasher = DefaultHasher::new();
+                    facts.yanks.hash(&mut hasher);
+                    let yanks = hasher.finish();
+                    format!("policy-{}-{advisories}-{yanks:016x}", facts.file.digest())
+                }
                 #[cfg(any(test, feature = "bench-rules"))]
                 Rule::EveryThirdYanked => "every-third-yanked".to_owned(),
                 #[cfg(test)]
@@ -146,7 +128,8 @@ impl Rules {
     /// The next time at which the rules decide differently because of the time alone.
     pub(crate) fn next_change(&self, now: SystemTime) -> Option<SystemTime> {
         let changes = self.0.iter().filter_map(|rule| match rule {
-            Rule::StoredOnly => None,
+            // The policy has a time of its own, which only a fetch moves.
+            Rule::StoredOnly | Rule::Policy(_) => None,
             #[cfg(any(test, feature = "bench-rules"))]
             Rule::EveryThirdYanked => None,
             #[cfg(test)]
@@ -155,46 +138,101 @@ impl Rules {
         changes.filter(|change| *change > now).min()
     }
 
-    /// Decides about one version of a crate.
-    pub(super) fn decide(&self, line: &Line<'_>, facts: &Facts) -> Decision {
-        // `find_map` ends at the first rule that matches, which gives the order its meaning.
-        let decided = self.0.iter().find_map(|rule| rule.decide(line, facts));
-        decided.map_or(
-            Decision {
-                shown: Shown::AsIs,
-                reason: None,
-            },
-            |(shown, reason)| Decision {
-                shown,
-                reason: Some(reason),
-            },
-        )
+    /// The rules, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.0.iter()
     }
 }
 
 impl Rule {
-    /// `None` leaves the decision to the next rule.
-    fn decide(&self, line: &Line<'_>, facts: &Facts) -> Option<(Shown, Reason)> {
+    /// Whether it changes nothing that is shown.
+    pub(super) fn only_watches(&self) -> bool {
+        matches!(self, Self::Policy(settings) if settings.mode == Mode::Audit)
+    }
+
+    /// Decides about a line by itself. `None` leaves the decision to the next rule.
+    pub(super) fn decide(&self, line: Option<&Line<'_>>, facts: &Facts) -> Option<Decision> {
         match self {
             Self::StoredOnly => {
                 // A line without a readable checksum counts as not stored: no file can be verified against it.
-                let is_stored = line
-                    .checksum()
-                    .is_some_and(|checksum| facts.stored.contains(&checksum));
-                (!is_stored).then_some((Shown::Hidden, Reason::NotStored))
+                let checksum = line.and_then(|line| line.checksum);
+                let is_stored = checksum.is_some_and(|checksum| facts.stored.contains(&checksum));
+                (!is_stored).then(|| Reason::NotStored.decision())
             }
+            // It looks at all versions of a crate together.
+            Self::Policy(_) => None,
             #[cfg(any(test, feature = "bench-rules"))]
             Self::EveryThirdYanked => {
-                let checksum = line.checksum()?.to_string();
+                let checksum = line?.checksum?.to_string();
                 let digits = checksum.get(..4)?;
                 let is_third = u32::from_str_radix(digits, 16).ok()? % 3 == 0;
-                is_third.then_some((Shown::Yanked(true), Reason::Test))
+                is_third.then_some(Decision {
+                    shown: super::decision::Shown::Yanked(true),
+                    reason: Some(Reason::Test),
+                })
             }
             #[cfg(test)]
-            Self::HiddenUntil(until) => {
-                (facts.now < *until).then_some((Shown::Hidden, Reason::Test))
+            Self::HiddenUntil(until) => (facts.now < *until).then_some(Decision {
+                shown: super::decision::Shown::Hidden,
+                reason: Some(Reason::Test),
+            }),
+        }
+    }
+}
+
+impl Facts {
+    /// Nothing is known.
+    pub(crate) fn none() -> Self {
+        Self {
+            stored: Arc::default(),
+            now: SystemTime::UNIX_EPOCH,
+            policy_time: 0,
+            file: Arc::default(),
+            advisories: None,
+            yanks: Arc::default(),
+        }
+    }
+
+    /// Whether decisions about a crate may differ between these facts and later ones, as far as the policy goes. Policy
+    /// time counts only for what the policy file lets expire: see [`FileState::next_change`](super::apply::FileState).
+    pub(crate) fn may_differ(&self, later: &Self) -> Differing {
+        let mut names: BTreeSet<String> = later.yanks.differing(&self.yanks).map(canonical).collect();
+        let (before, after) = (self.advisories.as_deref(), later.advisories.as_deref());
+        match (before, after) {
+            (Some(before), Some(after)) => {
+                names.extend(after.differences(before).into_iter().map(str::to_owned));
+            }
+            (before, after) => {
+                names.extend(before.into_iter().chain(after).flat_map(Advisories::names).map(str::to_owned));
             }
         }
+        // Whether an advisory is ignored is in the policy file: the crates of such advisories differ, too.
+        if self.file.digest() != later.file.digest() {
+            names.extend(after.into_iter().flat_map(Advisories::names).map(str::to_owned));
+        }
+        let file = self.file.may_differ(self.policy_time, &later.file, later.policy_time);
+        Differing { names, file }
+    }
+}
+
+/// The crates about which the policy may decide differently.
+#[derive(Debug)]
+pub(crate) struct Differing {
+    /// Canonical names.
+    names: BTreeSet<String>,
+    file: CrateMatch,
+}
+
+impl Differing {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.file.is_empty()
+    }
+
+    /// Whether this crate is among them.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        let name = canonical(name);
+        self.names.contains(&name) || self.file.matches(&name)
     }
 }
 
@@ -213,6 +251,17 @@ fn fingerprint_of(stored: &HashSet<Checksum>) -> String {
 }
 
 #[cfg(test)]
+impl Facts {
+    /// Only stored files.
+    pub(crate) fn of_stored_files(stored: HashSet<Checksum>) -> Self {
+        Self {
+            stored: Arc::new(stored),
+            ..Self::none()
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -223,10 +272,7 @@ mod tests {
     }
 
     fn facts(stored: &[u8]) -> Facts {
-        Facts {
-            stored: stored.iter().map(|number| checksum(*number)).collect(),
-            now: SystemTime::UNIX_EPOCH,
-        }
+        Facts::of_stored_files(stored.iter().map(|number| checksum(*number)).collect())
     }
 
     #[test]
@@ -237,23 +283,6 @@ mod tests {
         for other in [[].as_slice(), &[1, 2], &[1, 2, 4], &[1, 2, 3, 4]] {
             assert_ne!(fingerprint(other), fingerprint(&[1, 2, 3]));
         }
-    }
-
-    #[test]
-    fn the_first_rule_that_matches_decides() {
-        let line = format!(r#"{{"cksum":"{}"}}"#, checksum(3));
-        let line = Line::parse(line.as_bytes());
-        let decide = |rules: Vec<Rule>, stored: &[u8]| {
-            let decision = Rules::new(rules).decide(&line, &facts(stored));
-            (decision.shown, decision.reason)
-        };
-        let (third, stored) = (Rule::EveryThirdYanked, Rule::StoredOnly);
-        let yanked = (Shown::Yanked(true), Some(Reason::Test));
-        let hidden = (Shown::Hidden, Some(Reason::NotStored));
-        assert_eq!(decide(vec![third.clone(), stored.clone()], &[]), yanked);
-        assert_eq!(decide(vec![stored.clone(), third.clone()], &[]), hidden);
-        assert_eq!(decide(vec![stored.clone(), third], &[3]), yanked);
-        assert_eq!(decide(vec![stored], &[3]), (Shown::AsIs, None));
     }
 
     #[test]

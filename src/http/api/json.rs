@@ -200,7 +200,8 @@ pub(crate) struct VersionView<'a> {
     #[schema(value_type = BTreeMap<String, Vec<String>>)]
     features: Features<'a>,
     yanked: bool,
-    yank_message: Option<&'a str>,
+    /// Why the mirror's policy shows it as yanked, if it does.
+    yank_message: Option<String>,
     lib_links: Option<&'a str>,
     license: Option<&'a str>,
     links: VersionLinks,
@@ -250,7 +251,7 @@ impl<'a> VersionView<'a> {
             downloads: 0,
             features: release.line.features,
             yanked: release.line.yanked,
-            yank_message: None,
+            yank_message: index.yank_message(num),
             lib_links: release.line.links.as_deref(),
             license: None,
             links: VersionLinks {

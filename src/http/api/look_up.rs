@@ -12,6 +12,7 @@ use crate::http::error::ApiError;
 use crate::http::index::index_guard::{IndexGuard, ReadCost};
 use crate::http::index::version_table::VersionTable;
 use crate::http::state::AppState;
+use crate::observability::metrics::PolicySurface;
 use crate::package::{CrateHistory, CrateName, Release};
 use crate::server::Exchange;
 
@@ -80,7 +81,8 @@ async fn look_up(
     let Some(blob) = index.find(&name) else {
         return Err(ApiError::CrateNotFound(name.to_string()));
     };
-    let reading_index = index.clone();
+    let reading_index = index.clone().with_decisions(exchange, &name).await?;
+    reading_index.count_policy(PolicySurface::Api, &name.to_lowercase());
     let read = move |file: &[u8]| {
         let history = CrateHistory::parse(file, &name)
             .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;

@@ -20,7 +20,7 @@ use super::file_answer::FileRequest;
 use crate::http::crate_in_path::VersionInPath;
 use crate::http::error::{ApiError, Envelope};
 use crate::http::index::index_guard::IndexGuard;
-use crate::http::state::AppState;
+use crate::http::state::{AppState, DownloadPolicy};
 use crate::package::canonical_order;
 use crate::server::Exchange;
 
@@ -99,18 +99,44 @@ pub(crate) async fn answer(
     }
     let VersionInPath { name, version } = wanted;
     let template = &state.settings.download;
-    if !template.needs_checksum() {
+    let policy = state.settings.download_policy;
+    if !template.needs_checksum() && policy != DownloadPolicy::Enforce {
+        if policy == DownloadPolicy::Watch {
+            Box::pin(watch(state, exchange, wanted)).await;
+        }
         return redirect(template.expand(name, version, None), headers);
     }
     let index = IndexGuard::take(state)?;
-    let found = Box::pin(index.version_table(exchange, name)).await;
-    let answer = found.and_then(|table| {
-        let missing = || ApiError::version_not_found(name, version);
-        let file = table.file(version).ok_or_else(missing)?;
-        let url = template.expand(name, version, Some(&file.checksum));
-        redirect(url, headers)
-    });
-    Ok(index.mark(answer))
+    let answer = Box::pin(redirect_to_listed(&index, exchange, wanted)).await;
+    Ok(index.mark(answer.and_then(|url| redirect(url, headers))))
+}
+
+/// The URL of the crate file of a version, if the index lists it and the policy allows it.
+async fn redirect_to_listed(
+    index: &IndexGuard,
+    exchange: &Exchange,
+    VersionInPath { name, version }: &VersionInPath,
+) -> Result<String, ApiError> {
+    let table = index.version_table(exchange, name).await?;
+    let missing = || ApiError::version_not_found(name, version);
+    let template = &index.state.settings.download;
+    // Only a template with a checksum needs one.
+    let file = table.file(version);
+    if file.is_none() && (template.needs_checksum() || !table.lists(version)) {
+        return Err(missing());
+    }
+    index.check_download(exchange, name, version).await?;
+    let checksum = file.as_ref().map(|file| &file.checksum);
+    Ok(template.expand(name, version, checksum))
+}
+
+/// Notes what the policy would refuse. It changes no answer, so its failures do not matter.
+async fn watch(state: &Arc<AppState>, exchange: &Exchange, wanted: &VersionInPath) {
+    if let Ok(index) = IndexGuard::take(state) {
+        let _checked = index
+            .check_download(exchange, &wanted.name, &wanted.version)
+            .await;
+    }
 }
 
 /// Where a crate file is.

@@ -21,7 +21,7 @@ use crate::http::error::ApiError;
 use crate::http::index::index_guard::{IndexGuard, NewerView};
 use crate::http::semantics::conditional::{has_any, known_tag};
 use crate::http::semantics::ranges::{Part, part_of};
-use crate::http::state::AppState;
+use crate::http::state::{AppState, DownloadPolicy};
 use crate::package::CrateFile;
 use crate::server::Exchange;
 use crate::store::{CrateFiles, GetError, Reading, StoreError, StoredFile};
@@ -62,10 +62,22 @@ impl FileRequest<'_> {
             wanted,
         };
         let answer = match self.find(&mut index, &deadline).await {
-            Ok(file) => self.send(&file, &deadline).await,
+            Ok(file) => match self.check(&index, &deadline).await {
+                Ok(()) => self.send(&file, &deadline).await,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         Ok(index.mark(answer))
+    }
+
+    /// Whether the policy lets the client have the file.
+    async fn check(&self, index: &IndexGuard, deadline: &Deadline<'_>) -> Result<(), ApiError> {
+        if self.state.settings.download_policy == DownloadPolicy::None {
+            return Ok(());
+        }
+        let VersionInPath { name, version } = deadline.wanted;
+        Box::pin(index.check_download(self.exchange, name, version)).await
     }
 
     /// What the index says about the file of a version.

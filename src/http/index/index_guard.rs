@@ -9,15 +9,21 @@ use std::time::SystemTime;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
+use super::decision_table::{DecisionTable, Refusal};
 use super::version_table::VersionTable;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
-use crate::index::{BlobId, CommitId, GitIndex, ReadError, RefreshOutcome, View};
-use crate::package::{CrateHistory, CrateName, IndexLine, IndexPath};
+use crate::index::{BlobId, CommitId, GitIndex, PolicyId, ReadError, RefreshOutcome, View};
+use crate::observability::metrics::PolicySurface;
+use crate::package::{CrateHistory, CrateName, CrateVersion, IndexLine, IndexPath};
+use crate::policy::{FileState, HeldDownloads, Mode, PolicyState};
 use crate::server::{Exchange, Share, Shares};
 
 /// Names the upstream commit that an answer was made from.
 pub(crate) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
+
+/// Names the decisions of the policy that an answer shows. The same commit and the same policy mean the same bytes.
+pub(crate) const X_POLICY: HeaderName = HeaderName::from_static("x-policy");
 
 /// An index file of this size and more needs memory from the account before it is read, in bytes.
 const ACCOUNTED_FILE_BYTES_MIN: u64 = 64 * 1024;
@@ -30,6 +36,8 @@ const TABLE_FACTOR: u64 = 4;
 pub(crate) struct IndexGuard {
     pub(crate) state: Arc<AppState>,
     view: Arc<View>,
+    /// What the policy says about the versions of the crate that the answer is about, if it says anything.
+    decisions: Option<Arc<DecisionTable>>,
 }
 
 /// What a request needs to read an index file.
@@ -59,10 +67,7 @@ impl IndexGuard {
     /// 503 before the first view.
     pub(crate) fn take(state: &Arc<AppState>) -> Result<Self, ApiError> {
         let view = state.index.view().ok_or_else(|| not_ready(state))?;
-        Ok(Self {
-            state: Arc::clone(state),
-            view,
-        })
+        Ok(Self::of(state, view))
     }
 
     /// Takes a view that an answer was begun with.
@@ -70,6 +75,7 @@ impl IndexGuard {
         Self {
             state: Arc::clone(state),
             view,
+            decisions: None,
         }
     }
 
@@ -99,7 +105,192 @@ impl IndexGuard {
         response
             .headers_mut()
             .extend(commit_header(self.commit()).into_iter().flatten());
+        if let Some(policy) = self.view.policy_id() {
+            // Hexadecimal digits are always a valid value.
+            if let Ok(policy) = HeaderValue::from_bytes(&policy.hex()) {
+                response.headers_mut().insert(X_POLICY, policy);
+            }
+        }
         response
+    }
+
+    /// The view.
+    pub(crate) fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// What the policy says about the versions of a crate; `None` if it says nothing.
+    ///
+    /// # Errors
+    /// As [`IndexGuard::read`].
+    pub(crate) async fn decisions(
+        &self,
+        exchange: &Exchange,
+        name: &CrateName,
+    ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
+        let id = self.view.decisions_id();
+        let found = self.view.source_file(name);
+        let state = found.and_then(|(file, _)| self.view.policy_state(file));
+        let (Some((file, blob)), true) = (found, state.is_some_and(FileState::has_decisions)) else {
+            return Ok(None);
+        };
+        Box::pin(self.read_decisions(exchange, id, file.to_owned(), blob)).await.map(Some)
+    }
+
+    /// All decisions about the versions of a crate, whether the policy says anything about them or not.
+    ///
+    /// # Errors
+    /// 404 for a crate that the upstream does not list, and as [`IndexGuard::read`].
+    pub(crate) async fn all_decisions(
+        &self,
+        exchange: &Exchange,
+        name: &CrateName,
+    ) -> Result<Arc<DecisionTable>, ApiError> {
+        let no_crate = || ApiError::CrateNotFound(name.to_string());
+        let (file, blob) = self.view.source_file(name).ok_or_else(no_crate)?;
+        let id = self.view.decisions_id();
+        let table = self.read_decisions(exchange, id, file.to_owned(), blob).await?;
+        if table.versions().is_empty() { Err(no_crate()) } else { Ok(table) }
+    }
+
+    async fn read_decisions(
+        &self,
+        exchange: &Exchange,
+        id: Option<PolicyId>,
+        file: String,
+        blob: BlobId,
+    ) -> Result<Arc<DecisionTable>, ApiError> {
+        let tables = &self.state.decision_tables;
+        let known = || tables.get(&(id, blob));
+        let view = Arc::clone(&self.view);
+        let read = move |content: &[u8]| Arc::new(DecisionTable::new(view.decisions(&file, content)));
+        let cost = ReadCost {
+            permits: &self.state.look_up_permits,
+            factor: TABLE_FACTOR,
+        };
+        let (table, _share) = self.read(exchange, blob, cost, known, read).await?;
+        tables.insert((id, blob), Arc::clone(&table));
+        Ok(table)
+    }
+
+    /// Looks up what the policy says about a crate, for the answer about it.
+    ///
+    /// # Errors
+    /// As [`IndexGuard::read`].
+    pub(crate) async fn with_decisions(
+        mut self,
+        exchange: &Exchange,
+        name: &CrateName,
+    ) -> Result<Self, ApiError> {
+        if !self.view.only_watches() {
+            self.decisions = self.decisions(exchange, name).await?;
+        }
+        Ok(self)
+    }
+
+    /// Why the policy shows a version as yanked, if it does.
+    pub(crate) fn yank_message(&self, version: &str) -> Option<String> {
+        let refusal = self.decisions.as_ref()?.refusal(version)?;
+        Some(refusal.detail)
+    }
+
+    /// Counts an answer in which the policy changes versions of this crate, or would.
+    pub(crate) fn count_policy(&self, surface: PolicySurface, name: &str) {
+        if let Some(state) = self.view.policy_state(name) {
+            let metrics = &self.state.metrics.policy;
+            for (policy_state, versions) in [
+                (PolicyState::Held, state.held),
+                (PolicyState::Denied, state.denied),
+                (PolicyState::Frozen, state.frozen),
+            ] {
+                if versions > 0 {
+                    metrics.count(policy_state.name(), surface, self.policy_mode().name());
+                }
+            }
+        }
+    }
+
+    /// Counts a fetch of the git index, if the policy changes versions in it, or would.
+    pub(crate) fn count_git_fetch(&self) {
+        if let Some(totals) = self.view.policy_totals() {
+            for (state, versions) in [
+                (PolicyState::Held, totals.held),
+                (PolicyState::Denied, totals.denied),
+                (PolicyState::Frozen, totals.frozen),
+            ] {
+                if versions > 0 {
+                    let metrics = &self.state.metrics.policy;
+                    metrics.count(state.name(), PolicySurface::Git, self.policy_mode().name());
+                }
+            }
+        }
+    }
+
+    fn policy_mode(&self) -> Mode {
+        let settings = self.view.policy_settings();
+        settings.map_or(Mode::Enforce, |settings| settings.mode)
+    }
+
+    /// Refuses a download that the policy does not allow, and logs and counts it. In audit mode it refuses none.
+    ///
+    /// # Errors
+    /// 403 for a version that is denied, or held under `HELD_DOWNLOADS=deny`; and as [`IndexGuard::read`].
+    pub(crate) async fn check_download(
+        &self,
+        exchange: &Exchange,
+        name: &CrateName,
+        version: &CrateVersion,
+    ) -> Result<(), ApiError> {
+        let Some(settings) = self.view.policy_settings() else {
+            return Ok(());
+        };
+        let table = self.decisions(exchange, name).await?;
+        let refusal = table.and_then(|table| table.refusal(version.as_str()));
+        let may_pass = |refusal: &Refusal| {
+            refusal.state == PolicyState::Held && settings.held_downloads == HeldDownloads::Allow
+        };
+        let Some(refusal) = refusal.filter(|refusal| !may_pass(refusal)) else {
+            return Ok(());
+        };
+        let mode = self.policy_mode();
+        let metrics = &self.state.metrics.policy;
+        metrics.count(refusal.state.name(), PolicySurface::Download, mode.name());
+        let (crate_name, crate_version) = (name.as_str(), version.as_str());
+        let client_address = exchange.client();
+        tracing::info!(
+            client.address = %client_address,
+            crate.name = crate_name,
+            crate.version = crate_version,
+            policy.state = refusal.state.name(),
+            policy.rule = refusal.rule,
+            policy.mode = mode.name(),
+            reason = refusal.detail,
+            "the policy refuses a download"
+        );
+        match mode {
+            Mode::Audit => Ok(()),
+            Mode::Enforce => Err(ApiError::RefusedByPolicy {
+                retry_after: refusal.until.map(|until| self.seconds_until(until)),
+                detail: refusal.detail,
+            }),
+        }
+    }
+
+    /// The time until this moment (seconds since 1970), in whole seconds, 1 at least.
+    fn seconds_until(&self, moment: i64) -> u64 {
+        let now = self.state.settings.clock.now();
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        u64::try_from(moment).unwrap_or(0).saturating_sub(now).max(1)
+    }
+
+    /// How long anybody may keep an index file, in seconds: until the policy changes it, and never longer than `longest`.
+    pub(crate) fn seconds_to_keep(&self, file_name: &str, longest: u64) -> u64 {
+        let next = self.view.policy_state(file_name).and_then(|state| state.next_change);
+        match next.filter(|_| !self.view.only_watches()) {
+            // It changes with the first fetch at that time or later.
+            Some(next) => self.seconds_until(next).min(longest),
+            None => longest,
+        }
     }
 
     /// The index file at exactly this path, as cargo asks for it.

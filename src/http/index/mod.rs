@@ -1,5 +1,6 @@
 //! What comes from the index: the guard through which all handlers read it, what they remember of it, and the sparse index.
 
+pub(super) mod decision_table;
 pub(super) mod file_cache;
 pub(super) mod index_guard;
 pub(super) mod sparse;

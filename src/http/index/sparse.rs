@@ -21,11 +21,15 @@ use crate::http::semantics::conditional::{has_any, known_tag};
 use crate::http::semantics::encoding::Encoding;
 use crate::http::state::AppState;
 use crate::index::BlobId;
+use crate::observability::metrics::PolicySurface;
 use crate::package::{CrateName, IndexPath, registry_config};
 use crate::server::Exchange;
 
 /// How long anybody may keep an index file without asking again. Cargo asks every time.
 const KEEP_FILE: HeaderValue = HeaderValue::from_static("public, max-age=60");
+
+/// The same in seconds.
+const KEEP_FILE_SECONDS: u64 = 60;
 
 /// How many headers a file's answer has at most, so that their table is allocated once.
 const HEADERS_MAX: usize = 8;
@@ -121,7 +125,7 @@ pub(crate) async fn answer(
             .insert(header::CACHE_CONTROL, KEEP_FILE);
         return Ok(response);
     };
-    let answer = match not_modified(blob, headers) {
+    let mut answer = match not_modified(blob, headers) {
         Some(response) => Ok(response),
         None => {
             let encoding = Encoding::accepted_by(headers);
@@ -129,7 +133,23 @@ pub(crate) async fn answer(
             file.map(|file| whole(blob, file.body(encoding), headers))
         }
     };
+    if let (Ok(response), Some(path), true) = (&mut answer, path, index.view().has_policy()) {
+        follow_policy(response, &index, path.file());
+    }
     Ok(index.mark(answer))
+}
+
+/// What the policy adds to an answer with an index file.
+fn follow_policy(response: &mut Response, index: &IndexGuard, file_name: &str) {
+    let seconds = index.seconds_to_keep(file_name, KEEP_FILE_SECONDS);
+    if seconds < KEEP_FILE_SECONDS
+        && let Ok(keep) = HeaderValue::try_from(format!("public, max-age={seconds}"))
+    {
+        response.headers_mut().insert(header::CACHE_CONTROL, keep);
+    }
+    if response.status() == StatusCode::OK {
+        index.count_policy(PolicySurface::Sparse, file_name);
+    }
 }
 
 /// The file, once the account has memory for it in this encoding.

@@ -172,6 +172,32 @@ fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
             "How long clones and fetches of the index took, in seconds",
         ),
     );
+    if let Some(totals) = index.as_ref().and_then(|index| index.view().policy_totals()) {
+        for (name, help, value) in [
+            (
+                "policy_file_error",
+                "Whether POLICY_FILE cannot be used, so that an earlier one is in force",
+                u64::from(status.policy_file_error.is_some()),
+            ),
+            (
+                "policy_lines_left_out",
+                "Lines of the index that the policy leaves out, because they cannot be edited",
+                totals.left_out,
+            ),
+            (
+                "index_lines_without_pubtime",
+                "Lines of the index without a publish time, counted while there is a policy",
+                totals.without_time,
+            ),
+        ] {
+            registry.register(name, help, ConstGauge::new(value));
+        }
+    }
+    registry.register(
+        "index_checksum_changes",
+        "Listed versions whose checksum has changed, counted while there is a policy",
+        state.index.checksum_changes().clone(),
+    );
     let pushes = status.push.unwrap_or_default();
     let results = [(OK, pushes.pushes), (FAILED, pushes.failures)];
     registry.register(

@@ -202,6 +202,7 @@ fn state(template: &str, index: IndexHandle) -> Arc<AppState> {
 
 fn settings(template: &str) -> Settings {
     Settings {
+        download_policy: crate::http::DownloadPolicy::None,
         download: DownloadTemplate::parse(template).unwrap(),
         public_url: None,
         tls: false,

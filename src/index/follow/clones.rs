@@ -225,6 +225,7 @@ impl Clones {
         publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
         let repository = Arc::new(repository);
+        publisher.note_fetch(last_success);
         let view = publisher.view(&repository)?;
         self.handle.remember_success(last_success);
         publisher.publish(view, "serving the index found on disk");
@@ -283,6 +284,8 @@ impl Clones {
             }
             return Err(error.into());
         }
+        let record = self.record();
+        publisher.note_fetch(record.last_success());
         if let Err(error) = publisher.show(repository) {
             if let RefreshError::Refused(_) = error {
                 self.forget_refused(repository, publisher);
@@ -290,7 +293,7 @@ impl Clones {
             return Err(error);
         }
         // Not fatal. A failure only means that the time of this fetch is lost after a restart.
-        if let Err(error) = clone_dir::write_record(repository.path(), &self.record()) {
+        if let Err(error) = clone_dir::write_record(repository.path(), &record) {
             tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
         }
         Ok(())
@@ -413,7 +416,11 @@ impl Clones {
                 fetch::clone(&target, &url, &outgoing, progress)
             })
             .map_err(RefreshError::from)
-            .and_then(|()| Ok(clone_dir::write_record(&path, &self.record())?));
+            .and_then(|()| {
+                let record = self.record();
+                publisher.note_fetch(record.last_success());
+                Ok(clone_dir::write_record(&path, &record)?)
+            });
         self.replace_by(&path, cloned, "serving the index", publisher)
     }
 

@@ -6,9 +6,11 @@ pub(super) mod error;
 pub(super) mod follower;
 mod last_stored;
 pub(super) mod offline;
+pub(super) mod policy_facts;
 pub(super) mod publisher;
 pub(super) mod refresh_once;
 pub(super) mod settings;
 pub(super) mod stored_files;
 #[cfg(test)]
 mod tests;
+mod yank_watch;

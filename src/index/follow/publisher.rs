@@ -1,15 +1,18 @@
 //! The publisher of views: makes the view of a clone, with its git index, and swaps the pointer that requests read.
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::RefreshError;
 use super::last_stored;
+use super::policy_facts::{PolicyFacts, PolicyLookup};
 use super::settings::{FollowerSettings, GitIndexSettings};
 use super::stored_files::{IndexFilesOf, Stopping, StoredFiles};
+use super::yank_watch::{Before, YankWatch};
 use crate::clock::Clock;
 use crate::index::git::damage_check::{Damage, DamageChecks};
 use crate::index::git::overlay::{self, ShownTree};
@@ -24,10 +27,13 @@ use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
 use crate::index::status::Phase;
 use crate::index::view::View;
+use crate::index::source::visit_files::entries_of;
 use crate::index::view::build::{Earlier, ListedFiles, build};
 use crate::index::view::large_files::LargeFiles;
+use crate::index::view::policy::ViewPolicy;
 use crate::memory::return_freed_blocks;
-use crate::policy::{Facts, Rule, Rules};
+use crate::package::Checksum;
+use crate::policy::{Facts, Rule, Rules, States};
 
 /// The file in a clone that records its last tree through rules. Its name and its keys are those of older versions.
 const RECORD: &str = "pruned.json";
@@ -36,6 +42,13 @@ const RECORD: &str = "pruned.json";
 /// all index files are read.
 const CHANGED_MAX: usize = 20_000;
 
+/// The file in a clone with what the policy has found in the index files of the last tree.
+const STATES: &str = "policy-states.json";
+
+/// How far the clock may go back without policy time going back with it, in seconds: time servers set clocks. A clock that
+/// was wrong by more must not let holds end for ever.
+const CLOCK_CORRECTION_MAX: i64 = 600;
+
 /// The owner of the pointer that requests read.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -43,6 +56,12 @@ pub(crate) struct Publisher {
     rules: Rules,
     pub(super) stored_files: Option<StoredFiles>,
     index_files_of: Option<IndexFilesOf>,
+    policy_lookup: Option<PolicyLookup>,
+    yanks: YankWatch,
+    /// Policy time, in seconds since 1970; `None` if the time of the last fetch is unknown.
+    policy_time: Option<i64>,
+    /// What the last tree was made with, in memory.
+    last: Option<LastFacts>,
     git_index: Option<GitIndexSettings>,
     /// The states of the git index that requests may still read.
     git_indexes: Vec<Weak<GitIndex>>,
@@ -61,6 +80,29 @@ pub(crate) struct Publisher {
     pub(crate) files_read: usize,
 }
 
+/// The facts that a tree through rules was made with, and its findings.
+#[derive(Debug)]
+struct LastFacts {
+    fingerprint: String,
+    facts: Facts,
+    states_id: String,
+    states: Arc<States>,
+}
+
+/// What the rules show of a source.
+struct Shown {
+    tree: ObjectId,
+    facts: Facts,
+    states: Arc<States>,
+}
+
+/// The content of the file with the states.
+#[derive(Deserialize, Serialize)]
+struct StatesFile<S> {
+    id: String,
+    states: S,
+}
+
 /// The input of a tree through rules, and its id.
 #[derive(Debug, Deserialize, Serialize)]
 struct TreeRecord {
@@ -75,6 +117,12 @@ struct TreeRecord {
     /// The rules without their facts. Earlier versions had one rule, and did not write it.
     #[serde(default = "stored_only")]
     rules: String,
+    /// Policy time, in seconds since 1970.
+    #[serde(default)]
+    policy_time: i64,
+    /// The id of the file with the states; empty without a policy.
+    #[serde(default)]
+    states: String,
 }
 
 fn stored_only() -> String {
@@ -89,6 +137,13 @@ impl Publisher {
             rules: settings.rules.clone(),
             stored_files: settings.stored_files.clone(),
             index_files_of: settings.index_files_of.clone(),
+            policy_lookup: settings.policy_lookup.clone(),
+            yanks: YankWatch::new(
+                settings.data_dir.clone(),
+                settings.rules.policy().map_or(0, |policy| policy.yank_guard.seconds()),
+            ),
+            policy_time: None,
+            last: None,
             git_index: settings.git_index.clone(),
             git_indexes: Vec::new(),
             clock: settings.clock.clone(),
@@ -118,6 +173,36 @@ impl Publisher {
         self.facts = Some(self.look_up_facts());
     }
 
+    /// Notes the time of the last successful fetch, before the view of what it has fetched is made. Policy time is this
+    /// time in whole minutes.
+    pub(crate) fn note_fetch(&mut self, at: Option<SystemTime>) {
+        let seconds = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            i64::try_from(since.as_secs()).ok()
+        };
+        let Some(time) = at.and_then(seconds) else {
+            return;
+        };
+        let time = time - time.rem_euclid(60);
+        let is_correction = |before: &i64| time < *before && before - time <= CLOCK_CORRECTION_MAX;
+        if self.policy_time.as_ref().is_none_or(|before| !is_correction(before)) {
+            self.policy_time = Some(time);
+        }
+    }
+
+    /// Policy time for this source. If no fetch is known, the time of the commit stands for it.
+    fn policy_time(&self, source: &Source) -> i64 {
+        let seconds = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH);
+            since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+        };
+        let of_commit = || {
+            let time = seconds(source.commit_time()).min(seconds(self.clock.now()));
+            time - time.rem_euclid(60)
+        };
+        self.policy_time.unwrap_or_else(of_commit)
+    }
+
     /// Drops facts that were not used.
     pub(super) fn forget_facts(&mut self) {
         self.facts = None;
@@ -133,19 +218,24 @@ impl Publisher {
         if self.rules.are_empty() {
             return Ok(View::without_rules(source));
         }
-        let mut tree = self.tree_through_rules(&source, previous)?;
-        let read = |tree| source.read_tree(tree, previous.map(View::root), self.handle.stopping());
-        let root = match read(tree) {
+        let mut shown = self.tree_through_rules(&source, previous)?;
+        // Without an earlier view most directories are those of the source.
+        let known = previous.map_or(source.root(), View::root);
+        let read = |tree| source.read_tree(tree, Some(known), self.handle.stopping());
+        let root = match read(shown.tree) {
             // A record that leads nowhere, or to something else, is no reason to do without the clone.
             Err(error) if error.may_be_damage() && !error.is_the_systems() => {
                 tracing::warn!(error = %error, "the shown index cannot be read and is made again");
                 TreeRecord::remove(repository.path());
-                tree = self.tree_through_rules(&source, previous)?;
-                source.read_tree(tree, previous.map(View::root), self.handle.stopping())?
+                self.last = None;
+                shown = self.tree_through_rules(&source, previous)?;
+                source.read_tree(shown.tree, Some(known), self.handle.stopping())?
             }
             root => root?,
         };
-        Ok(View::through(source, self.rules.clone(), root))
+        let Shown { tree, facts, states } = shown;
+        let policy = ViewPolicy::new(self.rules.clone(), Some(facts), states, tree);
+        Ok(View::through(source, policy, root))
     }
 
     /// Publishes the view of a clone, if it differs from the current one.
@@ -177,8 +267,8 @@ impl Publisher {
         self.handle.publish(Arc::clone(&view));
         // After the publication: reading the sizes of a whole new index can take seconds.
         let followed = self.large_files.follow(
-            (view.source().repository(), view.root()),
-            previous.as_deref().map(|previous| &**previous.root()),
+            (view.source().repository(), view.source().root()),
+            previous.as_deref().map(|previous| &**previous.source().root()),
             self.handle.stopping(),
         );
         if let Err(error) = followed {
@@ -296,9 +386,9 @@ impl Publisher {
     /// Makes the tree that the rules show of a source. Starts from the last tree if it is known what has changed since.
     fn tree_through_rules(
         &mut self,
-        source: &Source,
+        source: &Arc<Source>,
         previous: Option<&View>,
-    ) -> Result<ObjectId, RefreshError> {
+    ) -> Result<Shown, RefreshError> {
         #[cfg(test)]
         {
             self.files_read = 0;
@@ -306,35 +396,65 @@ impl Publisher {
         let repository = source.repository();
         let last = TreeRecord::read(repository.path()).and_then(|last| last.find(repository));
         let last = last.filter(|last| last.rules == self.rules.names());
-        let of_this_source = last
-            .as_ref()
-            .filter(|last| last.source == source.root().tree());
+        self.watch_yanks(source, previous, last.as_ref())?;
+        if let Some(last) = &last {
+            // The process may have ended between a fetch and the record of it.
+            let recorded = u64::try_from(last.policy_time).unwrap_or(0);
+            let recorded = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(recorded));
+            let current = self.policy_time.unwrap_or(0);
+            if last.policy_time - current > 0 && last.policy_time - current <= CLOCK_CORRECTION_MAX {
+                self.note_fetch(recorded);
+            }
+        }
         let facts = self.facts.take().unwrap_or_else(|| self.look_up_facts());
-        let facts = match (facts, of_this_source) {
-            (Ok(facts), _) => facts,
+        let of_this_source = last.as_ref().filter(|last| last.source == source.root().tree());
+        let mut facts = match (facts, of_this_source, &self.last) {
+            (Ok(facts), _, _) => facts,
             // Without facts the last tree of this source is still better than no view.
-            (Err(_), Some(last)) => return Ok(last.shown),
-            (Err(error), None) => return Err(error),
+            (Err(_), Some(last), Some(known)) if known.fingerprint == last.fingerprint => {
+                return Ok(Shown {
+                    tree: last.shown,
+                    facts: known.facts.clone(),
+                    states: Arc::clone(&known.states),
+                });
+            }
+            (Err(_), Some(last), _) if self.rules.policy().is_none() => {
+                return Ok(Shown {
+                    tree: last.shown,
+                    facts: self.facts_of(Arc::default(), PolicyFacts::default()),
+                    states: Arc::default(),
+                });
+            }
+            (Err(error), _, _) => return Err(error),
         };
+        facts.policy_time = self.policy_time(source);
+        facts.yanks = Arc::clone(self.yanks.seen());
         let fingerprint = self.rules.fingerprint(&facts);
-        let has_same_facts = |last: &LastTree| last.fingerprint == fingerprint;
-        if let Some(last) = of_this_source.filter(|last| has_same_facts(last)) {
+        // Without what the policy has found before, everything is looked at again.
+        let last = last.and_then(|last| {
+            let states = self.states_of(repository.path(), &last)?;
+            let went_back = facts.policy_time < last.policy_time && self.rules.policy().is_some();
+            (!went_back).then_some((last, states))
+        });
+        let same_facts = last.as_ref().is_some_and(|(last, _)| last.fingerprint == fingerprint);
+        if let Some((last, states)) = &last
+            && same_facts
+            && last.source == source.root().tree()
+            && states.due(facts.policy_time).next().is_none()
+        {
             // Same source, same rules, same facts: the tree exists already.
-            drop(facts);
+            let (tree, states, states_id) = (last.shown, Arc::clone(states), last.states.clone());
+            self.remember(fingerprint, &facts, &states, states_id);
             return_freed_blocks();
-            return Ok(last.shown);
+            return Ok(Shown { tree, facts, states });
         }
         if !repository.is_writable() {
             return Err(RefreshError::NowhereToBuild);
         }
         // Without an earlier state all files are read, which is always correct.
-        let same_facts = last.as_ref().is_some_and(has_same_facts);
-        let earlier = last.and_then(|last| {
-            let affected = match same_facts {
-                true => None,
-                false => Some(self.affected(repository.path(), &last, &facts)?),
-            };
-            self.earlier(source, &last, affected, previous)
+        let earlier = last.and_then(|(last, states)| {
+            let affected = self.affected(source, &last, &states, &facts, same_facts)?;
+            self.earlier(source, &last, states, affected, previous)
         });
         let progress = self.handle.begin(Phase::Pruning);
         let built = build(source, earlier.as_ref(), (&self.rules, &facts), &progress)?;
@@ -346,7 +466,7 @@ impl Publisher {
                 tracing::debug!(error = %error, "the stored files of the shown index could not be written to DATA_DIR");
             }
         }
-        drop((earlier, facts));
+        drop(earlier);
         return_freed_blocks();
         #[cfg(test)]
         {
@@ -359,29 +479,166 @@ impl Publisher {
             index.left_out = built.counts.left_out,
             "the rules were applied to the files that have changed"
         );
+        let states_id = self.write_states(repository.path(), &built.states);
         TreeRecord {
             source: source.root().tree().to_string(),
-            fingerprint,
+            fingerprint: fingerprint.clone(),
             shown: built.tree.to_string(),
             rules: self.rules.names(),
+            policy_time: facts.policy_time,
+            states: states_id.clone(),
         }
         .write(repository.path());
-        Ok(built.tree)
+        self.remember(fingerprint, &facts, &built.states, states_id);
+        Ok(Shown {
+            tree: built.tree,
+            facts,
+            states: built.states,
+        })
     }
 
-    /// Finds the index files about which the rules may decide differently than for the last tree, because files were
-    /// stored or removed since. `None` if that is not known.
-    fn affected(&self, clone: &Path, last: &LastTree, facts: &Facts) -> Option<ListedFiles> {
-        let lookup = self.index_files_of.as_ref()?;
-        let before = Facts {
-            stored: last_stored::read(clone)?,
-            now: facts.now,
-        };
-        // If the set is that of the last tree, and nothing but the set has changed, it explains the last fingerprint.
-        if self.rules.fingerprint(&before) != last.fingerprint {
-            return None;
+    /// Notes the yanks between the last source and this one.
+    fn watch_yanks(
+        &mut self,
+        source: &Source,
+        previous: Option<&View>,
+        last: Option<&LastTree>,
+    ) -> Result<(), RefreshError> {
+        if self.rules.policy().is_none() {
+            return Ok(());
         }
-        let changed = facts.stored.symmetric_difference(&before.stored);
+        self.yanks.load();
+        let stop = self.handle.stopping();
+        // After a restart the last source is in the clone.
+        let recorded = match (previous, last) {
+            (None, Some(last)) => source.read_tree(last.source, Some(source.root()), stop).ok(),
+            _ => None,
+        };
+        let before = match (previous, &recorded) {
+            (Some(view), _) => Before {
+                root: view.source().root(),
+                repository: view.source().repository(),
+            },
+            (None, Some(root)) => Before {
+                root,
+                repository: source.repository(),
+            },
+            (None, None) => return Ok(()),
+        };
+        let at = self.policy_time(source);
+        let may_write = source.repository().has_data_dir();
+        let changes = self.yanks.follow(&before, source, at, (may_write, stop))?;
+        self.handle.checksum_changes().inc_by(changes);
+        Ok(())
+    }
+
+    /// What the policy had found for the last tree; `None` if that is not known any more.
+    fn states_of(&self, clone: &Path, last: &LastTree) -> Option<Arc<States>> {
+        if self.rules.policy().is_none() {
+            return Some(Arc::default());
+        }
+        let known = self.last.as_ref().filter(|known| known.states_id == last.states);
+        if let Some(known) = known {
+            return Some(Arc::clone(&known.states));
+        }
+        let text = std::fs::read(clone.join(STATES)).ok()?;
+        let file: StatesFile<States> = serde_json::from_slice(&text).ok()?;
+        (file.id == last.states).then(|| Arc::new(file.states))
+    }
+
+    /// Writes what the policy has found, if it is something new, and returns the id of the file.
+    fn write_states(&self, clone: &Path, states: &Arc<States>) -> String {
+        if self.rules.policy().is_none() {
+            return String::new();
+        }
+        let known = self.last.as_ref().filter(|known| Arc::ptr_eq(&known.states, states));
+        if let Some(known) = known.filter(|_| clone.join(STATES).exists()) {
+            return known.states_id.clone();
+        }
+        // A file by another id is no use to the record, so both are never mixed up.
+        let id = format!("{:016x}", fastrand::u64(..));
+        let file = StatesFile {
+            id: id.clone(),
+            states: &**states,
+        };
+        let written = serde_json::to_vec(&file)
+            .map_err(Into::into)
+            .and_then(|text| write_atomically(clone, STATES, &text));
+        if let Err(error) = written {
+            tracing::warn!(error = %error, "the decisions of the policy could not be written to DATA_DIR; a restart makes them again");
+        }
+        id
+    }
+
+    /// Keeps what the last tree was made with. Without a policy nobody asks for it.
+    fn remember(&mut self, fingerprint: String, facts: &Facts, states: &Arc<States>, states_id: String) {
+        self.last = self.rules.policy().map(|_policy| LastFacts {
+            fingerprint,
+            facts: facts.clone(),
+            states_id,
+            states: Arc::clone(states),
+        });
+    }
+
+    /// Finds the index files about which the rules may decide differently than for the last tree. `None` if that is not
+    /// known.
+    fn affected(
+        &self,
+        source: &Arc<Source>,
+        last: &LastTree,
+        states: &States,
+        facts: &Facts,
+        same_facts: bool,
+    ) -> Option<Vec<ListedFiles>> {
+        let mut affected = Vec::new();
+        let mut names: BTreeSet<String> = states.due(facts.policy_time).map(str::to_owned).collect();
+        if !same_facts {
+            let known = self.last.as_ref().filter(|known| known.fingerprint == last.fingerprint);
+            match known {
+                Some(known) => {
+                    let differing = known.facts.may_differ(facts);
+                    if !differing.is_empty() {
+                        let all = entries_of(source.root());
+                        let named = all.into_iter().filter(|entry| differing.contains(entry.name()));
+                        names.extend(named.map(|entry| entry.name().to_owned()));
+                    }
+                    if known.facts.stored != facts.stored {
+                        affected.push(self.affected_by_stored_files(&known.facts.stored, &facts.stored)?);
+                    }
+                }
+                None if self.rules.policy().is_some() => return None,
+                None => {
+                    let before = Arc::new(last_stored::read(source.repository().path())?);
+                    let facts_before = Facts {
+                        stored: Arc::clone(&before),
+                        ..facts.clone()
+                    };
+                    // If the set is that of the last tree, and nothing but the set has changed, it explains the last
+                    // fingerprint.
+                    if self.rules.fingerprint(&facts_before) != last.fingerprint {
+                        return None;
+                    }
+                    affected.push(self.affected_by_stored_files(&before, &facts.stored)?);
+                }
+            }
+        }
+        if !names.is_empty() {
+            affected.push(ListedFiles {
+                source: Arc::clone(source),
+                names,
+            });
+        }
+        Some(affected)
+    }
+
+    /// Finds the index files that list crate files that were stored or removed. `None` if they are too many, or not known.
+    fn affected_by_stored_files(
+        &self,
+        before: &HashSet<Checksum>,
+        after: &HashSet<Checksum>,
+    ) -> Option<ListedFiles> {
+        let lookup = self.index_files_of.as_ref()?;
+        let changed = after.symmetric_difference(before);
         let changed: Vec<_> = changed.take(CHANGED_MAX + 1).copied().collect();
         if changed.len() > CHANGED_MAX {
             return None;
@@ -399,7 +656,8 @@ impl Publisher {
         &self,
         source: &Source,
         last: &LastTree,
-        affected: Option<ListedFiles>,
+        states: Arc<States>,
+        affected: Vec<ListedFiles>,
         previous: Option<&View>,
     ) -> Option<Earlier> {
         let read = |tree, known: Option<&Arc<Directory>>| {
@@ -408,6 +666,7 @@ impl Publisher {
         Some(Earlier {
             source: read(last.source, previous.map(|view| view.source().root()))?,
             shown: read(last.shown, previous.map(View::root))?,
+            states,
             affected,
         })
     }
@@ -417,7 +676,7 @@ impl Publisher {
         let lookup = self.stored_files.as_ref();
         let found = match lookup.filter(|_| self.rules.need_stored_files()) {
             Some(lookup) => lookup.ask(),
-            None => Ok(std::collections::HashSet::new()),
+            None => Ok(HashSet::new()),
         };
         if found.as_ref().is_err_and(|error| error.is::<Stopping>()) {
             return Err(FetchError::Stopped.into());
@@ -434,10 +693,22 @@ impl Publisher {
             _ => {}
         }
         let stored = found.map_err(|error| RefreshError::StoredFiles(error.to_string()))?;
-        Ok(Facts {
+        let policy = self.policy_lookup.as_ref().map(PolicyLookup::ask);
+        let policy = policy.unwrap_or_default();
+        self.handle.note_policy_file(policy.file_error.clone());
+        Ok(self.facts_of(Arc::new(stored), policy))
+    }
+
+    /// These facts, without what is known only when the source is known.
+    fn facts_of(&self, stored: Arc<HashSet<Checksum>>, policy: PolicyFacts) -> Facts {
+        Facts {
             stored,
             now: self.clock.now(),
-        })
+            policy_time: 0,
+            file: policy.file,
+            advisories: policy.advisories,
+            yanks: Arc::clone(self.yanks.seen()),
+        }
     }
 }
 
@@ -447,6 +718,8 @@ struct LastTree {
     fingerprint: String,
     shown: ObjectId,
     rules: String,
+    policy_time: i64,
+    states: String,
 }
 
 impl TreeRecord {
@@ -461,6 +734,8 @@ impl TreeRecord {
             shown: repository.find_tree(&self.shown)?,
             fingerprint: self.fingerprint,
             rules: self.rules,
+            policy_time: self.policy_time,
+            states: self.states,
         })
     }
 

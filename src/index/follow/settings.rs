@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::policy_facts::PolicyLookup;
 use super::stored_files::{IndexFilesOf, StoredFiles};
 use crate::clock::Clock;
 use crate::index::git::upload_pack::GitProgram;
@@ -35,6 +36,8 @@ pub(crate) struct FollowerSettings {
     pub(crate) stored_files: Option<StoredFiles>,
     /// The look-up of the index files to read again when the stored crate files change. Without it, all are read.
     pub(crate) index_files_of: Option<IndexFilesOf>,
+    /// The look-up of what the policy is decided from, for rules that have a policy.
+    pub(crate) policy_lookup: Option<PolicyLookup>,
     /// The longest wait for the lock on the data directory, if there is no index to serve.
     pub(crate) lock_wait_max: Duration,
     /// The proxies.

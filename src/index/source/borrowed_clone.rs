@@ -13,12 +13,13 @@ use super::upkeep;
 use crate::index::stop::StopFlag;
 
 /// The files that are copied from the clone, beside its references.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "HEAD",
     "packed-refs",
     "shallow",
     "pruned.json",
     "pruned-checksums",
+    "policy-states.json",
 ];
 
 /// The repository. Dropping it removes the directory.

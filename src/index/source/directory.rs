@@ -107,14 +107,21 @@ impl Directory {
     /// Finds the index file of a crate by any spelling of its name. If an index has several spellings of one name,
     /// which crates.io never has, the given spelling wins.
     pub(crate) fn find(&self, path: &IndexPath) -> Option<ObjectId> {
-        self.find_exactly(path)
-            .or_else(|| self.find_below(path.directories(), path.file(), &|_any_spelling| true))
+        self.find_named(path).map(|(_name, blob)| blob)
+    }
+
+    /// The same with the name of the file.
+    pub(crate) fn find_named(&self, path: &IndexPath) -> Option<(&str, ObjectId)> {
+        let find = |accept| self.find_below(path.directories(), path.file(), accept);
+        find(&|name| name == path.file()).or_else(|| find(&|_any_spelling| true))
     }
 
     /// Finds the index file at exactly this path. Only the file names are compared, because a file's name determines
     /// its directories.
     pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<ObjectId> {
-        self.find_below(path.directories(), path.file(), &|name| name == path.file())
+        let is_it = |name: &str| name == path.file();
+        let found = self.find_below(path.directories(), path.file(), &is_it);
+        found.map(|(_name, blob)| blob)
     }
 
     fn find_below(
@@ -122,14 +129,14 @@ impl Directory {
         mut directories: Split<'_, char>,
         file: &str,
         accept: &dyn Fn(&str) -> bool,
-    ) -> Option<ObjectId> {
+    ) -> Option<(&str, ObjectId)> {
         let Some(first) = directories.next() else {
             return equal_run(&self.files, |candidate| {
                 canonical_order(self.name(candidate), file)
             })
             .iter()
             .find(|candidate| accept(self.name(candidate)))
-            .map(|found| found.blob);
+            .map(|found| (self.name(found), found.blob));
         };
         // Spellings with `-` and with `_` are in different directories: at most four for two letters. So all
         // directories of the run are searched.

@@ -124,6 +124,11 @@ impl<'a> Entry<'a> {
             rank: u32::MAX,
         }
     }
+
+    /// The name of the crate in lower case.
+    pub(crate) fn name(&self) -> &'a str {
+        self.name
+    }
 }
 
 fn collect<'a>(directory: &'a Directory, found: &mut Vec<Entry<'a>>) {

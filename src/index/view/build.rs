@@ -21,7 +21,7 @@ use crate::index::source::snapshot::Source;
 use crate::index::source::visit_files::{Entry, entries_of, visit_entries};
 use crate::index::status::ProgressCell;
 use crate::package::{CrateName, IndexPath};
-use crate::policy::{Counts, Facts, Rules, ShownFile, apply};
+use crate::policy::{Counts, Facts, FileState, Rules, ShownFile, States, apply};
 
 /// The largest number of threads that read index files. The mirror serves requests at the same time.
 const THREADS_MAX: usize = 4;
@@ -58,16 +58,17 @@ pub(crate) struct Earlier {
     pub(crate) source: Arc<Directory>,
     /// The directories that were shown.
     pub(crate) shown: Arc<Directory>,
-    /// The files about which the rules may decide differently, because the facts have changed since. `None` if the facts
-    /// are the same.
-    pub(crate) affected: Option<ListedFiles>,
+    /// What the policy had found.
+    pub(crate) states: Arc<States>,
+    /// The files about which the rules may decide differently, because the facts have changed since.
+    pub(crate) affected: Vec<ListedFiles>,
 }
 
 impl Earlier {
     /// The crates whose index files the change of the facts may affect.
     fn affected<'a>(&'a self, source: &'a Source) -> BTreeSet<&'a str> {
         let mut names = BTreeSet::new();
-        if let Some(affected) = &self.affected {
+        for affected in &self.affected {
             names.extend(affected.names.iter().map(String::as_str));
             // They were found in another state of the index. What is different there says nothing about this one.
             let (before, after) = (affected.source.root(), source.root());
@@ -89,6 +90,8 @@ pub(crate) struct Built {
     pub(crate) files_read: usize,
     /// The number of lines that the rules have changed in them.
     pub(crate) counts: Counts,
+    /// What the policy has found in all files.
+    pub(crate) states: Arc<States>,
 }
 
 /// Builds the tree of `source` through rules, and writes it into the clone. With an `earlier` state it reads only the
@@ -122,6 +125,7 @@ fn try_build(
 ) -> Result<Built, BuildError> {
     let mut work = Work {
         entries: Vec::new(),
+        gone: Vec::new(),
         changes: top_changes(source, earlier)?,
     };
     match earlier {
@@ -135,7 +139,10 @@ fn try_build(
                     unchanged.remove(change.name);
                     match change.after {
                         Some(blob) => work.entries.push(Entry::new(change.name, blob)),
-                        None => work.hide(change.name, Some(earlier)),
+                        None => {
+                            work.gone.push(change.name.to_owned());
+                            work.hide(change.name, Some(earlier));
+                        }
                     }
                     progress.stop_flag().check()
                 },
@@ -145,6 +152,7 @@ fn try_build(
         }
     }
     let files_read = work.entries.len();
+    let mut states = earlier.map_or_else(Arc::default, |earlier| Arc::clone(&earlier.states));
     let clone = source.repository().path();
     let (shown, counts) = std::thread::scope(|scope| {
         let (send, receive) = sync_channel(WAITING_MAX);
@@ -160,11 +168,23 @@ fn try_build(
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         shown
     })?;
-    for (name, blob) in shown {
+    for name in &work.gone {
+        set_state(&mut states, name, None);
+    }
+    for (name, blob, state) in shown {
+        set_state(&mut states, &name, Some(state));
         match blob {
             Some(blob) => work.changes.extend(change(&name, Some(blob))),
             None => work.hide(&name, earlier),
         }
+    }
+    if rules.only_watch() {
+        return Ok(Built {
+            tree: source.root().tree(),
+            files_read,
+            counts,
+            states,
+        });
     }
     let base = earlier.map(|earlier| earlier.shown.tree());
     // Trees that the clone has already are not written again: those of the earlier tree, or those of the upstream.
@@ -176,13 +196,24 @@ fn try_build(
         tree,
         files_read,
         counts,
+        states,
     })
+}
+
+/// Replaces the state of a file. Most files have none before and after, and then the shared map is not copied.
+fn set_state(states: &mut Arc<States>, name: &str, state: Option<FileState>) {
+    let state = state.filter(|state| *state != FileState::default());
+    if states.of(name) != state.as_ref() {
+        Arc::make_mut(states).set(name, state);
+    }
 }
 
 /// The work that remains.
 struct Work<'a> {
     /// The index files to read.
     entries: Vec<Entry<'a>>,
+    /// Files that the upstream has removed.
+    gone: Vec<String>,
     /// The changes of the earlier tree, or of an empty one.
     changes: Vec<TreeChange>,
 }
@@ -224,8 +255,8 @@ fn write_contents(
     Ok(())
 }
 
-/// The crate's name in lower case, and its index file; `None` hides it.
-type ShownEntry = (String, Option<ObjectId>);
+/// The crate's name in lower case, its index file (`None` hides it), and what the policy has found in it.
+type ShownEntry = (String, Option<ObjectId>, FileState);
 
 /// Applies the rules to these index files, and sends the new contents to the writer.
 fn show(
@@ -246,20 +277,30 @@ fn show(
         progress.stop_flag(),
         |name, blob| {
             let mut counts = Counts::default();
-            let file =
-                repository.read_blob(blob, |content| apply(rules, facts, content, &mut counts));
-            let file = match file {
-                // A file that is too large is listed without changes. A request for it gets 503 with the reason.
-                Err(ReadError::TooLarge(_)) => ShownFile::AsIs,
+            let read = repository.read_blob(blob, |content| {
+                apply(rules, facts, name, content, &mut counts)
+            });
+            let unread = |file| (file, FileState::default());
+            let (file, state) = match read {
+                // A file that is too large is listed without changes. A request for it gets 503 with the reason. Under a
+                // policy it is hidden: git clients would get it as it is.
+                Err(ReadError::TooLarge(_)) if rules.policy().is_none() || rules.only_watch() => {
+                    unread(ShownFile::AsIs)
+                }
+                Err(error @ ReadError::TooLarge(_)) => {
+                    tracing::warn!(crate.name = name, error = %error, "an index file is too large for the policy and is hidden");
+                    counts.left_out += 1;
+                    unread(ShownFile::Hidden)
+                }
                 // Without rules only requests for this crate would fail. Nothing is known of its lines, so it is hidden.
                 Err(error @ (ReadError::Git(_) | ReadError::Refused(_)))
                     if !error.is_the_systems() =>
                 {
                     tracing::warn!(crate.name = name, error = %error, "an index file cannot be read and is hidden");
                     counts.left_out += 1;
-                    ShownFile::Hidden
+                    unread(ShownFile::Hidden)
                 }
-                file => file?,
+                read => read?,
             };
             let blob = match file {
                 ShownFile::Hidden => None,
@@ -274,7 +315,7 @@ fn show(
                 }
             };
             let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-            shown.0.push((name.to_owned(), blob));
+            shown.0.push((name.to_owned(), blob, state));
             shown.1.add(counts);
             Ok::<(), BuildError>(())
         },
@@ -319,18 +360,13 @@ fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeCha
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
     use crate::index::source::fetch::UPSTREAM_HEAD;
     use crate::index::testing::{TestIndex, checksum, line};
     use crate::policy::Rule;
 
     fn facts(stored: &[u8]) -> Facts {
-        Facts {
-            stored: stored.iter().map(|number| checksum(*number)).collect(),
-            now: SystemTime::UNIX_EPOCH,
-        }
+        Facts::of_stored_files(stored.iter().map(|number| checksum(*number)).collect())
     }
 
     fn stored_only() -> Rules {
@@ -419,7 +455,8 @@ mod tests {
         let earlier = Earlier {
             source: Arc::clone(before.root()),
             shown: read(&before, built.tree),
-            affected: None,
+            states: Arc::default(),
+            affected: Vec::new(),
         };
         index.commit(&pairs(&second));
         index.refresh();
@@ -484,7 +521,8 @@ mod tests {
         let earlier = Earlier {
             source: Arc::clone(source.root()),
             shown,
-            affected: None,
+            states: Arc::default(),
+            affected: Vec::new(),
         };
         let rules = (&stored_only(), &facts(&[1]));
         let again = build(&source, Some(&earlier), rules, &progress).unwrap();

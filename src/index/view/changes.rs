@@ -20,7 +20,7 @@ pub(crate) struct Change<'a> {
 ///
 /// # Errors
 /// Those of `visit`.
-pub(super) fn for_each_change<'a, E>(
+pub(crate) fn for_each_change<'a, E>(
     before: Option<&'a Directory>,
     after: Option<&'a Directory>,
     visit: &mut impl FnMut(Change<'a>) -> Result<(), E>,

@@ -4,6 +4,7 @@ pub(super) mod build;
 pub(super) mod changes;
 pub(super) mod large_files;
 pub(super) mod listing;
+pub(super) mod policy;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,7 +15,8 @@ use super::limits::ReadError;
 use super::source::directory::Directory;
 use super::source::snapshot::Source;
 use crate::package::{CrateName, IndexPath};
-use crate::policy::Rules;
+use self::policy::{PolicyId, ViewPolicy};
+use crate::policy::{DecidedVersion, Facts, FileState, Rules, Settings, Totals, decisions};
 
 /// One state of the index that the mirror shows.
 ///
@@ -25,7 +27,8 @@ pub(crate) struct View {
     source: Arc<Source>,
     /// The shown directories. Every shown file is a blob in the clone of the source.
     root: Arc<Directory>,
-    rules: Rules,
+    /// `None` without rules.
+    policy: Option<Arc<ViewPolicy>>,
     git_index: Option<Arc<GitIndex>>,
 }
 
@@ -35,17 +38,17 @@ impl View {
         Self {
             root: Arc::clone(source.root()),
             source,
-            rules: Rules::default(),
+            policy: None,
             git_index: None,
         }
     }
 
-    /// Shows `root`, which these rules have made of a source.
-    pub(super) fn through(source: Arc<Source>, rules: Rules, root: Arc<Directory>) -> Self {
+    /// Shows `root`, which rules have made of a source.
+    pub(super) fn through(source: Arc<Source>, policy: ViewPolicy, root: Arc<Directory>) -> Self {
         Self {
             source,
             root,
-            rules,
+            policy: Some(Arc::new(policy)),
             git_index: None,
         }
     }
@@ -60,14 +63,18 @@ impl View {
         Self {
             source: Arc::clone(&self.source),
             root: Arc::clone(&self.root),
-            rules: self.rules.clone(),
+            policy: self.policy.clone(),
             git_index: None,
         }
     }
 
-    /// Whether another view has the same commit and the same files.
+    /// Whether another view has the same commit, the same files and the same decisions.
     pub(super) fn shows_the_same_as(&self, other: &Self) -> bool {
-        self.commit() == other.commit() && self.root.tree() == other.root.tree()
+        let has_same_policy = match (&self.policy, &other.policy) {
+            (Some(ours), Some(theirs)) => ours.is_the_same_as(theirs),
+            (ours, theirs) => ours.is_none() && theirs.is_none(),
+        };
+        self.commit() == other.commit() && self.root.tree() == other.root.tree() && has_same_policy
     }
 
     /// The source: the upstream's index.
@@ -102,7 +109,65 @@ impl View {
 
     /// Whether the rules may hide versions that upstream lists.
     pub(crate) fn may_hide(&self) -> bool {
-        self.rules.may_hide()
+        self.policy.as_ref().is_some_and(|policy| policy.rules.may_hide())
+    }
+
+    /// Whether there is a policy.
+    pub(crate) fn has_policy(&self) -> bool {
+        self.policy_settings().is_some()
+    }
+
+    /// The settings of the policy; `None` without one.
+    pub(crate) fn policy_settings(&self) -> Option<&Settings> {
+        self.policy.as_ref()?.rules.policy()
+    }
+
+    /// What the policy was decided from; `None` without a policy.
+    pub(crate) fn policy_facts(&self) -> Option<&Facts> {
+        self.policy.as_ref()?.facts.as_ref()
+    }
+
+    /// The name of the decisions that this view shows; `None` if no rule changes anything that is shown.
+    pub(crate) fn policy_id(&self) -> Option<PolicyId> {
+        let policy = self.policy.as_ref().filter(|policy| !policy.rules.only_watch())?;
+        Some(policy.id())
+    }
+
+    /// The name of the decisions, also of those that are only noted.
+    pub(crate) fn decisions_id(&self) -> Option<PolicyId> {
+        Some(self.policy.as_ref()?.id())
+    }
+
+    /// Whether the decisions of the policy are only noted.
+    pub(crate) fn only_watches(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.rules.only_watch())
+    }
+
+    /// How many versions the policy has decided about; `None` without a policy.
+    pub(crate) fn policy_totals(&self) -> Option<&Totals> {
+        let policy = self.policy.as_ref().filter(|policy| policy.rules.policy().is_some())?;
+        Some(policy.states.totals())
+    }
+
+    /// What the policy has found in the index file of this crate (the name of the file); `None` for nothing.
+    pub(crate) fn policy_state(&self, file_name: &str) -> Option<&FileState> {
+        self.policy.as_ref()?.states.of(file_name)
+    }
+
+    /// The upstream's index file of a crate, whatever the spelling of the name: its name and its id.
+    pub(crate) fn source_file(&self, name: &CrateName) -> Option<(&str, BlobId)> {
+        let found = self.source.root().find_named(&IndexPath::from(name));
+        found.map(|(file, blob)| (file, BlobId(blob)))
+    }
+
+    /// The decisions about the versions in an index file of the upstream, see `source_file`. Without a policy all are
+    /// allowed.
+    pub(crate) fn decisions(&self, file_name: &str, content: &[u8]) -> Vec<DecidedVersion> {
+        let policy = self.policy.as_ref();
+        match policy.and_then(|policy| Some((policy, policy.facts.as_ref()?))) {
+            Some((policy, facts)) => decisions(&policy.rules, facts, file_name, content),
+            None => decisions(&Rules::default(), &Facts::none(), file_name, content),
+        }
     }
 
     /// The number of crates in this view.

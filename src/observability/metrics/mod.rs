@@ -4,10 +4,12 @@
 //! two mirrors in one process share no counts. Values that somebody keeps anyway, such as the age of the index, are not here:
 //! `http::status::metrics` reads them at each scrape.
 
+mod policy;
 mod process;
 mod requests;
 mod timed;
 
+pub(crate) use policy::{PolicyMetrics, PolicySurface};
 pub(crate) use process::register_process;
 pub(crate) use requests::{RequestMetrics, Route};
 pub(crate) use timed::{FAILED, OK, TimedResults};
@@ -26,6 +28,8 @@ pub(crate) const PREFIX: &str = "crates_io_mirror";
 pub(crate) struct Metrics {
     /// HTTP requests.
     pub(crate) requests: Arc<RequestMetrics>,
+    /// What the policy has changed or refused.
+    pub(crate) policy: PolicyMetrics,
     /// Open connections of clients.
     pub(crate) connections: Gauge,
     /// Running git processes.
@@ -40,6 +44,7 @@ impl Metrics {
     /// Adds these counts to a registry with the prefix [`PREFIX`].
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(Arc::clone(&self.requests)));
+        self.policy.register(registry);
         registry.register(
             "connections",
             "Open connections of clients",

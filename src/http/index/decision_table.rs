@@ -1,0 +1,126 @@
+//! What the policy says about the versions of a crate, in memory for further requests.
+
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::index::{BlobId, PolicyId};
+use crate::package::Timestamp;
+use crate::policy::{DecidedVersion, PolicyState, Reason, version_instead};
+
+/// All tables together, in bytes.
+const TABLES_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// The number of tables for which the cache is made.
+const TABLES_TYPICAL: usize = 2 * 1024;
+
+/// What a version takes besides its texts.
+const VERSION_BYTES: usize = size_of::<DecidedVersion>() + 64;
+
+/// The decisions about all versions of a crate.
+#[derive(Debug)]
+pub(crate) struct DecisionTable {
+    versions: Vec<DecidedVersion>,
+}
+
+/// Why the mirror does not let clients have a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Held or denied.
+    pub(crate) state: PolicyState,
+    /// The name of the rule.
+    pub(crate) rule: &'static str,
+    /// The text for people.
+    pub(crate) detail: String,
+    /// When the version is released, in seconds since 1970.
+    pub(crate) until: Option<i64>,
+}
+
+impl DecisionTable {
+    /// The decisions about a crate, in the order of its index file.
+    pub(crate) fn new(versions: Vec<DecidedVersion>) -> Self {
+        Self { versions }
+    }
+
+    /// All versions, in the order of the index file.
+    pub(crate) fn versions(&self) -> &[DecidedVersion] {
+        &self.versions
+    }
+
+    /// The decision about the version with this text.
+    pub(crate) fn find(&self, version: &str) -> Option<&DecidedVersion> {
+        self.versions.iter().find(|decided| decided.version == version)
+    }
+
+    /// Why a version is held or denied; `None` if it is neither.
+    pub(crate) fn refusal(&self, version: &str) -> Option<Refusal> {
+        let decided = self.find(version)?;
+        let reason = decided.decision.reason.as_ref()?;
+        let state = reason.state();
+        let detail = match state {
+            PolicyState::Held => self.held(decided, reason),
+            PolicyState::Denied => blocked(decided, reason),
+            PolicyState::Allowed | PolicyState::Frozen => return None,
+        };
+        Some(Refusal {
+            state,
+            rule: reason.rule(),
+            detail,
+            until: reason.until(),
+        })
+    }
+
+    fn held(&self, decided: &DecidedVersion, reason: &Reason) -> String {
+        let DecidedVersion { name, version, .. } = decided;
+        let words = reason.words(decided.published.as_ref());
+        let Some(until) = reason.until() else {
+            return format!("{name} {version} is held by this mirror: {words}");
+        };
+        // Nothing is held beyond the year 9999 without being held for ever.
+        let until = Timestamp::from_unix_seconds(until);
+        let until = until.map_or_else(String::new, |until| format!(" until {until}"));
+        let instead = version_instead(&self.versions, &decided.semver);
+        let instead = instead.map_or_else(String::new, |instead| {
+            format!(" Use: cargo update {name} --precise {instead}")
+        });
+        format!("{name} {version} is held by this mirror{until}: {words}.{instead}")
+    }
+
+    fn bytes(&self) -> usize {
+        let of = |decided: &DecidedVersion| VERSION_BYTES + decided.name.len() + decided.version.len();
+        self.versions.iter().map(of).sum()
+    }
+}
+
+fn blocked(DecidedVersion { name, version, .. }: &DecidedVersion, reason: &Reason) -> String {
+    let words = reason.words(None);
+    let more = match reason {
+        Reason::Malware { advisory } => {
+            format!(". See https://rustsec.org/advisories/{advisory}.html")
+        }
+        Reason::DeniedByFile {
+            use_instead: Some(instead),
+            ..
+        } => format!(". Use {instead} instead."),
+        _ => String::new(),
+    };
+    format!("{name} {version} is blocked by this mirror: {words}{more}")
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ByBytes;
+
+impl Weighter<(Option<PolicyId>, BlobId), Arc<DecisionTable>> for ByBytes {
+    fn weight(&self, _key: &(Option<PolicyId>, BlobId), table: &Arc<DecisionTable>) -> u64 {
+        table.bytes() as u64 + 256
+    }
+}
+
+/// Tables by the decisions and the upstream's index file, so no table ever goes stale.
+pub(crate) type DecisionTables = Cache<(Option<PolicyId>, BlobId), Arc<DecisionTable>, ByBytes>;
+
+/// No tables yet.
+pub(crate) fn no_decisions() -> DecisionTables {
+    Cache::with_weighter(TABLES_TYPICAL, TABLES_BYTES_MAX, ByBytes)
+}

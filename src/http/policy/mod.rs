@@ -1,0 +1,230 @@
+//! `GET /policy`, `/policy/{name}` and `/policy/{name}/{version}`: what the policy says, and why.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::crate_in_path::{NameInPath, VersionInPath};
+use super::error::ApiError;
+use super::index::index_guard::IndexGuard;
+use super::state::{AppState, DownloadPolicy};
+use crate::package::{CrateName, Timestamp};
+use crate::policy::{DecidedVersion, Mode, PolicyState, Totals};
+use crate::server::Exchange;
+
+/// What the policy is, and what it does at the moment.
+#[derive(Debug, Serialize)]
+pub(crate) struct PolicyReport {
+    /// `enforce`, `audit`, or `off` without any rule.
+    mode: &'static str,
+    /// The settings, as they were written; null without a policy.
+    settings: Option<SettingsReport>,
+    /// The time that decides about ages: that of the last successful fetch in whole minutes.
+    policy_time: Option<Timestamp>,
+    /// Why the policy file on the disk is not the one in force; null if it is.
+    policy_file_error: Option<String>,
+    /// The advisories; null without a database, and before its first copy.
+    advisories: Option<AdvisoriesReport>,
+    /// How many versions are in which state.
+    versions: VersionsReport,
+    /// Where clients meet the policy: `sparse`, `git`, `api`, `download`.
+    surfaces: Vec<&'static str>,
+}
+
+/// The settings of the policy.
+#[derive(Debug, Serialize)]
+struct SettingsReport {
+    min_publish_age: String,
+    min_publish_age_unknown: &'static str,
+    held_downloads: &'static str,
+    yank_guard: String,
+}
+
+/// The advisories in force.
+#[derive(Debug, Serialize)]
+struct AdvisoriesReport {
+    commit: String,
+    /// Files that could not be read.
+    skipped: usize,
+}
+
+/// How many versions are in which state.
+#[derive(Debug, Default, Serialize)]
+struct VersionsReport {
+    held: u64,
+    denied: u64,
+    frozen: u64,
+    /// Lines that are left out, because they cannot be edited.
+    left_out: u64,
+    without_publish_time: u64,
+}
+
+impl From<&Totals> for VersionsReport {
+    fn from(totals: &Totals) -> Self {
+        Self {
+            held: totals.held,
+            denied: totals.denied,
+            frozen: totals.frozen,
+            left_out: totals.left_out,
+            without_publish_time: totals.without_time,
+        }
+    }
+}
+
+impl PolicyReport {
+    /// The policy of a view.
+    pub(crate) fn of(index: &IndexGuard) -> Self {
+        let view = index.view();
+        let (settings, facts) = (view.policy_settings(), view.policy_facts());
+        let surfaces = match settings.map(|settings| settings.mode) {
+            None | Some(Mode::Audit) => Vec::new(),
+            Some(Mode::Enforce) => {
+                let refuses = index.state.settings.download_policy == DownloadPolicy::Enforce;
+                let download = refuses.then_some("download");
+                ["sparse", "git", "api"].into_iter().chain(download).collect()
+            }
+        };
+        Self {
+            mode: settings.map_or("off", |settings| settings.mode.name()),
+            settings: settings.map(|settings| SettingsReport {
+                min_publish_age: settings.min_age.to_string(),
+                min_publish_age_unknown: settings.unknown_age.name(),
+                held_downloads: settings.held_downloads.name(),
+                yank_guard: settings.yank_guard.to_string(),
+            }),
+            policy_time: facts.and_then(|facts| Timestamp::from_unix_seconds(facts.policy_time)),
+            policy_file_error: index.state.index.status().policy_file_error,
+            advisories: facts.and_then(|facts| facts.advisories.as_ref()).map(|advisories| {
+                AdvisoriesReport {
+                    commit: advisories.commit().to_owned(),
+                    skipped: advisories.skipped(),
+                }
+            }),
+            versions: view.policy_totals().map(VersionsReport::from).unwrap_or_default(),
+            surfaces,
+        }
+    }
+}
+
+/// What the policy says about a version.
+#[derive(Debug, Serialize)]
+struct VersionReport<'a> {
+    version: &'a str,
+    state: PolicyState,
+    /// The rule that decides; null if none does.
+    rule: Option<&'static str>,
+    reason: Option<String>,
+    /// When the state ends by itself.
+    until: Option<Timestamp>,
+    published: Option<&'a Timestamp>,
+    upstream_yanked: bool,
+    /// Null for a version that is not served at all.
+    served_yanked: Option<bool>,
+}
+
+impl<'a> VersionReport<'a> {
+    fn of(decided: &'a DecidedVersion) -> Self {
+        let reason = decided.decision.reason.as_ref();
+        Self {
+            version: &decided.version,
+            state: decided.decision.state(),
+            rule: reason.map(crate::policy::Reason::rule),
+            reason: reason.map(|reason| reason.words(decided.published.as_ref())),
+            until: reason
+                .and_then(crate::policy::Reason::until)
+                .and_then(Timestamp::from_unix_seconds),
+            published: decided.published.as_ref(),
+            upstream_yanked: decided.upstream_yanked,
+            served_yanked: decided.served_yanked,
+        }
+    }
+}
+
+/// One version, with the name of its crate.
+#[derive(Debug, Serialize)]
+struct OneVersion<'a> {
+    #[serde(rename = "crate")]
+    crate_name: &'a str,
+    #[serde(flatten)]
+    version: VersionReport<'a>,
+}
+
+/// The versions of a crate, in the order of the index.
+#[derive(Debug, Serialize)]
+struct AllVersions<'a> {
+    #[serde(rename = "crate")]
+    crate_name: &'a str,
+    versions: Vec<VersionReport<'a>>,
+}
+
+/// The policy.
+pub(crate) async fn show(State(state): State<Arc<AppState>>) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(&state)?;
+    Ok(index.mark(Ok(fresh_json(&PolicyReport::of(&index)))))
+}
+
+/// What the policy says about the versions of a crate.
+pub(crate) async fn show_crate(
+    State(state): State<Arc<AppState>>,
+    Extension(exchange): Extension<Exchange>,
+    name: NameInPath,
+) -> Result<Response, ApiError> {
+    let name = name.parse()?;
+    let index = IndexGuard::take(&state)?;
+    let answer = answer_about(&index, &exchange, &name, |versions| {
+        let crate_name = versions.first().map_or("", |first| &first.name);
+        Some(fresh_json(&AllVersions {
+            crate_name,
+            versions: versions.iter().map(VersionReport::of).collect(),
+        }))
+    });
+    let answer = answer.await;
+    let no_crate = || ApiError::CrateNotFound(name.to_string());
+    Ok(index.mark(answer.and_then(|answer| answer.ok_or_else(no_crate))))
+}
+
+/// What the policy says about one version.
+pub(crate) async fn show_version(
+    State(state): State<Arc<AppState>>,
+    Extension(exchange): Extension<Exchange>,
+    VersionInPath { name, version }: VersionInPath,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(&state)?;
+    let answer = answer_about(&index, &exchange, &name, |versions| {
+        let mut all = versions.iter();
+        let decided = all.find(|decided| decided.version == version.as_str())?;
+        Some(fresh_json(&OneVersion {
+            crate_name: &decided.name,
+            version: VersionReport::of(decided),
+        }))
+    });
+    let answer = answer.await;
+    let missing = || ApiError::version_not_found(&name, &version);
+    Ok(index.mark(answer.and_then(|answer| answer.ok_or_else(missing))))
+}
+
+/// An answer that is made from the decisions about a crate.
+async fn answer_about(
+    index: &IndexGuard,
+    exchange: &Exchange,
+    name: &CrateName,
+    shape: impl FnOnce(&[DecidedVersion]) -> Option<Response>,
+) -> Result<Option<Response>, ApiError> {
+    let table = Box::pin(index.all_decisions(exchange, name)).await?;
+    let response = shape(table.versions());
+    if let Some(response) = &response {
+        let bytes = axum::body::HttpBody::size_hint(response.body()).lower();
+        index.state.account.keep(exchange, bytes).await?;
+    }
+    Ok(response)
+}
+
+/// JSON that no cache may keep without asking: policies change.
+fn fresh_json(value: &impl Serialize) -> Response {
+    ([(header::CACHE_CONTROL, "no-cache")], Json(value)).into_response()
+}
