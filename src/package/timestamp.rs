@@ -1,5 +1,7 @@
 //! The time of a publish, as the index writes it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// A moment in UTC with whole seconds, in the one form that the index's `pubtime` has: `2019-12-16T23:48:18Z`.
@@ -75,6 +77,12 @@ impl TryFrom<String> for Timestamp {
         } else {
             Err(TimestampError)
         }
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
     }
 }
 
