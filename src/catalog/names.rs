@@ -10,7 +10,8 @@ use std::collections::HashSet;
 use memchr::memmem;
 
 use super::questions::{CrateFilter, CrateOrder, Page, Place, Search, Start};
-use super::record::{ShownCrate, canonical};
+use super::record::ShownCrate;
+use crate::package::canonical;
 
 /// Queries of this many bytes and less match only at the beginning of a word.
 const WORD_BYTES_MAX: usize = 2;

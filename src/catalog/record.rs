@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use crate::index::{BlobId, CrateContent};
-use crate::package::{CrateHistory, CrateName, CrateVersion, Release, Timestamp};
+use crate::package::{CrateHistory, CrateName, CrateVersion, Release, Timestamp, canonical};
 
 /// All that the catalog knows of a crate.
 #[derive(Debug)]
@@ -171,9 +171,4 @@ pub(super) fn key_of(name: &str) -> i64 {
     let hash = Sha256::digest(canonical(name));
     let (first, _rest) = hash.split_at(8);
     i64::from_be_bytes(first.try_into().unwrap_or_default())
-}
-
-/// A name in lower case, with `_` for `-`: equal for all spellings.
-pub(super) fn canonical(name: &str) -> String {
-    name.to_ascii_lowercase().replace('-', "_")
 }

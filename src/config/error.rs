@@ -1,5 +1,6 @@
 //! What is wrong with a setting, in one line for the operator.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::table::{Secrets, TABLE};
@@ -17,11 +18,15 @@ const PEM_BEGIN: &str = "-----BEGIN ";
 pub struct ConfigError {
     variable: &'static str,
     value: String,
-    remedy: &'static str,
+    remedy: Cow<'static, str>,
 }
 
 impl ConfigError {
-    pub(super) fn new(variable: &'static str, value: &str, remedy: &'static str) -> Self {
+    pub(super) fn new(
+        variable: &'static str,
+        value: &str,
+        remedy: impl Into<Cow<'static, str>>,
+    ) -> Self {
         let mut rows = TABLE.iter().filter(|row| row.name == variable);
         let is_public = rows.any(|row| row.secrets == Secrets::Public);
         Self {
@@ -31,7 +36,7 @@ impl ConfigError {
             } else {
                 without_any_secrets(value)
             },
-            remedy,
+            remedy: remedy.into(),
         }
     }
 }

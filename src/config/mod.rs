@@ -12,6 +12,7 @@ mod error;
 mod index;
 mod log;
 mod misspelt;
+mod policy;
 mod table;
 #[cfg(feature = "otlp")]
 mod traces;
@@ -29,6 +30,7 @@ pub(crate) use describe::{Origin, Setting, settings_help};
 use environment::Environment;
 pub use error::ConfigError;
 pub(crate) use index::IndexListing;
+pub(crate) use policy::PolicyConfig;
 use table::RawEnv;
 pub use table::VARIABLES;
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub(crate) max_staleness: Duration,
     /// Where the rewritten index is pushed to after each refresh (`INDEX_PUSH_URL`).
     pub(crate) index_push_url: Option<RemoteUrl>,
+    /// What a company may use (`MIN_PUBLISH_AGE` and the like, `POLICY_FILE`).
+    pub(crate) policy: PolicyConfig,
     /// The certificate and key that turn on TLS (`TLS_CERT`, `TLS_KEY`), read from their files.
     pub(crate) tls: Option<TlsCertificate>,
     /// How long browsers use nothing but TLS (`HSTS_MAX_AGE_SECS`); `None` sends no `Strict-Transport-Security`.
@@ -156,7 +160,8 @@ impl OwnServer {
 }
 
 impl Config {
-    /// Reads the settings from the environment of this process, and the files that `TLS_CERT` and `TLS_KEY` name.
+    /// Reads the settings from the environment of this process, and the files that `TLS_CERT`, `TLS_KEY` and `POLICY_FILE`
+    /// name.
     ///
     /// # Errors
     /// [`ConfigError`] for the first setting that has a bad value.
@@ -192,6 +197,7 @@ impl Config {
             .map(PublicUrl::parse)
             .transpose()?;
         let git_repo_url = index::git_url("GIT_REPO_URL", &raw.git_repo_url)?;
+        let policy = PolicyConfig::validate(&raw)?;
         let data_dir = PathBuf::from(raw.data_dir);
         let download_mode = crate_files::mode(&raw.download_mode)?;
         let storage = crate_files::storage(raw.storage_url, &data_dir, environment.cloud)?
@@ -208,6 +214,7 @@ impl Config {
             index_push_url: raw.index_push_url.as_deref().map(push_url).transpose()?,
             git_repo_url,
             public_url,
+            policy,
             downloads: crate_files::downloads(&raw.download_url, download_mode)?,
             storage_bytes_max: crate_files::bytes_max(raw.storage_max_bytes, &storage)?,
             storage,
@@ -345,6 +352,13 @@ mod tests {
             ("STORAGE_MAX_BYTES", "10GB"),
             ("INDEX_PRUNED", "maybe"),
             ("INDEX_PRUNED", "true"),
+            ("MIN_PUBLISH_AGE", "7d"),
+            ("MIN_PUBLISH_AGE", "7"),
+            ("MIN_PUBLISH_AGE_UNKNOWN", "deny"),
+            ("HELD_DOWNLOADS", "hold"),
+            ("POLICY_MODE", "off"),
+            ("POLICY_FILE", "/dev/null/policy.toml"),
+            ("YANK_GUARD", "-1 days"),
             ("LOG_FORMAT", "xml"),
             ("RUST_LOG", "a=b=c"),
             ("CONTACT", "a\nb"),

@@ -91,6 +91,18 @@ settings! {
         "`/readyz` fails when the last successful fetch is older";
     index_push_url: Option<String> = "INDEX_PUSH_URL", Means("the index is not pushed"), Possible,
         "git repository to push the rewritten index to";
+    min_publish_age: String = "MIN_PUBLISH_AGE", Default("0"), Unexpected,
+        "minimum age of a version";
+    min_publish_age_unknown: String = "MIN_PUBLISH_AGE_UNKNOWN", Default("allow"), Unexpected,
+        "versions without a publish time: `allow` or `hold`";
+    held_downloads: String = "HELD_DOWNLOADS", Default("allow"), Unexpected,
+        "downloads of held versions: `allow` or `deny`";
+    policy_mode: String = "POLICY_MODE", Default("enforce"), Unexpected,
+        "`enforce` or `audit`";
+    policy_file: Option<String> = "POLICY_FILE", Means("no crate is denied or exempt"), Unexpected,
+        "TOML file that denies, allows and exempts crates";
+    yank_guard: String = "YANK_GUARD", Default("0"), Unexpected,
+        "how long a suspicious mass yank is kept back";
     tls_cert: Option<String> = "TLS_CERT", Means("no TLS"), Unexpected,
         "PEM file with a certificate and the chain behind it";
     tls_key: Option<String> = "TLS_KEY", Means("no TLS"), Unexpected,

@@ -19,7 +19,7 @@ pub(crate) use crate_file::CrateFile;
 pub(crate) use hex::write_hex;
 pub(crate) use history::{CrateHistory, Release};
 pub(crate) use line::{Features, IndexDependency, IndexLine};
-pub(crate) use name::{CrateName, NotAName, canonical_order};
+pub(crate) use name::{CrateName, NotAName, canonical, canonical_order};
 pub(crate) use path::IndexPath;
 pub(crate) use registry::registry_config;
 pub(crate) use timestamp::Timestamp;

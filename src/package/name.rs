@@ -97,6 +97,11 @@ impl fmt::Display for CrateName {
     }
 }
 
+/// A name in lower case, with `_` for `-`: equal for all spellings of a crate.
+pub(crate) fn canonical(name: &str) -> String {
+    name.to_ascii_lowercase().replace('-', "_")
+}
+
 /// Compares names without regard to case, and with `-` equal to `_`, so that all spellings of a crate are equal.
 ///
 /// This is the uniqueness key of crates.io, applied during the comparison so that no second string is built.
@@ -158,6 +163,7 @@ mod tests {
         assert_eq!(canonical_order("Foo-Bar", "foo_bar"), Ordering::Equal);
         assert_ne!(canonical_order("foobar", "foo_bar"), Ordering::Equal);
         assert_eq!(canonical_order("a", "ab"), Ordering::Less);
+        assert_eq!(canonical("Foo-Bar"), "foo_bar");
     }
 
     proptest! {

@@ -3,6 +3,8 @@
 //! [`Rules`] decide about the versions of a crate, from its index file and from [`Facts`]. [`apply()`] applies them to a
 //! whole index file. A rule can hide a version or change its yanked flag. It never changes another byte. There is no
 //! I/O and no clock here: the time is a fact. `app` provides the facts, and `index::view` builds views.
+//!
+//! [`PolicyFile`] is what the operator has written about single crates.
 
 mod advisories;
 mod age;

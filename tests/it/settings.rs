@@ -1,5 +1,6 @@
 //! Settings that would be silently wrong: each is refused, warned of, or works.
 
+use std::fs;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -97,6 +98,53 @@ fn a_key_on_p521_is_refused_by_the_name_of_its_curve() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_bad_policy_stops_every_subcommand_with_one_line_that_names_variable_and_place() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("policy.toml");
+    let path = file.to_str().unwrap();
+    let policy = |text: &str| fs::write(&file, text).unwrap();
+    let missing = directory.path().join("missing.toml");
+    for (variable, value, content, words) in [
+        ("MIN_PUBLISH_AGE", "7d", "", "7 days"),
+        ("MIN_PUBLISH_AGE_UNKNOWN", "maybe", "", "hold"),
+        ("HELD_DOWNLOADS", "hold", "", "deny"),
+        ("POLICY_MODE", "off", "", "audit"),
+        ("YANK_GUARD", "3", "", "7 days"),
+        ("POLICY_FILE", missing.to_str().unwrap(), "", "missing.toml"),
+        (
+            "POLICY_FILE",
+            path,
+            "[bans]\ndeny = ['a b']",
+            "line 2: `a b`",
+        ),
+        (
+            "POLICY_FILE",
+            path,
+            "[mirror]\nexempted = []",
+            "line 2: `exempted`",
+        ),
+        ("POLICY_FILE", path, "[bans", "line 1: "),
+    ] {
+        policy(content);
+        for arguments in [[].as_slice(), &["check-config"], &["verify"]] {
+            let output = Program::run_verb(arguments, &[(variable, value)]);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{value}: {said}");
+            assert_eq!(said.lines().count(), 1, "{value}: {said}");
+            let begin = format!("{variable}: `{value}` is not usable; ");
+            assert!(said.starts_with(&begin) && said.contains(words), "{said}");
+        }
+    }
+    policy("[bans]\ndeny = [{ crate = 'a', wrappers = ['b'] }]");
+    let data = directory.path().to_str().unwrap();
+    let settings = [("POLICY_FILE", path), ("DATA_DIR", data)];
+    let good = Program::run_verb(&["check-config"], &settings);
+    let said = String::from_utf8(good.stderr).unwrap();
+    assert_eq!(good.status.code(), Some(0), "{said}");
+    assert!(said.contains("warning: POLICY_FILE: line 2: `a`"), "{said}");
 }
 
 #[test]
