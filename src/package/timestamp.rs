@@ -1,12 +1,14 @@
 //! The time of a publish, as the index writes it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// A moment in UTC with whole seconds, in the one form that the index's `pubtime` has: `2019-12-16T23:48:18Z`.
 ///
 /// Invariants: exactly 20 bytes of that shape, with month, day, hour, minute and second in their ranges. So the order of
 /// the texts is the order of the moments. Cargo rejects a line with any other form.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Timestamp(String);
 
@@ -43,6 +45,12 @@ impl Timestamp {
             + year.div_euclid(400)
             + day_of_year;
         (days - 719_468) * 86_400 + number(11..13) * 3_600 + number(14..16) * 60 + number(17..19)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
     }
 }
 
