@@ -253,10 +253,9 @@ fn a_client_that_has_the_file_of_then_gets_304_and_both_encodings_have_their_tag
     assert_ne!(now_tag, plain_tag);
     assert_eq!(ask("GET", &[("if-none-match", now_tag)]).status, 200);
     // With every version of now it is the file of now.
-    assert_eq!(scene.at("2026-06-01T12:00:00Z", "fnv").header("etag"), {
-        let fnv = scene.mirror.get(&format!("/index/{}", index_path("fnv")));
-        fnv.header("etag").map(str::to_owned).as_deref()
-    });
+    let fnv = scene.mirror.get(&format!("/index/{}", index_path("fnv")));
+    let fnv_then = scene.at("2026-06-01T12:00:00Z", "fnv");
+    assert_eq!(fnv_then.header("etag"), fnv.header("etag"));
 
     let config = scene.mirror.get("/at/2021-01-01/index/config.json");
     assert_is_of_the_index(&config);
