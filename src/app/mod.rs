@@ -39,9 +39,7 @@ pub use error::{RunError, StartError};
 pub(crate) use parts::{
     USER_AGENT, crate_sources, follower_settings, open_keeper, redirect_settings, redirects,
 };
-use parts::{
-    index_files_of, keeper, policy_lookup, rules, stored_files, user_agent,
-};
+use parts::{index_files_of, keeper, policy_lookup, rules, stored_files, user_agent};
 
 /// How long open requests may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);

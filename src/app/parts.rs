@@ -10,7 +10,8 @@ use crate::clock::Clock;
 use crate::config::{Config, DownloadMode, IndexListing};
 use crate::http::DownloadPolicy;
 use crate::index::{
-    FollowerSettings, IndexFilesOf, Network, PolicyFacts, PolicyLookup, Redirects, Stopping, StoredFiles,
+    FollowerSettings, IndexFilesOf, Network, PolicyFacts, PolicyLookup, Redirects, Stopping,
+    StoredFiles,
 };
 use crate::policy::{Advisories, HeldDownloads, Mode, Rule, Rules};
 use crate::store::{

@@ -155,7 +155,9 @@ pub(super) enum ApiError {
         retry_after: Option<u64>,
     },
     /// The advisories, which may deny the version, are not there yet.
-    #[error("The mirror has no advisories yet. They are being fetched; try again in a few seconds.")]
+    #[error(
+        "The mirror has no advisories yet. They are being fetched; try again in a few seconds."
+    )]
     NoAdvisoriesYet,
     /// The index does not list a version, and its upstream cannot be reached.
     #[error(
@@ -285,7 +287,9 @@ impl ApiError {
         let status = self.status();
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
         if let Some(seconds) = self.retry_after_seconds() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         let may_change_soon = matches!(
             self,

@@ -236,7 +236,7 @@ fn version_in(path: &str) -> Option<Result<VersionInPath, ApiError>> {
 enum Surface {
     /// The API, with its downloads.
     Api,
-    /// The sparse index. Cargo reads it thousands of times a day, and has no use for what browsers need.
+    /// The sparse index, now and as of earlier times. Cargo reads it thousands of times a day, and has no use for what browsers need.
     Index,
     /// The git index.
     Git,
@@ -249,7 +249,7 @@ impl Surface {
     fn of(path: &str) -> Self {
         if path.starts_with("/api/") || path.starts_with("/crates/") {
             Self::Api
-        } else if path.starts_with("/index/") {
+        } else if path.starts_with("/index/") || path.starts_with("/at/") {
             Self::Index
         } else if path.starts_with("/git/") {
             Self::Git

@@ -7,12 +7,13 @@ use axum::http::uri::PathAndQuery;
 
 /// The first segments of our own paths. If the prefix begins with one of these, a request that begins with the prefix
 /// may already be without it.
-const OWN_FIRST_SEGMENTS: [&str; 5] = ["api", "crates", "git", "index", "policy"];
+const OWN_FIRST_SEGMENTS: [&str; 6] = ["api", "at", "crates", "git", "index", "policy"];
 
 /// What can follow a prefix that begins like one of our own paths.
-const AFTER_AMBIGUOUS: [&str; 12] = [
+const AFTER_AMBIGUOUS: [&str; 13] = [
     "",
     "api",
+    "at",
     "config.toml",
     "crates",
     "git",
@@ -59,14 +60,27 @@ impl PathPrefix {
 
     fn rest_of<'p>(&self, path: &'p str) -> Option<&'p str> {
         let rest = path.strip_prefix(self.path.as_str())?;
-        let first = match rest.strip_prefix('/') {
-            Some(below) => below.split('/').next().unwrap_or_default(),
+        let below = match rest.strip_prefix('/') {
+            Some(below) => below,
             None if rest.is_empty() => "",
             None => return None,
         };
         // With the prefix `/index`, `/index/se/rd/serde` is an index file whose prefix the proxy has removed.
-        (!self.is_ambiguous || AFTER_AMBIGUOUS.contains(&first)).then_some(rest)
+        (!self.is_ambiguous || begins_like_ours(below)).then_some(rest)
     }
+}
+
+/// Whether one of our own paths can begin with these segments.
+fn begins_like_ours(path: &str) -> bool {
+    let mut segments = path.split('/');
+    let first = segments.next().unwrap_or_default();
+    AFTER_AMBIGUOUS.contains(&first)
+        && match first {
+            // These two are directories of the index, too: `at/om/atom`, `me/mc/memchr`.
+            "at" => segments.nth(1) == Some("index"),
+            "me" => segments.all(str::is_empty),
+            _ => true,
+        }
 }
 
 /// Takes `//` and dot segments out of the path, as crates.io does.
@@ -176,6 +190,37 @@ mod tests {
             ("https://h/crates", "/crates/config.toml", "/config.toml"),
             ("https://h/git", "/git/status", "/status"),
             ("https://h/index", "/index/me", "/me"),
+            (
+                "https://h/index",
+                "/index/me/mc/memchr",
+                "/index/me/mc/memchr",
+            ),
+            ("https://h/index", "/index/at/om/atom", "/index/at/om/atom"),
+            (
+                "https://h/index",
+                "/index/at/2026-01-01/index/at/om/atom",
+                "/at/2026-01-01/index/at/om/atom",
+            ),
+            (
+                "https://h/crates",
+                "/crates/at/at-1.0.0.crate",
+                "/crates/at/at-1.0.0.crate",
+            ),
+            (
+                "https://h/at",
+                "/at/2026-01-01/index/se/rd/serde",
+                "/at/2026-01-01/index/se/rd/serde",
+            ),
+            (
+                "https://h/at",
+                "/at/at/2026-01-01/index/se/rd/serde",
+                "/at/2026-01-01/index/se/rd/serde",
+            ),
+            (
+                "https://h/at",
+                "/at/index/se/rd/serde",
+                "/index/se/rd/serde",
+            ),
             ("https://h/api", "/api/v1/crates/a", "/api/v1/crates/a"),
             ("https://h/api", "/api/api/v1/crates/a", "/api/v1/crates/a"),
             (

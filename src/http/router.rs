@@ -17,7 +17,7 @@ use super::api::{
 use super::crate_files::download;
 use super::error::ApiError;
 use super::git;
-use super::index::sparse;
+use super::index::{sparse, time_travel};
 use super::policy;
 use super::state::AppState;
 use super::status::{account, health, metrics, page, report, set_up};
@@ -34,7 +34,10 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
         .route("/crates/{name}/{version}/download", get(download::download))
         .route("/crates/{name}/{file}", get(download::cdn_file))
         .route("/index/config.json", get(sparse::config))
-        .route("/index/{*path}", get(sparse::file));
+        .route("/index/{*path}", get(sparse::file))
+        // The same as of a time.
+        .route("/at/{time}/index/config.json", get(time_travel::config))
+        .route("/at/{time}/index/{*path}", get(time_travel::file));
 
     // git: the same index for clients that want a repository. Packs are compressed already; requests may come in gzip.
     let git = Router::new()

@@ -44,6 +44,6 @@ pub use source::upkeep::UpkeepLimits;
 pub(crate) use status::{ClonesSize, FetchProgress, IndexStatus, Phase, PushStatus};
 pub(crate) use stop::StopFlag;
 pub(crate) use view::View;
-pub(crate) use view::policy::PolicyId;
 pub(crate) use view::build::ListedFiles;
 pub(crate) use view::listing::{CrateContent, ListedCrate, Listing};
+pub(crate) use view::policy::PolicyId;

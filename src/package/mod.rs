@@ -2,6 +2,7 @@
 //!
 //! Everything here is a pure value that is valid by construction. There is no I/O here, no clock, no git, no HTTP.
 
+mod as_of;
 mod checksum;
 mod crate_file;
 mod hex;
@@ -14,6 +15,7 @@ mod timestamp;
 mod version;
 mod yanked;
 
+pub(crate) use as_of::as_of;
 pub(crate) use checksum::Checksum;
 pub(crate) use crate_file::CrateFile;
 pub(crate) use hex::write_hex;

@@ -117,7 +117,12 @@ impl<'a> DecidedLine<'a> {
 }
 
 /// Decides about every line of the index file of a crate. `name` is the name of the file.
-fn decide<'a>(rules: &Rules, facts: &Facts, name: &str, content: &'a [u8]) -> (Vec<DecidedLine<'a>>, Option<i64>) {
+fn decide<'a>(
+    rules: &Rules,
+    facts: &Facts,
+    name: &str,
+    content: &'a [u8],
+) -> (Vec<DecidedLine<'a>>, Option<i64>) {
     // Each line keeps its line break, so unchanged lines are copied byte for byte.
     let bytes: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
     let parsed: Vec<Option<Line<'a>>> = bytes.iter().map(|bytes| Line::parse(bytes)).collect();
@@ -151,16 +156,14 @@ fn decide<'a>(rules: &Rules, facts: &Facts, name: &str, content: &'a [u8]) -> (V
     let expiry = policy.as_ref().and_then(CratePolicy::next_expiry);
     drop(policy);
     let mut lines = lines.into_iter();
-    let decided = bytes
-        .into_iter()
-        .zip(places)
-        .zip(decisions)
-        .map(|((bytes, place), (decision, is_watched))| DecidedLine {
+    let decided = bytes.into_iter().zip(places).zip(decisions).map(
+        |((bytes, place), (decision, is_watched))| DecidedLine {
             bytes,
             line: place.and_then(|_| lines.next()),
             decision,
             is_watched,
-        });
+        },
+    );
     (decided.collect(), expiry)
 }
 
@@ -219,7 +222,12 @@ pub(crate) fn apply(
 
 /// The decisions about the versions of a crate, in the order of its index file. `name` is the name of the file. Lines that
 /// are no version of a crate are not listed.
-pub(crate) fn decisions(rules: &Rules, facts: &Facts, name: &str, content: &[u8]) -> Vec<DecidedVersion> {
+pub(crate) fn decisions(
+    rules: &Rules,
+    facts: &Facts,
+    name: &str,
+    content: &[u8],
+) -> Vec<DecidedVersion> {
     let (lines, _expiry) = decide(rules, facts, name, content);
     let of = |decided: DecidedLine<'_>| {
         let served_yanked = match decided.shown() {
@@ -246,13 +254,20 @@ pub(crate) fn decisions(rules: &Rules, facts: &Facts, name: &str, content: &[u8]
 
 /// The version to use instead of one that is held: the highest lower stable version that is served unyanked, of the same
 /// caret range if there is one.
-pub(crate) fn version_instead<'a>(versions: &'a [DecidedVersion], of: &semver::Version) -> Option<&'a str> {
+pub(crate) fn version_instead<'a>(
+    versions: &'a [DecidedVersion],
+    of: &semver::Version,
+) -> Option<&'a str> {
     let is_usable = |version: &&DecidedVersion| {
-        version.semver.pre.is_empty() && version.semver < *of && version.served_yanked == Some(false)
+        version.semver.pre.is_empty()
+            && version.semver < *of
+            && version.served_yanked == Some(false)
     };
     let usable = || versions.iter().filter(is_usable);
     let highest = |left: &&DecidedVersion, right: &&DecidedVersion| left.semver.cmp(&right.semver);
-    let in_range = usable().filter(|version| caret(&version.semver).matches(of)).max_by(highest);
+    let in_range = usable()
+        .filter(|version| caret(&version.semver).matches(of))
+        .max_by(highest);
     let found = in_range.or_else(|| usable().max_by(highest));
     found.map(|version| version.version.as_str())
 }

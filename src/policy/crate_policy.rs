@@ -86,7 +86,10 @@ impl<'a> CratePolicy<'a> {
             });
         }
         let published = line.published.as_ref();
-        let malware = self.advisories.iter().find(|advisory| advisory.blocks(&line.version, published));
+        let malware = self
+            .advisories
+            .iter()
+            .find(|advisory| advisory.blocks(&line.version, published));
         if let Some(advisory) = malware {
             return Some(Reason::Malware {
                 advisory: advisory.id().to_owned(),
@@ -112,7 +115,9 @@ impl<'a> CratePolicy<'a> {
         if self.freeze.fresh.contains(&place) {
             return Some(Reason::FreshBesideYank { until });
         }
-        let min_age = file.min_age(&self.name, &line.version).unwrap_or(&self.settings.min_age);
+        let min_age = file
+            .min_age(&self.name, &line.version)
+            .unwrap_or(&self.settings.min_age);
         if min_age.is_zero() {
             return None;
         }
@@ -138,13 +143,18 @@ impl<'a> CratePolicy<'a> {
 
 /// The versions that are not held, because they fix a vulnerability: for each requirement of an advisory the lowest stable
 /// version that meets it, and no other. `>= 1.2.3` would otherwise exempt every later release.
-fn fixes<'a>(advisories: &[&'a CrateAdvisory], lines: &[Line<'_>]) -> HashMap<usize, &'a CrateAdvisory> {
+fn fixes<'a>(
+    advisories: &[&'a CrateAdvisory],
+    lines: &[Line<'_>],
+) -> HashMap<usize, &'a CrateAdvisory> {
     let mut fixes = HashMap::new();
-    for advisory in advisories.iter().filter(|advisory| advisory.exempts_fixes()) {
+    for advisory in advisories
+        .iter()
+        .filter(|advisory| advisory.exempts_fixes())
+    {
         for requirement in advisory.patched() {
-            let meets = |line: &Line<'_>| {
-                line.version.pre.is_empty() && requirement.matches(&line.version)
-            };
+            let meets =
+                |line: &Line<'_>| line.version.pre.is_empty() && requirement.matches(&line.version);
             let lowest = lines
                 .iter()
                 .enumerate()

@@ -14,7 +14,9 @@ pub(crate) enum Shown {
 }
 
 /// The state of a version under the policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PolicyState {
     /// No rule is against it.
@@ -184,9 +186,8 @@ impl Reason {
                 "it appeared together with a suspicious mass yank".to_owned()
             }
             Self::TooNew { min_age, .. } => {
-                let published = published.map_or_else(String::new, |time| {
-                    format!("it was published {time} and ")
-                });
+                let published = published
+                    .map_or_else(String::new, |time| format!("it was published {time} and "));
                 format!("{published}the minimum publish age is {min_age}")
             }
             Self::UnknownAge => "it has no publish time".to_owned(),

@@ -60,7 +60,8 @@ impl<'a> Line<'a> {
             version: semver::Version::parse(&written.vers).ok()?,
             name: written.name,
             text: written.vers,
-            published: text(written.pubtime).and_then(|time| Timestamp::try_from(time.into_owned()).ok()),
+            published: text(written.pubtime)
+                .and_then(|time| Timestamp::try_from(time.into_owned()).ok()),
             yanked: written.yanked.is_some_and(|flag| flag.get() == "true"),
             checksum: text(written.cksum).and_then(|checksum| checksum.parse().ok()),
         })
@@ -75,8 +76,12 @@ mod tests {
     fn a_line_is_read_whatever_its_form() {
         let checksum = "ab".repeat(32);
         for line in [
-            format!(r#"{{"name":"Foo","vers":"1.2.3","deps":[],"cksum":"{checksum}","features":{{}},"yanked":true,"pubtime":"2026-01-02T03:04:05Z"}}"#),
-            format!(" {{ \"name\" : \"Foo\", \"vers\" : \"1.2.\\u0033\", \"v\": 9, \"new\": [{{}}], \"cksum\" : \"{checksum}\", \"yanked\" : true, \"pubtime\" : \"2026-01-02T03:04:05\\u005a\" }}\r\n"),
+            format!(
+                r#"{{"name":"Foo","vers":"1.2.3","deps":[],"cksum":"{checksum}","features":{{}},"yanked":true,"pubtime":"2026-01-02T03:04:05Z"}}"#
+            ),
+            format!(
+                " {{ \"name\" : \"Foo\", \"vers\" : \"1.2.\\u0033\", \"v\": 9, \"new\": [{{}}], \"cksum\" : \"{checksum}\", \"yanked\" : true, \"pubtime\" : \"2026-01-02T03:04:05\\u005a\" }}\r\n"
+            ),
         ] {
             let line = Line::parse(line.as_bytes()).unwrap();
             assert_eq!((&*line.name, &*line.text), ("Foo", "1.2.3"));
@@ -90,7 +95,14 @@ mod tests {
 
     #[test]
     fn what_cargo_skips_is_no_line() {
-        for junk in ["", "junk", "[]", "{}", r#"{"name":"a"}"#, r#"{"name":"a","vers":"1.0"}"#] {
+        for junk in [
+            "",
+            "junk",
+            "[]",
+            "{}",
+            r#"{"name":"a"}"#,
+            r#"{"name":"a","vers":"1.0"}"#,
+        ] {
             assert!(Line::parse(junk.as_bytes()).is_none(), "{junk}");
         }
     }

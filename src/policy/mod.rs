@@ -18,9 +18,13 @@ mod settings;
 mod states;
 mod yank_guard;
 
-pub(crate) use advisories::{ADVISORY_BYTES_MAX, Advisories, AdvisoryReader, CrateAdvisory, TooLarge};
+pub(crate) use advisories::{
+    ADVISORY_BYTES_MAX, Advisories, AdvisoryReader, CrateAdvisory, TooLarge,
+};
 pub(crate) use age::Age;
-pub(crate) use apply::{Counts, DecidedVersion, FileState, ShownFile, apply, decisions, version_instead};
+pub(crate) use apply::{
+    Counts, DecidedVersion, FileState, ShownFile, apply, decisions, version_instead,
+};
 pub(crate) use decision::{PolicyState, Reason};
 pub(crate) use file::PolicyFile;
 pub(crate) use line::Line;

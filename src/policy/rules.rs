@@ -196,21 +196,35 @@ impl Facts {
     /// Whether decisions about a crate may differ between these facts and later ones, as far as the policy goes. Policy
     /// time counts only for what the policy file lets expire: see [`FileState::next_change`](super::apply::FileState).
     pub(crate) fn may_differ(&self, later: &Self) -> Differing {
-        let mut names: BTreeSet<String> = later.yanks.differing(&self.yanks).map(canonical).collect();
+        let mut names: BTreeSet<String> =
+            later.yanks.differing(&self.yanks).map(canonical).collect();
         let (before, after) = (self.advisories.as_deref(), later.advisories.as_deref());
         match (before, after) {
             (Some(before), Some(after)) => {
                 names.extend(after.differences(before).into_iter().map(str::to_owned));
             }
             (before, after) => {
-                names.extend(before.into_iter().chain(after).flat_map(Advisories::names).map(str::to_owned));
+                names.extend(
+                    before
+                        .into_iter()
+                        .chain(after)
+                        .flat_map(Advisories::names)
+                        .map(str::to_owned),
+                );
             }
         }
         // Whether an advisory is ignored is in the policy file: the crates of such advisories differ, too.
         if self.file.digest() != later.file.digest() {
-            names.extend(after.into_iter().flat_map(Advisories::names).map(str::to_owned));
+            names.extend(
+                after
+                    .into_iter()
+                    .flat_map(Advisories::names)
+                    .map(str::to_owned),
+            );
         }
-        let file = self.file.may_differ(self.policy_time, &later.file, later.policy_time);
+        let file = self
+            .file
+            .may_differ(self.policy_time, &later.file, later.policy_time);
         Differing { names, file }
     }
 }

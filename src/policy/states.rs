@@ -9,7 +9,10 @@ use super::apply::FileState;
 
 /// The index files about which the policy has something to say, by the name of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(from = "BTreeMap<Box<str>, FileState>", into = "BTreeMap<Box<str>, FileState>")]
+#[serde(
+    from = "BTreeMap<Box<str>, FileState>",
+    into = "BTreeMap<Box<str>, FileState>"
+)]
 pub(crate) struct States {
     files: BTreeMap<Box<str>, FileState>,
     totals: Totals,
@@ -71,7 +74,8 @@ impl States {
 
     /// The files in which a decision changes by itself at this policy time, or has changed since.
     pub(crate) fn due(&self, policy_time: i64) -> impl Iterator<Item = &str> {
-        let is_due = move |state: &FileState| state.next_change.is_some_and(|next| next <= policy_time);
+        let is_due =
+            move |state: &FileState| state.next_change.is_some_and(|next| next <= policy_time);
         let due = self.files.iter().filter(move |(_, state)| is_due(state));
         due.map(|(name, _)| &**name)
     }

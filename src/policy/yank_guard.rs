@@ -170,17 +170,31 @@ mod tests {
         rows.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    fn found(rows: &[(&str, i64, bool)], seen: &[(&str, i64)], now: i64) -> Option<(i64, usize, usize)> {
+    fn found(
+        rows: &[(&str, i64, bool)],
+        seen: &[(&str, i64)],
+        now: i64,
+    ) -> Option<(i64, usize, usize)> {
         let file = file(rows);
-        let lines: Vec<_> = file.lines().filter_map(|line| Line::parse(line.as_bytes())).collect();
-        let seen = seen.iter().map(|(version, at)| ((*version).to_owned(), *at)).collect();
+        let lines: Vec<_> = file
+            .lines()
+            .filter_map(|line| Line::parse(line.as_bytes()))
+            .collect();
+        let seen = seen
+            .iter()
+            .map(|(version, at)| ((*version).to_owned(), *at))
+            .collect();
         let freeze = freeze(&lines, &seen, (3 * DAY, now), |_, _| false)?;
         Some((freeze.until, freeze.old.len(), freeze.fresh.len()))
     }
 
     #[test]
     fn a_mass_yank_beside_a_fresh_release_freezes_the_crate_for_a_while() {
-        let rows = [("0.3.5", 900, true), ("0.3.9", 400, true), ("0.3.10", 0, false)];
+        let rows = [
+            ("0.3.5", 900, true),
+            ("0.3.9", 400, true),
+            ("0.3.10", 0, false),
+        ];
         let seen = [("0.3.5", NOW), ("0.3.9", NOW + 60)];
         let until = NOW + 3 * DAY;
         assert_eq!(found(&rows, &seen, NOW + 60), Some((until, 2, 1)));
@@ -188,7 +202,11 @@ mod tests {
         assert_eq!(found(&rows, &seen, until), None);
         assert_eq!(found(&rows, &[], NOW), None);
         let later = [("0.3.5", NOW), ("0.3.9", until)];
-        let rows = [("0.3.5", 900, true), ("0.3.9", 400, true), ("0.3.10", -3, false)];
+        let rows = [
+            ("0.3.5", 900, true),
+            ("0.3.9", 400, true),
+            ("0.3.10", -3, false),
+        ];
         assert_eq!(found(&rows, &later, until), Some((until + 3 * DAY, 1, 1)));
     }
 
@@ -211,6 +229,10 @@ mod tests {
             assert_eq!(found(&rows, &seen, NOW), None, "{rows:?}");
         }
         let rows = [("1.0.0", 30, true), ("1.1.0", 3, false)];
-        assert_eq!(found(&rows, &seen, NOW), Some((NOW + 3 * DAY, 1, 1)), "at the limits");
+        assert_eq!(
+            found(&rows, &seen, NOW),
+            Some((NOW + 3 * DAY, 1, 1)),
+            "at the limits"
+        );
     }
 }

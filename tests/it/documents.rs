@@ -362,6 +362,7 @@ async fn every_route_of_the_documents_exists() {
             .replace("{name}", "serde")
             .replace("{version}", "1.0.0")
             .replace("{file}", "serde-1.0.0.crate")
+            .replace("{time}", "2026-01-01")
             .replace("{*path}", "se/rd/serde");
         let status = status_of(address, &path).await;
         // There is no index yet, so what needs it is 503. A path that does not exist would be 404, not 405.

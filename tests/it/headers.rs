@@ -18,7 +18,7 @@ const OWN_PAGES: [&str; 9] = [
 ];
 
 /// Answers that anybody may have from crates.io, too.
-const PUBLIC: [&str; 7] = [
+const PUBLIC: [&str; 9] = [
     "/api/v1/crates/itoa",
     "/api/v1/crates/itoa/1.0.0/download",
     "//api//v1/crates/itoa",
@@ -26,6 +26,8 @@ const PUBLIC: [&str; 7] = [
     "/index/config.json",
     "/index/it/oa/itoa",
     "/index/../index/config.json",
+    "/at/2026-01-01/index/config.json",
+    "/at/2026-01-01/index/it/oa/itoa",
 ];
 
 fn mirror() -> (Mirror, GitIndex, TempDir) {
@@ -54,6 +56,7 @@ fn any_web_page_may_read_what_crates_io_serves_and_nothing_about_this_mirror() {
         "/api/../metrics",
         "/index/../",
         "/index/.././readyz",
+        "/at/../readyz",
     ];
     for path in OWN_PAGES.into_iter().chain(disguised) {
         assert_eq!(allowed_origin(&mirror.get(path)), None, "{path}");

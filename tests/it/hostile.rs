@@ -193,6 +193,8 @@ fn target(rng: &mut Rng) -> String {
                     "/api/v1/site_metadata",
                     "/index/",
                     "/git/index/",
+                    "/at/2026-01-01/index/",
+                    "/at/",
                     "*",
                 ],
             );

@@ -44,6 +44,7 @@ mod set_up;
 mod settings;
 mod standard_output;
 mod support;
+mod time_travel;
 mod tls;
 #[cfg(feature = "otlp")]
 mod traces;

@@ -52,6 +52,8 @@ fn everything_works_below_a_path_whether_or_not_the_proxy_removes_it() {
         "/metrics",
         "/index/le/af/leaf",
         "/index/config.json",
+        "/at/2026-01-01/index/le/af/leaf",
+        "/at/2026-01-01/index/config.json",
         "/api/v1/crates/leaf",
         "/api/v1/crates/leaf/1.0.0/download",
         "/crates/leaf/leaf-1.0.0.crate",

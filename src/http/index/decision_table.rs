@@ -50,7 +50,9 @@ impl DecisionTable {
 
     /// The decision about the version with this text.
     pub(crate) fn find(&self, version: &str) -> Option<&DecidedVersion> {
-        self.versions.iter().find(|decided| decided.version == version)
+        self.versions
+            .iter()
+            .find(|decided| decided.version == version)
     }
 
     /// Why a version is held or denied; `None` if it is neither.
@@ -88,7 +90,8 @@ impl DecisionTable {
     }
 
     fn bytes(&self) -> usize {
-        let of = |decided: &DecidedVersion| VERSION_BYTES + decided.name.len() + decided.version.len();
+        let of =
+            |decided: &DecidedVersion| VERSION_BYTES + decided.name.len() + decided.version.len();
         self.versions.iter().map(of).sum()
     }
 }

@@ -1,6 +1,7 @@
 //! Index files in memory, plain and compressed, by blob id, bounded by their bytes.
 //!
-//! A blob id names its content, so no entry ever goes stale. Entries that nobody asks for are dropped.
+//! A blob id names its content, so no entry ever goes stale. Entries that nobody asks for are dropped. The state of a file at
+//! an earlier time is content with an id of its own. The cache remembers these ids, so that it finds such a state as fast.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,6 +14,7 @@ use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::http::semantics::encoding::Encoding;
 use crate::index::BlobId;
+use crate::package::{Timestamp, as_of};
 use crate::server::{Exchange, Share, Shares};
 
 /// All files together, in bytes.
@@ -34,6 +36,25 @@ const COMPRESSED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What one entry costs besides its bytes: a dozen words, five small blocks of the allocator, and two entries in the cache's
 /// tables, because the cache remembers keys that it has dropped.
 const ENTRY_BYTES: u64 = 400;
+
+/// How many ids of earlier states of files the cache remembers. Each takes about 150 bytes.
+const STATES_MAX: usize = 16_384;
+
+/// An index file of the view: all of it, or its state at an earlier time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FileAt {
+    /// The file in the view.
+    pub(super) blob: BlobId,
+    /// The earlier time.
+    pub(super) time: Option<Timestamp>,
+}
+
+/// The crate did not exist at that time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NothingThen;
+
+/// A file in memory, with the id of its bytes.
+pub(super) type Loaded = (BlobId, Arc<CachedFile>);
 
 /// The entity tag of an index file in this encoding. Different bytes have different tags.
 pub(super) fn tag_of(blob: BlobId, encoding: Encoding) -> HeaderValue {
@@ -177,7 +198,11 @@ fn compress(plain: &[u8]) -> Option<Bytes> {
 
 /// The cache; one for the whole process.
 #[derive(Debug)]
-pub(crate) struct FileCache(Cache<BlobId, Arc<CachedFile>, ByBytes>);
+pub(crate) struct FileCache {
+    files: Cache<BlobId, Arc<CachedFile>, ByBytes>,
+    /// The ids of earlier states.
+    states: Cache<FileAt, Result<BlobId, NothingThen>>,
+}
 
 #[derive(Clone, Debug)]
 struct ByBytes;
@@ -201,21 +226,63 @@ impl FileCache {
             .weight_capacity(CACHE_BYTES_MAX)
             .shards(CACHE_PARTS);
         // The build fails only if a capacity is missing.
-        let cache = options.build().map_or_else(
+        let files = options.build().map_or_else(
             |_incomplete| Cache::with_weighter(1024, CACHE_BYTES_MAX, ByBytes),
             |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
         );
-        Self(cache)
+        Self {
+            files,
+            states: Cache::new(STATES_MAX),
+        }
     }
 
     /// The file with this id, if it is in memory.
     pub(crate) fn get(&self, id: BlobId) -> Option<Arc<CachedFile>> {
-        self.0.get(&id)
+        self.files.get(&id)
     }
 
-    /// Keeps a file.
-    pub(crate) fn insert(&self, id: BlobId, file: Arc<CachedFile>) {
-        self.0.insert(id, file);
+    fn insert(&self, id: BlobId, file: Arc<CachedFile>) {
+        self.files.insert(id, file);
+    }
+
+    /// The id of the bytes to send, if that needs no look at the file.
+    pub(super) fn id_of(&self, wanted: &FileAt) -> Option<Result<BlobId, NothingThen>> {
+        match wanted.time {
+            None => Some(Ok(wanted.blob)),
+            Some(_) => self.states.get(wanted),
+        }
+    }
+
+    /// What to send, if it is in memory.
+    pub(super) fn find(&self, wanted: &FileAt) -> Option<Result<Loaded, NothingThen>> {
+        match self.id_of(wanted)? {
+            Ok(id) => self.get(id).map(|file| Ok((id, file))),
+            Err(nothing) => Some(Err(nothing)),
+        }
+    }
+
+    /// Makes what to send from the content of the file in the view, and keeps it. Blocking.
+    pub(super) fn make(&self, wanted: &FileAt, content: &[u8]) -> Result<Loaded, NothingThen> {
+        let Some(time) = &wanted.time else {
+            return Ok(self.keep(wanted.blob, Bytes::copy_from_slice(content)));
+        };
+        let made = match as_of(content, time).map(Bytes::from) {
+            Some(bytes) => Ok(self.keep(BlobId::of(&bytes), bytes)),
+            None => Err(NothingThen),
+        };
+        let id = made.as_ref().map(|(id, _)| *id).map_err(|nothing| *nothing);
+        self.states.insert(wanted.clone(), id);
+        made
+    }
+
+    fn keep(&self, id: BlobId, bytes: Bytes) -> Loaded {
+        // Many times have the same state, and compressing it takes longer than everything else.
+        let file = self.get(id).unwrap_or_else(|| {
+            let file = Arc::new(CachedFile::new(bytes));
+            self.insert(id, Arc::clone(&file));
+            file
+        });
+        (id, file)
     }
 }
 
@@ -246,6 +313,43 @@ mod tests {
     }
 
     #[test]
+    fn states_of_a_file_are_remembered_by_time_and_kept_once() {
+        let cache = FileCache::new();
+        let line = |version: u8| {
+            format!(
+                "{{\"name\":\"a\",\"vers\":\"{version}.0.0\",\"deps\":[],\"cksum\":\"\",\"pubtime\":\"202{version}-01-01T00:00:00Z\"}}\n"
+            )
+        };
+        let content = [line(1), line(2)].concat();
+        let blob = BlobId::of(content.as_bytes());
+        let at = |time: &str| FileAt {
+            blob,
+            time: Some(Timestamp::try_from(time.to_owned()).unwrap()),
+        };
+        let (none, first) = (at("2020-12-31T23:59:59Z"), at("2021-01-01T00:00:00Z"));
+        let (later, last) = (at("2021-12-31T23:59:59Z"), at("2022-01-01T00:00:00Z"));
+        let now = FileAt { blob, time: None };
+        let made = |wanted: &FileAt| {
+            assert!(wanted.time.is_none() || cache.find(wanted).is_none());
+            cache
+                .make(wanted, content.as_bytes())
+                .ok()
+                .inspect(|(id, file)| {
+                    let (known, same) = cache.find(wanted).unwrap().ok().unwrap();
+                    assert!(known == *id && Arc::ptr_eq(&same, file));
+                })
+        };
+        assert!(made(&none).is_none() && matches!(cache.find(&none), Some(Err(NothingThen))));
+        let (id, file) = made(&first).unwrap();
+        assert_eq!(id, BlobId::of(line(1).as_bytes()));
+        let (same_id, same_file) = made(&later).unwrap();
+        assert!(same_id == id && Arc::ptr_eq(&same_file, &file));
+        let (whole, whole_file) = made(&last).unwrap();
+        let (_, current) = made(&now).unwrap();
+        assert!(whole == blob && Arc::ptr_eq(&whole_file, &current));
+    }
+
+    #[test]
     fn the_cache_is_bounded_by_bytes_and_holds_the_largest_real_file() {
         let cache = FileCache::new();
         let file = |bytes: usize| {
@@ -260,6 +364,7 @@ mod tests {
         for number in 0..200_u32 {
             cache.insert(BlobId::of(&number.to_le_bytes()), file(1_000_000));
         }
-        assert!(cache.0.weight() <= CACHE_BYTES_MAX, "{}", cache.0.weight());
+        let weight = cache.files.weight();
+        assert!(weight <= CACHE_BYTES_MAX, "{weight}");
     }
 }

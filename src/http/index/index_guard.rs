@@ -131,10 +131,13 @@ impl IndexGuard {
         let id = self.view.decisions_id();
         let found = self.view.source_file(name);
         let state = found.and_then(|(file, _)| self.view.policy_state(file));
-        let (Some((file, blob)), true) = (found, state.is_some_and(FileState::has_decisions)) else {
+        let (Some((file, blob)), true) = (found, state.is_some_and(FileState::has_decisions))
+        else {
             return Ok(None);
         };
-        Box::pin(self.read_decisions(exchange, id, file.to_owned(), blob)).await.map(Some)
+        Box::pin(self.read_decisions(exchange, id, file.to_owned(), blob))
+            .await
+            .map(Some)
     }
 
     /// All decisions about the versions of a crate, whether the policy says anything about them or not.
@@ -149,8 +152,14 @@ impl IndexGuard {
         let no_crate = || ApiError::CrateNotFound(name.to_string());
         let (file, blob) = self.view.source_file(name).ok_or_else(no_crate)?;
         let id = self.view.decisions_id();
-        let table = self.read_decisions(exchange, id, file.to_owned(), blob).await?;
-        if table.versions().is_empty() { Err(no_crate()) } else { Ok(table) }
+        let table = self
+            .read_decisions(exchange, id, file.to_owned(), blob)
+            .await?;
+        if table.versions().is_empty() {
+            Err(no_crate())
+        } else {
+            Ok(table)
+        }
     }
 
     async fn read_decisions(
@@ -163,7 +172,8 @@ impl IndexGuard {
         let tables = &self.state.decision_tables;
         let known = || tables.get(&(id, blob));
         let view = Arc::clone(&self.view);
-        let read = move |content: &[u8]| Arc::new(DecisionTable::new(view.decisions(&file, content)));
+        let read =
+            move |content: &[u8]| Arc::new(DecisionTable::new(view.decisions(&file, content)));
         let cost = ReadCost {
             permits: &self.state.look_up_permits,
             factor: TABLE_FACTOR,
@@ -279,13 +289,21 @@ impl IndexGuard {
     /// The time until this moment (seconds since 1970), in whole seconds, 1 at least.
     fn seconds_until(&self, moment: i64) -> u64 {
         let now = self.state.settings.clock.now();
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        u64::try_from(moment).unwrap_or(0).saturating_sub(now).max(1)
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        u64::try_from(moment)
+            .unwrap_or(0)
+            .saturating_sub(now)
+            .max(1)
     }
 
     /// How long anybody may keep an index file, in seconds: until the policy changes it, and never longer than `longest`.
     pub(crate) fn seconds_to_keep(&self, file_name: &str, longest: u64) -> u64 {
-        let next = self.view.policy_state(file_name).and_then(|state| state.next_change);
+        let next = self
+            .view
+            .policy_state(file_name)
+            .and_then(|state| state.next_change);
         match next.filter(|_| !self.view.only_watches()) {
             // It changes with the first fetch at that time or later.
             Some(next) => self.seconds_until(next).min(longest),

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
-use super::file_cache::{CachedBody, CachedFile, encoding_in, tag_of};
+use super::file_cache::{CachedBody, CachedFile, FileAt, Loaded, NothingThen, encoding_in, tag_of};
 use super::index_guard::{IndexGuard, ReadCost};
 use crate::http::error::ApiError;
 use crate::http::semantics::base_url::base_url;
@@ -22,7 +22,7 @@ use crate::http::semantics::encoding::Encoding;
 use crate::http::state::AppState;
 use crate::index::BlobId;
 use crate::observability::metrics::PolicySurface;
-use crate::package::{CrateName, IndexPath, registry_config};
+use crate::package::{CrateName, IndexPath, Timestamp, registry_config};
 use crate::server::Exchange;
 
 /// How long anybody may keep an index file without asking again. Cargo asks every time.
@@ -44,11 +44,20 @@ pub(crate) async fn config(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let index = IndexGuard::take(&state)?;
-    let base = base_url(&state.settings, &uri, &headers)?;
+    Ok(index.mark(Ok(registry(&state, &uri, &headers)?)))
+}
+
+/// The same for every index of this mirror.
+pub(super) fn registry(
+    state: &AppState,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let base = base_url(&state.settings, uri, headers)?;
     let content = registry_config(&base);
     let tag = format!("\"{}\"", BlobId::of(content.as_bytes()));
-    let has_it = known_tag(&headers, |known| (known == tag).then_some(())).is_some();
-    let not_modified = has_it || has_any(&headers);
+    let has_it = known_tag(headers, |known| (known == tag).then_some(())).is_some();
+    let not_modified = has_it || has_any(headers);
     let (status, body) = if not_modified {
         (StatusCode::NOT_MODIFIED, Body::empty())
     } else {
@@ -75,7 +84,7 @@ pub(crate) async fn config(
             HeaderValue::from_static("host, x-forwarded-proto"),
         );
     }
-    Ok(index.mark(Ok(response)))
+    Ok(response)
 }
 
 /// An index file whose path may be percent-encoded, or the way to a crate's page.
@@ -86,28 +95,46 @@ pub(crate) async fn file(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    // A path that cannot be decoded names no file, and neither does one in which decoding made a slash.
-    let made_slash = uri.path().to_ascii_lowercase().contains("%2f");
-    let path = path.ok().filter(|_| !made_slash).map(|Path(path)| path);
-    let as_file = path.as_deref().and_then(IndexPath::parse);
-    // The path of an index file has two segments at least. Cargo asks for nothing else but config.json.
-    if let Some(name) = path.and_then(|path| CrateName::try_from(path).ok()) {
-        return page_on_crates_io(&state, &name);
+    let path = path.ok().map(|Path(path)| path);
+    let index = IndexGuard::take(&state)?;
+    match Target::of(&uri, path) {
+        Target::File(path) => Ok(answer_at(&index, &exchange, &headers, path.as_ref(), None).await),
+        Target::Page(name) => Ok(index.mark(page_on_crates_io(&name))),
     }
-    answer(&state, &exchange, &headers, as_file.as_ref()).await
+}
+
+/// What a path in the index leads to.
+pub(super) enum Target {
+    /// An index file. The path is `None` if it can be that of no index file.
+    File(Option<IndexPath>),
+    /// The page of this crate on crates.io.
+    Page(CrateName),
+}
+
+impl Target {
+    /// The target of a path that was decoded, if that was possible.
+    pub(super) fn of(uri: &Uri, path: Option<String>) -> Self {
+        // A path that cannot be decoded names no file, and neither does one in which decoding made a slash.
+        let made_slash = uri.path().to_ascii_lowercase().contains("%2f");
+        let path = path.filter(|_| !made_slash);
+        let as_file = path.as_deref().and_then(IndexPath::parse);
+        // The path of an index file has two segments at least. Cargo asks for nothing else but config.json.
+        match path.and_then(|path| CrateName::try_from(path).ok()) {
+            Some(name) => Self::Page(name),
+            None => Self::File(as_file),
+        }
+    }
 }
 
 /// The redirect to a crate's page on crates.io. Tools make links of a registry's URL and the name of a crate.
-fn page_on_crates_io(state: &Arc<AppState>, name: &CrateName) -> Result<Response, ApiError> {
-    // That there is no index file at the path is a fact of this view.
-    let index = IndexGuard::take(state)?;
+pub(super) fn page_on_crates_io(name: &CrateName) -> Result<Response, ApiError> {
     let page = format!("https://crates.io/crates/{name}");
     let location = HeaderValue::try_from(page).map_err(ApiError::internal)?;
     let headers = [
         (header::LOCATION, location),
         (header::CACHE_CONTROL, KEEP_FILE),
     ];
-    Ok(index.mark(Ok((StatusCode::FOUND, headers).into_response())))
+    Ok((StatusCode::FOUND, headers).into_response())
 }
 
 /// An index file, byte for byte; 404, and only 404, for what is absent.
@@ -118,25 +145,50 @@ pub(crate) async fn answer(
     path: Option<&IndexPath>,
 ) -> Result<Response, ApiError> {
     let index = IndexGuard::take(state)?;
-    let Some(blob) = path.and_then(|path| index.find_exactly(path)) else {
-        let mut response = index.mark(Err(ApiError::NotFound));
+    Ok(answer_at(&index, exchange, headers, path, None).await)
+}
+
+/// The same as of a time, if one is given.
+pub(super) async fn answer_at(
+    index: &IndexGuard,
+    exchange: &Exchange,
+    headers: &HeaderMap,
+    path: Option<&IndexPath>,
+    time: Option<Timestamp>,
+) -> Response {
+    let mut answer = match path.and_then(|path| index.find_exactly(path)) {
+        Some(blob) => send(index, exchange, headers, &FileAt { blob, time }).await,
+        None => Err(ApiError::NotFound),
+    };
+    if let (Ok(response), Some(path), true) = (&mut answer, path, index.view().has_policy()) {
+        follow_policy(response, index, path.file());
+    }
+    let is_absent = matches!(answer, Err(ApiError::NotFound));
+    let mut response = index.mark(answer);
+    if is_absent {
         response
             .headers_mut()
             .insert(header::CACHE_CONTROL, KEEP_FILE);
-        return Ok(response);
-    };
-    let mut answer = match not_modified(blob, headers) {
-        Some(response) => Ok(response),
-        None => {
-            let encoding = Encoding::accepted_by(headers);
-            let file = ready_to_send(&index, exchange, (blob, encoding)).await;
-            file.map(|file| whole(blob, file.body(encoding), headers))
-        }
-    };
-    if let (Ok(response), Some(path), true) = (&mut answer, path, index.view().has_policy()) {
-        follow_policy(response, &index, path.file());
     }
-    Ok(index.mark(answer))
+    response
+}
+
+async fn send(
+    index: &IndexGuard,
+    exchange: &Exchange,
+    headers: &HeaderMap,
+    wanted: &FileAt,
+) -> Result<Response, ApiError> {
+    let id = match index.state.index_files.id_of(wanted) {
+        Some(id) => id.map_err(|NothingThen| ApiError::NotFound)?,
+        None => Box::pin(load(index, exchange, wanted)).await?.0,
+    };
+    if let Some(response) = not_modified(id, headers) {
+        return Ok(response);
+    }
+    let encoding = Encoding::accepted_by(headers);
+    let file = ready_to_send(index, exchange, wanted, (id, encoding)).await?;
+    Ok(whole(id, file.body(encoding), headers))
 }
 
 /// What the policy adds to an answer with an index file.
@@ -156,13 +208,14 @@ fn follow_policy(response: &mut Response, index: &IndexGuard, file_name: &str) {
 async fn ready_to_send(
     index: &IndexGuard,
     exchange: &Exchange,
-    (blob, encoding): (BlobId, Encoding),
+    wanted: &FileAt,
+    (id, encoding): (BlobId, Encoding),
 ) -> Result<Arc<CachedFile>, ApiError> {
     let state = &index.state;
     // Whatever waits is in a box: most files are in memory, and a small future is quicker to move.
-    let file = match state.index_files.get(blob) {
+    let file = match state.index_files.get(id) {
         Some(file) => file,
-        None => Box::pin(load(index, exchange, blob)).await?,
+        None => Box::pin(load(index, exchange, wanted)).await?.1,
     };
     let (body, _) = file.body(encoding);
     if body.keep_now(&state.account, exchange) {
@@ -174,13 +227,13 @@ async fn ready_to_send(
     let waiting = async {
         let share = state.account.take(exchange, bytes).await?;
         // Most often the file is still in memory.
-        if let Some(file) = state.index_files.get(blob) {
+        if let Some(file) = state.index_files.get(id) {
             file.body(encoding).0.keep_share(share, exchange);
             return Ok(file);
         }
         // Reading the file needs a share of its own.
         drop(share);
-        let file = load(index, exchange, blob).await?;
+        let (_id, file) = load(index, exchange, wanted).await?;
         if file.body(encoding).0.keep_now(&state.account, exchange) {
             return Ok(file);
         }
@@ -236,20 +289,16 @@ const LOAD_FACTOR: u64 = 4;
 async fn load(
     index: &IndexGuard,
     exchange: &Exchange,
-    blob: BlobId,
-) -> Result<Arc<CachedFile>, ApiError> {
-    let state = Arc::clone(&index.state);
-    let read = move |content: &[u8]| {
-        let file = Arc::new(CachedFile::new(Bytes::copy_from_slice(content)));
-        // On this thread, so that the file is remembered even if the client has left.
-        state.index_files.insert(blob, Arc::clone(&file));
-        file
-    };
-    let known = || index.state.index_files.get(blob);
+    wanted: &FileAt,
+) -> Result<Loaded, ApiError> {
+    let known = || index.state.index_files.find(wanted);
+    let (state, made) = (Arc::clone(&index.state), wanted.clone());
+    // On this thread, so that the file is remembered even if the client has left.
+    let read = move |content: &[u8]| state.index_files.make(&made, content);
     let cost = ReadCost {
         permits: &index.state.index_file_permits,
         factor: LOAD_FACTOR,
     };
-    let (file, _share) = index.read(exchange, blob, cost, known, read).await?;
-    Ok(file)
+    let (loaded, _share) = index.read(exchange, wanted.blob, cost, known, read).await?;
+    loaded.map_err(|NothingThen| ApiError::NotFound)
 }

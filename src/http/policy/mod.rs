@@ -86,7 +86,10 @@ impl PolicyReport {
             Some(Mode::Enforce) => {
                 let refuses = index.state.settings.download_policy == DownloadPolicy::Enforce;
                 let download = refuses.then_some("download");
-                ["sparse", "git", "api"].into_iter().chain(download).collect()
+                ["sparse", "git", "api"]
+                    .into_iter()
+                    .chain(download)
+                    .collect()
             }
         };
         Self {
@@ -99,13 +102,16 @@ impl PolicyReport {
             }),
             policy_time: facts.and_then(|facts| Timestamp::from_unix_seconds(facts.policy_time)),
             policy_file_error: index.state.index.status().policy_file_error,
-            advisories: facts.and_then(|facts| facts.advisories.as_ref()).map(|advisories| {
-                AdvisoriesReport {
+            advisories: facts
+                .and_then(|facts| facts.advisories.as_ref())
+                .map(|advisories| AdvisoriesReport {
                     commit: advisories.commit().to_owned(),
                     skipped: advisories.skipped(),
-                }
-            }),
-            versions: view.policy_totals().map(VersionsReport::from).unwrap_or_default(),
+                }),
+            versions: view
+                .policy_totals()
+                .map(VersionsReport::from)
+                .unwrap_or_default(),
             surfaces,
         }
     }

@@ -172,7 +172,10 @@ fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
             "How long clones and fetches of the index took, in seconds",
         ),
     );
-    if let Some(totals) = index.as_ref().and_then(|index| index.view().policy_totals()) {
+    if let Some(totals) = index
+        .as_ref()
+        .and_then(|index| index.view().policy_totals())
+    {
         for (name, help, value) in [
             (
                 "policy_file_error",

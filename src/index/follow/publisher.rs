@@ -25,9 +25,9 @@ use crate::index::source::directory::Directory;
 use crate::index::source::fetch::FetchError;
 use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
+use crate::index::source::visit_files::entries_of;
 use crate::index::status::Phase;
 use crate::index::view::View;
-use crate::index::source::visit_files::entries_of;
 use crate::index::view::build::{Earlier, ListedFiles, build};
 use crate::index::view::large_files::LargeFiles;
 use crate::index::view::policy::ViewPolicy;
@@ -140,7 +140,10 @@ impl Publisher {
             policy_lookup: settings.policy_lookup.clone(),
             yanks: YankWatch::new(
                 settings.data_dir.clone(),
-                settings.rules.policy().map_or(0, |policy| policy.yank_guard.seconds()),
+                settings
+                    .rules
+                    .policy()
+                    .map_or(0, |policy| policy.yank_guard.seconds()),
             ),
             policy_time: None,
             last: None,
@@ -185,7 +188,11 @@ impl Publisher {
         };
         let time = time - time.rem_euclid(60);
         let is_correction = |before: &i64| time < *before && before - time <= CLOCK_CORRECTION_MAX;
-        if self.policy_time.as_ref().is_none_or(|before| !is_correction(before)) {
+        if self
+            .policy_time
+            .as_ref()
+            .is_none_or(|before| !is_correction(before))
+        {
             self.policy_time = Some(time);
         }
     }
@@ -194,7 +201,9 @@ impl Publisher {
     fn policy_time(&self, source: &Source) -> i64 {
         let seconds = |time: SystemTime| {
             let since = time.duration_since(SystemTime::UNIX_EPOCH);
-            since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+            since.map_or(0, |since| {
+                i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+            })
         };
         let of_commit = || {
             let time = seconds(source.commit_time()).min(seconds(self.clock.now()));
@@ -233,7 +242,11 @@ impl Publisher {
             }
             root => root?,
         };
-        let Shown { tree, facts, states } = shown;
+        let Shown {
+            tree,
+            facts,
+            states,
+        } = shown;
         let policy = ViewPolicy::new(self.rules.clone(), Some(facts), states, tree);
         Ok(View::through(source, policy, root))
     }
@@ -268,7 +281,9 @@ impl Publisher {
         // After the publication: reading the sizes of a whole new index can take seconds.
         let followed = self.large_files.follow(
             (view.source().repository(), view.source().root()),
-            previous.as_deref().map(|previous| &**previous.source().root()),
+            previous
+                .as_deref()
+                .map(|previous| &**previous.source().root()),
             self.handle.stopping(),
         );
         if let Err(error) = followed {
@@ -402,12 +417,15 @@ impl Publisher {
             let recorded = u64::try_from(last.policy_time).unwrap_or(0);
             let recorded = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(recorded));
             let current = self.policy_time.unwrap_or(0);
-            if last.policy_time - current > 0 && last.policy_time - current <= CLOCK_CORRECTION_MAX {
+            if last.policy_time - current > 0 && last.policy_time - current <= CLOCK_CORRECTION_MAX
+            {
                 self.note_fetch(recorded);
             }
         }
         let facts = self.facts.take().unwrap_or_else(|| self.look_up_facts());
-        let of_this_source = last.as_ref().filter(|last| last.source == source.root().tree());
+        let of_this_source = last
+            .as_ref()
+            .filter(|last| last.source == source.root().tree());
         let mut facts = match (facts, of_this_source, &self.last) {
             (Ok(facts), _, _) => facts,
             // Without facts the last tree of this source is still better than no view.
@@ -436,7 +454,9 @@ impl Publisher {
             let went_back = facts.policy_time < last.policy_time && self.rules.policy().is_some();
             (!went_back).then_some((last, states))
         });
-        let same_facts = last.as_ref().is_some_and(|(last, _)| last.fingerprint == fingerprint);
+        let same_facts = last
+            .as_ref()
+            .is_some_and(|(last, _)| last.fingerprint == fingerprint);
         if let Some((last, states)) = &last
             && same_facts
             && last.source == source.root().tree()
@@ -446,7 +466,11 @@ impl Publisher {
             let (tree, states, states_id) = (last.shown, Arc::clone(states), last.states.clone());
             self.remember(fingerprint, &facts, &states, states_id);
             return_freed_blocks();
-            return Ok(Shown { tree, facts, states });
+            return Ok(Shown {
+                tree,
+                facts,
+                states,
+            });
         }
         if !repository.is_writable() {
             return Err(RefreshError::NowhereToBuild);
@@ -511,7 +535,9 @@ impl Publisher {
         let stop = self.handle.stopping();
         // After a restart the last source is in the clone.
         let recorded = match (previous, last) {
-            (None, Some(last)) => source.read_tree(last.source, Some(source.root()), stop).ok(),
+            (None, Some(last)) => source
+                .read_tree(last.source, Some(source.root()), stop)
+                .ok(),
             _ => None,
         };
         let before = match (previous, &recorded) {
@@ -537,7 +563,10 @@ impl Publisher {
         if self.rules.policy().is_none() {
             return Some(Arc::default());
         }
-        let known = self.last.as_ref().filter(|known| known.states_id == last.states);
+        let known = self
+            .last
+            .as_ref()
+            .filter(|known| known.states_id == last.states);
         if let Some(known) = known {
             return Some(Arc::clone(&known.states));
         }
@@ -551,7 +580,10 @@ impl Publisher {
         if self.rules.policy().is_none() {
             return String::new();
         }
-        let known = self.last.as_ref().filter(|known| Arc::ptr_eq(&known.states, states));
+        let known = self
+            .last
+            .as_ref()
+            .filter(|known| Arc::ptr_eq(&known.states, states));
         if let Some(known) = known.filter(|_| clone.join(STATES).exists()) {
             return known.states_id.clone();
         }
@@ -571,7 +603,13 @@ impl Publisher {
     }
 
     /// Keeps what the last tree was made with. Without a policy nobody asks for it.
-    fn remember(&mut self, fingerprint: String, facts: &Facts, states: &Arc<States>, states_id: String) {
+    fn remember(
+        &mut self,
+        fingerprint: String,
+        facts: &Facts,
+        states: &Arc<States>,
+        states_id: String,
+    ) {
         self.last = self.rules.policy().map(|_policy| LastFacts {
             fingerprint,
             facts: facts.clone(),
@@ -591,19 +629,27 @@ impl Publisher {
         same_facts: bool,
     ) -> Option<Vec<ListedFiles>> {
         let mut affected = Vec::new();
-        let mut names: BTreeSet<String> = states.due(facts.policy_time).map(str::to_owned).collect();
+        let mut names: BTreeSet<String> =
+            states.due(facts.policy_time).map(str::to_owned).collect();
         if !same_facts {
-            let known = self.last.as_ref().filter(|known| known.fingerprint == last.fingerprint);
+            let known = self
+                .last
+                .as_ref()
+                .filter(|known| known.fingerprint == last.fingerprint);
             match known {
                 Some(known) => {
                     let differing = known.facts.may_differ(facts);
                     if !differing.is_empty() {
                         let all = entries_of(source.root());
-                        let named = all.into_iter().filter(|entry| differing.contains(entry.name()));
+                        let named = all
+                            .into_iter()
+                            .filter(|entry| differing.contains(entry.name()));
                         names.extend(named.map(|entry| entry.name().to_owned()));
                     }
                     if known.facts.stored != facts.stored {
-                        affected.push(self.affected_by_stored_files(&known.facts.stored, &facts.stored)?);
+                        affected.push(
+                            self.affected_by_stored_files(&known.facts.stored, &facts.stored)?,
+                        );
                     }
                 }
                 None if self.rules.policy().is_some() => return None,

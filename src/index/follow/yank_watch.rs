@@ -159,14 +159,23 @@ impl YankWatch {
             }
         }
         if yanks >= MASS {
-            tracing::info!(crate.name = crate_name, crate.versions = yanks, "many versions of a crate were yanked at once");
+            tracing::info!(
+                crate.name = crate_name,
+                crate.versions = yanks,
+                "many versions of a crate were yanked at once"
+            );
         }
         checksum_changes
     }
 
     /// Writes what was seen. A failure only means that a restart forgets it.
     fn write(&mut self) {
-        if self.guard == 0 || self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, &self.seen)) {
+        if self.guard == 0
+            || self
+                .written
+                .as_ref()
+                .is_some_and(|written| Arc::ptr_eq(written, &self.seen))
+        {
             return;
         }
         let written = serde_json::to_vec(&*self.seen)

@@ -9,13 +9,13 @@ pub(super) mod policy;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use self::policy::{PolicyId, ViewPolicy};
 use super::git::upload_pack::GitIndex;
 use super::ids::{BlobId, CommitId};
 use super::limits::ReadError;
 use super::source::directory::Directory;
 use super::source::snapshot::Source;
 use crate::package::{CrateName, IndexPath};
-use self::policy::{PolicyId, ViewPolicy};
 use crate::policy::{DecidedVersion, Facts, FileState, Rules, Settings, Totals, decisions};
 
 /// One state of the index that the mirror shows.
@@ -109,7 +109,9 @@ impl View {
 
     /// Whether the rules may hide versions that upstream lists.
     pub(crate) fn may_hide(&self) -> bool {
-        self.policy.as_ref().is_some_and(|policy| policy.rules.may_hide())
+        self.policy
+            .as_ref()
+            .is_some_and(|policy| policy.rules.may_hide())
     }
 
     /// Whether there is a policy.
@@ -129,7 +131,10 @@ impl View {
 
     /// The name of the decisions that this view shows; `None` if no rule changes anything that is shown.
     pub(crate) fn policy_id(&self) -> Option<PolicyId> {
-        let policy = self.policy.as_ref().filter(|policy| !policy.rules.only_watch())?;
+        let policy = self
+            .policy
+            .as_ref()
+            .filter(|policy| !policy.rules.only_watch())?;
         Some(policy.id())
     }
 
@@ -140,12 +145,17 @@ impl View {
 
     /// Whether the decisions of the policy are only noted.
     pub(crate) fn only_watches(&self) -> bool {
-        self.policy.as_ref().is_some_and(|policy| policy.rules.only_watch())
+        self.policy
+            .as_ref()
+            .is_some_and(|policy| policy.rules.only_watch())
     }
 
     /// How many versions the policy has decided about; `None` without a policy.
     pub(crate) fn policy_totals(&self) -> Option<&Totals> {
-        let policy = self.policy.as_ref().filter(|policy| policy.rules.policy().is_some())?;
+        let policy = self
+            .policy
+            .as_ref()
+            .filter(|policy| policy.rules.policy().is_some())?;
         Some(policy.states.totals())
     }
 

@@ -41,7 +41,12 @@ pub(crate) struct ViewPolicy {
 
 impl ViewPolicy {
     /// The rules have made the tree `shown` from these facts.
-    pub(crate) fn new(rules: Rules, facts: Option<Facts>, states: Arc<States>, shown: ObjectId) -> Self {
+    pub(crate) fn new(
+        rules: Rules,
+        facts: Option<Facts>,
+        states: Arc<States>,
+        shown: ObjectId,
+    ) -> Self {
         let facts = facts.filter(|_| rules.policy().is_some());
         let mut hash = Sha256::new();
         let mut add = |part: &[u8]| {
@@ -55,7 +60,9 @@ impl ViewPolicy {
         if let Some(facts) = &facts {
             add(facts.file.digest().as_bytes());
             let advisories = facts.advisories.as_ref();
-            add(advisories.map_or("", |advisories| advisories.commit()).as_bytes());
+            add(advisories
+                .map_or("", |advisories| advisories.commit())
+                .as_bytes());
         }
         let mut id = [0; 6];
         id.copy_from_slice(&hash.finalize()[..6]);

@@ -37,7 +37,11 @@ pub(crate) struct PolicyMetrics {
 impl PolicyMetrics {
     /// Counts an answer. `state` and `mode` are names from short lists.
     pub(crate) fn count(&self, state: &'static str, surface: PolicySurface, mode: &'static str) {
-        let labels = [("state", state), ("surface", surface.name()), ("mode", mode)];
+        let labels = [
+            ("state", state),
+            ("surface", surface.name()),
+            ("mode", mode),
+        ];
         self.answers.get_or_create(&labels).inc();
     }
 

@@ -1,0 +1,149 @@
+//! `GET /at/{time}/index/config.json` and `GET /at/{time}/index/{path}`: the sparse index as of a time.
+//!
+//! A file has the lines that were published by then, byte for byte. They come from the current view, so the rules and the
+//! yanked flags are those of now: time travel is no way around the rules.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use axum::Extension;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use chrono::NaiveDate;
+use percent_encoding::percent_decode_str;
+
+use super::index_guard::IndexGuard;
+use super::sparse::{Target, answer_at, page_on_crates_io, registry};
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
+use crate::package::Timestamp;
+use crate::server::Exchange;
+
+/// The text for a path whose time is malformed.
+const USAGE: &str = "use /at/2026-01-01/index/ or /at/2026-01-01T00:00:00Z/index/";
+
+/// What cargo must know about this registry: the same as for the current index.
+pub(crate) async fn config(
+    State(state): State<Arc<AppState>>,
+    TimeInPath(time): TimeInPath,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(&state)?;
+    let answer = check(&index, &time).and_then(|()| registry(&state, &uri, &headers));
+    Ok(index.mark(answer))
+}
+
+/// An index file as of the time, or the way to a crate's page.
+pub(crate) async fn file(
+    State(state): State<Arc<AppState>>,
+    Extension(exchange): Extension<Exchange>,
+    TimeInPath(time): TimeInPath,
+    path: Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(&state)?;
+    if let Err(refused) = check(&index, &time) {
+        return Ok(index.mark(Err(refused)));
+    }
+    let path = path.ok().map(|Path((_time, path))| path);
+    match Target::of(&uri, path) {
+        Target::File(path) => {
+            Ok(answer_at(&index, &exchange, &headers, path.as_ref(), Some(time)).await)
+        }
+        Target::Page(name) => Ok(index.mark(page_on_crates_io(&name))),
+    }
+}
+
+/// Refuses a time of which the mirror does not know the index yet.
+fn check(index: &IndexGuard, time: &Timestamp) -> Result<(), ApiError> {
+    let is_past = policy_time(index).is_some_and(|now| *time <= now);
+    let refused = || ApiError::BadRequest(format!("{time} is in the future"));
+    is_past.then_some(()).ok_or_else(refused)
+}
+
+/// The time of the last successful fetch, in whole minutes. If it is unknown, the time of the upstream's commit, which is
+/// older.
+fn policy_time(index: &IndexGuard) -> Option<Timestamp> {
+    let fetched = index.state.index.status().last_success;
+    let time = fetched.unwrap_or_else(|| index.commit_time());
+    let seconds = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    Timestamp::from_unix_seconds((seconds - seconds % 60).try_into().ok()?)
+}
+
+/// The time in a path. It is read apart from the rest, so that it is refused whatever follows it.
+#[derive(Debug)]
+pub(in crate::http) struct TimeInPath(Timestamp);
+
+impl<S: Send + Sync> FromRequestParts<S> for TimeInPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        // Every route with a time has it behind `/at/`.
+        let time = parts.uri.path().split('/').nth(2).unwrap_or_default();
+        let time = percent_decode_str(time).decode_utf8().ok();
+        let time = time.and_then(|time| parse(&time));
+        time.map(Self)
+            .ok_or_else(|| ApiError::BadRequest(USAGE.to_owned()))
+    }
+}
+
+/// A time as people write it: a day means its first second.
+fn parse(text: &str) -> Option<Timestamp> {
+    let day = text.get(..10)?;
+    let time = match text.len() {
+        10 => Timestamp::try_from(format!("{day}T00:00:00Z")),
+        _ => Timestamp::try_from(text.to_owned()),
+    };
+    // A typing error such as 2026-02-30 would otherwise mean some day of March.
+    let is_in_calendar = NaiveDate::parse_from_str(day, "%Y-%m-%d").is_ok();
+    time.ok().filter(|_| is_in_calendar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_day_or_a_second_in_utc() {
+        for (text, expected) in [
+            ("2026-01-01", "2026-01-01T00:00:00Z"),
+            ("2024-02-29", "2024-02-29T00:00:00Z"),
+            ("2026-03-31T12:34:56Z", "2026-03-31T12:34:56Z"),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:60Z"),
+            ("0001-01-01", "0001-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), expected, "{text}");
+        }
+        for bad in [
+            "",
+            "now",
+            "2026",
+            "2026-01",
+            "2026-1-1",
+            "2026-13-01",
+            "2026-02-30",
+            "2025-02-29T00:00:00Z",
+            "2026-01-01T00:00:00",
+            "2026-01-01t00:00:00z",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:00:00.5Z",
+            "2026-01-01T00:00:00+00:00",
+            " 2026-01-01",
+            "2026-01-01Z",
+            "2026-01-01/",
+            "+026-01-01",
+            "20260101T0",
+            "1767225600",
+            "２026-01-01",
+            "2026-01-0１",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}
