@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Invariants: exactly 20 bytes of that shape, with month, day, hour, minute and second in their ranges. So the order of
 /// the texts is the order of the moments. Cargo rejects a line with any other form.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Timestamp(String);
 
