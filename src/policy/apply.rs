@@ -315,7 +315,7 @@ mod tests {
     fn lines_of_stored_files_stay_byte_for_byte_and_the_others_are_hidden() {
         let (one, two, three) = (line("a", 1), line("a", 2), line("a", 3));
         let spaced = format!(
-            " {{ \"name\" : \"a\" ,\t\"cksum\"  :\"\\u0030{}\" }} \r",
+            " {{ \"name\" : \"a\" , \"vers\":\"1.0.0\",\t\"cksum\"  :\"\\u0030{}\" }} \r",
             checksum(4).to_string().strip_prefix('0').unwrap()
         );
         let text = format!("{one}\n{two}\njunk\n\n{{}}\n{three}\n{spaced}\n");

@@ -1,8 +1,10 @@
 //! The fields of an index line that rules read.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::package::{Checksum, Timestamp};
@@ -24,29 +26,71 @@ pub(crate) struct Line<'a> {
     pub(crate) checksum: Option<Checksum>,
 }
 
-/// Fields whose type differs between versions of the index, or may do so one day, are read as they were written: a line
-/// that an old cargo can use must not escape the rules because of a field that this cargo does not read.
-#[derive(Deserialize)]
+/// The fields of a line as they were written.
+///
+/// They are read without a look at their types: a line that some cargo can use must not escape the rules because of a field
+/// that it does not read. For the same reason a field may occur twice. The last one counts; a line with two yanked flags
+/// cannot be edited, and is left out.
+#[derive(Default)]
 struct Written<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    vers: Cow<'a, str>,
-    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    vers: Option<&'a RawValue>,
     cksum: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     yanked: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     pubtime: Option<&'a RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Written<'de> {
+    fn deserialize<D: Deserializer<'de>>(line: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Written<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut line: A) -> Result<Written<'de>, A::Error> {
+                let mut written = Written::default();
+                while let Some(key) = line.next_key::<Key>()? {
+                    let field = match key {
+                        Key::Name => &mut written.name,
+                        Key::Vers => &mut written.vers,
+                        Key::Cksum => &mut written.cksum,
+                        Key::Yanked => &mut written.yanked,
+                        Key::Pubtime => &mut written.pubtime,
+                        Key::Other => {
+                            line.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    *field = Some(line.next_value()?);
+                }
+                Ok(written)
+            }
+        }
+
+        line.deserialize_map(Fields)
+    }
+}
+
+/// The name of a field, escaped or not.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Key {
+    Name,
+    Vers,
+    Cksum,
+    Yanked,
+    Pubtime,
+    #[serde(other)]
+    Other,
 }
 
 impl<'a> Line<'a> {
     /// Parses a line. `None` for one that is no JSON object with the name of a crate and a version: cargo skips it.
     pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
-        // serde also reads the fields from an array.
-        if !line.trim_ascii_start().starts_with(b"{") {
-            return None;
-        }
         let written: Written<'a> = serde_json::from_slice(line).ok()?;
         let text = |raw: Option<&'a RawValue>| -> Option<Cow<'a, str>> {
             // Nearly all have no escapes, and are borrowed.
@@ -56,10 +100,11 @@ impl<'a> Line<'a> {
                 _ => serde_json::from_str::<String>(raw).ok().map(Cow::Owned),
             }
         };
+        let version = text(written.vers)?;
         Some(Self {
-            version: semver::Version::parse(&written.vers).ok()?,
-            name: written.name,
-            text: written.vers,
+            name: text(written.name)?,
+            version: semver::Version::parse(&version).ok()?,
+            text: version,
             published: text(written.pubtime)
                 .and_then(|time| Timestamp::try_from(time.into_owned()).ok()),
             yanked: written.yanked.is_some_and(|flag| flag.get() == "true"),
@@ -91,6 +136,8 @@ mod tests {
         let odd = br#"{"name":"a","vers":"1.0.0","cksum":5,"yanked":null,"pubtime":[1]}"#;
         let odd = Line::parse(odd).unwrap();
         assert!(!odd.yanked && odd.published.is_none() && odd.checksum.is_none());
+        let twice = br#"{"name":"a","vers":"1.0.0","yanked":true,"yanked":false}"#;
+        assert!(!Line::parse(twice).unwrap().yanked);
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod metrics;
 mod one_view;
 mod own_server;
 mod path_prefix;
+mod policy;
 mod prefetch;
 mod prepared;
 mod process;
