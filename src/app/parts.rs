@@ -8,7 +8,10 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode, IndexListing};
-use crate::index::{FollowerSettings, IndexFilesOf, Network, Redirects, Stopping, StoredFiles};
+use crate::index::{
+    AdvisorySettings, FollowerSettings, GitProgram, IndexFilesOf, Network, Outgoing, Redirects,
+    RemoteUrl, Stopping, StoredFiles,
+};
 use crate::policy::{Rule, Rules};
 use crate::store::{
     Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
@@ -146,6 +149,37 @@ pub(super) fn user_agent(contact: Option<&str>) -> String {
     }
 }
 
+/// What the follower of the advisory database needs. Must be called inside a runtime.
+pub(super) fn advisory_settings(
+    config: &Config,
+    url: RemoteUrl,
+    clock: Clock,
+    program: GitProgram,
+) -> AdvisorySettings {
+    AdvisorySettings {
+        url,
+        outgoing: Outgoing {
+            proxies: config.proxies.clone(),
+            redirects: redirects(config),
+        },
+        data_dir: config.data_dir.clone(),
+        temp_dir: config.temp_dir.clone(),
+        interval: config.advisory_interval,
+        clock,
+        network: network(config),
+        program,
+        upkeep: config.upkeep,
+    }
+}
+
+/// Whether the mirror may use the network.
+fn network(config: &Config) -> Network {
+    match config.download_mode {
+        DownloadMode::Offline => Network::Forbidden,
+        DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
+    }
+}
+
 /// What the follower of the index needs, without rules and without a git index.
 pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettings {
     FollowerSettings {
@@ -155,10 +189,7 @@ pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettin
         interval: config.refresh_interval,
         clock,
         git_index: None,
-        network: match config.download_mode {
-            DownloadMode::Offline => Network::Forbidden,
-            DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
-        },
+        network: network(config),
         rules: Rules::default(),
         stored_files: None,
         index_files_of: None,

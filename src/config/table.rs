@@ -91,6 +91,8 @@ settings! {
         "`/readyz` fails when the last successful fetch is older";
     index_push_url: Option<String> = "INDEX_PUSH_URL", Means("the index is not pushed"), Possible,
         "git repository to push the rewritten index to";
+    advisory_db_url: Option<String> = "ADVISORY_DB_URL", Means("no advisories are used"), Possible,
+        "git repository with a RustSec advisory database";
     tls_cert: Option<String> = "TLS_CERT", Means("no TLS"), Unexpected,
         "PEM file with a certificate and the chain behind it";
     tls_key: Option<String> = "TLS_KEY", Means("no TLS"), Unexpected,
@@ -141,11 +143,11 @@ mod tests {
             .filter(|variable| variable.secrets == Possible)
             .map(|variable| format!("`{}`", variable.name))
             .collect();
-        let [index, files, push] = &possible[..] else {
+        let [index, files, push, advisories] = &possible[..] else {
             panic!("{possible:?}");
         };
         let sentence = format!(
-            "{index}, {push} and, except in the mode `redirect`, {files} may carry credentials"
+            "{index}, {push}, {advisories} and, except in the mode `redirect`, {files} may carry credentials"
         );
         // The lines of the document are wrapped.
         let document = DOCUMENT.replace('\n', " ");

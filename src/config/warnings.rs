@@ -24,6 +24,11 @@ impl Config {
                 self.download_mode == DownloadMode::Redirect && self.downloads.first().has_query(),
                 "DOWNLOAD_URL has a query string or a fragment, and DOWNLOAD_MODE is redirect: every client sees it",
             ),
+            (
+                self.advisory_db_url.is_some() && !self.follows_advisories(),
+                "DOWNLOAD_MODE is offline, and ADVISORY_DB_URL is no path on this machine: a copy of the advisory database \
+                 that lies in DATA_DIR is used, and none is fetched",
+            ),
         ];
         let applying = cases.into_iter().filter(|(applies, _)| *applies);
         let misspelt = self.misspelt.iter().map(|(name, meant)| {
