@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +22,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, AppState, Settings};
 use crate::index::{
-    Follower, FollowerEnd, FollowerSettings, GitIndexSettings, GitProgram, IndexHandle, Pusher,
-    PusherSettings, check_writable, configure_libgit2, refuses_for_good,
+    AdvisoryHandle, AdvisoryTask, Follower, FollowerEnd, FollowerSettings, GitIndexSettings,
+    GitProgram, IndexHandle, Pusher, PusherSettings, check_writable, configure_libgit2,
+    refuses_for_good,
 };
 use crate::observability::metrics::Metrics;
 #[cfg(feature = "otlp")]
@@ -39,7 +41,9 @@ pub use error::{RunError, StartError};
 pub(crate) use parts::{
     USER_AGENT, crate_sources, follower_settings, open_keeper, redirect_settings, redirects,
 };
-use parts::{index_files_of, keeper, policy_lookup, rules, stored_files, user_agent};
+use parts::{
+    advisory_settings, index_files_of, keeper, policy_lookup, rules, stored_files, user_agent,
+};
 
 /// How long open requests may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -99,6 +103,7 @@ pub struct App {
     follower: Follower,
     pusher: Option<Pusher>,
     catalog_task: CatalogTask,
+    advisory_task: Option<AdvisoryTask>,
     #[cfg(feature = "bench-rules")]
     catalog: Catalog,
     certificate: Option<TlsCertificate>,
@@ -148,7 +153,6 @@ impl App {
         let follower = FollowerSettings {
             rules: rules(&config),
             index_files_of: Some(index_files_of(catalog.clone())),
-            policy_lookup: Some(policy_lookup(&config, || None)),
             stored_files: keeper
                 .clone()
                 .map(|keeper| stored_files(keeper, stop.clone())),
@@ -162,8 +166,19 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let user_agent = user_agent(config.contact.as_deref());
+        let program =
+            GitProgram::new(config.search_path.clone()).counted_by(&metrics.git_processes);
+        let advisory_task = config.advisory_db_url.clone().map(|url| {
+            let handle = AdvisoryHandle::new(url.to_string());
+            let settings = advisory_settings(&config, url, clock.clone(), program.clone());
+            AdvisoryTask::new(settings, handle, index.clone())
+        });
+        let advisories = advisory_task.as_ref().map(AdvisoryTask::handle);
+        let known_advisories = advisories.clone();
+        let policy_lookup = policy_lookup(config.policy, move || {
+            known_advisories.as_ref()?.advisories()
+        });
         let public_url = config.public_url.map(|url| url.to_string());
-        let program = GitProgram::new(config.search_path).counted_by(&metrics.git_processes);
         let environment = config.push_environment;
         let git_index = public_url.as_deref().map(|url| GitIndexSettings {
             config: registry_config(url),
@@ -196,6 +211,7 @@ impl App {
         };
         let follower = FollowerSettings {
             git_index,
+            policy_lookup: Some(policy_lookup),
             ..follower
         };
         Ok(Self {
@@ -204,6 +220,7 @@ impl App {
             state: AppState::new(
                 settings,
                 index.clone(),
+                advisories,
                 catalog.clone(),
                 keeper.clone(),
                 metrics,
@@ -212,6 +229,7 @@ impl App {
             stop,
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
             catalog_task: CatalogTask::new(catalog_settings, catalog.clone(), index.clone()),
+            advisory_task,
             #[cfg(feature = "bench-rules")]
             catalog,
             follower: Follower::new(follower, index),
@@ -288,7 +306,18 @@ impl App {
             drop(guard);
             served
         };
-        let follower = spawn(self.follower.run(token.clone()), &token);
+        // The index is opened after the copy of the advisories on disk, so that its first view is made with them.
+        let (opened, is_open) = oneshot::channel();
+        let advisories = self
+            .advisory_task
+            .map(|task| spawn(task.run(opened, token.clone()), &token));
+        let follower = self.follower.run(token.clone());
+        let follower = async {
+            // Without a database the sender is gone at once.
+            let _opened = is_open.await;
+            follower.await
+        };
+        let follower = spawn(follower, &token);
         let catalog = spawn(self.catalog_task.run(token.clone()), &token);
         let certificate = self.certificate.zip(current).map(|(certificate, current)| {
             spawn(current.follow(certificate, token.clone()), &token)
@@ -320,6 +349,9 @@ impl App {
             pusher.await.map_err(RunError::Push)?;
         }
         catalog.await.flatten().map_err(RunError::Catalog)?;
+        if let Some(advisories) = advisories {
+            advisories.await.flatten().map_err(RunError::Advisories)?;
+        }
         match refreshed.map_err(RunError::Refresh)? {
             Ok(()) => {}
             Err(FollowerEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),

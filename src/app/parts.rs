@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::{Config, DownloadMode, IndexListing};
+use crate::config::{Config, DownloadMode, IndexListing, PolicyConfig};
 use crate::http::DownloadPolicy;
 use crate::index::{
-    FollowerSettings, IndexFilesOf, Network, PolicyFacts, PolicyLookup, Redirects, Stopping,
-    StoredFiles,
+    AdvisorySettings, FollowerSettings, GitProgram, IndexFilesOf, Network, Outgoing, PolicyFacts,
+    PolicyLookup, Redirects, RemoteUrl, Stopping, StoredFiles,
 };
 use crate::policy::{Advisories, HeldDownloads, Mode, Rule, Rules};
 use crate::store::{
@@ -52,13 +52,13 @@ pub(super) fn rules(config: &Config) -> Rules {
 fn has_policy(config: &Config) -> bool {
     let policy = &config.policy;
     let holds = !policy.settings.min_age.is_zero() || !policy.settings.yank_guard.is_zero();
-    holds || policy.path.is_some() || false
+    holds || policy.path.is_some() || config.advisory_db_url.is_some()
 }
 
 /// What the policy does about downloads. The policy file is read again later, so what it contains now does not count.
 pub(super) fn download_policy(config: &Config) -> DownloadPolicy {
     let settings = &config.policy.settings;
-    let refuses_denied = config.policy.path.is_some() || false;
+    let refuses_denied = config.policy.path.is_some() || config.advisory_db_url.is_some();
     let refuses_held = settings.held_downloads == HeldDownloads::Deny && has_policy(config);
     match settings.mode {
         _ if !refuses_denied && !refuses_held => DownloadPolicy::None,
@@ -69,10 +69,9 @@ pub(super) fn download_policy(config: &Config) -> DownloadPolicy {
 
 /// What the policy is decided from. The policy file is read again at each refresh; a bad one changes nothing.
 pub(crate) fn policy_lookup(
-    config: &Config,
+    policy: PolicyConfig,
     advisories: impl Fn() -> Option<Arc<Advisories>> + Send + Sync + 'static,
 ) -> PolicyLookup {
-    let policy = config.policy.clone();
     let in_force = Mutex::new(PolicyFacts {
         file: Arc::clone(&policy.file),
         ..PolicyFacts::default()
@@ -212,6 +211,37 @@ pub(super) fn user_agent(contact: Option<&str>) -> String {
     }
 }
 
+/// What the follower of the advisory database needs. Must be called inside a runtime.
+pub(super) fn advisory_settings(
+    config: &Config,
+    url: RemoteUrl,
+    clock: Clock,
+    program: GitProgram,
+) -> AdvisorySettings {
+    AdvisorySettings {
+        url,
+        outgoing: Outgoing {
+            proxies: config.proxies.clone(),
+            redirects: redirects(config),
+        },
+        data_dir: config.data_dir.clone(),
+        temp_dir: config.temp_dir.clone(),
+        interval: config.advisory_interval,
+        clock,
+        network: network(config),
+        program,
+        upkeep: config.upkeep,
+    }
+}
+
+/// Whether the mirror may use the network.
+fn network(config: &Config) -> Network {
+    match config.download_mode {
+        DownloadMode::Offline => Network::Forbidden,
+        DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
+    }
+}
+
 /// What the follower of the index needs, without rules and without a git index.
 pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettings {
     FollowerSettings {
@@ -221,10 +251,7 @@ pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettin
         interval: config.refresh_interval,
         clock,
         git_index: None,
-        network: match config.download_mode {
-            DownloadMode::Offline => Network::Forbidden,
-            DownloadMode::Redirect | DownloadMode::Cache => Network::Allowed,
-        },
+        network: network(config),
         rules: Rules::default(),
         stored_files: None,
         index_files_of: None,

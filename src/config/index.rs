@@ -12,7 +12,7 @@ pub(crate) enum IndexListing {
     HeldOnly,
 }
 
-/// `GIT_REPO_URL`, and the form of `INDEX_PUSH_URL`.
+/// `GIT_REPO_URL` and `ADVISORY_DB_URL`, and the form of `INDEX_PUSH_URL`.
 pub(super) fn git_url(variable: &'static str, text: &str) -> Result<RemoteUrl, ConfigError> {
     RemoteUrl::parse(text).map_err(|error| {
         let remedy = match error {

@@ -55,6 +55,9 @@ const MISSING_REMEMBERED: Duration = Duration::from_secs(30);
 /// How long a request waits for a crate file. Cargo, and Heroku's router, give up after 30 s without a byte.
 const FETCH_WAIT_MAX: Duration = Duration::from_secs(25);
 
+/// The pause between fetches of the advisory database.
+const ADVISORY_INTERVAL: Duration = Duration::from_secs(600);
+
 /// How long an upstream may send nothing at all. git hosts send a sign of life every five seconds while they prepare.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -87,6 +90,10 @@ pub struct Config {
     pub(crate) index_push_url: Option<RemoteUrl>,
     /// What a company may use (`MIN_PUBLISH_AGE` and the like, `POLICY_FILE`).
     pub(crate) policy: PolicyConfig,
+    /// The advisory database to follow (`ADVISORY_DB_URL`).
+    pub(crate) advisory_db_url: Option<RemoteUrl>,
+    /// The pause between fetches of the advisory database. No variable: it is for tests.
+    pub advisory_interval: Duration,
     /// The certificate and key that turn on TLS (`TLS_CERT`, `TLS_KEY`), read from their files.
     pub(crate) tls: Option<TlsCertificate>,
     /// How long browsers use nothing but TLS (`HSTS_MAX_AGE_SECS`); `None` sends no `Strict-Transport-Security`.
@@ -208,10 +215,17 @@ impl Config {
             let remedy = "addresses or ranges like 10.0.0.0/8, with commas between them";
             value::parse("TRUSTED_PROXIES", text, remedy)
         };
+        let advisory_url = |text: &str| index::git_url("ADVISORY_DB_URL", text);
         let hsts = |text: &str| clients::hsts(text, raw.tls_cert.is_some());
         Ok(Self {
             listen,
             index_push_url: raw.index_push_url.as_deref().map(push_url).transpose()?,
+            advisory_db_url: raw
+                .advisory_db_url
+                .as_deref()
+                .map(advisory_url)
+                .transpose()?,
+            advisory_interval: ADVISORY_INTERVAL,
             git_repo_url,
             public_url,
             policy,
@@ -251,6 +265,12 @@ impl Config {
             missing_remembered: MISSING_REMEMBERED,
             fetch_wait_max: FETCH_WAIT_MAX,
         })
+    }
+
+    /// Whether the mirror fetches an advisory database. In the mode `offline` it follows only one on this machine.
+    pub(crate) fn follows_advisories(&self) -> bool {
+        let url = self.advisory_db_url.as_ref();
+        url.is_some_and(|url| self.download_mode != DownloadMode::Offline || url.is_local())
     }
 
     /// Whether the mirror fetches the index at all. In the mode `offline` it follows only an index on this machine.
@@ -344,6 +364,8 @@ mod tests {
             ("PUBLIC_URL", "ftp://mirror.example"),
             ("PUBLIC_URL", "https://mirror.example/?a=b"),
             ("GIT_REPO_URL", "ftp://mirror.example/index"),
+            ("ADVISORY_DB_URL", "ftp://mirror.example/advisories"),
+            ("ADVISORY_DB_URL", "advisories"),
             ("DOWNLOAD_URL", "s3://bucket/{crate}"),
             ("DOWNLOAD_URL", "https://good.example/{crate} bad"),
             ("DOWNLOAD_URL", "https://h.example/{name}"),
@@ -422,6 +444,8 @@ mod tests {
             ("GIT_REPO_URL", "https://b0b:pa/s3cret@h/x"),
             ("GIT_REPO_URL", "https:/b0b:s3cret@h/x"),
             ("GIT_REPO_URL", "b0b:s3cret@h.example/x"),
+            ("ADVISORY_DB_URL", "ftp://b0b:s3cret@h.example/i"),
+            ("ADVISORY_DB_URL", "https://b0b:12/s3cret@h/x"),
             ("DOWNLOAD_URL", "ftp://b0b:s3cret@h.example/{crate}"),
             ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/\u{1}{crate}"),
             ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/{crate}"),
@@ -446,6 +470,7 @@ mod tests {
         }
         let good = config(&[
             ("GIT_REPO_URL", "https://b0b:s3cret@h.example/i"),
+            ("ADVISORY_DB_URL", "https://b0b:s3cret@h.example/i"),
             ("DOWNLOAD_URL", "https://b0b:s3cret@h.example/{crate}"),
             ("DOWNLOAD_MODE", "cache"),
         ]);

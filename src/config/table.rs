@@ -103,6 +103,8 @@ settings! {
         "TOML file that denies, allows and exempts crates";
     yank_guard: String = "YANK_GUARD", Default("0"), Unexpected,
         "how long a suspicious mass yank is kept back";
+    advisory_db_url: Option<String> = "ADVISORY_DB_URL", Means("no advisories are used"), Possible,
+        "git repository with a RustSec advisory database";
     tls_cert: Option<String> = "TLS_CERT", Means("no TLS"), Unexpected,
         "PEM file with a certificate and the chain behind it";
     tls_key: Option<String> = "TLS_KEY", Means("no TLS"), Unexpected,
@@ -153,11 +155,11 @@ mod tests {
             .filter(|variable| variable.secrets == Possible)
             .map(|variable| format!("`{}`", variable.name))
             .collect();
-        let [index, files, push] = &possible[..] else {
+        let [index, files, push, advisories] = &possible[..] else {
             panic!("{possible:?}");
         };
         let sentence = format!(
-            "{index}, {push} and, except in the mode `redirect`, {files} may carry credentials"
+            "{index}, {push}, {advisories} and, except in the mode `redirect`, {files} may carry credentials"
         );
         // The lines of the document are wrapped.
         let document = DOCUMENT.replace('\n', " ");

@@ -41,6 +41,11 @@ impl Config {
                     && policy.yank_guard.is_zero(),
                 "HELD_DOWNLOADS is deny, and MIN_PUBLISH_AGE and YANK_GUARD are 0: nothing is held",
             ),
+            (
+                self.advisory_db_url.is_some() && !self.follows_advisories(),
+                "DOWNLOAD_MODE is offline, and ADVISORY_DB_URL is no path on this machine: a copy of the advisory database \
+                 that lies in DATA_DIR is used, and none is fetched",
+            ),
         ];
         let applying = cases.into_iter().filter(|(applies, _)| *applies);
         let misspelt = self.misspelt.iter().map(|(name, meant)| {

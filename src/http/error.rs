@@ -91,8 +91,18 @@ pub(super) enum ApiError {
         "The git index is off: there is no git program on the mirror's machine. The sparse index works without it."
     )]
     NoGitProgram,
+    /// There is no copy of the advisory database yet.
+    #[error(
+        "The mirror has no copy of the advisory database yet. Try again in a few seconds; /readyz says why."
+    )]
+    NoAdvisoriesYet,
+    /// There is nothing to serve the advisory database with.
+    #[error(
+        "The advisory database cannot be served: there is no git program on the mirror's machine."
+    )]
+    NoGitProgramForAdvisories,
     /// Git ended without an answer, and not because of the request.
-    #[error("The git index cannot be read at the moment. Try again in a few seconds.")]
+    #[error("The git repository cannot be read at the moment. Try again in a few seconds.")]
     GitFailed(#[source] GitComplaint),
     /// Git did not understand a request.
     #[error("This is not a request that git understands.")]
@@ -154,11 +164,6 @@ pub(super) enum ApiError {
         /// The seconds until the version is released.
         retry_after: Option<u64>,
     },
-    /// The advisories, which may deny the version, are not there yet.
-    #[error(
-        "The mirror has no advisories yet. They are being fetched; try again in a few seconds."
-    )]
-    NoAdvisoriesYet,
     /// The index does not list a version, and its upstream cannot be reached.
     #[error(
         "The mirror's index lists no such version, and its upstream cannot be reached. Try again in a few seconds."
@@ -271,8 +276,9 @@ impl ApiError {
             | Self::IndexUnreadable(_)
             | Self::IndexFileRefused(_)
             | Self::NoPublicUrl
-            | Self::NoGitProgram
             | Self::NoAdvisoriesYet
+            | Self::NoGitProgram
+            | Self::NoGitProgramForAdvisories
             | Self::GitFailed(_)
             | Self::CrateFileLater { .. }
             | Self::IndexUnreachable => StatusCode::SERVICE_UNAVAILABLE,

@@ -39,11 +39,20 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
         .route("/at/{time}/index/config.json", get(time_travel::config))
         .route("/at/{time}/index/{*path}", get(time_travel::file));
 
-    // git: the same index for clients that want a repository. Packs are compressed already; requests may come in gzip.
+    // git: the same index for clients that want a repository, and the advisory database. Packs are compressed already; requests may come in gzip.
     let git = Router::new()
         .route("/git/index/info/refs", get(git::list_refs))
         .route("/git/index/git-upload-pack", post(git::upload_pack))
         .route("/git/index/git-receive-pack", post(git::refuse_push))
+        .route("/git/advisory-db/info/refs", get(git::list_advisory_refs))
+        .route(
+            "/git/advisory-db/git-upload-pack",
+            post(git::upload_advisory_pack),
+        )
+        .route(
+            "/git/advisory-db/git-receive-pack",
+            post(git::refuse_advisory_push),
+        )
         .layer(RequestDecompressionLayer::new());
 
     // Tools: crates.io's web API, answered from the index.

@@ -10,7 +10,7 @@ use super::index::file_cache::FileCache;
 use super::index::version_table::{VersionTables, no_tables};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::index::{BlobId, IndexHandle};
+use crate::index::{AdvisoryHandle, BlobId, IndexHandle};
 use crate::observability::metrics::Metrics;
 #[cfg(feature = "otlp")]
 use crate::observability::traces::Traces;
@@ -95,6 +95,8 @@ pub(crate) struct AppState {
     /// When the mirror started.
     pub(super) started: Instant,
     pub(super) index: IndexHandle,
+    /// The advisory database; `None` if the mirror follows none.
+    pub(super) advisories: Option<AdvisoryHandle>,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
     /// Search and reverse dependencies.
@@ -127,6 +129,7 @@ impl AppState {
     pub(crate) fn new(
         settings: Settings,
         index: IndexHandle,
+        advisories: Option<AdvisoryHandle>,
         catalog: Catalog,
         crate_files: Option<CrateFiles>,
         metrics: Arc<Metrics>,
@@ -166,6 +169,7 @@ impl AppState {
             settings,
             started: Instant::now(),
             index,
+            advisories,
             metrics,
             catalog,
             account,

@@ -33,6 +33,8 @@ struct Shared {
     view_changed: watch::Sender<()>,
     /// Asks for a check of the git index.
     damage_check: Notify,
+    /// Asks for a view from new facts.
+    facts_changed: Notify,
     on_demand: FetchesOnDemand,
     fetches: TimedResults,
     checksum_changes: Counter,
@@ -61,6 +63,7 @@ impl IndexHandle {
                 wake: Notify::new(),
                 view_changed: watch::Sender::new(()),
                 damage_check: Notify::new(),
+                facts_changed: Notify::new(),
                 on_demand: FetchesOnDemand::new(),
                 fetches: TimedResults::default(),
                 checksum_changes: Counter::default(),
@@ -105,6 +108,15 @@ impl IndexHandle {
     /// Reports that a read of the current view failed. The background task checks the clone at once.
     pub(crate) fn report_damage(&self) {
         self.shared.wake.notify_one();
+    }
+
+    /// Tells the background task that what the policy is decided from has changed. It looks at once.
+    pub(crate) fn note_facts_changed(&self) {
+        self.shared.facts_changed.notify_one();
+    }
+
+    pub(super) async fn facts_changed(&self) {
+        self.shared.facts_changed.notified().await;
     }
 
     /// Asks the background task to check the git index, because git could not answer a client. Most often the client

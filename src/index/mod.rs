@@ -2,9 +2,11 @@
 //!
 //! A background task ([`Follower`]) clones and fetches. Each success gives a [`Source`]. The rules turn a source into a
 //! [`View`], and [`IndexHandle`] publishes it. A request takes one view, with its git index, and keeps it to its end. A
-//! mirror without a network imports an index that another mirror has exported. Only this module touches git2, and only
-//! on blocking threads. HTTP, the rules (`policy`) and the meaning of index lines (`package`) are elsewhere.
+//! mirror without a network imports an index that another mirror has exported. The advisory database is followed the same
+//! way ([`AdvisoryTask`]). Only this module touches git2, and only on blocking threads. HTTP, the rules (`policy`) and the
+//! meaning of index lines (`package`) are elsewhere.
 
+mod advisory_db;
 mod bundle;
 mod fetch_on_demand;
 mod follow;
@@ -20,6 +22,9 @@ mod stop;
 pub(crate) mod testing;
 mod view;
 
+pub(crate) use advisory_db::handle::{AdvisoryHandle, AdvisoryState};
+pub(crate) use advisory_db::settings::AdvisorySettings;
+pub(crate) use advisory_db::task::AdvisoryTask;
 pub(crate) use bundle::export::{ExportError, IndexExport, export_all, export_since};
 pub(crate) use bundle::import::{ImportError, IndexImport, import, may_import};
 pub(crate) use fetch_on_demand::RefreshOutcome;

@@ -348,6 +348,7 @@ async fn every_route_of_the_documents_exists() {
             ("PORT", "0"),
             ("DATA_DIR", data.path().to_str().unwrap()),
             ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
+            ("ADVISORY_DB_URL", "http://127.0.0.1:1/db.git"),
         ]
         .map(|(variable, value)| (variable.to_owned(), value.to_owned())),
     );
@@ -370,7 +371,7 @@ async fn every_route_of_the_documents_exists() {
             "405" => takes_post(&route),
             "503" => !takes_post(&route),
             // Without the question that git adds, it is refused.
-            "403" => route == "/git/index/info/refs",
+            "403" => route.starts_with("/git/") && route.ends_with("/info/refs"),
             "200" | "302" => true,
             _ => false,
         };

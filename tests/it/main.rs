@@ -9,6 +9,7 @@
     reason = "a test that meets something unexpected fails, and says what it saw"
 )]
 
+mod advisories;
 mod air_gap;
 mod attack;
 mod cargo;

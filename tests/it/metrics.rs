@@ -67,7 +67,13 @@ fn every_metric_moves_and_the_document_has_all_of_them() {
     let own = origin.settings();
     let mut settings = borrowed(&own);
     let push_url = target.path().to_str().unwrap().to_owned();
+    let database = GitIndex::empty();
+    let advisory = b"no advisory";
+    let advisory_path = "crates/a/RUSTSEC-2026-0001.md";
+    database.commit().file(advisory_path, advisory).send();
+    let database_url = database.path().to_str().unwrap().to_owned();
     settings.extend([
+        ("ADVISORY_DB_URL", database_url.as_str()),
         ("DATA_DIR", data.path().to_str().unwrap()),
         ("STORAGE_MAX_BYTES", "1000000"),
         ("INDEX_PUSH_URL", push_url.as_str()),
@@ -75,6 +81,8 @@ fn every_metric_moves_and_the_document_has_all_of_them() {
     let mirror = Mirror::start_public(&settings);
     mirror.wait_until_ready();
     eventually_counted(&mirror, "pushes_total{result=\"ok\"}", |count| count >= 1.0);
+    eventually_counted(&mirror, "advisories_skipped", |count| count == 1.0);
+    eventually_counted(&mirror, "advisories_age_seconds", |age| age < 60.0);
     let before = scrape(&mirror);
 
     // Clients.

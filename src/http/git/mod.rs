@@ -1,4 +1,5 @@
-//! `/git/index`: the index over git's smart HTTP protocol, version 0 and 2, for cargo and for git itself.
+//! `/git/index`: the index over git's smart HTTP protocol, version 0 and 2, for cargo and for git itself. `/git/advisory-db`:
+//! the advisory database in the same way, for cargo-audit and cargo-deny.
 //!
 //! A child process, git's own `upload-pack`, answers each request. This module only carries bytes in and out, and makes
 //! sure that no child outlives its client (<https://git-scm.com/docs/http-protocol>). Errors are plain text, which git
@@ -22,9 +23,9 @@ use tokio::process::ChildStdin;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{ApiError, GitComplaint, PlainText};
-use super::index::index_guard::{commit_header, git_index};
+use super::index::index_guard::{commit_header, count_git_fetch, git_index, policy_header};
 use super::state::AppState;
-use crate::index::{GitProtocol, GitRequest};
+use crate::index::{GitIndex, GitProtocol, GitRequest, IndexHandle, View};
 use crate::server::{Exchange, WeakExchange};
 use output::GitOutput;
 
@@ -66,34 +67,69 @@ const BEGINNING_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a client may take for the next piece of its request.
 const PIECE_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// In a request of version 2 that asks for the references. It only decides what the request counts as.
+const LIST_REFS: &[u8] = b"command=ls-refs";
+
 /// The query of `info/refs`.
 #[derive(Deserialize)]
 pub(crate) struct Service {
     service: Option<String>,
 }
 
-/// The list of references, the first thing that a client asks for.
+/// A repository that clients get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    Index,
+    AdvisoryDb,
+}
+
+/// The references of the git index, the first thing that a client asks for.
 pub(crate) async fn list_refs(
     State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    exchange: Extension<Exchange>,
     query: Query<Service>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, PlainText> {
+    answer_refs(
+        Served::Index,
+        (&state, &exchange),
+        &query,
+        &method,
+        &headers,
+    )
+    .await
+}
+
+/// The same for the advisory database.
+pub(crate) async fn list_advisory_refs(
+    State(state): State<Arc<AppState>>,
+    exchange: Extension<Exchange>,
+    query: Query<Service>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, PlainText> {
+    let served = Served::AdvisoryDb;
+    answer_refs(served, (&state, &exchange), &query, &method, &headers).await
+}
+
+async fn answer_refs(
+    served: Served,
+    (state, exchange): (&AppState, &Exchange),
+    query: &Service,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, PlainText> {
+    served.check_is_on(state)?;
     // Without a service it is the protocol of before 2009, which would need the files of the repository.
     if query.service.as_deref() != Some(UPLOAD_PACK) {
         return Err(PlainText(ApiError::GitServiceRefused));
     }
-    let output = start(
-        (&state, &exchange),
-        GitRequest::Advertisement,
-        &headers,
-        Body::empty(),
-    )
-    .await?;
-    let commit = commit_header(output.commit());
+    let request = (GitRequest::Advertisement, headers, Body::empty());
+    let (output, policy) = start(served, (state, exchange), request).await?;
+    let commit = served.commit_header(&output);
     // An answer to HEAD has no body.
-    let body = if method == Method::HEAD {
+    let body = if *method == Method::HEAD {
         Body::empty()
     } else {
         Body::new(output.after(Bytes::from_static(SERVICE_HEADER)))
@@ -102,24 +138,45 @@ pub(crate) async fn list_refs(
         header::CONTENT_TYPE,
         HeaderValue::from_static(ADVERTISEMENT_TYPE),
     )];
-    Ok((NEVER_KEEP, headers, commit, body).into_response())
+    Ok((NEVER_KEEP, headers, commit, policy, body).into_response())
 }
 
-/// The objects that a client wants and does not have, as a pack.
+/// The objects of the git index that a client wants and does not have, as a pack.
 pub(crate) async fn upload_pack(
     State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    exchange: Extension<Exchange>,
     headers: HeaderMap,
     request: Body,
 ) -> Result<Response, PlainText> {
+    answer_pack(Served::Index, (&state, &exchange), &headers, request).await
+}
+
+/// The same for the advisory database.
+pub(crate) async fn upload_advisory_pack(
+    State(state): State<Arc<AppState>>,
+    exchange: Extension<Exchange>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Response, PlainText> {
+    answer_pack(Served::AdvisoryDb, (&state, &exchange), &headers, request).await
+}
+
+async fn answer_pack(
+    served: Served,
+    (state, exchange): (&AppState, &Exchange),
+    headers: &HeaderMap,
+    request: Body,
+) -> Result<Response, PlainText> {
+    served.check_is_on(state)?;
     if headers.get(header::CONTENT_TYPE) != Some(&HeaderValue::from_static(REQUEST_TYPE)) {
         return Err(PlainText(ApiError::GitRequestType));
     }
-    let output = start((&state, &exchange), GitRequest::Exchange, &headers, request).await?;
-    let commit = commit_header(output.commit());
+    let request = (GitRequest::Exchange, headers, request);
+    let (output, policy) = start(served, (state, exchange), request).await?;
+    let commit = served.commit_header(&output);
     let body = Body::new(output);
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(RESULT_TYPE))];
-    Ok((NEVER_KEEP, headers, commit, body).into_response())
+    Ok((NEVER_KEEP, headers, commit, policy, body).into_response())
 }
 
 /// A push. Nobody can push to a mirror.
@@ -127,13 +184,69 @@ pub(crate) async fn refuse_push() -> PlainText {
     PlainText(ApiError::ReadOnly)
 }
 
+/// The same for the advisory database.
+pub(crate) async fn refuse_advisory_push(State(state): State<Arc<AppState>>) -> PlainText {
+    let checked = Served::AdvisoryDb.check_is_on(&state);
+    PlainText(checked.err().unwrap_or(ApiError::ReadOnly))
+}
+
+impl Served {
+    /// Whether the mirror has such a repository at all.
+    ///
+    /// # Errors
+    /// 404 without the setting.
+    fn check_is_on(self, state: &AppState) -> Result<(), ApiError> {
+        match self {
+            Self::AdvisoryDb if state.advisories.is_none() => Err(ApiError::NotFound),
+            Self::Index | Self::AdvisoryDb => Ok(()),
+        }
+    }
+
+    /// The state that clients get now, and the handle whose task checks it after a failure of git.
+    ///
+    /// # Errors
+    /// 503 before the first one.
+    fn current<'s>(
+        self,
+        state: &'s AppState,
+    ) -> Result<(Arc<GitIndex>, Option<Arc<View>>, &'s IndexHandle), ApiError> {
+        match (self, &state.advisories) {
+            (Self::Index, _) => {
+                let (view, git) = git_index(state)?;
+                Ok((git, Some(view), &state.index))
+            }
+            (Self::AdvisoryDb, None) => Err(ApiError::NotFound),
+            (Self::AdvisoryDb, Some(advisories)) => {
+                let git = advisories.git().ok_or(ApiError::NoAdvisoriesYet)?;
+                Ok((git, None, advisories.work()))
+            }
+        }
+    }
+
+    /// The header that names the upstream commit of the index. The advisory database has none.
+    fn commit_header(self, output: &GitOutput) -> Option<[(HeaderName, HeaderValue); 1]> {
+        match self {
+            Self::Index => commit_header(output.commit()),
+            Self::AdvisoryDb => None,
+        }
+    }
+
+    /// There is no git program.
+    fn no_program(self) -> ApiError {
+        match self {
+            Self::Index => ApiError::NoGitProgram,
+            Self::AdvisoryDb => ApiError::NoGitProgramForAdvisories,
+        }
+    }
+}
+
 async fn start(
+    served: Served,
     (state, exchange): (&AppState, &Exchange),
-    request: GitRequest,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<GitOutput, PlainText> {
-    if state.settings.public_url.is_none() {
+    (request, headers, body): (GitRequest, &HeaderMap, Body),
+) -> Result<(GitOutput, Option<[(HeaderName, HeaderValue); 1]>), PlainText> {
+    // Its `config.json` has the mirror's own URL.
+    if served == Served::Index && state.settings.public_url.is_none() {
         return Err(PlainText(ApiError::NoPublicUrl));
     }
     // The account gives memory before anything is read or unpacked. A permit for a child is taken only when the child has
@@ -150,18 +263,22 @@ async fn start(
         reading.shrink_to(beginning.len() as u64);
     }
     let permit = state.git_permits.take(exchange, 1).await?;
-    let index = git_index(state)?;
+    let (git, view, checked_by) = served.current(state)?;
     let protocol = headers
         .get("git-protocol")
         .and_then(|value| value.to_str().ok())
         .and_then(GitProtocol::parse);
-    let mut child =
-        index
-            .answer(request, protocol.as_ref())
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => ApiError::NoGitProgram,
-                _ => ApiError::GitFailed(GitComplaint(error.to_string())),
-            })?;
+    let mut child = git
+        .answer(request, protocol.as_ref())
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => served.no_program(),
+            _ => ApiError::GitFailed(GitComplaint(error.to_string())),
+        })?;
+    // In version 2 of the protocol a list of references is asked for in the same way.
+    let lists_refs = beginning
+        .windows(LIST_REFS.len())
+        .any(|text| text == LIST_REFS);
+    let is_fetch = request == GitRequest::Exchange && !lists_refs;
     let input = child.take_stdin();
     let client = exchange.downgrade();
     let feeder = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -170,7 +287,12 @@ async fn start(
         }
         drop(reading);
     }));
-    Ok(GitOutput::begin(child, request, state.index.clone(), feeder, permit).await?)
+    let output = GitOutput::begin(child, request, checked_by.clone(), feeder, permit).await?;
+    if let (Some(view), true) = (&view, is_fetch) {
+        count_git_fetch(state, view);
+    }
+    let policy = view.as_deref().and_then(policy_header);
+    Ok((output, policy))
 }
 
 /// Reads a request to its end, or until it is clear that it is long.

@@ -42,7 +42,7 @@ pub(crate) struct GitOutput {
 #[derive(Debug)]
 struct Running {
     child: GitChild,
-    /// The background task looks at the git index when git fails.
+    /// The background task of this handle looks at the repository when git fails.
     index: IndexHandle,
     _feeder: AbortOnDropHandle<()>,
     _permit: Share,

@@ -13,7 +13,10 @@ use super::decision_table::{DecisionTable, Refusal};
 use super::version_table::VersionTable;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
-use crate::index::{BlobId, CommitId, GitIndex, PolicyId, ReadError, RefreshOutcome, View};
+use crate::index::{
+    AdvisoryHandle, AdvisoryState, BlobId, CommitId, GitIndex, PolicyId, ReadError, RefreshOutcome,
+    View,
+};
 use crate::observability::metrics::PolicySurface;
 use crate::package::{CrateHistory, CrateName, CrateVersion, IndexLine, IndexPath};
 use crate::policy::{FileState, HeldDownloads, Mode, PolicyState};
@@ -105,12 +108,9 @@ impl IndexGuard {
         response
             .headers_mut()
             .extend(commit_header(self.commit()).into_iter().flatten());
-        if let Some(policy) = self.view.policy_id() {
-            // Hexadecimal digits are always a valid value.
-            if let Ok(policy) = HeaderValue::from_bytes(&policy.hex()) {
-                response.headers_mut().insert(X_POLICY, policy);
-            }
-        }
+        response
+            .headers_mut()
+            .extend(policy_header(&self.view).into_iter().flatten());
         response
     }
 
@@ -207,38 +207,9 @@ impl IndexGuard {
     /// Counts an answer in which the policy changes versions of this crate, or would.
     pub(crate) fn count_policy(&self, surface: PolicySurface, name: &str) {
         if let Some(state) = self.view.policy_state(name) {
-            let metrics = &self.state.metrics.policy;
-            for (policy_state, versions) in [
-                (PolicyState::Held, state.held),
-                (PolicyState::Denied, state.denied),
-                (PolicyState::Frozen, state.frozen),
-            ] {
-                if versions > 0 {
-                    metrics.count(policy_state.name(), surface, self.policy_mode().name());
-                }
-            }
+            let versions = [state.held, state.denied, state.frozen].map(u64::from);
+            count_policy(&self.state, &self.view, surface, versions);
         }
-    }
-
-    /// Counts a fetch of the git index, if the policy changes versions in it, or would.
-    pub(crate) fn count_git_fetch(&self) {
-        if let Some(totals) = self.view.policy_totals() {
-            for (state, versions) in [
-                (PolicyState::Held, totals.held),
-                (PolicyState::Denied, totals.denied),
-                (PolicyState::Frozen, totals.frozen),
-            ] {
-                if versions > 0 {
-                    let metrics = &self.state.metrics.policy;
-                    metrics.count(state.name(), PolicySurface::Git, self.policy_mode().name());
-                }
-            }
-        }
-    }
-
-    fn policy_mode(&self) -> Mode {
-        let settings = self.view.policy_settings();
-        settings.map_or(Mode::Enforce, |settings| settings.mode)
     }
 
     /// Refuses a download that the policy does not allow, and logs and counts it. In audit mode it refuses none.
@@ -254,6 +225,9 @@ impl IndexGuard {
         let Some(settings) = self.view.policy_settings() else {
             return Ok(());
         };
+        if settings.mode == Mode::Enforce && self.waits_for_advisories() {
+            return Err(ApiError::NoAdvisoriesYet);
+        }
         let table = self.decisions(exchange, name).await?;
         let refusal = table.and_then(|table| table.refusal(version.as_str()));
         let may_pass = |refusal: &Refusal| {
@@ -262,7 +236,7 @@ impl IndexGuard {
         let Some(refusal) = refusal.filter(|refusal| !may_pass(refusal)) else {
             return Ok(());
         };
-        let mode = self.policy_mode();
+        let mode = settings.mode;
         let metrics = &self.state.metrics.policy;
         metrics.count(refusal.state.name(), PolicySurface::Download, mode.name());
         let (crate_name, crate_version) = (name.as_str(), version.as_str());
@@ -284,6 +258,15 @@ impl IndexGuard {
                 detail: refusal.detail,
             }),
         }
+    }
+
+    /// Whether the view was made without advisories that are on their way. If the first attempt to get them has failed,
+    /// nobody waits for them.
+    fn waits_for_advisories(&self) -> bool {
+        let state = self.state.advisories.as_ref().map(AdvisoryHandle::state);
+        let facts = self.view.policy_facts();
+        state.is_some_and(|state| state != AdvisoryState::Failed)
+            && facts.is_none_or(|facts| facts.advisories.is_none())
     }
 
     /// The time until this moment (seconds since 1970), in whole seconds, 1 at least.
@@ -465,14 +448,40 @@ enum Read<T> {
     NeedsMemory(u64),
 }
 
-/// The git index that git clients get.
+/// Counts an answer with so many versions that are held, denied and frozen.
+fn count_policy(state: &AppState, view: &View, surface: PolicySurface, versions: [u64; 3]) {
+    let Some(settings) = view.policy_settings() else {
+        return;
+    };
+    let states = [PolicyState::Held, PolicyState::Denied, PolicyState::Frozen];
+    for (policy_state, _) in states
+        .into_iter()
+        .zip(versions)
+        .filter(|(_, versions)| *versions > 0)
+    {
+        let metrics = &state.metrics.policy;
+        metrics.count(policy_state.name(), surface, settings.mode.name());
+    }
+}
+
+/// Counts a fetch of the git index.
+pub(crate) fn count_git_fetch(state: &AppState, view: &View) {
+    if let Some(totals) = view.policy_totals() {
+        let versions = [totals.held, totals.denied, totals.frozen];
+        count_policy(state, view, PolicySurface::Git, versions);
+    }
+}
+
+/// The view with the git index that git clients get.
 ///
 /// # Errors
-/// 503 before the first view.
-pub(crate) fn git_index(state: &AppState) -> Result<Arc<GitIndex>, ApiError> {
-    let view = state.index.view();
-    view.and_then(|view| view.git_index().cloned())
-        .ok_or_else(|| not_ready(state))
+/// 503 before the first view, and while it has no git index.
+pub(crate) fn git_index(state: &AppState) -> Result<(Arc<View>, Arc<GitIndex>), ApiError> {
+    let found = state.index.view().and_then(|view| {
+        let git_index = view.git_index().cloned()?;
+        Some((view, git_index))
+    });
+    found.ok_or_else(|| not_ready(state))
 }
 
 /// The header that names the upstream commit of an answer.
@@ -480,6 +489,13 @@ pub(crate) fn commit_header(commit: CommitId) -> Option<[(HeaderName, HeaderValu
     // Hexadecimal digits are always a valid value.
     let commit = HeaderValue::from_bytes(&commit.hex()).ok()?;
     Some([(X_INDEX_COMMIT, commit)])
+}
+
+/// The header that names the decisions of a view; `None` without rules that change anything.
+pub(crate) fn policy_header(view: &View) -> Option<[(HeaderName, HeaderValue); 1]> {
+    // Hexadecimal digits are always a valid value.
+    let policy = HeaderValue::from_bytes(&view.policy_id()?.hex()).ok()?;
+    Some([(X_POLICY, policy)])
 }
 
 /// Why there is no view to answer from.

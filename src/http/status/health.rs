@@ -12,9 +12,11 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
 use crate::catalog::{CatalogState, CatalogStatus};
+use crate::clock::Clock;
 use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
-use crate::index::{IndexStatus, Phase, PushStatus};
+use crate::index::{AdvisoryHandle, AdvisoryState, IndexStatus, Phase, PushStatus};
+use crate::policy::Advisories;
 
 /// The process answers.
 pub(crate) async fn live() -> &'static str {
@@ -48,6 +50,8 @@ pub(crate) struct Readiness {
     pub(crate) push: Option<PushStatus>,
     /// The catalog, which search and reverse dependencies need.
     pub(crate) catalog: CatalogState,
+    /// The advisory database. It does not count for readiness. Null if the mirror follows none.
+    pub(crate) advisories: Option<AdvisoryReport>,
     /// What operators should know, and what does not make the mirror unready.
     pub(crate) warnings: Vec<String>,
 }
@@ -98,12 +102,62 @@ pub(crate) struct IndexReport {
     pub(crate) last_error: Option<String>,
 }
 
+/// The state of the advisory database.
+#[derive(Serialize)]
+pub(crate) struct AdvisoryReport {
+    pub(crate) upstream: String,
+    pub(crate) state: AdvisoryState,
+    /// The commit of the database.
+    pub(crate) commit: Option<String>,
+    /// Advisories that are used.
+    pub(crate) advisories: Option<usize>,
+    /// Files that are no usable advisories.
+    pub(crate) skipped: Option<usize>,
+    /// Seconds since the last successful fetch; null if the mirror does not know.
+    pub(crate) age_seconds: Option<u64>,
+    pub(crate) failures: u32,
+    pub(crate) last_error: Option<String>,
+}
+
+impl AdvisoryReport {
+    pub(super) fn of(handle: &AdvisoryHandle, clock: &Clock) -> Self {
+        let (status, advisories) = (handle.status(), handle.advisories());
+        let advisories = advisories.as_deref();
+        let age = status.last_success.and_then(|last| clock.age(last));
+        Self {
+            upstream: handle.upstream().to_owned(),
+            state: handle.state(),
+            commit: advisories.map(|advisories| advisories.commit().to_owned()),
+            advisories: advisories.map(Advisories::count),
+            skipped: advisories.map(Advisories::skipped),
+            age_seconds: age.map(|age| age.as_secs()),
+            failures: status.failures,
+            last_error: status.last_error,
+        }
+    }
+
+    /// What does not work without up-to-date advisories.
+    fn warning(&self) -> Option<String> {
+        match (&self.commit, &self.last_error) {
+            (None, None) => Some("there are no advisories yet".to_owned()),
+            (None, Some(error)) => Some(format!("there are no advisories: {error}")),
+            (Some(_), None) => None,
+            (Some(commit), Some(error)) => Some(format!(
+                "the advisories are those of commit {commit}, because the last fetch failed: {error}"
+            )),
+        }
+    }
+}
+
 impl Readiness {
     /// Looks at the current state.
     pub(crate) fn of(state: &Arc<AppState>) -> Self {
         let index = IndexGuard::take(state).ok();
         let status = state.index.status();
         let catalog = state.catalog.status();
+        let advisories = state.advisories.as_ref();
+        let advisories = advisories.map(|handle| AdvisoryReport::of(handle, &state.settings.clock));
+        let advisory_warning = advisories.as_ref().and_then(AdvisoryReport::warning);
         let clock = &state.settings.clock;
         let age = status.last_success.and_then(|last| clock.age(last));
         let reason = match &index {
@@ -127,10 +181,12 @@ impl Readiness {
             },
             push: status.push,
             catalog: catalog.state(),
+            advisories,
             warnings: status
                 .warnings
                 .into_iter()
                 .chain(catalog_warning(&catalog))
+                .chain(advisory_warning)
                 .collect(),
         }
     }

@@ -153,6 +153,22 @@ fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
         "Packs of the clone of the index, after the last fetch",
         packs as u64,
     );
+    if let Some(advisories) = &readiness.advisories {
+        if let Some(skipped) = advisories.skipped {
+            gauge(
+                "advisories_skipped",
+                "Files of the advisory database that are no usable advisories",
+                skipped as u64,
+            );
+        }
+        if let Some(age) = advisories.age_seconds {
+            gauge(
+                "advisories_age_seconds",
+                "Time since the last successful fetch of the advisory database",
+                age,
+            );
+        }
+    }
     let progress = match (status.phase, &index) {
         (Phase::Cloning, _) => status.progress.ratio(),
         (_, Some(_)) => 1.0,

@@ -106,6 +106,7 @@ impl TestMirror {
         let state = AppState::new(
             settings,
             index.handle.clone(),
+            None,
             Catalog::new(),
             None,
             Arc::default(),
@@ -194,6 +195,7 @@ fn state(template: &str, index: IndexHandle) -> Arc<AppState> {
     AppState::new(
         settings(template),
         index,
+        None,
         Catalog::new(),
         None,
         Arc::default(),

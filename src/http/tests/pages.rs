@@ -54,6 +54,7 @@ fn fetched(ago: Duration) -> TestMirror {
         state: AppState::new(
             settings,
             index.handle.clone(),
+            None,
             Catalog::new(),
             None,
             Arc::default(),

@@ -110,6 +110,7 @@ impl Follower {
                     () = &mut pause => break,
                     () = repair, if may_repair => break,
                     () = handle.on_demand().requested() => break,
+                    () = handle.facts_changed() => break,
                     // A damage check sends no requests, so the pause continues after it.
                     () = damage_check => {}
                     () = stop.cancelled() => {

@@ -1,4 +1,4 @@
-//! Serves the git index: git's own `upload-pack` answers from a repository on disk.
+//! Serves the git index and the advisory database: git's own `upload-pack` answers from a repository on disk.
 //!
 //! libgit2 cannot serve, so each request gets a `git` child process. HTTP, and the number of children, are decided
 //! elsewhere (`http::git`).
@@ -36,6 +36,19 @@ const CHILD_SETTINGS: [&str; 7] = [
     // The repository must not name programs. Its configuration file is our own (`disarm`).
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
+];
+
+/// The branch of a clone that is served as it is. RustSec's repository has the same.
+pub(crate) const CLONE_BRANCH: &str = "refs/heads/main";
+
+/// The settings of a child that serves a clone as it is. Clients see HEAD and [`CLONE_BRANCH`]; of several entries the
+/// last one that matches decides.
+const CLONE_SETTINGS: [&str; 3] = [
+    "transfer.hideRefs=refs",
+    "transfer.hideRefs=!refs/heads/main",
+    // A client may ask for the commit that was listed before the upstream has rewritten its history. Version 2 of the
+    // protocol allows that anyway.
+    "uploadpack.allowAnySHA1InWant=true",
 ];
 
 /// Lets git use this repository even if it belongs to another user, because a container may map users differently. That
@@ -94,13 +107,16 @@ pub(crate) fn configure(command: &mut Command, settings: &[&str]) {
     }
 }
 
-/// One state of the git index. As long as it exists, the mirror removes neither its directory nor its references.
+/// One state of the git index, or of a clone that is served as it is. As long as it exists, the mirror does not remove its
+/// directory, nor the references of a state of the git index.
 #[derive(Debug)]
 pub(crate) struct GitIndex {
     commit: CommitId,
     /// The commit that clients get.
     tip: ObjectId,
-    /// Keeps the clone, whose objects the git index borrows.
+    /// The references of this state; `None` for a clone that is served as it is.
+    namespace: Option<String>,
+    /// Keeps the clone, whose objects clients get.
     _repository: Arc<Repository>,
     /// Without symlinks, because git compares `safe.directory` to the resolved path.
     path: PathBuf,
@@ -147,6 +163,24 @@ impl GitIndex {
         Self {
             commit,
             tip,
+            namespace: Some(namespace(tip)),
+            path: path.canonicalize().unwrap_or(path),
+            _repository: repository,
+            program,
+        }
+    }
+
+    /// Describes a clone that is served as it is, with [`CLONE_BRANCH`] at this commit. Blocking.
+    pub(crate) fn of_clone(
+        commit: CommitId,
+        repository: Arc<Repository>,
+        program: GitProgram,
+    ) -> Self {
+        let path = repository.path().to_owned();
+        Self {
+            commit,
+            tip: commit.0,
+            namespace: None,
             path: path.canonicalize().unwrap_or(path),
             _repository: repository,
             program,
@@ -184,8 +218,13 @@ impl GitIndex {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null");
         trust(&mut command, self.path());
-        // The client sees the references of this state alone, whatever happens to the others meanwhile.
-        command.env("GIT_NAMESPACE", namespace(self.tip));
+        match &self.namespace {
+            // The client sees the references of this state alone, whatever happens to the others meanwhile.
+            Some(namespace) => {
+                command.env("GIT_NAMESPACE", namespace);
+            }
+            None => configure(&mut command, &CLONE_SETTINGS),
+        }
         command.args(["upload-pack", "--strict", "--stateless-rpc"]);
         if request == GitRequest::Advertisement {
             command.arg("--advertise-refs");

@@ -1,7 +1,7 @@
 //! The layout of the clones on disk, and the locks on them.
 //!
 //! ```text
-//! {DATA_DIR}/index/
+//! {DATA_DIR}/index/, and {DATA_DIR}/advisory-db/ for the advisory database
 //!   lock          locked by the mirror that uses this directory
 //!   current       the name of the clone in use; replaced by a rename, so it always names a complete clone
 //!   clone-7/      a bare git repository
@@ -109,9 +109,13 @@ impl CloneRecord {
 }
 
 impl CloneDir {
-    /// Locks the directory. Creates it if it is missing.
+    /// Locks the directory of the index. Creates it if it is missing.
     pub(crate) fn open(data_dir: &Path) -> Result<Self, DataDirError> {
-        let root = root(data_dir);
+        Self::open_at(root(data_dir))
+    }
+
+    /// Locks this directory. Creates it if it is missing.
+    pub(crate) fn open_at(root: PathBuf) -> Result<Self, DataDirError> {
         fs::create_dir_all(&root)?;
         let lock = File::create(root.join(LOCK))?;
         let locked = judge_lock(lock.try_lock())?;
@@ -129,10 +133,15 @@ impl CloneDir {
         })
     }
 
-    /// Uses the directory without a lock, for reading only.
+    /// Uses the directory of the index without a lock, for reading only.
     pub(crate) fn read_only(data_dir: &Path) -> Self {
+        Self::read_only_at(root(data_dir))
+    }
+
+    /// Uses this directory without a lock, for reading only.
+    pub(crate) fn read_only_at(root: PathBuf) -> Self {
         Self {
-            root: root(data_dir),
+            root,
             lock: None,
             highest: 0,
         }

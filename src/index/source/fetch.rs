@@ -99,6 +99,19 @@ pub(crate) fn clone(
     })
 }
 
+/// Makes a new bare clone at `path`, with the whole history of the upstream's HEAD.
+pub(crate) fn clone_with_history(
+    path: &Path,
+    url: &RemoteUrl,
+    outgoing: &Outgoing,
+    progress: &ProgressCell,
+) -> Result<(), FetchError> {
+    within_limits(url, || {
+        let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
+        run(&repository, (url, outgoing), Wanted::ALL, progress)
+    })
+}
+
 /// Asks the upstream for its list of references, as `git ls-remote` does, and fetches nothing. `scratch` is the path of
 /// a repository that does not exist yet; it is removed again.
 ///
@@ -328,7 +341,7 @@ fn callbacks<'a>(
             Err(git2::Error::new(
                 ErrorCode::Auth,
                 ErrorClass::Http,
-                "the upstream asks for credentials, or refuses those in GIT_REPO_URL",
+                "the upstream asks for credentials, or refuses those in its URL",
             ))
         })
     });

@@ -171,7 +171,7 @@ impl Exchange {
         let status = answer.status().as_u16();
         let why = match status {
             200 => return check_type(answer, self.is_listing),
-            401 => "the upstream asks for credentials, or refuses those in GIT_REPO_URL".to_owned(),
+            401 => "the upstream asks for credentials, or refuses those in its URL".to_owned(),
             407 => "the proxy asks for credentials, or refuses those in http_proxy".to_owned(),
             _ => format!("unexpected http status code: {status}"),
         };

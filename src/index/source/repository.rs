@@ -112,7 +112,7 @@ impl Repository {
     /// Decides whether a suspect clone is damaged, and clears the suspicion if it is not. `everything` is the result of
     /// reading all trees once more; this also reads the unreadable object once more. The clone is damaged if one of the
     /// two fails, unless the operating system refused.
-    pub(super) fn confirm_damage(&self, everything: Result<(), ReadError>) -> bool {
+    pub(crate) fn confirm_damage(&self, everything: Result<(), ReadError>) -> bool {
         let unreadable = self.unreadable().take();
         let object = unreadable.map_or(Ok(()), |id| self.read_object(id));
         let damaged = [object, everything]

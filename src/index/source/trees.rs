@@ -111,9 +111,9 @@ impl<'r> Reader<'r> {
             let Ok(name) = std::str::from_utf8(entry.name) else {
                 continue;
             };
-            if MODES_OF_FILES.contains(&entry.mode) && belongs_at(name, path) {
+            if entry.is_file() && belongs_at(name, path) {
                 files.push((name.to_owned(), entry.id));
-            } else if MODES_OF_TREES.contains(&entry.mode) && may_lead_to_files(name, path) {
+            } else if entry.is_tree() && may_lead_to_files(name, path) {
                 below.push((name.to_owned(), entry.id));
             }
         }
@@ -215,7 +215,7 @@ impl TreeContent<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawEntry<'a> {
     pub(crate) mode: &'a [u8],
-    name: &'a [u8],
+    pub(crate) name: &'a [u8],
     pub(crate) id: ObjectId,
 }
 
@@ -228,6 +228,11 @@ impl RawEntry<'_> {
     /// Whether it is a directory.
     pub(crate) fn is_tree(&self) -> bool {
         MODES_OF_TREES.contains(&self.mode)
+    }
+
+    /// Whether it is an ordinary file.
+    pub(crate) fn is_file(&self) -> bool {
+        MODES_OF_FILES.contains(&self.mode)
     }
 }
 

@@ -1,0 +1,573 @@
+//! Owns the clone of the advisory database: makes it, fetches into it, keeps it small, replaces it, and publishes its
+//! content.
+//!
+//! Unlike the clone of the index it has the whole history, and git clients get it as it is. RustSec's database is small.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::check::read_everything;
+use super::error::DatabaseError;
+use super::handle::{AdvisoryCopy, AdvisoryHandle};
+use super::read::{Content, read};
+use super::settings::AdvisorySettings;
+use crate::index::git::upload_pack::{CLONE_BRANCH, GitIndex};
+use crate::index::handle::IndexHandle;
+use crate::index::retry::Repairs;
+use crate::index::source::borrowed_clone::BorrowedClone;
+use crate::index::source::clone_dir::{
+    self, Access, CloneDir, CloneRecord, DataDirError, refuses_for_good,
+};
+use crate::index::source::fetch::{self, FetchError};
+use crate::index::source::local_upstream;
+use crate::index::source::repository::Repository;
+use crate::index::source::retry_after::pause_of;
+use crate::index::source::transfers::Transfers;
+use crate::index::source::upkeep::{self, Due};
+use crate::index::status::{Phase, ProgressCell};
+use crate::memory::return_freed_blocks;
+
+/// The number of local failures in a row after which a new clone replaces the current one.
+const LOCAL_FAILURES_MAX: u32 = 3;
+
+/// The pause after a failure to make the clone smaller.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
+
+/// The shortest pause between two damage checks that clients cause.
+const CHECK_PAUSE_MIN: Duration = Duration::from_secs(5);
+
+/// The pause after a damage check, as a multiple of its duration. So clients cannot keep a processor busy.
+const CHECK_PAUSE_FACTOR: u32 = 50;
+
+/// What is about to be published.
+struct Prepared {
+    content: Content,
+    git: Arc<GitIndex>,
+}
+
+/// The owner of the clone. Everything here blocks.
+#[derive(Debug)]
+pub(super) struct DatabaseClone {
+    settings: AdvisorySettings,
+    handle: AdvisoryHandle,
+    /// Knows whether the mirror has the lock on the data directory.
+    index: IndexHandle,
+    /// The locked directory of the clones.
+    directory: Option<CloneDir>,
+    current: Option<Arc<Repository>>,
+    /// Replaced clones that requests may still read.
+    retired: Vec<Arc<Repository>>,
+    /// Failures in a row that the clone may have caused.
+    failures: u32,
+    /// Whether the next refresh makes a new clone.
+    must_replace: bool,
+    repairs: Repairs,
+    /// The earliest time of the next damage check that a client causes.
+    next_check: Option<Instant>,
+    /// The earliest time to make the clone smaller again.
+    next_upkeep: Option<Instant>,
+    transfers: Transfers,
+    /// The last failure in the log. So the log reports each change once.
+    logged: Option<String>,
+}
+
+impl DatabaseClone {
+    /// Makes the owner. It opens nothing yet.
+    pub(super) fn new(
+        settings: AdvisorySettings,
+        handle: AdvisoryHandle,
+        index: IndexHandle,
+    ) -> Self {
+        Self {
+            settings,
+            handle,
+            index,
+            directory: None,
+            current: None,
+            retired: Vec::new(),
+            failures: 0,
+            must_replace: false,
+            repairs: Repairs::default(),
+            next_check: None,
+            next_upkeep: None,
+            transfers: Transfers::default(),
+            logged: None,
+        }
+    }
+
+    /// Publishes the copy on disk, if there is one. Fetches nothing.
+    pub(super) fn open_copy_on_disk(&mut self) {
+        // Without a copy nothing is written to the data directory: another mirror may be using it.
+        if CloneDir::read_only_at(self.settings.directory())
+            .current()
+            .is_none()
+        {
+            return;
+        }
+        if let Err(error) = self.open() {
+            tracing::debug!(error = %error, "the copy of the advisory database on disk is not used yet");
+        }
+    }
+
+    /// Brings the copy up to date and publishes it. Returns the number of failures in a row, with the pause that the
+    /// upstream asks for. `None` after a success.
+    pub(super) fn refresh(&mut self) -> Option<(u32, Duration)> {
+        let error = match self.try_refresh() {
+            Ok(()) => {
+                if self.logged.take().is_some() {
+                    tracing::info!(advisories.upstream = %self.settings.url, "the advisory database is up to date again");
+                }
+                self.maintain();
+                self.drop_retired();
+                self.handle.work().enter(Phase::Idle);
+                return None;
+            }
+            Err(DatabaseError::Fetch(FetchError::Stopped)) => return None,
+            Err(error) => error,
+        };
+        self.drop_retired();
+        let failures = self.handle.work().failed(&error, false);
+        let why = error.to_string();
+        if self.logged.as_ref() != Some(&why) {
+            let meanwhile = match self.handle.copy() {
+                Some(_) => "the last copy stays in use",
+                None => "there are no advisories until a copy exists",
+            };
+            tracing::warn!(
+                advisories.upstream = %self.settings.url,
+                error = why,
+                "the advisory database could not be fetched; {meanwhile}"
+            );
+            self.logged = Some(why);
+        }
+        let asked = match &error {
+            DatabaseError::Fetch(FetchError::Busy { retry_after, .. }) => {
+                pause_of(retry_after, self.settings.clock.now())
+            }
+            _ => None,
+        };
+        Some((failures, asked.unwrap_or_default()))
+    }
+
+    /// The time until a check that a client causes is allowed.
+    pub(super) fn wait_for_check(&self) -> Duration {
+        let now = Instant::now();
+        let wait = |next: Instant| next.saturating_duration_since(now);
+        let own = self.next_check.map_or(Duration::ZERO, wait);
+        own.max(self.repairs.wait(now))
+    }
+
+    /// Checks the clone, because git could not answer a client. Returns whether it is damaged, so the next refresh
+    /// replaces it.
+    pub(super) fn check(&mut self) -> bool {
+        let began = Instant::now();
+        let is_damaged = self.find_damage();
+        let pause = began.elapsed().saturating_mul(CHECK_PAUSE_FACTOR);
+        self.next_check = Instant::now().checked_add(pause.max(CHECK_PAUSE_MIN));
+        is_damaged
+    }
+
+    fn try_refresh(&mut self) -> Result<(), DatabaseError> {
+        self.open()?;
+        if !self.settings.may_fetch() {
+            // Unlocked between two refreshes, so somebody else can replace the copy.
+            self.directory = None;
+            self.handle.work().recovered();
+            return self.current.as_ref().map(drop).ok_or(DatabaseError::NoCopy);
+        }
+        let is_suspect = self
+            .current
+            .as_ref()
+            .is_some_and(|clone| clone.is_suspect());
+        if is_suspect && self.repairs.allowed(Instant::now()) {
+            self.find_damage();
+        }
+        match self.current.clone() {
+            Some(repository) if !self.must_replace => self.fetch(&repository)?,
+            _ => self.clone_anew()?,
+        }
+        self.handle.work().succeeded(self.settings.clock.now());
+        Ok(())
+    }
+
+    /// Whether the mirror serves an index that it may not write to: another mirror has the lock on the data directory.
+    fn index_is_only_read(&self) -> bool {
+        let view = self.index.view();
+        view.is_some_and(|view| !view.source().repository().has_data_dir())
+    }
+
+    /// Locks the directory, and publishes the copy in it. Does nothing if that is done already.
+    fn open(&mut self) -> Result<(), DatabaseError> {
+        if let Some(directory) = &self.directory {
+            if directory.still_exists() {
+                return Ok(());
+            }
+            tracing::warn!("the advisory database in DATA_DIR has vanished; it is made again");
+            self.directory = None;
+            self.retired.extend(self.current.take());
+        }
+        let root = self.settings.directory();
+        let opened = if self.index_is_only_read() {
+            Err(DataDirError::Locked)
+        } else {
+            CloneDir::open_at(root.clone())
+        };
+        let (directory, why) = match opened {
+            Ok(directory) => (directory, None),
+            Err(error @ DataDirError::Locked) => (CloneDir::read_only_at(root), Some(error)),
+            Err(DataDirError::Disk(error)) if refuses_for_good(&error) => (
+                CloneDir::read_only_at(root),
+                Some(DataDirError::Disk(error)),
+            ),
+            Err(error) => return Err(error.into()),
+        };
+        let path = directory.current();
+        self.directory = Some(directory);
+        if let Some(path) = path {
+            self.open_clone(&path, why.is_some())?;
+        }
+        match why {
+            // Without the network a copy that can be read is all that there can be.
+            Some(error) if self.settings.may_fetch() => {
+                self.directory = None;
+                Err(error.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Publishes the clone at `path`. A damaged one is set aside.
+    fn open_clone(&mut self, path: &Path, only_reads: bool) -> Result<(), DatabaseError> {
+        let record = clone_dir::read_record(path).ok();
+        let is_ours = record
+            .as_ref()
+            .is_some_and(|record| record.is_of(&self.settings.url));
+        if !is_ours && self.settings.may_fetch() {
+            tracing::info!(
+                advisories.upstream = %self.settings.url,
+                "the advisory database on disk is of another upstream; it is not used, and is removed once this one is cloned"
+            );
+            return Ok(());
+        }
+        let opened = if only_reads {
+            self.open_borrowed(path)
+        } else {
+            open_owned(path)
+        };
+        let shown = opened.and_then(|repository| {
+            let repository = Arc::new(repository);
+            let content = read(&repository, self.handle.work().stopping())?;
+            let prepared = self.prepare(&repository, content)?;
+            self.publish(prepared);
+            Ok(repository)
+        });
+        match shown {
+            Ok(repository) => {
+                let last_success = record.and_then(|record| record.last_success());
+                self.handle.work().remember_success(last_success);
+                self.retired.extend(self.current.replace(repository));
+                Ok(())
+            }
+            Err(error @ (DatabaseError::Damaged(_) | DatabaseError::Refused(_)))
+                if !only_reads && self.settings.may_fetch() =>
+            {
+                tracing::warn!(error = %error, "the copy of the advisory database on disk is set aside and will be replaced");
+                if let Some(directory) = &self.directory
+                    && let Err(error) = directory.set_aside(path)
+                {
+                    tracing::warn!(error = %error, "the damaged copy could not be set aside");
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a clone that must not be written to, through a repository in the temporary directory.
+    fn open_borrowed(&self, path: &Path) -> Result<Repository, DatabaseError> {
+        let borrowed = BorrowedClone::make(path, &self.settings.temp_dir)?;
+        Ok(Repository::open_borrowed(borrowed)?)
+    }
+
+    fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
+        self.check_local_upstream()?;
+        let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
+        let outgoing = self.settings.outgoing.clone();
+        let fetched = self.transfer(Phase::Fetching, move |progress| {
+            fetch::fetch(&path, &url, &outgoing, progress)
+        });
+        if let Err(error) = fetched {
+            if let FetchError::Local(_) = error {
+                // The clone may be damaged. The next refresh checks it.
+                repository.suspect();
+                self.failures += 1;
+                self.must_replace |= self.failures >= LOCAL_FAILURES_MAX && self.may_repair_now();
+            } else {
+                self.failures = 0;
+            }
+            return Err(error.into());
+        }
+        self.failures = 0;
+        match self.show(repository) {
+            Err(DatabaseError::Damaged(_))
+                if self.repairs.allowed(Instant::now()) && self.find_damage() =>
+            {
+                self.clone_anew()
+            }
+            Err(error @ DatabaseError::Refused(_)) => {
+                // A restart must serve what is served now.
+                if let Some(copy) = self.handle.copy()
+                    && let Err(error) = repository.reset_to(copy.git.commit())
+                {
+                    tracing::warn!(error = %error, "the advisory database could not be reset to the commit that is served");
+                }
+                Err(error)
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.write_record(repository.path());
+                Ok(())
+            }
+        }
+    }
+
+    /// Publishes the content of the current clone, if it has another commit than the published one.
+    fn show(&mut self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
+        // Also without a new commit: damage must be found before a client or a new commit finds it.
+        let content = read(repository, self.handle.work().stopping())?;
+        let published = self.handle.copy();
+        if published.is_some_and(|copy| copy.git.commit() == content.commit) {
+            return Ok(());
+        }
+        let prepared = self.prepare(repository, content)?;
+        self.publish(prepared);
+        Ok(())
+    }
+
+    /// Makes a new clone, and replaces the current one with it.
+    fn clone_anew(&mut self) -> Result<(), DatabaseError> {
+        self.check_local_upstream()?;
+        let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
+            return Err(DatabaseError::Locked);
+        };
+        let (target, url) = (path.clone(), self.settings.url.clone());
+        let outgoing = self.settings.outgoing.clone();
+        let cloned = self.transfer(Phase::Cloning, move |progress| {
+            fetch::clone_with_history(&target, &url, &outgoing, progress)
+        });
+        self.replace_by(&path, cloned.map_err(DatabaseError::from))
+    }
+
+    /// Replaces the current clone with the new one at `path`, if it was made successfully.
+    fn replace_by(
+        &mut self,
+        path: &Path,
+        made: Result<(), DatabaseError>,
+    ) -> Result<(), DatabaseError> {
+        let replaced = made.and_then(|()| {
+            self.write_record(path);
+            let repository = Arc::new(open_owned(path)?);
+            let content = read(&repository, self.handle.work().stopping())?;
+            // Before `activate`: a clone that cannot be shown must not become the clone in use.
+            let prepared = self.prepare(&repository, content)?;
+            if let Some(directory) = &self.directory {
+                directory.activate(path)?;
+            }
+            Ok((repository, prepared))
+        });
+        match replaced {
+            Ok((repository, prepared)) => {
+                self.publish(prepared);
+                self.must_replace = false;
+                self.failures = 0;
+                self.retired.extend(self.current.replace(repository));
+                return_freed_blocks();
+                Ok(())
+            }
+            Err(error) => {
+                // Removes the incomplete clone: the disk may be full.
+                self.sweep();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the references that clients get. Publishes nothing yet.
+    fn prepare(
+        &self,
+        repository: &Arc<Repository>,
+        content: Content,
+    ) -> Result<Prepared, DatabaseError> {
+        let commit = content.commit;
+        repository.with(|git| {
+            let is_shown = git
+                .refname_to_id("HEAD")
+                .is_ok_and(|id| commit.0 == id.into());
+            // Most fetches bring nothing new, and then nothing is written.
+            if !is_shown || git.find_reference("HEAD")?.symbolic_target()? != Some(CLONE_BRANCH) {
+                let id = commit.0.to_oid()?;
+                git.reference(CLONE_BRANCH, id, true, "read without a failure")?;
+                git.set_head(CLONE_BRANCH)?;
+            }
+            Ok(())
+        })?;
+        let program = self.settings.program.clone();
+        let git = Arc::new(GitIndex::of_clone(commit, Arc::clone(repository), program));
+        Ok(Prepared { content, git })
+    }
+
+    fn publish(&self, Prepared { content, git }: Prepared) {
+        let Content {
+            commit,
+            advisories,
+            skipped,
+        } = content;
+        let published = self.handle.advisories();
+        let is_new = published.is_none_or(|published| published.commit() != advisories.commit());
+        if is_new {
+            tracing::info!(
+                advisories.commit = %commit,
+                advisories.count = advisories.count(),
+                advisories.skipped = advisories.skipped(),
+                "the advisories have changed"
+            );
+            for file in skipped {
+                tracing::warn!(file, "an advisory is skipped");
+            }
+        }
+        self.handle.publish(AdvisoryCopy {
+            advisories: Arc::new(advisories),
+            git,
+        });
+        // The first view is made with what is on the disk.
+        if is_new && self.index.view().is_some() {
+            self.index.note_facts_changed();
+        }
+    }
+
+    /// Whether the current clone is damaged. Then the next refresh replaces it.
+    fn find_damage(&mut self) -> bool {
+        let Some(repository) = self.current.clone() else {
+            return false;
+        };
+        self.repairs.note_check(Instant::now());
+        let read = read_everything(&repository, self.handle.work().stopping());
+        let is_damaged = repository.confirm_damage(read);
+        if is_damaged {
+            tracing::warn!(
+                "the copy of the advisory database on disk is damaged and will be replaced"
+            );
+            self.repairs.note(Instant::now());
+            self.must_replace = true;
+        }
+        is_damaged
+    }
+
+    /// Whether a new clone may replace one that works badly. Notes it, too.
+    fn may_repair_now(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.repairs.allowed(now);
+        if may {
+            self.repairs.note(now);
+        }
+        may
+    }
+
+    fn transfer(
+        &mut self,
+        phase: Phase,
+        transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
+    ) -> Result<(), FetchError> {
+        self.transfers.check_capacity()?;
+        let progress = self.handle.work().begin(phase);
+        let is_local = self.settings.url.is_local();
+        self.transfers.run(&progress, is_local, transfer)
+    }
+
+    fn check_local_upstream(&self) -> Result<(), DatabaseError> {
+        local_upstream::check(&self.settings.url).map_err(DatabaseError::Upstream)
+    }
+
+    /// Notes the time of a fetch. A failure only means that it is lost after a restart.
+    fn write_record(&self, clone: &Path) {
+        let record = CloneRecord::new(&self.settings.url, Some(self.settings.clock.now()));
+        if let Err(error) = clone_dir::write_record(clone, &record) {
+            tracing::warn!(error = %error, "the time of this fetch of the advisory database could not be written to DATA_DIR");
+        }
+    }
+
+    /// Makes the clone smaller if it is too large. After a failure it stays as it is, and works as before.
+    fn maintain(&mut self) {
+        let Some(repository) = self.current.clone().filter(|_| self.directory.is_some()) else {
+            return;
+        };
+        let now = Instant::now();
+        // An abandoned transfer may still write to the clone. A copy of it would be incomplete.
+        if self.next_upkeep.is_some_and(|next| now < next) || self.transfers.may_still_write() {
+            return;
+        }
+        let done = match upkeep::due(repository.path(), &self.settings.upkeep) {
+            Ok(Due::Nothing) => return,
+            Ok(Due::RollUp) => self.roll_up(&repository),
+            Ok(Due::Renewal) => {
+                // The new clone may be as large.
+                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
+                self.clone_anew()
+            }
+            Err(error) => Err(error.into()),
+        };
+        match done {
+            Ok(()) | Err(DatabaseError::Fetch(FetchError::Stopped)) => {}
+            Err(error) => {
+                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
+                tracing::warn!(error = %error, "the advisory database could not be made smaller; this is tried again later");
+            }
+        }
+    }
+
+    fn roll_up(&mut self, repository: &Repository) -> Result<(), DatabaseError> {
+        let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
+            return Ok(());
+        };
+        let progress = self.handle.work().begin(Phase::Maintaining);
+        let rolled_up = upkeep::roll_up(repository.path(), &path, progress.stop_flag());
+        // A stop can cause any error, and needs no warning.
+        let rolled_up = if progress.is_stopped() {
+            Err(FetchError::Stopped.into())
+        } else {
+            rolled_up.map_err(DatabaseError::from)
+        };
+        self.replace_by(&path, rolled_up)
+    }
+
+    /// Forgets replaced clones that no request reads any more, and removes them.
+    fn drop_retired(&mut self) {
+        // A count of 1 is our own reference.
+        self.retired
+            .retain(|repository| Arc::strong_count(repository) > 1);
+        self.sweep();
+    }
+
+    /// Removes every clone that is not in use. A clone that cannot be removed takes disk space and does no other harm.
+    fn sweep(&self) {
+        let Some(directory) = &self.directory else {
+            return;
+        };
+        let in_use = self.current.iter().chain(&self.retired);
+        let in_use = in_use.map(|clone| clone.path().to_owned());
+        // It may be a clone of another upstream, until our own has replaced it.
+        let keep: Vec<PathBuf> = in_use.chain(directory.current()).collect();
+        let keep: Vec<&Path> = keep.iter().map(PathBuf::as_path).collect();
+        if let Err(error) = directory.sweep(&keep) {
+            tracing::warn!(error = %error, "an old copy of the advisory database could not be removed");
+        }
+    }
+}
+
+/// Opens a clone of our own, and removes what a crash may have left in it.
+fn open_owned(path: &Path) -> Result<Repository, DatabaseError> {
+    clone_dir::tidy(path)?;
+    clone_dir::disarm(path)?;
+    Ok(Repository::open(path, Access::Full)?)
+}
