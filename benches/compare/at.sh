@@ -95,10 +95,10 @@ for ((round = 1; round <= rounds; round++)); do
             peak=$temporary/peak-$round-$connections-$side
             watch_memory "$process" "$peak"
             ask_once "$temporary/paths-$side" $connections "$temporary/$side-$connections"
+            stop "$process"
             # shellcheck disable=SC2059  # one format for all rows
             printf "$columns" "round $round" $connections $side "$rate" "$p50" "$p99" "$max"
             printf '  RssAnon %d kB  client %d %%\n' "$(tee -a "$temporary/peaks-$side" <"$peak")" "$share"
-            stop "$process"
         done
     done
 done
