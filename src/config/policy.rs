@@ -62,10 +62,6 @@ impl PolicyConfig {
     ///
     /// # Errors
     /// [`ConfigError`] if the file cannot be read, or is no policy file. It is one line with the path and the place.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the next refresh will read the file again")
-    )]
     pub(crate) fn read_file(&self) -> Result<Option<PolicyFile>, ConfigError> {
         self.path.as_deref().map(read).transpose()
     }

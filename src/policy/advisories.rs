@@ -4,7 +4,6 @@
 //! dates and version requirements. Titles and descriptions are not kept.
 
 use std::collections::{BTreeMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{Bound, RangeBounds};
 use std::panic::catch_unwind;
 
@@ -184,13 +183,6 @@ impl Advisories {
         self.by_crate.keys().map(String::as_str)
     }
 
-    /// A number that differs between different advisories about a crate. It is the same in every run of this program.
-    pub(crate) fn fingerprint(&self, canonical_name: &str) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.of(canonical_name).hash(&mut hasher);
-        hasher.finish()
-    }
-
     /// The canonical names of the crates about which two databases say different things.
     pub(crate) fn differences<'a>(&'a self, other: &'a Self) -> HashSet<&'a str> {
         let names = self.names().chain(other.names());
@@ -204,11 +196,6 @@ impl CrateAdvisory {
     /// The id, such as `RUSTSEC-2026-0265`.
     pub(crate) fn id(&self) -> &str {
         &self.id
-    }
-
-    /// The page about this advisory.
-    pub(crate) fn url(&self) -> String {
-        format!("https://rustsec.org/advisories/{}.html", self.id)
     }
 
     /// Whether it was withdrawn. Such an advisory does nothing.
@@ -624,10 +611,6 @@ mod tests {
         assert_eq!(ids("baz"), ["RUSTSEC-2026-12345"]);
         assert!(all.of("Foo-Bar").is_empty() && all.of("foobar").is_empty());
         assert_eq!(all.skipped(), 0);
-        assert_eq!(
-            all.of("baz").first().unwrap().url(),
-            "https://rustsec.org/advisories/RUSTSEC-2026-12345.html"
-        );
     }
 
     #[test]
@@ -647,15 +630,12 @@ mod tests {
             .map(|file| file.replace("A description", "More words"));
         let same = read_all(&reworded.collect::<Vec<_>>());
         assert!(old.differences(&same).is_empty());
-        assert_eq!(old.fingerprint("changed"), same.fingerprint("changed"));
         let mut more = files("patched = [\"> 0.3.11\"]\nunaffected = [\"< 0.3.10\"]");
         more.push(file("RUSTSEC-2026-0003", "added", "", NONE));
         let new = read_all(&more);
         let expected = HashSet::from(["added", "changed"]);
         assert_eq!(old.differences(&new), expected);
         assert_eq!(new.differences(&old), expected);
-        assert_ne!(old.fingerprint("changed"), new.fingerprint("changed"));
-        assert_eq!(old.fingerprint("same"), new.fingerprint("same"));
     }
 
     #[test]

@@ -34,7 +34,6 @@ const UNITS: [(&str, u64); 6] = [
 
 impl Age {
     /// The length in seconds.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no rule reads it yet"))]
     pub(crate) fn seconds(&self) -> u64 {
         self.seconds
     }

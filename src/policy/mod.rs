@@ -18,9 +18,7 @@ mod settings;
 mod states;
 mod yank_guard;
 
-pub(crate) use advisories::{
-    ADVISORY_BYTES_MAX, Advisories, AdvisoryReader, CrateAdvisory, TooLarge,
-};
+pub(crate) use advisories::{ADVISORY_BYTES_MAX, Advisories, AdvisoryReader, TooLarge};
 pub(crate) use age::Age;
 pub(crate) use apply::{
     Counts, DecidedVersion, FileState, ShownFile, apply, decisions, version_instead,

@@ -5,7 +5,6 @@
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::advisories::Advisories;
 use super::decision::{Decision, Reason};
@@ -21,8 +20,6 @@ use crate::package::{Checksum, canonical};
 pub(crate) struct Facts {
     /// The crate files that are stored. Empty unless a rule needs them ([`Rules::need_stored_files`]).
     pub(crate) stored: Arc<HashSet<Checksum>>,
-    /// The current time.
-    pub(crate) now: SystemTime,
     /// Policy time: the last successful fetch of the index, in whole minutes, as seconds since 1970. Holds end by this
     /// time, so they cannot end while the mirror is cut off from what the upstream has deleted or yanked.
     pub(crate) policy_time: i64,
@@ -44,9 +41,6 @@ pub(crate) enum Rule {
     /// Shows every third version as yanked, for tests and benchmarks.
     #[cfg(any(test, feature = "bench-rules"))]
     EveryThirdYanked,
-    /// Hides everything until this time.
-    #[cfg(test)]
-    HiddenUntil(SystemTime),
 }
 
 /// All rules, in order. The first one that matches decides. Cheap to clone.
@@ -72,8 +66,6 @@ impl Rules {
             Rule::Policy(_) => false,
             #[cfg(any(test, feature = "bench-rules"))]
             Rule::EveryThirdYanked => false,
-            #[cfg(test)]
-            Rule::HiddenUntil(_) => true,
         })
     }
 
@@ -118,24 +110,9 @@ impl Rules {
                 }
                 #[cfg(any(test, feature = "bench-rules"))]
                 Rule::EveryThirdYanked => "every-third-yanked".to_owned(),
-                #[cfg(test)]
-                Rule::HiddenUntil(until) => format!("hidden-{}", facts.now < *until),
             });
         }
         parts.join("+")
-    }
-
-    /// The next time at which the rules decide differently because of the time alone.
-    pub(crate) fn next_change(&self, now: SystemTime) -> Option<SystemTime> {
-        let changes = self.0.iter().filter_map(|rule| match rule {
-            // The policy has a time of its own, which only a fetch moves.
-            Rule::StoredOnly | Rule::Policy(_) => None,
-            #[cfg(any(test, feature = "bench-rules"))]
-            Rule::EveryThirdYanked => None,
-            #[cfg(test)]
-            Rule::HiddenUntil(until) => Some(*until),
-        });
-        changes.filter(|change| *change > now).min()
     }
 
     /// The rules, in order.
@@ -171,11 +148,6 @@ impl Rule {
                     reason: Some(Reason::Test),
                 })
             }
-            #[cfg(test)]
-            Self::HiddenUntil(until) => (facts.now < *until).then_some(Decision {
-                shown: super::decision::Shown::Hidden,
-                reason: Some(Reason::Test),
-            }),
         }
     }
 }
@@ -185,7 +157,6 @@ impl Facts {
     pub(crate) fn none() -> Self {
         Self {
             stored: Arc::default(),
-            now: SystemTime::UNIX_EPOCH,
             policy_time: 0,
             file: Arc::default(),
             advisories: None,
@@ -277,8 +248,6 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn checksum(number: u8) -> Checksum {
@@ -297,18 +266,5 @@ mod tests {
         for other in [[].as_slice(), &[1, 2], &[1, 2, 4], &[1, 2, 3, 4]] {
             assert_ne!(fingerprint(other), fingerprint(&[1, 2, 3]));
         }
-    }
-
-    #[test]
-    fn the_next_change_is_the_nearest_one_in_the_future() {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let rules = Rules::new(vec![
-            Rule::HiddenUntil(at(20)),
-            Rule::StoredOnly,
-            Rule::HiddenUntil(at(10)),
-        ]);
-        assert_eq!(rules.next_change(at(5)), Some(at(10)));
-        assert_eq!(rules.next_change(at(10)), Some(at(20)));
-        assert_eq!(rules.next_change(at(20)), None);
     }
 }

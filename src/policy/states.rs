@@ -87,11 +87,6 @@ impl States {
 }
 
 impl Totals {
-    /// Whether any version is held, denied or frozen.
-    pub(crate) fn change_versions(&self) -> bool {
-        self.held + self.denied + self.frozen > 0
-    }
-
     fn add(&mut self, name: &str, state: &FileState) {
         self.held += u64::from(state.held);
         self.denied += u64::from(state.denied);

@@ -8,6 +8,10 @@ use crate::support::{Answer, GitIndex, Mirror};
 
 const DAY: u64 = 86_400;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the mirror of these tests has the system's clock"
+)]
 /// An index line of a version that was published so many days ago.
 fn line(name: &str, version: &str, days: u64, yanked: bool) -> String {
     let time = SystemTime::now() - Duration::from_secs(days * DAY);

@@ -76,6 +76,9 @@ pub(crate) struct Service {
     service: Option<String>,
 }
 
+/// A state of a repository, the view that it belongs to, and the handle whose task checks it after a failure of git.
+type Current<'s> = (Arc<GitIndex>, Option<Arc<View>>, &'s IndexHandle);
+
 /// A repository that clients get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Served {
@@ -206,10 +209,7 @@ impl Served {
     ///
     /// # Errors
     /// 503 before the first one.
-    fn current<'s>(
-        self,
-        state: &'s AppState,
-    ) -> Result<(Arc<GitIndex>, Option<Arc<View>>, &'s IndexHandle), ApiError> {
+    fn current(self, state: &AppState) -> Result<Current<'_>, ApiError> {
         match (self, &state.advisories) {
             (Self::Index, _) => {
                 let (view, git) = git_index(state)?;

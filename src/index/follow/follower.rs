@@ -196,8 +196,7 @@ impl Follower {
                     || !self.settings.may_fetch()
                     || self.publisher.has_rules();
                 let wake_anyway = wake_anyway.then_some(IDLE_PAUSE);
-                let pause = self.settings.interval.or(wake_anyway).map(jittered);
-                pause.into_iter().chain(self.publisher.next_change()).min()
+                self.settings.interval.or(wake_anyway).map(jittered)
             }
             Err(RefreshError::Fetch(FetchError::Stopped)) => None,
             Err(error) if !self.settings.may_fetch() => Some(self.note_offline_failure(&error)),

@@ -165,12 +165,6 @@ impl Publisher {
         !self.rules.are_empty()
     }
 
-    /// The time until the rules decide differently because of the time alone.
-    pub(crate) fn next_change(&self) -> Option<Duration> {
-        let now = self.clock.now();
-        self.rules.next_change(now)?.duration_since(now).ok()
-    }
-
     /// Looks up the facts for the next view. That takes a while with a large store.
     pub(super) fn look_up_facts_in_advance(&mut self) {
         self.facts = Some(self.look_up_facts());
@@ -229,7 +223,7 @@ impl Publisher {
         }
         let mut shown = self.tree_through_rules(&source, previous)?;
         // Without an earlier view most directories are those of the source.
-        let known = previous.map_or(source.root(), View::root);
+        let known = previous.map_or_else(|| source.root(), View::root);
         let read = |tree| source.read_tree(tree, Some(known), self.handle.stopping());
         let root = match read(shown.tree) {
             // A record that leads nowhere, or to something else, is no reason to do without the clone.
@@ -749,7 +743,6 @@ impl Publisher {
     fn facts_of(&self, stored: Arc<HashSet<Checksum>>, policy: PolicyFacts) -> Facts {
         Facts {
             stored,
-            now: self.clock.now(),
             policy_time: 0,
             file: policy.file,
             advisories: policy.advisories,

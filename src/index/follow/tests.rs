@@ -1,14 +1,12 @@
 //! Tests of views: stored files, edited lines, restarts, new clones.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use super::follower::Follower;
 use super::settings::{FollowerSettings, GitIndexSettings, Network};
 use super::stored_files::{Stopping, StoredFiles};
-use crate::clock::Clock;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::testing::{TestIndex, checksum, line, read_crate};
 use crate::index::{GitProgram, IndexHandle};
@@ -355,30 +353,4 @@ fn a_view_made_from_the_previous_one_equals_a_view_made_from_scratch() {
         shown.remove("config.json").unwrap();
         assert_eq!(git_tree.write().unwrap(), shown.write().unwrap());
     }
-}
-
-#[test]
-fn a_rule_that_depends_on_the_time_changes_the_view_in_time() {
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    let passed = Arc::new(AtomicU64::new(0));
-    let seconds = Arc::clone(&passed);
-    let clock = Clock::custom(move || now + Duration::from_secs(seconds.load(Ordering::Relaxed)));
-    let mut index = TestIndex::new(&[("1/a", &line("a", 1))]);
-    let until = now + Duration::from_secs(30);
-    index.settings_mut(|settings| {
-        settings.rules = Rules::new(vec![Rule::HiddenUntil(until)]);
-        settings.clock = clock;
-    });
-    index.refresh();
-    assert_eq!(read_crate(&index.handle, "a"), None);
-    let settings = index.settings();
-    index.stop();
-    let handle = IndexHandle::new();
-    let mut mirror = Follower::new(settings, handle.clone());
-    let pause = mirror.step().unwrap();
-    assert!(pause <= Duration::from_secs(30), "{pause:?}");
-    assert_eq!(read_crate(&handle, "a"), None);
-    passed.store(30, Ordering::Relaxed);
-    mirror.step();
-    assert_eq!(read_crate(&handle, "a"), Some(line("a", 1)));
 }

@@ -64,8 +64,9 @@ impl ViewPolicy {
                 .map_or("", |advisories| advisories.commit())
                 .as_bytes());
         }
-        let mut id = [0; 6];
-        id.copy_from_slice(&hash.finalize()[..6]);
+        let hash: [u8; 32] = hash.finalize().into();
+        let [a, b, c, d, e, f, ..] = hash;
+        let id = [a, b, c, d, e, f];
         Self {
             rules,
             facts,

@@ -129,6 +129,7 @@ impl PolicyFile {
     }
 
     /// Whether only listed versions are allowed.
+    #[cfg(test)]
     pub(crate) fn has_allow_list(&self) -> bool {
         self.allowed.is_some()
     }
@@ -155,6 +156,7 @@ impl PolicyFile {
     }
 
     /// Whether an entry may deny a version, or the allow list may.
+    #[cfg(test)]
     pub(crate) fn can_refuse(&self) -> bool {
         !self.denials.is_empty() || self.has_allow_list()
     }
