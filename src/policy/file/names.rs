@@ -1,6 +1,6 @@
 //! Sets of crates, by name and by the beginning of the name.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// The crates that an entry is about. Names are canonical.
 #[derive(Clone, Debug, PartialEq, Eq)]
