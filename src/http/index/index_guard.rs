@@ -18,7 +18,7 @@ use crate::index::{
     View,
 };
 use crate::observability::metrics::PolicySurface;
-use crate::package::{CrateHistory, CrateName, CrateVersion, IndexLine, IndexPath};
+use crate::package::{CrateHistory, CrateName, CrateVersion, IndexLine, IndexPath, Timestamp};
 use crate::policy::{FileState, HeldDownloads, Mode, PolicyState};
 use crate::server::{Exchange, Share, Shares};
 
@@ -95,6 +95,16 @@ impl IndexGuard {
     /// Whether upstream may list versions that the view does not list.
     pub(crate) fn may_hide(&self) -> bool {
         self.view.may_hide()
+    }
+
+    /// Policy time: the time of the last successful fetch, in whole minutes. If it is unknown, the time of the upstream's
+    /// commit, which is older. The decisions of the view are those of this time, even if it was made earlier: it is
+    /// replaced when one of them changes.
+    pub(crate) fn policy_time(&self) -> Option<Timestamp> {
+        let fetched = self.state.index.status().last_success;
+        let time = fetched.unwrap_or_else(|| self.commit_time());
+        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+        Timestamp::from_unix_seconds((seconds - seconds % 60).try_into().ok()?)
     }
 
     /// How many crates the view lists.

@@ -4,7 +4,6 @@
 //! yanked flags are those of now: time travel is no way around the rules.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
@@ -61,18 +60,9 @@ pub(crate) async fn file(
 
 /// Refuses a time of which the mirror does not know the index yet.
 fn check(index: &IndexGuard, time: &Timestamp) -> Result<(), ApiError> {
-    let is_past = policy_time(index).is_some_and(|now| *time <= now);
+    let is_past = index.policy_time().is_some_and(|now| *time <= now);
     let refused = || ApiError::BadRequest(format!("{time} is in the future"));
     is_past.then_some(()).ok_or_else(refused)
-}
-
-/// The time of the last successful fetch, in whole minutes. If it is unknown, the time of the upstream's commit, which is
-/// older.
-fn policy_time(index: &IndexGuard) -> Option<Timestamp> {
-    let fetched = index.state.index.status().last_success;
-    let time = fetched.unwrap_or_else(|| index.commit_time());
-    let seconds = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
-    Timestamp::from_unix_seconds((seconds - seconds % 60).try_into().ok()?)
 }
 
 /// The time in a path. It is read apart from the rest, so that it is refused whatever follows it.

@@ -49,6 +49,8 @@ struct SettingsReport {
 #[derive(Debug, Serialize)]
 struct AdvisoriesReport {
     commit: String,
+    /// Seconds since the last successful fetch of the database; null if it is not known.
+    age_seconds: Option<u64>,
     /// Files that could not be read.
     skipped: usize,
 }
@@ -100,12 +102,13 @@ impl PolicyReport {
                 held_downloads: settings.held_downloads.name(),
                 yank_guard: settings.yank_guard.to_string(),
             }),
-            policy_time: facts.and_then(|facts| Timestamp::from_unix_seconds(facts.policy_time)),
+            policy_time: settings.and_then(|_policy| index.policy_time()),
             policy_file_error: index.state.index.status().policy_file_error,
             advisories: facts
                 .and_then(|facts| facts.advisories.as_ref())
                 .map(|advisories| AdvisoriesReport {
                     commit: advisories.commit().to_owned(),
+                    age_seconds: age_of_advisories(&index.state),
                     skipped: advisories.skipped(),
                 }),
             versions: view
@@ -115,6 +118,12 @@ impl PolicyReport {
             surfaces,
         }
     }
+}
+
+/// The time since the last successful fetch of the advisory database, in seconds.
+fn age_of_advisories(state: &AppState) -> Option<u64> {
+    let fetched = state.advisories.as_ref()?.status().last_success?;
+    Some(state.settings.clock.age(fetched)?.as_secs())
 }
 
 /// What the policy says about a version.
