@@ -24,6 +24,7 @@ use crate::index::{
     Follower, FollowerEnd, FollowerSettings, GitIndexSettings, GitProgram, IndexHandle, Pusher,
     PusherSettings, check_writable, configure_libgit2, refuses_for_good,
 };
+use crate::journal::{Journal, JournalSettings, JournalTask};
 use crate::observability::metrics::Metrics;
 #[cfg(feature = "otlp")]
 use crate::observability::traces::{TraceSettings, Traces};
@@ -99,6 +100,7 @@ pub struct App {
     follower: Follower,
     pusher: Option<Pusher>,
     catalog_task: CatalogTask,
+    journal_task: JournalTask,
     #[cfg(feature = "bench-rules")]
     catalog: Catalog,
     certificate: Option<TlsCertificate>,
@@ -156,6 +158,12 @@ impl App {
             data_dir: config.data_dir.clone(),
             temp_dir: config.temp_dir.clone(),
         };
+        let journal_settings = JournalSettings {
+            data_dir: config.data_dir.clone(),
+            retention: config.changes_retention.duration(),
+            clock: clock.clone(),
+        };
+        let journal = Journal::new(journal_settings, stop.clone());
         let index = IndexHandle::new();
         let metrics = Arc::new(Metrics::default());
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -202,6 +210,7 @@ impl App {
                 settings,
                 index.clone(),
                 catalog.clone(),
+                journal.clone(),
                 keeper.clone(),
                 metrics,
             ),
@@ -209,6 +218,7 @@ impl App {
             stop,
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
             catalog_task: CatalogTask::new(catalog_settings, catalog.clone(), index.clone()),
+            journal_task: JournalTask::new(journal, index.clone()),
             #[cfg(feature = "bench-rules")]
             catalog,
             follower: Follower::new(follower, index),
@@ -287,6 +297,7 @@ impl App {
         };
         let follower = spawn(self.follower.run(token.clone()), &token);
         let catalog = spawn(self.catalog_task.run(token.clone()), &token);
+        let journal = spawn(self.journal_task.run(token.clone()), &token);
         let certificate = self.certificate.zip(current).map(|(certificate, current)| {
             spawn(current.follow(certificate, token.clone()), &token)
         });
@@ -317,6 +328,7 @@ impl App {
             pusher.await.map_err(RunError::Push)?;
         }
         catalog.await.flatten().map_err(RunError::Catalog)?;
+        journal.await.flatten().map_err(RunError::Journal)?;
         match refreshed.map_err(RunError::Refresh)? {
             Ok(()) => {}
             Err(FollowerEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),

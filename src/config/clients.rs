@@ -9,7 +9,15 @@ use super::ConfigError;
 use crate::server::{CertificateError, TlsCertificate};
 
 /// The first segments that the path of a base URL must not have.
-const RESERVED: [&str; 6] = ["config.toml", "livez", "me", "metrics", "readyz", "status"];
+const RESERVED: [&str; 7] = [
+    "changes",
+    "config.toml",
+    "livez",
+    "me",
+    "metrics",
+    "readyz",
+    "status",
+];
 
 /// The base URL that clients reach this mirror at (`PUBLIC_URL`).
 ///

@@ -10,9 +10,10 @@ use axum::http::uri::PathAndQuery;
 const OWN_FIRST_SEGMENTS: [&str; 4] = ["api", "crates", "git", "index"];
 
 /// What can follow a prefix that begins like one of our own paths.
-const AFTER_AMBIGUOUS: [&str; 11] = [
+const AFTER_AMBIGUOUS: [&str; 12] = [
     "",
     "api",
+    "changes",
     "config.toml",
     "crates",
     "git",

@@ -14,6 +14,7 @@ use super::api::{
     downloads, metadata, not_in_index, openapi, owners, reverse_dependencies, search,
     site_metadata, summary, versions,
 };
+use super::changes;
 use super::crate_files::download;
 use super::error::ApiError;
 use super::git;
@@ -121,6 +122,9 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
             get(not_in_index::show_user_stats),
         );
 
+    // Scripts: what has changed in the index.
+    let feed = Router::new().route("/changes", get(changes::show));
+
     // People and platforms.
     let operation = Router::new()
         .route("/", get(page::show))
@@ -133,6 +137,7 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
 
     Router::new()
         .merge(api.layer(CompressionLayer::new().gzip(true)))
+        .merge(feed)
         .merge(operation)
         .merge(cargo)
         .merge(git)

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
 
-use super::{Answer, FILES, TestMirror, settings};
+use super::{Answer, FILES, TestMirror, journal, settings};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::http::{AppState, Settings};
@@ -55,6 +55,7 @@ fn fetched(ago: Duration) -> TestMirror {
             settings,
             index.handle.clone(),
             Catalog::new(),
+            journal(),
             None,
             Arc::default(),
         ),
