@@ -17,6 +17,7 @@
 //! | `disk_file` | a file on a local disk: reading it, and parts that the kernel sends to a socket |
 //! | `http` | the URL table, handlers, errors, HTTP semantics |
 //! | `index` | the clone of the index, the task that follows the upstream, what is served of it, the git index and its push |
+//! | `journal` | what has changed in the shown index, step by step, for the change feed |
 //! | `memory` | settings of the C library's allocator |
 //! | `observability` | logging, traces, and the counts behind `/metrics` |
 //! | `outgoing` | what connections to other machines share: proxies and CA certificates |
@@ -25,6 +26,7 @@
 //! | `prefetch` | which crate files are wanted, and fetching them |
 //! | `process_one` | reaping orphans when the program is the first process of a container |
 //! | `server` | connections: accepting, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns |
+//! | `sqlite` | what the embedded databases share: locks, idle connections, damage |
 //! | `stdout` | whether the process has a standard output |
 //! | `store` | crate files by checksum, on a disk or in a cloud; one fetch for all who wait |
 //! | `upstream` | the URLs of crate files; fetching one file and checking it |
@@ -49,6 +51,7 @@ mod config;
 mod disk_file;
 mod http;
 mod index;
+mod journal;
 mod memory;
 mod observability;
 mod outgoing;
@@ -57,6 +60,7 @@ mod policy;
 mod prefetch;
 mod process_one;
 mod server;
+mod sqlite;
 mod stdout;
 mod store;
 mod upstream;

@@ -52,8 +52,8 @@ const RESERVED: [Reserved; 6] = [
     },
     Reserved {
         paths: &["rusqlite"],
-        places: &["src/catalog/"],
-        rule: "only `catalog` touches the database",
+        places: &["src/catalog/", "src/journal/", "src/sqlite.rs"],
+        rule: "only `catalog`, `journal` and `sqlite` touch a database",
     },
 ];
 

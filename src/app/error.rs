@@ -77,6 +77,9 @@ pub enum RunError {
     /// An internal error ended the task that follows the advisory database.
     #[error("the task that follows the advisory database has ended: {0}")]
     Advisories(#[source] JoinError),
+    /// An internal error ended the task that writes the change journal.
+    #[error("the task that writes the change journal has ended: {0}")]
+    Journal(#[source] JoinError),
     /// An internal error ended the task that reads the certificate again.
     #[error("the task that follows the certificate has ended: {0}")]
     Certificate(#[source] JoinError),

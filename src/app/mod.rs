@@ -26,6 +26,7 @@ use crate::index::{
     GitProgram, IndexHandle, Pusher, PusherSettings, check_writable, configure_libgit2,
     refuses_for_good,
 };
+use crate::journal::{Journal, JournalSettings, JournalTask};
 use crate::observability::metrics::Metrics;
 #[cfg(feature = "otlp")]
 use crate::observability::traces::{TraceSettings, Traces};
@@ -104,6 +105,7 @@ pub struct App {
     pusher: Option<Pusher>,
     catalog_task: CatalogTask,
     advisory_task: Option<AdvisoryTask>,
+    journal_task: JournalTask,
     #[cfg(feature = "bench-rules")]
     catalog: Catalog,
     certificate: Option<TlsCertificate>,
@@ -162,6 +164,12 @@ impl App {
             data_dir: config.data_dir.clone(),
             temp_dir: config.temp_dir.clone(),
         };
+        let journal_settings = JournalSettings {
+            data_dir: config.data_dir.clone(),
+            retention: config.changes_retention.duration(),
+            clock: clock.clone(),
+        };
+        let journal = Journal::new(journal_settings, stop.clone());
         let index = IndexHandle::new();
         let metrics = Arc::new(Metrics::default());
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -222,6 +230,7 @@ impl App {
                 index.clone(),
                 advisories,
                 catalog.clone(),
+                journal.clone(),
                 keeper.clone(),
                 metrics,
             ),
@@ -230,6 +239,7 @@ impl App {
             pusher: pusher.map(|settings| Pusher::new(settings, index.clone())),
             catalog_task: CatalogTask::new(catalog_settings, catalog.clone(), index.clone()),
             advisory_task,
+            journal_task: JournalTask::new(journal, index.clone()),
             #[cfg(feature = "bench-rules")]
             catalog,
             follower: Follower::new(follower, index),
@@ -319,6 +329,7 @@ impl App {
         };
         let follower = spawn(follower, &token);
         let catalog = spawn(self.catalog_task.run(token.clone()), &token);
+        let journal = spawn(self.journal_task.run(token.clone()), &token);
         let certificate = self.certificate.zip(current).map(|(certificate, current)| {
             spawn(current.follow(certificate, token.clone()), &token)
         });
@@ -352,6 +363,7 @@ impl App {
         if let Some(advisories) = advisories {
             advisories.await.flatten().map_err(RunError::Advisories)?;
         }
+        journal.await.flatten().map_err(RunError::Journal)?;
         match refreshed.map_err(RunError::Refresh)? {
             Ok(()) => {}
             Err(FollowerEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),

@@ -10,13 +10,13 @@ use std::time::Instant;
 use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::names::{NameTable, TableBuilder};
-use super::questions::{CrateSummary, Dependent};
+use super::questions::{CrateSummary, Dependent, Publish, PublishPlace};
 use super::record::{CrateRecord, ListedVersion, ShownCrate};
 use crate::index::{BlobId, StopFlag};
 use crate::package::{Checksum, Timestamp};
 
 /// Changes with every change of the tables. A file with another number is built again.
-const SCHEMA: i32 = 2;
+const SCHEMA: i32 = 3;
 
 /// The cache of the connection that writes, in kB. It is also the memory for sorting an index.
 const WRITER_CACHE_KB: i32 = 8 * 1024;
@@ -87,6 +87,8 @@ const INDEXES: &str = "
     CREATE INDEX crate_keys ON crates (key);
     CREATE INDEX dependents ON dependencies (target, number, crate);
     CREATE INDEX checksums ON versions (substr(checksum, 1, 8)) WHERE checksum IS NOT NULL;
+    CREATE INDEX publishes ON versions (published)
+        WHERE shown_yanked IS NOT NULL AND published IS NOT NULL;
     CREATE INDEX incomplete ON crates (file) WHERE is_skipped OR has_other_lines;
 ";
 
@@ -418,6 +420,41 @@ impl Database {
         rows.collect()
     }
 
+    /// Shown versions by publish time, those after a place.
+    pub(super) fn publishes_after(
+        &self,
+        place: &PublishPlace,
+        limit: usize,
+        version_bytes_max: usize,
+    ) -> rusqlite::Result<Vec<Publish>> {
+        // The index gives the order by time. Only those of one second are sorted.
+        let mut statement = self.prepare(
+            "SELECT name, checksum, shown_yanked, published, file, num
+             FROM versions INDEXED BY publishes CROSS JOIN crates ON crates.id = versions.crate
+             WHERE shown_yanked IS NOT NULL AND published >= ?1 AND name IS NOT NULL
+                 AND (published, file, num) > (?1, ?2, ?3) AND length(num) <= ?5
+             ORDER BY published, file, num LIMIT ?4",
+        )?;
+        let integer = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let (limit, longest) = (integer(limit), integer(version_bytes_max));
+        let (file, version) = (&place.file, &place.version);
+        let rows =
+            statement.query_map(params![place.time, file, version, limit, longest], |row| {
+                let checksum: Option<[u8; 32]> = row.get("checksum")?;
+                Ok(Publish {
+                    crate_name: row.get("name")?,
+                    checksum: checksum.map(Checksum::from),
+                    yanked: row.get("shown_yanked")?,
+                    place: PublishPlace {
+                        time: row.get("published")?,
+                        file: row.get("file")?,
+                        version: row.get("num")?,
+                    },
+                })
+            })?;
+        rows.collect()
+    }
+
     /// The index files that list a crate file with this checksum.
     pub(super) fn files_with(&self, checksum: &Checksum) -> rusqlite::Result<Vec<String>> {
         let mut statement = self.prepare(
@@ -482,24 +519,4 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<CrateSummary> {
         newest_version: row.get("newest_version")?,
         max_stable_version: row.get("max_stable_version")?,
     })
-}
-
-/// Whether an error means that the file is damaged, or was made by another version of the mirror. Otherwise the system
-/// refused something, or the work was interrupted, and the file is kept.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{
-        CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OperationInterrupted, OutOfMemory,
-        PermissionDenied, ReadOnly, SystemIoFailure,
-    };
-    let is_cut = |code| code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
-    match error {
-        rusqlite::Error::SqliteFailure(error, _) => match error.code {
-            SystemIoFailure => is_cut(error.extended_code),
-            CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OperationInterrupted
-            | OutOfMemory | PermissionDenied | ReadOnly => false,
-            _ => true,
-        },
-        // A value of another type than the statement expects, or no state at all.
-        _ => true,
-    }
 }

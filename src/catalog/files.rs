@@ -10,14 +10,13 @@
 //! A new database gets its name by a rename when it is complete. Its number is new, because the log of a database is found
 //! by its name, and must never be applied to another one.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::index::refuses_for_good;
+use crate::sqlite::{DirectoryLock, lock_directory, remove_database, remove_file};
 
-const LOCK: &str = "lock";
 const BUILDING: &str = "building";
 const PREFIX: &str = "catalog-";
 const SUFFIX: &str = ".sqlite";
@@ -49,22 +48,15 @@ impl CatalogDir {
     /// Those that may pass, like a full disk.
     pub(super) fn open(data_dir: &Path) -> io::Result<DirState> {
         let path = data_dir.join("catalog");
-        let lock = fs::create_dir_all(&path).and_then(|()| File::create(path.join(LOCK)));
-        let lock = match lock {
-            Ok(lock) => lock,
-            Err(error) if refuses_for_good(&error) => return Ok(DirState::NotWritable),
-            Err(error) => return Err(error),
-        };
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => return Ok(DirState::InUse),
-            // A file system without locks. Mirrors that share it were warned of that by the index.
-            Ok(()) | Err(TryLockError::Error(_)) => {}
-        }
-        Ok(DirState::Locked(Self {
-            path,
-            _lock: Some(lock),
-            is_temporary: false,
-        }))
+        Ok(match lock_directory(&path)? {
+            DirectoryLock::Ours(lock) => DirState::Locked(Self {
+                path,
+                _lock: Some(lock),
+                is_temporary: false,
+            }),
+            DirectoryLock::InUse => DirState::InUse,
+            DirectoryLock::NotWritable => DirState::NotWritable,
+        })
     }
 
     /// Makes a directory that is removed at the end.
@@ -104,21 +96,11 @@ impl CatalogDir {
         File::open(&building)?.sync_all()?;
         let path = self.database(self.highest()?.map_or(1, |number| number.saturating_add(1)));
         // A log without a database is what an operator may leave who removes only the database.
-        Self::remove(&path)?;
+        remove_database(&path)?;
         fs::rename(building, &path)?;
         // Without this a power failure can undo the rename: the name is in the directory, which is written separately.
         File::open(&self.path)?.sync_all()?;
         Ok(path)
-    }
-
-    /// Removes a database. Its log goes last: without its database it means nothing.
-    pub(super) fn remove(database: &Path) -> io::Result<()> {
-        for suffix in ["", "-wal", "-shm"] {
-            let mut path = database.as_os_str().to_owned();
-            path.push(suffix);
-            remove_file(Path::new(&path))?;
-        }
-        Ok(())
     }
 
     /// Removes everything of ours except for this database and its log.
@@ -160,12 +142,5 @@ impl Drop for CatalogDir {
         {
             tracing::debug!(error = %error, path = %self.path.display(), "the temporary catalog could not be removed");
         }
-    }
-}
-
-fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

@@ -11,8 +11,8 @@ use super::database::Database;
 use super::names::Rows;
 use super::published::{Published, answer};
 use super::questions::{
-    CatalogError, CatalogStatus, CrateFilter, CrateList, CrateOrder, Dependents, Page, Search,
-    Start, Summary,
+    CatalogError, CatalogStatus, CrateFilter, CrateList, CrateOrder, Dependents, Page,
+    PublishPlace, Publishes, Search, Start, Summary,
 };
 use super::record::key_of;
 use crate::index::ListedFiles;
@@ -150,6 +150,26 @@ impl Catalog {
                 num_crates: published.names.count(),
                 new_crates: reader.summaries(&published.names.search(&newest).rows)?,
                 just_updated: reader.summaries(&updated.rows)?,
+            })
+        })
+        .await
+    }
+
+    /// The shown versions after a place in the list by publish time: `limit` at most. Versions of more than
+    /// `version_bytes_max` bytes are left out.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub(crate) async fn publishes_after(
+        &self,
+        place: PublishPlace,
+        limit: usize,
+        version_bytes_max: usize,
+    ) -> Result<Publishes, CatalogError> {
+        self.ask(move |published, reader| {
+            Ok(Publishes {
+                view: Arc::clone(&published.view),
+                versions: reader.publishes_after(&place, limit, version_bytes_max)?,
             })
         })
         .await

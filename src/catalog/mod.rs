@@ -35,7 +35,7 @@ pub(crate) use handle::Catalog;
 pub use probe::CatalogProbe;
 pub(crate) use questions::{
     CatalogError, CatalogState, CatalogStatus, CrateFilter, CrateOrder, CrateSummary, Dependent,
-    Page, Place, Search, Start,
+    Page, Place, Publish, PublishPlace, Publishes, Search, Start,
 };
 pub(crate) use task::CatalogTask;
 pub(crate) use worker::CatalogSettings;

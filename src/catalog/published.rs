@@ -1,7 +1,6 @@
 //! What questions are answered from: the names in memory, the database, and the view that both belong to.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
@@ -10,9 +9,7 @@ use super::database::Database;
 use super::names::NameTable;
 use super::questions::CatalogError;
 use crate::index::View;
-
-/// Idle connections that are kept.
-const IDLE_MAX: usize = 4;
+use crate::sqlite::Readers;
 
 /// A state of the catalog. Immutable, except that connections come and go.
 #[derive(Debug)]
@@ -21,45 +18,7 @@ pub(super) struct Published {
     pub(super) names: NameTable,
     /// The generation of the database that the names belong to.
     pub(super) generation: i64,
-    pub(super) readers: Arc<Readers>,
-}
-
-/// Connections for questions to one database file.
-#[derive(Debug)]
-pub(super) struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Database>>,
-}
-
-impl Readers {
-    /// Connections to this file. They are opened when they are needed.
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            idle: Mutex::default(),
-        }
-    }
-
-    fn take(&self, deadline: Instant) -> rusqlite::Result<Database> {
-        let idle = self.idle().pop();
-        let mut reader = match idle {
-            Some(reader) => reader,
-            None => Database::open_reader(&self.path)?,
-        };
-        reader.end_at(deadline)?;
-        Ok(reader)
-    }
-
-    fn give_back(&self, reader: Database) {
-        let mut idle = self.idle();
-        if idle.len() < IDLE_MAX {
-            idle.push(reader);
-        }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Database>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    pub(super) readers: Arc<Readers<Database>>,
 }
 
 /// Answers one question from the current state, until a deadline. Blocking.
@@ -71,7 +30,8 @@ pub(super) fn answer<T>(
     let mut work = Some(work);
     loop {
         let published = current.load_full().ok_or(CatalogError::NotReady)?;
-        let reader = published.readers.take(deadline)?;
+        let mut reader = published.readers.take()?;
+        reader.end_at(deadline)?;
         let answer = reader.transaction(|reader| {
             // This begins the transaction. From here on, the database does not change for this reader.
             let same = reader.generation()? == published.generation;

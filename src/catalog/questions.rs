@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::index::View;
-use crate::package::Timestamp;
+use crate::package::{Checksum, Timestamp};
 
 /// A search for crates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +173,59 @@ pub(crate) struct Summary {
     pub(crate) new_crates: Vec<CrateSummary>,
     /// The crates with the latest publish that was not their first one.
     pub(crate) just_updated: Vec<CrateSummary>,
+}
+
+/// A place in the list of shown versions by publish time. It stays valid when versions come and go, and in a catalog that
+/// was built again.
+///
+/// It serialises as an array.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(from = "(i64, String, String)", into = "(i64, String, String)")]
+pub(crate) struct PublishPlace {
+    /// The time, in seconds since 1970.
+    pub(crate) time: i64,
+    /// The name of the crate in lower case. Empty for a place before all versions of that time.
+    pub(crate) file: String,
+    /// The version.
+    pub(crate) version: String,
+}
+
+impl From<(i64, String, String)> for PublishPlace {
+    fn from((time, file, version): (i64, String, String)) -> Self {
+        Self {
+            time,
+            file,
+            version,
+        }
+    }
+}
+
+impl From<PublishPlace> for (i64, String, String) {
+    fn from(place: PublishPlace) -> Self {
+        (place.time, place.file, place.version)
+    }
+}
+
+/// Some of the shown versions whose publish time is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Publishes {
+    /// The view that the answer belongs to.
+    pub(crate) view: Arc<View>,
+    /// By publish time, then by name and version.
+    pub(crate) versions: Vec<Publish>,
+}
+
+/// A shown version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Publish {
+    /// The crate's published name.
+    pub(crate) crate_name: String,
+    /// The checksum of its crate file; `None` if the index line has no real one.
+    pub(crate) checksum: Option<Checksum>,
+    /// Whether it is shown as yanked.
+    pub(crate) yanked: bool,
+    /// Its place in the list.
+    pub(crate) place: PublishPlace,
 }
 
 /// Why a question has no answer. All of them may pass: the next attempt can succeed.

@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
-use super::database::{Database, State, is_damage};
+use super::database::{Database, State};
 use super::files::{CatalogDir, DirState};
 use super::handle::Catalog;
 use super::names::{NameTable, TableBuilder};
-use super::published::{Published, Readers};
+use super::published::Published;
 use super::record::{CrateRecord, ShownCrate, key_of};
 use crate::index::{IndexHandle, ListedCrate, Listing, ReadError, StopFlag, View};
 use crate::memory::return_freed_blocks;
+use crate::sqlite::{Readers, is_damage, remove_database};
 
 /// The largest number of threads that read index files. The mirror serves requests at the same time.
 const THREADS_MAX: usize = 4;
@@ -81,7 +82,7 @@ pub(super) struct Worker {
 struct Open {
     database: Database,
     path: PathBuf,
-    readers: Arc<Readers>,
+    readers: Arc<Readers<Database>>,
     state: State,
     /// What the database was last brought up to; `None` for a database from the disk.
     listing: Option<Listing>,
@@ -171,7 +172,7 @@ impl Worker {
                 Some(database) => {
                     tracing::warn!(error = %error, "the catalog is damaged, and is built again");
                     self.catalog.withdraw();
-                    removed.and_then(|()| CatalogDir::remove(&database))
+                    removed.and_then(|()| remove_database(&database))
                 }
                 None => removed,
             };
@@ -268,7 +269,7 @@ impl Worker {
         let database = Database::open(&path, &stop)?;
         Ok(Some(Open {
             state: database.state()?,
-            readers: Arc::new(Readers::new(path.clone())),
+            readers: Arc::new(Readers::new(path.clone(), Database::open_reader)),
             database,
             path,
             listing: None,
@@ -303,7 +304,7 @@ impl Worker {
         let path = directory.activate()?;
         let database = Database::open(&path, &stop)?;
         let open = Open {
-            readers: Arc::new(Readers::new(path.clone())),
+            readers: Arc::new(Readers::new(path.clone(), Database::open_reader)),
             database,
             path,
             state,

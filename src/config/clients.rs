@@ -9,8 +9,9 @@ use super::ConfigError;
 use crate::server::{CertificateError, TlsCertificate};
 
 /// The first segments that the path of a base URL must not have.
-const RESERVED: [&str; 7] = [
+const RESERVED: [&str; 8] = [
     "at",
+    "changes",
     "config.toml",
     "livez",
     "me",

@@ -39,6 +39,7 @@ use crate::observability::LogFormat;
 #[cfg(feature = "otlp")]
 use crate::observability::traces::TraceSettings;
 use crate::outgoing::Proxies;
+use crate::policy::Age;
 use crate::server::{TlsCertificate, TrustedProxies};
 use crate::store::StorageLocation;
 use crate::upstream::{DownloadTemplates, FetchLimits, Resolver};
@@ -86,6 +87,8 @@ pub struct Config {
     pub refresh_interval: Option<Duration>,
     /// The age of the last successful fetch at which the mirror is no longer ready (`MAX_STALENESS_SECS`).
     pub(crate) max_staleness: Duration,
+    /// How long the change feed reaches back (`CHANGES_RETENTION`).
+    pub(crate) changes_retention: Age,
     /// Where the rewritten index is pushed to after each refresh (`INDEX_PUSH_URL`).
     pub(crate) index_push_url: Option<RemoteUrl>,
     /// What a company may use (`MIN_PUBLISH_AGE` and the like, `POLICY_FILE`).
@@ -237,6 +240,7 @@ impl Config {
             data_dir,
             refresh_interval: (!interval.is_zero()).then_some(interval),
             max_staleness: value::seconds("MAX_STALENESS_SECS", &raw.max_staleness_secs)?,
+            changes_retention: value::age("CHANGES_RETENTION", &raw.changes_retention)?,
             hsts_max_age_secs: raw.hsts_max_age_secs.as_deref().map(hsts).transpose()?,
             tls: clients::tls(raw.tls_cert, raw.tls_key)?,
             trusted_proxies: raw
@@ -372,6 +376,8 @@ mod tests {
             ("DOWNLOAD_MODE", "sometimes"),
             ("STORAGE_URL", "ftp://host/crates"),
             ("STORAGE_MAX_BYTES", "10GB"),
+            ("CHANGES_RETENTION", "7d"),
+            ("CHANGES_RETENTION", "forever"),
             ("INDEX_PRUNED", "maybe"),
             ("INDEX_PRUNED", "true"),
             ("MIN_PUBLISH_AGE", "7d"),

@@ -89,6 +89,8 @@ settings! {
         "pause between fetches of the index";
     max_staleness_secs: String = "MAX_STALENESS_SECS", Default("3600"), Unexpected,
         "`/readyz` fails when the last successful fetch is older";
+    changes_retention: String = "CHANGES_RETENTION", Default("7 days"), Unexpected,
+        "how long the change feed reaches back";
     index_push_url: Option<String> = "INDEX_PUSH_URL", Means("the index is not pushed"), Possible,
         "git repository to push the rewritten index to";
     min_publish_age: String = "MIN_PUBLISH_AGE", Default("0"), Unexpected,

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::ConfigError;
+use crate::policy::Age;
 
 pub(super) fn parse<T: FromStr>(
     variable: &'static str,
@@ -21,4 +22,10 @@ pub(super) fn seconds(variable: &'static str, text: &str) -> Result<Duration, Co
         seconds @ 0..=31_536_000 => Ok(Duration::from_secs(seconds)),
         _ => Err(ConfigError::new(variable, text, remedy)),
     }
+}
+
+/// A span of time in cargo's grammar.
+pub(super) fn age(variable: &'static str, text: &str) -> Result<Age, ConfigError> {
+    let remedy = "0, or a number with a unit: second(s), minute(s), hour(s), day(s), week(s) or month(s), such as `7 days`";
+    parse(variable, text, remedy)
 }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::catalog::CatalogError;
 use crate::index::ReadError;
+use crate::journal::{JournalError, OffReason};
 use crate::package::{CrateFile, CrateName, CrateVersion};
 use crate::server::Exhausted;
 use crate::store::GetError;
@@ -52,6 +53,15 @@ pub(super) enum ApiError {
         "The mirror's catalog of crates cannot answer at the moment. Try again in a few seconds."
     )]
     CatalogFailed(#[source] CatalogError),
+    /// There is no change journal.
+    #[error("{}", feed_is_off(*.0))]
+    FeedOff(OffReason),
+    /// The change journal cannot answer now.
+    #[error("The mirror's change journal cannot answer at the moment. Try again in a few seconds.")]
+    FeedFailed(#[source] JournalError),
+    /// The change journal does not know the place that a client has come to.
+    #[error("start again from a full copy (/git/index)")]
+    CursorGone,
     /// The endpoint exists, for other methods.
     #[error("Method Not Allowed")]
     MethodNotAllowed,
@@ -260,6 +270,7 @@ impl ApiError {
             | Self::CrateFileMissing(_) => StatusCode::NOT_FOUND,
             Self::CrateFileCorrupt { .. } | Self::UpstreamFailed { .. } => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::CursorGone => StatusCode::GONE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ReadOnly
             | Self::NeedsLogin
@@ -273,6 +284,8 @@ impl ApiError {
             | Self::Busy
             | Self::CatalogNotReady
             | Self::CatalogFailed(_)
+            | Self::FeedOff(_)
+            | Self::FeedFailed(_)
             | Self::IndexUnreadable(_)
             | Self::IndexFileRefused(_)
             | Self::NoPublicUrl
@@ -354,6 +367,35 @@ impl From<CatalogError> for ApiError {
             CatalogError::NotReady => Self::CatalogNotReady,
             CatalogError::Busy => Self::Busy,
             CatalogError::TimedOut | CatalogError::Unreadable(_) => Self::CatalogFailed(error),
+        }
+    }
+}
+
+impl From<JournalError> for ApiError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Off(reason) => Self::FeedOff(reason),
+            JournalError::Gone => Self::CursorGone,
+            JournalError::Busy => Self::Busy,
+            JournalError::TimedOut | JournalError::Unreadable(_) => Self::FeedFailed(error),
+        }
+    }
+}
+
+/// Why there is no change feed.
+fn feed_is_off(reason: OffReason) -> &'static str {
+    match reason {
+        OffReason::NotReady => {
+            "The mirror is still opening its change journal. Try again in a few seconds."
+        }
+        OffReason::NotWritable => {
+            "The change feed is off: the mirror cannot write its change journal to DATA_DIR."
+        }
+        OffReason::InUse => {
+            "The change feed is off: another mirror uses the change journal in DATA_DIR."
+        }
+        OffReason::Failed => {
+            "The change feed is off: the mirror could not write its change journal. It tries again."
         }
     }
 }

@@ -38,7 +38,8 @@ const DISCARDED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// How long that may take.
 const DISCARDING_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// On what crates.io serves to everybody: the API, the sparse index and crate files. Clients of those may run in a browser.
+/// On what crates.io serves to everybody: the API, the sparse index and crate files, and on the change feed, which says
+/// nothing else. Clients of those may run in a browser.
 /// The pages about this mirror name internal paths and hosts, and are for its operators. The git index has no use for the
 /// header: a browser asks before it posts to git, and nobody answers that.
 const ANY_ORIGIN: (HeaderName, HeaderValue) = (
@@ -234,7 +235,7 @@ fn version_in(path: &str) -> Option<Result<VersionInPath, ApiError>> {
 /// Whose answers get which headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Surface {
-    /// The API, with its downloads.
+    /// The API, with its downloads, and the change feed.
     Api,
     /// The sparse index, now and as of earlier times. Cargo reads it thousands of times a day, and has no use for what browsers need.
     Index,
@@ -247,7 +248,7 @@ enum Surface {
 impl Surface {
     /// The surface of a normalised path.
     fn of(path: &str) -> Self {
-        if path.starts_with("/api/") || path.starts_with("/crates/") {
+        if path.starts_with("/api/") || path.starts_with("/crates/") || path == "/changes" {
             Self::Api
         } else if path.starts_with("/index/") || path.starts_with("/at/") {
             Self::Index

@@ -5,6 +5,7 @@
 //! crate files are is in `store` and `upstream`.
 
 mod api;
+mod changes;
 mod crate_files;
 mod crate_in_path;
 mod error;

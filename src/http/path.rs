@@ -10,10 +10,11 @@ use axum::http::uri::PathAndQuery;
 const OWN_FIRST_SEGMENTS: [&str; 6] = ["api", "at", "crates", "git", "index", "policy"];
 
 /// What can follow a prefix that begins like one of our own paths.
-const AFTER_AMBIGUOUS: [&str; 13] = [
+const AFTER_AMBIGUOUS: [&str; 14] = [
     "",
     "api",
     "at",
+    "changes",
     "config.toml",
     "crates",
     "git",

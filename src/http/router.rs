@@ -14,6 +14,7 @@ use super::api::{
     downloads, metadata, not_in_index, openapi, owners, reverse_dependencies, search,
     site_metadata, summary, versions,
 };
+use super::changes;
 use super::crate_files::download;
 use super::error::ApiError;
 use super::git;
@@ -140,6 +141,9 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
         .route("/policy/{name}", get(policy::show_crate))
         .route("/policy/{name}/{version}", get(policy::show_version));
 
+    // Scripts: what has changed in the index.
+    let feed = Router::new().route("/changes", get(changes::show));
+
     // People and platforms.
     let operation = Router::new()
         .route("/", get(page::show))
@@ -152,6 +156,7 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
 
     Router::new()
         .merge(api.layer(CompressionLayer::new().gzip(true)))
+        .merge(feed)
         .merge(operation)
         .merge(policies.layer(CompressionLayer::new().gzip(true)))
         .merge(cargo)

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
+use super::changes::followers::Followers;
 use super::index::decision_table::{DecisionTables, no_decisions};
 use super::index::file_cache::FileCache;
 use super::index::version_table::{VersionTables, no_tables};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::index::{AdvisoryHandle, BlobId, IndexHandle};
+use crate::journal::Journal;
 use crate::observability::metrics::Metrics;
 #[cfg(feature = "otlp")]
 use crate::observability::traces::Traces;
@@ -37,6 +39,12 @@ const MEMORY_AGE_MIN: Duration = Duration::from_millis(250);
 
 /// The same for git processes. A full clone takes some seconds, and would have to begin anew.
 const GIT_AGE_MIN: Duration = Duration::from_secs(60);
+
+/// How many clients may follow the change feed at a time. Each has a connection, and a look at the journal for each step.
+const FOLLOWERS_MAX: usize = 256;
+
+/// The same for followers. Only those that do not read what is there for them are ever cut.
+const FOLLOWER_AGE_MIN: Duration = Duration::from_secs(10);
 
 /// How many whole files may be read from a cloud at a time because of a part of each.
 const WHOLE_FILES_MAX: usize = 8;
@@ -101,6 +109,10 @@ pub(crate) struct AppState {
     pub(crate) metrics: Arc<Metrics>,
     /// Search and reverse dependencies.
     pub(super) catalog: Catalog,
+    /// What has changed in the index.
+    pub(super) journal: Journal,
+    /// The clients that follow the change feed.
+    pub(super) followers: Followers,
     /// The account of the memory that is kept for clients, in bytes.
     pub(crate) account: Shares,
     /// Permits for look-ups.
@@ -111,6 +123,8 @@ pub(crate) struct AppState {
     pub(super) whole_file_permits: Shares,
     /// Permits to start git.
     pub(super) git_permits: Shares,
+    /// Permits to follow the change feed.
+    pub(super) follower_permits: Shares,
     /// The permit to collect the metrics.
     pub(super) metrics_permits: Shares,
     pub(super) index_files: FileCache,
@@ -131,6 +145,7 @@ impl AppState {
         index: IndexHandle,
         advisories: Option<AdvisoryHandle>,
         catalog: Catalog,
+        journal: Journal,
         crate_files: Option<CrateFiles>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
@@ -165,6 +180,13 @@ impl AppState {
                     age_min: GIT_AGE_MIN,
                 },
             ),
+            follower_permits: permits(
+                FOLLOWERS_MAX,
+                TakingBack::From {
+                    pace_min: PACE_MIN,
+                    age_min: FOLLOWER_AGE_MIN,
+                },
+            ),
             metrics_permits: permits(1, TakingBack::Never),
             settings,
             started: Instant::now(),
@@ -172,6 +194,8 @@ impl AppState {
             advisories,
             metrics,
             catalog,
+            journal,
+            followers: Followers::default(),
             account,
             index_files: FileCache::new(),
             version_tables: no_tables(),

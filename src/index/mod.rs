@@ -50,5 +50,6 @@ pub(crate) use status::{ClonesSize, FetchProgress, IndexStatus, Phase, PushStatu
 pub(crate) use stop::StopFlag;
 pub(crate) use view::View;
 pub(crate) use view::build::ListedFiles;
-pub(crate) use view::listing::{CrateContent, ListedCrate, Listing};
+pub(crate) use view::changes::FileChange;
+pub(crate) use view::listing::{CrateContent, ListedCrate, Listing, ShownFlag, ShownIndex};
 pub(crate) use view::policy::PolicyId;

@@ -39,7 +39,6 @@ impl Age {
     }
 
     /// The length.
-    #[expect(dead_code, reason = "no rule reads it yet")]
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }

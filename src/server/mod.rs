@@ -24,7 +24,7 @@ mod tls;
 pub(crate) use accept::{Drained, serve};
 pub(crate) use application::{Admission, Answered, Application, Asked};
 pub(crate) use exchange::{Exchange, Sent, WeakExchange};
-pub(crate) use peer::TrustedProxies;
+pub(crate) use peer::{Peer, TrustedProxies};
 pub(crate) use settings::{Limits, ServerSettings};
 pub(crate) use share_table::{SharesSettings, TakingBack};
 pub(crate) use shares::{Exhausted, Share, Shares};

@@ -160,6 +160,11 @@ fn a_data_dir_with_a_read_only_lock_is_only_read_even_if_the_rest_is_writable() 
         let program = start(settings);
         program.wait_until_ready();
         assert_eq!(program.get(&format!("/api/v1/crates/{name}")).status, 200);
+        eventually("the change feed says why it is off", || {
+            let answer = program.get("/changes");
+            assert_eq!(answer.status, 503);
+            answer.detail().contains("cannot write its change journal")
+        });
         drop(program);
         assert_eq!(listing(data.path()), before);
     }

@@ -18,7 +18,8 @@ const OWN_PAGES: [&str; 9] = [
 ];
 
 /// Answers that anybody may have from crates.io, too.
-const PUBLIC: [&str; 9] = [
+const PUBLIC: [&str; 10] = [
+    "/changes",
     "/api/v1/crates/itoa",
     "/api/v1/crates/itoa/1.0.0/download",
     "//api//v1/crates/itoa",

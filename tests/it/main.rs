@@ -14,6 +14,7 @@ mod air_gap;
 mod attack;
 mod cargo;
 mod carry;
+mod changes;
 mod clock;
 mod clone_on_disk;
 mod command_line;

@@ -50,6 +50,7 @@ fn everything_works_below_a_path_whether_or_not_the_proxy_removes_it() {
         "/livez",
         "/readyz",
         "/metrics",
+        "/changes",
         "/index/le/af/leaf",
         "/index/config.json",
         "/at/2026-01-01/index/le/af/leaf",

@@ -11,7 +11,7 @@ pub(super) mod not_in_index;
 pub(super) mod openapi;
 pub(super) mod owners;
 mod pages;
-mod query;
+pub(super) mod query;
 pub(super) mod reverse_dependencies;
 pub(super) mod search;
 pub(super) mod site_metadata;

@@ -25,6 +25,26 @@ pub(crate) fn prefers_html(headers: &HeaderMap) -> bool {
     is_html
 }
 
+/// Whether a client names a media type, and does not like another one better. A wildcard names nothing.
+pub(crate) fn asks_for(headers: &HeaderMap, media_type: &str, instead_of: &str) -> bool {
+    let (mut wanted, mut other) = (0.0_f32, 0.0_f32);
+    let lines = headers.get_all(header::ACCEPT).iter();
+    let ranges = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    for range in ranges {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let its = parts.find_map(quality).unwrap_or(1.0);
+        if name.eq_ignore_ascii_case(media_type) {
+            wanted = wanted.max(its);
+        } else if name.eq_ignore_ascii_case(instead_of) {
+            other = other.max(its);
+        }
+    }
+    wanted > 0.0 && wanted >= other
+}
+
 /// The value of a parameter, if it is the quality. Nonsense counts as zero.
 fn quality(parameter: &str) -> Option<f32> {
     let (name, value) = parameter.split_once('=')?;

@@ -187,6 +187,7 @@ impl Readiness {
                 .into_iter()
                 .chain(catalog_warning(&catalog))
                 .chain(advisory_warning)
+                .chain(journal_warning(state))
                 .collect(),
         }
     }
@@ -218,6 +219,14 @@ fn catalog_warning(catalog: &CatalogStatus) -> Option<String> {
     };
     Some(format!(
         "search and reverse dependencies {what}, because the catalog could not be brought up to date: {error}"
+    ))
+}
+
+/// What does not work without an up-to-date change journal.
+fn journal_warning(state: &AppState) -> Option<String> {
+    let error = state.journal.last_error()?;
+    Some(format!(
+        "the change feed is not up to date, because the change journal could not be written: {error}"
     ))
 }
 

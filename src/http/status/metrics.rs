@@ -21,6 +21,7 @@ use super::health::Readiness;
 use crate::build_info::{COMMIT, VERSION};
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
+use crate::http::semantics::accept::asks_for;
 use crate::http::state::AppState;
 use crate::index::{ClonesSize, Phase};
 use crate::observability::metrics::{FAILED, OK, PREFIX, TimedResults, register_process};
@@ -332,26 +333,7 @@ fn seconds(time: SystemTime) -> u64 {
 
 /// Whether a scraper asks for `OpenMetrics`, and does not like plain text better. A wildcard does not ask for it.
 fn wants_open_metrics(headers: &HeaderMap) -> bool {
-    let (mut open_metrics, mut plain) = (0.0_f32, 0.0_f32);
-    let lines = headers.get_all(header::ACCEPT).iter();
-    let choices = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','));
-    for choice in choices {
-        let mut parts = choice.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let quality = parts
-            .filter_map(|parameter| parameter.split_once('='))
-            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
-        // Nonsense counts as a refusal.
-        let quality = quality.map_or(1.0, |(_, quality)| quality.trim().parse().unwrap_or(0.0));
-        if name.eq_ignore_ascii_case("application/openmetrics-text") {
-            open_metrics = open_metrics.max(quality);
-        } else if name.eq_ignore_ascii_case("text/plain") {
-            plain = plain.max(quality);
-        }
-    }
-    open_metrics > 0.0 && open_metrics >= plain
+    asks_for(headers, "application/openmetrics-text", "text/plain")
 }
 
 #[cfg(test)]

@@ -15,12 +15,14 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::{AppState, Settings, application};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::index::testing::TestIndex;
+use crate::journal::{Journal, JournalSettings};
 use crate::server::{Admission, Asked, Exchange};
 use crate::upstream::DownloadTemplate;
 
@@ -108,6 +110,7 @@ impl TestMirror {
             index.handle.clone(),
             None,
             Catalog::new(),
+            journal(),
             None,
             Arc::default(),
         );
@@ -197,9 +200,20 @@ fn state(template: &str, index: IndexHandle) -> Arc<AppState> {
         index,
         None,
         Catalog::new(),
+        journal(),
         None,
         Arc::default(),
     )
+}
+
+/// A change journal that nobody opens.
+fn journal() -> Journal {
+    let settings = JournalSettings {
+        data_dir: "/nonexistent".into(),
+        retention: Duration::ZERO,
+        clock: Clock::system(),
+    };
+    Journal::new(settings, CancellationToken::new())
 }
 
 fn settings(template: &str) -> Settings {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::Method;
 
-use super::{Answer, FILES, TestMirror, settings};
+use super::{Answer, FILES, TestMirror, journal, settings};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::http::{AppState, Settings};
@@ -56,6 +56,7 @@ fn fetched(ago: Duration) -> TestMirror {
             index.handle.clone(),
             None,
             Catalog::new(),
+            journal(),
             None,
             Arc::default(),
         ),

@@ -7,7 +7,7 @@ use crate::index::source::directory::Directory;
 
 /// A crate with different index files in the two states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Change<'a> {
+pub(crate) struct FileChange<'a> {
     /// The crate's name in lower case.
     pub(crate) name: &'a str,
     /// Its index file before; `None` if there was none.
@@ -23,7 +23,7 @@ pub(crate) struct Change<'a> {
 pub(crate) fn for_each_change<'a, E>(
     before: Option<&'a Directory>,
     after: Option<&'a Directory>,
-    visit: &mut impl FnMut(Change<'a>) -> Result<(), E>,
+    visit: &mut impl FnMut(FileChange<'a>) -> Result<(), E>,
 ) -> Result<(), E> {
     // Equal tree ids mean equal content, so the recursion ends here. That makes the cost proportional to the changes.
     if before.map(Directory::tree) == after.map(Directory::tree) {
@@ -32,7 +32,7 @@ pub(crate) fn for_each_change<'a, E>(
     for (name, blob) in after.into_iter().flat_map(Directory::files) {
         let earlier = before.and_then(|before| before.file(name));
         if earlier != Some(blob) {
-            visit(Change {
+            visit(FileChange {
                 name,
                 before: earlier,
                 after: Some(blob),
@@ -41,7 +41,7 @@ pub(crate) fn for_each_change<'a, E>(
     }
     for (name, blob) in before.into_iter().flat_map(Directory::files) {
         if after.is_none_or(|after| after.file(name).is_none()) {
-            visit(Change {
+            visit(FileChange {
                 name,
                 before: Some(blob),
                 after: None,

@@ -1,18 +1,21 @@
 //! The crates of a view, and both contents of their index files: the upstream's, and the one that is shown. A catalog is
-//! made of them.
+//! made of them. The difference of two shown states, for the change journal.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::View;
-use super::changes::for_each_change;
+use super::changes::{FileChange, for_each_change};
 use crate::index::ids::{BlobId, ObjectId};
 use crate::index::limits::ReadError;
 use crate::index::source::directory::Directory;
+use crate::index::source::repository::Repository;
 use crate::index::source::visit_files::{Entry, visit_entries};
 use crate::index::stop::StopFlag;
-use crate::package::{CrateName, IndexPath};
+use crate::package::{CrateName, IndexPath, Timestamp};
 
 /// The directories of a view, without its clone.
 #[derive(Clone, Debug)]
@@ -50,6 +53,63 @@ pub(crate) struct CrateFiles<'a> {
     pub(crate) source: &'a [u8],
     /// The one that is shown; `None` if it is hidden.
     pub(crate) shown: Option<&'a [u8]>,
+}
+
+/// One state of the shown index, to be compared with a later one. It keeps its clone on the disk.
+#[derive(Clone, Debug)]
+pub(crate) struct ShownIndex {
+    root: Arc<Directory>,
+    repository: Arc<Repository>,
+}
+
+/// What the rules have made of a version that is shown as yanked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "no rule holds or denies a version so far")
+)]
+pub(crate) enum ShownFlag {
+    /// It is held until this time; `None` if nothing but another index line ends that.
+    HeldUntil(Option<Timestamp>),
+    /// It is denied: always `true`.
+    Denied(bool),
+}
+
+impl ShownIndex {
+    /// The git tree of the state. Equal trees mean equal states.
+    pub(crate) fn tree(&self) -> BlobId {
+        BlobId(self.root.tree())
+    }
+
+    /// The index files that differ from an earlier state, by name. The cost is proportional to the directories that
+    /// differ.
+    pub(crate) fn changes_since<'a>(&'a self, earlier: &'a Self) -> Vec<FileChange<'a>> {
+        let mut changes = Vec::new();
+        let (before, after) = (Some(&*earlier.root), Some(&*self.root));
+        let Ok(()) = for_each_change(before, after, &mut |change| {
+            changes.push(change);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        changes.sort_unstable_by_key(|change| change.name);
+        changes
+    }
+
+    /// Reads an index file of this state. `None` if its clone does not have the file any more: a clone need not have
+    /// all of an earlier state. Blocking.
+    pub(crate) fn read<T>(
+        &self,
+        blob: BlobId,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, ReadError> {
+        // A failed read would count as damage of the clone.
+        let id = blob.0;
+        let is_there = |git: &git2::Repository| Ok(git.odb()?.exists(id.to_oid()?));
+        if !self.repository.with(is_there)? {
+            return Ok(None);
+        }
+        self.repository.read_blob(id, read).map(Some)
+    }
 }
 
 impl Listing {
@@ -125,6 +185,45 @@ impl View {
             source: Arc::clone(self.source.root()),
             shown: Arc::clone(&self.root),
         }
+    }
+
+    /// What is shown, without the rest of the view.
+    pub(crate) fn shown(&self) -> ShownIndex {
+        ShownIndex {
+            root: Arc::clone(&self.root),
+            repository: Arc::clone(self.source.repository()),
+        }
+    }
+
+    /// The state with this git tree, if the clone of this view still has it. Blocking.
+    pub(crate) fn find_shown(
+        &self,
+        tree: &[u8],
+        stop: &StopFlag,
+    ) -> Result<Option<ShownIndex>, ReadError> {
+        let repository = self.source.repository();
+        let tree = ObjectId::from_bytes(tree).map(|tree| tree.to_string());
+        let Some(tree) = tree.and_then(|tree| repository.find_tree(&tree)) else {
+            return Ok(None);
+        };
+        match self.source.read_tree(tree, Some(&self.root), stop) {
+            // A part of it is missing.
+            Err(error) if error.may_be_damage() && !error.is_the_systems() => Ok(None),
+            root => Ok(Some(ShownIndex {
+                root: root?,
+                repository: Arc::clone(repository),
+            })),
+        }
+    }
+
+    /// What the rules have made of a version of this view, if it is shown as yanked because of them. The name of the crate
+    /// is in lower case.
+    #[expect(
+        clippy::unused_self,
+        reason = "no rule holds or denies a version so far; the view will know which ones do"
+    )]
+    pub(crate) fn flag_of(&self, _crate_name: &str, _version: &str) -> Option<ShownFlag> {
+        None
     }
 
     /// Closes the unused handles of the clone. Each keeps what it has seen.

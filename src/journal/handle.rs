@@ -1,0 +1,384 @@
+//! The handle for questions, and the state that it shares with the background task.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::cursor::StepCursor;
+pub(crate) use super::database::ChunkPlace;
+use super::database::{Database, Step};
+use crate::clock::Clock;
+use crate::package::Timestamp;
+use crate::sqlite::Readers;
+
+/// Questions that are answered at the same time. Each has a thread and a connection.
+const ANSWERED_MAX: usize = 4;
+
+/// Questions that wait. More are refused.
+const WAITING_MAX: usize = 512;
+
+/// How long a question may wait for its turn.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// How many bytes of lines one answer has, roughly: a chunk more at most.
+const BATCH_BYTES: usize = 32 * 1024;
+
+/// What the journal needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct JournalSettings {
+    /// The data directory.
+    pub(crate) data_dir: PathBuf,
+    /// How long steps are kept. Zero keeps the last one only.
+    pub(crate) retention: Duration,
+    /// Tells how old a step is.
+    pub(crate) clock: Clock,
+}
+
+/// Asks the journal. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: JournalSettings,
+    state: ArcSwap<State>,
+    /// Why the last attempt to follow the index failed.
+    last_error: Mutex<Option<String>>,
+    /// Tells everybody who waits that there is a new step, or that the journal has begun anew or was turned off.
+    changed: watch::Sender<()>,
+    /// Questions that wait or are answered.
+    accepted: Arc<Semaphore>,
+    /// Questions that are answered.
+    answered: Arc<Semaphore>,
+    /// Asks the background task to check the file.
+    damage_check: Notify,
+    stop: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Off(OffReason),
+    Open(Arc<Readers<Database>>),
+}
+
+/// Why there is no journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OffReason {
+    /// It was not opened yet.
+    NotReady,
+    /// The mirror cannot write to `DATA_DIR`, or another mirror has the lock of the index there.
+    NotWritable,
+    /// Another mirror uses the journal. It may be about to end.
+    InUse,
+    /// The system refused. The task tries again.
+    Failed,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    /// There is no journal.
+    #[error("there is no change journal")]
+    Off(OffReason),
+    /// The place is unknown: too old, or of another journal.
+    #[error("the change journal does not know this place")]
+    Gone,
+    /// Too many questions wait already, or this one has waited too long.
+    #[error("too many questions to the change journal wait already")]
+    Busy,
+    /// The answer took too long.
+    #[error("the answer of the change journal took too long")]
+    TimedOut,
+    /// The file cannot be read. The background task checks it, and begins anew if it is damaged.
+    #[error("the change journal cannot be read")]
+    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<rusqlite::Error> for JournalError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OperationInterrupted) => Self::TimedOut,
+            _ => Self::Unreadable(error.into()),
+        }
+    }
+}
+
+/// A place between two steps, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// The place.
+    pub(crate) cursor: StepCursor,
+    /// The upstream commit whose index this is.
+    pub(crate) commit: String,
+    /// When the mirror saw the step before it.
+    pub(crate) time: Timestamp,
+}
+
+impl Head {
+    fn after(step: Step) -> Self {
+        Self {
+            cursor: step.cursor,
+            commit: step.commit,
+            time: Timestamp::from_unix_seconds(step.time).unwrap_or_else(Timestamp::epoch),
+        }
+    }
+}
+
+/// Some steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Steps {
+    /// Where their lines begin; `None` if there are none.
+    pub(crate) from: Option<ChunkPlace>,
+    /// The place after them.
+    pub(crate) head: Head,
+}
+
+/// Some lines of one step.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// Each with a line break.
+    pub(crate) lines: Vec<u8>,
+    /// The place after the step, if these are its last lines.
+    pub(crate) end: Option<StepCursor>,
+}
+
+/// What limits the steps that are still valid.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Expiry {
+    /// All but the last one are too old.
+    AllButTheLast,
+    /// Those from before this time, in seconds since 1970.
+    Before(i64),
+}
+
+impl Expiry {
+    /// The last step that is too old, although the file may still have it.
+    pub(super) fn last_expired(self, database: &Database) -> rusqlite::Result<Option<i64>> {
+        match self {
+            Self::AllButTheLast => {
+                let newest = database.newest()?;
+                Ok(newest.map(|newest| newest.cursor.number.saturating_sub(1)))
+            }
+            Self::Before(time) => database.last_before(time),
+        }
+    }
+}
+
+/// Answers one question. Blocking.
+fn answer<T>(
+    readers: &Readers<Database>,
+    work: impl FnOnce(&Database) -> Result<T, JournalError>,
+) -> Result<T, JournalError> {
+    let mut reader = readers.take()?;
+    reader.end_at(Instant::now() + ANSWER_MAX)?;
+    // Short transactions only: an old one would keep the log from being cut.
+    let answer = reader.transaction(work);
+    // The connection is closed after a failure: what it has read may be damaged.
+    if matches!(answer, Ok(_) | Err(JournalError::Gone)) {
+        readers.give_back(reader);
+    }
+    answer
+}
+
+impl Journal {
+    /// A journal that its task has not opened yet. `stop` ends everything.
+    pub(crate) fn new(settings: JournalSettings, stop: CancellationToken) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                settings,
+                state: ArcSwap::from_pointee(State::Off(OffReason::NotReady)),
+                last_error: Mutex::default(),
+                changed: watch::Sender::new(()),
+                accepted: Arc::new(Semaphore::new(ANSWERED_MAX + WAITING_MAX)),
+                answered: Arc::new(Semaphore::new(ANSWERED_MAX)),
+                damage_check: Notify::new(),
+                stop,
+            }),
+        }
+    }
+
+    /// Where the journal ends.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub(crate) async fn head(&self) -> Result<Head, JournalError> {
+        self.ask(|database, _expiry| {
+            let newest = database.newest()?.ok_or(JournalError::Gone)?;
+            Ok(Head::after(newest))
+        })
+        .await
+    }
+
+    /// The last place at which the index was shown with this git tree; `None` if the journal has none.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub(crate) async fn place_of(&self, tree: Vec<u8>) -> Result<Option<Head>, JournalError> {
+        self.ask(move |database, expiry| {
+            let step = database.newest_with_tree(&tree)?;
+            let oldest = expiry.last_expired(database)?.unwrap_or(i64::MIN);
+            let is_valid = |step: &Step| step.cursor.number >= oldest;
+            Ok(step.filter(is_valid).map(Head::after))
+        })
+        .await
+    }
+
+    /// The steps after a place: whole ones with so many changes together, or one that has more by itself.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub(crate) async fn steps_after(
+        &self,
+        cursor: StepCursor,
+        changes_max: usize,
+    ) -> Result<Steps, JournalError> {
+        let changes_max = i64::try_from(changes_max).unwrap_or(i64::MAX);
+        self.ask(move |database, expiry| {
+            let known = database.step(cursor.number)?;
+            let known = known.filter(|step| step.cursor == cursor);
+            let known = known.ok_or(JournalError::Gone)?;
+            let expired = expiry.last_expired(database)?;
+            if expired.is_some_and(|expired| cursor.number < expired) {
+                return Err(JournalError::Gone);
+            }
+            let last = database.last_within(cursor.number, changes_max)?;
+            let from = last.as_ref();
+            Ok(Steps {
+                from: from.map(|_| ChunkPlace::first_of(cursor.number + 1)),
+                head: Head::after(last.unwrap_or(known)),
+            })
+        })
+        .await
+    }
+
+    /// Some of the lines from a place on, through a step, and the place after them; `None` after the last.
+    ///
+    /// # Errors
+    /// [`JournalError`]. Among them [`JournalError::Gone`], if they were forgotten meanwhile.
+    pub(crate) async fn read(
+        &self,
+        from: ChunkPlace,
+        through: StepCursor,
+    ) -> Result<(Vec<Piece>, Option<ChunkPlace>), JournalError> {
+        self.ask(move |database, _expiry| {
+            let chunks = database.chunks(from, through.number, BATCH_BYTES)?;
+            let last = chunks.last().ok_or(JournalError::Gone)?;
+            let is_end = last.end == Some(through);
+            let next = last.place.after(last.end.is_some());
+            let pieces = chunks.into_iter().map(|chunk| Piece {
+                lines: chunk.lines,
+                end: chunk.end,
+            });
+            Ok((pieces.collect(), (!is_end).then_some(next)))
+        })
+        .await
+    }
+
+    /// A receiver that is told of every later change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Waits until the mirror stops.
+    pub(crate) async fn stopped(&self) {
+        self.shared.stop.cancelled().await;
+    }
+
+    /// Why the last attempt to follow the index failed; `None` after a success.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        let last_error = self.shared.last_error.lock();
+        last_error.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database, Expiry) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let readers = match &**self.shared.state.load() {
+            State::Off(reason) => return Err(JournalError::Off(*reason)),
+            State::Open(readers) => Arc::clone(readers),
+        };
+        let accepted = Arc::clone(&self.shared.accepted).try_acquire_owned();
+        let accepted = accepted.map_err(|_full| JournalError::Busy)?;
+        let turn = Arc::clone(&self.shared.answered).acquire_owned();
+        let turn = tokio::time::timeout(WAIT_MAX, turn)
+            .await
+            .map_err(|_elapsed| JournalError::Busy)?;
+        let journal = self.clone();
+        let answered = tokio::task::spawn_blocking(move || {
+            // Kept to the end, even if the client has gone: the thread and the connection are in use until then.
+            let _permits = (accepted, turn);
+            let answer = answer(&readers, |reader| work(reader, journal.expiry()));
+            if let Err(JournalError::Unreadable(error)) = &answer {
+                tracing::warn!(error = %error, "the change journal cannot be read");
+                journal.shared.damage_check.notify_one();
+            }
+            answer
+        });
+        answered
+            .await
+            .unwrap_or_else(|panic| Err(JournalError::Unreadable(panic.into())))
+    }
+
+    pub(super) fn settings(&self) -> &JournalSettings {
+        &self.shared.settings
+    }
+
+    /// The time of day, in seconds since 1970.
+    pub(super) fn now(&self) -> i64 {
+        let since = self.shared.settings.clock.now();
+        let since = since.duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
+    }
+
+    /// Which steps are too old now.
+    pub(super) fn expiry(&self) -> Expiry {
+        let retention = self.shared.settings.retention;
+        if retention.is_zero() {
+            return Expiry::AllButTheLast;
+        }
+        let retention = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX);
+        Expiry::Before(self.now().saturating_sub(retention))
+    }
+
+    /// Answers questions from this file from now on.
+    pub(super) fn open(&self, readers: Arc<Readers<Database>>) {
+        self.shared.state.store(Arc::new(State::Open(readers)));
+        self.tell();
+    }
+
+    /// Refuses questions from now on.
+    pub(super) fn turn_off(&self, reason: OffReason) {
+        self.shared.state.store(Arc::new(State::Off(reason)));
+        self.tell();
+    }
+
+    /// Whether questions are answered.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(&**self.shared.state.load(), State::Open(_))
+    }
+
+    /// Tells everybody who waits.
+    pub(super) fn tell(&self) {
+        self.shared.changed.send_replace(());
+    }
+
+    pub(super) fn note_error(&self, error: Option<String>) {
+        let last_error = self.shared.last_error.lock();
+        *last_error.unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Waits until a question has found the file unreadable.
+    pub(super) async fn damage_reported(&self) {
+        self.shared.damage_check.notified().await;
+    }
+}

@@ -1,0 +1,434 @@
+//! The work of the background task: writes a step for every view that differs from the last one. Everything here blocks.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::cursor::StepCursor;
+use super::database::{ChunkPlace, Database, Step};
+use super::difference::{FileState, for_each_difference};
+use super::handle::{Journal, OffReason};
+use super::line::{ChangeKind, ChangeLine, VersionState};
+use crate::index::{BlobId, FileChange, IndexHandle, ReadError, ShownIndex, StopFlag, View};
+use crate::memory::return_freed_blocks;
+use crate::package::{CrateName, IndexPath};
+use crate::sqlite::{DirectoryLock, Readers, is_damage, lock_directory, remove_database};
+
+/// The directory of the journal in `DATA_DIR`.
+const DIRECTORY: &str = "changes";
+
+/// The file of the journal.
+const FILE: &str = "journal.sqlite";
+
+/// All lines together, in bytes: half a million changes. A setting of rules can change more in one step; the journal then
+/// begins anew, because a full copy is cheaper for its followers. The file is a little larger. Smaller in tests.
+const BYTES_MAX: i64 = if cfg!(test) {
+    16 * 1024
+} else {
+    128 * 1024 * 1024
+};
+
+/// The size from which a chunk is written, in bytes. Smaller in tests.
+const CHUNK_BYTES_MIN: usize = if cfg!(test) { 512 } else { 16 * 1024 };
+
+/// How often in a row the last state may be unreadable before the journal begins anew.
+const UNREADABLE_MAX: u32 = 3;
+
+/// Why the journal could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WorkError {
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// The state of the last step cannot be read.
+    #[error("an earlier state of the index: {0}")]
+    Earlier(#[source] ReadError),
+    #[error("the file: {0}")]
+    Database(#[from] rusqlite::Error),
+    #[error("the directory of the change journal: {0}")]
+    System(#[from] io::Error),
+    #[error("the file is damaged")]
+    Damaged,
+    #[error("another mirror uses the change journal in DATA_DIR")]
+    InUse,
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The owner of the journal.
+#[derive(Debug)]
+pub(super) struct Worker {
+    journal: Journal,
+    index: IndexHandle,
+    stop: Arc<StopFlag>,
+    /// The lock of the directory. Kept to the end once the mirror has it.
+    lock: Option<File>,
+    /// Closed after a failure.
+    database: Option<Database>,
+    /// The state after the last step. Its clone stays on the disk until the next step is written.
+    last: Option<ShownIndex>,
+    /// How often in a row the last state was unreadable.
+    unreadable: u32,
+}
+
+impl Worker {
+    pub(super) fn new(journal: Journal, index: IndexHandle) -> Self {
+        Self {
+            journal,
+            index,
+            stop: Arc::new(StopFlag::new()),
+            lock: None,
+            database: None,
+            last: None,
+            unreadable: 0,
+        }
+    }
+
+    /// The flag that ends its work.
+    pub(super) fn stop_flag(&self) -> Arc<StopFlag> {
+        Arc::clone(&self.stop)
+    }
+
+    /// A question could not read the file: it is checked when it is opened again.
+    pub(super) fn suspect(&mut self) {
+        self.database = None;
+    }
+
+    /// Brings the journal up to the current view, and forgets old steps.
+    pub(super) fn step(&mut self) -> Result<(), WorkError> {
+        let result = self.follow();
+        if let Err(error) = &result
+            && !self.stop.is_set()
+        {
+            self.recover(error);
+        }
+        let error = result.as_ref().err().map(ToString::to_string);
+        self.journal.note_error(error);
+        result
+    }
+
+    fn follow(&mut self) -> Result<(), WorkError> {
+        let Some(view) = self.index.view() else {
+            return Ok(());
+        };
+        if !view.may_write_beside() {
+            self.turn_off(OffReason::NotWritable);
+            return Ok(());
+        }
+        if !self.open()? {
+            self.turn_off(OffReason::NotWritable);
+            return Ok(());
+        }
+        self.record(&view)?;
+        self.unreadable = 0;
+        self.forget()?;
+        if !self.journal.is_open() {
+            let readers = Readers::new(self.file(), Database::open_reader);
+            self.journal.open(Arc::new(readers));
+        }
+        Ok(())
+    }
+
+    fn file(&self) -> PathBuf {
+        let directory = self.journal.settings().data_dir.join(DIRECTORY);
+        directory.join(FILE)
+    }
+
+    fn turn_off(&mut self, reason: OffReason) {
+        (self.database, self.lock, self.last) = (None, None, None);
+        self.journal.turn_off(reason);
+    }
+
+    /// Keeps nothing that may be the reason of a failure.
+    fn recover(&mut self, error: &WorkError) {
+        let is_damaged = match error {
+            WorkError::Damaged => true,
+            WorkError::Database(error) => is_damage(error),
+            _ => false,
+        };
+        match error {
+            WorkError::Earlier(_) => self.unreadable = self.unreadable.saturating_add(1),
+            // The disk may be full. It must not have to keep a clone that was replaced.
+            WorkError::Database(_) | WorkError::System(_) => self.last = None,
+            _ => {}
+        }
+        self.database = None;
+        if is_damaged {
+            tracing::warn!(error = %error, "the change journal is damaged and begins anew");
+            self.journal.turn_off(OffReason::Failed);
+            if let Err(error) = remove_database(&self.file()) {
+                tracing::debug!(error = %error, "the damaged change journal could not be removed");
+            }
+        } else if !self.journal.is_open() {
+            self.journal.turn_off(match error {
+                WorkError::InUse => OffReason::InUse,
+                _ => OffReason::Failed,
+            });
+        }
+    }
+
+    /// Opens the file, and checks it. Returns `false` if the directory cannot be written.
+    fn open(&mut self) -> Result<bool, WorkError> {
+        if self.lock.is_none() {
+            let directory = self.journal.settings().data_dir.join(DIRECTORY);
+            match lock_directory(&directory)? {
+                DirectoryLock::Ours(lock) => self.lock = Some(lock),
+                DirectoryLock::InUse => return Err(WorkError::InUse),
+                DirectoryLock::NotWritable => return Ok(false),
+            }
+        }
+        if self.database.is_none() {
+            let database = Database::open(&self.file(), self.stop_flag())?;
+            if !database.is_intact()? {
+                return Err(WorkError::Damaged);
+            }
+            self.database = Some(database);
+        }
+        Ok(true)
+    }
+
+    /// Writes the step that leads to a view.
+    fn record(&mut self, view: &View) -> Result<(), WorkError> {
+        let Some(database) = &self.database else {
+            return Ok(());
+        };
+        let shown = view.shown();
+        let newest = database.newest()?;
+        let mut next = Step {
+            cursor: StepCursor {
+                number: newest.as_ref().map_or(1, |step| step.cursor.number + 1),
+                mark: fastrand::i64(..),
+            },
+            time: self.journal.now(),
+            commit: view.commit().to_string(),
+            tree: shown.tree().0.as_bytes().to_vec(),
+            changes: 0,
+            bytes: 0,
+        };
+        let is_known = newest
+            .as_ref()
+            .is_some_and(|newest| (&newest.tree, &newest.commit) == (&next.tree, &next.commit));
+        if !is_known {
+            let why = match newest {
+                Some(newest) => match self.write((&newest, &mut next), (view, &shown)) {
+                    Ok(()) => None,
+                    Err(WriteError::Gone) => Some("the last state of the index is gone"),
+                    Err(WriteError::TooMuch) => Some("too much has changed at once"),
+                    Err(WriteError::Failed(error)) => return Err(error),
+                },
+                None => Some("there is none yet"),
+            };
+            if let Some(why) = why {
+                tracing::info!(
+                    "the change journal begins anew, so its followers start again: {why}"
+                );
+                begin(database, &next)?;
+            }
+            self.journal.tell();
+            return_freed_blocks();
+        }
+        self.last = Some(shown);
+        Ok(())
+    }
+
+    /// Writes the step from the newest one to a view.
+    fn write(
+        &self,
+        (newest, next): (&Step, &mut Step),
+        (view, shown): (&View, &ShownIndex),
+    ) -> Result<(), WriteError> {
+        let Some(database) = &self.database else {
+            return Ok(());
+        };
+        let earlier = self.earlier(newest, view)?;
+        database.transaction(|database| {
+            let mut lines = Lines {
+                database,
+                place: ChunkPlace::first_of(next.cursor.number),
+                waiting: Vec::new(),
+                count: 0,
+                bytes: 0,
+            };
+            for change in shown.changes_since(&earlier) {
+                self.stop.check()?;
+                write_change((&earlier, view), change, &next.commit, &mut lines)?;
+            }
+            (next.changes, next.bytes) = lines.finish()?;
+            if next.changes > 0 {
+                database.add_step(next)?;
+            } else {
+                // Another commit with the same index files: a squash, or a change of something else.
+                database.set_state(newest.cursor.number, &next.commit, &next.tree)?;
+            }
+            tracing::debug!(
+                changes.step = next.cursor.number,
+                changes.lines = next.changes,
+                "the change journal is up to date"
+            );
+            Ok(())
+        })
+    }
+
+    /// The state after a step.
+    fn earlier(&self, step: &Step, view: &View) -> Result<ShownIndex, WriteError> {
+        if self.unreadable >= UNREADABLE_MAX {
+            return Err(WriteError::Gone);
+        }
+        let is_it = |last: &&ShownIndex| last.tree().0.as_bytes() == step.tree;
+        if let Some(last) = self.last.as_ref().filter(is_it) {
+            return Ok(last.clone());
+        }
+        let found = view.find_shown(&step.tree, &self.stop)?;
+        found.ok_or(WriteError::Gone)
+    }
+
+    /// Forgets the steps that are too old, and those that are too many.
+    fn forget(&self) -> Result<(), WorkError> {
+        let Some(database) = &self.database else {
+            return Ok(());
+        };
+        let expired = self.journal.expiry().last_expired(database)?;
+        let last = expired.max(database.last_beyond(BYTES_MAX)?);
+        let forgotten = match last {
+            Some(last) => database.step(last)?,
+            None => None,
+        };
+        // The one before those that are kept has no changes any more.
+        if let Some(forgotten) = forgotten.filter(|step| step.changes > 0) {
+            let number = forgotten.cursor.number;
+            database.transaction(|database| database.forget_through(number))?;
+        }
+        Ok(())
+    }
+}
+
+/// Begins anew at a state. All cursors so far become unknown.
+fn begin(database: &Database, state: &Step) -> Result<(), WorkError> {
+    let state = Step {
+        changes: 0,
+        bytes: 0,
+        ..state.clone()
+    };
+    Ok(database.transaction(|database| {
+        database.clear()?;
+        database.add_step(&state)
+    })?)
+}
+
+/// Why a step was not written.
+#[derive(Debug)]
+enum WriteError {
+    /// The state before it is gone, or a part of that.
+    Gone,
+    /// Its lines are longer than those of all steps may be.
+    TooMuch,
+    Failed(WorkError),
+}
+
+impl<E: Into<WorkError>> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Writes the lines about one index file.
+fn write_change(
+    (earlier, view): (&ShownIndex, &View),
+    change: FileChange<'_>,
+    commit: &str,
+    lines: &mut Lines<'_>,
+) -> Result<(), WriteError> {
+    // Never fails: a directory lists only files with a crate's name.
+    let Ok(name) = CrateName::try_from(change.name.to_owned()) else {
+        return Ok(());
+    };
+    let path = IndexPath::from(&name);
+    let content;
+    let before = match change
+        .before
+        .map(|blob| earlier.read(BlobId(blob), <[u8]>::to_vec))
+    {
+        None => FileState::Absent,
+        Some(Ok(Some(read))) => {
+            content = read;
+            FileState::Content(&content)
+        }
+        Some(Ok(None)) => return Err(WriteError::Gone),
+        Some(Err(ReadError::TooLarge(_))) => FileState::TooLarge,
+        Some(Err(ReadError::Stopped)) => return Err(ReadError::Stopped.into()),
+        Some(Err(error)) => return Err(WorkError::Earlier(error).into()),
+    };
+    let mut write = |after: FileState<'_>| {
+        for_each_difference(&name, (before, after), |kind, crate_name, version| {
+            let is_there = kind != ChangeKind::VersionDeleted;
+            lines.add(&ChangeLine {
+                kind,
+                crate_name,
+                version: version.map(|version| VersionState {
+                    version: &version.version,
+                    cksum: version.cksum.as_deref(),
+                    pubtime: version.pubtime.as_ref(),
+                    yanked: version.yanked,
+                    flag: (is_there && version.yanked)
+                        .then(|| view.flag_of(change.name, &version.version))
+                        .flatten(),
+                }),
+                path: path.as_str(),
+                commit,
+            })
+        })
+    };
+    match change.after {
+        None => write(FileState::Absent),
+        Some(blob) => {
+            match view.read_blob(BlobId(blob), |content| write(FileState::Content(content))) {
+                Err(ReadError::TooLarge(_)) => write(FileState::TooLarge),
+                written => written?,
+            }
+        }
+    }
+}
+
+/// The lines of a step on their way into the file.
+struct Lines<'a> {
+    database: &'a Database,
+    /// Where the next chunk goes.
+    place: ChunkPlace,
+    waiting: Vec<u8>,
+    count: i64,
+    bytes: i64,
+}
+
+impl Lines<'_> {
+    fn add(&mut self, line: &ChangeLine<'_>) -> Result<(), WriteError> {
+        if self.waiting.len() >= CHUNK_BYTES_MIN {
+            self.write(false)?;
+        }
+        let before = self.waiting.len();
+        serde_json::to_writer(&mut self.waiting, line)?;
+        self.waiting.push(b'\n');
+        self.count += 1;
+        let added = self.waiting.len().saturating_sub(before);
+        self.bytes += i64::try_from(added).unwrap_or(i64::MAX);
+        if self.bytes > BYTES_MAX {
+            return Err(WriteError::TooMuch);
+        }
+        Ok(())
+    }
+
+    /// Writes the last lines. Returns how many lines there were, and their bytes.
+    fn finish(mut self) -> Result<(i64, i64), WriteError> {
+        if self.count > 0 {
+            self.write(true)?;
+        }
+        Ok((self.count, self.bytes))
+    }
+
+    fn write(&mut self, is_last: bool) -> Result<(), WriteError> {
+        self.database
+            .add_chunk(self.place, is_last, &self.waiting)?;
+        self.place = self.place.after(is_last);
+        self.waiting.clear();
+        Ok(())
+    }
+}
