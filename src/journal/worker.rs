@@ -32,6 +32,9 @@ const BYTES_MAX: i64 = if cfg!(test) {
 /// The size from which a chunk is written, in bytes. Smaller in tests.
 const CHUNK_BYTES_MIN: usize = if cfg!(test) { 512 } else { 16 * 1024 };
 
+/// Changes in one step, after which freed memory goes back to the system.
+const LARGE_STEP: i64 = 1_000;
+
 /// How often in a row the last state may be unreadable before the journal begins anew.
 const UNREADABLE_MAX: u32 = 3;
 
@@ -225,7 +228,9 @@ impl Worker {
                 begin(database, &next)?;
             }
             self.journal.tell();
-            return_freed_blocks();
+            if next.changes > LARGE_STEP {
+                return_freed_blocks();
+            }
         }
         self.last = Some(shown);
         Ok(())

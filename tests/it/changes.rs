@@ -496,7 +496,8 @@ fn the_versions_since_a_time_lead_into_the_feed_without_a_gap() {
         for _ in 0..10 {
             let page = mirror.get(&format!("/changes?limit={limit}&since={since}"));
             let page = Changes::of(&page);
-            assert!(page.lines.len() <= limit);
+            // The journal has whole steps.
+            assert!(page.lines.len() <= limit.max(3));
             let is_end = page.lines.is_empty();
             page.cursor().clone_into(&mut since);
             lines.extend(page.lines);
@@ -592,7 +593,7 @@ fn change(index: &GitIndex, files: &mut BTreeMap<&'static str, Vec<Version>>, ra
         let versions = files.entry(name).or_default();
         let place = random.usize(..=versions.len());
         match (random.u8(..6), versions.get_mut(place)) {
-            (0, _) if !versions.is_empty() => versions.clear(),
+            (0, Some(_)) => versions.clear(),
             (1, Some(_)) => drop(versions.remove(place)),
             (2..4, Some(Version(line))) => line["yanked"] = json!(line["yanked"] == false),
             (4, Some(Version(line))) => line["links"] = json!(random.u32(..).to_string()),
