@@ -363,6 +363,11 @@ fn write_change(
         Some(Err(ReadError::Stopped)) => return Err(ReadError::Stopped.into()),
         Some(Err(error)) => return Err(WorkError::Earlier(error).into()),
     };
+    // A file that cannot be read is not shown either.
+    let flags = match view.flags_of(change.name) {
+        Err(ReadError::Stopped) => return Err(ReadError::Stopped.into()),
+        flags => flags.unwrap_or_default(),
+    };
     let mut write = |after: FileState<'_>| {
         for_each_difference(&name, (before, after), |kind, crate_name, version| {
             let is_there = kind != ChangeKind::VersionDeleted;
@@ -375,7 +380,7 @@ fn write_change(
                     pubtime: version.pubtime.as_ref(),
                     yanked: version.yanked,
                     flag: (is_there && version.yanked)
-                        .then(|| view.flag_of(change.name, &version.version))
+                        .then(|| flags.get(&version.version).cloned())
                         .flatten(),
                 }),
                 path: path.as_str(),

@@ -1,6 +1,7 @@
 //! One page of the feed: whole steps of the journal, or versions by publish time. It is read part by part, so it takes
 //! little memory however large a step is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::cursor::{Cursor, Since};
 use crate::catalog::{Publish, PublishPlace, Publishes};
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
-use crate::index::View;
+use crate::index::ShownFlag;
 use crate::journal::{
     ChangeKind, ChangeLine, ChunkPlace, Head, Piece, StepCursor, VERSION_BYTES_MAX, VersionState,
 };
@@ -213,7 +214,9 @@ async fn published(
         // The journal goes on where it shows what the catalog has shown. If it has not come so far yet, it goes on where it
         // is: some changes come twice.
         if let Some(head) = known.or_else(|| is_current().then(|| newest.clone())) {
-            return page_of(&found, limit, head);
+            // What the policy says about a crate is in its index file.
+            let page = tokio::task::spawn_blocking(move || page_of(&found, limit, head));
+            return page.await.map_err(ApiError::internal)?;
         }
         // The catalog is behind, or shows a state that the journal has passed over.
         tokio::time::sleep(TRY_AGAIN).await;
@@ -237,8 +240,19 @@ fn page_of(found: &Publishes, limit: usize, head: Head) -> Result<Page, ApiError
     let commit = found.view.commit().to_string();
     let listed = found.versions.get(..limit).unwrap_or(&found.versions);
     let mut lines = Vec::new();
+    let mut flags: HashMap<&str, HashMap<String, ShownFlag>> = HashMap::new();
     for version in listed {
-        write_line(&mut lines, version, &found.view, &commit).map_err(ApiError::internal)?;
+        let place = &version.place;
+        let flag = if version.yanked {
+            let of_crate = flags.entry(&place.file).or_insert_with(|| {
+                // A file that cannot be read is not shown either.
+                found.view.flags_of(&place.file).unwrap_or_default()
+            });
+            of_crate.get(&place.version).cloned()
+        } else {
+            None
+        };
+        write_line(&mut lines, version, flag, &commit).map_err(ApiError::internal)?;
     }
     let last = listed
         .last()
@@ -264,7 +278,7 @@ fn page_of(found: &Publishes, limit: usize, head: Head) -> Result<Page, ApiError
 fn write_line(
     lines: &mut Vec<u8>,
     version: &Publish,
-    view: &View,
+    flag: Option<ShownFlag>,
     commit: &str,
 ) -> serde_json::Result<()> {
     let PublishPlace {
@@ -279,7 +293,6 @@ fn write_line(
     let checksum = version.checksum.as_ref().map(ToString::to_string);
     let pubtime = Timestamp::from_unix_seconds(*time);
     let path = IndexPath::from(&name);
-    let flag = version.yanked.then(|| view.flag_of(file, number)).flatten();
     let line = ChangeLine {
         kind: ChangeKind::Added,
         crate_name: &version.crate_name,

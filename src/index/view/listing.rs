@@ -1,7 +1,7 @@
 //! The crates of a view, and both contents of their index files: the upstream's, and the one that is shown. A catalog is
 //! made of them. The difference of two shown states, for the change journal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::index::source::repository::Repository;
 use crate::index::source::visit_files::{Entry, visit_entries};
 use crate::index::stop::StopFlag;
 use crate::package::{CrateName, IndexPath, Timestamp};
+use crate::policy::{DecidedVersion, FileState, PolicyState};
 
 /// The directories of a view, without its clone.
 #[derive(Clone, Debug)]
@@ -65,10 +66,6 @@ pub(crate) struct ShownIndex {
 /// What the rules have made of a version that is shown as yanked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "no rule holds or denies a version so far")
-)]
 pub(crate) enum ShownFlag {
     /// It is held until this time; `None` if nothing but another index line ends that.
     HeldUntil(Option<Timestamp>),
@@ -216,14 +213,31 @@ impl View {
         }
     }
 
-    /// What the rules have made of a version of this view, if it is shown as yanked because of them. The name of the crate
-    /// is in lower case.
-    #[expect(
-        clippy::unused_self,
-        reason = "no rule holds or denies a version so far; the view will know which ones do"
-    )]
-    pub(crate) fn flag_of(&self, _crate_name: &str, _version: &str) -> Option<ShownFlag> {
-        None
+    /// The versions of a crate that are shown as yanked because of the policy. The name of the crate is in lower case.
+    /// Blocking: it reads the upstream's index file, if the policy has decided anything about it.
+    pub(crate) fn flags_of(
+        &self,
+        crate_name: &str,
+    ) -> Result<HashMap<String, ShownFlag>, ReadError> {
+        let state = self.policy_state(crate_name);
+        let blob = find(self.source.root(), crate_name);
+        let (Some(blob), true) = (blob, state.is_some_and(FileState::has_decisions)) else {
+            return Ok(HashMap::new());
+        };
+        let decided = self.read_blob(BlobId(blob), |file| self.decisions(crate_name, file))?;
+        let flag = |version: DecidedVersion| {
+            let reason = version.decision.reason.as_ref()?;
+            let flag = match reason.state() {
+                _ if version.served_yanked != Some(true) => return None,
+                PolicyState::Held => {
+                    ShownFlag::HeldUntil(reason.until().and_then(Timestamp::from_unix_seconds))
+                }
+                PolicyState::Denied => ShownFlag::Denied(true),
+                PolicyState::Allowed | PolicyState::Frozen => return None,
+            };
+            Some((version.version, flag))
+        };
+        Ok(decided.into_iter().filter_map(flag).collect())
     }
 
     /// Closes the unused handles of the clone. Each keeps what it has seen.
