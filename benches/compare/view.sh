@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # What a view costs: time, processor time and memory to the first view of an index, and for following refreshes that change
-# 5 crates each, without rules and with a rule that shows every third version as yanked.
+# 5 crates each: without rules, with a rule that shows every third version as yanked, and with a minimum publish age.
 #
 #   view.sh [CRATES [REFRESHES]]      250000 crates, 50 refreshes
 #
 # The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. It is copied, and the copy
-# gets the commits. The time to the first view includes the clone, so the difference between the two lines is the rule's.
+# gets the commits. RULES="none hold" measures only these. HOLD is the minimum publish age (7 days): choose it so that it
+# holds as many versions as you want to measure. The time to the first view includes the clone, so the difference between two lines is the rule's.
 # Needs git, python3 and cargo, room for three copies of the index in TMPDIR, and a bit more than a second per refresh.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -14,13 +15,19 @@ crates=${1:-250000}
 refreshes=${2:-50}
 need git python3
 
+read -ra all_rules <<<"${RULES:-none every-third-yanked hold}"
 (cd "$root" && cargo build --locked --release --quiet --features bench-rules)
 make_own_index "$crates"
 serve_index
 echo "index: $(git -C "$index" ls-tree -r --name-only HEAD | wc -l) files"
-for rules in none every-third-yanked; do
+for rules in "${all_rules[@]}"; do
     settings=(PUBLIC_URL=http://mirror.example)
-    [ "$rules" = none ] || settings+=(BENCH_EVERY_THIRD_YANKED=1)
+    case $rules in
+        none) ;;
+        every-third-yanked) settings+=(BENCH_EVERY_THIRD_YANKED=1) ;;
+        hold) settings+=("MIN_PUBLISH_AGE=${HOLD:-7 days}") ;;
+        *) echo "no such rules: $rules" >&2; exit 2 ;;
+    esac
     echo
     echo "rules: $rules"
     began=$(now)
@@ -29,6 +36,10 @@ for rules in none every-third-yanked; do
     wait_until_ready
     echo "first view: $(since "$began") s, processor time $(processor_time "$process") s," \
         "RssAnon $(of_status "$process" RssAnon) kB, at most $(<"$temporary/memory-$rules") kB"
+    [ "$rules" != hold ] || python3 -c '
+import json, sys, urllib.request
+with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/policy") as answer:
+    print("versions:", json.load(answer)["versions"])' "$port"
     python3 "$compare/refreshes.py" "$index" "$port" "$process" "$refreshes" || { cat "$mirror_log" >&2; exit 1; }
     stop "$process"
     began=$(now)
