@@ -203,10 +203,7 @@ impl Served {
     ///
     /// # Errors
     /// 503 before the first one.
-    fn current<'s>(
-        self,
-        state: &'s AppState,
-    ) -> Result<(Arc<GitIndex>, &'s IndexHandle), ApiError> {
+    fn current(self, state: &AppState) -> Result<(Arc<GitIndex>, &IndexHandle), ApiError> {
         match (self, &state.advisories) {
             (Self::Index, _) => Ok((git_index(state)?, &state.index)),
             (Self::AdvisoryDb, None) => Err(ApiError::NotFound),
