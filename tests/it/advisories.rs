@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crates_io_mirror::Config;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -67,6 +68,10 @@ impl Scene {
     }
 
     fn start(&self) -> Mirror {
+        self.start_with(|_config| {})
+    }
+
+    fn start_with(&self, change: impl FnOnce(&mut Config)) -> Mirror {
         let index = self.index.path();
         let settings = [
             ("GIT_REPO_URL", index.to_str().unwrap()),
@@ -75,7 +80,10 @@ impl Scene {
             // Nothing but the advisories changes.
             ("REFRESH_INTERVAL_SECS", "3600"),
         ];
-        let mirror = Mirror::start_with(&settings, |config| config.advisory_interval = INTERVAL);
+        let mirror = Mirror::start_with(&settings, |config| {
+            config.advisory_interval = INTERVAL;
+            change(config);
+        });
         mirror.wait_until_ready();
         mirror
     }
@@ -181,11 +189,11 @@ fn the_database_is_followed_through_failures_damage_and_restarts_and_git_gets_it
     it_survives_its_upstream(&scene, &mirror);
     it_is_made_again_when_damaged(&scene, &mirror);
 
-    // From the disk, without the upstream.
+    // From the disk, without the upstream, and without a git program.
     let newest = scene.database.head();
     mirror.stop();
     scene.server.set(Fault::Disconnect);
-    let mirror = scene.start();
+    let mirror = scene.start_with(|config| config.search_path = "/nonexistent".into());
     let advisories = wait_for(&mirror, "a failure after the restart", |report| {
         !report["last_error"].is_null()
     });
@@ -194,7 +202,12 @@ fn the_database_is_followed_through_failures_damage_and_restarts_and_git_gets_it
         (&"ready".into(), &newest.into())
     );
     assert!(advisories["age_seconds"].is_u64());
-    assert_eq!(mirror.get(REFS).status, 200);
+    let answer = mirror.get(REFS);
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("5"))
+    );
+    assert!(answer.text().contains("no git program"), "{answer:?}");
 }
 
 /// Clones by both versions of the protocol, whole and shallow. Other requests are refused as for the index.
@@ -341,4 +354,22 @@ fn without_the_setting_there_is_no_database() {
     assert!(mirror.get("/readyz").json()["advisories"].is_null());
     assert_eq!(metric(&mirror, "advisories_skipped"), None);
     assert!(!data.path().join("advisory-db").exists());
+}
+
+#[test]
+fn while_the_first_fetch_hangs_the_mirror_is_ready_and_a_stop_does_not_wait_for_it() {
+    let scene = Scene::new();
+    scene.server.set(Fault::Hang);
+    let mirror = scene.start();
+    let (advisories, warnings) = report(&mirror);
+    assert_eq!(advisories["state"], "waiting");
+    assert_eq!(warnings, ["there are no advisories yet"]);
+    let answer = mirror.get(REFS);
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("5"))
+    );
+    let began = Instant::now();
+    mirror.stop();
+    assert!(began.elapsed() < Duration::from_secs(4), "too slow");
 }

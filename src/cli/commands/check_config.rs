@@ -19,7 +19,9 @@ use crate::cli::args::CheckConfigArguments;
 use crate::cli::context::{Context, Outcome};
 use crate::cli::terminal::Terminal;
 use crate::config::{Config, DownloadMode, Origin, Setting};
-use crate::index::{Outgoing, check_local_upstream, check_writable, has_clone, list_references};
+use crate::index::{
+    Outgoing, RemoteUrl, check_local_upstream, check_writable, has_clone, list_references,
+};
 use crate::outgoing::{Proxies, certificates, shown_proxy};
 use crate::store::{Access, probe as probe_store};
 use crate::upstream::{DownloadTemplate, check_answers};
@@ -225,7 +227,10 @@ impl Answered {
 async fn ask(upstreams: bool, config: &Config) -> Vec<Answered> {
     let mut asking: Vec<BoxFuture<'_, Answered>> = Vec::new();
     if upstreams && config.follows_the_index() {
-        asking.push(ask_index(config).boxed());
+        asking.push(ask_git("GIT_REPO_URL", &config.git_repo_url, config).boxed());
+    }
+    if upstreams && let Some(url) = followed_advisories(config) {
+        asking.push(ask_git("ADVISORY_DB_URL", url, config).boxed());
     }
     if upstreams && config.download_mode != DownloadMode::Offline {
         for template in config.downloads.iter() {
@@ -243,16 +248,23 @@ async fn ask(upstreams: bool, config: &Config) -> Vec<Answered> {
     join_all(asking).await
 }
 
-async fn ask_index(config: &Config) -> Answered {
-    let (url, outgoing) = (
-        config.git_repo_url.clone(),
+/// The advisory database, if the mirror fetches one.
+fn followed_advisories(config: &Config) -> Option<&RemoteUrl> {
+    let url = config.advisory_db_url.as_ref();
+    url.filter(|_| config.follows_advisories())
+}
+
+async fn ask_git(variable: &'static str, url: &RemoteUrl, config: &Config) -> Answered {
+    let (target, url, outgoing) = (
+        url.to_string(),
+        url.clone(),
         Outgoing {
             proxies: config.proxies.clone(),
             redirects: redirects(config),
         },
     );
     let name = format!(
-        "{PROBE}-index-{}-{:08x}",
+        "{PROBE}-git-{}-{:08x}",
         std::process::id(),
         fastrand::u32(..)
     );
@@ -263,7 +275,7 @@ async fn ask_index(config: &Config) -> Answered {
         let listed = listing.await.map_err(|panic| panic.to_string())?;
         listed.map_err(|error| error.to_string())
     };
-    Answered::when("GIT_REPO_URL", config.git_repo_url.to_string(), asking).await
+    Answered::when(variable, target, asking).await
 }
 
 async fn ask_crate_files(config: &Config, template: &DownloadTemplate) -> Answered {
@@ -305,6 +317,11 @@ fn failures(config: &Config) -> Vec<String> {
     {
         failures.push(format!("GIT_REPO_URL: {why}"));
     }
+    if let Some(url) = followed_advisories(config)
+        && let Err(why) = check_local_upstream(url)
+    {
+        failures.push(format!("ADVISORY_DB_URL: {why}"));
+    }
     if config.public_url.is_some() && !is_on_path("git", &config.search_path) {
         failures.push(
             "PUBLIC_URL: there is no `git` program in PATH, and the git index needs one".to_owned(),
@@ -315,12 +332,14 @@ fn failures(config: &Config) -> Vec<String> {
 
 /// The upstreams of the mirror itself, with their variables.
 fn upstreams(config: &Config) -> Vec<(&'static str, Url)> {
-    let index = config
-        .follows_the_index()
-        .then(|| Url::parse(config.git_repo_url.address()).ok())
-        .flatten();
-    let mut upstreams: Vec<(&str, Url)> =
-        index.into_iter().map(|url| ("GIT_REPO_URL", url)).collect();
+    let index = config.follows_the_index().then_some(&config.git_repo_url);
+    let repositories = [
+        ("GIT_REPO_URL", index),
+        ("ADVISORY_DB_URL", followed_advisories(config)),
+    ];
+    let parsed =
+        |(name, url): (_, Option<&RemoteUrl>)| Some((name, Url::parse(url?.address()).ok()?));
+    let mut upstreams: Vec<(&str, Url)> = repositories.into_iter().filter_map(parsed).collect();
     if config.download_mode == DownloadMode::Cache {
         let urls = config.downloads.iter().filter_map(DownloadTemplate::origin);
         upstreams.extend(urls.map(|url| ("DOWNLOAD_URL", url)));

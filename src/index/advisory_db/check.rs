@@ -6,6 +6,7 @@ use git2::{ObjectType, Odb, Oid};
 
 use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX};
 use crate::index::source::libgit2::{check_size, read_header};
+use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::trees::Entries;
 use crate::index::stop::StopFlag;
@@ -20,17 +21,25 @@ pub(super) fn read_everything(repository: &Repository, stop: &StopFlag) -> Resul
     let (tip, _tree, _time) = repository.upstream()?;
     let read = repository.with(|git| {
         let odb = git.odb()?;
-        let mut seen = HashSet::new();
-        let mut history = git.revwalk()?;
-        history.push(tip.0.to_oid()?)?;
-        for commit in history {
+        let tip = tip.0.to_oid()?;
+        let (mut seen, mut commits) = (HashSet::from([tip]), vec![tip]);
+        let ends = local_upstream::shallow_ends(repository.path());
+        // Not by libgit2's own walk: that one goes on behind the end of a shallow history.
+        while let Some(commit) = commits.pop() {
             stop.check()?;
-            let commit = commit?;
             check_size(&odb, commit, ObjectType::Commit, COMMIT_BYTES_MAX)?;
-            let tree = git.find_commit(commit)?.tree_id();
-            note(&mut seen, commit)?;
+            let commit = git.find_commit(commit)?;
+            let tree = commit.tree_id();
             if note(&mut seen, tree)? {
                 read_tree(&odb, tree, &mut seen, stop)?;
+            }
+            if ends.contains(&commit.id()) {
+                continue;
+            }
+            for parent in commit.parent_ids() {
+                if note(&mut seen, parent)? {
+                    commits.push(parent);
+                }
             }
         }
         Ok(())

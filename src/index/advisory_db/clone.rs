@@ -99,10 +99,7 @@ impl DatabaseClone {
     /// Publishes the copy on disk, if there is one. Fetches nothing.
     pub(super) fn open_copy_on_disk(&mut self) {
         // Without a copy nothing is written to the data directory: another mirror may be using it.
-        if CloneDir::read_only_at(self.settings.directory())
-            .current()
-            .is_none()
-        {
+        if !self.has_copy_on_disk() {
             return;
         }
         if let Err(error) = self.open() {
@@ -169,19 +166,22 @@ impl DatabaseClone {
     }
 
     fn try_refresh(&mut self) -> Result<(), DatabaseError> {
-        self.open()?;
         if !self.settings.may_fetch() {
-            // Unlocked between two refreshes, so somebody else can replace the copy.
-            self.directory = None;
-            self.handle.work().recovered();
-            return self.current.as_ref().map(drop).ok_or(DatabaseError::NoCopy);
+            return self.follow_disk();
         }
-        let is_suspect = self
-            .current
-            .as_ref()
-            .is_some_and(|clone| clone.is_suspect());
-        if is_suspect && self.repairs.allowed(Instant::now()) {
-            self.find_damage();
+        self.open()?;
+        let now = Instant::now();
+        if self.repairs.allowed(now) {
+            if self.failures >= LOCAL_FAILURES_MAX {
+                self.repairs.note(now);
+                self.must_replace = true;
+            } else if self
+                .current
+                .as_ref()
+                .is_some_and(|clone| clone.is_suspect())
+            {
+                self.find_damage();
+            }
         }
         match self.current.clone() {
             Some(repository) if !self.must_replace => self.fetch(&repository)?,
@@ -189,6 +189,27 @@ impl DatabaseClone {
         }
         self.handle.work().succeeded(self.settings.clock.now());
         Ok(())
+    }
+
+    /// Publishes the copy on disk again: somebody may have replaced it.
+    fn follow_disk(&mut self) -> Result<(), DatabaseError> {
+        if self.has_copy_on_disk() {
+            let opened = self.open();
+            // Unlocked between two refreshes, so that it can be replaced.
+            self.directory = None;
+            opened?;
+        }
+        if self.current.is_none() {
+            return Err(DatabaseError::NoCopy);
+        }
+        self.handle.work().recovered();
+        Ok(())
+    }
+
+    fn has_copy_on_disk(&self) -> bool {
+        CloneDir::read_only_at(self.settings.directory())
+            .current()
+            .is_some()
     }
 
     /// Whether the mirror serves an index that it may not write to: another mirror has the lock on the data directory.
@@ -224,8 +245,11 @@ impl DatabaseClone {
         };
         let path = directory.current();
         self.directory = Some(directory);
-        if let Some(path) = path {
-            self.open_clone(&path, why.is_some())?;
+        if let Some(path) = path
+            && let Err(error) = self.open_clone(&path, why.is_some())
+        {
+            self.directory = None;
+            return Err(error);
         }
         match why {
             // Without the network a copy that can be read is all that there can be.
@@ -297,12 +321,12 @@ impl DatabaseClone {
         let fetched = self.transfer(Phase::Fetching, move |progress| {
             fetch::fetch(&path, &url, &outgoing, progress)
         });
+        let fetched = fetched.and_then(|()| self.copy_shallow(repository.path()));
         if let Err(error) = fetched {
             if let FetchError::Local(_) = error {
                 // The clone may be damaged. The next refresh checks it.
                 repository.suspect();
                 self.failures += 1;
-                self.must_replace |= self.failures >= LOCAL_FAILURES_MAX && self.may_repair_now();
             } else {
                 self.failures = 0;
             }
@@ -356,6 +380,7 @@ impl DatabaseClone {
         let cloned = self.transfer(Phase::Cloning, move |progress| {
             fetch::clone_with_history(&target, &url, &outgoing, progress)
         });
+        let cloned = cloned.and_then(|()| self.copy_shallow(&path));
         self.replace_by(&path, cloned.map_err(DatabaseError::from))
     }
 
@@ -455,23 +480,22 @@ impl DatabaseClone {
         let read = read_everything(&repository, self.handle.work().stopping());
         let is_damaged = repository.confirm_damage(read);
         if is_damaged {
-            tracing::warn!(
-                "the copy of the advisory database on disk is damaged and will be replaced"
-            );
+            let what_follows = if self.settings.may_fetch() {
+                "it will be replaced"
+            } else {
+                "nothing can replace it, and what can be read stays in use"
+            };
+            tracing::warn!("the copy of the advisory database on disk is damaged; {what_follows}");
             self.repairs.note(Instant::now());
             self.must_replace = true;
         }
         is_damaged
     }
 
-    /// Whether a new clone may replace one that works badly. Notes it, too.
-    fn may_repair_now(&mut self) -> bool {
-        let now = Instant::now();
-        let may = self.repairs.allowed(now);
-        if may {
-            self.repairs.note(now);
-        }
-        may
+    /// Ends the pauses between repairs.
+    #[cfg(test)]
+    pub(super) fn forget_repairs(&mut self) {
+        self.repairs = Repairs::default();
     }
 
     fn transfer(
@@ -487,6 +511,11 @@ impl DatabaseClone {
 
     fn check_local_upstream(&self) -> Result<(), DatabaseError> {
         local_upstream::check(&self.settings.url).map_err(DatabaseError::Upstream)
+    }
+
+    fn copy_shallow(&self, clone: &Path) -> Result<(), FetchError> {
+        let copied = local_upstream::copy_shallow(&self.settings.url, clone);
+        copied.map_err(|error| FetchError::System(error.to_string()))
     }
 
     /// Notes the time of a fetch. A failure only means that it is lost after a restart.

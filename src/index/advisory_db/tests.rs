@@ -336,6 +336,7 @@ fn an_offline_mirror_uses_the_copy_on_disk_and_writes_nothing_without_one() {
             .contains("DATA_DIR contains no advisory database")
     );
     assert_eq!(scene.handle.state(), AdvisoryState::Failed);
+    assert!(listing(&scene.settings.data_dir).is_empty());
     // A path on this machine is followed.
     scene.again(|settings| settings.url = local);
     scene.refresh();
@@ -356,8 +357,50 @@ fn an_offline_mirror_uses_the_copy_on_disk_and_writes_nothing_without_one() {
             .unwrap()
             < Duration::from_secs(1)
     );
+    // Damage is reported, and the copy in memory stays.
+    damage_clone(&scene.clone_path());
+    assert!(scene.fail().contains("is damaged"));
+    assert_eq!(scene.handle.state(), AdvisoryState::Ready);
     // Unlocked between two refreshes: the copy can be replaced.
     drop(CloneDir::open_at(scene.settings.directory()).unwrap());
+}
+
+#[test]
+fn a_shallow_repository_on_this_machine_can_be_followed_and_served() {
+    let mut scene = Scene::new();
+    let (git, tip) = {
+        let git = Repository::open_bare(scene.upstream()).unwrap();
+        let tip = git.head().unwrap().peel_to_commit().unwrap().id();
+        (git, tip)
+    };
+    let commit = git.find_commit(tip).unwrap();
+    let text = String::from_utf8(git.odb().unwrap().read(tip).unwrap().data().to_vec()).unwrap();
+    assert_eq!(commit.parent_count(), 0);
+    let missing = "1".repeat(40);
+    let text = text.replacen("author", &format!("parent {missing}\nauthor"), 1);
+    let odb = git.odb().unwrap();
+    let tip = odb
+        .write(git2::ObjectType::Commit, text.as_bytes())
+        .unwrap();
+    git.reference("refs/heads/trunk", tip, true, "moved")
+        .unwrap();
+    fs::write(scene.upstream().join("shallow"), format!("{tip}\n")).unwrap();
+    scene.refresh();
+    assert_eq!(scene.commit_shown(), tip.to_string());
+    let shallow = scene.clone_path().join("shallow");
+    assert_eq!(fs::read_to_string(&shallow).unwrap(), format!("{tip}\n"));
+    assert!(!scene.clone.check(), "the end of the history is no damage");
+    // A rewritten history. libgit2 cannot compare it with a shallow one, so a new clone is made after a few failures.
+    fs::remove_file(scene.upstream().join("shallow")).unwrap();
+    let commit = scene.commit(&[advisory("RUSTSEC-2026-0002", "evil")]);
+    for _ in 0..3 {
+        let why = scene.fail();
+        assert!(why.contains("object not found"), "{why}");
+    }
+    scene.clone.forget_repairs();
+    scene.refresh();
+    assert_eq!(scene.commit_shown(), commit);
+    assert!(!scene.clone_path().join("shallow").exists());
 }
 
 #[test]

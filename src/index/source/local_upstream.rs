@@ -1,10 +1,17 @@
 //! Checks whether a local upstream, a directory on this machine, can be cloned. libgit2's own message for most problems
 //! is that it does not know the protocol.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::{fs, io};
 
+use git2::Oid;
+
+use super::clone_dir::write_atomically;
 use super::remote_url::RemoteUrl;
+
+/// The file that names the commits whose parents a repository does not have.
+const SHALLOW: &str = "shallow";
 
 /// Finds permanent problems of a local upstream. Blocking.
 ///
@@ -43,6 +50,32 @@ fn check_path(path: &Path) -> Result<(), String> {
         }
         Ok(_) | Err(_) => Err("is no git repository".to_owned()),
     }
+}
+
+/// Copies the end of a shallow history from a local upstream. libgit2's local transport does not: without it, git looks for
+/// commits that the upstream does not have. Does nothing for other upstreams. Blocking.
+pub(crate) fn copy_shallow(url: &RemoteUrl, clone: &Path) -> io::Result<()> {
+    let Some(path) = url.local_path() else {
+        return Ok(());
+    };
+    let upstream = git2::Repository::open(path).map_err(io::Error::other)?;
+    match fs::read(upstream.commondir().join(SHALLOW)) {
+        Ok(commits) => write_atomically(clone, SHALLOW, &commits),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            match fs::remove_file(clone.join(SHALLOW)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The commits of a clone whose parents it does not have on purpose. Blocking.
+pub(crate) fn shallow_ends(clone: &Path) -> HashSet<Oid> {
+    let commits = fs::read_to_string(clone.join(SHALLOW)).unwrap_or_default();
+    let commits = commits.lines().filter_map(|line| Oid::from_str(line).ok());
+    commits.collect()
 }
 
 /// Refuses the two newer repository formats, which libgit2 does not support.
