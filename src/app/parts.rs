@@ -11,7 +11,7 @@ use crate::config::{Config, DownloadMode, IndexListing, PolicyConfig};
 use crate::http::DownloadPolicy;
 use crate::index::{
     AdvisorySettings, FollowerSettings, GitProgram, IndexFilesOf, Network, Outgoing, PolicyFacts,
-    PolicyLookup, Redirects, RemoteUrl, Stopping, StoredFiles,
+    PolicyLookup, Redirects, RemoteUrl, ServedIndexSettings, Stopping, StoredFiles,
 };
 use crate::policy::{Advisories, HeldDownloads, Mode, Rule, Rules};
 use crate::store::{
@@ -38,14 +38,29 @@ pub(super) fn rules(config: &Config) -> Rules {
     if config.index_listing == IndexListing::HeldOnly {
         rules.push(Rule::StoredOnly);
     }
-    if has_policy(config) {
-        rules.push(Rule::Policy(config.policy.settings.clone()));
-    }
+    rules.extend(policy_rule(config));
     #[cfg(feature = "bench-rules")]
     if config.every_third_yanked {
         rules.push(Rule::EveryThirdYanked);
     }
     Rules::new(rules)
+}
+
+/// The policy, if the settings make one.
+fn policy_rule(config: &Config) -> Option<Rule> {
+    has_policy(config).then(|| Rule::Policy(config.policy.settings.clone()))
+}
+
+/// What subcommands need to know of the policy. The policy file was just read, with the settings.
+pub(crate) fn served_index_settings(config: &Config, clock: Clock) -> ServedIndexSettings {
+    ServedIndexSettings {
+        rules: Rules::new(policy_rule(config).into_iter().collect()),
+        file: Arc::clone(&config.policy.file),
+        advisory_db: config.advisory_db_url.clone(),
+        network: network(config),
+        data_dir: config.data_dir.clone(),
+        clock,
+    }
 }
 
 /// Whether the settings make a policy.

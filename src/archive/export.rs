@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::blocking_store::BlockingStore;
+use super::checksum_list::ChecksumList;
 use super::earlier::{Earlier, EarlierError};
 use super::error::IndexError;
 use super::event::ArchiveEvent;
@@ -14,7 +15,7 @@ use super::manifest::{End, commit_id, past_seconds};
 use super::output::Output;
 use super::write::{Contents, WriteError, write_archive};
 use crate::clock::Clock;
-use crate::index::{self, IndexExport, Source, export_all, export_since};
+use crate::index::{self, IndexExport, ServedIndex, export_all, export_since};
 use crate::store::{CrateStore, StoreError};
 
 /// What to export, and where to.
@@ -23,8 +24,8 @@ pub(crate) struct ExportJob {
     pub(crate) archive: PathBuf,
     /// The archive to build on.
     pub(crate) since: Option<PathBuf>,
-    /// The index.
-    pub(crate) index: Arc<Source>,
+    /// The index. It is exported as the upstream has it, and decides which crate files are denied.
+    pub(crate) index: ServedIndex,
     /// The crate files.
     pub(crate) store: Arc<CrateStore>,
     /// A directory for temporary files.
@@ -33,6 +34,15 @@ pub(crate) struct ExportJob {
     pub(crate) clock: Clock,
     /// Stops the export.
     pub(crate) stop: CancellationToken,
+}
+
+/// What was exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exported {
+    /// What is in the archive.
+    pub(crate) end: End,
+    /// How many stored files were left out because the policy denies them.
+    pub(crate) denied: u64,
 }
 
 /// Why there is no archive.
@@ -58,13 +68,13 @@ pub(crate) enum ExportError {
 pub(crate) fn export(
     job: &ExportJob,
     report: &mut dyn FnMut(ArchiveEvent),
-) -> Result<End, ExportError> {
+) -> Result<Exported, ExportError> {
     let earlier = match &job.since {
         Some(path) => Some(Earlier::read(path, &job.archive).map_err(refused(path))?),
         None => None,
     };
     let store = BlockingStore::new(&job.store, &job.stop);
-    let contents = gather(job, earlier, &store)?;
+    let (contents, denied) = gather(job, earlier, &store)?;
     let failed = |source| ExportError::Output {
         path: job.archive.clone(),
         source,
@@ -72,7 +82,7 @@ pub(crate) fn export(
     let mut output = Output::create(&job.archive).map_err(failed)?;
     let end = write_archive(&contents, &store, &mut output, report, &job.stop)?;
     output.complete().map_err(failed)?;
-    Ok(end)
+    Ok(Exported { end, denied })
 }
 
 /// Decides about the content of the archive. The store is listed first: a file that comes later is in the next archive.
@@ -80,8 +90,14 @@ fn gather(
     job: &ExportJob,
     earlier: Option<Earlier>,
     store: &BlockingStore,
-) -> Result<Contents, ExportError> {
+) -> Result<(Contents, u64), ExportError> {
     let stored = store.checksums().map_err(ExportError::Store)?;
+    let denied = job
+        .index
+        .denied_files(|checksum| stored.contains(checksum))
+        .map_err(|error| ExportError::Index(IndexError::new(error)))?;
+    let denied = ChecksumList::from(denied.into_keys().collect::<Vec<_>>());
+    let stored = stored.without(&denied);
     let base = earlier.as_ref().map(Earlier::base);
     let since = base.as_ref().map(|base| base.index_commit.as_str());
     let (index, index_base) = export_index(job, since).map_err(ExportError::Index)?;
@@ -98,7 +114,7 @@ fn gather(
             (stored.without(before), stored.with(before))
         }
     };
-    Ok(Contents {
+    let contents = Contents {
         fetched: index
             .fetched
             .and_then(|time| past_seconds(time, &job.clock)),
@@ -108,7 +124,8 @@ fn gather(
         new,
         all,
         base,
-    })
+    };
+    Ok((contents, denied.count()))
 }
 
 /// Exports what is new since a commit, or everything if the clone does not know the commit.
@@ -118,13 +135,13 @@ fn export_index(
 ) -> Result<(IndexExport, Option<index::CommitId>), IndexError> {
     if let Some(since) = since {
         let since = commit_id(since)?;
-        match export_since(&job.index, since, &job.scratch) {
+        match export_since(job.index.source(), since, &job.scratch) {
             Ok(export) => return Ok((export, Some(since))),
             Err(index::ExportError::BaseMissing) => {}
             Err(error) => return Err(IndexError::new(error)),
         }
     }
-    let export = export_all(&job.index, &job.scratch).map_err(IndexError::new)?;
+    let export = export_all(job.index.source(), &job.scratch).map_err(IndexError::new)?;
     Ok((export, None))
 }
 

@@ -35,7 +35,7 @@ mod tests;
 mod write;
 
 pub(crate) use event::ArchiveEvent;
-pub(crate) use export::{ExportError, ExportJob, export};
+pub(crate) use export::{ExportError, ExportJob, Exported, export};
 pub(crate) use import::{ImportAction, ImportError, ImportJob, Imported, import};
 pub(crate) use index_part::IndexPart;
 pub(crate) use index_target::wait_until_free;

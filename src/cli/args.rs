@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand as SubcommandArguments};
 use clap_complete::Shell;
 
 use super::help::{
-    ABOUT_CHECK_CONFIG, ABOUT_COMPLETIONS, ABOUT_EXPORT, ABOUT_HEALTHCHECK, ABOUT_IMPORT,
-    ABOUT_MAN, ABOUT_PREFETCH, ABOUT_VERIFY, ABOUT_WAIT, about_settings,
+    ABOUT_CHECK_CONFIG, ABOUT_COMPLETIONS, ABOUT_EXPLAIN, ABOUT_EXPORT, ABOUT_HEALTHCHECK,
+    ABOUT_IMPORT, ABOUT_MAN, ABOUT_PREFETCH, ABOUT_VERIFY, ABOUT_WAIT, about_settings,
 };
 use crate::build_info::{COMMIT, VERSION};
 use crate::prefetch::{CrateSpec, JOBS_DEFAULT, JOBS_MAX};
@@ -46,6 +46,8 @@ pub(super) enum Subcommand {
     Export(ExportArguments),
     /// Read an archive that `export` wrote
     Import(ImportArguments),
+    /// Say what the policy does with a crate or a version, and why
+    Explain(ExplainArguments),
     /// Print the settings and check them
     CheckConfig(CheckConfigArguments),
     /// Ask the running server whether it is alive
@@ -162,6 +164,18 @@ pub(super) struct ImportArguments {
     /// Read and check all of the archive, and change nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
+}
+
+/// The arguments of `explain`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = ABOUT_EXPLAIN)]
+pub(super) struct ExplainArguments {
+    /// A crate, like `serde`, `serde@1.0.200` or `serde@^1.0`
+    #[arg(value_name = "CRATE")]
+    pub(super) named: CrateSpec,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// The arguments of `check-config`.

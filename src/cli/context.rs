@@ -10,11 +10,12 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::terminal::Terminal;
-use crate::app::{crate_sources, follower_settings, open_keeper};
+use crate::app::{crate_sources, follower_settings, open_keeper, served_index_settings};
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode};
 use crate::index::{
-    IndexHandle, LockedIndex, ReadError, RefreshOnceError, Source, open_current, refresh_once,
+    IndexHandle, LockedIndex, ReadError, RefreshOnceError, ServedIndex, Source, open_current,
+    refresh_once,
 };
 use crate::package::Checksum;
 use crate::store::{CrateFiles, CrateStore};
@@ -55,6 +56,8 @@ pub(super) enum OpenError {
     Store(#[source] Box<dyn Error + Send + Sync>),
     #[error("stopped")]
     Stopped,
+    #[error("internal error: {0}")]
+    Panic(#[source] JoinError),
 }
 
 /// A running subcommand.
@@ -84,11 +87,52 @@ impl Context {
         Outcome::Incomplete
     }
 
-    /// Opens the index, up to date if possible. A running mirror keeps it up to date itself.
+    /// Opens the index as it is served, up to date if possible. A running mirror keeps it up to date itself.
     ///
     /// The data directory is free again afterwards: a subcommand may run for hours, and a mirror that starts meanwhile needs
     /// it. The clone stays on the disk for as long as the snapshot lives.
-    pub(super) async fn open_index(&self) -> Result<Arc<Source>, OpenError> {
+    pub(super) async fn open_index(&self) -> Result<ServedIndex, OpenError> {
+        let source = self.refresh_index().await?;
+        let settings = served_index_settings(&self.config, Clock::system());
+        let opening = tokio::task::spawn_blocking(move || ServedIndex::of(source, &settings));
+        let index = opening.await.map_err(OpenError::Panic)?;
+        self.warn_of(&index);
+        Ok(index)
+    }
+
+    /// Opens the index that lies in `DATA_DIR`, as it is served. Fetches nothing and writes nothing, also beside a running
+    /// mirror. `None` if there is none.
+    pub(super) async fn open_index_on_disk(&self) -> Result<Option<ServedIndex>, OpenError> {
+        let settings = served_index_settings(&self.config, Clock::system());
+        let opening = tokio::task::spawn_blocking(move || {
+            let source = open_current(&settings.data_dir)?;
+            Ok(source.map(|source| ServedIndex::of(source, &settings)))
+        });
+        tokio::select! {
+            () = self.stop.cancelled() => Err(OpenError::Stopped),
+            opened = opening => opened.map_err(OpenError::Panic)?,
+        }
+    }
+
+    /// Whether the settings make a policy.
+    pub(super) fn has_policy(&self) -> bool {
+        let settings = served_index_settings(&self.config, Clock::system());
+        settings.rules.policy().is_some()
+    }
+
+    /// Whether the policy may deny crate files.
+    pub(super) fn may_deny(&self) -> bool {
+        served_index_settings(&self.config, Clock::system()).may_deny()
+    }
+
+    /// Warns of what makes the policy weaker than it is meant.
+    pub(super) fn warn_of(&self, index: &ServedIndex) {
+        for warning in index.warnings() {
+            self.terminal.note(&format!("warning: {warning}"));
+        }
+    }
+
+    async fn refresh_index(&self) -> Result<Arc<Source>, OpenError> {
         let (settings, handle) = (
             follower_settings(&self.config, Clock::system()),
             IndexHandle::new(),

@@ -55,6 +55,7 @@ What counts as a failure (exit code 1):
   - a CRATE that nothing matches
   - a requirement that nothing matches, unless only optional dependencies lead to it: then it is
     a warning
+  - a package of a lock file, or a CRATE with its version, that the policy denies
   - a file that no upstream has, or that could not be fetched
   - a file that the same run removed again because of STORAGE_MAX_BYTES
   All other files are fetched.
@@ -66,6 +67,9 @@ Examples:
   crates-io-mirror prefetch --crates team.txt --jobs 8
   crates-io-mirror prefetch tokio --dry-run > list    a crate list with every version named
 
+The policy counts as it does for clients: dependencies resolve to versions that are not held, and denied files
+are not fetched. A held version is fetched if a lock file or a CRATE names it, and with --all.
+
 It works beside a running server on the same DATA_DIR. It fetches 4 files at a time from the
 upstreams of DOWNLOAD_URL; --jobs changes that. Stored files are not fetched again, so a run that
 was stopped continues when you start it again.";
@@ -74,6 +78,9 @@ was stopped continues when you start it again.";
 pub(super) const ABOUT_VERIFY: &str = "\
 Reads each file of the store, and compares its SHA-256 with its name. The checksums of damaged
 files go to standard output, one a line.
+
+If the policy may deny files, standard error also says which stored files it denies, by the index that
+lies in DATA_DIR. They are not damaged and stay. A damaged file that the policy denies is not fetched again.
 
 Exit codes:
   0  no file is damaged, or --repair has repaired all
@@ -88,7 +95,8 @@ Examples:
 pub(super) const ABOUT_EXPORT: &str = "\
 The archive is one tar file with the current index and every crate file of the store. It is written
 to a temporary name beside ARCHIVE and renamed when it is complete. Only stored files are exported:
-run `prefetch` first.
+run `prefetch` first. Files that the policy denies are left out, and the last line counts them. The index
+is exported as the upstream has it: the server on the other side applies its own policy.
 
 It works beside a running server on the same DATA_DIR, whatever its DOWNLOAD_MODE.
 
@@ -127,6 +135,28 @@ Examples:
   crates-io-mirror import monday.tar
   crates-io-mirror import tuesday.tar --dry-run    check the archive, and change nothing";
 
+/// Shown below the help of `explain`.
+pub(super) const ABOUT_EXPLAIN: &str = "\
+Says whether a version is allowed, held, denied or frozen, by which rule, why, and until when. It decides as a
+server with the same settings: by the index, the advisories and the memory of the yank guard in
+DATA_DIR, and by POLICY_FILE as it is now. A running server reads that file at its next refresh.
+
+It fetches nothing and writes nothing. It works beside a running server, and on a DATA_DIR that is read-only.
+
+With --json it prints what the server answers to /policy/CRATE/VERSION or, without an exact version, to
+/policy/CRATE.
+
+Exit codes:
+  0  it was explained, whatever the state is
+  1  there is no such crate or version, or there is no index
+  2  the arguments or the settings are bad
+
+Examples:
+  crates-io-mirror explain serde@1.0.200      one version
+  crates-io-mirror explain serde              all versions
+  crates-io-mirror explain 'serde@>=1.0.200'  the versions that meet a requirement
+  crates-io-mirror explain serde --json | jq '.versions[] | select(.state != \"allowed\")'";
+
 /// Shown below the help of `check-config`.
 pub(super) const ABOUT_CHECK_CONFIG: &str = "\
 Prints one line `NAME = value` for each variable, with secrets hidden. Then it prints how upstreams
@@ -138,6 +168,9 @@ are reached, if there are proxies (http_proxy, https_proxy, all_proxy, no_proxy)
   - the files of TLS can be read
   - DOWNLOAD_MODE=cache: STORAGE_URL can be listed, and a file of a few bytes can be written, read
     and removed; with `offline` it can be listed. The cloud provider's variables are printed, too
+  - POLICY_FILE can be read
+If there is a policy, it counts how many versions of the index in DATA_DIR the policy holds, denies and
+keeps unyanked. That reads the whole index, which takes some seconds. Without an index it counts nothing.
 Warnings do not change the exit code.
 
 With --upstream it also asks these at the same time, for at most 30 s:
@@ -151,6 +184,7 @@ With --json it prints one JSON document with the same content, and no text:
   settings   for each variable its value (null: not set), default and source
   variables  the cloud's own variables that the store uses
   upstreams  with --upstream: name, target, ok, milliseconds and error of each
+  policy     with a policy and an index: policy_time, advisories (their commit) and versions (counts)
   warnings, errors   lists of texts
 
 Exit codes:

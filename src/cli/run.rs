@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::{Arguments, CheckConfigArguments, Subcommand};
 use super::commands::check_config::{check_config, report_bad_setting};
 use super::commands::completions::completions;
+use super::commands::explain::explain;
 use super::commands::export::export;
 use super::commands::healthcheck::healthcheck;
 use super::commands::import::import;
@@ -62,6 +63,7 @@ fn dispatch(subcommand: Subcommand) -> ExitCode {
         Subcommand::Verify(arguments) => run(async |context| verify(&arguments, context).await),
         Subcommand::Export(arguments) => run(async |context| export(arguments, context).await),
         Subcommand::Import(arguments) => run(async |context| import(arguments, context).await),
+        Subcommand::Explain(arguments) => run(async |context| explain(arguments, context).await),
         Subcommand::CheckConfig(arguments) => run_check_config(arguments),
         Subcommand::Healthcheck => ask_server(async |terminal, _stop| healthcheck(terminal).await),
         Subcommand::Wait(arguments) => {

@@ -31,6 +31,7 @@ pub(crate) use fetch_on_demand::RefreshOutcome;
 pub(crate) use follow::follower::{Follower, FollowerEnd};
 pub(crate) use follow::policy_facts::{PolicyFacts, PolicyLookup};
 pub(crate) use follow::refresh_once::{LockedIndex, RefreshOnceError, open_current, refresh_once};
+pub(crate) use follow::served_index::{ServedFile, ServedIndex, ServedIndexSettings};
 pub(crate) use follow::settings::{FollowerSettings, GitIndexSettings, Network};
 pub(crate) use follow::stored_files::{IndexFilesOf, Stopping, StoredFiles};
 pub(crate) use git::push::{PushEnvironment, Pusher, PusherSettings};

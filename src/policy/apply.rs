@@ -10,7 +10,7 @@ use super::decision::{Decision, PolicyState, Reason, Shown};
 use super::line::Line;
 use super::rules::{Facts, Rule, Rules};
 use super::yank_guard::caret;
-use crate::package::{Timestamp, with_yanked};
+use crate::package::{Checksum, Timestamp, with_yanked};
 
 /// The result for an index file.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub(crate) struct DecidedVersion {
     pub(crate) semver: semver::Version,
     /// When it was published, if the index says so.
     pub(crate) published: Option<Timestamp>,
+    /// The checksum of its crate file, if the index has one.
+    pub(crate) checksum: Option<Checksum>,
     /// Whether the upstream has yanked it.
     pub(crate) upstream_yanked: bool,
     /// Whether it is served as yanked; `None` if it is not served at all.
@@ -244,6 +246,7 @@ pub(crate) fn decisions(
             version: line.text.into_owned(),
             semver: line.version,
             published: line.published,
+            checksum: line.checksum,
             upstream_yanked: line.yanked,
             served_yanked,
             decision: decided.decision,

@@ -13,6 +13,7 @@ mod crate_policy;
 mod decision;
 mod file;
 mod line;
+mod report;
 mod rules;
 mod settings;
 mod states;
@@ -26,6 +27,7 @@ pub(crate) use apply::{
 pub(crate) use decision::{PolicyState, Reason};
 pub(crate) use file::PolicyFile;
 pub(crate) use line::Line;
+pub(crate) use report::{AllVersions, OneVersion, VersionCounts, VersionReport};
 pub(crate) use rules::{Facts, Rule, Rules};
 pub(crate) use settings::{HeldDownloads, Mode, Settings, UnknownAge};
 pub(crate) use states::{States, Totals};

@@ -1,6 +1,7 @@
 //! The settings of the policy, as `config` has read them.
 
 use super::age::Age;
+use super::decision::PolicyState;
 
 /// What holds versions, and what being held means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,17 @@ pub(crate) enum Mode {
     Enforce,
     /// It does not. The mirror logs and counts what it would refuse.
     Audit,
+}
+
+impl Settings {
+    /// Whether files of versions in this state are refused.
+    pub(crate) fn refuses(&self, state: PolicyState) -> bool {
+        match state {
+            PolicyState::Denied => true,
+            PolicyState::Held => self.held_downloads == HeldDownloads::Deny,
+            PolicyState::Allowed | PolicyState::Frozen => false,
+        }
+    }
 }
 
 impl UnknownAge {

@@ -87,7 +87,8 @@ impl States {
 }
 
 impl Totals {
-    fn add(&mut self, name: &str, state: &FileState) {
+    /// Adds what was found in a file.
+    pub(crate) fn add(&mut self, name: &str, state: &FileState) {
         self.held += u64::from(state.held);
         self.denied += u64::from(state.denied);
         self.frozen += u64::from(state.frozen);

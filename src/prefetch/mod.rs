@@ -2,7 +2,7 @@
 //!
 //! Arguments, lock files and crate lists are read into [`Wanted`]. The index turns that into a [`Plan`], and [`fetch_all`]
 //! fetches the files of a plan. Nothing is remembered between runs except for the files themselves: a stored file costs one
-//! look-up.
+//! look-up. The index is read as it is served, so the policy counts here, too.
 
 mod closure;
 mod crate_spec;
@@ -14,7 +14,8 @@ mod plan;
 pub(crate) mod testing;
 
 pub(crate) use closure::Dependencies;
-pub(crate) use crate_spec::CrateSpec;
+pub(crate) use closure::choose::{NoChoice, crate_file};
+pub(crate) use crate_spec::{CrateSpec, VersionWanted};
 pub(crate) use fetch::{
     Ended, FetchEvent, JOBS_DEFAULT, JOBS_MAX, Tally, ensure_patiently, fetch_all,
 };

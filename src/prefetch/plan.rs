@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +14,7 @@ use super::closure::{Dependencies, resolve};
 use super::crate_spec::{CrateListError, CrateSpec, parse_crate_list};
 use super::finding::{Finding, Severity};
 use super::lockfile::{LockedPackage, LockfileError, OwnSources, Registry, parse_lockfile};
-use crate::index::{ReadError, Source};
+use crate::index::{ReadError, ServedFile, ServedIndex};
 use crate::package::{CrateFile, CrateHistory, CrateName};
 
 /// The largest input file. The lock file of a very large workspace has one megabyte.
@@ -121,7 +120,7 @@ impl Plan {
     /// Looks up everything in the index. Blocking.
     pub(crate) fn make(
         wanted: &Wanted,
-        index: &Source,
+        index: &ServedIndex,
         stop: &CancellationToken,
     ) -> Result<Self, ReadError> {
         let mut plan = Self::default();
@@ -158,7 +157,7 @@ impl Plan {
     fn add_locked(
         &mut self,
         packages: &[LockedPackage],
-        index: &Source,
+        index: &ServedIndex,
         stop: &CancellationToken,
     ) -> Result<(), ReadError> {
         let mut by_crate: BTreeMap<String, Vec<&LockedPackage>> = BTreeMap::new();
@@ -175,9 +174,9 @@ impl Plan {
             let Some(first) = packages.first() else {
                 continue;
             };
-            let read = index.index_file(&first.name, |content| {
-                let history = CrateHistory::parse(content, &first.name);
-                self.add_locked_of_crate(packages, history.as_ref());
+            let read = index.index_file(&first.name, |file| {
+                let history = CrateHistory::parse(file.content(), &first.name);
+                self.add_locked_of_crate(packages, history.map(|history| (history, file)).as_ref());
             })?;
             if read.is_none() {
                 self.add_locked_of_crate(packages, None);
@@ -189,10 +188,10 @@ impl Plan {
     fn add_locked_of_crate(
         &mut self,
         packages: &[&LockedPackage],
-        history: Option<&CrateHistory<'_>>,
+        listed: Option<&(CrateHistory<'_>, &ServedFile<'_>)>,
     ) {
         for package in packages {
-            match locked_file(package, history) {
+            match locked_file(package, listed) {
                 Ok(Some(file)) => self.add(file),
                 Ok(None) => self.locked_elsewhere += 1,
                 Err(finding) => self.findings.push(finding),
@@ -205,17 +204,19 @@ impl Plan {
 /// registry: a crate of crates.io with the same name is not what is wanted.
 fn locked_file(
     package: &LockedPackage,
-    history: Option<&CrateHistory<'_>>,
+    listed: Option<&(CrateHistory<'_>, &ServedFile<'_>)>,
 ) -> Result<Option<CrateFile>, Finding> {
     let (name, version) = (&package.name, &package.version);
-    let release = history.and_then(|history| history.find(version));
+    let listed = listed.and_then(|(history, file)| Some((history.find(version)?, file)));
     if package.registry == Registry::Unknown {
-        let file = release.and_then(|release| crate_file(release).ok());
-        return Ok(file.filter(|file| package.checksum == Some(file.checksum)));
+        let checksum = listed.and_then(|(release, _file)| release.line.checksum());
+        if checksum.is_none() || checksum != package.checksum {
+            return Ok(None);
+        }
     }
     let problem = |why: &str| Finding::of_version(name, version, why);
-    let release = release.ok_or_else(|| problem("it is not in the index"))?;
-    let file = crate_file(release).map_err(|why| problem(&why.to_string()))?;
+    let (release, file) = listed.ok_or_else(|| problem("it is not in the index"))?;
+    let file = crate_file(release, file).map_err(|why| problem(&why.to_string()))?;
     match package.checksum {
         // Only the file of the index's checksum could be fetched and verified, and cargo would refuse that file.
         Some(locked) if locked != file.checksum => Err(problem(&format!(
@@ -226,28 +227,31 @@ fn locked_file(
     }
 }
 
-/// Gives every version of every crate to `take`, one crate in memory at a time, until `take` breaks off. Blocking.
+/// Gives every version of every crate to `take`, one crate in memory at a time, until `take` breaks off. Returns how many
+/// versions were passed over because the policy denies them. Blocking.
 pub(crate) fn every_file(
-    index: &Source,
+    index: &ServedIndex,
     mut take: impl FnMut(Result<CrateFile, Finding>) -> ControlFlow<()> + Send,
-) -> Result<(), ReadError> {
-    visit_index_files(index, |name, content| {
-        files_of_crate(name, content)
-            .into_iter()
-            .try_for_each(&mut take)
-    })
+) -> Result<u64, ReadError> {
+    let mut denied = 0;
+    visit_index_files(index, |name, file| {
+        let (files, denied_of_crate) = files_of_crate(name, file);
+        denied += denied_of_crate;
+        files.into_iter().try_for_each(&mut take)
+    })?;
+    Ok(denied)
 }
 
 /// Gives every index file to `visit`, until `visit` breaks off. Blocking.
 pub(crate) fn visit_index_files(
-    index: &Source,
-    visit: impl FnMut(&CrateName, &[u8]) -> ControlFlow<()> + Send,
+    index: &ServedIndex,
+    visit: impl FnMut(&CrateName, &ServedFile<'_>) -> ControlFlow<()> + Send,
 ) -> Result<(), ReadError> {
-    // One thread is fast enough for what follows. The index asks for `Fn`, hence the lock.
+    // The index asks for `Fn`, hence the lock.
     let visit = Mutex::new(visit);
-    let visited = index.for_each_index_file(NonZeroUsize::MIN, |name, content| {
+    let visited = index.for_each_file(|name, file| {
         let mut visit = visit.lock().unwrap_or_else(PoisonError::into_inner);
-        match visit(name, content) {
+        match visit(name, file) {
             ControlFlow::Continue(()) => Ok(()),
             // An end without an error.
             ControlFlow::Break(()) => Err(None),
@@ -259,15 +263,22 @@ pub(crate) fn visit_index_files(
     }
 }
 
-fn files_of_crate(name: &CrateName, content: &[u8]) -> Vec<Result<CrateFile, Finding>> {
-    let history = CrateHistory::parse(content, name);
-    let releases = history.iter().flat_map(CrateHistory::releases);
-    let file = |release| {
-        crate_file(release).map_err(|why: NoChoice| {
-            Finding::of_version(&release.line.name, release.version(), why)
-        })
-    };
-    releases.map(file).collect()
+/// The files of a crate, and the number of those that the policy denies.
+fn files_of_crate(
+    name: &CrateName,
+    file: &ServedFile<'_>,
+) -> (Vec<Result<CrateFile, Finding>>, u64) {
+    let history = CrateHistory::parse(file.content(), name);
+    let (mut files, mut denied) = (Vec::new(), 0);
+    for release in history.iter().flat_map(CrateHistory::releases) {
+        match crate_file(release, file) {
+            Err(NoChoice::Denied(_)) => denied += 1,
+            file => files.push(
+                file.map_err(|why| Finding::of_version(&release.line.name, release.version(), why)),
+            ),
+        }
+    }
+    (files, denied)
 }
 
 #[cfg(test)]
@@ -439,12 +450,15 @@ mod tests {
         let index = IndexFiles::default().with_real_crates(&["itoa"]);
         let name = CrateName::try_from("itoa".to_owned()).unwrap();
         let content = &index.0["itoa"];
-        let files = files_of_crate(&name, content.as_bytes());
-        assert!(files.len() == content.lines().count() && files.iter().all(Result::is_ok));
+        let files = |content: &str| {
+            let file = ServedFile::from(content.as_bytes());
+            files_of_crate(&name, &file).0
+        };
         let junk = format!(
             "{content}\njunk\n{{\"name\":\"itoa\",\"vers\":\"99.0.0\",\"deps\":[],\"cksum\":\"\"}}"
         );
-        let more = files_of_crate(&name, junk.as_bytes());
+        let (files, more) = (files(content), files(&junk));
+        assert!(files.len() == content.lines().count() && files.iter().all(Result::is_ok));
         let findings = more.iter().filter(|file| file.is_err());
         assert_eq!((more.len(), findings.count()), (files.len() + 1, 1));
     }

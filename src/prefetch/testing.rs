@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::index::testing::{TestIndex, damage_clone};
-use crate::index::{IndexHandle, Source, open_current};
+use crate::index::{IndexHandle, ServedIndex, open_current};
 use crate::package::{CrateName, IndexPath};
 use crate::store::testing::checksum;
 
@@ -16,7 +15,7 @@ pub(crate) struct IndexFiles(pub(crate) BTreeMap<String, String>);
 /// A clone of an index.
 pub(crate) struct ClonedIndex {
     /// What it shows.
-    pub(crate) snapshot: Arc<Source>,
+    pub(crate) snapshot: ServedIndex,
     /// Removes the clone when it is dropped.
     _index: TestIndex,
 }
@@ -69,7 +68,9 @@ impl IndexFiles {
         index.stop();
         index.handle = IndexHandle::new();
         ClonedIndex {
-            snapshot: open_current(&index.data_dir()).unwrap().unwrap(),
+            snapshot: ServedIndex::without_policy(
+                open_current(&index.data_dir()).unwrap().unwrap(),
+            ),
             _index: index,
         }
     }
@@ -78,8 +79,9 @@ impl IndexFiles {
 /// A clone that is damaged after its snapshot was made.
 pub(crate) fn damaged(files: &IndexFiles) -> ClonedIndex {
     let index = files.cloned();
-    damage_clone(index.snapshot.repository().path());
-    index.snapshot.repository().close_idle_handles();
+    let repository = index.snapshot.source().repository();
+    damage_clone(repository.path());
+    repository.close_idle_handles();
     index
 }
 

@@ -7,6 +7,7 @@ use super::*;
 use crate::archive::export::{ExportError, ExportJob, export};
 use crate::archive::manifest::End;
 use crate::archive::read::{Beginning, read_beginning};
+use crate::index::ServedIndex;
 use crate::store::testing::{checksum, put};
 
 fn exported(
@@ -20,13 +21,13 @@ fn exported(
     let job = ExportJob {
         archive: archive.to_owned(),
         since: since.map(Path::to_owned),
-        index: current(&index.data_dir()).unwrap(),
+        index: ServedIndex::without_policy(current(&index.data_dir()).unwrap()),
         store: Arc::clone(store),
         scratch: scratch.path().to_owned(),
         clock: Clock::system(),
         stop: CancellationToken::new(),
     };
-    export(&job, &mut |_event| {})
+    Ok(export(&job, &mut |_event| {})?.end)
 }
 
 fn beginning(path: &Path) -> Beginning {

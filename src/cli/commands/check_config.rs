@@ -16,13 +16,15 @@ use url::Url;
 
 use crate::app::{redirect_settings, redirects};
 use crate::cli::args::CheckConfigArguments;
-use crate::cli::context::{Context, Outcome};
+use crate::cli::context::{Context, OpenError, Outcome};
 use crate::cli::terminal::Terminal;
 use crate::config::{Config, DownloadMode, Origin, Setting};
 use crate::index::{
     Outgoing, RemoteUrl, check_local_upstream, check_writable, has_clone, list_references,
 };
 use crate::outgoing::{Proxies, certificates, shown_proxy};
+use crate::package::Timestamp;
+use crate::policy::VersionCounts;
 use crate::store::{Access, probe as probe_store};
 use crate::upstream::{DownloadTemplate, check_answers};
 
@@ -43,8 +45,21 @@ struct Report {
     /// What was asked. Absent if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstreams: Option<Vec<Answered>>,
+    /// What the policy does with the index. Absent without a policy, and without an index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<PolicyReport>,
     warnings: Vec<String>,
     errors: Vec<String>,
+}
+
+/// What the policy does with the index that lies in the data directory.
+#[derive(Serialize)]
+struct PolicyReport {
+    /// The time that decides about ages.
+    policy_time: Option<Timestamp>,
+    /// The commit of the advisory database; null without one.
+    advisories: Option<String>,
+    versions: VersionCounts,
 }
 
 /// One variable.
@@ -77,6 +92,7 @@ pub(crate) fn report_bad_setting(
         settings: reported(settings),
         variables: BTreeMap::new(),
         upstreams: None,
+        policy: None,
         warnings: Vec::new(),
         errors: vec![why],
     };
@@ -100,12 +116,21 @@ pub(crate) async fn check_config(
             errors.push(format!("{}: `{}`: {why}", answer.name, answer.target));
         }
     }
+    let mut warnings = config.warnings();
+    let policy = match count_by_policy(context, &mut warnings).await {
+        Ok(policy) => policy,
+        Err(error) => {
+            errors.push(error.to_string());
+            None
+        }
+    };
     let report = Report {
         ok: errors.is_empty(),
         settings: reported(settings),
         variables: cloud_variables(config),
         upstreams: arguments.upstream.then_some(answered),
-        warnings: config.warnings(),
+        policy,
+        warnings,
         errors,
     };
     let printed = if arguments.json {
@@ -135,6 +160,9 @@ fn print_text(report: &Report, settings: &[Setting], context: &Context) -> io::R
     }
     for answer in report.upstreams.iter().flatten() {
         terminal.result(&answer.line())?;
+    }
+    if let Some(policy) = &report.policy {
+        terminal.result(&policy.line())?;
     }
     for warning in &report.warnings {
         terminal.note(&format!("warning: {warning}"));
@@ -220,6 +248,54 @@ impl Answered {
             None => format!("{name}: {target}: ok, {milliseconds} ms"),
             Some(why) => format!("{name}: {target}: failed after {milliseconds} ms: {why}"),
         }
+    }
+}
+
+/// Counts what the policy does with the index in the data directory. `None` without a policy, and without an index.
+async fn count_by_policy(
+    context: &Context,
+    warnings: &mut Vec<String>,
+) -> Result<Option<PolicyReport>, OpenError> {
+    if !context.has_policy() {
+        return Ok(None);
+    }
+    let Some(index) = context.open_index_on_disk().await? else {
+        return Ok(None);
+    };
+    for warning in index.warnings() {
+        // Those that do not depend on policy time are known from the settings.
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    let counting = index.clone();
+    let counting = tokio::task::spawn_blocking(move || counting.totals());
+    let totals = tokio::select! {
+        () = context.stop.cancelled() => return Err(OpenError::Stopped),
+        totals = counting => totals.map_err(OpenError::Panic)??,
+    };
+    Ok(Some(PolicyReport {
+        policy_time: index.policy_time(),
+        advisories: index.advisories_commit().map(str::to_owned),
+        versions: VersionCounts::from(&totals),
+    }))
+}
+
+impl PolicyReport {
+    fn line(&self) -> String {
+        let VersionCounts {
+            held,
+            denied,
+            frozen,
+            left_out,
+            without_publish_time,
+        } = &self.versions;
+        let time = self.policy_time.as_ref();
+        let time = time.map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        format!(
+            "policy: {held} versions held, {denied} denied, {frozen} frozen, {left_out} left out, \
+             {without_publish_time} without a publish time; policy time {time}"
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indicatif::{DecimalBytes, HumanCount};
 
-use crate::archive::{ExportError, ExportJob, Scratch, export as export_archive};
+use crate::archive::{ExportError, ExportJob, Exported, Scratch, export as export_archive};
 use crate::cli::args::ExportArguments;
 use crate::cli::context::{Context, Outcome};
 use crate::cli::progress::ArchiveProgress;
@@ -51,8 +51,8 @@ fn run(job: &ExportJob, terminal: &Terminal) -> Outcome {
     let mut progress = ArchiveProgress::new(terminal);
     let result = export_archive(job, &mut |event| progress.show(event));
     drop(progress);
-    let end = match result {
-        Ok(end) => end,
+    let Exported { end, denied } = match result {
+        Ok(exported) => exported,
         Err(_because_of_it) if job.stop.is_cancelled() => {
             terminal.note("stopped; there is no archive");
             return Outcome::Incomplete;
@@ -65,12 +65,16 @@ fn run(job: &ExportJob, terminal: &Terminal) -> Outcome {
             };
         }
     };
-    let summary = format!(
+    let mut summary = format!(
         "exported {} crate files and {} files of the index, {}",
         HumanCount(end.crate_files),
         HumanCount(end.index_files),
         DecimalBytes(end.bytes)
     );
+    if denied > 0 {
+        let denied = HumanCount(denied);
+        summary += &format!("; left out {denied} that the policy denies");
+    }
     // Standard output is the archive.
     if job.archive == Path::new("-") {
         terminal.note(&summary);

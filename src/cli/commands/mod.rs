@@ -2,6 +2,7 @@
 
 pub(super) mod check_config;
 pub(super) mod completions;
+pub(super) mod explain;
 pub(super) mod export;
 pub(super) mod healthcheck;
 pub(super) mod import;

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
-use super::decision_table::{DecisionTable, Refusal};
+use super::decision_table::DecisionTable;
 use super::version_table::VersionTable;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
@@ -19,7 +19,7 @@ use crate::index::{
 };
 use crate::observability::metrics::PolicySurface;
 use crate::package::{CrateHistory, CrateName, CrateVersion, IndexLine, IndexPath, Timestamp};
-use crate::policy::{FileState, HeldDownloads, Mode, PolicyState};
+use crate::policy::{FileState, Mode, PolicyState};
 use crate::server::{Exchange, Share, Shares};
 
 /// Names the upstream commit that an answer was made from.
@@ -240,10 +240,7 @@ impl IndexGuard {
         }
         let table = self.decisions(exchange, name).await?;
         let refusal = table.and_then(|table| table.refusal(version.as_str()));
-        let may_pass = |refusal: &Refusal| {
-            refusal.state == PolicyState::Held && settings.held_downloads == HeldDownloads::Allow
-        };
-        let Some(refusal) = refusal.filter(|refusal| !may_pass(refusal)) else {
+        let Some(refusal) = refusal.filter(|refusal| settings.refuses(refusal.state)) else {
             return Ok(());
         };
         let mode = settings.mode;

@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::index::index_guard::IndexGuard;
 use super::state::{AppState, DownloadPolicy};
 use crate::package::{CrateName, Timestamp};
-use crate::policy::{DecidedVersion, Mode, PolicyState, Totals};
+use crate::policy::{AllVersions, DecidedVersion, Mode, OneVersion, VersionCounts};
 use crate::server::Exchange;
 
 /// What the policy is, and what it does at the moment.
@@ -31,7 +31,7 @@ pub(crate) struct PolicyReport {
     /// The advisories; null without a database, and before its first copy.
     advisories: Option<AdvisoriesReport>,
     /// How many versions are in which state.
-    versions: VersionsReport,
+    versions: VersionCounts,
     /// Where clients meet the policy: `sparse`, `git`, `api`, `download`.
     surfaces: Vec<&'static str>,
 }
@@ -53,29 +53,6 @@ struct AdvisoriesReport {
     age_seconds: Option<u64>,
     /// Files that could not be read.
     skipped: usize,
-}
-
-/// How many versions are in which state.
-#[derive(Debug, Default, Serialize)]
-struct VersionsReport {
-    held: u64,
-    denied: u64,
-    frozen: u64,
-    /// Lines that are left out, because they cannot be edited.
-    left_out: u64,
-    without_publish_time: u64,
-}
-
-impl From<&Totals> for VersionsReport {
-    fn from(totals: &Totals) -> Self {
-        Self {
-            held: totals.held,
-            denied: totals.denied,
-            frozen: totals.frozen,
-            left_out: totals.left_out,
-            without_publish_time: totals.without_time,
-        }
-    }
 }
 
 impl PolicyReport {
@@ -113,7 +90,7 @@ impl PolicyReport {
                 }),
             versions: view
                 .policy_totals()
-                .map(VersionsReport::from)
+                .map(VersionCounts::from)
                 .unwrap_or_default(),
             surfaces,
         }
@@ -124,57 +101,6 @@ impl PolicyReport {
 fn age_of_advisories(state: &AppState) -> Option<u64> {
     let fetched = state.advisories.as_ref()?.status().last_success?;
     Some(state.settings.clock.age(fetched)?.as_secs())
-}
-
-/// What the policy says about a version.
-#[derive(Debug, Serialize)]
-struct VersionReport<'a> {
-    version: &'a str,
-    state: PolicyState,
-    /// The rule that decides; null if none does.
-    rule: Option<&'static str>,
-    reason: Option<String>,
-    /// When the state ends by itself.
-    until: Option<Timestamp>,
-    published: Option<&'a Timestamp>,
-    upstream_yanked: bool,
-    /// Null for a version that is not served at all.
-    served_yanked: Option<bool>,
-}
-
-impl<'a> VersionReport<'a> {
-    fn of(decided: &'a DecidedVersion) -> Self {
-        let reason = decided.decision.reason.as_ref();
-        Self {
-            version: &decided.version,
-            state: decided.decision.state(),
-            rule: reason.map(crate::policy::Reason::rule),
-            reason: reason.map(|reason| reason.words(decided.published.as_ref())),
-            until: reason
-                .and_then(crate::policy::Reason::until)
-                .and_then(Timestamp::from_unix_seconds),
-            published: decided.published.as_ref(),
-            upstream_yanked: decided.upstream_yanked,
-            served_yanked: decided.served_yanked,
-        }
-    }
-}
-
-/// One version, with the name of its crate.
-#[derive(Debug, Serialize)]
-struct OneVersion<'a> {
-    #[serde(rename = "crate")]
-    crate_name: &'a str,
-    #[serde(flatten)]
-    version: VersionReport<'a>,
-}
-
-/// The versions of a crate, in the order of the index.
-#[derive(Debug, Serialize)]
-struct AllVersions<'a> {
-    #[serde(rename = "crate")]
-    crate_name: &'a str,
-    versions: Vec<VersionReport<'a>>,
 }
 
 /// The policy.
@@ -192,11 +118,7 @@ pub(crate) async fn show_crate(
     let name = name.parse()?;
     let index = IndexGuard::take(&state)?;
     let answer = answer_about(&index, &exchange, &name, |versions| {
-        let crate_name = versions.first().map_or("", |first| &first.name);
-        Some(fresh_json(&AllVersions {
-            crate_name,
-            versions: versions.iter().map(VersionReport::of).collect(),
-        }))
+        Some(fresh_json(&AllVersions::of(versions)))
     });
     let answer = answer.await;
     let no_crate = || ApiError::CrateNotFound(name.to_string());
@@ -213,10 +135,7 @@ pub(crate) async fn show_version(
     let answer = answer_about(&index, &exchange, &name, |versions| {
         let mut all = versions.iter();
         let decided = all.find(|decided| decided.version == version.as_str())?;
-        Some(fresh_json(&OneVersion {
-            crate_name: &decided.name,
-            version: VersionReport::of(decided),
-        }))
+        Some(fresh_json(&OneVersion::of(decided)))
     });
     let answer = answer.await;
     let missing = || ApiError::version_not_found(&name, &version);

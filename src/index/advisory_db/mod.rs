@@ -6,6 +6,7 @@
 
 mod check;
 mod clone;
+pub(super) mod copy_on_disk;
 mod error;
 pub(super) mod handle;
 mod read;

@@ -1,6 +1,6 @@
 //! The settings of the background task.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -41,6 +41,11 @@ impl AdvisorySettings {
 
     /// The directory of the clones.
     pub(super) fn directory(&self) -> PathBuf {
-        self.data_dir.join("advisory-db")
+        directory(&self.data_dir)
     }
+}
+
+/// The directory of the clones in this data directory.
+pub(super) fn directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("advisory-db")
 }

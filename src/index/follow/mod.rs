@@ -7,8 +7,10 @@ pub(super) mod follower;
 mod last_stored;
 pub(super) mod offline;
 pub(super) mod policy_facts;
+mod policy_time;
 pub(super) mod publisher;
 pub(super) mod refresh_once;
+pub(super) mod served_index;
 pub(super) mod settings;
 pub(super) mod stored_files;
 #[cfg(test)]

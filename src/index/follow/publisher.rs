@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RefreshError;
 use super::last_stored;
 use super::policy_facts::{PolicyFacts, PolicyLookup};
+use super::policy_time::PolicyTime;
 use super::settings::{FollowerSettings, GitIndexSettings};
 use super::stored_files::{IndexFilesOf, Stopping, StoredFiles};
 use super::yank_watch::{Before, YankWatch};
@@ -45,10 +46,6 @@ const CHANGED_MAX: usize = 20_000;
 /// The file in a clone with what the policy has found in the index files of the last tree.
 const STATES: &str = "policy-states.json";
 
-/// How far the clock may go back without policy time going back with it, in seconds: time servers set clocks. A clock that
-/// was wrong by more must not let holds end for ever.
-const CLOCK_CORRECTION_MAX: i64 = 600;
-
 /// The owner of the pointer that requests read.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -58,8 +55,7 @@ pub(crate) struct Publisher {
     index_files_of: Option<IndexFilesOf>,
     policy_lookup: Option<PolicyLookup>,
     yanks: YankWatch,
-    /// Policy time, in seconds since 1970; `None` if the time of the last fetch is unknown.
-    policy_time: Option<i64>,
+    policy_time: PolicyTime,
     /// What the last tree was made with, in memory.
     last: Option<LastFacts>,
     git_index: Option<GitIndexSettings>,
@@ -145,7 +141,7 @@ impl Publisher {
                     .policy()
                     .map_or(0, |policy| policy.yank_guard.seconds()),
             ),
-            policy_time: None,
+            policy_time: PolicyTime::default(),
             last: None,
             git_index: settings.git_index.clone(),
             git_indexes: Vec::new(),
@@ -173,37 +169,7 @@ impl Publisher {
     /// Notes the time of the last successful fetch, before the view of what it has fetched is made. Policy time is this
     /// time in whole minutes.
     pub(crate) fn note_fetch(&mut self, at: Option<SystemTime>) {
-        let seconds = |time: SystemTime| {
-            let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-            i64::try_from(since.as_secs()).ok()
-        };
-        let Some(time) = at.and_then(seconds) else {
-            return;
-        };
-        let time = time - time.rem_euclid(60);
-        let is_correction = |before: &i64| time < *before && before - time <= CLOCK_CORRECTION_MAX;
-        if self
-            .policy_time
-            .as_ref()
-            .is_none_or(|before| !is_correction(before))
-        {
-            self.policy_time = Some(time);
-        }
-    }
-
-    /// Policy time for this source. If no fetch is known, the time of the commit stands for it.
-    fn policy_time(&self, source: &Source) -> i64 {
-        let seconds = |time: SystemTime| {
-            let since = time.duration_since(SystemTime::UNIX_EPOCH);
-            since.map_or(0, |since| {
-                i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-            })
-        };
-        let of_commit = || {
-            let time = seconds(source.commit_time()).min(seconds(self.clock.now()));
-            time - time.rem_euclid(60)
-        };
-        self.policy_time.unwrap_or_else(of_commit)
+        self.policy_time.note_fetch(at);
     }
 
     /// Drops facts that were not used.
@@ -407,14 +373,7 @@ impl Publisher {
         let last = last.filter(|last| last.rules == self.rules.names());
         self.watch_yanks(source, previous, last.as_ref())?;
         if let Some(last) = &last {
-            // The process may have ended between a fetch and the record of it.
-            let recorded = u64::try_from(last.policy_time).unwrap_or(0);
-            let recorded = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(recorded));
-            let current = self.policy_time.unwrap_or(0);
-            if last.policy_time - current > 0 && last.policy_time - current <= CLOCK_CORRECTION_MAX
-            {
-                self.note_fetch(recorded);
-            }
+            self.policy_time.note_last_view(last.policy_time);
         }
         let facts = self.facts.take().unwrap_or_else(|| self.look_up_facts());
         let of_this_source = last
@@ -439,7 +398,7 @@ impl Publisher {
             }
             (Err(error), _, _) => return Err(error),
         };
-        facts.policy_time = self.policy_time(source);
+        facts.policy_time = self.policy_time.of(source, &self.clock);
         facts.yanks = Arc::clone(self.yanks.seen());
         let fingerprint = self.rules.fingerprint(&facts);
         // Without what the policy has found before, everything is looked at again.
@@ -545,7 +504,7 @@ impl Publisher {
             },
             (None, None) => return Ok(()),
         };
-        let at = self.policy_time(source);
+        let at = self.policy_time.of(source, &self.clock);
         let may_write = source.repository().has_data_dir();
         let changes = self.yanks.follow(&before, source, at, (may_write, stop))?;
         self.handle.checksum_changes().inc_by(changes);
@@ -749,6 +708,11 @@ impl Publisher {
             yanks: Arc::clone(self.yanks.seen()),
         }
     }
+}
+
+/// The policy time of the last view of this clone, if one was recorded.
+pub(super) fn recorded_policy_time(clone: &Path) -> Option<i64> {
+    TreeRecord::read(clone).map(|record| record.policy_time)
 }
 
 /// The last tree through rules of a clone. The clone has both trees.

@@ -1,7 +1,7 @@
 //! Opens or refreshes the index once, for subcommands. Everything here blocks.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::RefreshError;
@@ -9,40 +9,21 @@ use super::follower::Follower;
 use super::settings::FollowerSettings;
 use crate::index::handle::IndexHandle;
 use crate::index::limits::ReadError;
-use crate::index::source::clone_dir::{self, Access};
-use crate::index::source::repository::Repository;
+use crate::index::source::clone_dir;
+use crate::index::source::clone_in_use::read_clone_in_use;
 use crate::index::source::snapshot::Source;
 use crate::index::stop::StopFlag;
 
 /// Never set: a subcommand ends with its process.
 static NEVER: StopFlag = StopFlag::new();
 
-/// The number of attempts to open the clone in use, if the mirror replaces and removes it meanwhile.
-const ATTEMPTS_MAX: u32 = 5;
-
 /// Opens the clone in use for reading, even if a mirror is running on it. Returns `None` if there is no clone. The
 /// mirror does not remove the clone as long as the source exists. The source is the upstream's index, without rules.
 pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadError> {
-    let mut attempts = 1;
-    loop {
-        let Some(path) = clone_dir::current_in(data_dir) else {
-            return Ok(None);
-        };
-        let opened = Repository::open(&path, Access::Full)
-            .and_then(|repository| Source::read(&Arc::new(repository), None, &NEVER));
-        match opened {
-            Ok(source) => return Ok(Some(Arc::new(source))),
-            // The mirror may have replaced and removed the clone before the read lock.
-            Err(_removed) if attempts < ATTEMPTS_MAX && was_replaced(data_dir, &path) => {
-                attempts += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn was_replaced(data_dir: &Path, path: &PathBuf) -> bool {
-    clone_dir::current_in(data_dir).as_ref() != Some(path)
+    let root = clone_dir::root(data_dir);
+    read_clone_in_use(&root, |_path, repository| {
+        Source::read(&repository, None, &NEVER).map(Arc::new)
+    })
 }
 
 /// An up-to-date index. Its data directory is locked.
@@ -125,7 +106,9 @@ mod tests {
 
     fn open_and_read(source: &Source) -> String {
         let name = crate::package::CrateName::try_from("a".to_owned()).unwrap();
-        let content = source.index_file(&name, <[u8]>::to_vec).unwrap();
+        let content = source
+            .index_file(&name, |_, content| content.to_vec())
+            .unwrap();
         String::from_utf8(content.unwrap()).unwrap()
     }
 

@@ -3,7 +3,7 @@
 //! What was seen is in a file of its own in the data directory: neither a new clone nor a new catalog loses it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::index::limits::ReadError;
@@ -72,14 +72,7 @@ impl YankWatch {
         if std::mem::replace(&mut self.is_loaded, true) || self.guard == 0 {
             return;
         }
-        let path = self.data_dir.join(FILE);
-        let read = || -> Result<SeenYanks, Box<dyn std::error::Error>> {
-            if std::fs::metadata(&path)?.len() > FILE_BYTES_MAX {
-                return Err("it is too large".into());
-            }
-            Ok(serde_json::from_slice(&std::fs::read(&path)?)?)
-        };
-        match read() {
+        match read(&self.data_dir) {
             Ok(seen) => {
                 self.seen = Arc::new(seen);
                 self.written = Some(Arc::clone(&self.seen));
@@ -191,6 +184,15 @@ impl YankWatch {
             Err(_) => {}
         }
     }
+}
+
+/// Reads what a mirror has seen. Blocking.
+pub(super) fn read(data_dir: &Path) -> Result<SeenYanks, Box<dyn std::error::Error>> {
+    let path = data_dir.join(FILE);
+    if std::fs::metadata(&path)?.len() > FILE_BYTES_MAX {
+        return Err("it is too large".into());
+    }
+    Ok(serde_json::from_slice(&std::fs::read(&path)?)?)
 }
 
 /// The versions of an index file. The first line of a version counts, as it does for cargo.

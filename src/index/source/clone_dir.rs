@@ -285,11 +285,13 @@ pub(crate) fn current_in(data_dir: &Path) -> Option<PathBuf> {
     current(&root(data_dir))
 }
 
-fn root(data_dir: &Path) -> PathBuf {
+/// The directory of the clones of the index.
+pub(crate) fn root(data_dir: &Path) -> PathBuf {
     data_dir.join("index")
 }
 
-fn current(root: &Path) -> Option<PathBuf> {
+/// The clone in use in a directory of clones. Needs no lock.
+pub(crate) fn current(root: &Path) -> Option<PathBuf> {
     let name = fs::read_to_string(root.join(CURRENT)).ok()?;
     let name = name.trim();
     // A damaged or foreign file must not point to a path outside.

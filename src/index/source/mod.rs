@@ -2,6 +2,7 @@
 
 pub(super) mod borrowed_clone;
 pub(super) mod clone_dir;
+pub(super) mod clone_in_use;
 pub(super) mod directory;
 pub(super) mod fetch;
 pub(super) mod libgit2;

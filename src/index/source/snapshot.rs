@@ -116,15 +116,18 @@ impl Source {
         self.repository.read_blob(blob.0, read)
     }
 
-    /// Reads a crate's index file. The name may have any spelling. `None` if there is no such crate. Blocking.
+    /// Reads a crate's index file, and passes the name of the file and its content to `read`. The crate's name may have any
+    /// spelling. `None` if there is no such crate. Blocking.
     pub(crate) fn index_file<T>(
         &self,
         name: &CrateName,
-        read: impl FnOnce(&[u8]) -> T,
+        read: impl FnOnce(&str, &[u8]) -> T,
     ) -> Result<Option<T>, ReadError> {
-        self.root
-            .find(&IndexPath::from(name))
-            .map(|blob| self.repository.read_blob(blob, read))
-            .transpose()
+        let found = self.root.find_named(&IndexPath::from(name));
+        let read = found.map(|(file_name, blob)| {
+            let read = |content: &[u8]| read(file_name, content);
+            self.repository.read_blob(blob, read)
+        });
+        read.transpose()
     }
 }

@@ -29,7 +29,6 @@ impl<T> Entries<T> {
         self.list.push((spec, value));
     }
 
-    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

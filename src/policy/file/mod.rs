@@ -156,9 +156,8 @@ impl PolicyFile {
     }
 
     /// Whether an entry may deny a version, or the allow list may.
-    #[cfg(test)]
     pub(crate) fn can_refuse(&self) -> bool {
-        !self.denials.is_empty() || self.has_allow_list()
+        !self.denials.is_empty() || self.allowed.is_some()
     }
 
     /// Whether an entry has a minimum publish age above 0.

@@ -2,11 +2,12 @@
 
 use semver::VersionReq;
 
+use crate::index::ServedFile;
 use crate::package::{CrateFile, CrateHistory, CrateVersion, Release};
 use crate::prefetch::crate_spec::VersionWanted;
 
 /// Why no version can be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoChoice {
     #[error("there is no such crate in the index")]
     NoCrate,
@@ -14,6 +15,12 @@ pub(crate) enum NoChoice {
     NoVersion,
     #[error("every version that matches was yanked; name an exact version to have it all the same")]
     AllYanked,
+    #[error(
+        "every version that matches was yanked, or the policy holds or denies it; `crates-io-mirror explain` says why"
+    )]
+    NoneServed,
+    #[error("the policy denies it: {0}")]
+    Denied(String),
     #[error("only pre-releases match; name one to have it")]
     OnlyPreReleases,
     #[error("the index has no checksum of it")]
@@ -31,8 +38,14 @@ pub(crate) fn choose<'h, 'f>(
     }
 }
 
-/// The file of a release.
-pub(crate) fn crate_file(release: &Release<'_>) -> Result<CrateFile, NoChoice> {
+/// The file of a release, unless the policy denies it.
+pub(crate) fn crate_file(
+    release: &Release<'_>,
+    served: &ServedFile<'_>,
+) -> Result<CrateFile, NoChoice> {
+    if let Some(why) = served.denial(release.version()) {
+        return Err(NoChoice::Denied(why));
+    }
     Ok(CrateFile {
         name: release.line.name.clone(),
         version: release.version().clone(),

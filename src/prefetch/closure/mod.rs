@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::crate_spec::{CrateSpec, VersionWanted};
 use super::finding::{Finding, Severity};
-use crate::index::{ReadError, Source};
+use crate::index::{ReadError, ServedFile, ServedIndex};
 use crate::package::{CrateFile, CrateHistory, CrateName, IndexDependency, Release};
 use choose::{NoChoice, choose, crate_file};
 
@@ -44,7 +44,7 @@ pub(super) struct Resolved {
 
 /// Finds crates with their dependencies. Ends early without an error when stopped. Blocking.
 pub(super) fn resolve(
-    index: &Source,
+    index: &ServedIndex,
     roots: &[CrateSpec],
     dependencies: Dependencies,
     stop: &CancellationToken,
@@ -132,7 +132,7 @@ impl Closure {
     /// Resolves all requests for one crate.
     fn resolve(
         &mut self,
-        index: &Source,
+        index: &ServedIndex,
         name: &str,
         requests: &[Request],
     ) -> Result<(), ReadError> {
@@ -140,23 +140,34 @@ impl Closure {
         let Ok(crate_name) = CrateName::try_from(name.to_owned()) else {
             return Ok(());
         };
-        let read = index.index_file(&crate_name, |content| {
-            self.resolve_in(CrateHistory::parse(content, &crate_name), name, requests);
+        let read = index.index_file(&crate_name, |file| {
+            self.resolve_in(Some(file), &crate_name, requests);
         })?;
         if read.is_none() {
-            self.resolve_in(None, name, requests);
+            self.resolve_in(None, &crate_name, requests);
         }
         Ok(())
     }
 
-    fn resolve_in(&mut self, history: Option<CrateHistory<'_>>, name: &str, requests: &[Request]) {
+    fn resolve_in(
+        &mut self,
+        file: Option<&ServedFile<'_>>,
+        name: &CrateName,
+        requests: &[Request],
+    ) {
+        let parsed = file.and_then(|file| Some((file, CrateHistory::parse(file.content(), name)?)));
         for request in requests {
-            let choice = history.as_ref().ok_or(NoChoice::NoCrate);
-            let choice = choice.and_then(|history| choose(history, &request.wanted));
-            let file = choice.and_then(|release| Ok((release, crate_file(release)?)));
-            match file {
+            let choice = parsed.as_ref().ok_or(NoChoice::NoCrate);
+            let choice = choice.and_then(|(file, history)| {
+                let release = choose(history, &request.wanted).map_err(|why| match why {
+                    NoChoice::AllYanked if file.is_changed() => NoChoice::NoneServed,
+                    why => why,
+                })?;
+                Ok((release, crate_file(release, file)?))
+            });
+            match choice {
                 Ok((release, file)) => self.follow(release, file, request),
-                Err(why) => self.give_up(name, request, why),
+                Err(why) => self.give_up(name.as_str(), request, why),
             }
         }
     }

@@ -4,7 +4,11 @@ use super::*;
 use crate::prefetch::plan::{Plan, Wanted};
 use crate::prefetch::testing::{IndexFiles, damaged, dependency};
 
-fn plan(index: &Source, roots: &[&str], dependencies: Dependencies) -> Result<Plan, ReadError> {
+fn plan(
+    index: &ServedIndex,
+    roots: &[&str],
+    dependencies: Dependencies,
+) -> Result<Plan, ReadError> {
     let wanted = Wanted {
         locked: Vec::new(),
         crates: roots.iter().map(|root| root.parse().unwrap()).collect(),

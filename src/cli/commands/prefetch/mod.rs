@@ -5,7 +5,6 @@ mod tests;
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use indicatif::{DecimalBytes, HumanCount};
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +15,7 @@ use crate::cli::context::{Context, OpenError, Outcome};
 use crate::cli::progress::Progress;
 use crate::cli::terminal::Terminal;
 use crate::config::DownloadMode;
-use crate::index::{ReadError, Source};
+use crate::index::{ReadError, ServedIndex};
 use crate::package::{Checksum, CrateFile};
 use crate::prefetch::{
     Dependencies, Ended, FetchEvent, InputError, OwnSources, Plan, Severity, Tally, Wanted,
@@ -124,7 +123,7 @@ fn read_selection(arguments: PrefetchArguments, own: &OwnSources) -> Result<Sele
 async fn run(
     selection: Selection,
     action: Action,
-    index: Arc<Source>,
+    index: ServedIndex,
     crate_files: &CrateFiles,
     context: &Context,
 ) -> (Outcome, Vec<Checksum>) {
@@ -262,7 +261,7 @@ fn summary(tally: &Tally) -> String {
 /// Sends every wanted file. `total` gets their number, if it is known beforehand. Blocking.
 fn hand_over(
     selection: &Selection,
-    index: &Source,
+    index: &ServedIndex,
     files: &mpsc::Sender<CrateFile>,
     total: oneshot::Sender<Option<u64>>,
     terminal: &Terminal,
@@ -277,7 +276,7 @@ fn hand_over(
     match selection {
         Selection::Everything => {
             let _ended = total.send(None);
-            every_file(index, |file| match file {
+            let denied = every_file(index, |file| match file {
                 Ok(file) => send(file),
                 Err(finding) => {
                     terminal.note(&finding.to_string());
@@ -287,6 +286,12 @@ fn hand_over(
                     ControlFlow::Continue(())
                 }
             })?;
+            if denied > 0 {
+                let denied = HumanCount(denied);
+                terminal.note(&format!(
+                    "passed over {denied} files that the policy denies"
+                ));
+            }
         }
         Selection::Named(wanted) => {
             let plan = Plan::make(wanted, index, stop)?;

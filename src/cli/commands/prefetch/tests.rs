@@ -49,7 +49,7 @@ async fn ran(
         .await
         .unwrap();
     let (context, written) = context(&[]);
-    let snapshot = Arc::clone(&index.snapshot);
+    let snapshot = index.snapshot.clone();
     let (outcome, _stored) = run(selection, action, snapshot, crate_files, &context).await;
     (outcome, written.results(), written.notes())
 }
@@ -145,7 +145,7 @@ async fn an_unreadable_index_is_reported_once_and_nothing_is_fetched() {
     let index = tokio::task::spawn_blocking(|| damaged(&index()));
     let index = index.await.unwrap();
     let (context, written) = context(&[]);
-    let snapshot = Arc::clone(&index.snapshot);
+    let snapshot = index.snapshot.clone();
     let (outcome, _) = run(named(&["a"], None), FETCH, snapshot, &crate_files, &context).await;
     assert_eq!(
         (outcome, written.results().as_str()),

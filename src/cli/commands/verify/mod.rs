@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -11,15 +11,18 @@ use indicatif::{DecimalBytes, HumanCount};
 use tokio::task::JoinSet;
 
 use crate::cli::args::VerifyArguments;
-use crate::cli::context::{Context, Outcome};
+use crate::cli::context::{Context, OpenError, Outcome};
 use crate::cli::progress::Progress;
-use crate::index::{ReadError, Source};
+use crate::index::{ReadError, ServedIndex};
 use crate::package::{Checksum, CrateFile, CrateHistory};
-use crate::prefetch::{ensure_patiently, visit_index_files};
+use crate::prefetch::{NoChoice, crate_file, ensure_patiently, visit_index_files};
 use crate::store::{CrateFiles, CrateStore, FileHealth, StoreError};
 
 /// Files that are hashed at a time, for each processor.
 const JOBS_PER_PROCESSOR: usize = 2;
+
+/// Denied files that are named one by one.
+const DENIED_NAMED_MAX: usize = 20;
 
 /// What hashing all files found.
 #[derive(Debug, Default)]
@@ -60,7 +63,8 @@ async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report,
     })?;
     let total = u64::try_from(listed.len()).ok();
     let mut progress = Progress::new(terminal, "crate files", total);
-    let mut waiting = listed.into_iter();
+    let listed = Arc::new(listed);
+    let mut waiting = listed.iter().copied();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut running = JoinSet::new();
     let mut found = Report::default();
@@ -94,7 +98,46 @@ async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report,
         HumanCount(u64::try_from(found.damaged.len()).unwrap_or(u64::MAX)),
         HumanCount(found.unreadable)
     ));
+    drop(waiting);
+    tell_of_denied_files(listed, context).await;
     Ok(found)
+}
+
+/// Says which stored files the policy denies. They are not damaged, and a change of the policy may allow them again.
+async fn tell_of_denied_files(stored: Arc<HashSet<Checksum>>, context: &Context) {
+    if !context.may_deny() {
+        return;
+    }
+    let terminal = &context.terminal;
+    let index = match context.open_index_on_disk().await {
+        Ok(Some(index)) => index,
+        Ok(None) => {
+            terminal
+                .note("warning: without an index it is not known which files the policy denies");
+            return;
+        }
+        Err(error) => return terminal.note(&format!("warning: {error}")),
+    };
+    context.warn_of(&index);
+    let looking = tokio::task::spawn_blocking(move || {
+        index.denied_files(|checksum| stored.contains(checksum))
+    });
+    let denied = tokio::select! {
+        () = context.stop.cancelled() => return,
+        denied = looking => denied,
+    };
+    let denied = match denied {
+        Ok(Ok(denied)) => denied,
+        Ok(Err(error)) => return terminal.note(&format!("warning: {}", OpenError::from(error))),
+        Err(panic) => return terminal.note(&format!("internal error: {panic}")),
+    };
+    for (checksum, why) in denied.iter().take(DENIED_NAMED_MAX) {
+        terminal.note(&format!("{checksum} is denied by the policy: {why}"));
+    }
+    if denied.len() > DENIED_NAMED_MAX {
+        let more = denied.len() - DENIED_NAMED_MAX;
+        terminal.note(&format!("the policy denies {more} more stored files"));
+    }
 }
 
 impl Report {
@@ -136,7 +179,7 @@ impl Report {
 async fn repair(
     found: &Report,
     crate_files: &CrateFiles,
-    index: Arc<Source>,
+    index: ServedIndex,
     context: &Context,
 ) -> Outcome {
     let terminal = &context.terminal;
@@ -175,15 +218,19 @@ async fn repair(
 /// Returns what was done for a file, or what is still wrong with it.
 async fn repair_one(
     checksum: &Checksum,
-    file: Option<&CrateFile>,
+    listed: Option<&Result<CrateFile, NoChoice>>,
     crate_files: &CrateFiles,
 ) -> Result<String, String> {
     let removed = crate_files.store().remove(checksum).await;
     removed.map_err(|error| format!("{checksum} cannot be removed: {error}"))?;
-    let Some(file) = file else {
-        return Ok(format!(
-            "{checksum} was removed: the index does not list it"
-        ));
+    let file = match listed {
+        None => {
+            return Ok(format!(
+                "{checksum} was removed: the index does not list it"
+            ));
+        }
+        Some(Err(why)) => return Ok(format!("{checksum} was removed: {why}")),
+        Some(Ok(file)) => file,
     };
     match ensure_patiently(crate_files, file).await {
         Ok(_stored) => Ok(format!("{checksum} was fetched again: {file}")),
@@ -193,24 +240,22 @@ async fn repair_one(
     }
 }
 
-/// Finds the files with these checksums. Reads index files until all are found.
+/// Finds the files with these checksums, or why they are not fetched. Reads index files until all are found.
 fn find(
     wanted: &BTreeSet<Checksum>,
-    index: &Source,
-) -> Result<BTreeMap<Checksum, CrateFile>, ReadError> {
-    let mut found = BTreeMap::new();
-    visit_index_files(index, |name, content| {
-        let history = CrateHistory::parse(content, name);
+    index: &ServedIndex,
+) -> Result<BTreeMap<Checksum, Result<CrateFile, NoChoice>>, ReadError> {
+    let (mut found, mut refused) = (BTreeMap::new(), BTreeMap::new());
+    visit_index_files(index, |name, file| {
+        let history = CrateHistory::parse(file.content(), name);
         for release in history.iter().flat_map(CrateHistory::releases) {
             if let Some(checksum) = release.line.checksum()
                 && wanted.contains(&checksum)
             {
-                let file = CrateFile {
-                    name: release.line.name.clone(),
-                    version: release.version().clone(),
-                    checksum,
-                };
-                found.insert(checksum, file);
+                match crate_file(release, file) {
+                    Ok(file) => drop(found.insert(checksum, Ok(file))),
+                    Err(why) => drop(refused.insert(checksum, Err(why))),
+                }
             }
         }
         if found.len() == wanted.len() {
@@ -219,5 +264,6 @@ fn find(
             ControlFlow::Continue(())
         }
     })?;
-    Ok(found)
+    refused.append(&mut found);
+    Ok(refused)
 }

@@ -40,7 +40,7 @@ async fn repaired(crate_files: &CrateFiles) -> (Outcome, String) {
         files.cloned()
     });
     let index = index.await.unwrap();
-    let snapshot = Arc::clone(&index.snapshot);
+    let snapshot = index.snapshot.clone();
     let outcome = repair(&found, crate_files, snapshot, &context).await;
     (outcome, written.notes())
 }

@@ -1,0 +1,36 @@
+//! Reads the copy of the advisory database on disk, for subcommands.
+
+use std::path::Path;
+
+use super::error::DatabaseError;
+use super::read::read;
+use super::settings::directory;
+use crate::index::follow::settings::Network;
+use crate::index::source::clone_dir;
+use crate::index::source::clone_in_use::read_clone_in_use;
+use crate::index::source::remote_url::RemoteUrl;
+use crate::index::stop::StopFlag;
+use crate::policy::Advisories;
+
+/// Never set: a subcommand ends with its process.
+static NEVER: StopFlag = StopFlag::new();
+
+/// Reads the advisories of the copy in this data directory. Returns `None` if there is no copy that a mirror with these
+/// settings would use. An error is one line. Blocking.
+pub(crate) fn read_copy_on_disk(
+    data_dir: &Path,
+    url: &RemoteUrl,
+    network: Network,
+) -> Result<Option<Advisories>, String> {
+    let may_fetch = network == Network::Allowed || url.is_local();
+    let read = read_clone_in_use(&directory(data_dir), |path, repository| {
+        let is_ours = || clone_dir::read_record(path).is_ok_and(|record| record.is_of(url));
+        // Without the network any copy is better than none.
+        if may_fetch && !is_ours() {
+            return Ok(None);
+        }
+        Ok(Some(read(&repository, &NEVER)?.advisories))
+    });
+    let read = read.map_err(|error| DatabaseError::from(error).to_string());
+    Ok(read?.flatten())
+}
