@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{CrateFile, CrateUpstream, GitIndex, Mirror, Project, succeeds};
+use crate::support::{CrateFile, CrateUpstream, GitIndex, Mirror, Project, eventually, succeeds};
 
 const DAY: u64 = 86_400;
 
@@ -366,9 +366,29 @@ fn every_cargo_command_does_what_the_table_says() {
     // As the mirror advises.
     session.does("update held-lib --precise 1.0.0");
     builds(&session);
+    a_stored_copy_of_a_denied_version_builds(&scene, &mirror, &mut session);
     mirror.stop();
 
     audit_changes_nothing(&scene);
+}
+
+/// A version that is denied later stays on the machines that have it.
+fn a_stored_copy_of_a_denied_version_builds(scene: &Scene, mirror: &Mirror, session: &mut Session) {
+    let path = scene.data.path().join("policy.toml");
+    let before = fs::read_to_string(&path).unwrap();
+    fs::write(&path, "[bans]\ndeny = [\"held-lib@1.0.0\"]\n").unwrap();
+    eventually("the policy file counts", || {
+        let report = mirror.get("/policy/held-lib/1.0.0").json();
+        report["state"] == "denied"
+    });
+    session.does("fetch --locked");
+    session.does("build --locked");
+    session.project.empty_home();
+    session.fails(
+        "fetch --locked",
+        "held-lib 1.0.0 is blocked by this mirror: denied by the policy file",
+    );
+    fs::write(&path, before).unwrap();
 }
 
 /// A project that has this lock file already.
