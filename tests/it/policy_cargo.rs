@@ -13,6 +13,9 @@ use crate::support::{CrateFile, CrateUpstream, GitIndex, Mirror, Project, eventu
 
 const DAY: u64 = 86_400;
 
+/// Nothing listens here. Not a path: an offline mirror fetches from a local path.
+const NOWHERE: &str = "http://127.0.0.1:1/index.git";
+
 /// A way in which cargo reads the mirror's index: its name, the index as cargo's settings name it, and cargo's settings as
 /// variables.
 struct Way {
@@ -181,12 +184,13 @@ impl Session {
         said
     }
 
-    /// Runs cargo, which must fail with these words.
+    /// Runs cargo, which must fail with these words among others.
     #[track_caller]
-    fn fails(&mut self, command: &str, words: &str) {
+    fn fails(&mut self, command: &str, words: &str) -> String {
         let (output, said) = self.run(command);
         assert!(!output.status.success(), "{command}: {said}");
         assert!(said.contains(words), "{command}: {said}");
+        said
     }
 
     /// The locked versions of `held-lib` and `denied-lib`.
@@ -299,15 +303,6 @@ fn the_table_holds(mirror: &Mirror, way: &Way) -> Vec<(String, String)> {
     session.said
 }
 
-/// What cargo takes through this mirror without a lock file, and the crate files that it can download.
-fn resolves(mirror: &Mirror) -> (Session, String) {
-    let mut session = Session::new(mirror, &WAYS[0]);
-    session.does("add held-lib denied-lib");
-    session.does("generate-lockfile");
-    let lock = session.project.lock_file();
-    (session, lock)
-}
-
 #[test]
 fn every_cargo_command_does_what_the_table_says() {
     let scene = Scene::new();
@@ -326,46 +321,38 @@ fn every_cargo_command_does_what_the_table_says() {
     for (name, said) in git {
         assert_eq!(said, sparse, "{name}");
     }
-    let (_, plain) = resolves(&mirror);
-    let locked = {
-        let mut session = Session::new(&mirror, &WAYS[0]);
-        session.does("add held-lib");
-        session.does("update held-lib --precise 1.1.0");
-        session
-    };
     let held = [
         "held-lib = \"1.0.0\"",
         "fn main() {\nprintln!(\"{}\", held_lib::count());\n}\n",
     ];
-    let lock = locked.project.lock_file();
-    assert!(plain.contains("version = \"1.0.0\"") && lock.contains("version = \"1.1.0\""));
-    drop(locked);
+    let lock = {
+        let mut session = with_lock(&mirror, held, "");
+        session.does("generate-lockfile");
+        session.does("update held-lib --precise 1.1.0");
+        session.project.lock_file()
+    };
     mirror.stop();
 
     // A mirror without a network still serves the file that it has.
-    let offline = [
-        ("DOWNLOAD_MODE", "offline"),
-        ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
-    ];
-    let mirror = scene.start(&offline[..1]);
-    for way in [&WAYS[0], &WAYS[1]] {
-        builds(&with_lock(&mirror, way, held, &lock));
-    }
+    let mirror = scene.start(&[("DOWNLOAD_MODE", "offline"), ("GIT_REPO_URL", NOWHERE)]);
+    let mut session = with_lock(&mirror, held, &lock);
+    session.does("fetch --locked");
+    session.does("build --locked --offline");
+    assert_eq!(session.project.program_says(), "1\n");
     mirror.stop();
 
     let mirror = scene.start(&[("HELD_DOWNLOADS", "deny")]);
-    let mut session = with_lock(&mirror, &WAYS[0], held, &lock);
-    session.fails(
-        "fetch --locked",
+    let mut session = with_lock(&mirror, held, &lock);
+    let said = session.fails("fetch --locked", "got 403");
+    for words in [
         "held-lib 1.1.0 is held by this mirror until 20",
-    );
-    session.fails(
-        "build",
-        "and the minimum publish age is 7 days. Use: cargo update held-lib --precise 1.0.0",
-    );
+        " and the minimum publish age is 7 days. Use: cargo update held-lib --precise 1.0.0",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
     // As the mirror advises.
     session.does("update held-lib --precise 1.0.0");
-    builds(&session);
+    session.does("build --locked");
     a_stored_copy_of_a_denied_version_builds(&scene, &mirror, &mut session);
     mirror.stop();
 
@@ -381,7 +368,6 @@ fn a_stored_copy_of_a_denied_version_builds(scene: &Scene, mirror: &Mirror, sess
         let report = mirror.get("/policy/held-lib/1.0.0").json();
         report["state"] == "denied"
     });
-    session.does("fetch --locked");
     session.does("build --locked");
     session.project.empty_home();
     session.fails(
@@ -391,26 +377,14 @@ fn a_stored_copy_of_a_denied_version_builds(scene: &Scene, mirror: &Mirror, sess
     fs::write(&path, before).unwrap();
 }
 
-/// A project that has this lock file already.
-fn with_lock(mirror: &Mirror, way: &Way, [dependency, main]: [&str; 2], lock: &str) -> Session {
-    let session = Session::new(mirror, way);
+/// A project with this dependency, program and lock file.
+fn with_lock(mirror: &Mirror, [dependency, main]: [&str; 2], lock: &str) -> Session {
+    let session = Session::new(mirror, &WAYS[0]);
     let manifest = fs::read_to_string(session.manifest()).unwrap();
     fs::write(session.manifest(), format!("{manifest}{dependency}\n")).unwrap();
-    fs::write(
-        session.manifest().with_file_name("src").join("main.rs"),
-        main,
-    )
-    .unwrap();
+    fs::write(session.manifest().with_file_name("src/main.rs"), main).unwrap();
     fs::write(session.project.lock_path(), lock).unwrap();
     session
-}
-
-/// cargo fetches what the lock file names, and builds without a network.
-#[track_caller]
-fn builds(session: &Session) {
-    succeeds(&session.project.cargo(&["fetch", "--locked"]));
-    succeeds(&session.project.cargo(&["build", "--locked", "--offline"]));
-    assert_eq!(session.project.program_says(), "1\n");
 }
 
 /// With `POLICY_MODE=audit` cargo does the same as with a mirror that has no policy.
@@ -421,10 +395,12 @@ fn audit_changes_nothing(scene: &Scene) {
     ];
     let [audit, none] = runs.map(|settings| {
         let mirror = scene.start(settings);
-        let (mut session, lock) = resolves(&mirror);
+        let mut session = Session::new(&mirror, &WAYS[0]);
+        session.does("add held-lib denied-lib");
+        session.does("generate-lockfile");
+        let lock = session.project.lock_file();
         session.does("fetch --locked");
         session.does("add held-only denied-only held-lib@1.1.0");
-        session.does("install --debug --root installed denied-tool");
         let file = mirror.get("/index/he/ld/held-lib");
         assert_eq!(file.header("x-policy"), None);
         (lock, session.said, file.body)
