@@ -36,6 +36,8 @@ mod one_view;
 mod own_server;
 mod path_prefix;
 mod policy;
+mod policy_attack;
+mod policy_cargo;
 mod prefetch;
 mod prepared;
 mod process;

@@ -44,6 +44,15 @@ pub(super) struct Before<'a> {
     pub(super) repository: &'a Repository,
 }
 
+impl Before<'_> {
+    /// Whether a failed read of this state fails for ever. The clone in use is repaired, and then the read is tried again.
+    fn is_lost(&self, error: &ReadError, in_use: &Repository) -> bool {
+        let is_replaced = !std::ptr::eq(self.repository, in_use);
+        let may_pass = error.is_the_systems() && self.repository.path().exists();
+        is_replaced && !may_pass && !matches!(error, ReadError::Stopped)
+    }
+}
+
 /// What one version was.
 struct Version {
     yanked: bool,
@@ -103,7 +112,18 @@ impl YankWatch {
                     read => read,
                 },
             };
-            let earlier = read(before.repository, change.before)?;
+            let earlier = match read(before.repository, change.before) {
+                // A replaced clone is often damaged or gone. The index must be followed all the same.
+                Err(error) if before.is_lost(&error, after.repository()) => {
+                    tracing::warn!(
+                        crate.name = change.name,
+                        error = %error,
+                        "the earlier index file of a crate is lost; the yank guard does not see what has changed in it"
+                    );
+                    return Ok(());
+                }
+                earlier => earlier?,
+            };
             let later = read(after.repository(), change.after)?;
             checksum_changes += self.compare(change.name, &earlier, &later, at);
             Ok::<(), ReadError>(())
