@@ -12,7 +12,7 @@ use rustsec::advisory::{Category, Versions};
 use rustsec::osv::ranges_for_advisory;
 use semver::{Version, VersionReq};
 
-use crate::package::{CrateName, Timestamp};
+use crate::package::{CrateName, Timestamp, canonical};
 
 /// The largest advisory that is read. The largest real one has about 10 kB.
 pub(crate) const ADVISORY_BYTES_MAX: usize = 256 * 1024;
@@ -304,7 +304,7 @@ fn read(file: &[u8]) -> Result<Option<(String, CrateAdvisory)>, &'static str> {
         patched: versions.patched().to_vec(),
         affected,
     };
-    Ok(Some((canonical(&name), advisory)))
+    Ok(Some((canonical(name.as_str()), advisory)))
 }
 
 /// The ranges of affected versions. `None` for too many requirements.
@@ -334,11 +334,6 @@ fn is_rustsec_id(text: &str) -> bool {
         .is_some_and(|(year, number)| {
             year.len() == 4 && digits(year) && (4..=9).contains(&number.len()) && digits(number)
         })
-}
-
-/// The name in lower case, with `_` for `-`: equal for all spellings.
-fn canonical(name: &CrateName) -> String {
-    name.to_lowercase().replace('-', "_")
 }
 
 #[cfg(test)]
