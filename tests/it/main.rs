@@ -35,6 +35,7 @@ mod one_view;
 mod own_server;
 mod path_prefix;
 mod policy;
+mod policy_cli;
 mod prefetch;
 mod prepared;
 mod process;
