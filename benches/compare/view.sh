@@ -36,6 +36,14 @@ for rules in "${all_rules[@]}"; do
     wait_until_ready
     echo "first view: $(since "$began") s, processor time $(processor_time "$process") s," \
         "RssAnon $(of_status "$process" RssAnon) kB, at most $(<"$temporary/memory-$rules") kB"
+    # The catalog is built for some seconds more, which must not count for the refreshes.
+    python3 -c '
+import json, sys, time, urllib.request
+while True:
+    with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/status") as answer:
+        if json.load(answer)["catalog"] == "ready":
+            break
+    time.sleep(0.2)' "$port"
     [ "$rules" != hold ] || python3 -c '
 import json, sys, urllib.request
 with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/policy") as answer:

@@ -38,6 +38,7 @@ mod path_prefix;
 mod policy;
 mod policy_attack;
 mod policy_cargo;
+mod policy_cli;
 mod prefetch;
 mod prepared;
 mod process;

@@ -276,9 +276,10 @@ impl ServedFile<'_> {
         &self.content
     }
 
-    /// Whether the policy has changed or left out lines.
-    pub(crate) fn is_changed(&self) -> bool {
-        matches!(self.content, Cow::Owned(_))
+    /// Whether the policy denies a version, or has changed or left out lines.
+    pub(crate) fn is_affected(&self) -> bool {
+        // A version that the upstream has yanked can be denied without a change of its line.
+        matches!(self.content, Cow::Owned(_)) || !self.denied.is_empty()
     }
 
     /// Why the file of this version is refused; `None` if it is not denied.

@@ -160,7 +160,7 @@ impl Closure {
             let choice = parsed.as_ref().ok_or(NoChoice::NoCrate);
             let choice = choice.and_then(|(file, history)| {
                 let release = choose(history, &request.wanted).map_err(|why| match why {
-                    NoChoice::AllYanked if file.is_changed() => NoChoice::NoneServed,
+                    NoChoice::AllYanked if file.is_affected() => NoChoice::NoneServed,
                     why => why,
                 })?;
                 Ok((release, crate_file(release, file)?))
