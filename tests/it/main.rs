@@ -35,6 +35,8 @@ mod one_view;
 mod own_server;
 mod path_prefix;
 mod policy;
+mod policy_refreshes;
+mod policy_surfaces;
 mod prefetch;
 mod prepared;
 mod process;
