@@ -215,7 +215,8 @@ pub(crate) fn apply(
         }
     }
     let file = match is_edited {
-        _ if shown.is_empty() => ShownFile::Hidden,
+        // A policy does not hide an empty file of the upstream.
+        _ if shown.is_empty() && (is_edited || rules.may_hide()) => ShownFile::Hidden,
         true => ShownFile::Edited(shown),
         false => ShownFile::AsIs,
     };

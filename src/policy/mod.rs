@@ -17,6 +17,10 @@ mod report;
 mod rules;
 mod settings;
 mod states;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod yank_guard;
 
 pub(crate) use advisories::{ADVISORY_BYTES_MAX, Advisories, AdvisoryReader, TooLarge};

@@ -38,18 +38,14 @@ impl SeenYanks {
 
     /// Whether there are yanks that cannot matter any more.
     pub(crate) fn has_old_ones(&self, guard: i64, now: i64) -> bool {
-        let limit = oldest(guard, now);
-        let mut all = self.crates.values().flat_map(BTreeMap::values);
-        all.any(|seen| *seen < limit)
+        let mut all = self.crates.values();
+        all.any(|versions| is_over(versions, guard, now))
     }
 
     /// Drops the yanks that cannot matter any more.
     pub(crate) fn prune(&mut self, guard: i64, now: i64) {
-        let limit = oldest(guard, now);
-        self.crates.retain(|_name, versions| {
-            versions.retain(|_version, seen| *seen >= limit);
-            !versions.is_empty()
-        });
+        self.crates
+            .retain(|_name, versions| !is_over(versions, guard, now));
     }
 
     /// The yanks of a crate.
@@ -65,10 +61,11 @@ impl SeenYanks {
     }
 }
 
-/// The time of the oldest yank that can matter. A freeze counts from the first yank of a series, so a yank matters for
-/// twice as long as a freeze lasts.
-fn oldest(guard: i64, now: i64) -> i64 {
-    now.saturating_sub(guard.saturating_mul(2))
+/// Whether no yank of a crate can matter any more. A freeze counts from the first yank of a series. So the yanks of a crate
+/// stay together: without its first yank a series would end at another time.
+fn is_over(versions: &BTreeMap<String, i64>, guard: i64, now: i64) -> bool {
+    let newest = versions.values().max();
+    newest.is_none_or(|seen| seen.saturating_add(guard) < now)
 }
 
 /// A crate that is frozen.
@@ -234,5 +231,43 @@ mod tests {
             Some((NOW + 3 * DAY, 1, 1)),
             "at the limits"
         );
+    }
+
+    #[test]
+    fn the_yanks_of_a_crate_are_forgotten_together() {
+        let mut seen = SeenYanks::default();
+        let at = [
+            ("1.0.0", NOW),
+            ("1.1.0", NOW + 2 * DAY),
+            ("1.2.0", NOW + 4 * DAY),
+        ];
+        for (version, at) in at {
+            seen.note("a", version, at);
+        }
+        seen.note("b", "1.0.0", NOW);
+        // The third yank began a new freeze. Without the first one it would continue that of the second one.
+        let rows = [
+            ("1.0.0", 900, true),
+            ("1.1.0", 800, true),
+            ("1.2.0", 700, true),
+            ("1.3.0", -3, false),
+        ];
+        let until = NOW + 7 * DAY;
+        for now in [NOW + 6 * DAY, until - 1, until] {
+            seen.prune(3 * DAY, now);
+            let of_a: Vec<_> = seen
+                .of("a")
+                .unwrap()
+                .iter()
+                .map(|(text, at)| (text.as_str(), *at))
+                .collect();
+            assert_eq!(of_a, at);
+            assert!(seen.of("b").is_none());
+            let is_frozen = found(&rows, &of_a, now).is_some();
+            assert_eq!(is_frozen, now < until);
+        }
+        assert!(!seen.has_old_ones(3 * DAY, until) && seen.has_old_ones(3 * DAY, until + 1));
+        seen.prune(3 * DAY, until + 1);
+        assert_eq!(seen, SeenYanks::default());
     }
 }

@@ -39,6 +39,8 @@ mod policy;
 mod policy_attack;
 mod policy_cargo;
 mod policy_cli;
+mod policy_refreshes;
+mod policy_surfaces;
 mod prefetch;
 mod prepared;
 mod process;

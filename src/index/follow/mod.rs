@@ -7,6 +7,8 @@ pub(super) mod follower;
 mod last_stored;
 pub(super) mod offline;
 pub(super) mod policy_facts;
+#[cfg(test)]
+mod policy_tests;
 mod policy_time;
 pub(super) mod publisher;
 pub(super) mod refresh_once;

@@ -49,6 +49,17 @@ impl Mirror {
         Self::run(config, Clock::system()).unwrap()
     }
 
+    /// Starts a mirror with another time of day, and with settings that have no variables.
+    pub(crate) fn start_with_clock(
+        settings: &[(&str, &str)],
+        clock: Clock,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = config(settings);
+        change(&mut config);
+        Self::run(config, clock).unwrap()
+    }
+
     /// Starts a mirror that knows its own URL, on a free port.
     pub(crate) fn start_public(settings: &[(&str, &str)]) -> Self {
         for _ in 0..PORTS_MAX {

@@ -1,0 +1,403 @@
+//! A view that was made step by step equals a view that is made from nothing: its tree, what the policy has found, and the
+//! name of its decisions. The time, the index, the policy file and the advisories change at random.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::policy_facts::{PolicyFacts, PolicyLookup};
+use crate::clock::Clock;
+use crate::index::IndexHandle;
+use crate::index::status::ProgressCell;
+use crate::index::testing::{TestIndex, checksum};
+use crate::index::view::build::build;
+use crate::index::view::policy::ViewPolicy;
+use crate::package::{CrateName, IndexPath};
+use crate::policy::testing::{CRATES, DAY, MINUTE, NOW, databases, policy_files, time};
+use crate::policy::{
+    Age, Facts, HeldDownloads, Mode, Rule, Rules, SeenYanks, Settings, UnknownAge,
+};
+
+/// One version in the index of the upstream.
+#[derive(Clone, Debug)]
+struct Version {
+    text: String,
+    published: Option<i64>,
+    yanked: bool,
+    is_compact: bool,
+}
+
+type Files = BTreeMap<String, Vec<Version>>;
+
+/// An upstream and its mirror, with all that decides what the mirror shows.
+struct World {
+    index: TestIndex,
+    rules: Rules,
+    guard: i64,
+    clock: Arc<AtomicI64>,
+    facts: Arc<Mutex<PolicyFacts>>,
+    files: Files,
+    /// The files of the last refresh.
+    followed: Files,
+    policy_time: i64,
+    /// The number of releases so far. It makes their versions differ.
+    releases: usize,
+    /// When yanks were seen, by crate and version.
+    seen: BTreeMap<String, BTreeMap<String, i64>>,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        let mut index = TestIndex::new(&[("config.json", "{}")]);
+        let clock = Arc::new(AtomicI64::new(NOW));
+        let facts = Arc::new(Mutex::new(PolicyFacts::default()));
+        let guard = i64::try_from(settings.yank_guard.seconds()).unwrap();
+        let rules = Rules::new(vec![Rule::Policy(settings)]);
+        index.settings_mut(|follower| {
+            follower.rules = rules.clone();
+            let (seconds, facts) = (Arc::clone(&clock), Arc::clone(&facts));
+            follower.clock = Clock::custom(move || {
+                let now = seconds.load(Ordering::Relaxed).try_into().unwrap();
+                SystemTime::UNIX_EPOCH + Duration::from_secs(now)
+            });
+            follower.policy_lookup = Some(PolicyLookup::new(move || facts.lock().unwrap().clone()));
+        });
+        let mut world = Self {
+            index,
+            rules,
+            guard,
+            clock,
+            facts,
+            files: Files::new(),
+            followed: Files::new(),
+            policy_time: NOW,
+            releases: 0,
+            seen: BTreeMap::new(),
+        };
+        for ([name, _], versions) in &CRATES {
+            let version = |(place, text): (usize, &&str)| Version {
+                text: (*text).to_owned(),
+                published: (place > 0).then_some(NOW - 400 * DAY),
+                yanked: false,
+                is_compact: place % 2 == 0,
+            };
+            let versions = versions.iter().enumerate().map(version).collect();
+            world.files.insert((*name).to_owned(), versions);
+        }
+        world
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    fn turn_clock(&self, seconds: i64) {
+        self.clock.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// One change of something. `number` says of what exactly.
+    fn change(&mut self, kind: u8, number: usize) {
+        let ([name, _], versions) = &CRATES[number % CRATES.len()];
+        let detail = number / CRATES.len();
+        let now = self.now();
+        self.releases += 1;
+        let release = format!("{}{}", versions[2], self.releases);
+        let file = self.files.entry((*name).to_owned()).or_default();
+        let place = detail % file.len().max(1);
+        match kind {
+            // Time: on by some hours, by some days, back by a little, back by much.
+            0 | 1 => self.turn_clock(i64::try_from(detail % 2_000).unwrap() * MINUTE + 7),
+            2 => self.turn_clock(i64::try_from(detail % 12).unwrap() * DAY),
+            3 => self.turn_clock(-i64::try_from(detail % 600).unwrap()),
+            4 => self.turn_clock(-i64::try_from(detail % 4).unwrap() * DAY - 700),
+            // The policy file and the advisories.
+            5 | 6 => {
+                let files = policy_files();
+                let file = Arc::clone(&files[detail % files.len()]);
+                self.facts.lock().unwrap().file = file;
+            }
+            7 => {
+                let databases = databases();
+                let database = databases
+                    .get(detail % (databases.len() + 3))
+                    .map(Arc::clone);
+                self.facts.lock().unwrap().advisories = database;
+            }
+            // A release: of now, of long ago, or without a time.
+            8 => file.push(Version {
+                text: release,
+                published: [Some(now - 60), Some(now - 40 * DAY), None][detail % 3],
+                yanked: false,
+                is_compact: detail % 2 == 0,
+            }),
+            // The attack: a release, and all others yanked.
+            9 => {
+                for version in &mut *file {
+                    version.yanked = true;
+                }
+                file.push(Version {
+                    text: release,
+                    published: Some(now - 60),
+                    yanked: false,
+                    is_compact: true,
+                });
+            }
+            10 | 11 => {
+                if let Some(version) = file.get_mut(place) {
+                    version.yanked = !version.yanked;
+                }
+            }
+            12 if !file.is_empty() => {
+                file.remove(place);
+            }
+            // It vanishes, or comes back as it was at first.
+            13 => file.clear(),
+            _ => {
+                if file.is_empty() {
+                    file.extend(versions.iter().map(|text| Version {
+                        text: (*text).to_owned(),
+                        published: Some(now - 400 * DAY),
+                        yanked: detail % 2 == 0,
+                        is_compact: false,
+                    }));
+                }
+            }
+        }
+        self.files.retain(|_name, versions| !versions.is_empty());
+    }
+
+    fn commit(&self) {
+        let mut files = vec![("config.json".to_owned(), "{}".to_owned())];
+        for (name, versions) in &self.files {
+            let path = IndexPath::from(&CrateName::try_from(name.clone()).unwrap());
+            let line = |version: &Version| {
+                let space = if version.is_compact { "" } else { " " };
+                let time = version.published.map_or_else(String::new, |published| {
+                    format!(",{space}\"pubtime\":{space}\"{}\"", time(published))
+                });
+                let Version { text, yanked, .. } = version;
+                format!(
+                    "{{\"name\":{space}\"{name}\",{space}\"vers\":{space}\"{text}\",{space}\"cksum\":{space}\"{}\",{space}\"yanked\":{space}{yanked}{time}}}\n",
+                    checksum(1)
+                )
+            };
+            let content: String = versions.iter().map(line).collect();
+            files.push((path.as_str().to_owned(), content + "junk\n"));
+        }
+        let files: Vec<(&str, &str)> = files
+            .iter()
+            .map(|(path, content)| (path.as_str(), content.as_str()))
+            .collect();
+        self.index.commit(&files);
+    }
+
+    /// Notes what the mirror must notice at its next fetch.
+    fn note_fetch(&mut self) {
+        let fetched = self.now() - self.now().rem_euclid(MINUTE);
+        let is_correction = (1..=600).contains(&(self.policy_time - fetched));
+        if !is_correction {
+            self.policy_time = fetched;
+        }
+        if self.guard == 0 {
+            return;
+        }
+        let is_yanked = |files: &Files, name: &str, text: &str| {
+            let version = files
+                .get(name)?
+                .iter()
+                .find(|version| version.text == text)?;
+            Some(version.yanked)
+        };
+        for (name, versions) in &self.followed {
+            for before in versions {
+                let after = is_yanked(&self.files, name, &before.text);
+                let seen = self.seen.entry(name.clone()).or_default();
+                match (before.yanked, after) {
+                    (false, Some(true)) => {
+                        seen.insert(before.text.clone(), self.policy_time);
+                    }
+                    (true, Some(false) | None) => {
+                        seen.remove(&before.text);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        // Before a clock goes back, all is forgotten that cannot matter any more.
+        let (guard, now) = (self.guard, self.policy_time);
+        self.seen
+            .retain(|_name, seen| seen.values().any(|at| at + guard >= now));
+    }
+
+    /// What the mirror should decide from.
+    fn facts(&self) -> Facts {
+        let mut yanks = SeenYanks::default();
+        for (name, versions) in &self.seen {
+            for (version, at) in versions {
+                yanks.note(name, version, *at);
+            }
+        }
+        let facts = self.facts.lock().unwrap().clone();
+        Facts {
+            file: facts.file,
+            advisories: facts.advisories,
+            yanks: Arc::new(yanks),
+            policy_time: self.policy_time,
+            ..Facts::none()
+        }
+    }
+
+    /// How many files the mirror must read if nothing but the time changes.
+    fn due(&self) -> usize {
+        let Some(view) = self.index.handle.view() else {
+            return self.files.len();
+        };
+        let is_due = |name: &&String| {
+            let next = view.policy_state(name).and_then(|state| state.next_change);
+            next.is_some_and(|next| next <= self.policy_time)
+        };
+        self.files.keys().filter(is_due).count()
+    }
+
+    fn check(&self) {
+        let view = self.index.handle.view().unwrap();
+        let read = |name: &String| {
+            let name = CrateName::try_from(name.clone()).unwrap();
+            let blob = view.find(&name).unwrap();
+            view.read_blob(blob, <[u8]>::len).unwrap()
+        };
+        // The clone has every file that is shown; so this comes before all of them are written again.
+        assert!(self.files.keys().map(read).all(|bytes| bytes > 0));
+        let facts = self.facts();
+        let progress = ProgressCell::default();
+        let anew = build(view.source(), None, (&self.rules, &facts), &progress).unwrap();
+        for name in self.files.keys() {
+            assert_eq!(view.policy_state(name), anew.states.of(name), "{name}");
+        }
+        assert_eq!(view.policy_totals(), Some(anew.states.totals()));
+        assert_eq!(view.root().tree(), anew.tree);
+        let policy = ViewPolicy::new(
+            self.rules.clone(),
+            Some(facts),
+            Arc::clone(&anew.states),
+            anew.tree,
+        );
+        assert_eq!(view.policy_id(), Some(policy.id()));
+        // What explains the view is decided later, from the facts of the view.
+        for name in self.files.keys() {
+            let (file, blob) = view
+                .source_file(&CrateName::try_from(name.clone()).unwrap())
+                .unwrap();
+            let explained = view.read_blob(blob, |content| view.decisions(file, content));
+            let explained = explained.unwrap();
+            let shown = view
+                .find(&CrateName::try_from(name.clone()).unwrap())
+                .unwrap();
+            let shown = view.read_blob(shown, <[u8]>::to_vec).unwrap();
+            let flags = shown
+                .split(|byte| *byte == b'\n')
+                .filter_map(crate::policy::Line::parse);
+            let flags: Vec<Option<bool>> = flags.map(|line| Some(line.yanked)).collect();
+            let explained: Vec<Option<bool>> = explained
+                .iter()
+                .map(|decided| decided.served_yanked)
+                .collect();
+            assert_eq!(explained, flags, "{name}");
+        }
+    }
+
+    fn step(&mut self, restart: u8) {
+        let is_same_index = format!("{:?}", self.files) == format!("{:?}", self.followed);
+        let (before, time_before) = (self.seen.clone(), self.policy_time);
+        let facts_before = self.last_facts();
+        if !is_same_index {
+            self.commit();
+        }
+        match restart {
+            // A restart after a correction of the clock may forget that correction.
+            0 if self.now() - self.now().rem_euclid(MINUTE) >= self.policy_time => {
+                self.index.stop();
+                self.index.handle = IndexHandle::new();
+                self.index.start_again();
+                self.note_fetch();
+                self.index.refresh();
+            }
+            1 => {
+                self.note_fetch();
+                self.index.replace_clone();
+            }
+            _ => {
+                let is_first = self.index.handle.view().is_none();
+                self.note_fetch();
+                let due = self.due();
+                self.index.refresh();
+                let is_same =
+                    is_same_index && before == self.seen && facts_before == self.last_facts();
+                if is_same && !is_first && time_before <= self.policy_time {
+                    assert_eq!(self.index.files_read(), due, "only what is due is read");
+                }
+            }
+        }
+        self.followed = self.files.clone();
+        self.check();
+    }
+
+    fn last_facts(&self) -> (String, Option<String>) {
+        let view = self.index.handle.view();
+        let facts = view.as_ref().and_then(|view| view.policy_facts());
+        facts.map_or_else(Default::default, |facts| {
+            let advisories = facts.advisories.as_ref();
+            (
+                facts.file.digest().to_owned(),
+                advisories.map(|advisories| advisories.commit().to_owned()),
+            )
+        })
+    }
+}
+
+fn settings(min_age: &str, yank_guard: &str, unknown_age: UnknownAge) -> Settings {
+    let age = |text: &str| text.parse::<Age>().unwrap();
+    Settings {
+        min_age: age(min_age),
+        unknown_age,
+        held_downloads: HeldDownloads::Allow,
+        mode: Mode::Enforce,
+        yank_guard: age(yank_guard),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 12,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_view_made_step_by_step_equals_a_view_made_from_nothing(
+        steps in prop::collection::vec(
+            (prop::collection::vec((0..15_u8, any::<u16>()), 0..4), 0..12_u8),
+            1..10,
+        ),
+        (has_age, has_guard, holds_unknown) in (prop::bool::weighted(0.8), prop::bool::weighted(0.7), any::<bool>()),
+    ) {
+        let unknown = if holds_unknown { UnknownAge::Hold } else { UnknownAge::Allow };
+        let settings = settings(
+            if has_age { "7 days" } else { "0" },
+            if has_guard { "3 days" } else { "0" },
+            unknown,
+        );
+        let mut world = World::new(settings);
+        world.step(9);
+        for (changes, restart) in steps {
+            for (kind, number) in changes {
+                world.change(kind, usize::from(number));
+            }
+            world.step(restart);
+        }
+    }
+}

@@ -1,0 +1,694 @@
+//! The policy while everything changes at once: releases, yanks and deletions, the policy file, the advisories and the time.
+//! No two answers of one commit and one policy contradict each other, and a SIGKILL at any moment leaves nothing wrong.
+//!
+//! Two variables make the long runs: `POLICY_REFRESHES=5000` and `POLICY_KILLS=50`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, SystemTime};
+
+use crates_io_mirror::Clock;
+use git2::build::TreeUpdateBuilder;
+use git2::{FileMode, Repository, Signature};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::git_served::GitClone;
+use crate::support::{Answer, Client, GitIndex, Mirror, Program, eventually, index_path};
+
+const MINUTE: i64 = 60;
+const DAY: i64 = 86_400;
+
+/// 2026-08-20T00:00:00Z.
+const NOW: i64 = 1_787_184_000;
+
+const CRATES: usize = 12;
+const VERSIONS_MAX: usize = 12;
+const REFRESHES: usize = 150;
+const READERS: usize = 2;
+const READS_PER_REFRESH: usize = 4;
+const GIT_FETCH_EVERY: usize = 50;
+const KILLS: usize = 5;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the long runs are switched on by a variable of the tests"
+)]
+fn number_from(variable: &str, usual: usize) -> usize {
+    let text = std::env::var(variable).ok();
+    text.map_or(usual, |text| text.parse().unwrap())
+}
+
+/// A version in the upstream's index.
+#[derive(Clone)]
+struct Version {
+    number: String,
+    published: i64,
+    yanked: bool,
+}
+
+/// An upstream that changes at random.
+struct Upstream {
+    index: GitIndex,
+    crates: BTreeMap<String, Vec<Version>>,
+    /// The number of changes so far.
+    changes: usize,
+}
+
+impl Upstream {
+    fn new(now: i64) -> Self {
+        let mut upstream = Self {
+            index: GitIndex::empty(),
+            crates: BTreeMap::new(),
+            changes: 0,
+        };
+        for number in 0..CRATES {
+            let versions = (0..3).map(|patch| Version {
+                number: format!("1.0.{patch}"),
+                published: now - (400 - patch) * DAY,
+                yanked: false,
+            });
+            upstream
+                .crates
+                .insert(format!("crate{number}"), versions.collect());
+        }
+        let names: Vec<String> = upstream.crates.keys().cloned().collect();
+        upstream.commit(&names);
+        upstream
+    }
+
+    /// Changes a crate in one of the ways that crates.io knows. Returns its name.
+    fn change(&mut self, random: &mut fastrand::Rng, now: i64) -> String {
+        self.changes += 1;
+        let name = format!("crate{}", random.usize(..CRATES));
+        let versions = self.crates.entry(name.clone()).or_default();
+        let release = Version {
+            number: format!("1.0.{}", 9 + self.changes),
+            published: now - 5,
+            yanked: false,
+        };
+        let place = random.usize(..versions.len().max(1));
+        match random.u8(..10) {
+            // The attack: all that is old is yanked beside a release.
+            0 => {
+                for version in &mut *versions {
+                    version.yanked = true;
+                }
+                versions.push(release);
+            }
+            1 | 2 if !versions.is_empty() => versions[place].yanked ^= true,
+            3 if !versions.is_empty() => drop(versions.remove(place)),
+            4 => versions.clear(),
+            _ => versions.push(release),
+        }
+        if versions.len() > VERSIONS_MAX {
+            versions.remove(0);
+        }
+        name
+    }
+
+    /// Commits these crates as they are now. By git2: a process for each step would take most of the time.
+    fn commit(&self, names: &[String]) -> String {
+        let git = Repository::open_bare(self.index.path()).unwrap();
+        let parent = git.head().ok().map(|head| head.peel_to_commit().unwrap());
+        let base = match &parent {
+            Some(parent) => parent.tree().unwrap(),
+            None => git
+                .find_tree(git.treebuilder(None).unwrap().write().unwrap())
+                .unwrap(),
+        };
+        let mut update = TreeUpdateBuilder::new();
+        let names: BTreeSet<&String> = names.iter().collect();
+        for name in names {
+            let path = index_path(name);
+            let versions = &self.crates[name];
+            if versions.is_empty() {
+                if base.get_path(Path::new(&path)).is_ok() {
+                    update.remove(path);
+                }
+                continue;
+            }
+            let lines: String = versions.iter().map(|version| line(name, version)).collect();
+            let blob = git.blob(lines.as_bytes()).unwrap();
+            update.upsert(path, blob, FileMode::Blob);
+        }
+        let tree = git.find_tree(update.create_updated(&git, &base).unwrap());
+        let who = Signature::now("index", "index@mirror.example").unwrap();
+        let parents: Vec<_> = parent.iter().collect();
+        let commit = git.commit(Some("HEAD"), &who, &who, "change", &tree.unwrap(), &parents);
+        commit.unwrap().to_string()
+    }
+}
+
+fn line(name: &str, version: &Version) -> String {
+    let time = chrono::DateTime::from_timestamp(version.published, 0).unwrap();
+    let time = time.format("%Y-%m-%dT%H:%M:%SZ");
+    let Version { number, yanked, .. } = version;
+    format!(
+        "{{\"name\":\"{name}\",\"vers\":\"{number}\",\"deps\":[],\"cksum\":\"{}\",\"features\":{{}},\"yanked\":{yanked},\"pubtime\":\"{time}\"}}\n",
+        "0".repeat(64)
+    )
+}
+
+/// A policy file that the mirror never sees half written.
+struct PolicyFile {
+    directory: TempDir,
+}
+
+impl PolicyFile {
+    fn new() -> Self {
+        let file = Self {
+            directory: TempDir::new().unwrap(),
+        };
+        file.write("");
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("policy.toml")
+    }
+
+    fn write(&self, text: &str) {
+        let draft = self.directory.path().join("draft");
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, self.path()).unwrap();
+    }
+
+    /// Writes one of a few files, so that files come back.
+    fn change(&self, random: &mut fastrand::Rng, now: i64) {
+        let (one, other) = (random.usize(..CRATES), random.usize(..CRATES));
+        let text = match random.u8(..6) {
+            0 => String::new(),
+            1 => format!("bans.deny = [\"crate{one}\"]"),
+            2 => format!("bans.deny = [{{ crate = \"crate{one}:<=1.0.1\", reason = \"old\" }}]"),
+            3 => format!("mirror.exempt = [\"CRATE{one}\", \"crate{other}@1.0.2\"]"),
+            4 => {
+                let end = chrono::DateTime::from_timestamp(now + 2 * DAY, 0).unwrap();
+                let end = end.format("%Y-%m-%dT%H:%M:%SZ");
+                format!("mirror.exempt = [{{ crate = \"crate1*\", expires = {end} }}]")
+            }
+            _ => format!(
+                "mirror.age = [{{ crate = \"crate{one}\", min-publish-age = \"30 days\" }}]"
+            ),
+        };
+        self.write(&text);
+    }
+}
+
+/// The commit and the policy that an answer was made from.
+type Pair = (String, String);
+
+/// What the answers said so far. Whatever contradicts it makes the test fail.
+#[derive(Default)]
+struct Answers {
+    /// The bytes, by pair and path.
+    bytes: HashMap<(Pair, String), u64>,
+    /// The yanked flags, by pair and crate.
+    flags: HashMap<(Pair, String), (BTreeMap<String, bool>, String)>,
+    /// Whether the file of a version is refused, by pair, crate and version.
+    refused: HashMap<(Pair, String, String), (bool, String)>,
+    /// How many answers were equal to an earlier one, or said the same on another surface.
+    compared: usize,
+    /// How many versions were seen in each state.
+    states: BTreeMap<String, usize>,
+    /// The pairs in the order in which they were met.
+    pairs: Vec<Pair>,
+}
+
+impl Answers {
+    fn pair(answer: &Answer) -> Option<Pair> {
+        let header = |name| answer.header(name).map(str::to_owned);
+        Some((header("x-index-commit")?, header("x-policy")?))
+    }
+
+    fn note_bytes(&mut self, pair: &Pair, path: &str, answer: &Answer) {
+        let mut hasher = DefaultHasher::new();
+        (
+            answer.status,
+            &answer.body,
+            answer.header("location"),
+            answer.header("etag"),
+        )
+            .hash(&mut hasher);
+        let bytes = hasher.finish();
+        let before = self.bytes.insert((pair.clone(), path.to_owned()), bytes);
+        if let Some(before) = before {
+            assert_eq!(before, bytes, "{path} {pair:?} {answer:?}");
+            self.compared += 1;
+        }
+        if !self.pairs.contains(pair) {
+            self.pairs.push(pair.clone());
+        }
+    }
+
+    fn note_flags(
+        &mut self,
+        pair: &Pair,
+        name: &str,
+        (flags, surface): (BTreeMap<String, bool>, &str),
+    ) {
+        let key = (pair.clone(), name.to_owned());
+        let (before, where_before) = self
+            .flags
+            .entry(key)
+            .or_insert_with(|| (flags.clone(), surface.to_owned()));
+        assert_eq!(
+            *before, flags,
+            "{where_before} and {surface}: {name} {pair:?}"
+        );
+        self.compared += usize::from(where_before != surface);
+    }
+
+    fn note_refused(
+        &mut self,
+        pair: &Pair,
+        (name, version): (&str, &str),
+        (refused, surface): (bool, &str),
+    ) {
+        let key = (pair.clone(), name.to_owned(), version.to_owned());
+        let (before, where_before) = self
+            .refused
+            .entry(key)
+            .or_insert_with(|| (refused, surface.to_owned()));
+        assert_eq!(
+            *before, refused,
+            "{where_before} and {surface}: {name} {version} {pair:?}"
+        );
+        self.compared += usize::from(where_before != surface);
+    }
+
+    /// Forgets all but the newest pairs: the long run is about the memory, too.
+    fn forget_old(&mut self) {
+        const KEPT: usize = 40;
+        if self.pairs.len() < 2 * KEPT {
+            return;
+        }
+        self.pairs.drain(..self.pairs.len() - KEPT);
+        let pairs = &self.pairs;
+        self.bytes.retain(|(pair, _), _| pairs.contains(pair));
+        self.flags.retain(|(pair, _), _| pairs.contains(pair));
+        self.refused.retain(|(pair, ..), _| pairs.contains(pair));
+    }
+}
+
+fn flags_of_file(file: &[u8]) -> BTreeMap<String, bool> {
+    let lines = file
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let flag = |line: &[u8]| {
+        let line: Value = serde_json::from_slice(line).unwrap();
+        (text(&line["vers"]), line["yanked"].as_bool().unwrap())
+    };
+    lines.map(flag).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// Asks for a crate on a surface, and notes what the answer says.
+fn read(mirror: Client, answers: &Mutex<Answers>, (name, version, surface): (&str, usize, usize)) {
+    let number = || format!("1.0.{version}");
+    let path = match surface % 8 {
+        0 | 1 => format!("/index/{}", index_path(name)),
+        2 => format!("/api/v1/crates/{name}"),
+        3 | 4 => format!("/policy/{name}"),
+        5 => format!("/api/v1/crates/{name}/{}/download", number()),
+        6 => format!("/api/v1/crates?q={name}"),
+        _ => format!("/at/2026-08-01/index/{}", index_path(name)),
+    };
+    let answer = mirror.get(&path);
+    let Some(pair) = Answers::pair(&answer) else {
+        panic!("{path}: {answer:?}");
+    };
+    let mut answers = answers.lock().unwrap();
+    answers.note_bytes(&pair, &path, &answer);
+    let is_found = answer.status != 404;
+    match surface % 8 {
+        0 | 1 => {
+            let flags = if is_found {
+                flags_of_file(&answer.body)
+            } else {
+                BTreeMap::new()
+            };
+            answers.note_flags(&pair, name, (flags, "sparse"));
+        }
+        2 => {
+            let json = answer.json();
+            let versions = json["versions"].as_array().into_iter().flatten();
+            let flag =
+                |version: &Value| (text(&version["num"]), version["yanked"].as_bool().unwrap());
+            answers.note_flags(&pair, name, (versions.map(flag).collect(), "api"));
+        }
+        3 | 4 => {
+            let json = answer.json();
+            let versions = || json["versions"].as_array().into_iter().flatten();
+            let flag = |version: &Value| {
+                (
+                    text(&version["version"]),
+                    version["served_yanked"].as_bool().unwrap(),
+                )
+            };
+            answers.note_flags(&pair, name, (versions().map(flag).collect(), "policy"));
+            for version in versions() {
+                let state = text(&version["state"]);
+                let is_refused = state == "held" || state == "denied";
+                let number = text(&version["version"]);
+                answers.note_refused(&pair, (name, &number), (is_refused, "policy"));
+                *answers.states.entry(state).or_insert(0) += 1;
+            }
+        }
+        5 if is_found => {
+            assert!([302, 403].contains(&answer.status), "{path}: {answer:?}");
+            let is_refused = answer.status == 403;
+            answers.note_refused(&pair, (name, &number()), (is_refused, "download"));
+        }
+        _ => {}
+    }
+}
+
+/// Reads as long as there are refreshes.
+fn keep_reading(
+    mirror: Client,
+    answers: &Mutex<Answers>,
+    refreshes: &Receiver<usize>,
+    reader: usize,
+) {
+    let mut random = fastrand::Rng::with_seed(reader.try_into().unwrap());
+    for newest in refreshes {
+        // One crate on several surfaces, so that answers can be compared.
+        let name = format!("crate{}", random.usize(..CRATES));
+        for _ in 0..READS_PER_REFRESH {
+            let version = if random.bool() {
+                random.usize(..3)
+            } else {
+                9 + random.usize(newest.saturating_sub(15)..=newest)
+            };
+            read(mirror, answers, (&name, version, random.usize(..8)));
+        }
+    }
+}
+
+/// The repository that git clients get, inside the clone in use.
+fn served_repository(data: &Path) -> Option<Repository> {
+    let index = data.join("index");
+    let clone = fs::read_to_string(index.join("current")).ok()?;
+    Repository::open_bare(index.join(clone.trim()).join("served")).ok()
+}
+
+/// The index file of a crate in a repository; empty without one.
+fn file_in(git: &Repository, reference: &str, name: &str) -> Option<Vec<u8>> {
+    let tree = git.find_reference(reference).ok()?.peel_to_tree().ok()?;
+    let Ok(entry) = tree.get_path(Path::new(&index_path(name))) else {
+        return Some(Vec::new());
+    };
+    Some(git.find_blob(entry.id()).ok()?.content().to_vec())
+}
+
+/// Compares the git index with the sparse one, at a moment at which nothing changes in between.
+fn compare_git(
+    mirror: Client,
+    answers: &Mutex<Answers>,
+    name: &str,
+    file: impl Fn() -> Option<Vec<u8>>,
+) {
+    let path = format!("/index/{}", index_path(name));
+    let refs = "/git/index/info/refs?service=git-upload-pack";
+    eventually("the git index and the sparse one are of one view", || {
+        let before = Answers::pair(&mirror.request("HEAD", refs, &[]));
+        let sparse = mirror.get(&path);
+        let git = file();
+        let after = Answers::pair(&mirror.request("HEAD", refs, &[]));
+        if before.is_none() || before != after || before != Answers::pair(&sparse) {
+            return false;
+        }
+        let sparse = if sparse.status == 404 {
+            Vec::new()
+        } else {
+            sparse.body
+        };
+        let git = git.unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&git),
+            String::from_utf8_lossy(&sparse)
+        );
+        let mut answers = answers.lock().unwrap();
+        answers.note_flags(&before.unwrap(), name, (flags_of_file(&git), "git"));
+        true
+    });
+}
+
+/// The anonymous memory of this process, in MiB.
+fn memory_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib / 1024
+}
+
+/// A database with this many advisories about malware.
+fn malware(database: &GitIndex, crates: &[usize]) {
+    let mut commit = database.commit().file("README.md", b"# Advisories\n");
+    for number in 0..CRATES {
+        let path = format!("crates/crate{number}/RUSTSEC-2026-{number:04}.md");
+        // No crate: an advisory that was withdrawn.
+        let withdrawn = if crates.contains(&number) {
+            ""
+        } else {
+            "withdrawn = \"2026-08-21\"\n"
+        };
+        let text = format!(
+            "```toml\n[advisory]\nid = \"RUSTSEC-2026-{number:04}\"\npackage = \"Crate{number}\"\ndate = \"2026-08-20\"\n{withdrawn}\
+             categories = [\"malicious\"]\n\n[versions]\npatched = [\">= 1.0.2\"]\n```\n\n# A title\n\nA description.\n"
+        );
+        commit = commit.file(&path, text.as_bytes());
+    }
+    commit.send();
+}
+
+#[test]
+fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
+    let refreshes = number_from("POLICY_REFRESHES", REFRESHES);
+    let seconds = Arc::new(AtomicI64::new(NOW));
+    let mut upstream = Upstream::new(NOW);
+    let (policy, database) = (PolicyFile::new(), GitIndex::empty());
+    malware(&database, &[1]);
+    let data = TempDir::new().unwrap();
+    let settings = [
+        (
+            "GIT_REPO_URL",
+            upstream.index.path().to_str().unwrap().to_owned(),
+        ),
+        (
+            "ADVISORY_DB_URL",
+            database.path().to_str().unwrap().to_owned(),
+        ),
+        ("DATA_DIR", data.path().to_str().unwrap().to_owned()),
+        ("POLICY_FILE", policy.path().to_str().unwrap().to_owned()),
+        ("PUBLIC_URL", "http://mirror.example".to_owned()),
+        ("MIN_PUBLISH_AGE", "7 days".to_owned()),
+        ("YANK_GUARD", "3 days".to_owned()),
+        ("HELD_DOWNLOADS", "deny".to_owned()),
+    ];
+    let clock = Arc::clone(&seconds);
+    let clock = Clock::custom(move || {
+        let seconds = clock.load(Ordering::Relaxed).try_into().unwrap();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    });
+    let mirror = Mirror::start_with_clock(&crate::support::borrowed(&settings), clock, |config| {
+        config.refresh_interval = Some(Duration::from_millis(20));
+        config.advisory_interval = Duration::from_millis(100);
+    });
+    mirror.wait_until_ready();
+    eventually("the advisories are known", || {
+        !mirror.get("/policy").json()["advisories"].is_null()
+    });
+    let client = Client::new(mirror.address);
+    let clone = GitClone::of(&format!("http://{}/git/index", mirror.address), &["--bare"]);
+    let answers = Mutex::new(Answers::default());
+    let mut random = fastrand::Rng::with_seed(14);
+    let mut memory = memory_mib();
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS)
+            .map(|reader| {
+                let (next, refreshes) = channel();
+                let answers = &answers;
+                scope.spawn(move || keep_reading(client, answers, &refreshes, reader));
+                next
+            })
+            .collect();
+        for refresh in 0..refreshes {
+            if refresh == refreshes / 10 {
+                memory = memory_mib();
+            }
+            // Holds begin and end. Sometimes a clock goes back a little, or by much.
+            let step = match random.u8(..20) {
+                0 => -3 * MINUTE,
+                1 => -2 * DAY,
+                2 => 6 * DAY,
+                _ => random.i64(0..600) * MINUTE,
+            };
+            let now = seconds.fetch_add(step, Ordering::Relaxed) + step;
+            if refresh % 3 == 0 {
+                policy.change(&mut random, now);
+            }
+            if refresh % 40 == 20 {
+                malware(&database, &[random.usize(..CRATES)]);
+            }
+            for next in &readers {
+                next.send(upstream.changes).unwrap();
+            }
+            let mut names = Vec::new();
+            for _ in 0..random.usize(1..4) {
+                names.push(upstream.change(&mut random, now));
+            }
+            // The name that tells the commit from the last one.
+            upstream.crates.insert(
+                "last".to_owned(),
+                vec![Version {
+                    number: format!("1.0.{refresh}"),
+                    published: now - 30 * DAY,
+                    yanked: false,
+                }],
+            );
+            names.push("last".to_owned());
+            let commit = upstream.commit(&names);
+            mirror.wait_for_commit(&commit);
+            for name in &names {
+                for surface in [0, 2, 3] {
+                    read(client, &answers, (name, 0, surface));
+                }
+            }
+            let name = &names[0];
+            compare_git(client, &answers, name, || {
+                file_in(&served_repository(data.path())?, "refs/heads/master", name)
+            });
+            if refresh % GIT_FETCH_EVERY == 0 {
+                compare_git(client, &answers, name, || {
+                    clone.git(&["fetch", "--quiet", "origin", "+HEAD:refs/heads/shown"]);
+                    file_in(
+                        &Repository::open_bare(clone.path()).unwrap(),
+                        "refs/heads/shown",
+                        name,
+                    )
+                });
+            }
+            answers.lock().unwrap().forget_old();
+        }
+    });
+    let answers = answers.into_inner().unwrap();
+    let memory_at_end = memory_mib();
+    println!(
+        "{refreshes} refreshes, {} comparisons, {:?}; {memory} MiB after a tenth, {memory_at_end} MiB at the end",
+        answers.compared, answers.states
+    );
+    assert!(answers.compared > 2 * refreshes, "{}", answers.compared);
+    for state in ["allowed", "held", "denied", "frozen"] {
+        assert!(answers.states.contains_key(state), "{:?}", answers.states);
+    }
+    if refreshes > REFRESHES {
+        assert!(
+            memory_at_end < memory + memory / 4 + 32,
+            "{memory} MiB, then {memory_at_end} MiB"
+        );
+    }
+}
+
+/// Everything that a mirror says of these crates.
+fn all_answers(
+    mirror: &Client,
+    upstream: &Upstream,
+) -> Vec<(String, u16, Vec<u8>, Vec<Option<String>>)> {
+    let mut paths = vec![
+        "/index/config.json".to_owned(),
+        "/api/v1/crates?per_page=100".to_owned(),
+    ];
+    for (name, versions) in &upstream.crates {
+        paths.push(format!("/index/{}", index_path(name)));
+        paths.push(format!("/at/2026-01-01/index/{}", index_path(name)));
+        paths.push(format!("/api/v1/crates/{name}"));
+        paths.push(format!("/policy/{name}"));
+        for version in versions.iter().rev().take(2) {
+            paths.push(format!("/api/v1/crates/{name}/{}/download", version.number));
+        }
+    }
+    let ask = |path: String| {
+        let answer = mirror.get(&path);
+        let headers = ["x-index-commit", "x-policy", "etag", "location"];
+        let headers = headers.map(|header| answer.header(header).map(str::to_owned));
+        (path, answer.status, answer.body, headers.to_vec())
+    };
+    paths.into_iter().map(ask).collect()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program of this test has the system's clock"
+)]
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap().as_secs().try_into().unwrap()
+}
+
+#[test]
+fn kills_at_any_moment_leave_the_same_decisions_as_an_empty_disk() {
+    let kills = number_from("POLICY_KILLS", KILLS);
+    let mut upstream = Upstream::new(now());
+    let policy = PolicyFile::new();
+    let mut random = fastrand::Rng::with_seed(14);
+    let (data, url) = (TempDir::new().unwrap(), upstream.index.path());
+    let settings = |data: &TempDir| {
+        [
+            ("GIT_REPO_URL", url.to_str().unwrap().to_owned()),
+            ("DATA_DIR", data.path().to_str().unwrap().to_owned()),
+            ("POLICY_FILE", policy.path().to_str().unwrap().to_owned()),
+            ("PUBLIC_URL", "http://mirror.example".to_owned()),
+            ("MIN_PUBLISH_AGE", "7 days".to_owned()),
+            ("HELD_DOWNLOADS", "deny".to_owned()),
+        ]
+    };
+    let own = settings(&data);
+    let mut running = Program::start(&crate::support::borrowed(&own));
+    running.wait_until_ready();
+    for kill in 0..kills {
+        let names: Vec<String> = (0..6)
+            .map(|_| upstream.change(&mut random, now()))
+            .collect();
+        let commit = upstream.commit(&names);
+        policy.change(&mut random, now());
+        std::thread::scope(|scope| {
+            let client = Client::new(running.address);
+            // A version that is not there makes the mirror look at the upstream.
+            scope
+                .spawn(move || drop(client.try_request("GET", "/api/v1/crates/crate0/9.9.9", &[])));
+            // Any moment is a good one, so this waits for nothing.
+            std::thread::park_timeout(Duration::from_millis(random.u64(..120)));
+            running.kill();
+        });
+        running = Program::start(&crate::support::borrowed(&own));
+        let empty = TempDir::new().unwrap();
+        let others = settings(&empty);
+        let fresh = Mirror::start(&crate::support::borrowed(&others));
+        fresh.wait_until_ready();
+        fresh.wait_for_commit(&commit);
+        running.wait_for_commit(&commit);
+        let expected = all_answers(&fresh, &upstream);
+        let found = all_answers(&running, &upstream);
+        for (expected, found) in expected.into_iter().zip(found) {
+            assert_eq!(expected, found, "after {kill} kills: {}", running.output());
+        }
+    }
+}
