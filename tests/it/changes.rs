@@ -668,7 +668,7 @@ fn a_kill_at_any_moment_loses_no_change() {
     let mut program = Program::start(&own);
     let mut cursor = head_at(&program, &start);
     let (mut model, mut files, mut random) = (Model::new(), BTreeMap::new(), Rng::with_seed(9));
-    for round in 0..5_u32 {
+    for round in 0..4_u32 {
         let before = index.head();
         change(&index, &mut files, &mut random);
         // In some rounds as soon as the index shows the change, in others before or after.

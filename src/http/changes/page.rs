@@ -18,8 +18,8 @@ use crate::journal::{
 use crate::package::{CrateName, IndexPath, Timestamp};
 
 /// How often the catalog and the journal are asked until they show the same state. Both follow the index, each at its own
-/// pace.
-const TRIES_MAX: usize = 40;
+/// pace. Less often in tests.
+const TRIES_MAX: usize = if cfg!(test) { 2 } else { 40 };
 
 /// The pause between two tries.
 const TRY_AGAIN: Duration = Duration::from_millis(50);

@@ -1,5 +1,6 @@
 //! The whole stack, called without a socket, on a real git index.
 
+mod changes;
 mod downloads;
 mod metadata;
 mod pages;
