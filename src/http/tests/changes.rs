@@ -90,6 +90,7 @@ async fn a_list_since_a_time_leads_to_the_place_where_the_journal_shows_the_same
     let state = AppState::new(
         settings("https://files.example/{crate}"),
         index.handle.clone(),
+        None,
         catalog.clone(),
         journal.clone(),
         None,
