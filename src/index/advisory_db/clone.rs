@@ -168,7 +168,8 @@ impl DatabaseClone {
         is_damaged
     }
 
-    fn try_refresh(&mut self) -> Result<(), DatabaseError> {
+    /// Brings the copy up to date and publishes it, once.
+    pub(super) fn try_refresh(&mut self) -> Result<(), DatabaseError> {
         self.open()?;
         if !self.settings.may_fetch() {
             // Unlocked between two refreshes, so somebody else can replace the copy.
