@@ -249,6 +249,15 @@ pub(super) fn advisory_settings(
     }
 }
 
+/// What a subcommand needs to bring the advisory database up to date; `None` if it does not count. Must be called inside a
+/// runtime.
+pub(crate) fn advisory_refresh(config: &Config, clock: Clock) -> Option<AdvisorySettings> {
+    let url = config.advisory_db_url.clone();
+    let url = url.filter(|_| config.policy.settings.mode == Mode::Enforce)?;
+    let program = GitProgram::new(config.search_path.clone());
+    Some(advisory_settings(config, url, clock, program))
+}
+
 /// Whether the mirror may use the network.
 fn network(config: &Config) -> Network {
     match config.download_mode {

@@ -10,12 +10,14 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::terminal::Terminal;
-use crate::app::{crate_sources, follower_settings, open_keeper, served_index_settings};
+use crate::app::{
+    advisory_refresh, crate_sources, follower_settings, open_keeper, served_index_settings,
+};
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode};
 use crate::index::{
     IndexHandle, LockedIndex, ReadError, RefreshOnceError, ServedIndex, Source, open_current,
-    refresh_once,
+    refresh_copy_on_disk, refresh_once,
 };
 use crate::package::Checksum;
 use crate::store::{CrateFiles, CrateStore};
@@ -93,6 +95,7 @@ impl Context {
     /// it. The clone stays on the disk for as long as the snapshot lives.
     pub(super) async fn open_index(&self) -> Result<ServedIndex, OpenError> {
         let source = self.refresh_index().await?;
+        self.refresh_advisories().await?;
         let settings = served_index_settings(&self.config, Clock::system());
         let opening = tokio::task::spawn_blocking(move || ServedIndex::of(source, &settings));
         let index = opening.await.map_err(OpenError::Panic)?;
@@ -130,6 +133,22 @@ impl Context {
         for warning in index.warnings() {
             self.terminal.note(&format!("warning: {warning}"));
         }
+    }
+
+    /// Brings the advisory database up to date, if it counts. After a failure the last copy counts.
+    async fn refresh_advisories(&self) -> Result<(), OpenError> {
+        let Some(settings) = advisory_refresh(&self.config, Clock::system()) else {
+            return Ok(());
+        };
+        let refreshing = tokio::task::spawn_blocking(|| refresh_copy_on_disk(settings));
+        let refreshed = tokio::select! {
+            () = self.stop.cancelled() => return Err(OpenError::Stopped),
+            refreshed = refreshing => refreshed.map_err(OpenError::Panic)?,
+        };
+        if let Err(why) = refreshed {
+            self.terminal.note(&format!("warning: {why}"));
+        }
+        Ok(())
     }
 
     async fn refresh_index(&self) -> Result<Arc<Source>, OpenError> {

@@ -22,6 +22,7 @@ mod stop;
 pub(crate) mod testing;
 mod view;
 
+pub(crate) use advisory_db::copy_on_disk::refresh_copy_on_disk;
 pub(crate) use advisory_db::handle::{AdvisoryHandle, AdvisoryState};
 pub(crate) use advisory_db::settings::AdvisorySettings;
 pub(crate) use advisory_db::task::AdvisoryTask;

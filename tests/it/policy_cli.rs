@@ -164,7 +164,9 @@ fn subcommands_decide_as_the_mirror_beside_them() {
     // The record of the last fetch is written after the view is published.
     let counted = || {
         let counted = scene.run(&["check-config", "--json"], &[]);
-        json(&counted)["policy"]["versions"] == mirror.get("/policy").json()["versions"]
+        let (counted, served) = (&json(&counted)["policy"], mirror.get("/policy").json());
+        ["versions", "policy_time"].map(|field| &counted[field])
+            == ["versions", "policy_time"].map(|field| &served[field])
     };
     eventually("both count the same", counted);
 
@@ -263,6 +265,12 @@ fn files_that_are_denied_are_left_out(scene: &Scene) {
     ] {
         assert!(named.notes.contains(words), "{}", named.notes);
     }
+    // Without a mirror they fetch the advisories themselves.
+    let elsewhere = text(&scene.directory.path().join("elsewhere"));
+    let alone = ["prefetch", "evil@1.0.0", "--dry-run"];
+    let alone = scene.run(&alone, &[("DATA_DIR", &elsewhere)]);
+    assert_eq!((alone.code, alone.results.as_str()), (Some(1), ""));
+    assert!(alone.notes.contains("RUSTSEC-2026-0001"), "{}", alone.notes);
     let all = scene.run(&["prefetch", "--all", "--dry-run"], &[]);
     assert_eq!(
         (all.code, all.results.lines().count()),

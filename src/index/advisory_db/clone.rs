@@ -165,7 +165,8 @@ impl DatabaseClone {
         is_damaged
     }
 
-    fn try_refresh(&mut self) -> Result<(), DatabaseError> {
+    /// Brings the copy up to date and publishes it, once.
+    pub(super) fn try_refresh(&mut self) -> Result<(), DatabaseError> {
         if !self.settings.may_fetch() {
             return self.follow_disk();
         }

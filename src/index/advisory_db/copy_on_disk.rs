@@ -1,11 +1,14 @@
-//! Reads the copy of the advisory database on disk, for subcommands.
+//! The copy of the advisory database on disk, for subcommands: brought up to date once, and read.
 
 use std::path::Path;
 
+use super::clone::DatabaseClone;
 use super::error::DatabaseError;
+use super::handle::AdvisoryHandle;
 use super::read::read;
-use super::settings::directory;
+use super::settings::{AdvisorySettings, directory};
 use crate::index::follow::settings::Network;
+use crate::index::handle::IndexHandle;
 use crate::index::source::clone_dir;
 use crate::index::source::clone_in_use::read_clone_in_use;
 use crate::index::source::remote_url::RemoteUrl;
@@ -33,4 +36,20 @@ pub(crate) fn read_copy_on_disk(
     });
     let read = read.map_err(|error| DatabaseError::from(error).to_string());
     Ok(read?.flatten())
+}
+
+/// Fetches once, as a mirror does at its start. Does nothing if a mirror has locked the copy, because it fetches itself, and
+/// without the network. An error is one line. Blocking.
+pub(crate) fn refresh_copy_on_disk(settings: AdvisorySettings) -> Result<(), String> {
+    if !settings.may_fetch() {
+        return Ok(());
+    }
+    let handle = AdvisoryHandle::new(settings.url.to_string());
+    let mut clone = DatabaseClone::new(settings, handle, IndexHandle::new());
+    match clone.try_refresh() {
+        Ok(()) | Err(DatabaseError::Locked) => Ok(()),
+        Err(error) => Err(format!(
+            "the advisory database could not be brought up to date: {error}"
+        )),
+    }
 }

@@ -52,3 +52,36 @@ fn seconds(time: SystemTime) -> Option<i64> {
 fn whole_minutes(seconds: i64) -> i64 {
     seconds - seconds.rem_euclid(60)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn policy_time_is_in_whole_minutes_and_does_not_go_back_when_the_clock_is_corrected() {
+        let mut time = PolicyTime::default();
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        for (fetched, expected) in [
+            (at(100_019), Some(99_960)),
+            (None, Some(99_960)),
+            (at(99_900), Some(99_960)),
+            (at(99_360), Some(99_960)),
+            (at(99_359), Some(99_300)),
+        ] {
+            time.note_fetch(fetched);
+            assert_eq!(time.0, expected, "{fetched:?}");
+        }
+        for (recorded, expected) in [
+            (99_240, 99_300),
+            (99_901, 99_300),
+            (i64::MIN, 99_300),
+            (i64::MAX, 99_300),
+            (99_361, 99_360),
+        ] {
+            time.note_last_view(recorded);
+            assert_eq!(time.0, Some(expected), "{recorded}");
+        }
+    }
+}
