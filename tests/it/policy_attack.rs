@@ -91,8 +91,22 @@ fn plain(name: &str, versions: &[(&'static str, &'static str, bool)]) -> Vec<u8>
     index_file(name, &versions.collect::<Vec<_>>())
 }
 
-/// arrayref as it was before the attack, and in the attack.
-fn arrayref(yanked: bool, bad: bool) -> Vec<u8> {
+/// How far the attack on arrayref has come.
+#[derive(Clone, Copy)]
+enum Attack {
+    /// Not yet, or it is over.
+    None,
+    /// The bad version is published.
+    Published,
+    /// The good ones are yanked, too.
+    Yanked,
+    /// The bad version is deleted; the good ones are still yanked.
+    Deleted,
+}
+
+/// The index file of arrayref.
+fn arrayref(attack: Attack) -> Vec<u8> {
+    let yanked = matches!(attack, Attack::Yanked | Attack::Deleted);
     let version = |number, published, yanked| Version {
         number,
         published,
@@ -107,7 +121,7 @@ fn arrayref(yanked: bool, bad: bool) -> Vec<u8> {
         version("0.3.8", "2024-08-08T23:33:18Z", yanked),
         version("0.3.9", "2024-09-14T22:32:17Z", yanked),
     ];
-    if bad {
+    if matches!(attack, Attack::Published | Attack::Yanked) {
         versions.push(Version {
             number: "0.3.10",
             published: "2026-08-20T07:15:00Z",
@@ -238,20 +252,20 @@ fn steps() -> [Step; 6] {
         Step {
             what: "arrayref 0.3.10, which depends on it",
             at: "2026-08-20T07:15:00Z",
-            files: vec![("arrayref", Some(arrayref(false, true)))],
+            files: vec![("arrayref", Some(arrayref(Attack::Published)))],
             expected: [[BAD; 2], [GOOD; 2], [BAD; 2], [GOOD; 2]],
         },
         Step {
             what: "arrayref 0.3.5 to 0.3.9 are yanked",
             at: "2026-08-20T07:18:00Z",
-            files: vec![("arrayref", Some(arrayref(true, true)))],
+            files: vec![("arrayref", Some(arrayref(Attack::Yanked)))],
             expected: [[BAD; 2], [NONE; 2], [GOOD; 2], [GOOD; 2]],
         },
         Step {
             what: "arrayref 0.3.10 and proc-macro1 are deleted",
             at: "2026-08-20T08:41:00Z",
             files: vec![
-                ("arrayref", Some(arrayref(true, false))),
+                ("arrayref", Some(arrayref(Attack::Deleted))),
                 ("proc-macro1", None),
             ],
             expected: [[NONE; 2]; 4],
@@ -259,7 +273,7 @@ fn steps() -> [Step; 6] {
         Step {
             what: "arrayref 0.3.5 to 0.3.9 are unyanked",
             at: "2026-08-20T12:00:00Z",
-            files: vec![("arrayref", Some(arrayref(false, false)))],
+            files: vec![("arrayref", Some(arrayref(Attack::None)))],
             expected: all_good,
         },
     ]
@@ -280,7 +294,7 @@ fn the_attack_on_arrayref_reaches_nobody_behind_a_minimum_age_and_a_guard() {
     let commit = index.commit().file("config.json", b"{}");
     let commit = commit.crate_file("blake3", &blake3);
     commit
-        .crate_file("arrayref", &arrayref(false, false))
+        .crate_file("arrayref", &arrayref(Attack::None))
         .send();
     let clock = TestClock::at("2026-08-20T02:00:00Z");
     let settings: [&[(&str, &str)]; 4] = [&[], &[MIN_AGE], &[GUARD], &[MIN_AGE, GUARD]];
@@ -645,7 +659,7 @@ fn a_freeze_and_the_guard_outlive_a_damaged_clone(scene: &Yanks, mirror: &Mirror
             scribble(&pack);
         }
     }
-    let mut versions = vec![
+    let mut versions = [
         ("1.0.0", "2024-01-01T00:00:00Z", false),
         ("1.1.0", FRESH, false),
         ("1.2.0", FRESH, false),
