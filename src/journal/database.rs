@@ -175,6 +175,13 @@ impl Database {
         self.connection.prepare_cached(statement)
     }
 
+    /// Copies the log into the file and empties it. A large step leaves a log as large as itself.
+    pub(super) fn cut_log(&self) -> rusqlite::Result<()> {
+        // The answer says how much could be copied. The next step copies the rest.
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))
+    }
+
     /// Checks the structure of the whole file. Returns whether it is intact.
     pub(super) fn is_intact(&self) -> rusqlite::Result<bool> {
         let found: String = self

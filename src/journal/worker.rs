@@ -32,7 +32,7 @@ const BYTES_MAX: i64 = if cfg!(test) {
 /// The size from which a chunk is written, in bytes. Smaller in tests.
 const CHUNK_BYTES_MIN: usize = if cfg!(test) { 512 } else { 16 * 1024 };
 
-/// Changes in one step, after which freed memory goes back to the system.
+/// Changes in one step, after which memory and disk space go back to the system.
 const LARGE_STEP: i64 = 1_000;
 
 /// How often in a row the last state may be unreadable before the journal begins anew.
@@ -212,23 +212,29 @@ impl Worker {
             .as_ref()
             .is_some_and(|newest| (&newest.tree, &newest.commit) == (&next.tree, &next.commit));
         if !is_known {
-            let why = match newest {
+            let gone = match newest {
                 Some(newest) => match self.write((&newest, &mut next), (view, &shown)) {
                     Ok(()) => None,
                     Err(WriteError::Gone) => Some("the last state of the index is gone"),
                     Err(WriteError::TooMuch) => Some("too much has changed at once"),
                     Err(WriteError::Failed(error)) => return Err(error),
                 },
-                None => Some("there is none yet"),
+                None => {
+                    begin(database, &next)?;
+                    None
+                }
             };
-            if let Some(why) = why {
-                tracing::info!(
-                    "the change journal begins anew, so its followers start again: {why}"
+            if let Some(why) = gone {
+                tracing::warn!(
+                    "the change journal begins anew, so its followers must start again: {why}"
                 );
                 begin(database, &next)?;
             }
             self.journal.tell();
-            if next.changes > LARGE_STEP {
+            if gone.is_some() || next.changes > LARGE_STEP {
+                database.cut_log()?;
+                // They have seen many files. Closing them frees that memory.
+                view.close_idle_handles();
                 return_freed_blocks();
             }
         }

@@ -150,7 +150,7 @@ impl Follower {
             assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
         }
         Self {
-            status: head[9..12].parse().unwrap(),
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
             reader,
             head: head.to_lowercase(),
             chunk: Vec::new(),
