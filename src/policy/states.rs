@@ -109,6 +109,10 @@ impl Totals {
 
 /// Sums of these do not depend on the order, so they can follow changes.
 fn digest_of(name: &str, state: &FileState) -> u64 {
+    // No decision: only counts, and the time.
+    if state.digest == 0 && state.left_out == 0 {
+        return 0;
+    }
     let mut hasher = DefaultHasher::new();
     (name, state.digest, state.left_out).hash(&mut hasher);
     hasher.finish()

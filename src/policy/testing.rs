@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::advisories::{Advisories, AdvisoryReader};
 use super::file::PolicyFile;
+use super::settings::{HeldDownloads, Mode, Settings, UnknownAge};
 use crate::package::Timestamp;
 
 pub(crate) const MINUTE: i64 = 60;
@@ -19,7 +20,10 @@ pub(crate) const CRATES: [([&str; 2], [&str; 3]); 7] = [
     (["hex", "Hex"], ["0.2.0", "0.3.2", "0.4.3"]),
     (["cfg-if", "Cfg_If"], ["0.1.2", "0.1.10", "1.0.0"]),
     (["matches", "MATCHES"], ["0.1.2", "0.1.8", "0.1.10"]),
-    (["rand_core", "Rand-Core"], ["0.2.1", "0.5.1", "0.6.4"]),
+    (
+        ["rand_core", "Rand-Core"],
+        ["0.2.1", "0.9.0-alpha.1", "0.6.4"],
+    ),
     (
         ["foreign-types-shared", "foreign_types_shared"],
         ["0.1.0", "0.2.0", "0.3.1"],
@@ -178,4 +182,15 @@ fn advisory(random: &mut fastrand::Rng, id: &str) -> String {
         "```toml\n[advisory]\nid = \"{id}\"\npackage = \"{name}\"\ndate = \"2026-08-19\"\n{kind}\n\
          [versions]\n{versions}\n```\n\n# A title\n\nA description.\n"
     )
+}
+
+/// A minimum publish age of a week and a guard of three days.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        min_age: "7 days".parse().unwrap(),
+        unknown_age: UnknownAge::Allow,
+        held_downloads: HeldDownloads::Allow,
+        mode: Mode::Enforce,
+        yank_guard: "3 days".parse().unwrap(),
+    }
 }

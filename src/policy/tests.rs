@@ -450,10 +450,19 @@ proptest! {
         let parsed: Vec<Option<Line<'_>>> = file.rows.iter().map(|row| Line::parse(row.text.as_bytes())).collect();
         let is_version: Vec<bool> = parsed.iter().map(Option::is_some).collect();
         let lines: Vec<Line<'_>> = parsed.into_iter().flatten().collect();
-        let expected = expected(&settings, &facts, file.name, &lines);
-        let found = decisions(&rules, &facts, file.name, content.as_bytes());
-        let reasons: Vec<Option<Reason>> = found.iter().map(|found| found.decision.reason.clone()).collect();
-        prop_assert_eq!(&reasons, &expected);
+        let decide = |facts: &Facts| {
+            let found = decisions(&rules, facts, file.name, content.as_bytes());
+            let reasons = found.iter().map(|found| found.decision.reason.clone());
+            (reasons.collect::<Vec<Option<Reason>>>(), found)
+        };
+        let (reasons, found) = decide(&facts);
+        prop_assert_eq!(&reasons, &expected(&settings, &facts, file.name, &lines));
+        let (file_shown, state) = applied(&rules, &facts, &file);
+        // The moment at which something ends, and the one before it.
+        for policy_time in state.next_change.into_iter().flat_map(|next| [next - 1, next]) {
+            let then = Facts { policy_time, ..facts.clone() };
+            prop_assert_eq!(&decide(&then).0, &expected(&settings, &then, file.name, &lines));
+        }
 
         let is_audit = settings.mode == Mode::Audit;
         let mut shown = String::new();
@@ -485,7 +494,6 @@ proptest! {
                 }
             }
         }
-        let (file_shown, state) = applied(&rules, &facts, &file);
         let expected_file = if shown == content {
             ShownFile::AsIs
         } else if shown.is_empty() {

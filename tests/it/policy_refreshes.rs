@@ -411,37 +411,53 @@ fn file_in(git: &Repository, reference: &str, name: &str) -> Option<Vec<u8>> {
     Some(git.find_blob(entry.id()).ok()?.content().to_vec())
 }
 
-/// Compares the git index with the sparse one, at a moment at which nothing changes in between.
-fn compare_git(
-    mirror: Client,
-    answers: &Mutex<Answers>,
-    name: &str,
-    file: impl Fn() -> Option<Vec<u8>>,
-) {
+/// Compares the repository that git clients get with the sparse index. The repository is a moment ahead of the view.
+fn compare_served(mirror: Client, answers: &Mutex<Answers>, data: &Path, name: &str) {
+    let path = format!("/index/{}", index_path(name));
+    eventually("the git index and the sparse one are equal", || {
+        let before = mirror.get(&path);
+        let served = served_repository(data);
+        let git = served.and_then(|git| file_in(&git, "refs/heads/master", name));
+        let after = mirror.get(&path);
+        let pair = Answers::pair(&before).unwrap();
+        let is_same = git.as_ref() == Some(&content(before));
+        if !is_same || Answers::pair(&after).as_ref() != Some(&pair) {
+            return false;
+        }
+        let flags = (flags_of_file(&git.unwrap()), "git");
+        answers.lock().unwrap().note_flags(&pair, name, flags);
+        true
+    });
+}
+
+/// Compares what a git client gets with the sparse index, while nothing changes in between.
+fn compare_fetched(mirror: Client, clone: &GitClone, name: &str) {
     let path = format!("/index/{}", index_path(name));
     let refs = "/git/index/info/refs?service=git-upload-pack";
-    eventually("the git index and the sparse one are of one view", || {
+    eventually("a git client and a reader of files have one view", || {
         let before = Answers::pair(&mirror.request("HEAD", refs, &[]));
+        clone.git(&["fetch", "--quiet", "origin", "+HEAD:refs/heads/shown"]);
         let sparse = mirror.get(&path);
-        let git = file();
         let after = Answers::pair(&mirror.request("HEAD", refs, &[]));
         if before.is_none() || before != after || before != Answers::pair(&sparse) {
             return false;
         }
-        let sparse = if sparse.status == 404 {
-            Vec::new()
-        } else {
-            sparse.body
-        };
-        let git = git.unwrap();
+        let git = Repository::open_bare(clone.path()).unwrap();
         assert_eq!(
-            String::from_utf8_lossy(&git),
-            String::from_utf8_lossy(&sparse)
+            file_in(&git, "refs/heads/shown", name),
+            Some(content(sparse))
         );
-        let mut answers = answers.lock().unwrap();
-        answers.note_flags(&before.unwrap(), name, (flags_of_file(&git), "git"));
         true
     });
+}
+
+/// The content of an index file; empty without one.
+fn content(answer: Answer) -> Vec<u8> {
+    if answer.status == 404 {
+        Vec::new()
+    } else {
+        answer.body
+    }
 }
 
 /// The anonymous memory of this process, in MiB.
@@ -509,8 +525,8 @@ fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     });
     let mirror = Mirror::start_with_clock(&crate::support::borrowed(&settings), clock, |config| {
-        config.refresh_interval = Some(Duration::from_millis(20));
-        config.advisory_interval = Duration::from_millis(100);
+        config.refresh_interval = Some(Duration::from_millis(60));
+        config.advisory_interval = Duration::from_secs(1);
     });
     mirror.wait_until_ready();
     eventually("the advisories are known", || {
@@ -566,25 +582,20 @@ fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
             );
             names.push("last".to_owned());
             let commit = upstream.commit(&names);
-            mirror.wait_for_commit(&commit);
+            // One request a look: there are many looks.
+            eventually("the commit is followed", || {
+                let answer = mirror.request("HEAD", "/index/la/st/last", &[]);
+                answer.header("x-index-commit") == Some(&commit)
+            });
             for name in &names {
                 for surface in [0, 2, 3] {
                     read(client, &answers, (name, 0, surface));
                 }
             }
             let name = &names[0];
-            compare_git(client, &answers, name, || {
-                file_in(&served_repository(data.path())?, "refs/heads/master", name)
-            });
+            compare_served(client, &answers, data.path(), name);
             if refresh % GIT_FETCH_EVERY == 0 {
-                compare_git(client, &answers, name, || {
-                    clone.git(&["fetch", "--quiet", "origin", "+HEAD:refs/heads/shown"]);
-                    file_in(
-                        &Repository::open_bare(clone.path()).unwrap(),
-                        "refs/heads/shown",
-                        name,
-                    )
-                });
+                compare_fetched(client, &clone, name);
             }
             answers.lock().unwrap().forget_old();
         }

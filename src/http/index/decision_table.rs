@@ -114,14 +114,17 @@ fn blocked(DecidedVersion { name, version, .. }: &DecidedVersion, reason: &Reaso
 #[derive(Clone, Debug)]
 pub(crate) struct ByBytes;
 
-impl Weighter<(Option<PolicyId>, BlobId), Arc<DecisionTable>> for ByBytes {
-    fn weight(&self, _key: &(Option<PolicyId>, BlobId), table: &Arc<DecisionTable>) -> u64 {
-        table.bytes() as u64 + 256
+impl Weighter<TableKey, Arc<DecisionTable>> for ByBytes {
+    fn weight(&self, (_, _, file): &TableKey, table: &Arc<DecisionTable>) -> u64 {
+        (table.bytes() + file.len()) as u64 + 256
     }
 }
 
-/// Tables by the decisions and the upstream's index file, so no table ever goes stale.
-pub(crate) type DecisionTables = Cache<(Option<PolicyId>, BlobId), Arc<DecisionTable>, ByBytes>;
+/// The decisions, and the upstream's index file with its name: the policy goes by that, and two files may be equal.
+type TableKey = (Option<PolicyId>, BlobId, String);
+
+/// Tables by all that they are made of, so no table ever goes stale.
+pub(crate) type DecisionTables = Cache<TableKey, Arc<DecisionTable>, ByBytes>;
 
 /// No tables yet.
 pub(crate) fn no_decisions() -> DecisionTables {

@@ -180,7 +180,8 @@ impl IndexGuard {
         blob: BlobId,
     ) -> Result<Arc<DecisionTable>, ApiError> {
         let tables = &self.state.decision_tables;
-        let known = || tables.get(&(id, blob));
+        let key = (id, blob, file.clone());
+        let known = || tables.get(&key);
         let view = Arc::clone(&self.view);
         let read =
             move |content: &[u8]| Arc::new(DecisionTable::new(view.decisions(&file, content)));
@@ -189,7 +190,7 @@ impl IndexGuard {
             factor: TABLE_FACTOR,
         };
         let (table, _share) = self.read(exchange, blob, cost, known, read).await?;
-        tables.insert((id, blob), Arc::clone(&table));
+        tables.insert(key, Arc::clone(&table));
         Ok(table)
     }
 

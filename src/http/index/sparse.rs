@@ -156,19 +156,23 @@ pub(super) async fn answer_at(
     path: Option<&IndexPath>,
     time: Option<Timestamp>,
 ) -> Response {
-    let mut answer = match path.and_then(|path| index.find_exactly(path)) {
+    let answer = match path.and_then(|path| index.find_exactly(path)) {
         Some(blob) => send(index, exchange, headers, &FileAt { blob, time }).await,
         None => Err(ApiError::NotFound),
     };
-    if let (Ok(response), Some(path), true) = (&mut answer, path, index.view().has_policy()) {
-        follow_policy(response, index, path.file());
-    }
+    let is_sent = answer.is_ok();
     let is_absent = matches!(answer, Err(ApiError::NotFound));
     let mut response = index.mark(answer);
     if is_absent {
         response
             .headers_mut()
             .insert(header::CACHE_CONTROL, KEEP_FILE);
+    }
+    // A file may be absent because the policy leaves out all of its lines, for a while.
+    if let Some(path) = path.filter(|_| is_sent || is_absent)
+        && index.view().has_policy()
+    {
+        follow_policy(&mut response, index, path.file());
     }
     response
 }

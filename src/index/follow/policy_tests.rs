@@ -17,9 +17,7 @@ use crate::index::view::build::build;
 use crate::index::view::policy::ViewPolicy;
 use crate::package::{CrateName, IndexPath};
 use crate::policy::testing::{CRATES, DAY, MINUTE, NOW, databases, policy_files, time};
-use crate::policy::{
-    Age, Facts, HeldDownloads, Mode, Rule, Rules, SeenYanks, Settings, UnknownAge,
-};
+use crate::policy::{Facts, Rule, Rules, SeenYanks, Settings, UnknownAge};
 
 /// One version in the index of the upstream.
 #[derive(Clone, Debug)]
@@ -98,6 +96,26 @@ impl World {
         self.clock.fetch_add(seconds, Ordering::Relaxed);
     }
 
+    /// Until the next change that the mirror has promised.
+    fn turn_clock_to_next_change(&self) {
+        let view = self.index.handle.view().unwrap();
+        let states = self
+            .followed
+            .keys()
+            .filter_map(|name| view.policy_state(name));
+        let next = states.filter_map(|state| state.next_change).min();
+        if let Some(next) = next.filter(|next| *next > self.now()) {
+            self.clock.store(next, Ordering::Relaxed);
+        }
+    }
+
+    /// How many versions of a crate are held and frozen.
+    fn found(&self, name: &str) -> (u32, u32) {
+        let view = self.index.handle.view().unwrap();
+        let state = view.policy_state(name);
+        state.map_or((0, 0), |state| (state.held, state.frozen))
+    }
+
     /// One change of something. `number` says of what exactly.
     fn change(&mut self, kind: u8, number: usize) {
         let ([name, _], versions) = &CRATES[number % CRATES.len()];
@@ -108,8 +126,9 @@ impl World {
         let file = self.files.entry((*name).to_owned()).or_default();
         let place = detail % file.len().max(1);
         match kind {
-            // Time: on by some hours, by some days, back by a little, back by much.
-            0 | 1 => self.turn_clock(i64::try_from(detail % 2_000).unwrap() * MINUTE + 7),
+            // Time: on by some hours, to the next change, on by some days, back by a little, back by much.
+            0 => self.turn_clock(i64::try_from(detail % 2_000).unwrap() * MINUTE + 7),
+            1 => self.turn_clock_to_next_change(),
             2 => self.turn_clock(i64::try_from(detail % 12).unwrap() * DAY),
             3 => self.turn_clock(-i64::try_from(detail % 600).unwrap()),
             4 => self.turn_clock(-i64::try_from(detail % 4).unwrap() * DAY - 700),
@@ -359,19 +378,93 @@ impl World {
 }
 
 fn settings(min_age: &str, yank_guard: &str, unknown_age: UnknownAge) -> Settings {
-    let age = |text: &str| text.parse::<Age>().unwrap();
     Settings {
-        min_age: age(min_age),
+        min_age: min_age.parse().unwrap(),
+        yank_guard: yank_guard.parse().unwrap(),
         unknown_age,
-        held_downloads: HeldDownloads::Allow,
-        mode: Mode::Enforce,
-        yank_guard: age(yank_guard),
+        ..crate::policy::testing::settings()
     }
+}
+
+const AS_USUAL: u8 = 9;
+const RESTART: u8 = 0;
+
+#[test]
+fn holds_follow_the_clock_on_and_back_and_through_restarts() {
+    let mut world = World::new(settings("7 days", "0", UnknownAge::Allow));
+    world.step(AS_USUAL);
+    world.files.get_mut("fnv").unwrap().push(Version {
+        text: "1.0.8".to_owned(),
+        published: Some(NOW - DAY),
+        yanked: false,
+        is_compact: true,
+    });
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (1, 0));
+    world.step(RESTART);
+    world.turn_clock_to_next_change();
+    world.turn_clock(-1);
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (1, 0), "a second too early");
+    world.turn_clock(1);
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (0, 0));
+    // A time server corrects the clock: what was released stays so.
+    world.turn_clock(-300);
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (0, 0));
+    // The clock was wrong.
+    world.turn_clock(-DAY);
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (1, 0));
+    world.step(RESTART);
+    world.turn_clock(2 * DAY);
+    world.step(RESTART);
+    assert_eq!(world.found("fnv"), (0, 0));
+}
+
+#[test]
+fn a_freeze_follows_what_the_upstream_does_and_survives_restarts() {
+    let mut world = World::new(settings("0", "3 days", UnknownAge::Allow));
+    world.step(AS_USUAL);
+    let yank = |world: &mut World, place: usize, yanked: bool| {
+        world.files.get_mut("fnv").unwrap()[place].yanked = yanked;
+    };
+    for place in 0..3 {
+        yank(&mut world, place, true);
+    }
+    world.files.get_mut("fnv").unwrap().push(Version {
+        text: "1.0.8".to_owned(),
+        published: Some(NOW - 60),
+        yanked: false,
+        is_compact: true,
+    });
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (1, 3));
+    world.step(RESTART);
+    assert_eq!(world.found("fnv"), (1, 3));
+    // Unyanked and yanked again: that yank begins anew.
+    world.turn_clock(DAY);
+    for place in 0..3 {
+        yank(&mut world, place, false);
+    }
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (0, 0));
+    world.turn_clock(DAY);
+    yank(&mut world, 1, true);
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (1, 1));
+    world.turn_clock(3 * DAY - 1);
+    world.step(RESTART);
+    assert_eq!(world.found("fnv"), (1, 1), "a second too early");
+    world.turn_clock(1);
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (0, 0));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 12,
+        cases: 8,
         max_shrink_iters: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -380,7 +473,7 @@ proptest! {
     #[test]
     fn a_view_made_step_by_step_equals_a_view_made_from_nothing(
         steps in prop::collection::vec(
-            (prop::collection::vec((0..15_u8, any::<u16>()), 0..4), 0..12_u8),
+            (prop::collection::vec((0..15_u8, any::<u16>()), 0..4), 0..8_u8),
             1..10,
         ),
         (has_age, has_guard, holds_unknown) in (prop::bool::weighted(0.8), prop::bool::weighted(0.7), any::<bool>()),
@@ -392,7 +485,7 @@ proptest! {
             unknown,
         );
         let mut world = World::new(settings);
-        world.step(9);
+        world.step(AS_USUAL);
         for (changes, restart) in steps {
             for (kind, number) in changes {
                 world.change(kind, usize::from(number));

@@ -85,3 +85,66 @@ impl ViewPolicy {
         self.id == other.id && self.states == other.states
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::policy::testing::{databases, policy_files};
+    use crate::policy::{FileState, PolicyFile, Rule};
+
+    #[test]
+    fn the_name_differs_with_all_that_decides_and_not_with_the_time() {
+        let id = |facts: &Facts, states: &States, shown: u8| {
+            let rules = Rules::new(vec![Rule::Policy(crate::policy::testing::settings())]);
+            let shown = git2::Oid::from_bytes(&[shown; 20]).unwrap().into();
+            ViewPolicy::new(rules, Some(facts.clone()), Arc::new(states.clone()), shown).id()
+        };
+        let facts = Facts {
+            file: Arc::clone(&policy_files()[1]),
+            advisories: Some(Arc::clone(&databases()[1])),
+            ..Facts::none()
+        };
+        let states = States::default();
+        let first = id(&facts, &states, 1);
+        let later = Facts {
+            policy_time: 60,
+            ..facts.clone()
+        };
+        let mut next = States::default();
+        let change = FileState {
+            next_change: Some(60),
+            ..FileState::default()
+        };
+        next.set("a", Some(change));
+        assert_eq!([id(&later, &states, 1), id(&facts, &next, 1)], [first; 2]);
+        let with = |digest, name| {
+            let mut states = States::default();
+            let state = FileState {
+                digest,
+                ..FileState::default()
+            };
+            states.set(name, Some(state));
+            states
+        };
+        let comment = Facts {
+            file: Arc::new(PolicyFile::parse("# a comment").unwrap()),
+            ..facts.clone()
+        };
+        let other = Facts {
+            advisories: Some(Arc::clone(&databases()[2])),
+            ..facts.clone()
+        };
+        let all = [
+            first,
+            id(&facts, &states, 2),
+            id(&facts, &with(1, "a"), 1),
+            id(&facts, &with(3, "a"), 1),
+            id(&facts, &with(3, "b"), 1),
+            id(&comment, &states, 1),
+            id(&other, &states, 1),
+        ];
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+    }
+}
