@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::support::{Answer, Connection, GitIndex, GitServer, Mirror, index_path};
 
 /// Enough that the snapshot has thousands of directories, and few enough that a debug build serves them in seconds.
-const CRATES: usize = 20_000;
+const CRATES: usize = 8_000;
 
 /// Keep-alive connections that ask at the same time.
 const CONNECTIONS: usize = 4;

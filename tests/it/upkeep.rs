@@ -14,7 +14,7 @@ use crate::support::{
 const PACKS_MAX: usize = 6;
 
 /// More than any socket buffers, so a client that does not read blocks the sender.
-const LARGE_FILE_BYTES: usize = 32 * 1024 * 1024;
+const LARGE_FILE_BYTES: usize = 16 * 1024 * 1024;
 
 struct Scene {
     index: GitIndex,

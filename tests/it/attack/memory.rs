@@ -43,10 +43,11 @@ fn assert_bounded(scene: &Scene, connections: usize, ask: impl Fn(&mut Http2Atta
                 })
             })
             .collect();
-        while !clients.iter().all(|client| client.is_finished()) {
+        eventually("the clients have been there", || {
             peak = peak.max(program.anonymous_kib());
             assert_eq!(program.get("/livez").status, 200);
-        }
+            clients.iter().all(|client| client.is_finished())
+        });
         let clients: Vec<Http2Attacker> = clients
             .into_iter()
             .map(|client| client.join().unwrap())

@@ -23,6 +23,9 @@ const OTHER: u8 = 200;
 /// Larger than an answer that needs no budget of its own.
 const LARGE_INDEX_FILE_BYTES: usize = 200_000;
 
+/// The versions in such a file. The answer of the API about them is a large one, too.
+const LARGE_INDEX_FILE_VERSIONS: usize = 100;
+
 /// Crates whose index files are large: enough to fill a pack that no buffer takes.
 const LARGE_INDEX_FILES: usize = 32;
 
@@ -120,7 +123,19 @@ fn index_file(name: &str, versions: usize) -> Vec<u8> {
     lines.flatten().collect()
 }
 
+/// A large index file with few versions: it is about bytes, and each version costs time. The noise is in a field that
+/// nobody reads.
 fn index_file_of_bytes(name: &str, length: usize) -> Vec<u8> {
-    let line = index_line(name, "1.0.0", false).len();
-    index_file(name, length / line + 1)
+    let lines = String::from_utf8(index_file(name, LARGE_INDEX_FILE_VERSIONS)).unwrap();
+    let mut random = fastrand::Rng::new();
+    let lines = lines.lines().map(|line| {
+        let noise: String = (0..length / LARGE_INDEX_FILE_VERSIONS)
+            .map(|_| random.digit(16))
+            .collect();
+        format!(
+            "{},\"noise\":\"{noise}\"}}\n",
+            line.strip_suffix('}').unwrap()
+        )
+    });
+    lines.collect::<String>().into_bytes()
 }
