@@ -533,7 +533,10 @@ fn the_versions_since_a_time_lead_into_the_feed_without_a_gap() {
         lines.contains(&a[0].line("version_deleted", &changed)),
         "{lines:#?}"
     );
-    // A follower can begin with a time, too.
+    // A follower can begin with a time, too. If the catalog were behind, some lines would come from the journal.
+    eventually("the catalog has followed", || {
+        Changes::since(&mirror, "2999-01-01T00:00:00Z").head["commit"] == changed
+    });
     let mut follower = Follower::start(
         mirror.address,
         "/changes?limit=1&since=2026-01-03T00:00:00Z",
