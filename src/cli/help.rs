@@ -67,8 +67,9 @@ Examples:
   crates-io-mirror prefetch --crates team.txt --jobs 8
   crates-io-mirror prefetch tokio --dry-run > list    a crate list with every version named
 
-The policy counts as it does for clients: dependencies resolve to versions that are not held, and denied files
-are not fetched. A held version is fetched if a lock file or a CRATE names it, and with --all.
+The policy counts as it does for clients: dependencies resolve to versions that are not held, and
+denied files are not fetched. A held version is fetched if a lock file or a CRATE names it, and
+with --all.
 
 It works beside a running server on the same DATA_DIR. It fetches 4 files at a time from the
 upstreams of DOWNLOAD_URL; --jobs changes that. Stored files are not fetched again, so a run that
@@ -79,8 +80,9 @@ pub(super) const ABOUT_VERIFY: &str = "\
 Reads each file of the store, and compares its SHA-256 with its name. The checksums of damaged
 files go to standard output, one a line.
 
-If the policy may deny files, standard error also says which stored files it denies, by the index that
-lies in DATA_DIR. They are not damaged and stay. A damaged file that the policy denies is not fetched again.
+If the policy may deny files, standard error also says which stored files it denies, by the index
+that lies in DATA_DIR. They are not damaged and stay. A damaged file that the policy denies is not
+fetched again.
 
 Exit codes:
   0  no file is damaged, or --repair has repaired all
@@ -95,8 +97,8 @@ Examples:
 pub(super) const ABOUT_EXPORT: &str = "\
 The archive is one tar file with the current index and every crate file of the store. It is written
 to a temporary name beside ARCHIVE and renamed when it is complete. Only stored files are exported:
-run `prefetch` first. Files that the policy denies are left out, and the last line counts them. The index
-is exported as the upstream has it: the server on the other side applies its own policy.
+run `prefetch` first. Files that the policy denies are left out, and the last line counts them. The
+index is exported as the upstream has it: the server on the other side applies its own policy.
 
 It works beside a running server on the same DATA_DIR, whatever its DOWNLOAD_MODE.
 
@@ -137,14 +139,16 @@ Examples:
 
 /// Shown below the help of `explain`.
 pub(super) const ABOUT_EXPLAIN: &str = "\
-Says whether a version is allowed, held, denied or frozen, by which rule, why, and until when. It decides as a
-server with the same settings: by the index, the advisories and the memory of the yank guard in
-DATA_DIR, and by POLICY_FILE as it is now. A running server reads that file at its next refresh.
+Says whether a version is allowed, held, denied or frozen, by which rule, why, and until when. It
+decides as a server with the same settings: by the index, the advisories and the memory of the
+yank guard in DATA_DIR, and by POLICY_FILE as it is now. A running server reads that file at its
+next refresh.
 
-It fetches nothing and writes nothing. It works beside a running server, and on a DATA_DIR that is read-only.
+It fetches nothing and writes nothing. It works beside a running server, and on a read-only
+DATA_DIR.
 
-With --json it prints what the server answers to /policy/CRATE/VERSION or, without an exact version, to
-/policy/CRATE.
+With --json it prints what the server answers to /policy/CRATE/VERSION or, without an exact
+version, to /policy/CRATE.
 
 Exit codes:
   0  it was explained, whatever the state is
@@ -169,8 +173,9 @@ are reached, if there are proxies (http_proxy, https_proxy, all_proxy, no_proxy)
   - DOWNLOAD_MODE=cache: STORAGE_URL can be listed, and a file of a few bytes can be written, read
     and removed; with `offline` it can be listed. The cloud provider's variables are printed, too
   - POLICY_FILE can be read
-If there is a policy, it counts how many versions of the index in DATA_DIR the policy holds, denies and
-keeps unyanked. That reads the whole index, which takes some seconds. Without an index it counts nothing.
+If there is a policy, it counts how many versions of the index in DATA_DIR the policy holds, denies
+and keeps unyanked. That reads the whole index, which takes some seconds. Without an index it counts
+nothing.
 Warnings do not change the exit code.
 
 With --upstream it also asks these at the same time, for at most 30 s:
