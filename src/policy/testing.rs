@@ -79,7 +79,7 @@ fn spec(random: &mut fastrand::Rng, may_have_star: bool) -> String {
         0 => format!("{name}@{version}"),
         1 => format!("{name}:<={version}"),
         2 => format!("{name}:>={version}"),
-        3 if may_have_star => format!("{}*", &name[..random.usize(..name.len())]),
+        3 if may_have_star => format!("{}*", name.get(..random.usize(..name.len())).unwrap()),
         _ => name.to_owned(),
     }
 }

@@ -126,7 +126,7 @@ fn row(file: usize, (line, is_compact, (kind, before_now), flag, odd): Choice) -
     let mut text = lines[line % lines.len()].clone();
     let separator = if is_compact { "," } else { ", " };
     let begin = text.rfind("\"pubtime\"").unwrap();
-    let field = text[begin..].trim_end_matches('}').to_owned();
+    let field = text.get(begin..).unwrap().trim_end_matches('}').to_owned();
     let (key, _value) = field.split_once(':').unwrap();
     match kind {
         // As it is: years ago.
@@ -161,10 +161,8 @@ fn row(file: usize, (line, is_compact, (kind, before_now), flag, odd): Choice) -
     match odd {
         0 => written.after.push('\r'),
         1 => {
-            written.before =
-                written
-                    .before
-                    .replacen('{', "{\"v\": 9, \"new\": [{\"yanked\":null}], ", 1)
+            let start = "{\"v\": 9, \"new\": [{\"yanked\":null}], ";
+            written.before = written.before.replacen('{', start, 1);
         }
         2 => written.before.insert(0, '\t'),
         3 => {

@@ -1,7 +1,7 @@
 //! The policy while everything changes at once: releases, yanks and deletions, the policy file, the advisories and the time.
 //! No two answers of one commit and one policy contradict each other, and a SIGKILL at any moment leaves nothing wrong.
 //!
-//! Two variables make the long runs: `POLICY_REFRESHES=5000` and `POLICY_KILLS=50`.
+//! Two variables make the long runs: `POLICY_REFRESHES=5000` and `POLICY_KILLS=50` (with `--nocapture`, which shows the memory).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -550,6 +550,9 @@ fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
             if refresh == refreshes / 10 {
                 memory = memory_mib();
             }
+            if refresh % 500 == 499 {
+                println!("{refresh} refreshes, {} MiB", memory_mib());
+            }
             // Holds begin and end. Sometimes a clock goes back a little, or by much.
             let step = match random.u8(..20) {
                 0 => -3 * MINUTE,
@@ -619,10 +622,7 @@ fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
 }
 
 /// Everything that a mirror says of these crates.
-fn all_answers(
-    mirror: &Client,
-    upstream: &Upstream,
-) -> Vec<(String, u16, Vec<u8>, Vec<Option<String>>)> {
+fn all_answers(mirror: &Client, upstream: &Upstream) -> Vec<(String, Answer)> {
     let mut paths = vec![
         "/index/config.json".to_owned(),
         "/api/v1/crates?per_page=100".to_owned(),
@@ -638,9 +638,7 @@ fn all_answers(
     }
     let ask = |path: String| {
         let answer = mirror.get(&path);
-        let headers = ["x-index-commit", "x-policy", "etag", "location"];
-        let headers = headers.map(|header| answer.header(header).map(str::to_owned));
-        (path, answer.status, answer.body, headers.to_vec())
+        (path, answer)
     };
     paths.into_iter().map(ask).collect()
 }
@@ -698,8 +696,14 @@ fn kills_at_any_moment_leave_the_same_decisions_as_an_empty_disk() {
         running.wait_for_commit(&commit);
         let expected = all_answers(&fresh, &upstream);
         let found = all_answers(&running, &upstream);
-        for (expected, found) in expected.into_iter().zip(found) {
-            assert_eq!(expected, found, "after {kill} kills: {}", running.output());
+        for ((path, expected), (_, found)) in expected.iter().zip(&found) {
+            let output = running.output();
+            assert_eq!(expected.status, found.status, "{path}, {kill}: {output}");
+            assert_eq!(expected.body, found.body, "{path}, {kill}: {output}");
+            for header in ["x-index-commit", "x-policy", "etag", "location"] {
+                let (expected, found) = (expected.header(header), found.header(header));
+                assert_eq!(expected, found, "{header} of {path}, {kill}: {output}");
+            }
         }
     }
 }

@@ -215,7 +215,7 @@ fn every_surface_agrees_on_every_version_under_each_policy() {
             let max: Option<semver::Version> = usable
                 .map(|version| version["num"].as_str().unwrap().parse().unwrap())
                 .max();
-            let max = max.map_or("0.0.0".to_owned(), |max| max.to_string());
+            let max = max.map_or_else(|| "0.0.0".to_owned(), |max| max.to_string());
             assert_eq!(api["crate"]["max_version"], max.as_str(), "{name}");
 
             let decided = mirror.get(&format!("/policy/{name}")).json();

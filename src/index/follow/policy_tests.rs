@@ -150,7 +150,7 @@ impl World {
                 text: release,
                 published: [Some(now - 60), Some(now - 40 * DAY), None][detail % 3],
                 yanked: false,
-                is_compact: detail % 2 == 0,
+                is_compact: detail.is_multiple_of(2),
             }),
             // The attack: a release, and all others yanked.
             9 => {
@@ -179,7 +179,7 @@ impl World {
                     file.extend(versions.iter().map(|text| Version {
                         text: (*text).to_owned(),
                         published: Some(now - 400 * DAY),
-                        yanked: detail % 2 == 0,
+                        yanked: detail.is_multiple_of(2),
                         is_compact: false,
                     }));
                 }
@@ -418,6 +418,20 @@ fn holds_follow_the_clock_on_and_back_and_through_restarts() {
     world.step(AS_USUAL);
     assert_eq!(world.found("fnv"), (1, 0));
     world.step(RESTART);
+    // A process that was killed has written what the policy found for a tree that it has not recorded.
+    let clone = world
+        .index
+        .handle
+        .view()
+        .unwrap()
+        .source()
+        .repository()
+        .path()
+        .to_owned();
+    let other = r#"{"id":"of another tree","states":{}}"#;
+    std::fs::write(clone.join("policy-states.json"), other).unwrap();
+    world.step(RESTART);
+    assert_eq!(world.found("fnv"), (1, 0));
     world.turn_clock(2 * DAY);
     world.step(RESTART);
     assert_eq!(world.found("fnv"), (0, 0));
