@@ -1,6 +1,7 @@
 //! What the policy says, as the documents of `/policy` and of `explain`.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::apply::DecidedVersion;
 use super::decision::{PolicyState, Reason};
@@ -8,19 +9,23 @@ use super::states::Totals;
 use crate::package::Timestamp;
 
 /// What the policy says about a version.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyOfVersion)]
 pub(crate) struct VersionReport<'a> {
     /// The version as it was written.
     pub(crate) version: &'a str,
-    /// What it is.
+    /// `allowed`, `held`, `denied` or `frozen`.
+    #[schema(value_type = String)]
     pub(crate) state: PolicyState,
     /// The rule that decides; null if none does.
     pub(crate) rule: Option<&'static str>,
     /// Why, in words.
     pub(crate) reason: Option<String>,
     /// When the state ends by itself.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) until: Option<Timestamp>,
     /// When it was published, if the index says so.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) published: Option<&'a Timestamp>,
     /// Whether the upstream has yanked it.
     pub(crate) upstream_yanked: bool,
@@ -47,7 +52,8 @@ impl<'a> VersionReport<'a> {
 }
 
 /// One version, with the name of its crate.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyOfOneVersion)]
 pub(crate) struct OneVersion<'a> {
     #[serde(rename = "crate")]
     crate_name: &'a str,
@@ -66,7 +72,8 @@ impl<'a> OneVersion<'a> {
 }
 
 /// Versions of a crate, in the order of the index.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyOfCrate)]
 pub(crate) struct AllVersions<'a> {
     #[serde(rename = "crate")]
     crate_name: &'a str,
@@ -85,7 +92,8 @@ impl<'a> AllVersions<'a> {
 }
 
 /// How many versions are in which state.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = PolicyTotals)]
 pub(crate) struct VersionCounts {
     /// Versions that are held.
     pub(crate) held: u64,

@@ -8,7 +8,10 @@ use crates_io_mirror::{Config, VARIABLES};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Authority, CrateFile, Mirror, Origin, Program, borrowed, get_by_http1, tls};
+use crate::support::{
+    Authority, CrateFile, GitIndex, Mirror, Origin, Program, borrowed, eventually, get_by_http1,
+    tls,
+};
 
 /// How the mirror's own metrics begin.
 const PREFIX: &str = "crates_io_mirror_";
@@ -58,7 +61,7 @@ fn types_in(page: &str) -> BTreeMap<String, String> {
     types.collect()
 }
 
-/// The metrics of a mirror in the mode `cache` with a bound for its store.
+/// The metrics of a mirror in the mode `cache` with a bound for its store and a policy.
 fn metrics_of_a_cache() -> BTreeMap<String, String> {
     let origin = Origin::with(vec![CrateFile::pack("leaf", "1.0.0", &[])]);
     let data = TempDir::new().unwrap();
@@ -66,8 +69,16 @@ fn metrics_of_a_cache() -> BTreeMap<String, String> {
     settings.retain(|(name, _)| *name != "DATA_DIR");
     settings.push(("DATA_DIR", data.path().to_str().unwrap().to_owned()));
     settings.push(("STORAGE_MAX_BYTES", "1GiB".to_owned()));
+    settings.push(("MIN_PUBLISH_AGE", "7 days".to_owned()));
+    let database = GitIndex::empty();
+    database.commit().file("crates/README", b"").send();
+    let database_url = database.path().to_str().unwrap().to_owned();
+    settings.push(("ADVISORY_DB_URL", database_url));
     let mirror = Mirror::start(&borrowed(&settings));
     mirror.wait_until_ready();
+    eventually("the view has the advisories", || {
+        mirror.get("/policy").json()["advisories"]["commit"].is_string()
+    });
     let download = mirror.get("/api/v1/crates/leaf/1.0.0/download");
     assert_eq!(download.status, 200);
     types_in(&mirror.get("/metrics").text())

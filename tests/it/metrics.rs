@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
 
+use crates_io_mirror::Clock;
 use tempfile::TempDir;
 
+use crate::git_served::GitClone;
 use crate::support::{
     Authority, Client, Connection, CrateFile, GitIndex, Http2, Mirror, Origin, Program,
     UpstreamFault, borrowed, eventually, get_by_http1, held_path, tls,
@@ -262,6 +265,206 @@ fn every_metric_moves_and_the_document_has_all_of_them() {
             .contains("# TYPE crates_io_mirror_http_requests counter\n")
     );
     assert_eq!(series(&open.text()).len(), series(&plain.text()).len());
+}
+
+/// 2026-11-20T00:00:00Z. The clock of the test of the policy does not move.
+const POLICY_NOW: u64 = 1_795_132_800;
+
+/// An index line. `rest` is `,"pubtime":"…"` and more.
+fn policy_line(name: &str, version: &str, checksum: char, rest: &str) -> String {
+    let checksum = checksum.to_string().repeat(64);
+    format!(
+        r#"{{"name":"{name}","vers":"{version}","deps":[],"cksum":"{checksum}","features":{{}}{rest}}}"#
+    )
+}
+
+/// What `/readyz`, `/status` and the page say of a policy.
+fn assert_policy_is_shown(mirror: &Mirror, error: Option<&str>, in_words: &str) {
+    let ready = mirror.get("/readyz");
+    assert_eq!(ready.status, 200);
+    let warnings = ready.json()["warnings"].to_string();
+    assert_eq!(
+        warnings.contains("the policy file cannot be used"),
+        error.is_some(),
+        "{warnings}"
+    );
+    let status = mirror.get("/status").json();
+    assert_eq!(status["policy"], mirror.get("/policy").json());
+    assert!(warnings.contains(error.unwrap_or("")), "{warnings}");
+    assert!(warnings.contains("expired"), "{warnings}");
+    let shown = &status["policy"]["policy_file_error"];
+    assert_eq!(shown.is_string(), error.is_some(), "{shown}");
+    assert!(!shown.to_string().contains("policy.toml"), "{shown}");
+    let page = mirror.get("/").text();
+    assert!(page.contains(in_words), "{page}");
+    assert!(page.contains("<a href=\"/policy\">"), "{page}");
+    assert!(!page.contains("policy.toml"), "{page}");
+}
+
+#[test]
+fn every_metric_of_the_policy_moves_and_status_and_page_show_it() {
+    let (index, database) = (GitIndex::empty(), GitIndex::empty());
+    let (data, home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let old = r#","yanked":false,"pubtime":"2026-01-01T00:00:00Z""#;
+    let fresh = r#","yanked":false,"pubtime":"2026-11-19T00:00:00Z""#;
+    let commit = |checksum, yanked: &str, more: &str| {
+        let file = |lines: &[String]| (lines.join("\n") + "\n").into_bytes();
+        let guarded = [
+            policy_line("guarded", "0.3.8", '0', &old.replace("false", yanked)),
+            policy_line("guarded", "0.3.9", '0', fresh),
+        ];
+        let young = [
+            policy_line("young", "1.0.0", checksum, old),
+            policy_line("young", "1.1.0", '0', fresh),
+        ];
+        // A second flag: the line cannot be edited.
+        let odd = format!(r#"{fresh},"yanked":false"#);
+        let commit = index
+            .commit()
+            .crate_file("guarded", &file(&guarded))
+            .crate_file("young", &file(&young))
+            .crate_file("evil", &file(&[policy_line("evil", "1.0.0", '0', old)]))
+            .crate_file("odd", &file(&[policy_line("odd", "1.0.0", '0', &odd)]))
+            .crate_file(
+                "ageless",
+                &file(&[policy_line("ageless", "1.0.0", '0', "")]),
+            )
+            .file("more", more.as_bytes());
+        commit.send()
+    };
+    commit('0', "false", "");
+    database
+        .commit()
+        .file("crates/a/RUSTSEC-2026-0001.md", b"no advisory")
+        .send();
+    let policy_file = home.path().join("policy.toml");
+    let good = "[bans]\ndeny = [\"evil\"]\n[mirror]\nexempt = [{ crate = \"young\", expires = 2026-11-01 }]\n";
+    std::fs::write(&policy_file, good).unwrap();
+    let (index_path, database_path) = (index.path(), database.path());
+    let settings = [
+        ("GIT_REPO_URL", index_path.to_str().unwrap()),
+        ("DATA_DIR", data.path().to_str().unwrap()),
+        ("PUBLIC_URL", "http://mirror.example"),
+        ("ADVISORY_DB_URL", database_path.to_str().unwrap()),
+        ("POLICY_FILE", policy_file.to_str().unwrap()),
+        ("MIN_PUBLISH_AGE", "7 days"),
+        ("HELD_DOWNLOADS", "deny"),
+        ("YANK_GUARD", "3 days"),
+    ];
+    let clock = || Clock::custom(|| UNIX_EPOCH + Duration::from_secs(POLICY_NOW));
+    let ask = |mirror: &Mirror, crates: &[(&str, &str, u16)]| {
+        for (name, version, download) in crates {
+            let path = crate::support::index_path(name);
+            assert_eq!(mirror.get(&format!("/index/{path}")).status, 200);
+            assert_eq!(mirror.get(&format!("/api/v1/crates/{name}")).status, 200);
+            let path = format!("/api/v1/crates/{name}/{version}/download");
+            assert_eq!(mirror.get(&path).status, *download, "{path}");
+        }
+        GitClone::of(&format!("http://{}/git/index", mirror.address), &["--bare"]);
+    };
+    let counted = |mirror: &Mirror, mode: &str, pairs: &[(&str, &str)]| {
+        let now = scrape(mirror);
+        for (state, surface) in pairs {
+            let name =
+                format!("policy_total{{state=\"{state}\",surface=\"{surface}\",mode=\"{mode}\"}}");
+            assert!(now[&name] >= 1.0, "{name}: {now:#?}");
+        }
+    };
+
+    let mirror = Mirror::start_at(&settings, clock());
+    mirror.wait_until_ready();
+    eventually_counted(&mirror, "advisories_skipped", |count| count == 1.0);
+    eventually("the view has the advisories", || {
+        mirror.get("/policy").json()["advisories"]["age_seconds"] == 0
+    });
+    let before = scrape(&mirror);
+    for (name, value) in [
+        ("policy_file_error", 0.0),
+        ("policy_lines_left_out", 1.0),
+        ("index_lines_without_pubtime", 1.0),
+        ("index_checksum_changes_total", 0.0),
+        ("advisories_age_seconds", 0.0),
+        (
+            "policy_total{state=\"denied\",surface=\"download\",mode=\"enforce\"}",
+            0.0,
+        ),
+    ] {
+        assert_eq!(before.get(name), Some(&value), "{name}: {before:#?}");
+    }
+    assert_policy_is_shown(
+        &mirror,
+        None,
+        "enforce: 3 versions held, 1 denied, 0 frozen",
+    );
+    let at = commit('1', "true", "");
+    mirror.wait_for_commit(&at);
+    ask(
+        &mirror,
+        &[
+            ("young", "1.1.0", 403),
+            ("evil", "1.0.0", 403),
+            ("guarded", "0.3.8", 302),
+        ],
+    );
+    let surfaces = ["sparse", "git", "api", "download"];
+    let all = surfaces.map(|surface| ("held", surface));
+    counted(&mirror, "enforce", &all);
+    counted(
+        &mirror,
+        "enforce",
+        &all.map(|(_, surface)| ("denied", surface)),
+    );
+    counted(
+        &mirror,
+        "enforce",
+        &[("frozen", "sparse"), ("frozen", "git"), ("frozen", "api")],
+    );
+    assert_eq!(scrape(&mirror)["index_checksum_changes_total"], 1.0);
+    assert_policy_is_shown(
+        &mirror,
+        None,
+        "enforce: 3 versions held, 1 denied, 1 frozen",
+    );
+    std::fs::write(&policy_file, "[mirror]\nunknown = 1\n").unwrap();
+    mirror.wait_for_commit(&commit('1', "true", "more"));
+    eventually_counted(&mirror, "policy_file_error", |error| error == 1.0);
+    assert_policy_is_shown(&mirror, Some("unknown"), "1 denied");
+    std::fs::write(&policy_file, good).unwrap();
+    eventually_counted(&mirror, "policy_file_error", |error| error == 0.0);
+    mirror.stop();
+
+    let audit = [&settings[..], &[("POLICY_MODE", "audit")]].concat();
+    let mirror = Mirror::start_at(&audit, clock());
+    mirror.wait_until_ready();
+    assert_policy_is_shown(&mirror, None, "audit (no answer changes): 3 versions held");
+    ask(
+        &mirror,
+        &[
+            ("young", "1.1.0", 302),
+            ("evil", "1.0.0", 302),
+            ("guarded", "0.3.8", 302),
+        ],
+    );
+    counted(&mirror, "audit", &all);
+    counted(
+        &mirror,
+        "audit",
+        &all.map(|(_, surface)| ("denied", surface)),
+    );
+    counted(
+        &mirror,
+        "audit",
+        &[("frozen", "sparse"), ("frozen", "git"), ("frozen", "api")],
+    );
+    mirror.stop();
+
+    // Without a policy nothing is said of one.
+    let none: Vec<_> = settings[..3].to_vec();
+    let mirror = Mirror::start_at(&none, clock());
+    mirror.wait_until_ready();
+    assert!(!mirror.get("/").text().contains("/policy"));
+    assert_eq!(mirror.get("/status").json()["policy"]["mode"], "off");
+    assert!(!scrape(&mirror).contains_key("policy_file_error"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `GET /api/openapi.json`: a description of everything under `/api/`, made from the handlers and the types of the answers.
+//! `GET /api/openapi.json`: a description of everything under `/api/` and of `/policy`, made from the handlers and the types
+//! of the answers.
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,6 +21,7 @@ use super::{
 use crate::build_info;
 use crate::http::crate_files::download;
 use crate::http::error::{ApiError, Envelope};
+use crate::http::policy;
 use crate::http::semantics::base_url::base_url;
 use crate::http::state::AppState;
 
@@ -29,7 +31,9 @@ const DESCRIPTION: &str = "The read half of the web API of crates.io, answered f
     `HEAD` works wherever `GET` does. \
     Every write is 403. \
     Every error is `{\"errors\":[{\"detail\":\"…\"}]}`. \
-    `x-index-commit` names the commit of the index that an answer was made from.";
+    `x-index-commit` names the commit of the index that an answer was made from, and `x-policy` the decisions of the policy. \
+    Equal values of both mean equal answers. \
+    A version that the policy holds or denies is shown as yanked, with the reason in `yank_message`.";
 
 /// The only fields that may be absent from an answer, with their objects. All others are there, if only as null.
 const MAY_BE_ABSENT: [(&str, &str); 2] = [
@@ -62,6 +66,9 @@ const MAY_BE_ABSENT: [(&str, &str); 2] = [
         owners::list_owners,
         owners::list_team_owners,
         owners::list_user_owners,
+        policy::show,
+        policy::show_crate,
+        policy::show_version,
         reverse_dependencies::list_reverse_dependencies,
         search::search_crates,
         show,
@@ -134,11 +141,19 @@ fn add_errors(operation: &mut Operation, has_name: bool) {
         .build();
     let responses = &mut operation.responses.responses;
     for response in responses.values_mut() {
-        if let RefOr::T(response) = response
-            && response.description.is_empty()
-        {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        if response.description.is_empty() {
             // OpenAPI asks for one. The schema of the answer says more.
             response.description.push_str("the answer");
+        }
+        if response.headers.contains_key("x-index-commit") {
+            let mut policy = Header::new(text());
+            policy.description = Some("absent without a policy that is enforced".to_owned());
+            response
+                .headers
+                .insert("x-policy".to_owned(), RefOr::T(policy));
         }
     }
     responses.insert("400".to_owned(), RefOr::T(bad));

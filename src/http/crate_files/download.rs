@@ -42,6 +42,8 @@ use crate::server::Exchange;
         (status = 206, description = "the part of the file that was asked for", content((Vec<u8> = "application/gzip"))),
         (status = 302, description = "the file is at `Location`", headers(("location" = String))),
         (status = 304, description = "the client has the file"),
+        (status = 403, body = Envelope<'_>, description = "the policy denies the version, or holds it and `HELD_DOWNLOADS` is `deny`",
+            headers(("retry-after" = Option<u64>, description = "seconds until the hold ends; absent if it does not end by itself"))),
         (status = 416, description = "the file has no such part"),
         (status = 502, body = Envelope<'_>, description = "the upstream has an error or sent wrong bytes"),
         (status = 504, body = Envelope<'_>, description = "the upstream timed out"),

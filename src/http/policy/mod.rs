@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::crate_in_path::{NameInPath, VersionInPath};
 use super::error::ApiError;
@@ -18,39 +19,43 @@ use crate::policy::{AllVersions, DecidedVersion, Mode, OneVersion, VersionCounts
 use crate::server::Exchange;
 
 /// What the policy is, and what it does at the moment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Policy)]
 pub(crate) struct PolicyReport {
     /// `enforce`, `audit`, or `off` without any rule.
-    mode: &'static str,
+    pub(super) mode: &'static str,
     /// The settings, as they were written; null without a policy.
-    settings: Option<SettingsReport>,
+    pub(super) settings: Option<SettingsReport>,
     /// The time that decides about ages: that of the last successful fetch in whole minutes.
+    #[schema(value_type = Option<String>, format = DateTime)]
     policy_time: Option<Timestamp>,
-    /// Why the policy file on the disk is not the one in force; null if it is.
-    policy_file_error: Option<String>,
+    /// That the policy file on the disk is not the one in force; null if it is. Paths and raw errors are on `/readyz`.
+    policy_file_error: Option<&'static str>,
     /// The advisories; null without a database, and before its first copy.
-    advisories: Option<AdvisoriesReport>,
+    pub(super) advisories: Option<AdvisoriesReport>,
     /// How many versions are in which state.
-    versions: VersionCounts,
+    pub(super) versions: VersionCounts,
     /// Where clients meet the policy: `sparse`, `git`, `api`, `download`.
     surfaces: Vec<&'static str>,
 }
 
 /// The settings of the policy.
-#[derive(Debug, Serialize)]
-struct SettingsReport {
-    min_publish_age: String,
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicySettings)]
+pub(super) struct SettingsReport {
+    pub(super) min_publish_age: String,
     min_publish_age_unknown: &'static str,
     held_downloads: &'static str,
     yank_guard: String,
 }
 
 /// The advisories in force.
-#[derive(Debug, Serialize)]
-struct AdvisoriesReport {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyAdvisories)]
+pub(super) struct AdvisoriesReport {
     commit: String,
-    /// Seconds since the last successful fetch of the database; null if it is not known.
-    age_seconds: Option<u64>,
+    /// Seconds since the last successful fetch; null if the mirror does not know.
+    pub(super) age_seconds: Option<u64>,
     /// Files that could not be read.
     skipped: usize,
 }
@@ -80,12 +85,14 @@ impl PolicyReport {
                 yank_guard: settings.yank_guard.to_string(),
             }),
             policy_time: settings.and_then(|_policy| index.policy_time()),
-            policy_file_error: index.state.index.status().policy_file_error,
+            policy_file_error: index.state.index.status().policy_file_error.map(|_error| {
+                "the policy file cannot be used, so an earlier version of it is in force: /readyz says why"
+            }),
             advisories: facts
                 .and_then(|facts| facts.advisories.as_ref())
                 .map(|advisories| AdvisoriesReport {
                     commit: advisories.commit().to_owned(),
-                    age_seconds: age_of_advisories(&index.state),
+                    age_seconds: advisories_age(&index.state),
                     skipped: advisories.skipped(),
                 }),
             versions: view
@@ -97,19 +104,29 @@ impl PolicyReport {
     }
 }
 
-/// The time since the last successful fetch of the advisory database, in seconds.
-fn age_of_advisories(state: &AppState) -> Option<u64> {
-    let fetched = state.advisories.as_ref()?.status().last_success?;
-    Some(state.settings.clock.age(fetched)?.as_secs())
+/// Seconds since the advisory database was last fetched; `None` if the mirror does not know.
+fn advisories_age(state: &AppState) -> Option<u64> {
+    let last = state.advisories.as_ref()?.status().last_success?;
+    let age = state.settings.clock.age(last)?;
+    Some(age.as_secs())
 }
 
-/// The policy.
+/// Shows the policy.
+#[utoipa::path(get, path = "/policy", tag = "policy", responses((status = 200, body = PolicyReport, headers(("x-index-commit" = String)))))]
 pub(crate) async fn show(State(state): State<Arc<AppState>>) -> Result<Response, ApiError> {
     let index = IndexGuard::take(&state)?;
     Ok(index.mark(Ok(fresh_json(&PolicyReport::of(&index)))))
 }
 
-/// What the policy says about the versions of a crate.
+/// Shows what the policy says about the versions of a crate.
+// The path may be percent-encoded.
+#[utoipa::path(
+    get,
+    path = "/policy/{name}",
+    tag = "policy",
+    params(("name" = String, Path, example = "itoa")),
+    responses((status = 200, body = AllVersions<'_>, headers(("x-index-commit" = String)))),
+)]
 pub(crate) async fn show_crate(
     State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
@@ -125,7 +142,14 @@ pub(crate) async fn show_crate(
     Ok(index.mark(answer.and_then(|answer| answer.ok_or_else(no_crate))))
 }
 
-/// What the policy says about one version.
+/// Shows what the policy says about one version.
+#[utoipa::path(
+    get,
+    path = "/policy/{name}/{version}",
+    tag = "policy",
+    params(("name" = String, Path, example = "itoa"), ("version" = String, Path, example = "1.0.0")),
+    responses((status = 200, body = OneVersion<'_>, headers(("x-index-commit" = String)))),
+)]
 pub(crate) async fn show_version(
     State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,

@@ -188,6 +188,10 @@ impl Readiness {
                 .chain(catalog_warning(&catalog))
                 .chain(advisory_warning)
                 .chain(journal_warning(state))
+                .chain(policy_warnings(
+                    index.as_ref(),
+                    status.policy_file_error.as_deref(),
+                ))
                 .collect(),
         }
     }
@@ -228,6 +232,21 @@ fn journal_warning(state: &AppState) -> Option<String> {
     Some(format!(
         "the change feed is not up to date, because the change journal could not be written: {error}"
     ))
+}
+
+/// What an error of the policy file means, and what is probably not meant in the one in force: expired exemptions, for
+/// example.
+fn policy_warnings(index: Option<&IndexGuard>, error: Option<&str>) -> Vec<String> {
+    let error = error.map(|error| {
+        format!("the policy file cannot be used, so an earlier version of it is in force: {error}")
+    });
+    let facts = index.and_then(|index| index.view().policy_facts());
+    let of_file = facts.map(|facts| facts.file.warnings(facts.policy_time));
+    let of_file = of_file.into_iter().flatten();
+    error
+        .into_iter()
+        .chain(of_file.map(|warning| format!("POLICY_FILE: {warning}")))
+        .collect()
 }
 
 /// Why there is no index to answer from.

@@ -189,6 +189,12 @@ fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
             "How long clones and fetches of the index took, in seconds",
         ),
     );
+    if let Some(settings) = index
+        .as_ref()
+        .and_then(|index| index.view().policy_settings())
+    {
+        state.metrics.policy.begin(settings.mode.name());
+    }
     if let Some(totals) = index
         .as_ref()
         .and_then(|index| index.view().policy_totals())

@@ -17,6 +17,8 @@ use super::report::mode;
 use super::set_up::{SetUp, VARY};
 use crate::clock::Clock;
 use crate::http::error::ApiError;
+use crate::http::index::index_guard::IndexGuard;
+use crate::http::policy::PolicyReport;
 use crate::http::semantics::base_url::root_path;
 use crate::http::state::AppState;
 
@@ -34,6 +36,8 @@ struct Page<'a> {
     index_time: Option<Moment>,
     last_check: Option<Moment>,
     mode: &'static str,
+    /// `None` without a policy, and before the first view.
+    policy: Option<PolicyReport>,
     uptime: HumanDuration,
 }
 
@@ -65,6 +69,17 @@ fn count(count: &usize) -> HumanCount {
     HumanCount(*count as u64)
 }
 
+/// A time that has passed, in words.
+fn ago(seconds: &u64) -> String {
+    format!("{} ago", HumanDuration(Duration::from_secs(*seconds)))
+}
+
+/// How many versions are in a state, in words.
+fn versions(count: &u64, state: &str) -> String {
+    let noun = if *count == 1 { "version" } else { "versions" };
+    format!("{} {noun} {state}", HumanCount(*count))
+}
+
 /// The page.
 pub(crate) async fn show(
     State(state): State<Arc<AppState>>,
@@ -81,6 +96,10 @@ pub(crate) async fn show(
         last_check: readiness.index.last_success.and_then(moment),
         readiness,
         mode: mode(&state),
+        policy: IndexGuard::take(&state)
+            .ok()
+            .map(|index| PolicyReport::of(&index))
+            .filter(|policy| policy.settings.is_some()),
         uptime: HumanDuration(Duration::from_secs(state.started.elapsed().as_secs())),
     };
     let mut response = html(StatusCode::OK, &page)?;

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::health::{Readiness, utc};
 use crate::build_info;
-use crate::http::index::index_guard::git_index;
+use crate::http::index::index_guard::{IndexGuard, git_index};
+use crate::http::policy::PolicyReport;
 use crate::http::state::AppState;
 use crate::store::CrateFiles;
 
@@ -39,6 +40,8 @@ struct Report<'a> {
     download_url: &'a str,
     /// The crate files that the mirror sends itself; null for a redirecting mirror.
     crate_files: Option<CrateFilesReport>,
+    /// The policy, as `/policy` shows it; null before the first view.
+    policy: Option<PolicyReport>,
     #[serde(flatten)]
     readiness: Readiness,
 }
@@ -81,6 +84,9 @@ pub(crate) async fn show(State(state): State<Arc<AppState>>) -> impl IntoRespons
         git_index: git_index(&state).is_ok(),
         download_url: state.settings.download.base(),
         crate_files: state.crate_files.as_ref().map(CrateFilesReport::of),
+        policy: IndexGuard::take(&state)
+            .ok()
+            .map(|index| PolicyReport::of(&index)),
         readiness,
     };
     ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()

@@ -18,6 +18,8 @@ pub(crate) enum PolicySurface {
 }
 
 impl PolicySurface {
+    const ALL: [Self; 4] = [Self::Sparse, Self::Git, Self::Api, Self::Download];
+
     fn name(self) -> &'static str {
         match self {
             Self::Sparse => "sparse",
@@ -43,6 +45,20 @@ impl PolicyMetrics {
             ("mode", mode),
         ];
         self.answers.get_or_create(&labels).inc();
+    }
+
+    /// Begins to count from 0 in this mode: a count that begins with 1 is no increase for Prometheus.
+    pub(crate) fn begin(&self, mode: &'static str) {
+        for state in ["held", "denied", "frozen"] {
+            for surface in PolicySurface::ALL {
+                let labels = [
+                    ("state", state),
+                    ("surface", surface.name()),
+                    ("mode", mode),
+                ];
+                drop(self.answers.get_or_create(&labels));
+            }
+        }
     }
 
     /// Adds the counts to a registry.

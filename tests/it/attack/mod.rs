@@ -129,9 +129,10 @@ fn index_file_of_bytes(name: &str, length: usize) -> Vec<u8> {
     let lines = String::from_utf8(index_file(name, LARGE_INDEX_FILE_VERSIONS)).unwrap();
     let mut random = fastrand::Rng::new();
     let lines = lines.lines().map(|line| {
-        let noise: String = (0..length / LARGE_INDEX_FILE_VERSIONS)
-            .map(|_| random.digit(16))
-            .collect();
+        let mut noise = vec![0_u8; length / LARGE_INDEX_FILE_VERSIONS];
+        random.fill(&mut noise);
+        let letters = noise.iter().map(|byte| char::from(b'a' + byte % 16));
+        let noise: String = letters.collect();
         format!(
             "{},\"noise\":\"{noise}\"}}\n",
             line.strip_suffix('}').unwrap()

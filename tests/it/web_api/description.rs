@@ -75,7 +75,7 @@ fn routes() -> Vec<String> {
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"));
     let texts = code.flat_map(|line| line.split('"').skip(1).step_by(2));
-    let paths = texts.filter(|text| text.starts_with("/api/"));
+    let paths = texts.filter(|text| text.starts_with("/api/") || text.starts_with("/policy"));
     // The path `follow` has writes only. It is in the table so that it is no version.
     let read = paths.filter(|path| !path.ends_with("/follow"));
     let mut routes: Vec<String> = read.map(|path| path.replace("{*", "{")).collect();
