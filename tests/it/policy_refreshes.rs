@@ -694,6 +694,13 @@ fn kills_at_any_moment_leave_the_same_decisions_as_an_empty_disk() {
         fresh.wait_until_ready();
         fresh.wait_for_commit(&commit);
         running.wait_for_commit(&commit);
+        // The catalog comes a moment after the view.
+        eventually("both have a catalog", || {
+            let search = "/api/v1/crates?per_page=100";
+            [&*fresh, &*running]
+                .iter()
+                .all(|mirror| mirror.get(search).status == 200)
+        });
         let expected = all_answers(&fresh, &upstream);
         let found = all_answers(&running, &upstream);
         for ((path, expected), (_, found)) in expected.iter().zip(&found) {
