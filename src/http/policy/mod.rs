@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::crate_in_path::{NameInPath, VersionInPath};
 use super::error::ApiError;
-use super::index::index_guard::IndexGuard;
+use super::index::index_guard::{IndexGuard, X_POLICY};
 use super::state::{AppState, DownloadPolicy};
 use crate::package::{CrateName, Timestamp};
 use crate::policy::{AllVersions, DecidedVersion, Mode, OneVersion, VersionCounts};
@@ -115,7 +115,10 @@ fn advisories_age(state: &AppState) -> Option<u64> {
 #[utoipa::path(get, path = "/policy", tag = "policy", responses((status = 200, body = PolicyReport, headers(("x-index-commit" = String)))))]
 pub(crate) async fn show(State(state): State<Arc<AppState>>) -> Result<Response, ApiError> {
     let index = IndexGuard::take(&state)?;
-    Ok(index.mark(Ok(fresh_json(&PolicyReport::of(&index)))))
+    let mut response = index.mark(Ok(fresh_json(&PolicyReport::of(&index))));
+    // The same policy means the same bytes, and these tell the time and ages.
+    response.headers_mut().remove(X_POLICY);
+    Ok(response)
 }
 
 /// Shows what the policy says about the versions of a crate.

@@ -166,7 +166,8 @@ impl PolicyFile {
     }
 
     /// The crates about which this file at the time `from` and another one at the time `to` may say different things.
-    /// Times are in seconds since 1970. The answer may have too many crates, never too few.
+    /// Times are in seconds since 1970. The answer may have too many crates, never too few. It does not have those of
+    /// ignored advisories: only the advisories know which crates they are about.
     pub(crate) fn may_differ(&self, from: i64, other: &Self, to: i64) -> CrateMatch {
         let mut crates = CrateMatch::default();
         self.denials.add_differing(&other.denials, &mut crates);
@@ -177,10 +178,6 @@ impl PolicyFile {
             (None, None) => {}
             (Some(list), Some(others)) => list.add_differing(others, &mut crates),
             (Some(_), None) | (None, Some(_)) => crates.add_all(),
-        }
-        // The file does not know which crates an advisory is about.
-        if self.ignored != other.ignored {
-            crates.add_all();
         }
         for (spec, exemption) in self.exemptions.iter() {
             if exemption.is_valid(from) != exemption.is_valid(to) {
