@@ -9,8 +9,7 @@ use super::ConfigError;
 use crate::server::{CertificateError, TlsCertificate};
 
 /// The first segments that the path of a base URL must not have.
-const RESERVED: [&str; 8] = [
-    "at",
+const RESERVED: [&str; 7] = [
     "changes",
     "config.toml",
     "livez",

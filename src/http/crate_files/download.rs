@@ -108,7 +108,7 @@ pub(crate) async fn answer(
         }
         return redirect(template.expand(name, version, None), headers);
     }
-    let index = IndexGuard::take(state)?;
+    let index = IndexGuard::take_for_download(state).await?;
     let answer = Box::pin(redirect_to_listed(&index, exchange, wanted)).await;
     Ok(index.mark(answer.and_then(|url| redirect(url, headers))))
 }

@@ -56,7 +56,7 @@ impl FileRequest<'_> {
     /// Each step first tries what it can do at once. Only a step that has to wait is put into a box and gets a time-out:
     /// most files are open on the disk, and for them this would take longer than the rest.
     pub(super) async fn answer(&self, wanted: &VersionInPath) -> Result<Response, ApiError> {
-        let mut index = IndexGuard::take(self.state)?;
+        let mut index = IndexGuard::take_for_download(self.state).await?;
         let deadline = Deadline {
             at: Instant::now() + self.crate_files.wait_max(),
             wanted,

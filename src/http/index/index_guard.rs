@@ -4,10 +4,11 @@
 //! permit and memory. Its answer carries the commit of the view.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use tokio::time::{Instant, timeout_at};
 
 use super::decision_table::DecisionTable;
 use super::version_table::VersionTable;
@@ -30,6 +31,9 @@ pub(crate) const X_POLICY: HeaderName = HeaderName::from_static("x-policy");
 
 /// An index file of this size and more needs memory from the account before it is read, in bytes.
 const ACCOUNTED_FILE_BYTES_MIN: u64 = 64 * 1024;
+
+/// How long a download waits for the view that follows the first advisories.
+const ADVISORIES_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What reading a version table takes, as a multiple of the index file: the file, and its lines as they were read.
 const TABLE_FACTOR: u64 = 4;
@@ -236,9 +240,6 @@ impl IndexGuard {
         let Some(settings) = self.view.policy_settings() else {
             return Ok(());
         };
-        if settings.mode == Mode::Enforce && self.waits_for_advisories() {
-            return Err(ApiError::NoAdvisoriesYet);
-        }
         let table = self.decisions(exchange, name).await?;
         let refusal = table.and_then(|table| table.refusal(version.as_str()));
         let Some(refusal) = refusal.filter(|refusal| settings.refuses(refusal.state)) else {
@@ -268,13 +269,54 @@ impl IndexGuard {
         }
     }
 
+    /// Takes the current view for a download. Advisories may deny the download, so it waits for a view that was made with
+    /// the first ones.
+    ///
+    /// # Errors
+    /// 503 before the first view, and until the first advisories or the first failure to get them.
+    pub(crate) async fn take_for_download(state: &Arc<AppState>) -> Result<Self, ApiError> {
+        let index = Self::take(state)?;
+        match &state.advisories {
+            Some(advisories) if index.waits_for(advisories) => {
+                Box::pin(Self::take_with_advisories(state, advisories)).await
+            }
+            _ => Ok(index),
+        }
+    }
+
+    async fn take_with_advisories(
+        state: &Arc<AppState>,
+        advisories: &AdvisoryHandle,
+    ) -> Result<Self, ApiError> {
+        let deadline = Instant::now() + ADVISORIES_WAIT_MAX;
+        // Before the look at the view: a change after it must not be missed.
+        let mut changes = state.index.view_changes();
+        loop {
+            let index = Self::take(state)?;
+            if !index.waits_for(advisories) {
+                return Ok(index);
+            }
+            if advisories.state() == AdvisoryState::Waiting {
+                return Err(ApiError::NoAdvisoriesYet);
+            }
+            // They are there, and the view that follows them is being made.
+            let changed = timeout_at(deadline, changes.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                return Err(ApiError::NoAdvisoriesYet);
+            }
+        }
+    }
+
     /// Whether the view was made without advisories that are on their way. If the first attempt to get them has failed,
-    /// nobody waits for them.
-    fn waits_for_advisories(&self) -> bool {
-        let state = self.state.advisories.as_ref().map(AdvisoryHandle::state);
-        let facts = self.view.policy_facts();
-        state.is_some_and(|state| state != AdvisoryState::Failed)
-            && facts.is_none_or(|facts| facts.advisories.is_none())
+    /// nobody waits for them. In audit mode nobody does either.
+    fn waits_for(&self, advisories: &AdvisoryHandle) -> bool {
+        let settings = self.view.policy_settings();
+        settings.is_some_and(|settings| settings.mode == Mode::Enforce)
+            && self
+                .view
+                .policy_facts()
+                .is_none_or(|facts| facts.advisories.is_none())
+            && advisories.state() != AdvisoryState::Failed
     }
 
     /// The time until this moment (seconds since 1970), in whole seconds, 1 at least.
