@@ -360,7 +360,8 @@ fn an_offline_mirror_uses_the_copy_on_disk_and_writes_nothing_without_one() {
         last_success
             .duration_since(status.last_success.unwrap())
             .unwrap()
-            < Duration::from_secs(1)
+            // The record has whole seconds, and is written a moment earlier.
+            < Duration::from_secs(30)
     );
     // Damage is reported, and the copy in memory stays.
     damage_clone(&scene.clone_path());
