@@ -178,6 +178,10 @@ impl<'de> Deserialize<'de> for Text {
 impl<'a> IndexLine<'a> {
     /// Reads one line. `None` for a line that cargo would skip or reject. Look-ups skip it, too.
     pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
+        // serde also reads the fields from an array. For the rules that is no version.
+        if !line.trim_ascii_start().starts_with(b"{") {
+            return None;
+        }
         let known = serde_json::from_slice::<RawLine<'a>>(line).ok();
         known.and_then(RawLine::into_line).or_else(|| {
             let future = serde_json::from_slice::<RawFutureLine>(line).ok();

@@ -32,7 +32,7 @@ pub(crate) use decision::{PolicyState, Reason};
 pub(crate) use file::PolicyFile;
 pub(crate) use line::Line;
 pub(crate) use report::{AllVersions, OneVersion, VersionCounts, VersionReport};
-pub(crate) use rules::{Facts, Rule, Rules};
+pub(crate) use rules::{DECISIONS, Facts, Rule, Rules};
 pub(crate) use settings::{HeldDownloads, Mode, Settings, UnknownAge};
 pub(crate) use states::{States, Totals};
 pub(crate) use yank_guard::SeenYanks;

@@ -15,6 +15,10 @@ use super::settings::{Mode, Settings};
 use super::yank_guard::SeenYanks;
 use crate::package::{Checksum, canonical};
 
+/// Counts up when the same rules and facts lead to other decisions than in an earlier version of the mirror: what that one
+/// has decided must not be served.
+pub(crate) const DECISIONS: u32 = 1;
+
 /// Facts for the rules, beside the index line.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
@@ -106,7 +110,10 @@ impl Rules {
                     let mut hasher = DefaultHasher::new();
                     facts.yanks.hash(&mut hasher);
                     let yanks = hasher.finish();
-                    format!("policy-{}-{advisories}-{yanks:016x}", facts.file.digest())
+                    format!(
+                        "policy-{DECISIONS}-{}-{advisories}-{yanks:016x}",
+                        facts.file.digest()
+                    )
                 }
                 #[cfg(any(test, feature = "bench-rules"))]
                 Rule::EveryThirdYanked => "every-third-yanked".to_owned(),

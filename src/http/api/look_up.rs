@@ -82,7 +82,9 @@ async fn look_up(
         return Err(ApiError::CrateNotFound(name.to_string()));
     };
     let reading_index = index.clone().with_decisions(exchange, &name).await?;
-    reading_index.count_policy(PolicySurface::Api, &name.to_lowercase());
+    if let Some((file, _)) = index.view().source_file(&name) {
+        reading_index.count_policy(PolicySurface::Api, file);
+    }
     let read = move |file: &[u8]| {
         let history = CrateHistory::parse(file, &name)
             .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;

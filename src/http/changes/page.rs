@@ -194,14 +194,11 @@ async fn published(
     if let Some(step) = step {
         state.journal.steps_after(step, 1).await?;
         let found = versions(state, place, limit).await?;
-        return page_of(
-            &found,
-            limit,
-            Head {
-                cursor: step,
-                ..newest
-            },
-        );
+        let head = Head {
+            cursor: step,
+            ..newest
+        };
+        return make_page(found, limit, head).await;
     }
     for _ in 0..TRIES_MAX {
         let found = versions(state, place.clone(), limit).await?;
@@ -214,9 +211,7 @@ async fn published(
         // The journal goes on where it shows what the catalog has shown. If it has not come so far yet, it goes on where it
         // is: some changes come twice.
         if let Some(head) = known.or_else(|| is_current().then(|| newest.clone())) {
-            // What the policy says about a crate is in its index file.
-            let page = tokio::task::spawn_blocking(move || page_of(&found, limit, head));
-            return page.await.map_err(ApiError::internal)?;
+            return make_page(found, limit, head).await;
         }
         // The catalog is behind, or shows a state that the journal has passed over.
         tokio::time::sleep(TRY_AGAIN).await;
@@ -234,6 +229,12 @@ async fn versions(
         .catalog
         .publishes_after(place, limit + 1, VERSION_BYTES_MAX);
     Ok(found.await?)
+}
+
+/// Makes a page on a blocking thread: what the policy says about a crate is in its index file.
+async fn make_page(found: Publishes, limit: usize, head: Head) -> Result<Page, ApiError> {
+    let page = tokio::task::spawn_blocking(move || page_of(&found, limit, head));
+    page.await.map_err(ApiError::internal)?
 }
 
 fn page_of(found: &Publishes, limit: usize, head: Head) -> Result<Page, ApiError> {

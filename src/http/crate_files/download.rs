@@ -6,6 +6,7 @@
 //! the mirror sends the file itself (`file_answer`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -23,6 +24,9 @@ use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::{AppState, DownloadPolicy};
 use crate::package::canonical_order;
 use crate::server::Exchange;
+
+/// How long a redirect waits for the policy in audit mode.
+const WATCH_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Sends a crate file, or says where it is.
 ///
@@ -104,7 +108,9 @@ pub(crate) async fn answer(
     let policy = state.settings.download_policy;
     if !template.needs_checksum() && policy != DownloadPolicy::Enforce {
         if policy == DownloadPolicy::Watch {
-            Box::pin(watch(state, exchange, wanted)).await;
+            // It changes no answer, and must not delay one for long either.
+            let watch = Box::pin(watch(state, exchange, wanted));
+            let _watched = tokio::time::timeout(WATCH_TIME_MAX, watch).await;
         }
         return redirect(template.expand(name, version, None), headers);
     }

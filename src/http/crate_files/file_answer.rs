@@ -29,6 +29,9 @@ use crate::store::{CrateFiles, GetError, Reading, StoreError, StoredFile};
 /// What crates.io's storage sends: the bytes of a name and a version hardly ever change.
 const KEEP_FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
+/// Under a policy that can refuse files: a cache in front must not send a file for long that is denied now.
+const KEEP_UNDER_POLICY: HeaderValue = HeaderValue::from_static("public, max-age=600");
+
 /// A type, not an encoding: cargo would unpack a file whose `Content-Encoding` is gzip.
 const GZIP_FILE: HeaderValue = HeaderValue::from_static("application/gzip");
 
@@ -68,7 +71,15 @@ impl FileRequest<'_> {
             },
             Err(error) => Err(error),
         };
-        Ok(index.mark(answer))
+        let mut response = index.mark(answer);
+        if self.state.settings.download_policy == DownloadPolicy::Enforce
+            && (response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED)
+        {
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, KEEP_UNDER_POLICY);
+        }
+        Ok(response)
     }
 
     /// Whether the policy lets the client have the file.

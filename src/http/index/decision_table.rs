@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::index::{BlobId, PolicyId};
 use crate::package::Timestamp;
@@ -48,16 +48,16 @@ impl DecisionTable {
         &self.versions
     }
 
-    /// The decision about the version with this text.
-    pub(crate) fn find(&self, version: &str) -> Option<&DecidedVersion> {
-        self.versions
-            .iter()
-            .find(|decided| decided.version == version)
+    /// Why a version is held or denied; `None` if it is neither. If several lines have this version, the strictest decision
+    /// counts: look-ups may take any of them.
+    pub(crate) fn refusal(&self, version: &str) -> Option<Refusal> {
+        let lines = self.versions.iter();
+        let of_version = lines.filter(|decided| decided.version == version);
+        let refusals = of_version.filter_map(|decided| self.refusal_of(decided));
+        refusals.max_by_key(|refusal| refusal.state)
     }
 
-    /// Why a version is held or denied; `None` if it is neither.
-    pub(crate) fn refusal(&self, version: &str) -> Option<Refusal> {
-        let decided = self.find(version)?;
+    fn refusal_of(&self, decided: &DecidedVersion) -> Option<Refusal> {
         let reason = decided.decision.reason.as_ref()?;
         let state = reason.state();
         let detail = match state {
@@ -90,8 +90,20 @@ impl DecisionTable {
     }
 
     fn bytes(&self) -> usize {
-        let of =
-            |decided: &DecidedVersion| VERSION_BYTES + decided.name.len() + decided.version.len();
+        let of = |decided: &DecidedVersion| {
+            let reason = match &decided.decision.reason {
+                Some(Reason::DeniedByFile {
+                    reason,
+                    use_instead,
+                }) => [reason, use_instead]
+                    .into_iter()
+                    .flatten()
+                    .map(String::len)
+                    .sum(),
+                _ => 0,
+            };
+            VERSION_BYTES + decided.name.len() + decided.version.len() + reason
+        };
         self.versions.iter().map(of).sum()
     }
 }
@@ -128,5 +140,15 @@ pub(crate) type DecisionTables = Cache<TableKey, Arc<DecisionTable>, ByBytes>;
 
 /// No tables yet.
 pub(crate) fn no_decisions() -> DecisionTables {
-    Cache::with_weighter(TABLES_TYPICAL, TABLES_BYTES_MAX, ByBytes)
+    let mut options = OptionsBuilder::new();
+    // Few parts with a lock of their own, so that the largest table fits into one.
+    options
+        .estimated_items_capacity(TABLES_TYPICAL)
+        .weight_capacity(TABLES_BYTES_MAX)
+        .shards(2);
+    // The build fails only if a capacity is missing.
+    options.build().map_or_else(
+        |_incomplete| Cache::with_weighter(TABLES_TYPICAL, TABLES_BYTES_MAX, ByBytes),
+        |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
+    )
 }

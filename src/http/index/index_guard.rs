@@ -207,7 +207,7 @@ impl IndexGuard {
         exchange: &Exchange,
         name: &CrateName,
     ) -> Result<Self, ApiError> {
-        if !self.view.only_watches() {
+        if self.is_enforced() {
             self.decisions = self.decisions(exchange, name).await?;
         }
         Ok(self)
@@ -310,8 +310,7 @@ impl IndexGuard {
     /// Whether the view was made without advisories that are on their way. If the first attempt to get them has failed,
     /// nobody waits for them. In audit mode nobody does either.
     fn waits_for(&self, advisories: &AdvisoryHandle) -> bool {
-        let settings = self.view.policy_settings();
-        settings.is_some_and(|settings| settings.mode == Mode::Enforce)
+        self.is_enforced()
             && self
                 .view
                 .policy_facts()
@@ -331,13 +330,19 @@ impl IndexGuard {
             .max(1)
     }
 
+    /// Whether there is a policy that changes answers.
+    fn is_enforced(&self) -> bool {
+        let settings = self.view.policy_settings();
+        settings.is_some_and(|settings| settings.mode == Mode::Enforce)
+    }
+
     /// How long anybody may keep an index file, in seconds: until the policy changes it, and never longer than `longest`.
     pub(crate) fn seconds_to_keep(&self, file_name: &str, longest: u64) -> u64 {
         let next = self
             .view
             .policy_state(file_name)
             .and_then(|state| state.next_change);
-        match next.filter(|_| !self.view.only_watches()) {
+        match next.filter(|_| self.is_enforced()) {
             // It changes with the first fetch at that time or later.
             Some(next) => self.seconds_until(next).min(longest),
             None => longest,

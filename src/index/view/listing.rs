@@ -228,7 +228,8 @@ impl View {
         let flag = |version: DecidedVersion| {
             let reason = version.decision.reason.as_ref()?;
             let flag = match reason.state() {
-                _ if version.served_yanked != Some(true) => return None,
+                // The upstream's own flag stays when a hold ends.
+                _ if version.upstream_yanked || version.served_yanked != Some(true) => return None,
                 PolicyState::Held => {
                     ShownFlag::HeldUntil(reason.until().and_then(Timestamp::from_unix_seconds))
                 }

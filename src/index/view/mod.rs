@@ -143,13 +143,6 @@ impl View {
         Some(self.policy.as_ref()?.id())
     }
 
-    /// Whether the decisions of the policy are only noted.
-    pub(crate) fn only_watches(&self) -> bool {
-        self.policy
-            .as_ref()
-            .is_some_and(|policy| policy.rules.only_watch())
-    }
-
     /// How many versions the policy has decided about; `None` without a policy.
     pub(crate) fn policy_totals(&self) -> Option<&Totals> {
         let policy = self

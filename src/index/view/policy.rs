@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::index::ids::ObjectId;
-use crate::policy::{Facts, Rules, States};
+use crate::policy::{DECISIONS, Facts, Rules, States};
 
 /// Names the decisions of a view: the same commit and the same id mean the same bytes in every answer.
 ///
@@ -54,6 +54,7 @@ impl ViewPolicy {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         };
+        add(&DECISIONS.to_be_bytes());
         add(rules.names().as_bytes());
         add(shown.as_bytes());
         add(&states.totals().digest.to_be_bytes());
