@@ -2,6 +2,7 @@
 
 mod error;
 mod parts;
+mod policy_in_force;
 
 use std::future::Future;
 use std::io;
@@ -43,9 +44,8 @@ pub(crate) use parts::{
     USER_AGENT, advisory_refresh, crate_sources, follower_settings, open_keeper, redirect_settings,
     redirects, served_index_settings,
 };
-use parts::{
-    advisory_settings, index_files_of, keeper, policy_lookup, rules, stored_files, user_agent,
-};
+use parts::{advisory_settings, index_files_of, keeper, rules, stored_files, user_agent};
+use policy_in_force::policy_in_force;
 
 /// How long open requests may take to finish. Heroku kills a process 30 s after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(25);
@@ -184,7 +184,7 @@ impl App {
         });
         let advisories = advisory_task.as_ref().map(AdvisoryTask::handle);
         let known_advisories = advisories.clone();
-        let policy_lookup = policy_lookup(config.policy, move || {
+        let policy_lookup = policy_in_force(config.policy, config.refresh_interval, move || {
             known_advisories.as_ref()?.advisories()
         });
         let public_url = config.public_url.map(|url| url.to_string());

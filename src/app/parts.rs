@@ -1,19 +1,19 @@
 //! The parts of a mirror, each built from the settings. Subcommands use some of them, too.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::{Config, DownloadMode, IndexListing, PolicyConfig};
+use crate::config::{Config, DownloadMode, IndexListing};
 use crate::http::DownloadPolicy;
 use crate::index::{
-    AdvisorySettings, FollowerSettings, GitProgram, IndexFilesOf, Network, Outgoing, PolicyFacts,
-    PolicyLookup, Redirects, RemoteUrl, ServedIndexSettings, Stopping, StoredFiles,
+    AdvisorySettings, FollowerSettings, GitProgram, IndexFilesOf, Network, Outgoing, Redirects,
+    RemoteUrl, ServedIndexSettings, Stopping, StoredFiles,
 };
-use crate::policy::{Advisories, HeldDownloads, Mode, Rule, Rules};
+use crate::policy::{HeldDownloads, Mode, Rule, Rules};
 use crate::store::{
     Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
 };
@@ -80,45 +80,6 @@ pub(super) fn download_policy(config: &Config) -> DownloadPolicy {
         Mode::Audit => DownloadPolicy::Watch,
         Mode::Enforce => DownloadPolicy::Enforce,
     }
-}
-
-/// What the policy is decided from. The policy file is read again at each refresh; a bad one changes nothing.
-pub(crate) fn policy_lookup(
-    policy: PolicyConfig,
-    advisories: impl Fn() -> Option<Arc<Advisories>> + Send + Sync + 'static,
-) -> PolicyLookup {
-    let in_force = Mutex::new(PolicyFacts {
-        file: Arc::clone(&policy.file),
-        ..PolicyFacts::default()
-    });
-    PolicyLookup::new(move || {
-        let read = policy.read_file();
-        let mut facts = in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = match read {
-            Ok(Some(file)) if file.digest() != facts.file.digest() => {
-                tracing::info!("the policy file has changed");
-                for warning in file.warnings(0) {
-                    tracing::warn!("POLICY_FILE: {warning}");
-                }
-                facts.file = Arc::new(file);
-                None
-            }
-            Ok(_) => None,
-            Err(error) => Some(error.to_string()),
-        };
-        if error != facts.file_error {
-            match &error {
-                Some(error) => tracing::warn!(
-                    error,
-                    "the policy file cannot be used; the last good one stays in force"
-                ),
-                None => tracing::info!("the policy file can be used again"),
-            }
-            facts.file_error = error;
-        }
-        facts.advisories = advisories();
-        facts.clone()
-    })
 }
 
 /// Stores and serves crate files; `None` if clients are redirected to the upstream.

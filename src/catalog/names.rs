@@ -4,7 +4,7 @@
 //! of 250,000 crates are 4 MB, which are searched from end to end for every question. With what the orders need, a crate
 //! takes about 65 bytes. All else is read from the database, for the crates of one page.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 
 use memchr::memmem;
@@ -186,15 +186,10 @@ impl NameTable {
         };
         let key = |named: &NamedCrate| Key {
             is_exact: is_exact(named),
-            time: match order {
-                CrateOrder::Name | CrateOrder::Id => 0,
-                CrateOrder::Updated => named.updated,
-                CrateOrder::Created => named.created,
-            },
+            time: named.time(order),
             number: named.number,
             name: self.name(named),
         };
-        let compare = |left: &NamedCrate, right: &NamedCrate| key(left).order(&key(right), order);
         let skip = match &page.start {
             Start::Skip(skip) => *skip,
             Start::After(place) => {
@@ -214,13 +209,8 @@ impl NameTable {
             if let Some(exact) = listed.iter().position(|named| is_exact(named)) {
                 listed.get_mut(..=exact).unwrap_or_default().rotate_right(1);
             }
-        } else if end < listed.len() {
-            // Only the pages up to this one are sorted.
-            listed.select_nth_unstable_by(end, |left, right| compare(left, right));
-            listed.truncate(end);
-        }
-        if order != CrateOrder::Name {
-            listed.sort_unstable_by(|left, right| compare(left, right));
+        } else {
+            listed = latest(listed, order, end);
         }
         let begin = skip.min(listed.len());
         let rows = listed.get(begin..end.min(listed.len())).unwrap_or_default();
@@ -242,6 +232,29 @@ impl NameTable {
     }
 }
 
+/// The first ones of these crates, in an order by time or by number.
+fn latest(crates: Vec<&NamedCrate>, order: CrateOrder, count: usize) -> Vec<&NamedCrate> {
+    let mut first = Vec::new();
+    let mut last = None;
+    for named in crates {
+        // The keys stand side by side: to find each in the table, at each comparison, takes most of the time.
+        let key = Reverse((named.time(order), named.number));
+        if last.is_some_and(|last| key > last) {
+            continue;
+        }
+        first.push((key, named));
+        // Of many crates, nearly all are behind the last one that is wanted, as soon as it is known.
+        if first.len() > 2 * count.max(500) {
+            let (_, (key, _), _) = first.select_nth_unstable_by_key(count, |(key, _)| *key);
+            last = Some(*key);
+            first.truncate(count);
+        }
+    }
+    first.sort_unstable_by_key(|(key, _)| *key);
+    first.truncate(count);
+    first.into_iter().map(|(_, named)| named).collect()
+}
+
 /// Whether a canonical name matches a canonical text, by the rule of [`Search::text`].
 fn is_match(name: &str, text: &str) -> bool {
     if text.len() > WORD_BYTES_MAX {
@@ -256,6 +269,15 @@ fn is_match(name: &str, text: &str) -> bool {
 }
 
 impl NamedCrate {
+    /// The time by which an order sorts; 0 if it sorts by something else.
+    fn time(&self, order: CrateOrder) -> u32 {
+        match order {
+            CrateOrder::Name | CrateOrder::Id => 0,
+            CrateOrder::Updated => self.updated,
+            CrateOrder::Created => self.created,
+        }
+    }
+
     fn end(&self) -> usize {
         self.start as usize + usize::from(self.length)
     }

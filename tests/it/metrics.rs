@@ -429,6 +429,12 @@ fn every_metric_of_the_policy_moves_and_status_and_page_show_it() {
     mirror.wait_for_commit(&commit('1', "true", "more"));
     eventually_counted(&mirror, "policy_file_error", |error| error == 1.0);
     assert_policy_is_shown(&mirror, Some("unknown"), "1 denied");
+    // A full disk leaves a file like this.
+    std::fs::write(&policy_file, "").unwrap();
+    eventually("the empty file is read", || {
+        mirror.get("/readyz").text().contains("the file is empty")
+    });
+    assert_policy_is_shown(&mirror, Some("the file is empty"), "1 denied");
     std::fs::write(&policy_file, good).unwrap();
     eventually_counted(&mirror, "policy_file_error", |error| error == 0.0);
     mirror.stop();

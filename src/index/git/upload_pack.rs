@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use prometheus_client::metrics::gauge::Gauge;
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -88,9 +89,20 @@ impl GitProgram {
         CountedOne::of(&self.processes)
     }
 
+    /// Where `git` is; just its name if it is nowhere. Searched each time, because an upgrade may move it.
+    ///
+    /// A command without a path costs more: the standard library would fork this process and copy its page tables, because
+    /// the child has another `PATH`.
+    fn path(&self) -> PathBuf {
+        std::env::split_paths(&self.search_path)
+            .map(|directory| directory.join("git"))
+            .find(|path| access(path, Access::EXEC_OK).is_ok() && path.is_file())
+            .unwrap_or_else(|| PathBuf::from("git"))
+    }
+
     /// Makes a git command. It gets only the search path of the mirror's environment, which contains secrets.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new("git");
+        let mut command = Command::new(self.path());
         command
             .env_clear()
             .env("PATH", &self.search_path)

@@ -47,6 +47,8 @@ pub(crate) struct PolicyFile {
     warnings_count: usize,
     /// The SHA-256 of its text; empty without a file.
     digest: String,
+    /// Whether its text is only white space.
+    is_blank: bool,
 }
 
 /// An entry of `[bans] deny`. Both texts are short, and on one line.
@@ -90,6 +92,11 @@ impl PolicyFile {
     /// Differs between texts; empty without a file.
     pub(crate) fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Whether there is a file, and nothing in it, not even a comment.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.is_blank
     }
 
     /// What works, but is probably not what the operator means, one line each: entries that are passed over, and

@@ -37,10 +37,15 @@ impl PolicyFile {
             line: lines.line_of(wrong.place),
             what: on_one_line(&wrong.what),
         });
-        Ok(Self {
+        let mut file = Self {
             digest: format!("{:x}", Sha256::digest(text)),
+            is_blank: text.trim().is_empty(),
             ..read?
-        })
+        };
+        if file.is_blank {
+            file.warn(&lines, 0, "the file is empty");
+        }
+        Ok(file)
     }
 
     fn warn(&mut self, lines: &Lines, place: usize, what: &str) {
