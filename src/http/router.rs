@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
 use super::api::{
-    downloads, metadata, not_in_index, openapi, owners, reverse_dependencies, search,
+    answer_again, downloads, metadata, not_in_index, openapi, owners, reverse_dependencies, search,
     site_metadata, summary, versions,
 };
 use super::changes;
@@ -155,7 +155,10 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
         .route("/metrics", get(metrics::show));
 
     Router::new()
-        .merge(api.layer(CompressionLayer::new().gzip(true)))
+        .merge(
+            api.layer(from_fn_with_state(Arc::clone(&state), answer_again::answer))
+                .layer(CompressionLayer::new().gzip(true)),
+        )
         .merge(feed)
         .merge(operation)
         .merge(policies.layer(CompressionLayer::new().gzip(true)))

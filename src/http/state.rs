@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
+use super::api::answer_cache::AnswerCache;
 use super::changes::followers::Followers;
 use super::index::decision_table::{DecisionTables, no_decisions};
 use super::index::file_cache::FileCache;
@@ -132,6 +133,8 @@ pub(crate) struct AppState {
     pub(super) version_tables: VersionTables,
     /// What the policy says about crates that clients asked for.
     pub(super) decision_tables: DecisionTables,
+    /// Answers of the web API.
+    pub(super) answer_cache: AnswerCache,
     /// The published names of crates that others depend on, by index file.
     pub(super) published_names: Cache<BlobId, Box<str>>,
     /// The crate files that the mirror sends itself; `None` for a redirecting mirror.
@@ -197,6 +200,7 @@ impl AppState {
             journal,
             followers: Followers::default(),
             account,
+            answer_cache: AnswerCache::default(),
             index_files: FileCache::new(),
             version_tables: no_tables(),
             decision_tables: no_decisions(),

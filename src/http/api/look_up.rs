@@ -34,7 +34,7 @@ pub(super) async fn with_crate(
 ) -> Result<Response, ApiError> {
     let index = IndexGuard::take(state)?;
     let answer = look_up(&index, exchange, name, shape).await;
-    Ok(index.mark(answer))
+    Ok(index.mark_repeatable(answer))
 }
 
 /// Answers from one version of a crate. A request for a version that does not exist makes the mirror remember all versions
@@ -66,7 +66,7 @@ pub(super) async fn with_version(
         Err(ApiError::version_not_found(name, &version))
     };
     let answer = look_up(&index, exchange, name, shape).await;
-    Ok(index.mark(answer))
+    Ok(index.mark_repeatable(answer))
 }
 
 async fn look_up(
@@ -121,7 +121,7 @@ pub(super) async fn existing_crate(
     let index = IndexGuard::take(state)?;
     // The table tells whether there is a crate, and is mostly in memory.
     let table = Box::pin(index.version_table(exchange, &name)).await;
-    Ok(index.mark(table.and_then(|_table| json(answer))))
+    Ok(index.mark_repeatable(table.and_then(|_table| json(answer))))
 }
 
 /// The same answer for every version that exists.
@@ -136,7 +136,7 @@ pub(super) async fn existing_version(
 ) -> Result<Response, ApiError> {
     let index = IndexGuard::take(state)?;
     let table = Box::pin(index.version_table(exchange, &name)).await;
-    Ok(index.mark(table.and_then(|table| {
+    Ok(index.mark_repeatable(table.and_then(|table| {
         if table.lists(&version) {
             json(answer)
         } else {

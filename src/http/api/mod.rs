@@ -3,6 +3,8 @@
 //! Answers about one crate are made from its index file. Search, reverse dependencies and the summary need the catalog, and
 //! wait for nothing else. What the index does not tell is null, 0 or empty.
 
+pub(super) mod answer_again;
+pub(super) mod answer_cache;
 pub(super) mod downloads;
 mod json;
 mod look_up;

@@ -76,7 +76,7 @@ pub(crate) async fn list_reverse_dependencies(
     };
     let rows = read_rows(&index, &exchange, found.dependents, crate_name.into());
     let answer = rows.await.and_then(|rows| rows.answer(found.total));
-    Ok(index.mark(answer))
+    Ok(index.mark_repeatable(answer))
 }
 
 /// The rows of an answer, serialised on blocking threads.

@@ -130,7 +130,7 @@ pub(crate) async fn search_crates(
     let index = IndexGuard::take(&state)?;
     let Some(filter) = filter else {
         let nothing = page.answer(0, &[], None, text);
-        return Ok(index.mark(accounted_json(&index, &exchange, nothing).await));
+        return Ok(index.mark_repeatable(accounted_json(&index, &exchange, nothing).await));
     };
     let search = Search {
         text: text.to_owned(),
@@ -145,7 +145,7 @@ pub(crate) async fn search_crates(
     let found = state.catalog.search(search).await?;
     let index = IndexGuard::of(&state, found.view);
     let answer = page.answer(found.total, &found.crates, found.last.as_ref(), text);
-    Ok(index.mark(accounted_json(&index, &exchange, answer).await))
+    Ok(index.mark_repeatable(accounted_json(&index, &exchange, answer).await))
 }
 
 impl SearchQuery {

@@ -76,7 +76,7 @@ pub(crate) async fn show_summary(
         popular_keywords: [],
         popular_categories: [],
     };
-    let mut answer = index.mark(accounted_json(&index, &exchange, Ok(answer)).await);
+    let mut answer = index.mark_repeatable(accounted_json(&index, &exchange, Ok(answer)).await);
     if answer.status().is_success() {
         let fifteen_seconds = HeaderValue::from_static("public, max-age=15");
         answer

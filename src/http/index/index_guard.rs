@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::decision_table::DecisionTable;
 use super::version_table::VersionTable;
+use crate::http::api::answer_cache::MadeFrom;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::index::{
@@ -125,6 +126,15 @@ impl IndexGuard {
         response
             .headers_mut()
             .extend(policy_header(&self.view).into_iter().flatten());
+        response
+    }
+
+    /// The same for an answer that depends on nothing but the question and the view, so it may be sent again.
+    pub(crate) fn mark_repeatable(&self, answer: Result<Response, ApiError>) -> Response {
+        let mut response = self.mark(answer);
+        response
+            .extensions_mut()
+            .insert(MadeFrom(Arc::clone(&self.view)));
         response
     }
 

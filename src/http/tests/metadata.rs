@@ -1,9 +1,14 @@
 //! `/api/v1/crates/{name}`, one version, its dependencies, and the site's metadata.
 
+use std::time::Duration;
+
 use axum::http::Method;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::TestMirror;
+use crate::index::testing::line;
+use crate::server::Exchange;
 
 #[tokio::test]
 async fn a_crate_is_found_by_any_spelling_and_shown_by_its_published_name() {
@@ -330,4 +335,34 @@ async fn site_metadata_says_read_only_and_where_the_files_are() {
     );
     assert_eq!(json["deployed_sha"], json["commit"]);
     assert!(json["banner_message"].is_string());
+}
+
+#[tokio::test]
+async fn an_answer_is_sent_again_without_a_look_at_the_index_until_there_is_another_view() {
+    let mut mirror = TestMirror::ready();
+    let (asked, other) = ("/api/v1/crates/built", "/api/v1/crates/yanked");
+    let first = mirror.get(asked).await;
+    // A request without a body in its answer leaves nothing to send again.
+    mirror.request(Method::HEAD, other, &[]).await;
+    let nobody = Exchange::with_nobody();
+    let permits = mirror.state.look_up_permits.take(&nobody, 2).await.unwrap();
+    for _ in 0..2 {
+        let again = mirror.get(asked).await;
+        assert_eq!((again.status, &again.body), (first.status, &first.body));
+        assert_eq!(again.headers, first.headers);
+    }
+    let waits = Duration::from_millis(50);
+    for path in [other, "/api/v1/crates/built?include=versions"] {
+        assert!(timeout(waits, mirror.get(path)).await.is_err(), "{path}");
+    }
+    drop(permits);
+    let index = mirror.index.as_mut().unwrap();
+    index.commit(&[("bu/il/built", &line("built", 7))]);
+    index.refresh();
+    let later = mirror.get(asked).await;
+    assert_eq!(later.json()["versions"].as_array().unwrap().len(), 1);
+    assert_ne!(
+        later.header("x-index-commit"),
+        first.header("x-index-commit")
+    );
 }

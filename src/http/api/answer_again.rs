@@ -1,0 +1,45 @@
+//! What happens before the handlers of the web API: an answer that is in memory is sent again.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::HttpBody;
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
+use crate::server::Exchange;
+
+/// The length of the path and the query of a question that is remembered, in bytes.
+const QUESTION_BYTES_MAX: usize = 512;
+
+/// Sends an answer of the current view again, or lets the handler make it.
+///
+/// # Errors
+/// 503 if the account has no memory for the answer.
+pub(in crate::http) async fn answer(
+    State(state): State<Arc<AppState>>,
+    Extension(exchange): Extension<Exchange>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let uri = request.uri();
+    let question = uri.path_and_query().map_or(uri.path(), |all| all.as_str());
+    // The answer to HEAD has no body here.
+    let is_asked = request.method() == Method::GET && question.len() <= QUESTION_BYTES_MAX;
+    let view = state.index.view().filter(|_| is_asked);
+    let Some(view) = view else {
+        return Ok(next.run(request).await);
+    };
+    let answers = state.answer_cache.of(&view);
+    if let Some(response) = answers.get(question) {
+        let bytes = response.body().size_hint().lower();
+        state.account.keep(&exchange, bytes).await?;
+        return Ok(response);
+    }
+    let question = Box::from(question);
+    Ok(answers.remember(question, next.run(request).await).await)
+}

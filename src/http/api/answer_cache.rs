@@ -1,0 +1,123 @@
+//! Answers of the web API in memory, as long as nothing can change them.
+//!
+//! One view gives one answer to a question, so an answer that was made from the current view is sent again, whoever asks,
+//! until there is another view. That costs no permit and no look at the index: a crate with a hundred versions is answered
+//! ten times as fast (`benches/compare/api.sh`).
+
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwapOption;
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
+
+use crate::index::View;
+
+/// All answers together, in bytes.
+const CACHE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// The number of answers for which the cache is made.
+const TYPICAL_ANSWERS: usize = 1_024;
+
+/// A larger answer is made anew each time. The largest real one, with all versions of a crate, has two megabytes.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What an answer takes besides its body and its question.
+const ENTRY_BYTES: u64 = 1_024;
+
+/// The view that an answer was made from.
+#[derive(Clone, Debug)]
+pub(crate) struct MadeFrom(pub(crate) Arc<View>);
+
+/// The answers of the newest view that was asked for something.
+#[derive(Debug, Default)]
+pub(crate) struct AnswerCache(ArcSwapOption<ViewAnswers>);
+
+/// The answers of one view.
+#[derive(Debug)]
+pub(super) struct ViewAnswers {
+    /// It does not keep the view alive, but its address: no other view can have it.
+    view: Weak<View>,
+    answers: Cache<Box<str>, Arc<Answer>, ByBytes>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+#[derive(Clone, Debug)]
+struct ByBytes;
+
+impl Weighter<Box<str>, Arc<Answer>> for ByBytes {
+    fn weight(&self, question: &Box<str>, answer: &Arc<Answer>) -> u64 {
+        (question.len() + answer.body.len()) as u64 + ENTRY_BYTES
+    }
+}
+
+impl AnswerCache {
+    /// The answers of this view.
+    pub(super) fn of(&self, view: &Arc<View>) -> Arc<ViewAnswers> {
+        let known = self.0.load();
+        if let Some(known) = known.as_ref()
+            && std::ptr::eq(known.view.as_ptr(), Arc::as_ptr(view))
+        {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(ViewAnswers {
+            view: Arc::downgrade(view),
+            answers: no_answers(),
+        });
+        // Of two requests that come first, the answers of one are forgotten.
+        self.0.store(Some(Arc::clone(&new)));
+        new
+    }
+}
+
+fn no_answers() -> Cache<Box<str>, Arc<Answer>, ByBytes> {
+    let mut options = OptionsBuilder::new();
+    // Few parts with a lock of their own, so that the largest answer fits into one.
+    options
+        .estimated_items_capacity(TYPICAL_ANSWERS)
+        .weight_capacity(CACHE_BYTES_MAX)
+        .shards(2);
+    // The build fails only if a capacity is missing.
+    options.build().map_or_else(
+        |_incomplete| Cache::with_weighter(TYPICAL_ANSWERS, CACHE_BYTES_MAX, ByBytes),
+        |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
+    )
+}
+
+impl ViewAnswers {
+    /// The answer to this question, which is a path with its query.
+    pub(super) fn get(&self, question: &str) -> Option<Response> {
+        let answer = self.answers.get(question)?;
+        let mut response = Response::new(Body::from(answer.body.clone()));
+        *response.headers_mut() = answer.headers.clone();
+        Some(response)
+    }
+
+    /// Keeps an answer if it was made from this view: the catalog may answer from the one before.
+    pub(super) async fn remember(&self, question: Box<str>, response: Response) -> Response {
+        let made_from = response.extensions().get::<MadeFrom>();
+        let is_current =
+            made_from.is_some_and(|made| std::ptr::eq(Arc::as_ptr(&made.0), self.view.as_ptr()));
+        let bytes = response.body().size_hint().exact();
+        let is_small = bytes.is_some_and(|bytes| bytes <= ANSWER_BYTES_MAX);
+        if response.status() != StatusCode::OK || !is_current || !is_small {
+            return response;
+        }
+        let (head, body) = response.into_parts();
+        // It is in memory as a whole, so this neither waits nor fails.
+        let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+        let answer = Answer {
+            headers: head.headers.clone(),
+            body: body.clone(),
+        };
+        self.answers.insert(question, Arc::new(answer));
+        Response::from_parts(head, Body::from(body))
+    }
+}
