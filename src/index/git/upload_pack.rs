@@ -341,6 +341,20 @@ mod tests {
     use crate::index::follow::settings::GitIndexSettings;
     use crate::index::testing::TestIndex;
 
+    #[test]
+    fn git_is_started_by_its_path_because_forking_a_large_process_costs_much() {
+        let directory = tempfile::tempdir().unwrap();
+        let (first, second) = (directory.path().join("1"), directory.path().join("2"));
+        // A directory of that name is no program.
+        std::fs::create_dir_all(first.join("git")).unwrap();
+        std::fs::create_dir(&second).unwrap();
+        let search_path = std::env::join_paths([&first, &second]).unwrap();
+        let program = || GitProgram::new(search_path.clone()).path();
+        assert_eq!(program(), PathBuf::from("git"));
+        std::os::unix::fs::symlink("/bin/sh", second.join("git")).unwrap();
+        assert_eq!(program(), second.join("git"));
+    }
+
     /// What git finds in the namespace is checked by reading it. Starting git here would disturb tests that lock files: a
     /// new process has a copy of every lock until its program runs.
     #[test]

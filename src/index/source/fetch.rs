@@ -238,7 +238,8 @@ fn run_at(
         Wanted::Head { depth } => (REFSPEC, depth),
         Wanted::Nothing => (REFSPEC_OF_NOTHING, None),
     };
-    let pace = Pace::new();
+    // A repository on this machine sends nothing while libgit2 packs its objects. On a busy machine that takes minutes.
+    let pace = Pace::new(if url.is_local() { 0 } else { SLOW_BYTES_MIN });
     retry_after::forget();
     let mut proxy = ProxyOptions::new();
     // Always explicit: libgit2 would otherwise read proxies from the environment by rules of its own.
@@ -415,6 +416,8 @@ fn describe(error: &git2::Error, url: &RemoteUrl) -> String {
 /// Checks the speed of a transfer. libgit2's own time-out ends a transfer that brings nothing. This ends one that
 /// brings too little.
 struct Pace {
+    /// The bytes that a transfer brings in a [`SLOW_WINDOW`] at least.
+    bytes_min: usize,
     began: Instant,
     window_began: Cell<Instant>,
     window_bytes: Cell<usize>,
@@ -423,9 +426,10 @@ struct Pace {
 }
 
 impl Pace {
-    fn new() -> Self {
+    fn new(bytes_min: usize) -> Self {
         let now = Instant::now();
         Self {
+            bytes_min,
             began: now,
             window_began: Cell::new(now),
             window_bytes: Cell::new(0),
@@ -444,7 +448,7 @@ impl Pace {
                 .saturating_sub(self.window_bytes.get());
             self.window_began.set(Instant::now());
             self.window_bytes.set(progress.received_bytes);
-            transferring && bytes < SLOW_BYTES_MIN
+            transferring && bytes < self.bytes_min
         };
         if too_slow {
             self.gave_up.set(Some(TOO_SLOW));
@@ -474,13 +478,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_transfer_that_brings_little_is_aborted_unless_the_upstream_is_on_this_machine() {
+        let packing = FetchProgress {
+            total_objects: 10,
+            ..FetchProgress::default()
+        };
+        for (bytes_min, keeps_up) in [(SLOW_BYTES_MIN, false), (0, true)] {
+            let pace = Pace::new(bytes_min);
+            let window_ago = Instant::now().checked_sub(SLOW_WINDOW).unwrap();
+            pace.window_began.set(window_ago);
+            assert_eq!(pace.keeps_up(&packing), keeps_up);
+        }
+    }
+
+    #[test]
     fn a_transfer_with_too_many_objects_or_bytes_is_aborted_and_one_at_the_limits_is_not() {
         let limit = FetchProgress {
             total_objects: PACK_OBJECTS_MAX,
             received_bytes: TRANSFER_BYTES_MAX,
             ..FetchProgress::default()
         };
-        assert!(Pace::new().keeps_up(&limit));
+        assert!(Pace::new(SLOW_BYTES_MIN).keeps_up(&limit));
         let total_objects = PACK_OBJECTS_MAX + 1;
         let received_bytes = TRANSFER_BYTES_MAX + 1;
         for (progress, why) in [
@@ -499,7 +517,7 @@ mod tests {
                 "too large",
             ),
         ] {
-            let pace = Pace::new();
+            let pace = Pace::new(SLOW_BYTES_MIN);
             assert!(!pace.keeps_up(&progress));
             let gave_up = pace.gave_up.get().unwrap();
             assert!(gave_up.contains(why), "{gave_up}");
