@@ -166,7 +166,7 @@ impl PolicyFile {
         let file = Self {
             directory: TempDir::new().unwrap(),
         };
-        file.write("");
+        file.write("# nothing");
         file
     }
 
@@ -184,7 +184,7 @@ impl PolicyFile {
     fn change(&self, random: &mut fastrand::Rng, now: i64) {
         let (one, other) = (random.usize(..CRATES), random.usize(..CRATES));
         let text = match random.u8(..6) {
-            0 => String::new(),
+            0 => "# nothing".to_owned(),
             1 => format!("bans.deny = [\"crate{one}\"]"),
             2 => format!("bans.deny = [{{ crate = \"crate{one}:<=1.0.1\", reason = \"old\" }}]"),
             3 => format!("mirror.exempt = [\"CRATE{one}\", \"crate{other}@1.0.2\"]"),
