@@ -154,9 +154,15 @@ impl PackWriter<'_> {
             if entry.kind() != Some(ObjectType::Tree) {
                 continue;
             }
-            let before = alike
-                .and_then(|alike| alike.get_name_bytes(entry.name_bytes()))
-                .and_then(|entry| self.git.find_tree(entry.id()).ok());
+            let before = alike.and_then(|alike| alike.get_name_bytes(entry.name_bytes()));
+            // Most are the same. Nothing of them is read: the root has more than a thousand.
+            if before
+                .as_ref()
+                .is_some_and(|before| before.id() == entry.id())
+            {
+                continue;
+            }
+            let before = before.and_then(|before| self.git.find_tree(before.id()).ok());
             let below = self.git.find_tree(entry.id())?;
             self.note_trees(&below, before.as_ref())?;
         }
