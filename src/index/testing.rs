@@ -114,7 +114,7 @@ impl TestIndex {
 
     /// The number of index files that were read for the last tree through rules.
     pub(crate) fn files_read(&mut self) -> usize {
-        self.follower().clones().1.files_read
+        self.follower().clones().1.maker.files_read
     }
 
     /// Clones the upstream, or fetches from it.

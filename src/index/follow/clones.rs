@@ -110,7 +110,7 @@ impl Clones {
 
     /// Publishes the current clone again if there are rules: facts may have changed.
     pub(super) fn show_again(&self, publisher: &mut Publisher) -> Result<(), RefreshError> {
-        match self.current.as_ref().filter(|_| publisher.has_rules()) {
+        match self.current.as_ref().filter(|_| publisher.maker.has_rules()) {
             Some(repository) => publisher.show(repository),
             None => Ok(()),
         }
@@ -225,8 +225,8 @@ impl Clones {
         publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
         let repository = Arc::new(repository);
-        publisher.note_fetch(last_success);
-        let view = publisher.view(&repository)?;
+        publisher.maker.note_fetch(last_success);
+        let view = publisher.maker.view(&repository)?;
         self.handle.remember_success(last_success);
         publisher.publish(view, "serving the index found on disk");
         self.retired.extend(self.current.replace(repository));
@@ -285,7 +285,7 @@ impl Clones {
             return Err(error.into());
         }
         let record = self.record();
-        publisher.note_fetch(record.last_success());
+        publisher.maker.note_fetch(record.last_success());
         if let Err(error) = publisher.show(repository) {
             if let RefreshError::Refused(_) = error {
                 self.forget_refused(repository, publisher);
@@ -418,7 +418,7 @@ impl Clones {
             .map_err(RefreshError::from)
             .and_then(|()| {
                 let record = self.record();
-                publisher.note_fetch(record.last_success());
+                publisher.maker.note_fetch(record.last_success());
                 Ok(clone_dir::write_record(&path, &record)?)
             });
         self.replace_by(&path, cloned, "serving the index", publisher)
@@ -456,7 +456,7 @@ impl Clones {
     ) -> Result<(Arc<Repository>, View), RefreshError> {
         let repository = Arc::new(Repository::open(path, Access::Full)?);
         // Before `activate`: a clone that cannot be read must not become the clone in use.
-        let view = publisher.view(&repository)?;
+        let view = publisher.maker.view(&repository)?;
         if let Some(directory) = &self.directory {
             directory.activate(path)?;
         }

@@ -194,7 +194,7 @@ impl Follower {
                 self.handle.enter(Phase::Idle);
                 let wake_anyway = self.clones.has_retired()
                     || !self.settings.may_fetch()
-                    || self.publisher.has_rules();
+                    || self.publisher.maker.has_rules();
                 let wake_anyway = wake_anyway.then_some(IDLE_PAUSE);
                 self.settings.interval.or(wake_anyway).map(jittered)
             }

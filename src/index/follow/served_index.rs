@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::policy_time::PolicyTime;
-use super::publisher::recorded_policy_time;
+use super::tree_record::recorded_policy_time;
 use super::settings::Network;
 use super::yank_watch;
 use crate::clock::Clock;

@@ -257,10 +257,10 @@ fn an_import_can_run_during_the_look_up_of_stored_files() {
 fn a_stop_during_the_look_up_is_no_failure() {
     let mut scene = Scene::offline(&[2]);
     scene.step();
-    scene.mirror.clones().1.stored_files = Some(StoredFiles::new(|| Err(Stopping.into())));
+    scene.mirror.clones().1.maker.stored_files = Some(StoredFiles::new(|| Err(Stopping.into())));
     scene.step();
     assert!(
-        scene.mirror.clones().1.facts_are_known,
+        scene.mirror.clones().1.maker.facts_are_known,
         "a stop is not logged as a failure"
     );
 }
