@@ -23,7 +23,8 @@ use tokio::process::ChildStdin;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{ApiError, GitComplaint, PlainText};
-use super::index::index_guard::{commit_header, count_git_fetch, git_index, policy_header};
+use super::index::index_guard::{commit_header, git_index, policy_header};
+use super::index::policy_guard::count_git_fetch;
 use super::state::AppState;
 use crate::index::{GitIndex, GitProtocol, GitRequest, IndexHandle, View};
 use crate::server::{Exchange, WeakExchange};

@@ -4,6 +4,7 @@
 pub(super) mod decision_table;
 pub(super) mod file_cache;
 pub(super) mod index_guard;
+pub(super) mod policy_guard;
 pub(super) mod sparse;
 pub(super) mod time_travel;
 pub(super) mod version_table;
