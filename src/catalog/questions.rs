@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::View;
 use crate::package::{Checksum, Timestamp};
+use crate::sqlite::AskError;
 
 /// A search for crates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,15 +235,9 @@ pub(crate) enum CatalogError {
     /// The catalog is not built yet.
     #[error("the catalog is not built yet")]
     NotReady,
-    /// Too many questions wait already, or this one has waited too long.
-    #[error("too many questions to the catalog wait already")]
-    Busy,
-    /// The answer took too long.
-    #[error("the answer of the catalog took too long")]
-    TimedOut,
-    /// The database cannot be read. The background task checks it, and builds it again if it is damaged.
-    #[error("the catalog cannot be read")]
-    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It cannot answer now.
+    #[error(transparent)]
+    Failed(#[from] AskError),
 }
 
 /// The status of the catalog at one moment.

@@ -1,13 +1,14 @@
-//! The background task: follows every view, retries after failures, and ends when the mirror stops.
+//! The background task of a database: follows every view, retries after failures, and ends when the mirror stops.
 
+use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use super::handle::Catalog;
-use super::worker::{CatalogSettings, Worker};
-use crate::index::IndexHandle;
+use super::questions::Questions;
+use crate::index::{IndexHandle, StopFlag};
 
 /// The pause after the first failure. It doubles with each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -15,20 +16,37 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// How often it doubles at most: up to 64 s.
 const DOUBLED_MAX: u32 = 6;
 
+/// How often there is a step while the index does not change.
+const STEP_EVERY: Duration = Duration::from_secs(60);
+
+/// The owner of a database that follows the views of the index.
+pub(crate) trait FollowsViews: Send + 'static {
+    type Error: Display + Send;
+
+    /// Brings the database up to the current view. Blocking.
+    fn step(&mut self) -> Result<(), Self::Error>;
+
+    /// A question could not read the database: the next step checks it.
+    fn suspect(&mut self);
+
+    /// The flag that ends a step.
+    fn stop_flag(&self) -> Arc<StopFlag>;
+}
+
 /// The background task.
 #[derive(Debug)]
-pub(crate) struct CatalogTask {
-    worker: Worker,
-    catalog: Catalog,
+pub(crate) struct DatabaseTask<W> {
+    worker: W,
+    questions: Arc<Questions>,
     index: IndexHandle,
 }
 
-impl CatalogTask {
-    /// A task that follows `index`, and answers through `catalog`. It does nothing until it runs.
-    pub(crate) fn new(settings: CatalogSettings, catalog: Catalog, index: IndexHandle) -> Self {
+impl<W: FollowsViews> DatabaseTask<W> {
+    /// A task that follows `index`. It does nothing until it runs.
+    pub(crate) fn of(worker: W, questions: Arc<Questions>, index: IndexHandle) -> Self {
         Self {
-            worker: Worker::new(settings, catalog.clone(), index.clone()),
-            catalog,
+            worker,
+            questions,
             index,
         }
     }
@@ -40,7 +58,7 @@ impl CatalogTask {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
         let Self {
             mut worker,
-            catalog,
+            questions,
             index,
         } = self;
         let stop_flag = worker.stop_flag();
@@ -66,21 +84,19 @@ impl CatalogTask {
             failures = match result {
                 Ok(()) => 0,
                 Err(error) => {
-                    tracing::warn!(error = %error, "the catalog could not be brought up to date");
+                    tracing::warn!(error = %error, "{} could not be brought up to date", questions.name);
                     failures.saturating_add(1)
                 }
             };
-            let retry = async {
-                match failures {
-                    0 => std::future::pending().await,
-                    _ => tokio::time::sleep(RETRY_FIRST * (1 << failures.min(DOUBLED_MAX))).await,
-                }
+            let pause = match failures {
+                0 => STEP_EVERY,
+                _ => RETRY_FIRST * (1 << failures.min(DOUBLED_MAX)),
             };
             tokio::select! {
-                () = retry => {}
+                () = tokio::time::sleep(pause) => {}
                 // After a failure new views do not shorten the pause. The sender cannot be gone: `index` is here.
                 _changed = changes.changed(), if failures == 0 => {}
-                () = catalog.damage_reported() => worker.suspect(),
+                () = questions.damage_reported(), if failures == 0 => worker.suspect(),
                 () = stop.cancelled() => {}
             }
         }
