@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::follow::follower::Follower;
 use super::follow::settings::{FollowerSettings, Network};
-use super::source::redirects::Redirects;
+use super::source::fetch::Redirects;
 use super::source::remote_url::RemoteUrl;
 use super::{IndexHandle, UpkeepLimits, configure_libgit2};
 use crate::clock::Clock;

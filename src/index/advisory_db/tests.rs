@@ -18,7 +18,7 @@ use crate::index::handle::IndexHandle;
 use crate::index::source::clone_dir::CloneDir;
 use crate::index::source::fetch::Outgoing;
 use crate::index::source::libgit2::configure;
-use crate::index::source::redirects::Redirects;
+use crate::index::source::fetch::Redirects;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::{UpkeepLimits, packs_in};
 use crate::index::testing::damage_clone;

@@ -7,7 +7,7 @@ use super::policy_facts::PolicyLookup;
 use super::stored_files::{IndexFilesOf, StoredFiles};
 use crate::clock::Clock;
 use crate::index::git::upload_pack::GitProgram;
-use crate::index::source::redirects::Redirects;
+use crate::index::source::fetch::Redirects;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::UpkeepLimits;
 use crate::outgoing::Proxies;
