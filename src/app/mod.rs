@@ -41,7 +41,7 @@ use crate::store::CrateFiles;
 pub use error::{RunError, StartError};
 pub(crate) use parts::{
     USER_AGENT, advisory_refresh, crate_sources, follower_settings, open_keeper, redirect_settings,
-    redirects, served_index_settings,
+    outgoing, served_index_settings,
 };
 use parts::{
     advisory_settings, index_files_of, keeper, policy_lookup, rules, stored_files, user_agent,

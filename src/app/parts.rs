@@ -153,11 +153,11 @@ pub(crate) fn redirect_settings(config: &Config) -> RedirectSettings {
     }
 }
 
-/// Follows redirects of the upstream index by the rules for crate files. Must be called inside a runtime.
-pub(crate) fn redirects(config: &Config) -> Redirects {
+/// How git reaches other machines: it follows redirects by the rules for crate files. Must be called inside a runtime.
+pub(crate) fn outgoing(config: &Config) -> Outgoing {
     let settings = Arc::new(redirect_settings(config));
     let runtime = tokio::runtime::Handle::current();
-    Redirects::new(move |address| {
+    let redirects = Redirects::new(move |address| {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let (settings, address) = (Arc::clone(&settings), address.to_owned());
         runtime.spawn(async move {
@@ -172,7 +172,11 @@ pub(crate) fn redirects(config: &Config) -> Redirects {
         // If the runtime ends, it drops the task with its sender.
         told.recv()
             .unwrap_or_else(|_ended| Err("the mirror is stopping".to_owned()))
-    })
+    });
+    Outgoing {
+        proxies: config.proxies.clone(),
+        redirects,
+    }
 }
 
 /// The store, filled from these upstreams. Must be called inside a runtime.
@@ -235,10 +239,7 @@ pub(super) fn advisory_settings(
 ) -> AdvisorySettings {
     AdvisorySettings {
         url,
-        outgoing: Outgoing {
-            proxies: config.proxies.clone(),
-            redirects: redirects(config),
-        },
+        outgoing: outgoing(config),
         data_dir: config.data_dir.clone(),
         temp_dir: config.temp_dir.clone(),
         interval: config.advisory_interval,
@@ -270,7 +271,7 @@ fn network(config: &Config) -> Network {
 pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettings {
     FollowerSettings {
         url: config.git_repo_url.clone(),
-        redirects: redirects(config),
+        outgoing: outgoing(config),
         data_dir: config.data_dir.clone(),
         interval: config.refresh_interval,
         clock,
@@ -281,7 +282,6 @@ pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettin
         index_files_of: None,
         policy_lookup: None,
         lock_wait_max: config.lock_wait_max,
-        proxies: config.proxies.clone(),
         temp_dir: config.temp_dir.clone(),
         upkeep: config.upkeep,
     }

@@ -16,13 +16,10 @@ use crate::index::follow::settings::Network;
 use crate::index::git::upload_pack::GitProgram;
 use crate::index::handle::IndexHandle;
 use crate::index::source::clone_dir::CloneDir;
-use crate::index::source::fetch::Outgoing;
 use crate::index::source::libgit2::configure;
-use crate::index::source::fetch::Redirects;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::{UpkeepLimits, packs_in};
-use crate::index::testing::damage_clone;
-use crate::outgoing::Proxies;
+use crate::index::testing::{damage_clone, no_redirects};
 
 /// A database on a path of this machine, and a mirror's clone of it.
 struct Scene {
@@ -41,10 +38,7 @@ impl Scene {
         Repository::init_bare(&upstream).unwrap();
         let settings = AdvisorySettings {
             url: RemoteUrl::parse(upstream.to_str().unwrap()).unwrap(),
-            outgoing: Outgoing {
-                proxies: Proxies::default(),
-                redirects: Redirects::new(|_address| Err("it has not moved".to_owned())),
-            },
+            outgoing: no_redirects(),
             data_dir: directory.path().join("data"),
             temp_dir: directory.path().to_owned(),
             interval: Duration::from_secs(600),

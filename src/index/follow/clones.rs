@@ -14,7 +14,7 @@ use crate::index::git::overlay;
 use crate::index::handle::IndexHandle;
 use crate::index::retry::Repairs;
 use crate::index::source::clone_dir::{self, Access, CloneDir, CloneRecord};
-use crate::index::source::fetch::{self, FetchError, Outgoing};
+use crate::index::source::fetch::{self, FetchError};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
@@ -265,7 +265,7 @@ impl Clones {
     ) -> Result<(), RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
         let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
-        let outgoing = self.outgoing();
+        let outgoing = self.settings.outgoing.clone();
         let fetched = self.transfer(Phase::Fetching, move |progress| {
             fetch::fetch(&path, &url, &outgoing, progress)
         });
@@ -322,13 +322,6 @@ impl Clones {
         let progress = self.handle.begin(phase);
         self.transfers
             .run(&progress, self.settings.url.is_local(), transfer)
-    }
-
-    fn outgoing(&self) -> Outgoing {
-        Outgoing {
-            proxies: self.settings.proxies.clone(),
-            redirects: self.settings.redirects.clone(),
-        }
     }
 
     pub(crate) fn record(&self) -> CloneRecord {
@@ -410,7 +403,7 @@ impl Clones {
         };
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         let (target, url) = (path.clone(), self.settings.url.clone());
-        let outgoing = self.outgoing();
+        let outgoing = self.settings.outgoing.clone();
         let cloned = self
             .transfer(Phase::Cloning, move |progress| {
                 fetch::clone(&target, &url, &outgoing, progress)
