@@ -20,13 +20,13 @@ const STATES: &str = "policy-states.json";
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct TreeRecord {
     /// The upstream's tree.
-    pub(super) source: String,
+    pub(super) source: ObjectId,
     /// The fingerprint of the rules.
     #[serde(rename = "held")]
     pub(super) fingerprint: String,
     /// The resulting tree.
     #[serde(rename = "pruned")]
-    pub(super) shown: String,
+    pub(super) shown: ObjectId,
     /// The rules without their facts. Earlier versions had one rule, and did not write it.
     #[serde(default = "stored_only")]
     pub(super) rules: String,
@@ -47,31 +47,16 @@ pub(super) fn recorded_policy_time(clone: &Path) -> Option<i64> {
     TreeRecord::read(clone).map(|record| record.policy_time)
 }
 
-/// The last tree through rules of a clone. The clone has both trees.
-pub(super) struct LastTree {
-    pub(super) source: ObjectId,
-    pub(super) fingerprint: String,
-    pub(super) shown: ObjectId,
-    pub(super) rules: String,
-    pub(super) policy_time: i64,
-    pub(super) states: String,
-}
-
 impl TreeRecord {
-    pub(super) fn read(clone: &Path) -> Option<Self> {
-        let text = std::fs::read(clone.join(RECORD)).ok()?;
-        serde_json::from_slice(&text).ok()
+    /// The record of a clone, if the clone has both trees.
+    pub(super) fn find(repository: &Repository) -> Option<Self> {
+        let record = Self::read(repository.path())?;
+        (repository.has(record.source) && repository.has(record.shown)).then_some(record)
     }
 
-    pub(super) fn find(self, repository: &Repository) -> Option<LastTree> {
-        Some(LastTree {
-            source: repository.find_tree(&self.source)?,
-            shown: repository.find_tree(&self.shown)?,
-            fingerprint: self.fingerprint,
-            rules: self.rules,
-            policy_time: self.policy_time,
-            states: self.states,
-        })
+    fn read(clone: &Path) -> Option<Self> {
+        let text = std::fs::read(clone.join(RECORD)).ok()?;
+        serde_json::from_slice(&text).ok()
     }
 
     pub(super) fn remove(clone: &Path) {

@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use super::error::RefreshError;
 use super::last_stored;
-use super::policy_facts::{PolicyFacts, PolicyLookup};
+use super::policy_facts::PolicyLookup;
 use super::policy_time::PolicyTime;
 use super::settings::FollowerSettings;
 use super::stored_files::{IndexFilesOf, Stopping, StoredFiles};
-use super::tree_record::{LastTree, TreeRecord, has_states, read_states, write_states};
+use super::tree_record::{TreeRecord, has_states, read_states, write_states};
 use super::yank_watch::{Before, YankWatch};
 use crate::clock::Clock;
 use crate::index::handle::IndexHandle;
@@ -64,12 +64,8 @@ struct LastFacts {
     states: Arc<States>,
 }
 
-/// What the rules show of a source.
-struct Shown {
-    tree: ObjectId,
-    facts: Facts,
-    states: Arc<States>,
-}
+/// What the rules show of a source: a tree, and what it was decided from.
+type Shown = (ObjectId, ViewPolicy);
 
 impl ViewMaker {
     /// Makes a maker. It looks up nothing yet.
@@ -128,27 +124,21 @@ impl ViewMaker {
         if self.rules.are_empty() {
             return Ok(View::without_rules(source));
         }
-        let mut shown = self.tree_through_rules(&source, previous)?;
+        let (mut tree, mut policy) = self.tree_through_rules(&source, previous)?;
         // Without an earlier view most directories are those of the source.
         let known = previous.map_or_else(|| source.root(), View::root);
         let read = |tree| source.read_tree(tree, Some(known), self.handle.stopping());
-        let root = match read(shown.tree) {
+        let root = match read(tree) {
             // A record that leads nowhere, or to something else, is no reason to do without the clone.
             Err(error) if error.may_be_damage() && !error.is_the_systems() => {
                 tracing::warn!(error = %error, "the shown index cannot be read and is made again");
                 TreeRecord::remove(repository.path());
                 self.last = None;
-                shown = self.tree_through_rules(&source, previous)?;
-                source.read_tree(shown.tree, Some(known), self.handle.stopping())?
+                (tree, policy) = self.tree_through_rules(&source, previous)?;
+                source.read_tree(tree, Some(known), self.handle.stopping())?
             }
             root => root?,
         };
-        let Shown {
-            tree,
-            facts,
-            states,
-        } = shown;
-        let policy = ViewPolicy::new(self.rules.clone(), Some(facts), states, tree);
         Ok(View::through(source, policy, root))
     }
 
@@ -163,7 +153,7 @@ impl ViewMaker {
             self.files_read = 0;
         }
         let repository = source.repository();
-        let last = TreeRecord::read(repository.path()).and_then(|last| last.find(repository));
+        let last = TreeRecord::find(repository);
         let last = last.filter(|last| last.rules == self.rules.names());
         self.watch_yanks(source, previous, last.as_ref())?;
         if let Some(last) = &last {
@@ -177,18 +167,11 @@ impl ViewMaker {
             (Ok(facts), _, _) => facts,
             // Without facts the last tree of this source is still better than no view.
             (Err(_), Some(last), Some(known)) if known.fingerprint == last.fingerprint => {
-                return Ok(Shown {
-                    tree: last.shown,
-                    facts: known.facts.clone(),
-                    states: Arc::clone(&known.states),
-                });
+                let (facts, states) = (known.facts.clone(), Arc::clone(&known.states));
+                return Ok(self.shown(last.shown, facts, states));
             }
             (Err(_), Some(last), _) if self.rules.policy().is_none() => {
-                return Ok(Shown {
-                    tree: last.shown,
-                    facts: self.facts_of(Arc::default(), PolicyFacts::default()),
-                    states: Arc::default(),
-                });
+                return Ok(self.shown(last.shown, Facts::none(), Arc::default()));
             }
             (Err(error), _, _) => return Err(error),
         };
@@ -210,14 +193,9 @@ impl ViewMaker {
             && states.due(facts.policy_time).next().is_none()
         {
             // Same source, same rules, same facts: the tree exists already.
-            let (tree, states, states_id) = (last.shown, Arc::clone(states), last.states.clone());
-            self.remember(fingerprint, &facts, &states, states_id);
+            self.remember(fingerprint, &facts, states, last.states.clone());
             return_freed_blocks();
-            return Ok(Shown {
-                tree,
-                facts,
-                states,
-            });
+            return Ok(self.shown(last.shown, facts, Arc::clone(states)));
         }
         if !repository.is_writable() {
             return Err(RefreshError::NowhereToBuild);
@@ -252,20 +230,21 @@ impl ViewMaker {
         );
         let states_id = self.write_states(repository.path(), &built.states);
         TreeRecord {
-            source: source.root().tree().to_string(),
+            source: source.root().tree(),
             fingerprint: fingerprint.clone(),
-            shown: built.tree.to_string(),
+            shown: built.tree,
             rules: self.rules.names(),
             policy_time: facts.policy_time,
             states: states_id.clone(),
         }
         .write(repository.path());
         self.remember(fingerprint, &facts, &built.states, states_id);
-        Ok(Shown {
-            tree: built.tree,
-            facts,
-            states: built.states,
-        })
+        Ok(self.shown(built.tree, facts, built.states))
+    }
+
+    fn shown(&self, tree: ObjectId, facts: Facts, states: Arc<States>) -> Shown {
+        let policy = ViewPolicy::new(self.rules.clone(), Some(facts), states, tree);
+        (tree, policy)
     }
 
     /// Notes the yanks between the last source and this one.
@@ -273,7 +252,7 @@ impl ViewMaker {
         &mut self,
         source: &Source,
         previous: Option<&View>,
-        last: Option<&LastTree>,
+        last: Option<&TreeRecord>,
     ) -> Result<(), RefreshError> {
         if self.rules.policy().is_none() {
             return Ok(());
@@ -306,7 +285,7 @@ impl ViewMaker {
     }
 
     /// What the policy had found for the last tree; `None` if that is not known any more.
-    fn states_of(&self, clone: &Path, last: &LastTree) -> Option<Arc<States>> {
+    fn states_of(&self, clone: &Path, last: &TreeRecord) -> Option<Arc<States>> {
         if self.rules.policy().is_none() {
             return Some(Arc::default());
         }
@@ -356,7 +335,7 @@ impl ViewMaker {
     fn affected(
         &self,
         source: &Arc<Source>,
-        last: &LastTree,
+        last: &TreeRecord,
         states: &States,
         facts: &Facts,
         same_facts: bool,
@@ -434,7 +413,7 @@ impl ViewMaker {
     fn earlier(
         &self,
         source: &Source,
-        last: &LastTree,
+        last: &TreeRecord,
         states: Arc<States>,
         affected: Vec<ListedFiles>,
         previous: Option<&View>,
@@ -474,18 +453,13 @@ impl ViewMaker {
         let stored = found.map_err(|error| RefreshError::StoredFiles(error.to_string()))?;
         let policy = self.policy_lookup.as_ref().map(PolicyLookup::ask);
         let policy = policy.unwrap_or_default();
-        self.handle.note_policy_file(policy.file_error.clone());
-        Ok(self.facts_of(Arc::new(stored), policy))
-    }
-
-    /// These facts, without what is known only when the source is known.
-    fn facts_of(&self, stored: Arc<HashSet<Checksum>>, policy: PolicyFacts) -> Facts {
-        Facts {
-            stored,
-            policy_time: 0,
+        self.handle.note_policy_file(policy.file_error);
+        Ok(Facts {
+            stored: Arc::new(stored),
             file: policy.file,
             advisories: policy.advisories,
-            yanks: Arc::clone(self.yanks.seen()),
-        }
+            // The rest is known when the source is known.
+            ..Facts::none()
+        })
     }
 }

@@ -178,11 +178,10 @@ impl Repository {
         })
     }
 
-    /// Finds the tree with this id, if the clone has it.
-    pub(crate) fn find_tree(&self, id: &str) -> Option<ObjectId> {
-        let id = Oid::from_str(id).ok()?;
-        let exists = self.with(|git| Ok(git.odb()?.exists(id)));
-        exists.is_ok_and(|exists| exists).then(|| id.into())
+    /// Whether the clone has this object.
+    pub(crate) fn has(&self, id: ObjectId) -> bool {
+        let exists = self.with(|git| Ok(git.odb()?.exists(id.to_oid()?)));
+        exists.is_ok_and(|exists| exists)
     }
 
     /// The size of a blob in bytes.

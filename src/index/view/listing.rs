@@ -199,8 +199,8 @@ impl View {
         stop: &StopFlag,
     ) -> Result<Option<ShownIndex>, ReadError> {
         let repository = self.source.repository();
-        let tree = ObjectId::from_bytes(tree).map(|tree| tree.to_string());
-        let Some(tree) = tree.and_then(|tree| repository.find_tree(&tree)) else {
+        let tree = ObjectId::from_bytes(tree).filter(|tree| repository.has(*tree));
+        let Some(tree) = tree else {
             return Ok(None);
         };
         match self.source.read_tree(tree, Some(&self.root), stop) {
