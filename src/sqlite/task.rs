@@ -8,20 +8,14 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::questions::Questions;
-use crate::index::{IndexHandle, StopFlag};
-
-/// The pause after the first failure. It doubles with each further one.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-
-/// How often it doubles at most: up to 64 s.
-const DOUBLED_MAX: u32 = 6;
+use crate::index::{IndexHandle, StopFlag, backoff, on_blocking_thread};
 
 /// How often there is a step while the index does not change.
 const STEP_EVERY: Duration = Duration::from_secs(60);
 
 /// The owner of a database that follows the views of the index.
 pub(crate) trait FollowsViews: Send + 'static {
-    type Error: Display + Send;
+    type Error: Display + Send + 'static;
 
     /// Brings the database up to the current view. Blocking.
     fn step(&mut self) -> Result<(), Self::Error>;
@@ -67,20 +61,12 @@ impl<W: FollowsViews> DatabaseTask<W> {
         while !stop.is_cancelled() {
             // Before the look at the view: a change after it must not be missed.
             changes.mark_unchanged();
-            // The blocking thread takes the worker and gives it back, so no lock is needed.
-            let mut work = tokio::task::spawn_blocking(move || {
-                let result = worker.step();
-                (worker, result)
-            });
+            let end = || stop_flag.set();
             let result;
-            tokio::select! {
-                done = &mut work => (worker, result) = done?,
-                () = stop.cancelled() => {
-                    stop_flag.set();
-                    let _stopped = work.await?;
-                    return Ok(());
-                }
-            }
+            (worker, result) = match on_blocking_thread(worker, W::step, &stop, end).await? {
+                Some(done) => done,
+                None => return Ok(()),
+            };
             failures = match result {
                 Ok(()) => 0,
                 Err(error) => {
@@ -90,7 +76,8 @@ impl<W: FollowsViews> DatabaseTask<W> {
             };
             let pause = match failures {
                 0 => STEP_EVERY,
-                _ => RETRY_FIRST * (1 << failures.min(DOUBLED_MAX)),
+                // 2 s after the first one.
+                _ => backoff(failures.saturating_add(1), Duration::ZERO),
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
