@@ -121,7 +121,7 @@ impl FileRequest<'_> {
             other => return other,
         };
         if !self.crate_files.fetches() {
-            return Err(if index.may_hide() {
+            return Err(if index.view.may_hide() {
                 ApiError::CrateFileNotListed(unknown.to_string())
             } else {
                 unknown

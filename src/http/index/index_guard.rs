@@ -3,18 +3,20 @@
 //! A request takes one view of the index and keeps it to the end. It reads index files on a blocking thread when it has a
 //! permit and memory. Its answer carries the commit of the view.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
+use super::bounded_cache::{BoundedCache, Weighed};
 use super::decision_table::DecisionTable;
 use super::version_table::VersionTable;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::index::{BlobId, CommitId, GitIndex, ReadError, RefreshOutcome, View};
-use crate::package::{CrateHistory, CrateName, IndexLine, IndexPath, Timestamp};
+use crate::package::{CrateHistory, CrateName, IndexLine, Timestamp};
 use crate::server::{Exchange, Share, Shares};
 
 /// Names the upstream commit that an answer was made from.
@@ -27,13 +29,13 @@ pub(crate) const X_POLICY: HeaderName = HeaderName::from_static("x-policy");
 const ACCOUNTED_FILE_BYTES_MIN: u64 = 64 * 1024;
 
 /// What reading a version table takes, as a multiple of the index file: the file, and its lines as they were read.
-pub(super) const TABLE_FACTOR: u64 = 4;
+const TABLE_FACTOR: u64 = 4;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexGuard {
     pub(crate) state: Arc<AppState>,
-    pub(super) view: Arc<View>,
+    pub(crate) view: Arc<View>,
     /// What the policy says about the versions of the crate that the answer is about, if it says anything.
     pub(super) decisions: Option<Arc<DecisionTable>>,
 }
@@ -77,34 +79,14 @@ impl IndexGuard {
         }
     }
 
-    /// The upstream commit of the view.
-    pub(crate) fn commit(&self) -> CommitId {
-        self.view.commit()
-    }
-
-    /// When that commit was made, as the commit says.
-    pub(crate) fn commit_time(&self) -> SystemTime {
-        self.view.commit_time()
-    }
-
-    /// Whether upstream may list versions that the view does not list.
-    pub(crate) fn may_hide(&self) -> bool {
-        self.view.may_hide()
-    }
-
     /// Policy time: the time of the last successful fetch, in whole minutes. If it is unknown, the time of the upstream's
     /// commit, which is older. The decisions of the view are those of this time, even if it was made earlier: it is
     /// replaced when one of them changes.
     pub(crate) fn policy_time(&self) -> Option<Timestamp> {
         let fetched = self.state.index.status().last_success;
-        let time = fetched.unwrap_or_else(|| self.commit_time());
+        let time = fetched.unwrap_or_else(|| self.view.commit_time());
         let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
         Timestamp::from_unix_seconds((seconds - seconds % 60).try_into().ok()?)
-    }
-
-    /// How many crates the view lists.
-    pub(crate) fn crate_count(&self) -> usize {
-        self.view.crate_count()
     }
 
     /// Marks an answer that was made from the view, a failure too.
@@ -112,26 +94,11 @@ impl IndexGuard {
         let mut response = answer.into_response();
         response
             .headers_mut()
-            .extend(commit_header(self.commit()).into_iter().flatten());
+            .extend(commit_header(self.view.commit()).into_iter().flatten());
         response
             .headers_mut()
             .extend(policy_header(&self.view).into_iter().flatten());
         response
-    }
-
-    /// The view.
-    pub(crate) fn view(&self) -> &Arc<View> {
-        &self.view
-    }
-
-    /// The index file at exactly this path, as cargo asks for it.
-    pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<BlobId> {
-        self.view.find_exactly(path)
-    }
-
-    /// The index file of a crate, whatever the spelling of the name.
-    pub(crate) fn find(&self, name: &CrateName) -> Option<BlobId> {
-        self.view.find(name)
     }
 
     /// Looks for a newer view at the upstream: the index may be behind a publish.
@@ -139,7 +106,7 @@ impl IndexGuard {
         let index = &self.state.index;
         let outcome = index.refresh_now().await;
         let newer = Self::take(&self.state)?;
-        if newer.commit() != self.commit() {
+        if newer.view.commit() != self.view.commit() {
             *self = newer;
             return Ok(NewerView::Taken);
         }
@@ -158,7 +125,7 @@ impl IndexGuard {
 
     /// The version table of a crate, if it is in memory.
     pub(crate) fn version_table_now(&self, name: &CrateName) -> Option<Arc<VersionTable>> {
-        self.state.version_tables.get(&self.find(name)?)
+        self.state.version_tables.get(&self.view.find(name)?)
     }
 
     /// The version table of a crate.
@@ -171,19 +138,35 @@ impl IndexGuard {
         name: &CrateName,
     ) -> Result<Arc<VersionTable>, ApiError> {
         let no_crate = || ApiError::CrateNotFound(name.to_string());
-        let blob = self.find(name).ok_or_else(no_crate)?;
-        let tables = &self.state.version_tables;
-        let known = || tables.get(&blob).map(Some);
+        let blob = self.view.find(name).ok_or_else(no_crate)?;
         let crate_name = name.clone();
-        let read = move |file: &[u8]| VersionTable::read(file, &crate_name).map(Arc::new);
+        let read = move |file: &[u8]| VersionTable::read(file, &crate_name);
+        let table = self.cached(exchange, blob, (&self.state.version_tables, blob), read);
+        table.await?.ok_or_else(no_crate)
+    }
+
+    /// Returns what a cache has for a key, or what `read` makes of an index file, which the cache then has, too.
+    ///
+    /// # Errors
+    /// As [`IndexGuard::read`].
+    pub(super) async fn cached<K: Clone + Eq + Hash, V: Weighed + Send + Sync + 'static>(
+        &self,
+        exchange: &Exchange,
+        blob: BlobId,
+        (cache, key): (&BoundedCache<K, V>, K),
+        read: impl Fn(&[u8]) -> Option<V> + Send + Sync + 'static,
+    ) -> Result<Option<Arc<V>>, ApiError> {
+        let known = || cache.get(&key).map(Some);
+        let read = move |file: &[u8]| read(file).map(Arc::new);
         let cost = ReadCost {
             permits: &self.state.look_up_permits,
             factor: TABLE_FACTOR,
         };
-        let (table, _share) = self.read(exchange, blob, cost, known, read).await?;
-        let table = table.ok_or_else(no_crate)?;
-        tables.insert(blob, Arc::clone(&table));
-        Ok(table)
+        let (made, _share) = self.read(exchange, blob, cost, known, read).await?;
+        if let Some(made) = &made {
+            cache.insert(key, Arc::clone(made));
+        }
+        Ok(made)
     }
 
     /// Returns what is `known`, or gives an index file to `read` on a blocking thread when the request has a permit. A

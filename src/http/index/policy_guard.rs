@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
 use super::decision_table::DecisionTable;
-use super::index_guard::{IndexGuard, ReadCost, TABLE_FACTOR};
+use super::index_guard::IndexGuard;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
-use crate::index::{AdvisoryHandle, AdvisoryState, BlobId, PolicyId, View};
+use crate::index::{AdvisoryHandle, AdvisoryState, BlobId, View};
 use crate::observability::metrics::PolicySurface;
 use crate::package::{CrateName, CrateVersion};
 use crate::policy::{FileState, Mode, PolicyState};
@@ -29,16 +29,12 @@ impl IndexGuard {
         exchange: &Exchange,
         name: &CrateName,
     ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
-        let id = self.view.decisions_id();
         let found = self.view.source_file(name);
         let state = found.and_then(|(file, _)| self.view.policy_state(file));
-        let (Some((file, blob)), true) = (found, state.is_some_and(FileState::has_decisions))
-        else {
-            return Ok(None);
-        };
-        Box::pin(self.read_decisions(exchange, id, file.to_owned(), blob))
-            .await
-            .map(Some)
+        match found.filter(|_| state.is_some_and(FileState::has_decisions)) {
+            Some((file, blob)) => Box::pin(self.read_decisions(exchange, file, blob)).await,
+            None => Ok(None),
+        }
     }
 
     /// All decisions about the versions of a crate, whether the policy says anything about them or not.
@@ -52,37 +48,24 @@ impl IndexGuard {
     ) -> Result<Arc<DecisionTable>, ApiError> {
         let no_crate = || ApiError::CrateNotFound(name.to_string());
         let (file, blob) = self.view.source_file(name).ok_or_else(no_crate)?;
-        let id = self.view.decisions_id();
-        let table = self
-            .read_decisions(exchange, id, file.to_owned(), blob)
-            .await?;
-        if table.versions().is_empty() {
-            Err(no_crate())
-        } else {
-            Ok(table)
-        }
+        let table = self.read_decisions(exchange, file, blob).await?;
+        table.ok_or_else(no_crate)
     }
 
     async fn read_decisions(
         &self,
         exchange: &Exchange,
-        id: Option<PolicyId>,
-        file: String,
+        file: &str,
         blob: BlobId,
-    ) -> Result<Arc<DecisionTable>, ApiError> {
-        let tables = &self.state.decision_tables;
-        let key = (id, blob, file.clone());
-        let known = || tables.get(&key);
-        let view = Arc::clone(&self.view);
-        let read =
-            move |content: &[u8]| Arc::new(DecisionTable::new(view.decisions(&file, content)));
-        let cost = ReadCost {
-            permits: &self.state.look_up_permits,
-            factor: TABLE_FACTOR,
+    ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
+        let key = (self.view.decisions_id(), blob, file.to_owned());
+        let (view, file) = (Arc::clone(&self.view), file.to_owned());
+        let read = move |content: &[u8]| {
+            let decided = view.decisions(&file, content);
+            (!decided.is_empty()).then(|| DecisionTable::new(decided))
         };
-        let (table, _share) = self.read(exchange, blob, cost, known, read).await?;
-        tables.insert(key, Arc::clone(&table));
-        Ok(table)
+        let tables = &self.state.decision_tables;
+        self.cached(exchange, blob, (tables, key), read).await
     }
 
     /// Looks up what the policy says about a crate, for the answer about it.

@@ -156,7 +156,7 @@ pub(super) async fn answer_at(
     path: Option<&IndexPath>,
     time: Option<Timestamp>,
 ) -> Response {
-    let answer = match path.and_then(|path| index.find_exactly(path)) {
+    let answer = match path.and_then(|path| index.view.find_exactly(path)) {
         Some(blob) => send(index, exchange, headers, &FileAt { blob, time }).await,
         None => Err(ApiError::NotFound),
     };
@@ -170,7 +170,7 @@ pub(super) async fn answer_at(
     }
     // A file may be absent because the policy leaves out all of its lines, for a while.
     if let Some(path) = path.filter(|_| is_sent || is_absent)
-        && index.view().has_policy()
+        && index.view.has_policy()
     {
         follow_policy(&mut response, index, path.file());
     }
