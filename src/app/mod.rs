@@ -355,19 +355,24 @@ impl App {
             traces.stop().await;
         }
         if let Some(certificate) = certificate {
-            certificate.await.flatten().map_err(RunError::Certificate)?;
+            let ended = RunError::of_task("follows the certificate");
+            certificate.await.flatten().map_err(ended)?;
         }
         if let Some(pusher) = pusher {
-            pusher.await.map_err(RunError::Push)?;
+            pusher.await.map_err(RunError::of_task("pushes the index"))?;
         }
-        catalog.await.flatten().map_err(RunError::Catalog)?;
+        let ended = RunError::of_task("keeps the catalog");
+        catalog.await.flatten().map_err(ended)?;
         if let Some(advisories) = advisories {
-            advisories.await.flatten().map_err(RunError::Advisories)?;
+            let ended = RunError::of_task("follows the advisory database");
+            advisories.await.flatten().map_err(ended)?;
         }
-        journal.await.flatten().map_err(RunError::Journal)?;
-        match refreshed.map_err(RunError::Refresh)? {
+        let ended = RunError::of_task("writes the change journal");
+        journal.await.flatten().map_err(ended)?;
+        let ended = || RunError::of_task("refreshes the index");
+        match refreshed.map_err(ended())? {
             Ok(()) => {}
-            Err(FollowerEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),
+            Err(FollowerEnd::Broken(panic)) => return Err(ended()(panic)),
             Err(FollowerEnd::Hopeless(why)) => return Err(RunError::Index(why)),
         }
         let drained = served.map_err(RunError::Serve)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::ConfigError;
+use super::{ConfigError, value};
 use crate::store::{LocationError, StorageLocation};
 use crate::upstream::{DownloadTemplate, DownloadTemplates, TemplateError};
 
@@ -22,16 +22,13 @@ pub(crate) enum DownloadMode {
 
 /// `DOWNLOAD_MODE`.
 pub(super) fn mode(text: &str) -> Result<DownloadMode, ConfigError> {
-    match text {
-        "redirect" => Ok(DownloadMode::Redirect),
-        "cache" => Ok(DownloadMode::Cache),
-        "offline" => Ok(DownloadMode::Offline),
-        other => Err(ConfigError::new(
-            "DOWNLOAD_MODE",
-            other,
-            "`redirect`, `cache` or `offline`",
-        )),
-    }
+    let modes = [
+        ("redirect", DownloadMode::Redirect),
+        ("cache", DownloadMode::Cache),
+        ("offline", DownloadMode::Offline),
+    ];
+    let remedy = "`redirect`, `cache` or `offline`";
+    value::choice("DOWNLOAD_MODE", text, remedy, &modes)
 }
 
 /// `DOWNLOAD_URL`.
