@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::names::{NameTable, TableBuilder};
 use super::questions::{CrateSummary, Dependent, Publish, PublishPlace};
-use super::record::{CrateRecord, ListedVersion, ShownCrate};
+use super::record::{CrateRecord, ListedVersion};
 use crate::index::{BlobId, StopFlag};
 use crate::package::{Checksum, Timestamp};
 use crate::sqlite::Database;
@@ -234,7 +234,7 @@ impl Crates {
         record: &CrateRecord,
     ) -> rusqlite::Result<i64> {
         let shown = record.summary.as_ref();
-        let text = |field: fn(&ShownCrate) -> Option<&String>| shown.and_then(field);
+        let summary = shown.map(|shown| &shown.summary);
         self.prepare(
             "INSERT INTO crates VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
@@ -246,17 +246,17 @@ impl Crates {
             record.shown.as_ref().map(blob_bytes),
             record.is_skipped,
             record.has_other_lines,
-            text(|shown| Some(&shown.name)),
+            summary.map(|shown| &shown.name),
             shown.map(|shown| shown.number),
-            shown.map(|shown| shown.created),
-            shown.map(|shown| shown.updated),
-            shown.map(|shown| i64::try_from(shown.num_versions).unwrap_or(i64::MAX)),
-            shown.map(|shown| shown.is_yanked),
-            text(|shown| Some(&shown.default_version)),
+            summary.map(|shown| shown.created_at.unix_seconds()),
+            summary.map(|shown| shown.updated_at.unix_seconds()),
+            summary.map(|shown| shown.num_versions),
+            summary.map(|shown| shown.is_yanked),
+            summary.map(|shown| &shown.default_version),
             shown.map(|shown| shown.default_id),
-            text(|shown| shown.max_version.as_ref()),
-            text(|shown| shown.newest_version.as_ref()),
-            text(|shown| shown.max_stable_version.as_ref()),
+            summary.and_then(|shown| shown.max_version.as_ref()),
+            summary.and_then(|shown| shown.newest_version.as_ref()),
+            summary.and_then(|shown| shown.max_stable_version.as_ref()),
         ])?;
         let row = self.0.last_insert_rowid();
         let mut statement =
@@ -321,13 +321,9 @@ impl Crates {
         let mut rows = statement.query([])?;
         let mut builder = TableBuilder::default();
         while let Some(row) = rows.next()? {
-            builder.push(
-                row.get(0)?,
-                row.get_ref(1)?.as_str()?,
-                row.get(2)?,
-                (row.get(3)?, row.get(4)?),
-                row.get(5)?,
-            );
+            let (id, name) = (row.get(0)?, row.get_ref(1)?.as_str()?);
+            let times = (row.get(3)?, row.get(4)?);
+            builder.push(id, name, row.get(2)?, times, row.get(5)?);
         }
         Ok(builder.build())
     }

@@ -11,7 +11,7 @@ use memchr::memmem;
 
 use super::questions::{CrateFilter, CrateOrder, Page, Place, Search, Start};
 use super::record::ShownCrate;
-use crate::package::canonical;
+use crate::package::{Timestamp, canonical};
 
 /// Queries of this many bytes and less match only at the beginning of a word.
 const WORD_BYTES_MAX: usize = 2;
@@ -73,8 +73,7 @@ impl NameTable {
             }
         }
         for (row, shown) in with {
-            let times = (shown.created, shown.updated);
-            builder.push(row, &shown.name, shown.number, times, shown.is_yanked);
+            builder.push_shown(row, shown);
         }
         builder.build()
     }
@@ -184,7 +183,7 @@ impl NameTable {
         let is_exact = |named: &NamedCrate| {
             order == CrateOrder::Name && !text.is_empty() && self.canonical_name(named) == text
         };
-        let key = |named: &NamedCrate| Key {
+        let key = |named: &NamedCrate| Place {
             is_exact: is_exact(named),
             time: match order {
                 CrateOrder::Name | CrateOrder::Id => 0,
@@ -198,13 +197,7 @@ impl NameTable {
         let skip = match &page.start {
             Start::Skip(skip) => *skip,
             Start::After(place) => {
-                let place = Key {
-                    is_exact: place.is_exact,
-                    time: place.time,
-                    number: place.number,
-                    name: &place.name,
-                };
-                listed.retain(|named| key(named).order(&place, order).is_gt());
+                listed.retain(|named| key(named).order(place, order).is_gt());
                 0
             }
         };
@@ -227,7 +220,7 @@ impl NameTable {
         Rows {
             total,
             rows: rows.iter().map(|named| i64::from(named.row)).collect(),
-            last: rows.last().map(|named| key(named).place()),
+            last: rows.last().map(|named| key(named).owned()),
         }
     }
 
@@ -261,35 +254,24 @@ impl NamedCrate {
     }
 }
 
-/// What the orders compare.
-struct Key<'a> {
-    is_exact: bool,
-    time: u32,
-    number: i64,
-    name: &'a str,
-}
-
-impl Key<'_> {
-    fn order(&self, other: &Self, order: CrateOrder) -> Ordering {
+impl<N: AsRef<str>> Place<N> {
+    fn order(&self, other: &Place<impl AsRef<str>>, order: CrateOrder) -> Ordering {
+        let (ours, theirs) = (self.name.as_ref(), other.name.as_ref());
         let by_number = || other.number.cmp(&self.number);
         match order {
             CrateOrder::Name => other
                 .is_exact
                 .cmp(&self.is_exact)
-                .then_with(|| name_order((self.name, self.number), (other.name, other.number))),
+                .then_with(|| name_order((ours, self.number), (theirs, other.number))),
             CrateOrder::Id | CrateOrder::Updated | CrateOrder::Created => {
                 other.time.cmp(&self.time).then_with(by_number)
             }
         }
     }
 
-    fn place(&self) -> Place {
-        Place {
-            is_exact: self.is_exact,
-            time: self.time,
-            number: self.number,
-            name: self.name.to_owned(),
-        }
+    fn owned(&self) -> Place {
+        let name = self.name.as_ref().to_owned();
+        (self.is_exact, self.time, self.number, name).into()
     }
 }
 
@@ -312,6 +294,13 @@ pub(super) struct TableBuilder {
 
 impl TableBuilder {
     /// Adds a crate, which has this row in the database.
+    pub(super) fn push_shown(&mut self, row: i64, shown: &ShownCrate) {
+        let crate_ = &shown.summary;
+        let times = [&crate_.created_at, &crate_.updated_at].map(Timestamp::unix_seconds);
+        self.push(row, &crate_.name, shown.number, times.into(), crate_.is_yanked);
+    }
+
+    /// The same, by what the database has of it.
     pub(super) fn push(
         &mut self,
         row: i64,

@@ -72,8 +72,12 @@ pub(crate) enum Start {
 ///
 /// It serialises as an array. Clients treat the token as opaque.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(from = "(bool, u32, i64, String)", into = "(bool, u32, i64, String)")]
-pub(crate) struct Place {
+#[serde(
+    from = "PlaceParts",
+    into = "PlaceParts",
+    bound(serialize = "Self: Clone + Into<PlaceParts>", deserialize = "Self: From<PlaceParts>")
+)]
+pub(crate) struct Place<N = String> {
     /// Whether it is the crate whose name is the text itself.
     pub(super) is_exact: bool,
     /// The time by which the order sorts, in seconds since 1970; 0 in an order without a time.
@@ -81,11 +85,13 @@ pub(crate) struct Place {
     /// The number that orders crates by id.
     pub(super) number: i64,
     /// The published name.
-    pub(super) name: String,
+    pub(super) name: N,
 }
 
-impl From<(bool, u32, i64, String)> for Place {
-    fn from((is_exact, time, number, name): (bool, u32, i64, String)) -> Self {
+type PlaceParts = (bool, u32, i64, String);
+
+impl From<PlaceParts> for Place {
+    fn from((is_exact, time, number, name): PlaceParts) -> Self {
         Self {
             is_exact,
             time,
@@ -95,7 +101,7 @@ impl From<(bool, u32, i64, String)> for Place {
     }
 }
 
-impl From<Place> for (bool, u32, i64, String) {
+impl From<Place> for PlaceParts {
     fn from(place: Place) -> Self {
         (place.is_exact, place.time, place.number, place.name)
     }

@@ -300,8 +300,7 @@ impl Worker {
         for_each_record(view, listing.crates(), &stop, |record| {
             let row = database.add(key_of(&record.file), None, &record)?;
             if let Some(shown) = &record.summary {
-                let times = (shown.created, shown.updated);
-                names.push(row, &shown.name, shown.number, times, shown.is_yanked);
+                names.push_shown(row, shown);
             }
             Ok(())
         })?;
