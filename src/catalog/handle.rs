@@ -1,9 +1,10 @@
 //! The handle for questions, and the state that it shares with the background task.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use super::database::Crates;
 use super::names::Rows;
@@ -52,8 +53,7 @@ impl Catalog {
 
     /// The status now.
     pub(crate) fn status(&self) -> CatalogStatus {
-        let status = self.shared.status.lock();
-        status.unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.status.lock().clone()
     }
 
     /// Searches for crates.
@@ -215,7 +215,6 @@ impl Catalog {
 
     /// Changes the status.
     pub(super) fn note(&self, change: impl FnOnce(&mut CatalogStatus)) {
-        let status = self.shared.status.lock();
-        change(&mut status.unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.shared.status.lock());
     }
 }

@@ -1,10 +1,11 @@
 //! The handle for questions, and the state that it shares with the background task.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -248,8 +249,7 @@ impl Journal {
 
     /// Why the last attempt to follow the index failed; `None` after a success.
     pub(crate) fn last_error(&self) -> Option<String> {
-        let last_error = self.shared.last_error.lock();
-        last_error.unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.last_error.lock().clone()
     }
 
     /// Asks the file. `None` means that a place is gone.
@@ -320,7 +320,6 @@ impl Journal {
     }
 
     pub(super) fn note_error(&self, error: Option<String>) {
-        let last_error = self.shared.last_error.lock();
-        *last_error.unwrap_or_else(PoisonError::into_inner) = error;
+        *self.shared.last_error.lock() = error;
     }
 }

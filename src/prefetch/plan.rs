@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::closure::choose::{NoChoice, crate_file};
@@ -250,7 +250,7 @@ pub(crate) fn visit_index_files(
     // The index asks for `Fn`, hence the lock.
     let visit = Mutex::new(visit);
     let visited = index.for_each_file(|name, file| {
-        let mut visit = visit.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut visit = visit.lock();
         match visit(name, file) {
             ControlFlow::Continue(()) => Ok(()),
             // An end without an error.

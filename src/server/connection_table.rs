@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::exchange::Connection;
@@ -44,7 +45,7 @@ impl ConnectionTable {
     pub(crate) fn open(&self, address: IpAddr) -> Option<Arc<Connection>> {
         let victim;
         let connection = {
-            let mut table = self.table();
+            let mut table = self.table.lock();
             victim = if table.open.len() >= self.max {
                 let victim = table.victim(Peer::from(address), self.max)?;
                 table.open.remove(&victim)
@@ -65,18 +66,14 @@ impl ConnectionTable {
 
     /// Removes a connection that has ended.
     pub(crate) fn forget(&self, connection: &Connection) {
-        self.table().open.remove(&connection.number());
+        self.table.lock().open.remove(&connection.number());
     }
 
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
-        self.table().open.len()
+        self.table.lock().open.len()
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing below can panic half-way.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Table {
@@ -122,7 +119,7 @@ mod tests {
     }
 
     fn numbers(connections: &ConnectionTable) -> Vec<u64> {
-        let mut numbers: Vec<u64> = connections.table().open.keys().copied().collect();
+        let mut numbers: Vec<u64> = connections.table.lock().open.keys().copied().collect();
         numbers.sort_unstable();
         numbers
     }
@@ -154,7 +151,7 @@ mod tests {
         }
         assert!(numbers(&connections).contains(&lonely.number()));
         // Those that are busy make room for another peer, and not for a further one of the same.
-        let table = connections.table().open.clone();
+        let table = connections.table.lock().open.clone();
         let _busy: Vec<Exchange> = table
             .values()
             .map(|connection| Exchange::begin(connection, connection.address()))

@@ -7,10 +7,11 @@ use std::any::Any;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -244,7 +245,7 @@ impl Exchange {
 
     /// Keeps something until the last byte has been sent.
     pub(crate) fn keep(&self, kept: impl Any + Send + Sync) {
-        self.rest().kept.push(Box::new(kept));
+        self.0.rest.lock().kept.push(Box::new(kept));
     }
 
     /// Takes so many bytes, until the exchange ends, out of the allowance that its connection has outside the account.
@@ -269,7 +270,7 @@ impl Exchange {
     /// The body of the answer begins; `length` is its length where that is known. `end` learns what became of it.
     pub(super) fn begin_body(&self, length: Option<u64>, end: Option<End>) {
         self.0.is_complete.store(false, Ordering::Relaxed);
-        let mut rest = self.rest();
+        let mut rest = self.0.rest.lock();
         rest.end = end;
         rest.length = length;
         drop(rest);
@@ -355,9 +356,6 @@ impl Exchange {
         }
     }
 
-    fn rest(&self) -> MutexGuard<'_, Rest> {
-        self.0.rest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl fmt::Debug for Exchange {
@@ -379,7 +377,7 @@ impl Drop for Inner {
         // Bytes that were handed over and then dropped wait no longer.
         connection.handed.fetch_sub(handed, Ordering::Relaxed);
         connection.handed.fetch_add(sent, Ordering::Relaxed);
-        let rest = self.rest.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let rest = self.rest.get_mut();
         if let Some(end) = rest.end.take() {
             let is_whole = match rest.length {
                 Some(length) => sent >= length,

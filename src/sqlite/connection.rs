@@ -1,9 +1,10 @@
 //! Connections to a database.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 
 use crate::index::StopFlag;
@@ -116,19 +117,16 @@ impl<D: Database> Readers<D> {
         work: impl FnOnce(&D) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         // The lock is not held while the file is opened.
-        let idle = self.idle().pop();
+        let idle = self.idle.lock().pop();
         let mut reader = idle.map_or_else(|| D::open_reader(&self.path), Ok)?;
         reader.end_at(deadline)?;
         // After a failure the connection is closed: what it has read may be damaged.
         let answer = reader.transaction(work)?;
-        let mut idle = self.idle();
+        let mut idle = self.idle.lock();
         if idle.len() < IDLE_MAX {
             idle.push(reader);
         }
         Ok(answer)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<D>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

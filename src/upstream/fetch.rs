@@ -4,10 +4,10 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use reqwest::{Client, Response};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
@@ -326,7 +326,7 @@ impl CrateSources {
 impl Source {
     /// Waits for the pause that the upstream asked for, if it is short.
     async fn wait_for_its_pause(&self) -> Result<(), TryError> {
-        let not_before = *self.lock();
+        let not_before = *self.not_before.lock();
         let Some(not_before) = not_before else {
             return Ok(());
         };
@@ -340,16 +340,11 @@ impl Source {
 
     fn pause_for(&self, pause: Duration) {
         let until = Instant::now().checked_add(pause);
-        let mut not_before = self.lock();
+        let mut not_before = self.not_before.lock();
         // Another request may have got a longer pause.
         *not_before = until.max(*not_before);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.not_before
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The host of an upstream, without user, password and port.

@@ -4,11 +4,12 @@
 //! an earlier time is content with an id of its own. The cache remembers these ids, so that it finds such a state as fast.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use axum::body::Bytes;
 use axum::http::HeaderValue;
 use flate2::{Compress, Compression, FlushCompress, Status};
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use super::bounded_cache::{BoundedCache, Weighed, bounded};
@@ -130,7 +131,7 @@ impl CachedBody {
 
     /// Uses the share of another exchange that sends the same bytes.
     fn joined(&self, exchange: &Exchange) -> bool {
-        let share = self.share().upgrade();
+        let share = self.share.lock().upgrade();
         share.is_some_and(|share| {
             share.use_for(exchange) && {
                 exchange.keep(share);
@@ -142,13 +143,10 @@ impl CachedBody {
     /// Keeps a share for it until the exchange ends.
     pub(crate) fn keep_share(&self, share: Share, exchange: &Exchange) {
         let share = Arc::new(share);
-        *self.share() = Arc::downgrade(&share);
+        *self.share.lock() = Arc::downgrade(&share);
         exchange.keep(share);
     }
 
-    fn share(&self) -> std::sync::MutexGuard<'_, Weak<Share>> {
-        self.share.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl CachedFile {

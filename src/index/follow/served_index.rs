@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::policy_time::PolicyTime;
 use super::tree_record::recorded_policy_time;
@@ -195,11 +197,11 @@ impl ServedIndex {
                     content,
                     &mut counts,
                 );
-                let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut totals = totals.lock();
                 totals.add(name.as_str(), &state);
                 Ok::<(), ReadError>(())
             })?;
-        Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(totals.into_inner())
     }
 
     /// Finds the crate files that only denied versions have, among the wanted ones. Each comes with such a version and the
@@ -219,7 +221,7 @@ impl ServedIndex {
                     let Some(checksum) = version.checksum.filter(&is_wanted) else {
                         continue;
                     };
-                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut found = found.lock();
                     match denial(&version) {
                         Some(why) => {
                             let text = format!("{} {}: {why}", version.name, version.version);
@@ -232,7 +234,7 @@ impl ServedIndex {
                 }
                 Ok::<(), ReadError>(())
             })?;
-        let (mut denied, served) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (mut denied, served) = found.into_inner();
         denied.retain(|checksum, _why| !served.contains(checksum));
         Ok(denied)
     }

@@ -3,7 +3,8 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::directory::Directory;
 use super::repository::Repository;
@@ -90,7 +91,7 @@ where
                 if let Err(error) = visited.and_then(|()| visit(entry.name, entry.blob)) {
                     // Ends the other threads: no share is left.
                     next.store(entries.len(), Ordering::Relaxed);
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *failure.lock() = Some(error);
                     return;
                 }
             }
@@ -104,7 +105,7 @@ where
         }
         work();
     });
-    let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failure = failure.into_inner();
     failure.map_or(Ok(()), Err)
 }
 

@@ -8,9 +8,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use git2::{FileMode, ObjectType};
+use parking_lot::Mutex;
 
 use super::changes::for_each_change;
 use crate::index::ids::{BlobId, ObjectId};
@@ -314,13 +315,13 @@ fn show(
                     Some(blob)
                 }
             };
-            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shown = shown.lock();
             shown.0.push((name.to_owned(), blob, state));
             shown.1.add(counts);
             Ok::<(), BuildError>(())
         },
     )?;
-    Ok(shown.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(shown.into_inner())
 }
 
 /// The changes of the top-level files, which rules do not change.
