@@ -40,8 +40,8 @@ use crate::server::{
 use crate::store::CrateFiles;
 pub use error::{RunError, StartError};
 pub(crate) use parts::{
-    USER_AGENT, advisory_refresh, crate_sources, follower_settings, open_keeper, redirect_settings,
-    outgoing, served_index_settings,
+    USER_AGENT, advisory_refresh, crate_sources, follower_settings, open_keeper, outgoing,
+    redirect_settings, served_index_settings,
 };
 use parts::{
     advisory_settings, index_files_of, keeper, policy_lookup, rules, stored_files, user_agent,
@@ -359,7 +359,9 @@ impl App {
             certificate.await.flatten().map_err(ended)?;
         }
         if let Some(pusher) = pusher {
-            pusher.await.map_err(RunError::of_task("pushes the index"))?;
+            pusher
+                .await
+                .map_err(RunError::of_task("pushes the index"))?;
         }
         let ended = RunError::of_task("keeps the catalog");
         catalog.await.flatten().map_err(ended)?;

@@ -171,7 +171,9 @@ impl Crates {
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)
         })?;
-        let schema = database.0.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))?;
+        let schema = database
+            .0
+            .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))?;
         if schema != SCHEMA {
             return Err(rusqlite::Error::QueryReturnedNoRows);
         }

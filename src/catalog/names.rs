@@ -297,7 +297,13 @@ impl TableBuilder {
     pub(super) fn push_shown(&mut self, row: i64, shown: &ShownCrate) {
         let crate_ = &shown.summary;
         let times = [&crate_.created_at, &crate_.updated_at].map(Timestamp::unix_seconds);
-        self.push(row, &crate_.name, shown.number, times.into(), crate_.is_yanked);
+        self.push(
+            row,
+            &crate_.name,
+            shown.number,
+            times.into(),
+            crate_.is_yanked,
+        );
     }
 
     /// The same, by what the database has of it.

@@ -75,7 +75,10 @@ pub(crate) enum Start {
 #[serde(
     from = "PlaceParts",
     into = "PlaceParts",
-    bound(serialize = "Self: Clone + Into<PlaceParts>", deserialize = "Self: From<PlaceParts>")
+    bound(
+        serialize = "Self: Clone + Into<PlaceParts>",
+        deserialize = "Self: From<PlaceParts>"
+    )
 )]
 pub(crate) struct Place<N = String> {
     /// Whether it is the crate whose name is the text itself.

@@ -106,7 +106,11 @@ impl CatalogTask {
     /// A task that follows `index`, and answers through `catalog`. It does nothing until it runs.
     pub(crate) fn new(settings: CatalogSettings, catalog: Catalog, index: IndexHandle) -> Self {
         let questions = Arc::clone(catalog.questions());
-        Self::of(Worker::new(settings, catalog, index.clone()), questions, index)
+        Self::of(
+            Worker::new(settings, catalog, index.clone()),
+            questions,
+            index,
+        )
     }
 }
 

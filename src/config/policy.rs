@@ -37,7 +37,10 @@ impl PolicyConfig {
                     "HELD_DOWNLOADS",
                     &raw.held_downloads,
                     "`allow` or `deny`",
-                    &[("allow", HeldDownloads::Allow), ("deny", HeldDownloads::Deny)],
+                    &[
+                        ("allow", HeldDownloads::Allow),
+                        ("deny", HeldDownloads::Deny),
+                    ],
                 )?,
                 mode: value::choice(
                     "POLICY_MODE",

@@ -124,7 +124,6 @@ impl FetchesOnDemand {
         state.is_allowed = false;
         state.next = None;
     }
-
 }
 
 /// A token bucket. Each fetch takes a token, and the bucket starts full.

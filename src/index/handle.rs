@@ -218,7 +218,6 @@ impl IndexHandle {
         status.failures = status.failures.saturating_add(1);
         status.failures
     }
-
 }
 
 #[cfg(test)]

@@ -165,10 +165,8 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub(crate) async fn head(&self) -> Result<Head, JournalError> {
-        self.ask(|database, _expiry| {
-            Ok(database.newest()?.map(Head::after))
-        })
-        .await
+        self.ask(|database, _expiry| Ok(database.newest()?.map(Head::after)))
+            .await
     }
 
     /// The last place at which the index was shown with this git tree; `None` if the journal has none.

@@ -73,7 +73,6 @@ impl ConnectionTable {
     pub(crate) fn count(&self) -> usize {
         self.table.lock().open.len()
     }
-
 }
 
 impl Table {

@@ -355,7 +355,6 @@ impl Exchange {
             None => self.0.connection.end(),
         }
     }
-
 }
 
 impl fmt::Debug for Exchange {

@@ -237,7 +237,6 @@ impl Streams {
     fn next_is(&self, exchange: &Exchange) {
         *self.0.lock() = Some(exchange.clone());
     }
-
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {

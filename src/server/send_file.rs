@@ -43,7 +43,6 @@ fn is_stand_in(slice: &[u8]) -> bool {
 pub(crate) struct Outgoing(Arc<Mutex<VecDeque<FilePart>>>);
 
 impl Outgoing {
-
     /// The file of an answer on this connection, if it has one.
     pub(crate) fn file_of(&self, response: &mut Response) -> Option<FileAnswer> {
         let rest = response.extensions_mut().remove::<FilePart>()?;

@@ -202,7 +202,6 @@ impl Shares {
         }
         drop(seen);
     }
-
 }
 
 impl fmt::Debug for Shares {

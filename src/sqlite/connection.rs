@@ -128,5 +128,4 @@ impl<D: Database> Readers<D> {
         }
         Ok(answer)
     }
-
 }

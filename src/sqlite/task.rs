@@ -62,11 +62,11 @@ impl<W: FollowsViews> DatabaseTask<W> {
             // Before the look at the view: a change after it must not be missed.
             changes.mark_unchanged();
             let end = || stop_flag.set();
-            let result;
-            (worker, result) = match on_blocking_thread(worker, W::step, &stop, end).await? {
-                Some(done) => done,
-                None => return Ok(()),
+            let Some((back, result)) = on_blocking_thread(worker, W::step, &stop, end).await?
+            else {
+                return Ok(());
             };
+            worker = back;
             failures = match result {
                 Ok(()) => 0,
                 Err(error) => {

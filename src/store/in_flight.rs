@@ -85,7 +85,6 @@ impl InFlight {
             checksum,
         }
     }
-
 }
 
 impl Drop for Entry<'_> {

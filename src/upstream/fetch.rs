@@ -344,7 +344,6 @@ impl Source {
         // Another request may have got a longer pause.
         *not_before = until.max(*not_before);
     }
-
 }
 
 /// The host of an upstream, without user, password and port.

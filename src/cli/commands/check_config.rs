@@ -19,9 +19,7 @@ use crate::cli::args::CheckConfigArguments;
 use crate::cli::context::{Context, OpenError, Outcome};
 use crate::cli::terminal::Terminal;
 use crate::config::{Config, DownloadMode, Origin, Setting};
-use crate::index::{
-    RemoteUrl, check_local_upstream, check_writable, has_clone, list_references,
-};
+use crate::index::{RemoteUrl, check_local_upstream, check_writable, has_clone, list_references};
 use crate::outgoing::{Proxies, certificates, shown_proxy};
 use crate::package::Timestamp;
 use crate::policy::VersionCounts;

@@ -22,9 +22,8 @@ pub(crate) async fn export(
     let index = context.open_index().await?;
     // It belongs to this task and not to the thread: the thread may hang because nobody reads from its pipe, and the
     // directory must be removed then, too.
-    let scratch = Scratch::create(&context.config.data_dir).map_err(|error| {
-        io::Error::other(format!("DATA_DIR: cannot write to it: {error}"))
-    })?;
+    let scratch = Scratch::create(&context.config.data_dir)
+        .map_err(|error| io::Error::other(format!("DATA_DIR: cannot write to it: {error}")))?;
     let job = ExportJob {
         archive: arguments.archive,
         since: arguments.since,

@@ -114,7 +114,8 @@ async fn read_rows(
     let mut rows = Rows::default();
     for dependent in dependents {
         let name = CrateName::try_from(dependent.name.clone()).ok();
-        let Some((name, blob)) = name.and_then(|name| index.view.find(&name).map(|blob| (name, blob)))
+        let Some((name, blob)) =
+            name.and_then(|name| index.view.find(&name).map(|blob| (name, blob)))
         else {
             continue;
         };

@@ -40,7 +40,6 @@ impl Followers {
             peer,
         })
     }
-
 }
 
 impl Drop for Follower {

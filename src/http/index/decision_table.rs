@@ -1,7 +1,5 @@
 //! What the policy says about the versions of a crate, in memory for further requests.
 
-use std::sync::Arc;
-
 use super::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::index::{BlobId, PolicyId};
 use crate::package::Timestamp;
@@ -92,7 +90,6 @@ impl DecisionTable {
         });
         format!("{name} {version} is held by this mirror{until}: {words}.{instead}")
     }
-
 }
 
 impl Weighed for DecisionTable {

@@ -146,7 +146,6 @@ impl CachedBody {
         *self.share.lock() = Arc::downgrade(&share);
         exchange.keep(share);
     }
-
 }
 
 impl CachedFile {

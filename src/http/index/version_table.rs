@@ -3,8 +3,6 @@
 //! A request for a crate file needs one checksum, and the index file with the checksum may have megabytes. So the first
 //! request for a crate remembers the checksums of all its versions. This also tells which versions do not exist.
 
-use std::sync::Arc;
-
 use super::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::index::BlobId;
 use crate::package::{Checksum, CrateFile, CrateHistory, CrateName, CrateVersion};
@@ -104,7 +102,6 @@ impl VersionTable {
             .get(start..start + entry.length as usize)
             .unwrap_or_default()
     }
-
 }
 
 impl Weighed for VersionTable {

@@ -195,10 +195,7 @@ fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
     {
         state.metrics.policy.begin(settings.mode.name());
     }
-    if let Some(totals) = index
-        .as_ref()
-        .and_then(|index| index.view.policy_totals())
-    {
+    if let Some(totals) = index.as_ref().and_then(|index| index.view.policy_totals()) {
         for (name, help, value) in [
             (
                 "policy_file_error",

@@ -66,22 +66,21 @@ impl AdvisoryTask {
         } = self;
         let end = || handle.work().stop();
         let open = DatabaseClone::open_copy_on_disk;
-        (clone, ()) = match on_blocking_thread(clone, open, &stop, end).await? {
-            Some(done) => done,
-            None => return Ok(()),
+        let Some((back, ())) = on_blocking_thread(clone, open, &stop, end).await? else {
+            return Ok(());
         };
+        clone = back;
         drop(opened);
         tokio::select! {
             () = until_open(&index) => {}
             () = stop.cancelled() => return Ok(()),
         }
         loop {
-            let failed;
             let refresh = DatabaseClone::refresh;
-            (clone, failed) = match on_blocking_thread(clone, refresh, &stop, end).await? {
-                Some(done) => done,
-                None => return Ok(()),
+            let Some((back, failed)) = on_blocking_thread(clone, refresh, &stop, end).await? else {
+                return Ok(());
             };
+            clone = back;
             let pause = match failed {
                 Some((failures, asked)) => backoff(failures, interval).max(asked),
                 None => jittered(interval),
@@ -99,12 +98,12 @@ impl AdvisoryTask {
                     () = check, if failed.is_none() => {}
                     () = stop.cancelled() => return Ok(()),
                 }
-                let is_damaged;
                 let check = DatabaseClone::check;
-                (clone, is_damaged) = match on_blocking_thread(clone, check, &stop, end).await? {
-                    Some(done) => done,
-                    None => return Ok(()),
+                let Some((back, is_damaged)) = on_blocking_thread(clone, check, &stop, end).await?
+                else {
+                    return Ok(());
                 };
+                clone = back;
                 if is_damaged {
                     break;
                 }

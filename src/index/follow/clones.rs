@@ -110,7 +110,11 @@ impl Clones {
 
     /// Publishes the current clone again if there are rules: facts may have changed.
     pub(super) fn show_again(&self, publisher: &mut Publisher) -> Result<(), RefreshError> {
-        match self.current.as_ref().filter(|_| publisher.maker.has_rules()) {
+        match self
+            .current
+            .as_ref()
+            .filter(|_| publisher.maker.has_rules())
+        {
             Some(repository) => publisher.show(repository),
             None => Ok(()),
         }

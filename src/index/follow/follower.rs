@@ -78,11 +78,11 @@ impl Follower {
                 handle.on_demand().forbid();
                 handle.stop();
             };
-            let pause;
-            (follower, pause) = match on_blocking_thread(follower, Self::step, &stop, end).await? {
-                Some(done) => done,
-                None => break,
+            let Some((back, pause)) = on_blocking_thread(follower, Self::step, &stop, end).await?
+            else {
+                break;
             };
+            follower = back;
             if let Some(why) = follower.hopeless.take() {
                 return Err(FollowerEnd::Hopeless(why));
             }

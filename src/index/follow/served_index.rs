@@ -12,8 +12,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::policy_time::PolicyTime;
-use super::tree_record::recorded_policy_time;
 use super::settings::Network;
+use super::tree_record::recorded_policy_time;
 use super::yank_watch;
 use crate::clock::Clock;
 use crate::index::advisory_db::copy_on_disk::read_copy_on_disk;

@@ -224,8 +224,6 @@ impl Repository {
     fn read_object(&self, id: ObjectId) -> Result<(), ReadError> {
         self.with(|git| Ok(git.odb()?.read(id.to_oid()?).map(drop)?))
     }
-
-
 }
 
 /// A commit's time in the type of the clock. A commit can claim any time: one before 1970 counts as 1970.

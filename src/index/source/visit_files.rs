@@ -202,7 +202,7 @@ mod tests {
         source
             .for_each_index_file(THREADS, |name, content| {
                 let content = String::from_utf8(content.to_vec()).unwrap();
-                let mut visited = visited.lock().unwrap();
+                let mut visited = visited.lock();
                 assert_eq!(visited.insert(name.as_str().to_owned(), content), None);
                 Ok::<(), ReadError>(())
             })
@@ -214,7 +214,7 @@ mod tests {
             ("syn", "three"),
         ];
         let expected = expected.map(|(name, content)| (name.to_owned(), content.to_owned()));
-        assert_eq!(visited.into_inner().unwrap(), BTreeMap::from(expected));
+        assert_eq!(visited.into_inner(), BTreeMap::from(expected));
     }
 
     #[test]

@@ -61,7 +61,6 @@ impl BlocksOfFiles {
     pub(super) fn remove(&self, checksum: &Checksum) {
         self.0.lock().remove(checksum);
     }
-
 }
 
 impl fmt::Debug for BlocksOfFiles {

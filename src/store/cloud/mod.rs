@@ -86,7 +86,8 @@ impl Cloud {
         answer: impl Future<Output = Result<T, ObjectError>>,
     ) -> Result<T, StoreError> {
         if self
-            .unresponsive_until.lock()
+            .unresponsive_until
+            .lock()
             .is_some_and(|until| Instant::now() < until)
         {
             return Err(StoreError::TimedOut);
@@ -94,12 +95,12 @@ impl Cloud {
         match tokio::time::timeout(ANSWER_TIME_MAX, answer).await {
             Ok(answer) => Ok(answer?),
             Err(_elapsed) => {
-                *self.unresponsive_until.lock() = Instant::now().checked_add(UNRESPONSIVE_REMEMBERED);
+                *self.unresponsive_until.lock() =
+                    Instant::now().checked_add(UNRESPONSIVE_REMEMBERED);
                 Err(StoreError::TimedOut)
             }
         }
     }
-
 
     /// Reads a file or a part of it.
     pub(super) async fn read(

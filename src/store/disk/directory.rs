@@ -152,7 +152,6 @@ impl Disk {
         Some(Arc::new(OpenFile::intact(file.upgrade()?, identity)))
     }
 
-
     async fn deal_with_damaged(&self, checksum: &Checksum, path: PathBuf, identity: Identity) {
         let finding = Finding::damaged(identity);
         if self.hashed.get(checksum) == Some(finding) {

@@ -83,7 +83,8 @@ async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report,
         let Some(joined) = joined else {
             break;
         };
-        let (checksum, health) = joined.map_err(|panic| context.end(Err(OpenError::Panic(panic).into())))?;
+        let (checksum, health) =
+            joined.map_err(|panic| context.end(Err(OpenError::Panic(panic).into())))?;
         found.add(checksum, health, context)?;
         progress.update(found.files, &DecimalBytes(found.bytes).to_string());
     }
