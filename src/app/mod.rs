@@ -205,7 +205,7 @@ impl App {
             #[cfg(feature = "otlp")]
             traces: traces.clone(),
             download_policy,
-            download: config.downloads.first().clone(),
+            download: config.downloads.first.clone(),
             public_url,
             tls: config.tls.is_some(),
             hsts_max_age_secs: config.hsts_max_age_secs,

@@ -270,7 +270,7 @@ impl Worker {
                 }
             },
         };
-        let is_temporary = directory.is_temporary();
+        let is_temporary = directory.is_temporary;
         self.catalog
             .note(|status| status.is_temporary = is_temporary);
         Ok(self.directory.insert(directory))

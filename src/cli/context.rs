@@ -275,7 +275,7 @@ impl Context {
 
 /// Frees the data directory for others.
 fn release(index: LockedIndex) -> Arc<Source> {
-    Arc::clone(index.source())
+    Arc::clone(&index.source)
 }
 
 fn how_far(handle: &IndexHandle) -> String {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{ConfigError, value};
 use crate::store::{LocationError, StorageLocation};
-use crate::upstream::{DownloadTemplate, DownloadTemplates, TemplateError};
+use crate::upstream::{DownloadTemplates, TemplateError};
 
 /// The directory in `DATA_DIR` with the crate files, unless `STORAGE_URL` names another place.
 const CRATES_DIR: &str = "crates";
@@ -44,7 +44,7 @@ pub(super) fn downloads(urls: &str, mode: DownloadMode) -> Result<DownloadTempla
         };
         ConfigError::new("DOWNLOAD_URL", &url, remedy)
     })?;
-    let has_credentials = templates.iter().any(DownloadTemplate::has_credentials);
+    let has_credentials = templates.iter().any(|template| template.has_credentials);
     if mode == DownloadMode::Redirect && has_credentials {
         let remedy = "no user and password: in the mode redirect every client would see them";
         return Err(ConfigError::new("DOWNLOAD_URL", urls, remedy));

@@ -17,7 +17,8 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 /// The open connections.
 #[derive(Debug)]
 pub(crate) struct ConnectionTable {
-    max: usize,
+    /// How many may be open.
+    pub(crate) max: usize,
     table: Mutex<Table>,
 }
 
@@ -34,11 +35,6 @@ impl ConnectionTable {
             max,
             table: Mutex::default(),
         }
-    }
-
-    /// How many may be open.
-    pub(crate) fn max(&self) -> usize {
-        self.max
     }
 
     /// Adds a connection. If there are too many then, this closes another one; `None` if it would have to be the new one.
@@ -66,7 +62,7 @@ impl ConnectionTable {
 
     /// Removes a connection that has ended.
     pub(crate) fn forget(&self, connection: &Connection) {
-        self.table.lock().open.remove(&connection.number());
+        self.table.lock().open.remove(&connection.number);
     }
 
     /// How many are open.
@@ -81,14 +77,14 @@ impl Table {
     fn victim(&self, newcomer: Peer, max: usize) -> Option<u64> {
         let mut counts: HashMap<Peer, usize> = HashMap::from([(newcomer, 1)]);
         for connection in self.open.values() {
-            *counts.entry(Peer::from(connection.address())).or_default() += 1;
+            *counts.entry(Peer::from(connection.address)).or_default() += 1;
         }
         let fair_share = max / counts.len();
         let now = Instant::now();
         let mut idle: Option<((bool, usize, Duration), u64)> = None;
         let mut busy: Option<((usize, std::cmp::Reverse<u64>), u64)> = None;
         for (number, connection) in &self.open {
-            let peer = Peer::from(connection.address());
+            let peer = Peer::from(connection.address);
             let count = counts.get(&peer).copied().unwrap_or(0);
             if let Some(since) = connection.idle_since() {
                 let time = now.saturating_duration_since(since);
@@ -148,15 +144,15 @@ mod tests {
             connections.open(address(2)).unwrap();
             tokio::time::advance(Duration::from_secs(2)).await;
         }
-        assert!(numbers(&connections).contains(&lonely.number()));
+        assert!(numbers(&connections).contains(&lonely.number));
         // Those that are busy make room for another peer, and not for a further one of the same.
         let table = connections.table.lock().open.clone();
         let _busy: Vec<Exchange> = table
             .values()
-            .map(|connection| Exchange::begin(connection, connection.address()))
+            .map(|connection| Exchange::begin(connection, connection.address))
             .collect();
         assert!(connections.open(address(2)).is_none());
         assert!(connections.open(address(3)).is_some());
-        assert!(numbers(&connections).contains(&lonely.number()));
+        assert!(numbers(&connections).contains(&lonely.number));
     }
 }

@@ -36,8 +36,10 @@ pub(super) type Draining = watch::Receiver<()>;
 /// The progress of a connection. It outlives its exchanges.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    number: u64,
-    address: IpAddr,
+    /// A number that no other connection has.
+    pub(crate) number: u64,
+    /// The address of the other side.
+    pub(crate) address: IpAddr,
     began: Instant,
     /// Ends the connection.
     abort: OnceLock<AbortHandle>,
@@ -77,16 +79,6 @@ impl Connection {
             idle_since: AtomicU64::new(0),
             allowance_used: AtomicU64::new(0),
         })
-    }
-
-    /// A number that no other connection has.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The address of the other side.
-    pub(crate) fn address(&self) -> IpAddr {
-        self.address
     }
 
     /// Notes that the system sends files on it, so that nobody has to read them.
@@ -196,7 +188,7 @@ impl Exchange {
 
     /// Stands for the connection itself, whatever its requests are.
     pub(crate) fn of_connection(connection: &Arc<Connection>) -> Self {
-        Self::new(connection, connection.address(), false)
+        Self::new(connection, connection.address, false)
     }
 
     fn new(connection: &Arc<Connection>, client: IpAddr, is_request: bool) -> Self {

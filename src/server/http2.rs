@@ -79,7 +79,7 @@ where
         let streams = streams.clone();
         service_fn(move |request: hyper::Request<Incoming>| {
             let proxies = &settings.trusted_proxies;
-            let client = proxies.client(connection.address(), request.headers());
+            let client = proxies.client(connection.address, request.headers());
             let exchange = Exchange::begin(&connection, client);
             streams.next_is(&exchange);
             let bytes = cost(&request);

@@ -170,7 +170,7 @@ impl Shares {
         let settings = &self.0.settings;
         Claim {
             peer: exchange.peer(),
-            connection: exchange.connection().number(),
+            connection: exchange.connection().number,
             // A claim beyond the capacity gets the capacity, less a little that others may keep for long.
             amount: amount.min(settings.capacity - settings.capacity / LITTLE),
         }

@@ -24,7 +24,8 @@ const READ_BYTES_MAX: u64 = 120 * 1024;
 /// A file whose bytes match its checksum.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredFile {
-    size: u64,
+    /// How many bytes it has.
+    pub(crate) size: u64,
     source: Source,
 }
 
@@ -73,11 +74,6 @@ impl StoredFile {
             size,
             source: Source::Cloud(cloud, checksum),
         }
-    }
-
-    /// How many bytes it has.
-    pub(crate) fn size(&self) -> u64 {
-        self.size
     }
 
     /// The bytes in a range, which must lie inside the file.

@@ -77,7 +77,7 @@ pub(crate) struct CrateSources {
     clock: Clock,
     mismatches: AtomicU64,
     /// Counts the requests, by host.
-    requests: TimedResults,
+    pub(crate) requests: TimedResults,
 }
 
 #[derive(Debug)]
@@ -185,11 +185,6 @@ impl CrateSources {
             clock: settings.clock,
             mismatches: AtomicU64::new(0),
         })
-    }
-
-    /// Counts the requests.
-    pub(crate) fn requests(&self) -> &TimedResults {
-        &self.requests
     }
 
     /// The number of answers with a wrong checksum.
@@ -405,7 +400,7 @@ fn worse<E>(before: FetchError<E>, error: TryError, file: &CrateFile) -> FetchEr
 }
 
 fn log(source: &Source, file: &CrateFile, error: &TryError) {
-    let upstream = source.template.base();
+    let upstream = &source.template.base;
     match error {
         TryError::Missing => {
             tracing::info!(upstream, "crate.file" = %file, "an upstream has no such crate file");

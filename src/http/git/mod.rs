@@ -182,7 +182,7 @@ impl Served {
     /// The header that names the upstream commit of the index. The advisory database has none.
     fn commit_header(self, output: &GitOutput) -> Option<[(HeaderName, HeaderValue); 1]> {
         match self {
-            Self::Index => commit_header(output.commit()),
+            Self::Index => commit_header(output.commit),
             Self::AdvisoryDb => None,
         }
     }

@@ -91,9 +91,9 @@ impl PolicyReport {
             advisories: facts
                 .and_then(|facts| facts.advisories.as_ref())
                 .map(|advisories| AdvisoriesReport {
-                    commit: advisories.commit().to_owned(),
+                    commit: advisories.commit.clone(),
                     age_seconds: advisories_age(&index.state),
-                    skipped: advisories.skipped(),
+                    skipped: advisories.skipped,
                 }),
             versions: view
                 .policy_totals()

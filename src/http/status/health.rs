@@ -127,9 +127,9 @@ impl AdvisoryReport {
         Self {
             upstream: handle.upstream().to_owned(),
             state: handle.state(),
-            commit: advisories.map(|advisories| advisories.commit().to_owned()),
+            commit: advisories.map(|advisories| advisories.commit.clone()),
             advisories: advisories.map(Advisories::count),
-            skipped: advisories.map(Advisories::skipped),
+            skipped: advisories.map(|advisories| advisories.skipped),
             age_seconds: age.map(|age| age.as_secs()),
             failures: status.failures,
             last_error: status.last_error,

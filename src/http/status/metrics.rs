@@ -294,7 +294,7 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
         "Bytes of the stored crate files",
         ConstGauge::new(stored_bytes.get()),
     );
-    if let Some(limit) = crate_files.store().bytes_max() {
+    if let Some(limit) = crate_files.store().bytes_max {
         registry.register(
             "store_limit_bytes",
             "STORAGE_MAX_BYTES, if it is set",

@@ -110,7 +110,7 @@ impl Scene {
     }
 
     fn commit_shown(&self) -> String {
-        self.handle.advisories().unwrap().commit().to_owned()
+        self.handle.advisories().unwrap().commit.clone()
     }
 }
 
@@ -184,7 +184,7 @@ fn only_the_files_of_advisories_about_crates_are_read() {
     scene.refresh();
     let advisories = scene.handle.advisories().unwrap();
     assert_eq!(advisories.names().collect::<Vec<_>>(), ["evil", "more"]);
-    assert_eq!((advisories.count(), advisories.skipped()), (2, 3));
+    assert_eq!((advisories.count(), advisories.skipped), (2, 3));
 }
 
 #[test]
@@ -416,5 +416,5 @@ fn git_clients_get_a_head_that_points_to_main() {
     let head = git.find_reference("HEAD").unwrap();
     assert_eq!(head.symbolic_target().unwrap(), Some("refs/heads/main"));
     let tip = git.refname_to_id("refs/heads/main").unwrap().to_string();
-    assert_eq!(tip, newest.tip().to_string());
+    assert_eq!(tip, newest.tip.to_string());
 }

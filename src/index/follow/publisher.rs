@@ -101,7 +101,7 @@ impl Publisher {
         if self.git_index.is_none() || !repository.is_writable() {
             return;
         }
-        let tip = view.git_index().map(|git_index| git_index.tip());
+        let tip = view.git_index().map(|git_index| git_index.tip);
         let found = self
             .damage_checks
             .check(repository, tip, self.handle.stopping());
@@ -148,7 +148,7 @@ impl Publisher {
     /// Brings the git index of the published view up to date, and publishes the view again if the git index has
     /// changed.
     fn bring_git_index_up_to_date(&mut self, view: &View) {
-        let tip = |index: Option<&Arc<GitIndex>>| index.map(|index| index.tip());
+        let tip = |index: Option<&Arc<GitIndex>>| index.map(|index| index.tip);
         let git_index = self.git_index_of(view);
         if tip(git_index.as_ref()) != tip(view.git_index()) {
             let view = view.without_git_index().with_git_index(git_index);
@@ -171,7 +171,7 @@ impl Publisher {
         };
         self.git_indexes.retain(|index| index.strong_count() > 0);
         let in_use = self.git_indexes.iter().filter_map(Weak::upgrade);
-        let in_use = in_use.map(|index| index.tip()).collect();
+        let in_use = in_use.map(|index| index.tip).collect();
         match overlay::bring_up_to_date(repository.path(), shown, &settings.config, &in_use) {
             Ok(tip) => {
                 let index = Arc::new(GitIndex::new(

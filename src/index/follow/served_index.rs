@@ -133,7 +133,7 @@ impl ServedIndex {
     /// The commit of the advisory database; `None` without one.
     pub(crate) fn advisories_commit(&self) -> Option<&str> {
         let advisories = self.facts.advisories.as_ref();
-        advisories.map(|advisories| advisories.commit())
+        advisories.map(|advisories| advisories.commit.as_str())
     }
 
     /// What works, but is probably not what the operator means, one line each.

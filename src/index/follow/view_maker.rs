@@ -81,7 +81,7 @@ impl ViewMaker {
                 settings
                     .rules
                     .policy()
-                    .map_or(0, |policy| policy.yank_guard.seconds()),
+                    .map_or(0, |policy| policy.yank_guard.seconds),
             ),
             policy_time: PolicyTime::default(),
             last: None,
@@ -355,8 +355,8 @@ impl ViewMaker {
                         let all = entries_of(source.root());
                         let named = all
                             .into_iter()
-                            .filter(|entry| differing.contains(entry.name()));
-                        names.extend(named.map(|entry| entry.name().to_owned()));
+                            .filter(|entry| differing.contains(entry.name));
+                        names.extend(named.map(|entry| entry.name.to_owned()));
                     }
                     if known.facts.stored != facts.stored {
                         affected.push(

@@ -111,9 +111,10 @@ pub(crate) fn configure(command: &mut Command, settings: &[&str]) {
 /// directory, nor the references of a state of the git index.
 #[derive(Debug)]
 pub(crate) struct GitIndex {
-    commit: CommitId,
+    /// The upstream commit that this state shows.
+    pub(crate) commit: CommitId,
     /// The commit that clients get.
-    tip: ObjectId,
+    pub(crate) tip: ObjectId,
     /// The references of this state; `None` for a clone that is served as it is.
     namespace: Option<String>,
     /// Keeps the clone, whose objects clients get.
@@ -185,16 +186,6 @@ impl GitIndex {
             _repository: repository,
             program,
         }
-    }
-
-    /// The upstream commit that this state shows.
-    pub(crate) fn commit(&self) -> CommitId {
-        self.commit
-    }
-
-    /// The commit that clients get.
-    pub(crate) fn tip(&self) -> ObjectId {
-        self.tip
     }
 
     /// The directory of the repository.
@@ -272,7 +263,7 @@ impl GitChild {
 
     /// The upstream commit of the answer.
     pub(crate) fn commit(&self) -> CommitId {
-        self.index.commit()
+        self.index.commit
     }
 
     /// The child's input, for the request body. Dropping it ends the input.
@@ -351,15 +342,15 @@ mod tests {
             index.refresh();
         }
         let newest = served(&index);
-        assert_ne!(first.tip(), newest.tip());
+        assert_ne!(first.tip, newest.tip);
         let git = git2::Repository::open_bare(newest.path()).unwrap();
         for state in [&first, &newest] {
-            let namespace = format!("refs/namespaces/{}", namespace(state.tip()));
+            let namespace = format!("refs/namespaces/{}", namespace(state.tip));
             let head = git.find_reference(&format!("{namespace}/HEAD")).unwrap();
             let branch = format!("{namespace}/refs/heads/master");
             assert_eq!(head.symbolic_target().unwrap(), Some(branch.as_str()));
             let tip = git.refname_to_id(&branch).unwrap();
-            assert_eq!(ObjectId::from(tip), state.tip());
+            assert_eq!(ObjectId::from(tip), state.tip);
         }
         // The one before the newest was in use when the newest was made. Nobody reads the one before that.
         let namespaces = std::fs::read_dir(newest.path().join("refs/namespaces"));

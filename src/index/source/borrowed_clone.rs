@@ -26,7 +26,8 @@ const FILES: [&str; 6] = [
 #[derive(Debug)]
 pub(crate) struct BorrowedClone {
     path: PathBuf,
-    original: PathBuf,
+    /// The clone whose objects are borrowed.
+    pub(super) original: PathBuf,
     /// Keeps other processes from removing the original, if the file system has locks.
     _read_lock: Option<File>,
 }
@@ -77,11 +78,6 @@ impl BorrowedClone {
     /// The directory of the repository.
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The clone whose objects are borrowed.
-    pub(super) fn original(&self) -> &Path {
-        &self.original
     }
 }
 

@@ -75,7 +75,7 @@ impl Repository {
 
     /// The clone in the data directory whose objects this repository shows.
     pub(crate) fn stands_for(&self) -> &Path {
-        let original = self.borrowed.as_ref().map(BorrowedClone::original);
+        let original = self.borrowed.as_ref().map(|borrowed| &borrowed.original);
         original.unwrap_or(&self.path)
     }
 

@@ -111,7 +111,8 @@ where
 
 /// An index file, and its position among all objects.
 pub(crate) struct Entry<'a> {
-    name: &'a str,
+    /// The name of the crate in lower case.
+    pub(crate) name: &'a str,
     blob: ObjectId,
     rank: u32,
 }
@@ -124,11 +125,6 @@ impl<'a> Entry<'a> {
             blob,
             rank: u32::MAX,
         }
-    }
-
-    /// The name of the crate in lower case.
-    pub(crate) fn name(&self) -> &'a str {
-        self.name
     }
 }
 

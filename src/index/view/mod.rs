@@ -149,7 +149,7 @@ impl View {
             .policy
             .as_ref()
             .filter(|policy| policy.rules.policy().is_some())?;
-        Some(policy.states.totals())
+        Some(&policy.states.totals)
     }
 
     /// What the policy has found in the index file of this crate (the name of the file); `None` for nothing.

@@ -247,7 +247,7 @@ impl Disk {
     /// Whether a file of this size is larger than the whole directory may be.
     pub(crate) fn is_too_large(&self, bytes: u64) -> bool {
         let limit = self.limit.as_ref();
-        limit.is_some_and(|limit| bytes > limit.bytes_max())
+        limit.is_some_and(|limit| bytes > limit.bytes_max)
     }
 
     /// Removes files until the directory is within its limit, after a file of this size has come. That one stays. Returns

@@ -163,7 +163,7 @@ impl OpenFile {
 
     /// Sets the time of last use. Blocking.
     pub(crate) fn note_use(&self, now: SystemTime) {
-        note_use(self.file.file(), now);
+        note_use(&self.file.file, now);
     }
 
     /// How many bytes it has.
