@@ -40,8 +40,8 @@ use crate::server::{
 use crate::store::CrateFiles;
 pub use error::{RunError, StartError};
 pub(crate) use parts::{
-    USER_AGENT, advisory_refresh, crate_sources, follower_settings, open_keeper, outgoing,
-    redirect_settings, served_index_settings,
+    USER_AGENT, advisory_refresh, client_settings, crate_sources, follower_settings, open_keeper,
+    outgoing, served_index_settings,
 };
 use parts::{
     advisory_settings, index_files_of, keeper, policy_lookup, rules, stored_files, user_agent,

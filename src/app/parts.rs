@@ -17,9 +17,7 @@ use crate::policy::{Advisories, HeldDownloads, Mode, Rule, Rules};
 use crate::store::{
     Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
 };
-use crate::upstream::{
-    ClientError, CrateSources, RedirectSettings, SourcesSettings, find_redirect,
-};
+use crate::upstream::{ClientError, ClientSettings, CrateSources, find_redirect};
 
 use super::error::StartError;
 
@@ -133,19 +131,12 @@ pub(super) fn keeper(config: &Config, clock: &Clock) -> Result<Option<CrateFiles
 
 /// The upstreams of crate files.
 pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSources, ClientError> {
-    CrateSources::new(SourcesSettings {
-        templates: config.downloads.clone(),
-        user_agent: user_agent(config.contact.as_deref()),
-        limits: config.fetch_limits,
-        clock: clock.clone(),
-        resolver: config.resolver.clone(),
-        proxies: config.proxies.clone(),
-    })
+    CrateSources::new(&config.downloads, client_settings(config), clock.clone())
 }
 
-/// How single requests to upstreams are made.
-pub(crate) fn redirect_settings(config: &Config) -> RedirectSettings {
-    RedirectSettings {
+/// How upstreams are asked.
+pub(crate) fn client_settings(config: &Config) -> ClientSettings {
+    ClientSettings {
         user_agent: user_agent(config.contact.as_deref()),
         limits: config.fetch_limits,
         resolver: config.resolver.clone(),
@@ -155,7 +146,7 @@ pub(crate) fn redirect_settings(config: &Config) -> RedirectSettings {
 
 /// How git reaches other machines: it follows redirects by the rules for crate files. Must be called inside a runtime.
 pub(crate) fn outgoing(config: &Config) -> Outgoing {
-    let settings = Arc::new(redirect_settings(config));
+    let settings = Arc::new(client_settings(config));
     let runtime = tokio::runtime::Handle::current();
     let redirects = Redirects::new(move |address| {
         let (tell, told) = std::sync::mpsc::sync_channel(1);

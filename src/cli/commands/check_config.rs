@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::app::{outgoing, redirect_settings};
+use crate::app::{client_settings, outgoing};
 use crate::cli::args::CheckConfigArguments;
 use crate::cli::context::{Context, OpenError, Outcome};
 use crate::cli::terminal::Terminal;
@@ -346,7 +346,7 @@ async fn ask_git(variable: &'static str, url: &RemoteUrl, config: &Config) -> An
 }
 
 async fn ask_crate_files(config: &Config, template: &DownloadTemplate) -> Answered {
-    let settings = redirect_settings(config);
+    let settings = client_settings(config);
     let origin = template
         .origin()
         .map(|url| url.origin().ascii_serialization());

@@ -1,10 +1,5 @@
 //! `GET /api/v1/crates/{name}`, `…/{version}` and `…/{version}/dependencies`.
 
-#![expect(
-    unused_qualifications,
-    reason = "the macro `utoipa::path` writes the paths of types in full"
-)]
-
 use std::collections::HashMap;
 use std::sync::Arc;
 
