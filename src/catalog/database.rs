@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{OpenFlags, OptionalExtension, Row, params};
 
 use super::names::{NameTable, TableBuilder};
 use super::questions::{CrateSummary, Dependent, Publish, PublishPlace};
@@ -83,25 +83,12 @@ const INDEXES: &str = "
     CREATE INDEX incomplete ON crates (file) WHERE is_skipped OR has_other_lines;
 ";
 
-/// A connection to the database.
+/// The tables of the catalog.
 #[derive(Debug)]
-pub(super) struct Crates(Connection);
+pub(crate) enum CatalogTables {}
 
-impl From<Connection> for Crates {
-    fn from(connection: Connection) -> Self {
-        Self(connection)
-    }
-}
-
-impl Database for Crates {
-    fn connection(&self) -> &Connection {
-        &self.0
-    }
-
-    fn connection_mut(&mut self) -> &mut Connection {
-        &mut self.0
-    }
-}
+/// A connection to the database.
+pub(super) type Crates = Database<CatalogTables>;
 
 /// The state of the index that the database belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,14 +128,14 @@ impl Crates {
                 connection.pragma_update(None, "locking_mode", "EXCLUSIVE")
             },
         )?;
-        database.0.execute_batch("BEGIN")?;
-        database.0.execute_batch(TABLES)?;
+        database.connection.execute_batch("BEGIN")?;
+        database.connection.execute_batch(TABLES)?;
         Ok(database)
     }
 
     /// Ends the making of a new file.
     pub(super) fn finish(self, state: &State) -> rusqlite::Result<()> {
-        let Self(connection) = self;
+        let connection = self.connection;
         connection.execute_batch(INDEXES)?;
         connection.execute(
             "INSERT INTO state VALUES (?1, ?2, ?3, ?4)",
@@ -172,7 +159,7 @@ impl Crates {
             connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)
         })?;
         let schema = database
-            .0
+            .connection
             .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))?;
         if schema != SCHEMA {
             return Err(rusqlite::Error::QueryReturnedNoRows);
@@ -260,7 +247,7 @@ impl Crates {
             summary.and_then(|shown| shown.newest_version.as_ref()),
             summary.and_then(|shown| shown.max_stable_version.as_ref()),
         ])?;
-        let row = self.0.last_insert_rowid();
+        let row = self.connection.last_insert_rowid();
         let mut statement =
             self.prepare("INSERT INTO versions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
         for (position, version) in (0_i64..).zip(&record.versions) {
@@ -436,7 +423,7 @@ impl Crates {
     /// Counts up to a number, which takes as long as the number is large.
     #[cfg(test)]
     pub(super) fn count_to(&self, number: i64) -> rusqlite::Result<i64> {
-        self.0.query_row(
+        self.connection.query_row(
             "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < ?1)
              SELECT max(n) FROM counted",
             [number],

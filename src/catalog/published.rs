@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 
-use super::database::Crates;
+use super::database::{CatalogTables, Crates};
 use super::names::NameTable;
 use crate::index::View;
 use crate::sqlite::{AskError, Readers};
@@ -17,7 +17,7 @@ pub(super) struct Published {
     pub(super) names: NameTable,
     /// The generation of the database that the names belong to.
     pub(super) generation: i64,
-    pub(super) readers: Arc<Readers<Crates>>,
+    pub(super) readers: Arc<Readers<CatalogTables>>,
 }
 
 /// Answers one question from the current state, until a deadline. `None` if there is no state. Blocking.

@@ -25,7 +25,7 @@ use crate::index::testing::{TestIndex, checksum, read_crate};
 use crate::index::{IndexFilesOf, IndexHandle, StoredFiles};
 use crate::package::{Checksum, CrateHistory, CrateName, IndexPath, canonical_order};
 use crate::policy::{Rule, Rules};
-use crate::sqlite::{ANSWERED_MAX, AskError, Database, FollowsViews};
+use crate::sqlite::{ANSWERED_MAX, AskError, FollowsViews};
 
 /// A catalog of an index, without a task: each step is made by the test.
 struct Scene {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
-use super::database::{Crates, State};
+use super::database::{CatalogTables, Crates, State};
 use super::files::{CatalogDir, DirState};
 use super::handle::Catalog;
 use super::names::{NameTable, TableBuilder};
@@ -16,7 +16,7 @@ use super::published::Published;
 use super::record::{CrateRecord, ShownCrate, key_of};
 use crate::index::{IndexHandle, ListedCrate, Listing, ReadError, StopFlag, View};
 use crate::memory::return_freed_blocks;
-use crate::sqlite::{Database, DatabaseTask, FollowsViews, Readers, is_damage, remove_database};
+use crate::sqlite::{DatabaseTask, FollowsViews, Readers, is_damage, remove_database};
 
 /// The largest number of threads that read index files. The mirror serves requests at the same time.
 const THREADS_MAX: usize = 4;
@@ -82,7 +82,7 @@ pub(crate) struct Worker {
 struct Open {
     database: Crates,
     path: PathBuf,
-    readers: Arc<Readers<Crates>>,
+    readers: Arc<Readers<CatalogTables>>,
     state: State,
     /// What the database was last brought up to; `None` for a database from the disk.
     listing: Option<Listing>,

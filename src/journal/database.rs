@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{OpenFlags, OptionalExtension, Row, params};
 
 use super::cursor::StepCursor;
 use crate::index::StopFlag;
@@ -40,25 +40,12 @@ const TABLES: &str = "
     );
 ";
 
-/// A connection to the journal.
+/// The tables of the journal.
 #[derive(Debug)]
-pub(super) struct JournalFile(Connection);
+pub(crate) enum JournalTables {}
 
-impl From<Connection> for JournalFile {
-    fn from(connection: Connection) -> Self {
-        Self(connection)
-    }
-}
-
-impl Database for JournalFile {
-    fn connection(&self) -> &Connection {
-        &self.0
-    }
-
-    fn connection_mut(&mut self) -> &mut Connection {
-        &mut self.0
-    }
-}
+/// A connection to the journal.
+pub(super) type JournalFile = Database<JournalTables>;
 
 /// A step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +111,7 @@ impl JournalFile {
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)
         })?;
-        database.transaction(|Self(connection)| {
+        database.transaction(|Self { connection, .. }| {
             let schema: i32 =
                 connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
             let tables: i64 =
@@ -144,7 +131,7 @@ impl JournalFile {
     /// Copies the log into the file and empties it. A large step leaves a log as large as itself.
     pub(super) fn cut_log(&self) -> rusqlite::Result<()> {
         // The answer says how much could be copied. The next step copies the rest.
-        self.0
+        self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))
     }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cursor::StepCursor;
 pub(crate) use super::database::ChunkPlace;
-use super::database::{JournalFile, Step};
+use super::database::{JournalFile, JournalTables, Step};
 use crate::clock::Clock;
 use crate::package::Timestamp;
 use crate::sqlite::{AskError, Questions, Readers};
@@ -54,7 +54,7 @@ struct Shared {
 #[derive(Clone, Debug)]
 enum State {
     Off(OffReason),
-    Open(Arc<Readers<JournalFile>>),
+    Open(Arc<Readers<JournalTables>>),
 }
 
 /// Why there is no journal.
@@ -296,7 +296,7 @@ impl Journal {
     }
 
     /// Answers questions from this file from now on.
-    pub(super) fn open(&self, readers: Arc<Readers<JournalFile>>) {
+    pub(super) fn open(&self, readers: Arc<Readers<JournalTables>>) {
         self.shared.state.store(Arc::new(State::Open(readers)));
         self.tell();
     }

@@ -14,8 +14,7 @@ use crate::index::{BlobId, FileChange, IndexHandle, ReadError, ShownIndex, StopF
 use crate::memory::return_freed_blocks;
 use crate::package::{CrateName, IndexPath};
 use crate::sqlite::{
-    Database, DatabaseTask, DirectoryLock, FollowsViews, Readers, is_damage, lock_directory,
-    remove_database,
+    DatabaseTask, DirectoryLock, FollowsViews, Readers, is_damage, lock_directory, remove_database,
 };
 
 /// The directory of the journal in `DATA_DIR`.
