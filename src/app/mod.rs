@@ -260,7 +260,7 @@ impl App {
 
     /// Has `/metrics` say how many events this logging has dropped.
     pub fn count_dropped_events(&self, logging: &Logging) {
-        let counter = logging.dropped().clone();
+        let counter = logging.dropped.clone();
         // There is one logging for a mirror.
         let _set_before = self.state.metrics.dropped_log_events.set(counter);
     }

@@ -175,7 +175,7 @@ impl Plan {
                 continue;
             };
             let read = index.index_file(&first.name, |file| {
-                let history = CrateHistory::parse(file.content(), &first.name);
+                let history = CrateHistory::parse(&file.content, &first.name);
                 self.add_locked_of_crate(packages, history.map(|history| (history, file)).as_ref());
             })?;
             if read.is_none() {
@@ -268,7 +268,7 @@ fn files_of_crate(
     name: &CrateName,
     file: &ServedFile<'_>,
 ) -> (Vec<Result<CrateFile, Finding>>, u64) {
-    let history = CrateHistory::parse(file.content(), name);
+    let history = CrateHistory::parse(&file.content, name);
     let (mut files, mut denied) = (Vec::new(), 0);
     for release in history.iter().flat_map(CrateHistory::releases) {
         match crate_file(release, file) {

@@ -121,7 +121,7 @@ impl StoredFile {
     #[cfg(target_os = "linux")]
     pub(crate) fn part(&self, range: Range<u64>) -> Option<FilePart> {
         match &self.source {
-            Source::Disk(file) => Some(FilePart::new(Arc::clone(file.file()), range)),
+            Source::Disk(file) => Some(FilePart::new(Arc::clone(&file.file), range)),
             Source::Memory(_) | Source::Cloud(..) => None,
         }
     }
@@ -134,7 +134,7 @@ fn read_file(file: Arc<OpenFile>, range: Range<u64>) -> Reading {
             return Ok(None);
         }
         let end = range.end.min(range.start + READ_BYTES_MAX);
-        let part = DiskFile::read(file.file(), range.start..end).await?;
+        let part = DiskFile::read(&file.file, range.start..end).await?;
         let next = range.start + part.len() as u64..range.end;
         Ok(Some((part, (file, next))))
     });

@@ -29,7 +29,7 @@ pub(crate) async fn export(
         since: arguments.since,
         index,
         store,
-        scratch: scratch.path().to_owned(),
+        scratch: scratch.path.clone(),
         clock: Clock::system(),
         stop: context.stop.clone(),
     };

@@ -98,7 +98,8 @@ pub(crate) struct CachedFile {
 /// once for as long as any client reads them.
 #[derive(Debug)]
 pub(crate) struct CachedBody {
-    bytes: Bytes,
+    /// Its bytes.
+    pub(crate) bytes: Bytes,
     /// The share of the clients that read it now.
     share: Mutex<Weak<Share>>,
 }
@@ -113,11 +114,6 @@ impl From<Bytes> for CachedBody {
 }
 
 impl CachedBody {
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
     /// Accounts for it until the exchange ends, if that needs no waiting.
     pub(crate) fn keep_now(&self, account: &Shares, exchange: &Exchange) -> bool {
         let bytes = self.bytes.len() as u64;
@@ -276,9 +272,9 @@ mod tests {
         let plain = Bytes::from("{\"name\":\"a\"}\n".repeat(1_000));
         let file = CachedFile::new(plain.clone());
         let (body, encoding) = file.body(Encoding::Plain);
-        assert_eq!((body.bytes(), encoding), (&plain, Encoding::Plain));
+        assert_eq!((&body.bytes, encoding), (&plain, Encoding::Plain));
         let (packed, encoding) = file.body(Encoding::Gzip);
-        let packed = packed.bytes();
+        let packed = &packed.bytes;
         assert!(encoding == Encoding::Gzip && packed.len() < plain.len());
         let mut unpacked = Vec::new();
         std::io::Read::read_to_end(

@@ -225,7 +225,7 @@ async fn ready_to_send(
     if body.keep_now(&state.account, exchange) {
         return Ok(file);
     }
-    let bytes = body.bytes().len() as u64;
+    let bytes = body.bytes.len() as u64;
     // Requests that wait for memory keep no file meanwhile: many may wait.
     drop(file);
     let waiting = async {
@@ -265,7 +265,7 @@ fn whole(blob: BlobId, (body, encoding): (&CachedBody, Encoding), headers: &Head
         describe(&mut response, tag_of(blob, encoding));
         return response;
     }
-    let mut response = Response::new(Body::from(body.bytes().clone()));
+    let mut response = Response::new(Body::from(body.bytes.clone()));
     describe(&mut response, tag_of(blob, encoding));
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));

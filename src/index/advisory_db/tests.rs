@@ -307,7 +307,7 @@ fn a_directory_that_another_mirror_has_locked_is_only_read() {
     assert_eq!(scene.handle.state(), AdvisoryState::Ready);
     assert_eq!(listing(&scene.settings.data_dir), before);
     let git = scene.handle.git().unwrap();
-    assert!(!git.path().starts_with(&scene.settings.data_dir), "{git:?}");
+    assert!(!git.path.starts_with(&scene.settings.data_dir), "{git:?}");
     // When the first one ends, the second one takes over.
     drop(first);
     let newest = scene.commit(&[advisory("RUSTSEC-2026-0002", "evil")]);
@@ -412,7 +412,7 @@ fn git_clients_get_a_head_that_points_to_main() {
     scene.refresh();
     let newest = scene.handle.git().unwrap();
     assert!(!Arc::ptr_eq(&first, &newest));
-    let git = Repository::open_bare(newest.path()).unwrap();
+    let git = Repository::open_bare(&newest.path).unwrap();
     let head = git.find_reference("HEAD").unwrap();
     assert_eq!(head.symbolic_target().unwrap(), Some("refs/heads/main"));
     let tip = git.refname_to_id("refs/heads/main").unwrap().to_string();

@@ -310,7 +310,7 @@ mod tests {
         index.commit(&[("1/a", "new")]);
         let handle = IndexHandle::new();
         let opened = refresh_once(offline_settings(&index), &handle).unwrap();
-        assert_eq!(opened.source.root().count(), 1);
+        assert_eq!(opened.source.root().count, 1);
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
     }
 }

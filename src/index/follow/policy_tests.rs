@@ -297,7 +297,7 @@ impl World {
             assert_eq!(view.policy_state(name), anew.states.of(name), "{name}");
         }
         assert_eq!(view.policy_totals(), Some(&anew.states.totals));
-        assert_eq!(view.root().tree(), anew.tree);
+        assert_eq!(view.root().tree, anew.tree);
         let policy = ViewPolicy::new(
             self.rules.clone(),
             Some(facts),

@@ -167,7 +167,7 @@ impl Publisher {
         }
         let shown = ShownTree {
             commit: view.commit(),
-            tree: view.root().tree(),
+            tree: view.root().tree,
         };
         self.git_indexes.retain(|index| index.strong_count() > 0);
         let in_use = self.git_indexes.iter().filter_map(Weak::upgrade);

@@ -49,7 +49,8 @@ pub(crate) struct ServedIndexSettings {
 /// The upstream's index, and the policy that it is served under. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ServedIndex {
-    source: Arc<Source>,
+    /// The upstream's index.
+    pub(crate) source: Arc<Source>,
     rules: Rules,
     facts: Facts,
     /// Why there are no advisories although there should be.
@@ -59,7 +60,8 @@ pub(crate) struct ServedIndex {
 /// An index file as it is served.
 #[derive(Debug)]
 pub(crate) struct ServedFile<'a> {
-    content: Cow<'a, [u8]>,
+    /// The lines that are served.
+    pub(crate) content: Cow<'a, [u8]>,
     denied: Vec<DecidedVersion>,
 }
 
@@ -113,11 +115,6 @@ impl ServedIndex {
             facts,
             no_advisories,
         }
-    }
-
-    /// The upstream's index.
-    pub(crate) fn source(&self) -> &Arc<Source> {
-        &self.source
     }
 
     /// The settings of the policy; `None` without one.
@@ -273,11 +270,6 @@ impl<'a> From<&'a [u8]> for ServedFile<'a> {
 }
 
 impl ServedFile<'_> {
-    /// The lines that are served.
-    pub(crate) fn content(&self) -> &[u8] {
-        &self.content
-    }
-
     /// Whether the policy denies a version, or has changed or left out lines.
     pub(crate) fn is_affected(&self) -> bool {
         // A version that the upstream has yanked can be denied without a change of its line.

@@ -162,7 +162,7 @@ impl ViewMaker {
         let facts = self.facts.take().unwrap_or_else(|| self.look_up_facts());
         let of_this_source = last
             .as_ref()
-            .filter(|last| last.source == source.root().tree());
+            .filter(|last| last.source == source.root().tree);
         let mut facts = match (facts, of_this_source, &self.last) {
             (Ok(facts), _, _) => facts,
             // Without facts the last tree of this source is still better than no view.
@@ -189,7 +189,7 @@ impl ViewMaker {
             .is_some_and(|(last, _)| last.fingerprint == fingerprint);
         if let Some((last, states)) = &last
             && same_facts
-            && last.source == source.root().tree()
+            && last.source == source.root().tree
             && states.due(facts.policy_time).next().is_none()
         {
             // Same source, same rules, same facts: the tree exists already.
@@ -230,7 +230,7 @@ impl ViewMaker {
         );
         let states_id = self.write_states(repository.path(), &built.states);
         TreeRecord {
-            source: source.root().tree(),
+            source: source.root().tree,
             fingerprint: fingerprint.clone(),
             shown: built.tree,
             rules: self.rules.names(),

@@ -226,10 +226,10 @@ impl Pusher {
                 ],
             );
         }
-        trust(&mut command, index.path());
+        trust(&mut command, &index.path);
         command
             .arg("--git-dir")
-            .arg(index.path())
+            .arg(&index.path)
             .args(["push", "--quiet", "--no-verify", "--"])
             .arg(self.settings.url.address())
             .arg(format!("+{SERVED_BRANCH}:{SERVED_BRANCH}"))

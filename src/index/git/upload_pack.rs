@@ -120,7 +120,7 @@ pub(crate) struct GitIndex {
     /// Keeps the clone, whose objects clients get.
     _repository: Arc<Repository>,
     /// Without symlinks, because git compares `safe.directory` to the resolved path.
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     program: GitProgram,
 }
 
@@ -188,11 +188,6 @@ impl GitIndex {
         }
     }
 
-    /// The directory of the repository.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Starts a child that answers a request.
     ///
     /// # Errors
@@ -208,7 +203,7 @@ impl GitIndex {
             .env("HOME", "/nonexistent")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null");
-        trust(&mut command, self.path());
+        trust(&mut command, &self.path);
         match &self.namespace {
             // The client sees the references of this state alone, whatever happens to the others meanwhile.
             Some(namespace) => {
@@ -220,7 +215,7 @@ impl GitIndex {
         if request == GitRequest::Advertisement {
             command.arg("--advertise-refs");
         }
-        command.arg(self.path());
+        command.arg(&self.path);
         if let Some(GitProtocol(version)) = protocol {
             command.env("GIT_PROTOCOL", version);
         }
@@ -343,7 +338,7 @@ mod tests {
         }
         let newest = served(&index);
         assert_ne!(first.tip, newest.tip);
-        let git = git2::Repository::open_bare(newest.path()).unwrap();
+        let git = git2::Repository::open_bare(&newest.path).unwrap();
         for state in [&first, &newest] {
             let namespace = format!("refs/namespaces/{}", namespace(state.tip));
             let head = git.find_reference(&format!("{namespace}/HEAD")).unwrap();
@@ -353,7 +348,7 @@ mod tests {
             assert_eq!(ObjectId::from(tip), state.tip);
         }
         // The one before the newest was in use when the newest was made. Nobody reads the one before that.
-        let namespaces = std::fs::read_dir(newest.path().join("refs/namespaces"));
+        let namespaces = std::fs::read_dir(newest.path.join("refs/namespaces"));
         assert_eq!(namespaces.unwrap().count(), 3);
     }
 

@@ -66,7 +66,7 @@ impl Repository {
 
     /// Opens a temporary repository that borrows the objects of a clone.
     pub(crate) fn open_borrowed(borrowed: BorrowedClone) -> Result<Self, ReadError> {
-        let opened = Self::open(borrowed.path(), Access::Full)?;
+        let opened = Self::open(&borrowed.path, Access::Full)?;
         Ok(Self {
             borrowed: Some(borrowed),
             ..opened

@@ -61,7 +61,7 @@ impl Source {
 
 /// Lists every index file in a directory and below it.
 pub(crate) fn entries_of(directory: &Directory) -> Vec<Entry<'_>> {
-    let mut entries = Vec::with_capacity(directory.count());
+    let mut entries = Vec::with_capacity(directory.count);
     collect(directory, &mut entries);
     entries
 }

@@ -181,15 +181,15 @@ fn try_build(
     }
     if rules.only_watch() {
         return Ok(Built {
-            tree: source.root().tree(),
+            tree: source.root().tree,
             files_read,
             counts,
             states,
         });
     }
-    let base = earlier.map(|earlier| earlier.shown.tree());
+    let base = earlier.map(|earlier| earlier.shown.tree);
     // Trees that the clone has already are not written again: those of the earlier tree, or those of the upstream.
-    let alike = base.unwrap_or_else(|| source.root().tree());
+    let alike = base.unwrap_or_else(|| source.root().tree);
     let tree = write_packed(clone, progress, |writer| {
         writer.update_tree(base, alike, work.changes)
     })?;
@@ -331,7 +331,7 @@ fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeCha
         // finds them, so one bad name does not make the whole update fail.
         let mut acceptable = git.treebuilder(None)?;
         let mut changes: Vec<TreeChange> = Vec::new();
-        for entry in &git.find_tree(source.root().tree().to_oid()?)? {
+        for entry in &git.find_tree(source.root().tree.to_oid()?)? {
             let (name, id) = (entry.name_bytes(), entry.id());
             let mode = match entry.filemode() {
                 0o100_755 => FileMode::BlobExecutable,
@@ -348,7 +348,7 @@ fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeCha
         }
         if let Some(earlier) = earlier {
             let there: HashSet<Vec<u8>> = changes.iter().map(|(path, _)| path.clone()).collect();
-            for entry in &git.find_tree(earlier.shown.tree().to_oid()?)? {
+            for entry in &git.find_tree(earlier.shown.tree.to_oid()?)? {
                 let name = entry.name_bytes();
                 if entry.kind() == Some(ObjectType::Blob) && !there.contains(name) {
                     changes.push((name.to_vec(), None));
@@ -425,7 +425,7 @@ mod tests {
                 *text = format!("{two}\n");
             }
         }
-        assert_eq!(built.tree, source_of(&index_of(&expected)).root().tree());
+        assert_eq!(built.tree, source_of(&index_of(&expected)).root().tree);
     }
 
     #[test]
@@ -511,7 +511,7 @@ mod tests {
         let shown = source
             .read_tree(built.tree, None, progress.stop_flag())
             .unwrap();
-        assert_eq!(shown.count(), 1);
+        assert_eq!(shown.count, 1);
         let top: Vec<String> = git
             .find_tree(built.tree.to_oid().unwrap())
             .unwrap()

@@ -142,7 +142,7 @@ impl Disk {
         if unstored.len() >= UNSTORED_MAX {
             return Ok(None);
         }
-        unstored.insert(*checksum, (Arc::downgrade(file.file()), file.identity()));
+        unstored.insert(*checksum, (Arc::downgrade(&file.file), file.identity()));
         Ok(Some(file))
     }
 

@@ -26,7 +26,8 @@ const HASH_BUFFER_BYTES: usize = 120 * 1024;
 /// A hashed file, open for reading.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    file: Arc<DiskFile>,
+    /// The open file, to read it or to have it sent.
+    pub(crate) file: Arc<DiskFile>,
     identity: Identity,
     opened: Instant,
     /// When its use was last noted, in milliseconds after it was opened.
@@ -139,11 +140,6 @@ impl OpenFile {
             opened: Instant::now(),
             noted: AtomicU64::new(0),
         }
-    }
-
-    /// The open file, to read it or to have it sent.
-    pub(crate) fn file(&self) -> &Arc<DiskFile> {
-        &self.file
     }
 
     /// Tells it from its successors.

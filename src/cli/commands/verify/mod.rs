@@ -245,7 +245,7 @@ fn find(
 ) -> Result<BTreeMap<Checksum, Result<CrateFile, NoChoice>>, ReadError> {
     let (mut found, mut refused) = (BTreeMap::new(), BTreeMap::new());
     visit_index_files(index, |name, file| {
-        let history = CrateHistory::parse(file.content(), name);
+        let history = CrateHistory::parse(&file.content, name);
         for release in history.iter().flat_map(CrateHistory::releases) {
             if let Some(checksum) = release.line.checksum()
                 && wanted.contains(&checksum)
