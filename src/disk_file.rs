@@ -18,7 +18,8 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct DiskFile {
-    file: File,
+    /// The file itself.
+    pub(crate) file: File,
     /// Whether reading it failed, as it does when another process truncates it.
     failed: AtomicBool,
     #[cfg(target_os = "linux")]
@@ -44,11 +45,6 @@ impl DiskFile {
             lies_in: lies_in(&file),
             file,
         }
-    }
-
-    /// The file itself.
-    pub(crate) fn file(&self) -> &File {
-        &self.file
     }
 
     /// Whether reading it has failed.

@@ -26,7 +26,7 @@
 //! | `prefetch` | which crate files are wanted, and fetching them |
 //! | `process_one` | reaping orphans when the program is the first process of a container |
 //! | `server` | connections: accepting, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns |
-//! | `sqlite` | what the embedded databases share: locks, idle connections, damage |
+//! | `sqlite` | what the embedded databases share: files, connections, questions, the task that follows views |
 //! | `stdout` | whether the process has a standard output |
 //! | `store` | crate files by checksum, on a disk or in a cloud; one fetch for all who wait |
 //! | `upstream` | the URLs of crate files; fetching one file and checking it |

@@ -52,7 +52,7 @@ const RESERVED: [Reserved; 6] = [
     },
     Reserved {
         paths: &["rusqlite"],
-        places: &["src/catalog/", "src/journal/", "src/sqlite.rs"],
+        places: &["src/catalog/", "src/journal/", "src/sqlite/"],
         rule: "only `catalog`, `journal` and `sqlite` touch a database",
     },
 ];

@@ -65,25 +65,21 @@ pub enum RunError {
     /// There is no index to serve, and waiting would not bring one.
     #[error("{0}")]
     Index(String),
-    /// An internal error ended the task that follows the index.
-    #[error("the task that refreshes the index has ended: {0}")]
-    Refresh(#[source] JoinError),
-    /// An internal error ended the task that pushes the index.
-    #[error("the task that pushes the index has ended: {0}")]
-    Push(#[source] JoinError),
-    /// An internal error ended the task that keeps the catalog.
-    #[error("the task that keeps the catalog has ended: {0}")]
-    Catalog(#[source] JoinError),
-    /// An internal error ended the task that follows the advisory database.
-    #[error("the task that follows the advisory database has ended: {0}")]
-    Advisories(#[source] JoinError),
-    /// An internal error ended the task that writes the change journal.
-    #[error("the task that writes the change journal has ended: {0}")]
-    Journal(#[source] JoinError),
-    /// An internal error ended the task that reads the certificate again.
-    #[error("the task that follows the certificate has ended: {0}")]
-    Certificate(#[source] JoinError),
+    /// An internal error ended a background task.
+    #[error("the task that {task} has ended: {source}")]
+    Task {
+        /// What it does.
+        task: &'static str,
+        /// The panic.
+        source: JoinError,
+    },
     /// Serving requests failed.
     #[error("serving has ended: {0}")]
     Serve(#[source] io::Error),
+}
+
+impl RunError {
+    pub(super) fn of_task(task: &'static str) -> impl FnOnce(JoinError) -> Self {
+        move |source| Self::Task { task, source }
+    }
 }

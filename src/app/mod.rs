@@ -41,8 +41,8 @@ use crate::server::{
 use crate::store::CrateFiles;
 pub use error::{RunError, StartError};
 pub(crate) use parts::{
-    USER_AGENT, advisory_refresh, crate_sources, follower_settings, open_keeper, redirect_settings,
-    redirects, served_index_settings,
+    USER_AGENT, advisory_refresh, client_settings, crate_sources, follower_settings, open_keeper,
+    outgoing, served_index_settings,
 };
 use parts::{advisory_settings, index_files_of, keeper, rules, stored_files, user_agent};
 use policy_in_force::policy_in_force;
@@ -205,7 +205,7 @@ impl App {
             #[cfg(feature = "otlp")]
             traces: traces.clone(),
             download_policy,
-            download: config.downloads.first().clone(),
+            download: config.downloads.first.clone(),
             public_url,
             tls: config.tls.is_some(),
             hsts_max_age_secs: config.hsts_max_age_secs,
@@ -260,7 +260,7 @@ impl App {
 
     /// Has `/metrics` say how many events this logging has dropped.
     pub fn count_dropped_events(&self, logging: &Logging) {
-        let counter = logging.dropped().clone();
+        let counter = logging.dropped.clone();
         // There is one logging for a mirror.
         let _set_before = self.state.metrics.dropped_log_events.set(counter);
     }
@@ -355,19 +355,26 @@ impl App {
             traces.stop().await;
         }
         if let Some(certificate) = certificate {
-            certificate.await.flatten().map_err(RunError::Certificate)?;
+            let ended = RunError::of_task("follows the certificate");
+            certificate.await.flatten().map_err(ended)?;
         }
         if let Some(pusher) = pusher {
-            pusher.await.map_err(RunError::Push)?;
+            pusher
+                .await
+                .map_err(RunError::of_task("pushes the index"))?;
         }
-        catalog.await.flatten().map_err(RunError::Catalog)?;
+        let ended = RunError::of_task("keeps the catalog");
+        catalog.await.flatten().map_err(ended)?;
         if let Some(advisories) = advisories {
-            advisories.await.flatten().map_err(RunError::Advisories)?;
+            let ended = RunError::of_task("follows the advisory database");
+            advisories.await.flatten().map_err(ended)?;
         }
-        journal.await.flatten().map_err(RunError::Journal)?;
-        match refreshed.map_err(RunError::Refresh)? {
+        let ended = RunError::of_task("writes the change journal");
+        journal.await.flatten().map_err(ended)?;
+        let ended = || RunError::of_task("refreshes the index");
+        match refreshed.map_err(ended())? {
             Ok(()) => {}
-            Err(FollowerEnd::Broken(panic)) => return Err(RunError::Refresh(panic)),
+            Err(FollowerEnd::Broken(panic)) => return Err(ended()(panic)),
             Err(FollowerEnd::Hopeless(why)) => return Err(RunError::Index(why)),
         }
         let drained = served.map_err(RunError::Serve)?;

@@ -17,9 +17,7 @@ use crate::policy::{HeldDownloads, Mode, Rule, Rules};
 use crate::store::{
     Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
 };
-use crate::upstream::{
-    ClientError, CrateSources, RedirectSettings, SourcesSettings, find_redirect,
-};
+use crate::upstream::{ClientError, ClientSettings, CrateSources, find_redirect};
 
 use super::error::StartError;
 
@@ -94,19 +92,12 @@ pub(super) fn keeper(config: &Config, clock: &Clock) -> Result<Option<CrateFiles
 
 /// The upstreams of crate files.
 pub(crate) fn crate_sources(config: &Config, clock: &Clock) -> Result<CrateSources, ClientError> {
-    CrateSources::new(SourcesSettings {
-        templates: config.downloads.clone(),
-        user_agent: user_agent(config.contact.as_deref()),
-        limits: config.fetch_limits,
-        clock: clock.clone(),
-        resolver: config.resolver.clone(),
-        proxies: config.proxies.clone(),
-    })
+    CrateSources::new(&config.downloads, client_settings(config), clock.clone())
 }
 
-/// How single requests to upstreams are made.
-pub(crate) fn redirect_settings(config: &Config) -> RedirectSettings {
-    RedirectSettings {
+/// How upstreams are asked.
+pub(crate) fn client_settings(config: &Config) -> ClientSettings {
+    ClientSettings {
         user_agent: user_agent(config.contact.as_deref()),
         limits: config.fetch_limits,
         resolver: config.resolver.clone(),
@@ -114,11 +105,11 @@ pub(crate) fn redirect_settings(config: &Config) -> RedirectSettings {
     }
 }
 
-/// Follows redirects of the upstream index by the rules for crate files. Must be called inside a runtime.
-pub(crate) fn redirects(config: &Config) -> Redirects {
-    let settings = Arc::new(redirect_settings(config));
+/// How git reaches other machines: it follows redirects by the rules for crate files. Must be called inside a runtime.
+pub(crate) fn outgoing(config: &Config) -> Outgoing {
+    let settings = Arc::new(client_settings(config));
     let runtime = tokio::runtime::Handle::current();
-    Redirects::new(move |address| {
+    let redirects = Redirects::new(move |address| {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let (settings, address) = (Arc::clone(&settings), address.to_owned());
         runtime.spawn(async move {
@@ -133,7 +124,11 @@ pub(crate) fn redirects(config: &Config) -> Redirects {
         // If the runtime ends, it drops the task with its sender.
         told.recv()
             .unwrap_or_else(|_ended| Err("the mirror is stopping".to_owned()))
-    })
+    });
+    Outgoing {
+        proxies: config.proxies.clone(),
+        redirects,
+    }
 }
 
 /// The store, filled from these upstreams. Must be called inside a runtime.
@@ -196,10 +191,7 @@ pub(super) fn advisory_settings(
 ) -> AdvisorySettings {
     AdvisorySettings {
         url,
-        outgoing: Outgoing {
-            proxies: config.proxies.clone(),
-            redirects: redirects(config),
-        },
+        outgoing: outgoing(config),
         data_dir: config.data_dir.clone(),
         temp_dir: config.temp_dir.clone(),
         interval: config.advisory_interval,
@@ -231,7 +223,7 @@ fn network(config: &Config) -> Network {
 pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettings {
     FollowerSettings {
         url: config.git_repo_url.clone(),
-        redirects: redirects(config),
+        outgoing: outgoing(config),
         data_dir: config.data_dir.clone(),
         interval: config.refresh_interval,
         clock,
@@ -242,7 +234,6 @@ pub(crate) fn follower_settings(config: &Config, clock: Clock) -> FollowerSettin
         index_files_of: None,
         policy_lookup: None,
         lock_wait_max: config.lock_wait_max,
-        proxies: config.proxies.clone(),
         temp_dir: config.temp_dir.clone(),
         upkeep: config.upkeep,
     }

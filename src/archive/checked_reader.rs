@@ -30,7 +30,8 @@ pub(super) struct CheckedReader<'c, R> {
     bytes_left: u64,
     expected: Option<Checksum>,
     hash: Sha256,
-    state: ReadState,
+    /// What is known of the content so far.
+    pub(super) state: ReadState,
     failure: Option<String>,
     stop: &'c CancellationToken,
 }
@@ -60,11 +61,6 @@ impl<'c, R: Read> CheckedReader<'c, R> {
             expected: Some(checksum),
             ..Self::sized(inner, bytes, stop)
         }
-    }
-
-    /// What is known of the content so far.
-    pub(super) fn state(&self) -> ReadState {
-        self.state
     }
 
     /// The last failure of the inner reader. `io::copy` does not tell failures of reading from failures of writing.
@@ -131,7 +127,7 @@ mod tests {
         let hash: [u8; 32] = Sha256::digest(of).into();
         let mut checked = CheckedReader::hashed(content, bytes, hash.into(), &stop);
         let copied = io::copy(&mut checked, &mut io::sink());
-        (copied, checked.state())
+        (copied, checked.state)
     }
 
     #[test]
@@ -156,6 +152,6 @@ mod tests {
         let mut checked = CheckedReader::sized(&b"content"[..], 7, &stop);
         stop.cancel();
         assert!(io::copy(&mut checked, &mut io::sink()).is_err());
-        assert_eq!(checked.state(), ReadState::Stopped);
+        assert_eq!(checked.state, ReadState::Stopped);
     }
 }

@@ -135,13 +135,13 @@ fn export_index(
 ) -> Result<(IndexExport, Option<index::CommitId>), IndexError> {
     if let Some(since) = since {
         let since = commit_id(since)?;
-        match export_since(job.index.source(), since, &job.scratch) {
+        match export_since(&job.index.source, since, &job.scratch) {
             Ok(export) => return Ok((export, Some(since))),
             Err(index::ExportError::BaseMissing) => {}
             Err(error) => return Err(IndexError::new(error)),
         }
     }
-    let export = export_all(job.index.source(), &job.scratch).map_err(IndexError::new)?;
+    let export = export_all(&job.index.source, &job.scratch).map_err(IndexError::new)?;
     Ok((export, None))
 }
 

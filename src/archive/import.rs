@@ -245,7 +245,7 @@ impl<'i> Importing<'i> {
             Ok(())
         };
         (self.report)(ArchiveEvent::Passed { bytes });
-        match (content.state(), put) {
+        match (content.state, put) {
             (ReadState::WrongChecksum, _) => {
                 self.damaged += 1;
                 (self.report)(ArchiveEvent::Damaged(checksum));

@@ -68,7 +68,7 @@ impl IndexTarget {
             Some(scratch) => scratch,
             None => self.scratch.insert(Scratch::create(&self.data_dir)?),
         };
-        let path = scratch.path().join(name);
+        let path = scratch.path.join(name);
         let mut file = File::create_new(&path)?;
         self.packs.push(path);
         io::copy(content, &mut file)?;

@@ -115,7 +115,7 @@ impl<'r, R: Read> ArchiveReader<'r, R> {
     /// Reads the rest of a file. A wrong checksum is the caller's concern, a truncated archive is an error.
     pub(super) fn finish(&mut self, mut file: ArchivedFile<'r, R>) -> Result<(), ArchiveError> {
         let rest = io::copy(&mut file.content, &mut io::sink());
-        match file.content.state() {
+        match file.content.state {
             ReadState::Intact | ReadState::WrongChecksum => {}
             ReadState::TooShort => return Err(ArchiveError::Truncated),
             ReadState::Stopped => return Err(ArchiveError::Stopped),

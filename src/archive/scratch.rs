@@ -16,7 +16,8 @@ const TRIES_MAX: usize = 8;
 /// A directory that is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    path: PathBuf,
+    /// Where it is.
+    pub(crate) path: PathBuf,
     /// Shows other commands that the directory is in use.
     _lock: File,
 }
@@ -59,11 +60,6 @@ impl Scratch {
             _lock: lock,
         }))
     }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for Scratch {
@@ -101,10 +97,10 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let one = Scratch::create(data.path()).unwrap();
         let two = Scratch::create(data.path()).unwrap();
-        fs::write(one.path().join("file"), "x").unwrap();
-        assert!(one.path() != two.path() && two.path().is_dir());
+        fs::write(one.path.join("file"), "x").unwrap();
+        assert!(one.path != two.path && two.path.is_dir());
         drop(two);
-        assert!(one.path().join("file").exists());
+        assert!(one.path.join("file").exists());
         drop(one);
         assert_eq!(data.path().read_dir().unwrap().count(), 0);
     }
@@ -116,6 +112,6 @@ mod tests {
         fs::create_dir_all(&left).unwrap();
         fs::write(left.join("pack-1.pack"), "x").unwrap();
         let used = Scratch::create(data.path()).unwrap();
-        assert!(!left.exists() && used.path().exists());
+        assert!(!left.exists() && used.path.exists());
     }
 }

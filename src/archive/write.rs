@@ -133,7 +133,7 @@ fn write_index_file(
     let bytes = file.metadata().map_err(unreadable)?.len();
     let mut content = CheckedReader::sized(file, bytes, stop);
     let written = EntryName::Index(name.clone()).write(tar, bytes, &mut content);
-    match (content.state(), written) {
+    match (content.state, written) {
         (ReadState::Stopped, _) => Err(WriteError::Stopped),
         (ReadState::Intact, Ok(())) => Ok(bytes),
         (ReadState::Intact | ReadState::Unfinished, Err(error)) => Err(WriteError::Target(error)),
@@ -155,7 +155,7 @@ fn write_crate_file(
     let bytes = file.bytes;
     let mut content = CheckedReader::hashed(file, bytes, checksum, stop);
     let written = EntryName::Crate(checksum).write(tar, bytes, &mut content);
-    match (content.state(), content.failure(), written) {
+    match (content.state, content.failure(), written) {
         (ReadState::Stopped, _, _) => Err(WriteError::Stopped),
         (ReadState::Intact, _, Ok(())) => Ok(bytes),
         (ReadState::Intact | ReadState::Unfinished, Some(why), _) => Err(not_read(why.to_owned())),

@@ -5,15 +5,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
-use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{OpenFlags, OptionalExtension, Row, params};
 
 use super::names::{NameTable, TableBuilder};
 use super::questions::{CrateSummary, Dependent, Publish, PublishPlace};
-use super::record::{CrateRecord, ListedVersion, ShownCrate};
+use super::record::{CrateRecord, ListedVersion};
 use crate::index::{BlobId, StopFlag};
 use crate::package::{Checksum, Timestamp};
+use crate::sqlite::Database;
 
 /// Changes with every change of the tables. A file with another number is built again.
 const SCHEMA: i32 = 3;
@@ -21,17 +21,8 @@ const SCHEMA: i32 = 3;
 /// The cache of the connection that writes, in kB. It is also the memory for sorting an index.
 const WRITER_CACHE_KB: i32 = 8 * 1024;
 
-/// The cache of a connection that reads, in kB.
-const READER_CACHE_KB: i32 = 1024;
-
 /// The log of changes is cut to this size when nobody reads in it any more.
 const LOG_BYTES_MAX: i64 = 16 * 1024 * 1024;
-
-/// How many steps of SQLite's machine lie between two looks at the stop flag or the clock: well below a millisecond.
-const STEPS_BETWEEN_CHECKS: i32 = 2_000;
-
-/// Statements that a connection keeps prepared.
-const STATEMENTS_MAX: usize = 32;
 
 const TABLES: &str = "
     -- One row: the state of the index that everything else belongs to.
@@ -92,11 +83,12 @@ const INDEXES: &str = "
     CREATE INDEX incomplete ON crates (file) WHERE is_skipped OR has_other_lines;
 ";
 
-/// A connection to the database.
+/// The tables of the catalog.
 #[derive(Debug)]
-pub(super) struct Database {
-    connection: Connection,
-}
+pub(crate) enum CatalogTables {}
+
+/// A connection to the database.
+pub(super) type Crates = Database<CatalogTables>;
 
 /// The state of the index that the database belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,19 +110,24 @@ pub(super) struct KnownCrate<'a> {
     pub(super) shown: Option<&'a [u8]>,
 }
 
-impl Database {
-    /// Makes a new file, which gets its indexes from [`Database::finish`]. A crash before that leaves a useless file, so
+impl Crates {
+    /// Makes a new file, which gets its indexes from [`Crates::finish`]. A crash before that leaves a useless file, so
     /// nothing is logged or flushed until then.
     pub(super) fn create(path: &Path, stop: &Arc<StopFlag>) -> rusqlite::Result<Self> {
-        let connection = Connection::open(path)?;
-        // Sorted runs of an index go beside the database: other directories may be small, or not writable.
-        let directory = path.parent().and_then(Path::to_str).unwrap_or_default();
-        connection.pragma_update(None, "temp_store_directory", directory)?;
-        connection.pragma_update(None, "journal_mode", "OFF")?;
-        connection.pragma_update(None, "synchronous", "OFF")?;
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        let mut database = Self::with(connection, WRITER_CACHE_KB)?;
-        database.stop_at(Arc::clone(stop))?;
+        let database = Self::open_writer(
+            path,
+            OpenFlags::SQLITE_OPEN_CREATE,
+            WRITER_CACHE_KB,
+            stop,
+            |connection| {
+                // Sorted runs of an index go beside the database: other directories may be small, or not writable.
+                let directory = path.parent().and_then(Path::to_str).unwrap_or_default();
+                connection.pragma_update(None, "temp_store_directory", directory)?;
+                connection.pragma_update(None, "journal_mode", "OFF")?;
+                connection.pragma_update(None, "synchronous", "OFF")?;
+                connection.pragma_update(None, "locking_mode", "EXCLUSIVE")
+            },
+        )?;
         database.connection.execute_batch("BEGIN")?;
         database.connection.execute_batch(TABLES)?;
         Ok(database)
@@ -138,17 +135,15 @@ impl Database {
 
     /// Ends the making of a new file.
     pub(super) fn finish(self, state: &State) -> rusqlite::Result<()> {
-        self.connection.execute_batch(INDEXES)?;
-        self.connection.execute(
+        let connection = self.connection;
+        connection.execute_batch(INDEXES)?;
+        connection.execute(
             "INSERT INTO state VALUES (?1, ?2, ?3, ?4)",
             params![state.generation, state.commit, state.trees.0, state.trees.1],
         )?;
-        self.connection
-            .pragma_update(None, "user_version", SCHEMA)?;
-        self.connection.execute_batch("COMMIT")?;
-        self.connection
-            .close()
-            .map_err(|(_connection, error)| error)
+        connection.pragma_update(None, "user_version", SCHEMA)?;
+        connection.execute_batch("COMMIT")?;
+        connection.close().map_err(|(_connection, error)| error)
     }
 
     /// Opens a file for writing.
@@ -157,63 +152,19 @@ impl Database {
     /// when it is copied into the file: a power failure can undo the last changes, which are then followed once more, and
     /// never damages the file.
     pub(super) fn open(path: &Path, stop: &Arc<StopFlag>) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
-        let mut database = Self::with(connection, WRITER_CACHE_KB)?;
-        database.stop_at(Arc::clone(stop))?;
-        let schema: i32 = database
+        let flags = OpenFlags::empty();
+        let database = Self::open_writer(path, flags, WRITER_CACHE_KB, stop, |connection| {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)
+        })?;
+        let schema = database
             .connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))?;
+            .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))?;
         if schema != SCHEMA {
             return Err(rusqlite::Error::QueryReturnedNoRows);
         }
         Ok(database)
-    }
-
-    /// Opens a file for questions.
-    pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.pragma_update(None, "query_only", true)?;
-        Self::with(connection, READER_CACHE_KB)
-    }
-
-    fn with(connection: Connection, cache_kb: i32) -> rusqlite::Result<Self> {
-        // A negative number counts kB, a positive one pages.
-        connection.pragma_update(None, "cache_size", -cache_kb)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        Ok(Self { connection })
-    }
-
-    fn stop_at(&mut self, stop: Arc<StopFlag>) -> rusqlite::Result<()> {
-        self.connection
-            .progress_handler(STEPS_BETWEEN_CHECKS, Some(move || stop.is_set()))
-    }
-
-    /// Interrupts every statement that runs after this time.
-    pub(super) fn end_at(&mut self, deadline: Instant) -> rusqlite::Result<()> {
-        let is_late = move || Instant::now() > deadline;
-        self.connection
-            .progress_handler(STEPS_BETWEEN_CHECKS, Some(is_late))
-    }
-
-    /// Calls `work` in one transaction. Its statements see one state of the database.
-    pub(super) fn transaction<T, E: From<rusqlite::Error>>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<T, E>,
-    ) -> Result<T, E> {
-        // `unchecked` because it borrows the connection like everything else does. There is no transaction inside of one.
-        let transaction = self.connection.unchecked_transaction()?;
-        let result = work(self)?;
-        transaction.commit()?;
-        Ok(result)
-    }
-
-    fn prepare(&self, statement: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        self.connection.prepare_cached(statement)
     }
 
     /// The state of the index that the database belongs to. In a transaction: the one that all statements see.
@@ -272,7 +223,7 @@ impl Database {
         record: &CrateRecord,
     ) -> rusqlite::Result<i64> {
         let shown = record.summary.as_ref();
-        let text = |field: fn(&ShownCrate) -> Option<&String>| shown.and_then(field);
+        let summary = shown.map(|shown| &shown.summary);
         self.prepare(
             "INSERT INTO crates VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
@@ -284,17 +235,17 @@ impl Database {
             record.shown.as_ref().map(blob_bytes),
             record.is_skipped,
             record.has_other_lines,
-            text(|shown| Some(&shown.name)),
+            summary.map(|shown| &shown.name),
             shown.map(|shown| shown.number),
-            shown.map(|shown| shown.created),
-            shown.map(|shown| shown.updated),
-            shown.map(|shown| i64::try_from(shown.num_versions).unwrap_or(i64::MAX)),
-            shown.map(|shown| shown.is_yanked),
-            text(|shown| Some(&shown.default_version)),
+            summary.map(|shown| shown.created_at.unix_seconds()),
+            summary.map(|shown| shown.updated_at.unix_seconds()),
+            summary.map(|shown| shown.num_versions),
+            summary.map(|shown| shown.is_yanked),
+            summary.map(|shown| &shown.default_version),
             shown.map(|shown| shown.default_id),
-            text(|shown| shown.max_version.as_ref()),
-            text(|shown| shown.newest_version.as_ref()),
-            text(|shown| shown.max_stable_version.as_ref()),
+            summary.and_then(|shown| shown.max_version.as_ref()),
+            summary.and_then(|shown| shown.newest_version.as_ref()),
+            summary.and_then(|shown| shown.max_stable_version.as_ref()),
         ])?;
         let row = self.connection.last_insert_rowid();
         let mut statement =
@@ -359,13 +310,9 @@ impl Database {
         let mut rows = statement.query([])?;
         let mut builder = TableBuilder::default();
         while let Some(row) = rows.next()? {
-            builder.push(
-                row.get(0)?,
-                row.get_ref(1)?.as_str()?,
-                row.get(2)?,
-                (row.get(3)?, row.get(4)?),
-                row.get(5)?,
-            );
+            let (id, name) = (row.get(0)?, row.get_ref(1)?.as_str()?);
+            let times = (row.get(3)?, row.get(4)?);
+            builder.push(id, name, row.get(2)?, times, row.get(5)?);
         }
         Ok(builder.build())
     }
@@ -482,14 +429,6 @@ impl Database {
             [number],
             |row| row.get(0),
         )
-    }
-
-    /// Checks the structure of the whole file. Returns whether it is intact.
-    pub(super) fn is_intact(&self) -> rusqlite::Result<bool> {
-        let found: String = self
-            .connection
-            .pragma_query_value(None, "quick_check", |row| row.get(0))?;
-        Ok(found == "ok")
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) struct CatalogDir {
     path: PathBuf,
     /// Closing the file releases the lock, and so does a crash. `None` in a temporary directory.
     _lock: Option<File>,
-    is_temporary: bool,
+    /// Whether it is removed at the end.
+    pub(super) is_temporary: bool,
 }
 
 /// The outcome of locking the directory in `DATA_DIR`.
@@ -70,11 +71,6 @@ impl CatalogDir {
             _lock: None,
             is_temporary: true,
         })
-    }
-
-    /// Whether it is removed at the end.
-    pub(super) fn is_temporary(&self) -> bool {
-        self.is_temporary
     }
 
     /// The complete database, if there is one.

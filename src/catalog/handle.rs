@@ -1,13 +1,12 @@
 //! The handle for questions, and the state that it shares with the background task.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{Notify, Semaphore};
+use parking_lot::Mutex;
 
-use super::database::Database;
+use super::database::Crates;
 use super::names::Rows;
 use super::published::{Published, answer};
 use super::questions::{
@@ -17,18 +16,10 @@ use super::questions::{
 use super::record::key_of;
 use crate::index::ListedFiles;
 use crate::package::{Checksum, CrateName};
-
-/// Questions that are answered at the same time. Each has a thread and a connection.
-pub(super) const ANSWERED_MAX: usize = 4;
+use crate::sqlite::Questions;
 
 /// Questions that wait. More are refused.
 pub(super) const WAITING_MAX: usize = 256;
-
-/// How long a question may wait for its turn.
-const WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// How long an answer may take.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// Asks the catalog. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,12 +31,7 @@ pub(crate) struct Catalog {
 struct Shared {
     published: ArcSwapOption<Published>,
     status: Mutex<CatalogStatus>,
-    /// Questions that wait or are answered.
-    accepted: Arc<Semaphore>,
-    /// Questions that are answered.
-    answered: Arc<Semaphore>,
-    /// Asks the background task to check the database.
-    damage_check: Notify,
+    questions: Arc<Questions>,
 }
 
 impl Catalog {
@@ -55,28 +41,19 @@ impl Catalog {
             shared: Arc::new(Shared {
                 published: ArcSwapOption::empty(),
                 status: Mutex::default(),
-                accepted: Arc::new(Semaphore::new(ANSWERED_MAX + WAITING_MAX)),
-                answered: Arc::new(Semaphore::new(ANSWERED_MAX)),
-                damage_check: Notify::new(),
+                questions: Arc::new(Questions::new("the catalog", WAITING_MAX)),
             }),
         }
     }
 
-    /// Keeps all questions waiting while the permits exist.
-    #[cfg(test)]
-    pub(super) async fn hold_answers(&self) -> Vec<tokio::sync::OwnedSemaphorePermit> {
-        let mut held = Vec::new();
-        for _ in 0..ANSWERED_MAX {
-            let answered = Arc::clone(&self.shared.answered);
-            held.push(answered.acquire_owned().await.unwrap());
-        }
-        held
+    /// The questions that it answers.
+    pub(super) fn questions(&self) -> &Arc<Questions> {
+        &self.shared.questions
     }
 
     /// The status now.
     pub(crate) fn status(&self) -> CatalogStatus {
-        let status = self.shared.status.lock();
-        status.unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.status.lock().clone()
     }
 
     /// Searches for crates.
@@ -184,7 +161,7 @@ impl Catalog {
         &self,
         checksums: &[Checksum],
     ) -> Result<ListedFiles, CatalogError> {
-        let work = |published: &Published, reader: &Database| {
+        let work = |published: &Published, reader: &Crates| {
             let mut names: BTreeSet<String> = reader.incomplete_files()?.into_iter().collect();
             for checksum in checksums {
                 names.extend(reader.files_with(checksum)?);
@@ -194,36 +171,21 @@ impl Catalog {
                 names,
             })
         };
-        answer(&self.shared.published, Instant::now() + ANSWER_MAX, work)
+        let answer = answer(&self.shared.published, Questions::deadline(), work)?;
+        answer.ok_or(CatalogError::NotReady)
     }
 
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Published, &Database) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnOnce(&Published, &Crates) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, CatalogError> {
         if self.shared.published.load().is_none() {
             return Err(CatalogError::NotReady);
         }
-        let accepted = Arc::clone(&self.shared.accepted).try_acquire_owned();
-        let accepted = accepted.map_err(|_full| CatalogError::Busy)?;
-        let turn = Arc::clone(&self.shared.answered).acquire_owned();
-        let turn = tokio::time::timeout(WAIT_MAX, turn)
-            .await
-            .map_err(|_elapsed| CatalogError::Busy)?;
         let shared = Arc::clone(&self.shared);
-        let answered = tokio::task::spawn_blocking(move || {
-            // Kept to the end, even if the client has gone: the thread and the connection are in use until then.
-            let _permits = (accepted, turn);
-            let result = answer(&shared.published, Instant::now() + ANSWER_MAX, work);
-            if let Err(CatalogError::Unreadable(error)) = &result {
-                tracing::warn!(error = %error, "the catalog cannot be read");
-                shared.damage_check.notify_one();
-            }
-            result
-        });
-        answered
-            .await
-            .unwrap_or_else(|panic| Err(CatalogError::Unreadable(panic.into())))
+        let work = move || answer(&shared.published, Questions::deadline(), work);
+        let answer = self.shared.questions.ask(work).await?;
+        answer.ok_or(CatalogError::NotReady)
     }
 
     /// Publishes a state.
@@ -253,12 +215,6 @@ impl Catalog {
 
     /// Changes the status.
     pub(super) fn note(&self, change: impl FnOnce(&mut CatalogStatus)) {
-        let status = self.shared.status.lock();
-        change(&mut status.unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Waits until a question has found the database unreadable.
-    pub(super) async fn damage_reported(&self) {
-        self.shared.damage_check.notified().await;
+        change(&mut self.shared.status.lock());
     }
 }

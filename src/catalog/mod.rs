@@ -14,7 +14,7 @@
 //! - `database`: the tables, and all statements.
 //! - `record`: a crate, made from its index files.
 //! - `files`: where the database lies.
-//! - `worker` and `task`: building and following.
+//! - `worker`: building and following.
 
 mod database;
 mod files;
@@ -25,7 +25,6 @@ mod probe;
 mod published;
 mod questions;
 mod record;
-mod task;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -37,5 +36,4 @@ pub(crate) use questions::{
     CatalogError, CatalogState, CatalogStatus, CrateFilter, CrateOrder, CrateSummary, Dependent,
     Page, Place, Publish, PublishPlace, Publishes, Search, Start,
 };
-pub(crate) use task::CatalogTask;
-pub(crate) use worker::CatalogSettings;
+pub(crate) use worker::{CatalogSettings, CatalogTask};

@@ -11,7 +11,7 @@ use memchr::memmem;
 
 use super::questions::{CrateFilter, CrateOrder, Page, Place, Search, Start};
 use super::record::ShownCrate;
-use crate::package::canonical;
+use crate::package::{Timestamp, canonical};
 
 /// Queries of this many bytes and less match only at the beginning of a word.
 const WORD_BYTES_MAX: usize = 2;
@@ -66,17 +66,54 @@ impl NameTable {
         without: &HashSet<i64>,
         with: impl Iterator<Item = (i64, &'a ShownCrate)>,
     ) -> Self {
-        let mut builder = TableBuilder::default();
-        for named in &self.crates {
-            if !without.contains(&i64::from(named.row)) {
-                builder.add(self.name(named), *named);
-            }
-        }
+        let mut added = TableBuilder::default();
         for (row, shown) in with {
-            let times = (shown.created, shown.updated);
-            builder.push(row, &shown.name, shown.number, times, shown.is_yanked);
+            added.push_shown(row, shown);
         }
-        builder.build()
+        let added = added.build();
+        let bytes = self.published.len() + added.published.len();
+        let mut table = Self::with_capacity(bytes, self.crates.len() + added.crates.len());
+        let mut rest = self.crates.as_slice();
+        // Both are sorted. Only the places of the few that are added are looked for.
+        for new in &added.crates {
+            let is_before = |named: &NamedCrate| {
+                name_order(
+                    (self.name(named), named.number),
+                    (added.name(new), new.number),
+                )
+                .is_lt()
+            };
+            let (before, after) = rest.split_at(rest.partition_point(is_before));
+            table.extend(self, before, without);
+            table.extend(&added, std::slice::from_ref(new), &HashSet::default());
+            rest = after;
+        }
+        table.extend(self, rest, without);
+        table
+    }
+
+    fn with_capacity(bytes: usize, crates: usize) -> Self {
+        Self {
+            canonical: String::with_capacity(bytes),
+            published: String::with_capacity(bytes),
+            crates: Vec::with_capacity(crates),
+        }
+    }
+
+    /// Adds crates of another table, which come after all that are here, without these rows.
+    fn extend(&mut self, other: &Self, crates: &[NamedCrate], without: &HashSet<i64>) {
+        for named in crates {
+            if without.contains(&i64::from(named.row)) {
+                continue;
+            }
+            self.published.push(SEPARATOR);
+            self.canonical.push(SEPARATOR);
+            // Never more: a table of this size does not exist.
+            let start = u32::try_from(self.published.len()).unwrap_or(u32::MAX);
+            self.published.push_str(other.name(named));
+            self.canonical.push_str(other.canonical_name(named));
+            self.crates.push(NamedCrate { start, ..*named });
+        }
     }
 
     /// Finds the crates of a page.
@@ -184,7 +221,7 @@ impl NameTable {
         let is_exact = |named: &NamedCrate| {
             order == CrateOrder::Name && !text.is_empty() && self.canonical_name(named) == text
         };
-        let key = |named: &NamedCrate| Key {
+        let key = |named: &NamedCrate| Place {
             is_exact: is_exact(named),
             time: named.time(order),
             number: named.number,
@@ -193,13 +230,7 @@ impl NameTable {
         let skip = match &page.start {
             Start::Skip(skip) => *skip,
             Start::After(place) => {
-                let place = Key {
-                    is_exact: place.is_exact,
-                    time: place.time,
-                    number: place.number,
-                    name: &place.name,
-                };
-                listed.retain(|named| key(named).order(&place, order).is_gt());
+                listed.retain(|named| key(named).order(place, order).is_gt());
                 0
             }
         };
@@ -217,7 +248,7 @@ impl NameTable {
         Rows {
             total,
             rows: rows.iter().map(|named| i64::from(named.row)).collect(),
-            last: rows.last().map(|named| key(named).place()),
+            last: rows.last().map(|named| key(named).owned()),
         }
     }
 
@@ -283,35 +314,24 @@ impl NamedCrate {
     }
 }
 
-/// What the orders compare.
-struct Key<'a> {
-    is_exact: bool,
-    time: u32,
-    number: i64,
-    name: &'a str,
-}
-
-impl Key<'_> {
-    fn order(&self, other: &Self, order: CrateOrder) -> Ordering {
+impl<N: AsRef<str>> Place<N> {
+    fn order(&self, other: &Place<impl AsRef<str>>, order: CrateOrder) -> Ordering {
+        let (ours, theirs) = (self.name.as_ref(), other.name.as_ref());
         let by_number = || other.number.cmp(&self.number);
         match order {
             CrateOrder::Name => other
                 .is_exact
                 .cmp(&self.is_exact)
-                .then_with(|| name_order((self.name, self.number), (other.name, other.number))),
+                .then_with(|| name_order((ours, self.number), (theirs, other.number))),
             CrateOrder::Id | CrateOrder::Updated | CrateOrder::Created => {
                 other.time.cmp(&self.time).then_with(by_number)
             }
         }
     }
 
-    fn place(&self) -> Place {
-        Place {
-            is_exact: self.is_exact,
-            time: self.time,
-            number: self.number,
-            name: self.name.to_owned(),
-        }
+    fn owned(&self) -> Place {
+        let name = self.name.as_ref().to_owned();
+        (self.is_exact, self.time, self.number, name).into()
     }
 }
 
@@ -334,6 +354,19 @@ pub(super) struct TableBuilder {
 
 impl TableBuilder {
     /// Adds a crate, which has this row in the database.
+    pub(super) fn push_shown(&mut self, row: i64, shown: &ShownCrate) {
+        let crate_ = &shown.summary;
+        let times = [&crate_.created_at, &crate_.updated_at].map(Timestamp::unix_seconds);
+        self.push(
+            row,
+            &crate_.name,
+            shown.number,
+            times.into(),
+            crate_.is_yanked,
+        );
+    }
+
+    /// The same, by what the database has of it.
     pub(super) fn push(
         &mut self,
         row: i64,

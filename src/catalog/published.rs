@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 
-use super::database::Database;
+use super::database::{CatalogTables, Crates};
 use super::names::NameTable;
-use super::questions::CatalogError;
 use crate::index::View;
-use crate::sqlite::Readers;
+use crate::sqlite::{AskError, Readers};
 
 /// A state of the catalog. Immutable, except that connections come and go.
 #[derive(Debug)]
@@ -18,50 +17,32 @@ pub(super) struct Published {
     pub(super) names: NameTable,
     /// The generation of the database that the names belong to.
     pub(super) generation: i64,
-    pub(super) readers: Arc<Readers<Database>>,
+    pub(super) readers: Arc<Readers<CatalogTables>>,
 }
 
-/// Answers one question from the current state, until a deadline. Blocking.
+/// Answers one question from the current state, until a deadline. `None` if there is no state. Blocking.
 pub(super) fn answer<T>(
     current: &ArcSwapOption<Published>,
     deadline: Instant,
-    work: impl FnOnce(&Published, &Database) -> rusqlite::Result<T>,
-) -> Result<T, CatalogError> {
+    work: impl FnOnce(&Published, &Crates) -> rusqlite::Result<T>,
+) -> Result<Option<T>, AskError> {
     let mut work = Some(work);
-    loop {
-        let published = current.load_full().ok_or(CatalogError::NotReady)?;
-        let mut reader = published.readers.take()?;
-        reader.end_at(deadline)?;
-        let answer = reader.transaction(|reader| {
+    while let Some(published) = current.load_full() {
+        let answer = published.readers.ask(deadline, |reader| {
             // This begins the transaction. From here on, the database does not change for this reader.
             let same = reader.generation()? == published.generation;
             work.take_if(|_| same)
                 .map(|work| work(&published, reader))
                 .transpose()
-        });
-        match answer {
-            Ok(answer) => {
-                published.readers.give_back(reader);
-                if let Some(answer) = answer {
-                    return Ok(answer);
-                }
-            }
-            // The connection is closed: what it has read may be damaged.
-            Err(error) => return Err(error.into()),
+        })?;
+        if answer.is_some() {
+            return Ok(answer);
         }
         // The writer has committed, and publishes the names that belong to it in a moment.
         if Instant::now() > deadline {
-            return Err(CatalogError::TimedOut);
+            return Err(AskError::TimedOut);
         }
         std::thread::yield_now();
     }
-}
-
-impl From<rusqlite::Error> for CatalogError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::OperationInterrupted) => Self::TimedOut,
-            _ => Self::Unreadable(error.into()),
-        }
-    }
+    Ok(None)
 }

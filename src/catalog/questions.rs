@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::View;
 use crate::package::{Checksum, Timestamp};
+use crate::sqlite::AskError;
 
 /// A search for crates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +72,15 @@ pub(crate) enum Start {
 ///
 /// It serialises as an array. Clients treat the token as opaque.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(from = "(bool, u32, i64, String)", into = "(bool, u32, i64, String)")]
-pub(crate) struct Place {
+#[serde(
+    from = "PlaceParts",
+    into = "PlaceParts",
+    bound(
+        serialize = "Self: Clone + Into<PlaceParts>",
+        deserialize = "Self: From<PlaceParts>"
+    )
+)]
+pub(crate) struct Place<N = String> {
     /// Whether it is the crate whose name is the text itself.
     pub(super) is_exact: bool,
     /// The time by which the order sorts, in seconds since 1970; 0 in an order without a time.
@@ -80,11 +88,13 @@ pub(crate) struct Place {
     /// The number that orders crates by id.
     pub(super) number: i64,
     /// The published name.
-    pub(super) name: String,
+    pub(super) name: N,
 }
 
-impl From<(bool, u32, i64, String)> for Place {
-    fn from((is_exact, time, number, name): (bool, u32, i64, String)) -> Self {
+type PlaceParts = (bool, u32, i64, String);
+
+impl From<PlaceParts> for Place {
+    fn from((is_exact, time, number, name): PlaceParts) -> Self {
         Self {
             is_exact,
             time,
@@ -94,7 +104,7 @@ impl From<(bool, u32, i64, String)> for Place {
     }
 }
 
-impl From<Place> for (bool, u32, i64, String) {
+impl From<Place> for PlaceParts {
     fn from(place: Place) -> Self {
         (place.is_exact, place.time, place.number, place.name)
     }
@@ -234,15 +244,9 @@ pub(crate) enum CatalogError {
     /// The catalog is not built yet.
     #[error("the catalog is not built yet")]
     NotReady,
-    /// Too many questions wait already, or this one has waited too long.
-    #[error("too many questions to the catalog wait already")]
-    Busy,
-    /// The answer took too long.
-    #[error("the answer of the catalog took too long")]
-    TimedOut,
-    /// The database cannot be read. The background task checks it, and builds it again if it is damaged.
-    #[error("the catalog cannot be read")]
-    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It cannot answer now.
+    #[error(transparent)]
+    Failed(#[from] AskError),
 }
 
 /// The status of the catalog at one moment.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
+use super::questions::CrateSummary;
 use crate::index::{BlobId, CrateContent};
 use crate::package::{CrateHistory, CrateName, CrateVersion, Release, Timestamp, canonical};
 
@@ -32,21 +33,10 @@ pub(super) struct CrateRecord {
 /// A crate as it is shown.
 #[derive(Clone, Debug)]
 pub(super) struct ShownCrate {
-    /// The published name.
-    pub(super) name: String,
+    pub(super) summary: CrateSummary,
     /// Orders crates by id: see [`number_of`].
     pub(super) number: i64,
-    /// The first publish, in seconds since 1970.
-    pub(super) created: i64,
-    /// The last publish, in seconds since 1970.
-    pub(super) updated: i64,
-    pub(super) num_versions: usize,
-    pub(super) is_yanked: bool,
-    pub(super) default_version: String,
     pub(super) default_id: i32,
-    pub(super) max_version: Option<String>,
-    pub(super) newest_version: Option<String>,
-    pub(super) max_stable_version: Option<String>,
 }
 
 /// A version that the upstream lists.
@@ -128,17 +118,19 @@ impl ShownCrate {
     fn of(history: &CrateHistory<'_>, default: &Release<'_>) -> Self {
         let text = |version: Option<&CrateVersion>| version.map(CrateVersion::to_string);
         Self {
-            name: history.name().to_owned(),
+            summary: CrateSummary {
+                name: history.name().to_owned(),
+                created_at: history.created_at(),
+                updated_at: history.updated_at(),
+                num_versions: u32::try_from(history.releases().len()).unwrap_or(u32::MAX),
+                is_yanked: default.line.yanked,
+                default_version: default.version().to_string(),
+                max_version: text(history.max_version()),
+                newest_version: text(history.newest_version()),
+                max_stable_version: text(history.max_stable_version()),
+            },
             number: number_of(history),
-            created: history.created_at().unix_seconds(),
-            updated: history.updated_at().unix_seconds(),
-            num_versions: history.releases().len(),
-            is_yanked: default.line.yanked,
-            default_version: default.version().to_string(),
             default_id: default.id,
-            max_version: text(history.max_version()),
-            newest_version: text(history.newest_version()),
-            max_stable_version: text(history.max_stable_version()),
         }
     }
 }

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use super::database::Database;
-use super::handle::{ANSWERED_MAX, WAITING_MAX};
+use super::database::Crates;
+use super::handle::WAITING_MAX;
 use super::questions::CrateList;
 use super::worker::{WorkError, Worker};
 use super::{
@@ -25,6 +25,7 @@ use crate::index::testing::{TestIndex, checksum, read_crate};
 use crate::index::{IndexFilesOf, IndexHandle, StoredFiles};
 use crate::package::{Checksum, CrateHistory, CrateName, IndexPath, canonical_order};
 use crate::policy::{Rule, Rules};
+use crate::sqlite::{ANSWERED_MAX, AskError, FollowsViews};
 
 /// A catalog of an index, without a task: each step is made by the test.
 struct Scene {
@@ -917,7 +918,7 @@ async fn the_task_follows_views_repairs_a_damaged_database_and_ends_with_the_mir
 fn more_questions_than_may_wait_are_refused_and_the_others_are_answered() {
     let (_index, scene) = built(&sample());
     scene.ask(async {
-        let held = scene.catalog.hold_answers().await;
+        let held = scene.catalog.questions().hold_answers().await;
         let mut questions = tokio::task::JoinSet::new();
         for _ in 0..ANSWERED_MAX + WAITING_MAX + 3 {
             let catalog = scene.catalog.clone();
@@ -925,7 +926,7 @@ fn more_questions_than_may_wait_are_refused_and_the_others_are_answered() {
         }
         for _ in 0..3 {
             let refused = questions.join_next().await.unwrap().unwrap();
-            assert!(matches!(refused, Err(CatalogError::Busy)));
+            assert!(matches!(refused, Err(CatalogError::Failed(AskError::Busy))));
         }
         drop(held);
         for answer in questions.join_all().await {
@@ -937,10 +938,10 @@ fn more_questions_than_may_wait_are_refused_and_the_others_are_answered() {
 #[test]
 fn an_answer_ends_at_its_deadline() {
     let (_index, scene) = built(&sample());
-    let mut reader = Database::open_reader(&scene.database()).unwrap();
+    let mut reader = Crates::open_reader(&scene.database()).unwrap();
     reader.end_at(Instant::now()).unwrap();
-    let endless = reader.count_to(10_000_000).map_err(CatalogError::from);
-    assert!(matches!(endless, Err(CatalogError::TimedOut)));
+    let endless = reader.count_to(10_000_000).map_err(AskError::from);
+    assert!(matches!(endless, Err(AskError::TimedOut)));
 }
 
 #[test]

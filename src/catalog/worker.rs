@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
-use super::database::{Database, State};
+use super::database::{CatalogTables, Crates, State};
 use super::files::{CatalogDir, DirState};
 use super::handle::Catalog;
 use super::names::{NameTable, TableBuilder};
@@ -16,7 +16,7 @@ use super::published::Published;
 use super::record::{CrateRecord, ShownCrate, key_of};
 use crate::index::{IndexHandle, ListedCrate, Listing, ReadError, StopFlag, View};
 use crate::memory::return_freed_blocks;
-use crate::sqlite::{Readers, is_damage, remove_database};
+use crate::sqlite::{DatabaseTask, FollowsViews, Readers, is_damage, remove_database};
 
 /// The largest number of threads that read index files. The mirror serves requests at the same time.
 const THREADS_MAX: usize = 4;
@@ -46,7 +46,7 @@ pub(crate) struct CatalogSettings {
 
 /// Why the catalog could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WorkError {
+pub(crate) enum WorkError {
     #[error("{0}")]
     Read(#[from] ReadError),
     #[error("the database: {0}")]
@@ -64,7 +64,7 @@ pub(super) enum WorkError {
 
 /// The owner of the database.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     settings: CatalogSettings,
     catalog: Catalog,
     index: IndexHandle,
@@ -80,9 +80,9 @@ pub(super) struct Worker {
 /// The open database.
 #[derive(Debug)]
 struct Open {
-    database: Database,
+    database: Crates,
     path: PathBuf,
-    readers: Arc<Readers<Database>>,
+    readers: Arc<Readers<CatalogTables>>,
     state: State,
     /// What the database was last brought up to; `None` for a database from the disk.
     listing: Option<Listing>,
@@ -97,6 +97,51 @@ struct Difference<'a> {
     read: Vec<ListedCrate<'a>>,
     /// Rows of crates that are gone.
     gone: Vec<i64>,
+}
+
+/// The background task.
+pub(crate) type CatalogTask = DatabaseTask<Worker>;
+
+impl CatalogTask {
+    /// A task that follows `index`, and answers through `catalog`. It does nothing until it runs.
+    pub(crate) fn new(settings: CatalogSettings, catalog: Catalog, index: IndexHandle) -> Self {
+        let questions = Arc::clone(catalog.questions());
+        Self::of(
+            Worker::new(settings, catalog, index.clone()),
+            questions,
+            index,
+        )
+    }
+}
+
+impl FollowsViews for Worker {
+    type Error = WorkError;
+
+    /// Brings the catalog up to the current view, and checks a database from the disk once.
+    fn step(&mut self) -> Result<(), WorkError> {
+        self.catalog.note(|status| status.working = true);
+        let result = self.follow();
+        if let Err(error) = &result
+            && !self.stop.is_set()
+        {
+            self.recover(error);
+        }
+        self.catalog.note(|status| {
+            status.working = false;
+            status.last_error = result.as_ref().err().map(ToString::to_string);
+        });
+        result
+    }
+
+    fn suspect(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.is_checked = false;
+        }
+    }
+
+    fn stop_flag(&self) -> Arc<StopFlag> {
+        Arc::clone(&self.stop)
+    }
 }
 
 impl Worker {
@@ -118,27 +163,6 @@ impl Worker {
     pub(super) fn close(&mut self) {
         self.open = None;
         self.catalog.withdraw();
-    }
-
-    /// The flag that ends its work.
-    pub(super) fn stop_flag(&self) -> Arc<StopFlag> {
-        Arc::clone(&self.stop)
-    }
-
-    /// Brings the catalog up to the current view, and checks a database from the disk once.
-    pub(super) fn step(&mut self) -> Result<(), WorkError> {
-        self.catalog.note(|status| status.working = true);
-        let result = self.follow();
-        if let Err(error) = &result
-            && !self.stop.is_set()
-        {
-            self.recover(error);
-        }
-        self.catalog.note(|status| {
-            status.working = false;
-            status.last_error = result.as_ref().err().map(ToString::to_string);
-        });
-        result
     }
 
     fn follow(&mut self) -> Result<(), WorkError> {
@@ -195,13 +219,6 @@ impl Worker {
         Ok(())
     }
 
-    /// A question could not read the database: check it with the next step.
-    pub(super) fn suspect(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.is_checked = false;
-        }
-    }
-
     fn bring_up_to(&mut self, view: Arc<View>) -> Result<(), WorkError> {
         let began = Instant::now();
         let listing = view.listing();
@@ -253,7 +270,7 @@ impl Worker {
                 }
             },
         };
-        let is_temporary = directory.is_temporary();
+        let is_temporary = directory.is_temporary;
         self.catalog
             .note(|status| status.is_temporary = is_temporary);
         Ok(self.directory.insert(directory))
@@ -266,10 +283,10 @@ impl Worker {
             return Ok(None);
         };
         directory.sweep(&path)?;
-        let database = Database::open(&path, &stop)?;
+        let database = Crates::open(&path, &stop)?;
         Ok(Some(Open {
             state: database.state()?,
-            readers: Arc::new(Readers::new(path.clone(), Database::open_reader)),
+            readers: Arc::new(Readers::new(path.clone())),
             database,
             path,
             listing: None,
@@ -282,13 +299,12 @@ impl Worker {
         let stop = Arc::clone(&self.stop);
         let path = self.directory()?.building()?;
         tracing::debug!("the catalog is being built");
-        let database = Database::create(&path, &stop)?;
+        let database = Crates::create(&path, &stop)?;
         let mut names = TableBuilder::default();
         for_each_record(view, listing.crates(), &stop, |record| {
             let row = database.add(key_of(&record.file), None, &record)?;
             if let Some(shown) = &record.summary {
-                let times = (shown.created, shown.updated);
-                names.push(row, &shown.name, shown.number, times, shown.is_yanked);
+                names.push_shown(row, shown);
             }
             Ok(())
         })?;
@@ -302,9 +318,9 @@ impl Worker {
         tracing::debug!("the catalog is put in its place");
         let directory = self.directory()?;
         let path = directory.activate()?;
-        let database = Database::open(&path, &stop)?;
+        let database = Crates::open(&path, &stop)?;
         let open = Open {
-            readers: Arc::new(Readers::new(path.clone(), Database::open_reader)),
+            readers: Arc::new(Readers::new(path.clone())),
             database,
             path,
             state,

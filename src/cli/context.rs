@@ -46,6 +46,38 @@ impl From<Outcome> for ExitCode {
     }
 }
 
+/// Why a subcommand has ended early.
+pub(super) struct Failed {
+    outcome: Outcome,
+    /// `None` if it was said already.
+    why: Option<String>,
+}
+
+impl Failed {
+    /// The arguments or the settings are bad.
+    pub(super) fn unusable(why: &impl ToString) -> Self {
+        Self {
+            outcome: Outcome::Unusable,
+            why: Some(why.to_string()),
+        }
+    }
+}
+
+impl<E: Error> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self {
+            outcome: Outcome::Incomplete,
+            why: Some(error.to_string()),
+        }
+    }
+}
+
+impl From<Outcome> for Failed {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, why: None }
+    }
+}
+
 /// Why a subcommand cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
@@ -71,22 +103,14 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Prints why the subcommand has ended.
-    pub(super) fn incomplete(&self, why: &dyn Error) -> Outcome {
-        self.terminal.note(&why.to_string());
-        Outcome::Incomplete
-    }
-
-    /// Prints why the arguments or the settings are bad.
-    pub(super) fn unusable(&self, why: &dyn Error) -> Outcome {
-        self.terminal.note(&why.to_string());
-        Outcome::Unusable
-    }
-
-    /// Prints that a task has panicked.
-    pub(super) fn internal_error(&self, panic: &JoinError) -> Outcome {
-        self.terminal.note(&format!("internal error: {panic}"));
-        Outcome::Incomplete
+    /// How the subcommand has ended. Prints why it has ended early.
+    pub(super) fn end(&self, ended: Result<Outcome, Failed>) -> Outcome {
+        ended.unwrap_or_else(|Failed { outcome, why }| {
+            if let Some(why) = why {
+                self.terminal.note(&why);
+            }
+            outcome
+        })
     }
 
     /// Opens the index as it is served, up to date if possible. A running mirror keeps it up to date itself.
@@ -251,7 +275,7 @@ impl Context {
 
 /// Frees the data directory for others.
 fn release(index: LockedIndex) -> Arc<Source> {
-    Arc::clone(index.source())
+    Arc::clone(&index.source)
 }
 
 fn how_far(handle: &IndexHandle) -> String {

@@ -1,6 +1,5 @@
 //! Asking the server that runs on this machine with the same settings.
 
-use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use reqwest::redirect::Policy;
 
 use crate::app::USER_AGENT;
 use crate::config::OwnServer;
-use crate::outgoing::certificates;
+use crate::outgoing::{certificates, first_cause};
 
 /// The longest part of an answer that is read. `/readyz` is far below.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -67,7 +66,7 @@ impl OwnServerClient {
             for address in &self.addresses {
                 match self.get_at(*address, path).await {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => why = format!("{address}: {}", cause(&error.without_url())),
+                    Err(error) => why = format!("{address}: {}", first_cause(&error.without_url())),
                 }
             }
             Err(why)
@@ -102,15 +101,6 @@ fn addresses_of(listen: SocketAddr) -> Vec<SocketAddr> {
     };
     let with_port = |address: &IpAddr| SocketAddr::new(*address, listen.port());
     addresses.iter().map(with_port).collect()
-}
-
-/// The first cause of an error.
-fn cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

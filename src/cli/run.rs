@@ -22,7 +22,7 @@ use super::commands::prefetch::prefetch;
 use super::commands::serve::serve;
 use super::commands::verify::verify;
 use super::commands::wait::wait;
-use super::context::{Context, Outcome};
+use super::context::{Context, Failed, Outcome};
 use super::terminal::Terminal;
 use crate::app::{USER_AGENT, runtime};
 use crate::config::{Config, Origin, Setting};
@@ -94,29 +94,19 @@ fn run_check_config(arguments: CheckConfigArguments) -> ExitCode {
         return report_bad_setting(&settings, why, &Terminal::of_process()).into();
     }
     run(async |context| match Config::describe_environment() {
-        Ok(settings) => check_config(arguments, &settings, context).await,
-        Err(bad_setting) => context.unusable(&bad_setting),
+        Ok(settings) => Ok(check_config(arguments, &settings, context).await),
+        Err(bad_setting) => Err(Failed::unusable(&bad_setting)),
     })
 }
 
 /// Runs a subcommand that asks the server on this machine, and needs nothing else.
 fn ask_server(subcommand: impl AsyncFnOnce(&Terminal, &CancellationToken) -> Outcome) -> ExitCode {
     let (terminal, stop) = (Terminal::of_process(), CancellationToken::new());
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            terminal.note(&error.to_string());
-            return Outcome::Incomplete.into();
-        }
-    };
-    let work = subcommand(&terminal, &stop);
-    let outcome = runtime.block_on(until_stopped(work, &terminal, &stop));
-    runtime.shutdown_background();
-    outcome.into()
+    on_runtime(subcommand(&terminal, &stop), &terminal, &stop)
 }
 
 /// Runs a subcommand with the settings of the environment.
-fn run(subcommand: impl AsyncFnOnce(&Context) -> Outcome) -> ExitCode {
+fn run(subcommand: impl AsyncFnOnce(&Context) -> Result<Outcome, Failed>) -> ExitCode {
     let terminal = Terminal::of_process();
     if terminal.check_results().is_err() {
         return Outcome::Incomplete.into();
@@ -137,6 +127,21 @@ fn run(subcommand: impl AsyncFnOnce(&Context) -> Outcome) -> ExitCode {
         config.contact.as_deref(),
     );
     start_logging(&config, &terminal);
+    let context = Context {
+        config,
+        terminal,
+        stop: CancellationToken::new(),
+    };
+    let work = async { context.end(subcommand(&context).await) };
+    on_runtime(work, &context.terminal, &context.stop)
+}
+
+/// Runs a subcommand until it ends or is stopped.
+fn on_runtime(
+    work: impl Future<Output = Outcome>,
+    terminal: &Terminal,
+    stop: &CancellationToken,
+) -> ExitCode {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -144,13 +149,7 @@ fn run(subcommand: impl AsyncFnOnce(&Context) -> Outcome) -> ExitCode {
             return Outcome::Incomplete.into();
         }
     };
-    let context = Context {
-        config,
-        terminal,
-        stop: CancellationToken::new(),
-    };
-    let work = subcommand(&context);
-    let outcome = runtime.block_on(until_stopped(work, &context.terminal, &context.stop));
+    let outcome = runtime.block_on(until_stopped(work, terminal, stop));
     // A read that hangs must not keep the process alive.
     runtime.shutdown_background();
     outcome.into()

@@ -3,10 +3,11 @@
 //! Only this file uses the standard streams, so that tests can read what a subcommand writes.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+use parking_lot::Mutex;
 
 use crate::observability::without_controls;
 use crate::stdout;
@@ -91,7 +92,7 @@ impl Terminal {
 
     fn write_all(&self, stream: &Stream, text: &[u8]) -> io::Result<()> {
         let write = || {
-            let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stream = stream.lock();
             stream.write_all(text)?;
             stream.flush()
         };
@@ -116,12 +117,12 @@ pub(crate) mod testing {
     impl Written {
         /// All lines of results.
         pub(crate) fn results(&self) -> String {
-            String::from_utf8(self.results.lock().unwrap().clone()).unwrap()
+            String::from_utf8(self.results.lock().clone()).unwrap()
         }
 
         /// All other lines.
         pub(crate) fn notes(&self) -> String {
-            String::from_utf8(self.notes.lock().unwrap().clone()).unwrap()
+            String::from_utf8(self.notes.lock().clone()).unwrap()
         }
     }
 

@@ -16,7 +16,7 @@ use crate::outgoing::Proxies;
 use crate::prefetch::testing::content_of;
 use crate::store::testing::memory_store;
 use crate::store::{CrateFiles, CrateFilesSettings};
-use crate::upstream::{CrateSources, DownloadTemplates, FetchLimits, Resolver, SourcesSettings};
+use crate::upstream::{ClientSettings, CrateSources, DownloadTemplates, FetchLimits, Resolver};
 
 /// A subcommand with these settings, and what it writes.
 pub(super) fn context(settings: &[(&str, &str)]) -> (Context, Written) {
@@ -42,15 +42,15 @@ pub(super) async fn crate_files(upstream: &[(&str, &str)]) -> CrateFiles {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(axum::serve(listener, router).into_future());
-    let sources = CrateSources::new(SourcesSettings {
-        templates: DownloadTemplates::parse(&format!("http://{address}/{{crate}}/{{version}}"))
-            .unwrap(),
+    let templates = format!("http://{address}/{{crate}}/{{version}}");
+    let templates = DownloadTemplates::parse(&templates).unwrap();
+    let settings = ClientSettings {
         user_agent: "crates-io-mirror/test".to_owned(),
         limits: FetchLimits::default(),
-        clock: Clock::system(),
         resolver: Resolver::system(),
         proxies: Proxies::default(),
-    });
+    };
+    let sources = CrateSources::new(&templates, settings, Clock::system());
     CrateFiles::new(CrateFilesSettings {
         store: memory_store(),
         sources: Some(sources.unwrap()),

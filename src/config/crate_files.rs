@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::ConfigError;
+use super::{ConfigError, value};
 use crate::store::{LocationError, StorageLocation};
-use crate::upstream::{DownloadTemplate, DownloadTemplates, TemplateError};
+use crate::upstream::{DownloadTemplates, TemplateError};
 
 /// The directory in `DATA_DIR` with the crate files, unless `STORAGE_URL` names another place.
 const CRATES_DIR: &str = "crates";
@@ -22,16 +22,13 @@ pub(crate) enum DownloadMode {
 
 /// `DOWNLOAD_MODE`.
 pub(super) fn mode(text: &str) -> Result<DownloadMode, ConfigError> {
-    match text {
-        "redirect" => Ok(DownloadMode::Redirect),
-        "cache" => Ok(DownloadMode::Cache),
-        "offline" => Ok(DownloadMode::Offline),
-        other => Err(ConfigError::new(
-            "DOWNLOAD_MODE",
-            other,
-            "`redirect`, `cache` or `offline`",
-        )),
-    }
+    let modes = [
+        ("redirect", DownloadMode::Redirect),
+        ("cache", DownloadMode::Cache),
+        ("offline", DownloadMode::Offline),
+    ];
+    let remedy = "`redirect`, `cache` or `offline`";
+    value::choice("DOWNLOAD_MODE", text, remedy, &modes)
 }
 
 /// `DOWNLOAD_URL`.
@@ -47,7 +44,7 @@ pub(super) fn downloads(urls: &str, mode: DownloadMode) -> Result<DownloadTempla
         };
         ConfigError::new("DOWNLOAD_URL", &url, remedy)
     })?;
-    let has_credentials = templates.iter().any(DownloadTemplate::has_credentials);
+    let has_credentials = templates.iter().any(|template| template.has_credentials);
     if mode == DownloadMode::Redirect && has_credentials {
         let remedy = "no user and password: in the mode redirect every client would see them";
         return Err(ConfigError::new("DOWNLOAD_URL", urls, remedy));

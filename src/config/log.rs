@@ -2,16 +2,13 @@
 
 use tracing_subscriber::filter::EnvFilter;
 
-use super::ConfigError;
+use super::{ConfigError, value};
 use crate::observability::LogFormat;
 
 /// `LOG_FORMAT`.
 pub(super) fn format(text: &str) -> Result<LogFormat, ConfigError> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        other => Err(ConfigError::new("LOG_FORMAT", other, "`text` or `json`")),
-    }
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    value::choice("LOG_FORMAT", text, "`text` or `json`", &formats)
 }
 
 /// `RUST_LOG`.

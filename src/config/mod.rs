@@ -334,7 +334,7 @@ mod tests {
             assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
             assert_eq!(config.data_dir, PathBuf::from("data"));
             assert_eq!(
-                config.downloads.first().base(),
+                &config.downloads.first.base,
                 "https://crates-io.s3.us-west-1.amazonaws.com"
             );
             assert_eq!(config.refresh_interval, Some(Duration::from_secs(60)));

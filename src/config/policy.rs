@@ -5,9 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::ConfigError;
 use super::table::RawEnv;
-use crate::policy::{Age, HeldDownloads, Mode, PolicyFile, Settings, UnknownAge};
+use super::{ConfigError, value};
+use crate::policy::{HeldDownloads, Mode, PolicyFile, Settings, UnknownAge};
 
 /// The policy: its settings and its file.
 #[derive(Clone, Debug)]
@@ -26,32 +26,29 @@ impl PolicyConfig {
         let file = path.as_deref().map(read).transpose()?;
         Ok(Self {
             settings: Settings {
-                min_age: age("MIN_PUBLISH_AGE", &raw.min_publish_age)?,
-                unknown_age: match raw.min_publish_age_unknown.as_str() {
-                    "allow" => UnknownAge::Allow,
-                    "hold" => UnknownAge::Hold,
-                    other => {
-                        let remedy = "`allow` or `hold`";
-                        return Err(ConfigError::new("MIN_PUBLISH_AGE_UNKNOWN", other, remedy));
-                    }
-                },
-                held_downloads: match raw.held_downloads.as_str() {
-                    "allow" => HeldDownloads::Allow,
-                    "deny" => HeldDownloads::Deny,
-                    other => {
-                        let remedy = "`allow` or `deny`";
-                        return Err(ConfigError::new("HELD_DOWNLOADS", other, remedy));
-                    }
-                },
-                mode: match raw.policy_mode.as_str() {
-                    "enforce" => Mode::Enforce,
-                    "audit" => Mode::Audit,
-                    other => {
-                        let remedy = "`enforce` or `audit`";
-                        return Err(ConfigError::new("POLICY_MODE", other, remedy));
-                    }
-                },
-                yank_guard: age("YANK_GUARD", &raw.yank_guard)?,
+                min_age: value::age("MIN_PUBLISH_AGE", &raw.min_publish_age)?,
+                unknown_age: value::choice(
+                    "MIN_PUBLISH_AGE_UNKNOWN",
+                    &raw.min_publish_age_unknown,
+                    "`allow` or `hold`",
+                    &[("allow", UnknownAge::Allow), ("hold", UnknownAge::Hold)],
+                )?,
+                held_downloads: value::choice(
+                    "HELD_DOWNLOADS",
+                    &raw.held_downloads,
+                    "`allow` or `deny`",
+                    &[
+                        ("allow", HeldDownloads::Allow),
+                        ("deny", HeldDownloads::Deny),
+                    ],
+                )?,
+                mode: value::choice(
+                    "POLICY_MODE",
+                    &raw.policy_mode,
+                    "`enforce` or `audit`",
+                    &[("enforce", Mode::Enforce), ("audit", Mode::Audit)],
+                )?,
+                yank_guard: value::age("YANK_GUARD", &raw.yank_guard)?,
             },
             path,
             file: Arc::new(file.unwrap_or_default()),
@@ -65,12 +62,6 @@ impl PolicyConfig {
     pub(crate) fn read_file(&self) -> Result<Option<PolicyFile>, ConfigError> {
         self.path.as_deref().map(read).transpose()
     }
-}
-
-/// A span of time.
-pub(super) fn age(variable: &'static str, text: &str) -> Result<Age, ConfigError> {
-    let remedy = "`0`, or a number with a unit: seconds, minutes, hours, days, weeks or months, such as `7 days`";
-    super::value::parse(variable, text, remedy)
 }
 
 /// `POLICY_FILE`.

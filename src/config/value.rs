@@ -15,6 +15,18 @@ pub(super) fn parse<T: FromStr>(
         .map_err(|_unparsable| ConfigError::new(variable, text, remedy))
 }
 
+/// One of a few words.
+pub(super) fn choice<T: Copy>(
+    variable: &'static str,
+    text: &str,
+    remedy: &'static str,
+    choices: &[(&str, T)],
+) -> Result<T, ConfigError> {
+    let chosen = choices.iter().find(|(word, _value)| *word == text);
+    let chosen = chosen.map(|(_word, value)| *value);
+    chosen.ok_or_else(|| ConfigError::new(variable, text, remedy))
+}
+
 /// A number of seconds. A year is far beyond any sensible value, and keeps all sums of times in range.
 pub(super) fn seconds(variable: &'static str, text: &str) -> Result<Duration, ConfigError> {
     let remedy = "a whole number of seconds, at most 31536000";

@@ -24,7 +24,7 @@ impl Config {
                 "PUBLIC_URL begins with http://, and TLS_CERT turns TLS on: cargo will not be answered there",
             ),
             (
-                self.download_mode == DownloadMode::Redirect && self.downloads.first().has_query(),
+                self.download_mode == DownloadMode::Redirect && self.downloads.first.has_query,
                 "DOWNLOAD_URL has a query string or a fragment, and DOWNLOAD_MODE is redirect: every client sees it",
             ),
             (

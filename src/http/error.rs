@@ -16,6 +16,7 @@ use crate::index::ReadError;
 use crate::journal::{JournalError, OffReason};
 use crate::package::{CrateFile, CrateName, CrateVersion};
 use crate::server::Exhausted;
+use crate::sqlite::AskError;
 use crate::store::GetError;
 
 /// How long a client should wait for the index, in seconds. Cargo honours up to 10.
@@ -52,13 +53,13 @@ pub(super) enum ApiError {
     #[error(
         "The mirror's catalog of crates cannot answer at the moment. Try again in a few seconds."
     )]
-    CatalogFailed(#[source] CatalogError),
+    CatalogFailed(#[source] AskError),
     /// There is no change journal.
     #[error("{}", feed_is_off(*.0))]
     FeedOff(OffReason),
     /// The change journal cannot answer now.
     #[error("The mirror's change journal cannot answer at the moment. Try again in a few seconds.")]
-    FeedFailed(#[source] JournalError),
+    FeedFailed(#[source] AskError),
     /// The change journal does not know the place that a client has come to.
     #[error("start again from a full copy (/git/index)")]
     CursorGone,
@@ -365,8 +366,8 @@ impl From<CatalogError> for ApiError {
     fn from(error: CatalogError) -> Self {
         match error {
             CatalogError::NotReady => Self::CatalogNotReady,
-            CatalogError::Busy => Self::Busy,
-            CatalogError::TimedOut | CatalogError::Unreadable(_) => Self::CatalogFailed(error),
+            CatalogError::Failed(AskError::Busy) => Self::Busy,
+            CatalogError::Failed(error) => Self::CatalogFailed(error),
         }
     }
 }
@@ -376,8 +377,8 @@ impl From<JournalError> for ApiError {
         match error {
             JournalError::Off(reason) => Self::FeedOff(reason),
             JournalError::Gone => Self::CursorGone,
-            JournalError::Busy => Self::Busy,
-            JournalError::TimedOut | JournalError::Unreadable(_) => Self::FeedFailed(error),
+            JournalError::Failed(AskError::Busy) => Self::Busy,
+            JournalError::Failed(error) => Self::FeedFailed(error),
         }
     }
 }

@@ -45,15 +45,9 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
         .route("/git/index/info/refs", get(git::list_refs))
         .route("/git/index/git-upload-pack", post(git::upload_pack))
         .route("/git/index/git-receive-pack", post(git::refuse_push))
-        .route("/git/advisory-db/info/refs", get(git::list_advisory_refs))
-        .route(
-            "/git/advisory-db/git-upload-pack",
-            post(git::upload_advisory_pack),
-        )
-        .route(
-            "/git/advisory-db/git-receive-pack",
-            post(git::refuse_advisory_push),
-        )
+        .route("/git/advisory-db/info/refs", get(git::list_refs))
+        .route("/git/advisory-db/git-upload-pack", post(git::upload_pack))
+        .route("/git/advisory-db/git-receive-pack", post(git::refuse_push))
         .layer(RequestDecompressionLayer::new());
 
     // Tools: crates.io's web API, answered from the index.

@@ -3,9 +3,9 @@
 //! Many readers share one fetch, and a limit protects the upstream. The follower decides when fetches on demand are
 //! allowed ([`FetchesOnDemand::allow`], [`FetchesOnDemand::forbid`]). While they are forbidden, readers return at once.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -86,7 +86,7 @@ impl FetchesOnDemand {
 
     /// Waits for the next fetch, and requests one if no reader has and the limit allows it.
     fn join_next(&self) -> Option<watch::Receiver<Option<RefreshOutcome>>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(next) = &state.next {
             return Some(next.0.subscribe());
         }
@@ -103,31 +103,26 @@ impl FetchesOnDemand {
     /// Waits until a reader requests a fetch. Only one task may wait.
     pub(super) async fn requested(&self) {
         // A loop, because a regular fetch may have served the request of this notification already.
-        while self.lock().next.is_none() {
+        while self.state.lock().next.is_none() {
             self.requested.notified().await;
         }
     }
 
     /// Must be called when a fetch begins. Readers that ask after this wait for the next fetch.
     pub(crate) fn begin(&self) -> Option<RequestedFetch> {
-        self.lock().next.take()
+        self.state.lock().next.take()
     }
 
     /// Allows fetches on demand.
     pub(crate) fn allow(&self) {
-        self.lock().is_allowed = true;
+        self.state.lock().is_allowed = true;
     }
 
     /// Forbids fetches on demand, and ends the wait for a fetch that has not begun.
     pub(super) fn forbid(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_allowed = false;
         state.next = None;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic cannot leave the state half-written: it is plain data, valid after every statement.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -198,7 +193,7 @@ mod tests {
         for reader in readers {
             assert_eq!(reader.await.unwrap(), RefreshOutcome::Fetched);
         }
-        assert_eq!(fetches.lock().tokens.left, BURST - 1);
+        assert_eq!(fetches.state.lock().tokens.left, BURST - 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -267,7 +262,7 @@ mod tests {
         assert_eq!(waits.await.unwrap(), RefreshOutcome::NotNow);
         assert_eq!(fetches.ask().await, RefreshOutcome::NotNow);
         assert_eq!(
-            fetches.lock().tokens.left,
+            fetches.state.lock().tokens.left,
             BURST - 2,
             "a refusal takes no token"
         );

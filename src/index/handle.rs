@@ -1,9 +1,10 @@
 //! The state that readers and the background task share. The background task publishes views, and readers take them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, watch};
 
@@ -79,7 +80,7 @@ impl IndexHandle {
 
     /// The status of clone and fetches now.
     pub(crate) fn status(&self) -> IndexStatus {
-        let mut status = self.lock().clone();
+        let mut status = self.shared.status.lock().clone();
         status.progress = self.shared.progress.load().get();
         status
     }
@@ -168,15 +169,15 @@ impl IndexHandle {
     }
 
     pub(super) fn note_push(&self, note: impl FnOnce(&mut PushStatus)) {
-        note(self.lock().push.get_or_insert_default());
+        note(self.shared.status.lock().push.get_or_insert_default());
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        self.lock().phase = phase;
+        self.shared.status.lock().phase = phase;
     }
 
     pub(crate) fn succeeded(&self, at: SystemTime) {
-        let mut status = self.lock();
+        let mut status = self.shared.status.lock();
         status.phase = Phase::Idle;
         status.last_success = Some(at);
         status.last_error = None;
@@ -186,44 +187,36 @@ impl IndexHandle {
 
     /// Notes that the last failure is over, without a fetch.
     pub(super) fn recovered(&self) {
-        let mut status = self.lock();
+        let mut status = self.shared.status.lock();
         status.last_error = None;
         status.needs_help = false;
         status.failures = 0;
     }
 
     pub(super) fn note_size(&self, size: ClonesSize) {
-        self.lock().size = size;
+        self.shared.status.lock().size = size;
     }
 
     pub(crate) fn warn(&self, warnings: Vec<String>) {
-        self.lock().warnings = warnings;
+        self.shared.status.lock().warnings = warnings;
     }
 
     pub(super) fn note_policy_file(&self, error: Option<String>) {
-        self.lock().policy_file_error = error;
+        self.shared.status.lock().policy_file_error = error;
     }
 
     pub(super) fn remember_success(&self, at: Option<SystemTime>) {
-        self.lock().last_success = at;
+        self.shared.status.lock().last_success = at;
     }
 
     /// Notes a failure, and returns how many there were in a row.
     pub(crate) fn failed(&self, error: &impl ToString, is_lasting: bool) -> u32 {
-        let mut status = self.lock();
+        let mut status = self.shared.status.lock();
         status.phase = Phase::Retrying;
         status.last_error = Some(error.to_string());
         status.needs_help = is_lasting;
         status.failures = status.failures.saturating_add(1);
         status.failures
-    }
-
-    fn lock(&self) -> MutexGuard<'_, IndexStatus> {
-        // A panic cannot leave the status half-written: it is plain data, valid after every statement.
-        self.shared
-            .status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

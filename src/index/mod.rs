@@ -7,6 +7,7 @@
 //! meaning of index lines (`package`) are elsewhere.
 
 mod advisory_db;
+mod blocking_work;
 mod bundle;
 mod fetch_on_demand;
 mod follow;
@@ -14,6 +15,7 @@ mod git;
 mod handle;
 mod ids;
 mod limits;
+mod look_up;
 mod retry;
 mod source;
 mod status;
@@ -26,6 +28,7 @@ pub(crate) use advisory_db::copy_on_disk::refresh_copy_on_disk;
 pub(crate) use advisory_db::handle::{AdvisoryHandle, AdvisoryState};
 pub(crate) use advisory_db::settings::AdvisorySettings;
 pub(crate) use advisory_db::task::AdvisoryTask;
+pub(crate) use blocking_work::on_blocking_thread;
 pub(crate) use bundle::export::{ExportError, IndexExport, export_all, export_since};
 pub(crate) use bundle::import::{ImportError, IndexImport, import, may_import};
 pub(crate) use fetch_on_demand::RefreshOutcome;
@@ -40,11 +43,11 @@ pub(crate) use git::upload_pack::{GitChild, GitIndex, GitProgram, GitProtocol, G
 pub(crate) use handle::IndexHandle;
 pub(crate) use ids::{BlobId, CommitId};
 pub(crate) use limits::ReadError;
+pub(crate) use retry::backoff;
 pub(crate) use source::clone_dir::{check_writable, has_clone, refuses_for_good};
-pub(crate) use source::fetch::{Outgoing, list_references};
+pub(crate) use source::fetch::{Outgoing, Redirects, list_references};
 pub(crate) use source::libgit2::configure as configure_libgit2;
 pub(crate) use source::local_upstream::check as check_local_upstream;
-pub(crate) use source::redirects::Redirects;
 pub(crate) use source::remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use source::snapshot::Source;
 pub use source::upkeep::UpkeepLimits;

@@ -19,7 +19,7 @@ const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 const CHECK_PAUSE: Duration = Duration::from_secs(10);
 
 /// The pause after this many failures in a row.
-pub(super) fn backoff(failures: u32, interval: Duration) -> Duration {
+pub(crate) fn backoff(failures: u32, interval: Duration) -> Duration {
     jittered(doubled(BACKOFF_FIRST, failures).min(BACKOFF_MAX.max(interval)))
 }
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::follow::follower::Follower;
 use super::follow::settings::{FollowerSettings, Network};
-use super::source::redirects::Redirects;
+use super::source::fetch::{Outgoing, Redirects};
 use super::source::remote_url::RemoteUrl;
 use super::{IndexHandle, UpkeepLimits, configure_libgit2};
 use crate::clock::Clock;
@@ -114,7 +114,7 @@ impl TestIndex {
 
     /// The number of index files that were read for the last tree through rules.
     pub(crate) fn files_read(&mut self) -> usize {
-        self.follower().clones().1.files_read
+        self.follower().clones().1.maker.files_read
     }
 
     /// Clones the upstream, or fetches from it.
@@ -160,10 +160,18 @@ pub(crate) fn read_crate(handle: &IndexHandle, name: &str) -> Option<String> {
     Some(view.read_blob(blob, text).unwrap())
 }
 
+/// Without proxies. Follows no redirects.
+pub(crate) fn no_redirects() -> Outgoing {
+    Outgoing {
+        proxies: Proxies::default(),
+        redirects: Redirects::new(|_address| Err("it has not moved".to_owned())),
+    }
+}
+
 fn settings(directory: &Path) -> FollowerSettings {
     FollowerSettings {
         url: RemoteUrl::parse(directory.join("upstream").to_str().unwrap()).unwrap(),
-        redirects: Redirects::new(|_address| Err("it has not moved".to_owned())),
+        outgoing: no_redirects(),
         data_dir: directory.join("data"),
         interval: Some(std::time::Duration::from_secs(60)),
         clock: Clock::system(),
@@ -174,7 +182,6 @@ fn settings(directory: &Path) -> FollowerSettings {
         index_files_of: None,
         policy_lookup: None,
         lock_wait_max: std::time::Duration::ZERO,
-        proxies: Proxies::default(),
         temp_dir: directory.to_owned(),
         upkeep: UpkeepLimits::default(),
     }

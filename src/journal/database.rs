@@ -2,27 +2,21 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
-use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{OpenFlags, OptionalExtension, Row, params};
 
 use super::cursor::StepCursor;
 use crate::index::StopFlag;
+use crate::sqlite::Database;
 
 /// Changes with every change of the tables. A file with another number is replaced, and followers start again.
 const SCHEMA: i32 = 1;
 
-/// The cache of a connection, in kB.
+/// The cache of the connection that writes, in kB.
 const CACHE_KB: i32 = 1024;
 
 /// The log of changes is cut to this size when nobody reads in it any more.
 const LOG_BYTES_MAX: i64 = 4 * 1024 * 1024;
-
-/// How many steps of SQLite's machine lie between two looks at the stop flag or the clock: well below a millisecond.
-const STEPS_BETWEEN_CHECKS: i32 = 2_000;
-
-/// Statements that a connection keeps prepared.
-const STATEMENTS_MAX: usize = 32;
 
 /// How many chunks a step can have. Its number and the place of a chunk in it make one number, by which chunks are sorted.
 const CHUNKS_OF_A_STEP: i64 = 1 << 20;
@@ -46,11 +40,12 @@ const TABLES: &str = "
     );
 ";
 
-/// A connection to the journal.
+/// The tables of the journal.
 #[derive(Debug)]
-pub(super) struct Database {
-    connection: Connection,
-}
+pub(crate) enum JournalTables {}
+
+/// A connection to the journal.
+pub(super) type JournalFile = Database<JournalTables>;
 
 /// A step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,25 +97,21 @@ pub(super) struct Chunk {
     pub(super) end: Option<StepCursor>,
 }
 
-impl Database {
+impl JournalFile {
     /// Opens the file for writing. Makes it if it is not there.
     ///
     /// Changes go to a log beside it (WAL), so that readers never wait for the writer. The log is flushed to the disk with
     /// every step: clients must never have seen a step that a power failure can undo.
-    pub(super) fn open(path: &Path, stop: Arc<StopFlag>) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut database = Self::with(Connection::open_with_flags(path, flags)?)?;
-        let connection = &mut database.connection;
-        // Before the first table, or it has no effect. It gives the space of removed steps back to the disk.
-        connection.pragma_update(None, "auto_vacuum", "FULL")?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
-        connection.progress_handler(STEPS_BETWEEN_CHECKS, Some(move || stop.is_set()))?;
-        database.transaction(|database| {
-            let connection = &database.connection;
+    pub(super) fn open(path: &Path, stop: &Arc<StopFlag>) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_CREATE;
+        let database = Self::open_writer(path, flags, CACHE_KB, stop, |connection| {
+            // Before the first table, or it has no effect. It gives the space of removed steps back to the disk.
+            connection.pragma_update(None, "auto_vacuum", "FULL")?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)
+        })?;
+        database.transaction(|Self { connection, .. }| {
             let schema: i32 =
                 connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
             let tables: i64 =
@@ -137,57 +128,11 @@ impl Database {
         Ok(database)
     }
 
-    /// Opens the file for questions.
-    pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.pragma_update(None, "query_only", true)?;
-        Self::with(connection)
-    }
-
-    fn with(connection: Connection) -> rusqlite::Result<Self> {
-        // A negative number counts kB, a positive one pages.
-        connection.pragma_update(None, "cache_size", -CACHE_KB)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        Ok(Self { connection })
-    }
-
-    /// Interrupts every statement that runs after this time.
-    pub(super) fn end_at(&mut self, deadline: Instant) -> rusqlite::Result<()> {
-        let is_late = move || Instant::now() > deadline;
-        self.connection
-            .progress_handler(STEPS_BETWEEN_CHECKS, Some(is_late))
-    }
-
-    /// Calls `work` in one transaction. Its statements see one state of the journal. After an error nothing has changed.
-    pub(super) fn transaction<T, E: From<rusqlite::Error>>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<T, E>,
-    ) -> Result<T, E> {
-        // `unchecked` because it borrows the connection like everything else does. There is no transaction inside of one.
-        let transaction = self.connection.unchecked_transaction()?;
-        let result = work(self)?;
-        transaction.commit()?;
-        Ok(result)
-    }
-
-    fn prepare(&self, statement: &str) -> rusqlite::Result<CachedStatement<'_>> {
-        self.connection.prepare_cached(statement)
-    }
-
     /// Copies the log into the file and empties it. A large step leaves a log as large as itself.
     pub(super) fn cut_log(&self) -> rusqlite::Result<()> {
         // The answer says how much could be copied. The next step copies the rest.
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))
-    }
-
-    /// Checks the structure of the whole file. Returns whether it is intact.
-    pub(super) fn is_intact(&self) -> rusqlite::Result<bool> {
-        let found: String = self
-            .connection
-            .pragma_query_value(None, "quick_check", |row| row.get(0))?;
-        Ok(found == "ok")
     }
 
     /// The last step. `None` only for a new file.

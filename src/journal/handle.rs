@@ -1,31 +1,23 @@
 //! The handle for questions, and the state that it shares with the background task.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, Semaphore, watch};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::StepCursor;
 pub(crate) use super::database::ChunkPlace;
-use super::database::{Database, Step};
+use super::database::{JournalFile, JournalTables, Step};
 use crate::clock::Clock;
 use crate::package::Timestamp;
-use crate::sqlite::Readers;
-
-/// Questions that are answered at the same time. Each has a thread and a connection.
-const ANSWERED_MAX: usize = 4;
+use crate::sqlite::{AskError, Questions, Readers};
 
 /// Questions that wait. More are refused.
 const WAITING_MAX: usize = 512;
-
-/// How long a question may wait for its turn.
-const WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// How long an answer may take.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 /// How many bytes of lines one answer has, roughly: a chunk more at most.
 const BATCH_BYTES: usize = 32 * 1024;
@@ -55,19 +47,14 @@ struct Shared {
     last_error: Mutex<Option<String>>,
     /// Tells everybody who waits that there is a new step, or that the journal has begun anew or was turned off.
     changed: watch::Sender<()>,
-    /// Questions that wait or are answered.
-    accepted: Arc<Semaphore>,
-    /// Questions that are answered.
-    answered: Arc<Semaphore>,
-    /// Asks the background task to check the file.
-    damage_check: Notify,
+    questions: Arc<Questions>,
     stop: CancellationToken,
 }
 
 #[derive(Clone, Debug)]
 enum State {
     Off(OffReason),
-    Open(Arc<Readers<Database>>),
+    Open(Arc<Readers<JournalTables>>),
 }
 
 /// Why there is no journal.
@@ -92,24 +79,9 @@ pub(crate) enum JournalError {
     /// The place is unknown: too old, or of another journal.
     #[error("the change journal does not know this place")]
     Gone,
-    /// Too many questions wait already, or this one has waited too long.
-    #[error("too many questions to the change journal wait already")]
-    Busy,
-    /// The answer took too long.
-    #[error("the answer of the change journal took too long")]
-    TimedOut,
-    /// The file cannot be read. The background task checks it, and begins anew if it is damaged.
-    #[error("the change journal cannot be read")]
-    Unreadable(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<rusqlite::Error> for JournalError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::OperationInterrupted) => Self::TimedOut,
-            _ => Self::Unreadable(error.into()),
-        }
-    }
+    /// It cannot answer now.
+    #[error(transparent)]
+    Failed(#[from] AskError),
 }
 
 /// A place between two steps, and what is known of it.
@@ -162,7 +134,7 @@ pub(super) enum Expiry {
 
 impl Expiry {
     /// The last step that is too old, although the file may still have it.
-    pub(super) fn last_expired(self, database: &Database) -> rusqlite::Result<Option<i64>> {
+    pub(super) fn last_expired(self, database: &JournalFile) -> rusqlite::Result<Option<i64>> {
         match self {
             Self::AllButTheLast => {
                 let newest = database.newest()?;
@@ -171,22 +143,6 @@ impl Expiry {
             Self::Before(time) => database.last_before(time),
         }
     }
-}
-
-/// Answers one question. Blocking.
-fn answer<T>(
-    readers: &Readers<Database>,
-    work: impl FnOnce(&Database) -> Result<T, JournalError>,
-) -> Result<T, JournalError> {
-    let mut reader = readers.take()?;
-    reader.end_at(Instant::now() + ANSWER_MAX)?;
-    // Short transactions only: an old one would keep the log from being cut.
-    let answer = reader.transaction(work);
-    // The connection is closed after a failure: what it has read may be damaged.
-    if matches!(answer, Ok(_) | Err(JournalError::Gone)) {
-        readers.give_back(reader);
-    }
-    answer
 }
 
 impl Journal {
@@ -198,9 +154,7 @@ impl Journal {
                 state: ArcSwap::from_pointee(State::Off(OffReason::NotReady)),
                 last_error: Mutex::default(),
                 changed: watch::Sender::new(()),
-                accepted: Arc::new(Semaphore::new(ANSWERED_MAX + WAITING_MAX)),
-                answered: Arc::new(Semaphore::new(ANSWERED_MAX)),
-                damage_check: Notify::new(),
+                questions: Arc::new(Questions::new("the change journal", WAITING_MAX)),
                 stop,
             }),
         }
@@ -211,11 +165,8 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub(crate) async fn head(&self) -> Result<Head, JournalError> {
-        self.ask(|database, _expiry| {
-            let newest = database.newest()?.ok_or(JournalError::Gone)?;
-            Ok(Head::after(newest))
-        })
-        .await
+        self.ask(|database, _expiry| Ok(database.newest()?.map(Head::after)))
+            .await
     }
 
     /// The last place at which the index was shown with this git tree; `None` if the journal has none.
@@ -227,7 +178,7 @@ impl Journal {
             let step = database.newest_with_tree(&tree)?;
             let oldest = expiry.last_expired(database)?.unwrap_or(i64::MIN);
             let is_valid = |step: &Step| step.cursor.number >= oldest;
-            Ok(step.filter(is_valid).map(Head::after))
+            Ok(Some(step.filter(is_valid).map(Head::after)))
         })
         .await
     }
@@ -244,18 +195,17 @@ impl Journal {
         let changes_max = i64::try_from(changes_max).unwrap_or(i64::MAX);
         self.ask(move |database, expiry| {
             let known = database.step(cursor.number)?;
-            let known = known.filter(|step| step.cursor == cursor);
-            let known = known.ok_or(JournalError::Gone)?;
-            let expired = expiry.last_expired(database)?;
-            if expired.is_some_and(|expired| cursor.number < expired) {
-                return Err(JournalError::Gone);
-            }
+            let oldest = expiry.last_expired(database)?.unwrap_or(i64::MIN);
+            let is_valid = |step: &Step| step.cursor == cursor && cursor.number >= oldest;
+            let Some(known) = known.filter(is_valid) else {
+                return Ok(None);
+            };
             let last = database.last_within(cursor.number, changes_max)?;
             let from = last.as_ref();
-            Ok(Steps {
+            Ok(Some(Steps {
                 from: from.map(|_| ChunkPlace::first_of(cursor.number + 1)),
                 head: Head::after(last.unwrap_or(known)),
-            })
+            }))
         })
         .await
     }
@@ -271,14 +221,16 @@ impl Journal {
     ) -> Result<(Vec<Piece>, Option<ChunkPlace>), JournalError> {
         self.ask(move |database, _expiry| {
             let chunks = database.chunks(from, through.number, BATCH_BYTES)?;
-            let last = chunks.last().ok_or(JournalError::Gone)?;
+            let Some(last) = chunks.last() else {
+                return Ok(None);
+            };
             let is_end = last.end == Some(through);
             let next = last.place.after(last.end.is_some());
             let pieces = chunks.into_iter().map(|chunk| Piece {
                 lines: chunk.lines,
                 end: chunk.end,
             });
-            Ok((pieces.collect(), (!is_end).then_some(next)))
+            Ok(Some((pieces.collect(), (!is_end).then_some(next))))
         })
         .await
     }
@@ -295,38 +247,31 @@ impl Journal {
 
     /// Why the last attempt to follow the index failed; `None` after a success.
     pub(crate) fn last_error(&self) -> Option<String> {
-        let last_error = self.shared.last_error.lock();
-        last_error.unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.last_error.lock().clone()
     }
 
+    /// Asks the file. `None` means that a place is gone.
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Database, Expiry) -> Result<T, JournalError> + Send + 'static,
+        work: impl FnOnce(&JournalFile, Expiry) -> rusqlite::Result<Option<T>> + Send + 'static,
     ) -> Result<T, JournalError> {
         let readers = match &**self.shared.state.load() {
             State::Off(reason) => return Err(JournalError::Off(*reason)),
             State::Open(readers) => Arc::clone(readers),
         };
-        let accepted = Arc::clone(&self.shared.accepted).try_acquire_owned();
-        let accepted = accepted.map_err(|_full| JournalError::Busy)?;
-        let turn = Arc::clone(&self.shared.answered).acquire_owned();
-        let turn = tokio::time::timeout(WAIT_MAX, turn)
-            .await
-            .map_err(|_elapsed| JournalError::Busy)?;
         let journal = self.clone();
-        let answered = tokio::task::spawn_blocking(move || {
-            // Kept to the end, even if the client has gone: the thread and the connection are in use until then.
-            let _permits = (accepted, turn);
-            let answer = answer(&readers, |reader| work(reader, journal.expiry()));
-            if let Err(JournalError::Unreadable(error)) = &answer {
-                tracing::warn!(error = %error, "the change journal cannot be read");
-                journal.shared.damage_check.notify_one();
-            }
-            answer
-        });
-        answered
-            .await
-            .unwrap_or_else(|panic| Err(JournalError::Unreadable(panic.into())))
+        // Short transactions only: an old one would keep the log from being cut.
+        let work = move || {
+            let work = |file: &JournalFile| work(file, journal.expiry());
+            Ok(readers.ask(Questions::deadline(), work)?)
+        };
+        let answer = self.shared.questions.ask(work).await?;
+        answer.ok_or(JournalError::Gone)
+    }
+
+    /// The questions that it answers.
+    pub(super) fn questions(&self) -> &Arc<Questions> {
+        &self.shared.questions
     }
 
     pub(super) fn settings(&self) -> &JournalSettings {
@@ -351,7 +296,7 @@ impl Journal {
     }
 
     /// Answers questions from this file from now on.
-    pub(super) fn open(&self, readers: Arc<Readers<Database>>) {
+    pub(super) fn open(&self, readers: Arc<Readers<JournalTables>>) {
         self.shared.state.store(Arc::new(State::Open(readers)));
         self.tell();
     }
@@ -373,12 +318,6 @@ impl Journal {
     }
 
     pub(super) fn note_error(&self, error: Option<String>) {
-        let last_error = self.shared.last_error.lock();
-        *last_error.unwrap_or_else(PoisonError::into_inner) = error;
-    }
-
-    /// Waits until a question has found the file unreadable.
-    pub(super) async fn damage_reported(&self) {
-        self.shared.damage_check.notified().await;
+        *self.shared.last_error.lock() = error;
     }
 }

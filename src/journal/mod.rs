@@ -10,14 +10,13 @@
 //! - `line`: the lines of the feed.
 //! - `database`: the tables, and all statements.
 //! - `handle`: asking, with limits for time and for those who wait.
-//! - `worker` and `task`: following the index, and forgetting old steps.
+//! - `worker`: following the index, and forgetting old steps.
 
 mod cursor;
 mod database;
 mod difference;
 mod handle;
 mod line;
-mod task;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -27,4 +26,4 @@ pub(crate) use handle::{
     ChunkPlace, Head, Journal, JournalError, JournalSettings, OffReason, Piece,
 };
 pub(crate) use line::{ChangeKind, ChangeLine, VERSION_BYTES_MAX, VersionState};
-pub(crate) use task::JournalTask;
+pub(crate) use worker::JournalTask;

@@ -17,6 +17,7 @@ use super::{Head, Journal, JournalError, JournalSettings, OffReason, StepCursor}
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::index::testing::TestIndex;
+use crate::sqlite::{AskError, FollowsViews};
 
 const DAY: u64 = 86_400;
 
@@ -407,8 +408,13 @@ fn a_damaged_file_begins_anew_whether_it_is_found_at_the_start_or_by_a_question(
     scene.step();
     Damage::Text.apply(&scene.file());
     let head = scene.runtime.block_on(scene.journal.head());
-    assert!(matches!(head, Err(JournalError::Unreadable(_))), "{head:?}");
-    scene.runtime.block_on(scene.journal.damage_reported());
+    assert!(
+        matches!(head, Err(JournalError::Failed(AskError::Unreadable(_)))),
+        "{head:?}"
+    );
+    scene
+        .runtime
+        .block_on(scene.journal.questions().damage_reported());
     scene.worker.suspect();
     scene.worker.step().unwrap_err();
     assert!(matches!(

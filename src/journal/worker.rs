@@ -6,14 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::cursor::StepCursor;
-use super::database::{ChunkPlace, Database, Step};
+use super::database::{ChunkPlace, JournalFile, Step};
 use super::difference::{FileState, for_each_difference};
 use super::handle::{Journal, OffReason};
 use super::line::{ChangeKind, ChangeLine, VersionState};
 use crate::index::{BlobId, FileChange, IndexHandle, ReadError, ShownIndex, StopFlag, View};
 use crate::memory::return_freed_blocks;
 use crate::package::{CrateName, IndexPath};
-use crate::sqlite::{DirectoryLock, Readers, is_damage, lock_directory, remove_database};
+use crate::sqlite::{
+    DatabaseTask, DirectoryLock, FollowsViews, Readers, is_damage, lock_directory, remove_database,
+};
 
 /// The directory of the journal in `DATA_DIR`.
 const DIRECTORY: &str = "changes";
@@ -40,7 +42,7 @@ const UNREADABLE_MAX: u32 = 3;
 
 /// Why the journal could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WorkError {
+pub(crate) enum WorkError {
     #[error("{0}")]
     Read(#[from] ReadError),
     /// The state of the last step cannot be read.
@@ -60,18 +62,55 @@ pub(super) enum WorkError {
 
 /// The owner of the journal.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     journal: Journal,
     index: IndexHandle,
     stop: Arc<StopFlag>,
     /// The lock of the directory. Kept to the end once the mirror has it.
     lock: Option<File>,
     /// Closed after a failure.
-    database: Option<Database>,
+    database: Option<JournalFile>,
     /// The state after the last step. Its clone stays on the disk until the next step is written.
     last: Option<ShownIndex>,
     /// How often in a row the last state was unreadable.
     unreadable: u32,
+}
+
+/// The background task.
+pub(crate) type JournalTask = DatabaseTask<Worker>;
+
+impl JournalTask {
+    /// A task that follows `index`, and answers through `journal`. It does nothing until it runs.
+    pub(crate) fn new(journal: Journal, index: IndexHandle) -> Self {
+        let questions = Arc::clone(journal.questions());
+        Self::of(Worker::new(journal, index.clone()), questions, index)
+    }
+}
+
+impl FollowsViews for Worker {
+    type Error = WorkError;
+
+    /// Brings the journal up to the current view, and forgets old steps.
+    fn step(&mut self) -> Result<(), WorkError> {
+        let result = self.follow();
+        if let Err(error) = &result
+            && !self.stop.is_set()
+        {
+            self.recover(error);
+        }
+        let error = result.as_ref().err().map(ToString::to_string);
+        self.journal.note_error(error);
+        result
+    }
+
+    /// The file is checked when it is opened again.
+    fn suspect(&mut self) {
+        self.database = None;
+    }
+
+    fn stop_flag(&self) -> Arc<StopFlag> {
+        Arc::clone(&self.stop)
+    }
 }
 
 impl Worker {
@@ -85,29 +124,6 @@ impl Worker {
             last: None,
             unreadable: 0,
         }
-    }
-
-    /// The flag that ends its work.
-    pub(super) fn stop_flag(&self) -> Arc<StopFlag> {
-        Arc::clone(&self.stop)
-    }
-
-    /// A question could not read the file: it is checked when it is opened again.
-    pub(super) fn suspect(&mut self) {
-        self.database = None;
-    }
-
-    /// Brings the journal up to the current view, and forgets old steps.
-    pub(super) fn step(&mut self) -> Result<(), WorkError> {
-        let result = self.follow();
-        if let Err(error) = &result
-            && !self.stop.is_set()
-        {
-            self.recover(error);
-        }
-        let error = result.as_ref().err().map(ToString::to_string);
-        self.journal.note_error(error);
-        result
     }
 
     fn follow(&mut self) -> Result<(), WorkError> {
@@ -126,7 +142,7 @@ impl Worker {
         self.unreadable = 0;
         self.forget()?;
         if !self.journal.is_open() {
-            let readers = Readers::new(self.file(), Database::open_reader);
+            let readers = Readers::new(self.file());
             self.journal.open(Arc::new(readers));
         }
         Ok(())
@@ -181,7 +197,7 @@ impl Worker {
             }
         }
         if self.database.is_none() {
-            let database = Database::open(&self.file(), self.stop_flag())?;
+            let database = JournalFile::open(&self.file(), &self.stop)?;
             if !database.is_intact()? {
                 return Err(WorkError::Damaged);
             }
@@ -314,7 +330,7 @@ impl Worker {
 }
 
 /// Begins anew at a state. All cursors so far become unknown.
-fn begin(database: &Database, state: &Step) -> Result<(), WorkError> {
+fn begin(database: &JournalFile, state: &Step) -> Result<(), WorkError> {
     let state = Step {
         changes: 0,
         bytes: 0,
@@ -407,7 +423,7 @@ fn write_change(
 
 /// The lines of a step on their way into the file.
 struct Lines<'a> {
-    database: &'a Database,
+    database: &'a JournalFile,
     /// Where the next chunk goes.
     place: ChunkPlace,
     waiting: Vec<u8>,

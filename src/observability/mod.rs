@@ -27,14 +27,8 @@ use crate::stdout;
 #[must_use = "logging ends when this is dropped"]
 pub struct Logging {
     _guard: LogQueueGuard,
-    dropped: Counter,
-}
-
-impl Logging {
     /// How many events were dropped.
-    pub(crate) fn dropped(&self) -> &Counter {
-        &self.dropped
-    }
+    pub(crate) dropped: Counter,
 }
 
 /// Starts the logging of the server. `filter` has the syntax of [`EnvFilter`] and was checked. Does nothing if a test has

@@ -5,3 +5,12 @@ mod proxies;
 
 pub(crate) use certificates::use_ring;
 pub(crate) use proxies::{NotAProxy, Proxies, VARIABLES as PROXY_VARIABLES, shown as shown_proxy};
+
+/// The first cause of an error: the rule that was broken, or the error of the system.
+pub(crate) fn first_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -44,9 +44,11 @@ type AffectedRange = (Bound<Version>, Bound<Version>);
 /// All advisories of a database at one commit, by crate.
 #[derive(Debug, Default)]
 pub(crate) struct Advisories {
-    commit: String,
+    /// The commit of the database, in hexadecimal.
+    pub(crate) commit: String,
     by_crate: BTreeMap<String, Vec<CrateAdvisory>>,
-    skipped: usize,
+    /// The number of files that are no usable advisories.
+    pub(crate) skipped: usize,
 }
 
 /// One advisory about one crate.
@@ -54,11 +56,13 @@ pub(crate) struct Advisories {
 /// Invariants: the id has the form of RustSec's ids. Equal advisories lead to equal decisions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CrateAdvisory {
-    id: String,
+    /// The id, such as `RUSTSEC-2026-0265`.
+    pub(crate) id: String,
     kind: Kind,
     /// The end of the advisory's date: 00:00 UTC of the next day.
     end_of_day: Timestamp,
-    patched: Vec<VersionReq>,
+    /// The requirements that patched versions meet.
+    pub(crate) patched: Vec<VersionReq>,
     affected: Vec<AffectedRange>,
 }
 
@@ -163,16 +167,6 @@ impl Advisories {
         self.by_crate.get(canonical_name).map_or(&[], Vec::as_slice)
     }
 
-    /// The commit of the database, in hexadecimal.
-    pub(crate) fn commit(&self) -> &str {
-        &self.commit
-    }
-
-    /// The number of files that are no usable advisories.
-    pub(crate) fn skipped(&self) -> usize {
-        self.skipped
-    }
-
     /// The number of advisories that are used.
     pub(crate) fn count(&self) -> usize {
         self.by_crate.values().map(Vec::len).sum()
@@ -193,11 +187,6 @@ impl Advisories {
 }
 
 impl CrateAdvisory {
-    /// The id, such as `RUSTSEC-2026-0265`.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
     /// Whether it was withdrawn. Such an advisory does nothing.
     pub(crate) fn is_withdrawn(&self) -> bool {
         self.kind == Kind::Withdrawn
@@ -238,11 +227,6 @@ impl CrateAdvisory {
         self.patched
             .iter()
             .any(|requirement| requirement.matches(version))
-    }
-
-    /// The requirements that patched versions meet.
-    pub(crate) fn patched(&self) -> &[VersionReq] {
-        &self.patched
     }
 }
 
@@ -490,8 +474,7 @@ mod tests {
                 "patched = [\">= 1.0.5, < 1.1.0\", \">= 1.2.3\"]\nunaffected = [\"< 0.9.0\"]";
             let found = only(advisory, versions);
             assert_eq!(found.exempts_fixes(), exempts, "{advisory}");
-            let requirements: Vec<String> =
-                found.patched().iter().map(ToString::to_string).collect();
+            let requirements: Vec<String> = found.patched.iter().map(ToString::to_string).collect();
             assert_eq!(requirements, [">=1.0.5, <1.1.0", ">=1.2.3"]);
             for (which, affected, patched) in [
                 ("0.8.9", false, false),
@@ -512,7 +495,7 @@ mod tests {
         }
         // Ranges that overlap have no meaning.
         let all = read_all(&[file("RUSTSEC-2026-0001", "evil", "", patched)]);
-        assert_eq!((all.count(), all.skipped()), (0, 1));
+        assert_eq!((all.count(), all.skipped), (0, 1));
     }
 
     #[test]
@@ -561,7 +544,7 @@ mod tests {
         ];
         for file in &bad {
             let all = read_all(std::slice::from_ref(file));
-            assert_eq!((all.count(), all.skipped()), (0, 1), "{file:.200}");
+            assert_eq!((all.count(), all.skipped), (0, 1), "{file:.200}");
         }
         let mut reader = AdvisoryReader::default();
         assert_eq!(
@@ -574,7 +557,10 @@ mod tests {
         );
         assert_eq!(reader.add(good.as_bytes()).unwrap(), None);
         let all = reader.finish("c0ffee".to_owned());
-        assert_eq!((all.count(), all.skipped(), all.commit()), (1, 2, "c0ffee"));
+        assert_eq!(
+            (all.count(), all.skipped, all.commit.as_str()),
+            (1, 2, "c0ffee")
+        );
         // Drafts, and advisories about other registries, are no errors.
         let elsewhere = "source = \"registry+https://registry.example/index\"";
         let here = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
@@ -584,7 +570,7 @@ mod tests {
             file("RUSTSEC-2026-0003", "here", here, NONE),
         ]);
         assert_eq!(
-            (all.names().collect::<Vec<_>>(), all.skipped()),
+            (all.names().collect::<Vec<_>>(), all.skipped),
             (vec!["here"], 0)
         );
     }
@@ -599,13 +585,13 @@ mod tests {
         let ids = |name| {
             all.of(name)
                 .iter()
-                .map(CrateAdvisory::id)
+                .map(|advisory| advisory.id.as_str())
                 .collect::<Vec<_>>()
         };
         assert_eq!(ids("foo_bar"), ["RUSTSEC-2026-0001", "RUSTSEC-2026-0002"]);
         assert_eq!(ids("baz"), ["RUSTSEC-2026-12345"]);
         assert!(all.of("Foo-Bar").is_empty() && all.of("foobar").is_empty());
-        assert_eq!(all.skipped(), 0);
+        assert_eq!(all.skipped, 0);
     }
 
     #[test]
@@ -667,7 +653,7 @@ mod tests {
             let cut: String = whole.chars().take(cut).collect();
             for text in [whole, cut, advisory] {
                 let all = read_all(&[text]);
-                prop_assert_eq!(all.count() + all.skipped(), 1);
+                prop_assert_eq!(all.count() + all.skipped, 1);
             }
         }
     }

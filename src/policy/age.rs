@@ -11,7 +11,8 @@ use std::time::Duration;
 /// It is shown as it was written, so that people find it again in their settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Age {
-    seconds: u64,
+    /// The length in seconds.
+    pub(crate) seconds: u64,
     text: String,
 }
 
@@ -33,11 +34,6 @@ const UNITS: [(&str, u64); 6] = [
 ];
 
 impl Age {
-    /// The length in seconds.
-    pub(crate) fn seconds(&self) -> u64 {
-        self.seconds
-    }
-
     /// The length.
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_secs(self.seconds)
@@ -98,7 +94,7 @@ mod tests {
             ("14 day", 1_209_600),
         ] {
             let age: Age = text.parse().unwrap();
-            assert_eq!((age.seconds(), age.to_string()), (seconds, text.to_owned()));
+            assert_eq!((age.seconds, age.to_string()), (seconds, text.to_owned()));
         }
         for bad in [
             "",

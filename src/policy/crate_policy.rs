@@ -41,7 +41,7 @@ impl<'a> CratePolicy<'a> {
         let file = &facts.file;
         let advisories: Vec<&CrateAdvisory> = advisories
             .iter()
-            .filter(|advisory| !file.ignores(advisory.id()))
+            .filter(|advisory| !file.ignores(&advisory.id))
             .collect();
         let mut policy = Self {
             settings,
@@ -51,7 +51,7 @@ impl<'a> CratePolicy<'a> {
             advisories,
             freeze: Freeze::default(),
         };
-        let guard = i64::try_from(settings.yank_guard.seconds()).unwrap_or(i64::MAX);
+        let guard = i64::try_from(settings.yank_guard.seconds).unwrap_or(i64::MAX);
         if let Some(seen) = facts.yanks.of(name).filter(|_| guard > 0) {
             let is_honest = |old: &Line<'_>, fresh: &Line<'_>| policy.is_honest(old, fresh);
             let found = freeze(lines, seen, (guard, facts.policy_time), is_honest);
@@ -92,7 +92,7 @@ impl<'a> CratePolicy<'a> {
             .find(|advisory| advisory.blocks(&line.version, published));
         if let Some(advisory) = malware {
             return Some(Reason::Malware {
-                advisory: advisory.id().to_owned(),
+                advisory: advisory.id.clone(),
             });
         }
         if !file.is_allowed(&self.name, &line.version) {
@@ -105,7 +105,7 @@ impl<'a> CratePolicy<'a> {
         }
         if let Some(advisory) = self.fixes.get(&place) {
             return Some(Reason::SecurityFix {
-                advisory: advisory.id().to_owned(),
+                advisory: advisory.id.clone(),
             });
         }
         let until = self.freeze.until;
@@ -123,7 +123,7 @@ impl<'a> CratePolicy<'a> {
         }
         match published {
             Some(published) => {
-                let seconds = i64::try_from(min_age.seconds()).unwrap_or(i64::MAX);
+                let seconds = i64::try_from(min_age.seconds).unwrap_or(i64::MAX);
                 let until = published.unix_seconds().saturating_add(seconds);
                 (until > self.facts.policy_time).then(|| Reason::TooNew {
                     until,
@@ -152,7 +152,7 @@ fn fixes<'a>(
         .iter()
         .filter(|advisory| advisory.exempts_fixes())
     {
-        for requirement in advisory.patched() {
+        for requirement in &advisory.patched {
             let meets =
                 |line: &Line<'_>| line.version.pre.is_empty() && requirement.matches(&line.version);
             let lowest = lines

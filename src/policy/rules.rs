@@ -106,7 +106,7 @@ impl Rules {
                 Rule::StoredOnly => format!("stored-{}", fingerprint_of(&facts.stored)),
                 Rule::Policy(_) => {
                     let advisories = facts.advisories.as_ref();
-                    let advisories = advisories.map_or("none", |advisories| advisories.commit());
+                    let advisories = advisories.map_or("none", |advisories| &advisories.commit);
                     let mut hasher = DefaultHasher::new();
                     facts.yanks.hash(&mut hasher);
                     let yanks = hasher.finish();

@@ -15,7 +15,8 @@ use super::apply::FileState;
 )]
 pub(crate) struct States {
     files: BTreeMap<Box<str>, FileState>,
-    totals: Totals,
+    /// The sums.
+    pub(crate) totals: Totals,
 }
 
 /// Sums over all index files.
@@ -78,11 +79,6 @@ impl States {
             move |state: &FileState| state.next_change.is_some_and(|next| next <= policy_time);
         let due = self.files.iter().filter(move |(_, state)| is_due(state));
         due.map(|(name, _)| &**name)
-    }
-
-    /// The sums.
-    pub(crate) fn totals(&self) -> &Totals {
-        &self.totals
     }
 }
 

@@ -305,9 +305,9 @@ fn expected(
         .collect();
     let advisories: Vec<_> = advisories
         .into_iter()
-        .filter(|advisory| !file.ignores(advisory.id()))
+        .filter(|advisory| !file.ignores(&advisory.id))
         .collect();
-    let guard = i64::try_from(settings.yank_guard.seconds()).unwrap();
+    let guard = i64::try_from(settings.yank_guard.seconds).unwrap();
 
     // Each old version with its yank and each fresh one beside it.
     let mut pairs = Vec::new();
@@ -357,7 +357,7 @@ fn expected(
         for advisory in &advisories {
             if advisory.blocks(&line.version, line.published.as_ref()) {
                 return Some(Reason::Malware {
-                    advisory: advisory.id().to_owned(),
+                    advisory: advisory.id.clone(),
                 });
             }
         }
@@ -373,7 +373,7 @@ fn expected(
             .iter()
             .filter(|advisory| advisory.exempts_fixes())
         {
-            for requirement in advisory.patched() {
+            for requirement in &advisory.patched {
                 let meets = |line: &Line<'_>| {
                     line.version.pre.is_empty() && requirement.matches(&line.version)
                 };
@@ -382,7 +382,7 @@ fn expected(
                 };
                 if meets(line) && !lines.iter().enumerate().any(is_lower) {
                     return Some(Reason::SecurityFix {
-                        advisory: advisory.id().to_owned(),
+                        advisory: advisory.id.clone(),
                     });
                 }
             }
@@ -399,7 +399,7 @@ fn expected(
         match &line.published {
             _ if age.is_zero() => None,
             Some(published) => {
-                let until = published.unix_seconds() + i64::try_from(age.seconds()).unwrap();
+                let until = published.unix_seconds() + i64::try_from(age.seconds).unwrap();
                 (now < until).then(|| Reason::TooNew {
                     until,
                     min_age: age.to_string(),
@@ -582,7 +582,7 @@ proptest! {
         later in 0..9 * DAY,
     ) {
         let before = facts(&file, &choice);
-        let guard = i64::try_from(settings.yank_guard.seconds()).unwrap();
+        let guard = i64::try_from(settings.yank_guard.seconds).unwrap();
         let mut yanks = SeenYanks::clone(&before.yanks);
         yanks.prune(guard, before.policy_time);
         prop_assert!(!yanks.has_old_ones(guard, before.policy_time));

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::closure::choose::{NoChoice, crate_file};
@@ -175,7 +175,7 @@ impl Plan {
                 continue;
             };
             let read = index.index_file(&first.name, |file| {
-                let history = CrateHistory::parse(file.content(), &first.name);
+                let history = CrateHistory::parse(&file.content, &first.name);
                 self.add_locked_of_crate(packages, history.map(|history| (history, file)).as_ref());
             })?;
             if read.is_none() {
@@ -250,7 +250,7 @@ pub(crate) fn visit_index_files(
     // The index asks for `Fn`, hence the lock.
     let visit = Mutex::new(visit);
     let visited = index.for_each_file(|name, file| {
-        let mut visit = visit.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut visit = visit.lock();
         match visit(name, file) {
             ControlFlow::Continue(()) => Ok(()),
             // An end without an error.
@@ -268,7 +268,7 @@ fn files_of_crate(
     name: &CrateName,
     file: &ServedFile<'_>,
 ) -> (Vec<Result<CrateFile, Finding>>, u64) {
-    let history = CrateHistory::parse(file.content(), name);
+    let history = CrateHistory::parse(&file.content, name);
     let (mut files, mut denied) = (Vec::new(), 0);
     for release in history.iter().flat_map(CrateHistory::releases) {
         match crate_file(release, file) {

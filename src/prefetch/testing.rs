@@ -79,7 +79,7 @@ impl IndexFiles {
 /// A clone that is damaged after its snapshot was made.
 pub(crate) fn damaged(files: &IndexFiles) -> ClonedIndex {
     let index = files.cloned();
-    let repository = index.snapshot.source().repository();
+    let repository = index.snapshot.source.repository();
     damage_clone(repository.path());
     repository.close_idle_handles();
     index

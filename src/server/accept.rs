@@ -121,7 +121,7 @@ async fn accept(
     connections: (&Arc<ConnectionTable>, &Gauge),
 ) -> io::Result<()> {
     // Without a bound, connections would take the file descriptors that git and the clone need.
-    let places = Arc::new(Semaphore::new(connections.0.max() + ENDING_MAX));
+    let places = Arc::new(Semaphore::new(connections.0.max + ENDING_MAX));
     for worker in workers.iter().cycle() {
         let accepted = tokio::select! {
             accepted = accept_one(listener, &places, connections) => accepted?,

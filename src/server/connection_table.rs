@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::exchange::Connection;
@@ -16,7 +17,8 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 /// The open connections.
 #[derive(Debug)]
 pub(crate) struct ConnectionTable {
-    max: usize,
+    /// How many may be open.
+    pub(crate) max: usize,
     table: Mutex<Table>,
 }
 
@@ -35,16 +37,11 @@ impl ConnectionTable {
         }
     }
 
-    /// How many may be open.
-    pub(crate) fn max(&self) -> usize {
-        self.max
-    }
-
     /// Adds a connection. If there are too many then, this closes another one; `None` if it would have to be the new one.
     pub(crate) fn open(&self, address: IpAddr) -> Option<Arc<Connection>> {
         let victim;
         let connection = {
-            let mut table = self.table();
+            let mut table = self.table.lock();
             victim = if table.open.len() >= self.max {
                 let victim = table.victim(Peer::from(address), self.max)?;
                 table.open.remove(&victim)
@@ -65,17 +62,12 @@ impl ConnectionTable {
 
     /// Removes a connection that has ended.
     pub(crate) fn forget(&self, connection: &Connection) {
-        self.table().open.remove(&connection.number());
+        self.table.lock().open.remove(&connection.number);
     }
 
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
-        self.table().open.len()
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing below can panic half-way.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().open.len()
     }
 }
 
@@ -85,14 +77,14 @@ impl Table {
     fn victim(&self, newcomer: Peer, max: usize) -> Option<u64> {
         let mut counts: HashMap<Peer, usize> = HashMap::from([(newcomer, 1)]);
         for connection in self.open.values() {
-            *counts.entry(Peer::from(connection.address())).or_default() += 1;
+            *counts.entry(Peer::from(connection.address)).or_default() += 1;
         }
         let fair_share = max / counts.len();
         let now = Instant::now();
         let mut idle: Option<((bool, usize, Duration), u64)> = None;
         let mut busy: Option<((usize, std::cmp::Reverse<u64>), u64)> = None;
         for (number, connection) in &self.open {
-            let peer = Peer::from(connection.address());
+            let peer = Peer::from(connection.address);
             let count = counts.get(&peer).copied().unwrap_or(0);
             if let Some(since) = connection.idle_since() {
                 let time = now.saturating_duration_since(since);
@@ -122,7 +114,7 @@ mod tests {
     }
 
     fn numbers(connections: &ConnectionTable) -> Vec<u64> {
-        let mut numbers: Vec<u64> = connections.table().open.keys().copied().collect();
+        let mut numbers: Vec<u64> = connections.table.lock().open.keys().copied().collect();
         numbers.sort_unstable();
         numbers
     }
@@ -152,15 +144,15 @@ mod tests {
             connections.open(address(2)).unwrap();
             tokio::time::advance(Duration::from_secs(2)).await;
         }
-        assert!(numbers(&connections).contains(&lonely.number()));
+        assert!(numbers(&connections).contains(&lonely.number));
         // Those that are busy make room for another peer, and not for a further one of the same.
-        let table = connections.table().open.clone();
+        let table = connections.table.lock().open.clone();
         let _busy: Vec<Exchange> = table
             .values()
-            .map(|connection| Exchange::begin(connection, connection.address()))
+            .map(|connection| Exchange::begin(connection, connection.address))
             .collect();
         assert!(connections.open(address(2)).is_none());
         assert!(connections.open(address(3)).is_some());
-        assert!(numbers(&connections).contains(&lonely.number()));
+        assert!(numbers(&connections).contains(&lonely.number));
     }
 }

@@ -7,10 +7,11 @@ use std::any::Any;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -35,8 +36,10 @@ pub(super) type Draining = watch::Receiver<()>;
 /// The progress of a connection. It outlives its exchanges.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    number: u64,
-    address: IpAddr,
+    /// A number that no other connection has.
+    pub(crate) number: u64,
+    /// The address of the other side.
+    pub(crate) address: IpAddr,
     began: Instant,
     /// Ends the connection.
     abort: OnceLock<AbortHandle>,
@@ -76,16 +79,6 @@ impl Connection {
             idle_since: AtomicU64::new(0),
             allowance_used: AtomicU64::new(0),
         })
-    }
-
-    /// A number that no other connection has.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The address of the other side.
-    pub(crate) fn address(&self) -> IpAddr {
-        self.address
     }
 
     /// Notes that the system sends files on it, so that nobody has to read them.
@@ -195,7 +188,7 @@ impl Exchange {
 
     /// Stands for the connection itself, whatever its requests are.
     pub(crate) fn of_connection(connection: &Arc<Connection>) -> Self {
-        Self::new(connection, connection.address(), false)
+        Self::new(connection, connection.address, false)
     }
 
     fn new(connection: &Arc<Connection>, client: IpAddr, is_request: bool) -> Self {
@@ -244,7 +237,7 @@ impl Exchange {
 
     /// Keeps something until the last byte has been sent.
     pub(crate) fn keep(&self, kept: impl Any + Send + Sync) {
-        self.rest().kept.push(Box::new(kept));
+        self.0.rest.lock().kept.push(Box::new(kept));
     }
 
     /// Takes so many bytes, until the exchange ends, out of the allowance that its connection has outside the account.
@@ -269,7 +262,7 @@ impl Exchange {
     /// The body of the answer begins; `length` is its length where that is known. `end` learns what became of it.
     pub(super) fn begin_body(&self, length: Option<u64>, end: Option<End>) {
         self.0.is_complete.store(false, Ordering::Relaxed);
-        let mut rest = self.rest();
+        let mut rest = self.0.rest.lock();
         rest.end = end;
         rest.length = length;
         drop(rest);
@@ -354,10 +347,6 @@ impl Exchange {
             None => self.0.connection.end(),
         }
     }
-
-    fn rest(&self) -> MutexGuard<'_, Rest> {
-        self.0.rest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl fmt::Debug for Exchange {
@@ -379,7 +368,7 @@ impl Drop for Inner {
         // Bytes that were handed over and then dropped wait no longer.
         connection.handed.fetch_sub(handed, Ordering::Relaxed);
         connection.handed.fetch_add(sent, Ordering::Relaxed);
-        let rest = self.rest.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let rest = self.rest.get_mut();
         if let Some(end) = rest.end.take() {
             let is_whole = match rest.length {
                 Some(length) => sent >= length,

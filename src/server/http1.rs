@@ -61,7 +61,7 @@ where
     };
     let service = service_fn(|request| {
         let proxies = &settings.trusted_proxies;
-        let client = proxies.client(connection.address(), request.headers());
+        let client = proxies.client(connection.address, request.headers());
         let exchange = Exchange::begin(connection, client);
         let asked = Asked::new(request, exchange.clone());
         let outgoing = outgoing.as_ref();

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
@@ -14,6 +14,7 @@ use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
@@ -78,7 +79,7 @@ where
         let streams = streams.clone();
         service_fn(move |request: hyper::Request<Incoming>| {
             let proxies = &settings.trusted_proxies;
-            let client = proxies.client(connection.address(), request.headers());
+            let client = proxies.client(connection.address, request.headers());
             let exchange = Exchange::begin(&connection, client);
             streams.next_is(&exchange);
             let bytes = cost(&request);
@@ -234,18 +235,14 @@ impl Streams {
     /// The next stream that runs is that of this exchange. hyper calls the service and runs what it returns before it does
     /// anything else.
     fn next_is(&self, exchange: &Exchange) {
-        *self.latest() = Some(exchange.clone());
-    }
-
-    fn latest(&self) -> std::sync::MutexGuard<'_, Option<Exchange>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock() = Some(exchange.clone());
     }
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let task = tokio::spawn(tokio::time::timeout(STREAM_TIME_MAX, stream));
-        if let Some(exchange) = self.latest().take() {
+        if let Some(exchange) = self.0.lock().take() {
             exchange.ends_by(task.abort_handle());
         }
     }

@@ -11,11 +11,12 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::response::Response;
 use bytes::Buf;
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -42,11 +43,6 @@ fn is_stand_in(slice: &[u8]) -> bool {
 pub(crate) struct Outgoing(Arc<Mutex<VecDeque<FilePart>>>);
 
 impl Outgoing {
-    fn parts(&self) -> MutexGuard<'_, VecDeque<FilePart>> {
-        // Nothing below can panic half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The file of an answer on this connection, if it has one.
     pub(crate) fn file_of(&self, response: &mut Response) -> Option<FileAnswer> {
         let rest = response.extensions_mut().remove::<FilePart>()?;
@@ -131,7 +127,7 @@ impl FileAnswer {
 
     fn send(&self, piece: FilePart) -> StandIn {
         let length = usize::try_from(piece.bytes_left()).unwrap_or_default();
-        self.outgoing.parts().push_back(piece);
+        self.outgoing.0.lock().push_back(piece);
         StandIn(length)
     }
 
@@ -178,7 +174,7 @@ impl SendFileStream {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(context))?;
-            let mut parts = self.outgoing.parts();
+            let mut parts = self.outgoing.0.lock();
             let Some(part) = parts.front_mut() else {
                 let mistake = io::Error::other("a stand-in without its file");
                 return Poll::Ready(Err(mistake));

@@ -9,9 +9,10 @@
 //!   if the settings allow it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -91,7 +92,7 @@ impl Shares {
     pub(crate) fn try_take(&self, exchange: &Exchange, amount: u64) -> Option<Share> {
         let claim = self.claim(exchange, amount);
         let number = {
-            let mut table = self.table();
+            let mut table = self.0.table.lock();
             if !table.waiters.is_empty() || !table.fits(&claim, &self.0.settings) {
                 return None;
             }
@@ -113,7 +114,7 @@ impl Shares {
         let claim = self.claim(exchange, amount);
         let (tell, mut told) = oneshot::channel();
         let number = {
-            let mut table = self.table();
+            let mut table = self.0.table.lock();
             let mut waiting = 0;
             for waiter in &table.waiters {
                 waiting += usize::from(waiter.claim.peer == claim.peer);
@@ -155,12 +156,12 @@ impl Shares {
     /// Whether the peer of this exchange would have no more than its fair share with so much more.
     pub(crate) fn is_fair(&self, exchange: &Exchange, amount: u64) -> bool {
         let claim = self.claim(exchange, amount);
-        self.table().is_fair(&claim, &self.0.settings)
+        self.0.table.lock().is_fair(&claim, &self.0.settings)
     }
 
     /// How much is in use, and the most that was in use since the last call.
     pub(crate) fn usage(&self) -> (u64, u64) {
-        let mut table = self.table();
+        let mut table = self.0.table.lock();
         let used = table.used;
         (used, std::mem::replace(&mut table.peak, used))
     }
@@ -169,7 +170,7 @@ impl Shares {
         let settings = &self.0.settings;
         Claim {
             peer: exchange.peer(),
-            connection: exchange.connection().number(),
+            connection: exchange.connection().number,
             // A claim beyond the capacity gets the capacity, less a little that others may keep for long.
             amount: amount.min(settings.capacity - settings.capacity / LITTLE),
         }
@@ -192,7 +193,7 @@ impl Shares {
         // dropped after the lock.
         let mut seen = Vec::new();
         {
-            let mut table = self.table();
+            let mut table = self.0.table.lock();
             if now.duration_since(table.looked) < LOOK_EVERY / 2 {
                 return;
             }
@@ -200,11 +201,6 @@ impl Shares {
             table.cut_victims(now, (pace_min, age_min), &self.0.settings, &mut seen);
         }
         drop(seen);
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Nothing below can panic half-way.
-        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -220,7 +216,7 @@ impl fmt::Debug for Shares {
 impl Share {
     /// Gives a part of it back and keeps so much.
     pub(crate) fn shrink_to(&mut self, left: u64) {
-        let mut table = self.shares.table();
+        let mut table = self.shares.0.table.lock();
         let Some(holder) = table.holders.get_mut(&self.number) else {
             return;
         };
@@ -233,7 +229,7 @@ impl Share {
 
     /// Lets another answer use it that sends the same bytes. Returns false if its answers are being cut.
     pub(crate) fn use_for(&self, exchange: &Exchange) -> bool {
-        let mut table = self.shares.table();
+        let mut table = self.shares.0.table.lock();
         let holder = table.holders.get_mut(&self.number);
         let Some(holder) = holder.filter(|holder| holder.told.is_none()) else {
             return false;
@@ -251,7 +247,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         let settings = self.shares.0.settings;
-        self.shares.table().release(self.number, &settings);
+        self.shares.0.table.lock().release(self.number, &settings);
     }
 }
 
@@ -263,7 +259,7 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut table = self.shares.table();
+        let mut table = self.shares.0.table.lock();
         let waits = table
             .waiters
             .iter()

@@ -126,7 +126,7 @@ impl CrateFiles {
     /// Counts the requests to upstreams; `None` if there are none.
     pub(crate) fn upstream_requests(&self) -> Option<&TimedResults> {
         let sources = self.0.settings.sources.as_ref();
-        sources.map(CrateSources::requests)
+        sources.map(|sources| &sources.requests)
     }
 
     /// How long a request waits for a file.
@@ -249,7 +249,7 @@ impl CrateFiles {
                 if counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY) {
                     counted = Some(Instant::now());
                     if let Err(error) = files.store().count().await {
-                        let error = files.store().place().redact(&error.to_string());
+                        let error = files.store().location.redact(&error.to_string());
                         tracing::debug!(error, "the store could not be counted");
                     }
                 }
@@ -306,7 +306,7 @@ impl CrateFiles {
         // The previous fetch may have ended between the request's look at the store and the beginning of this one.
         if let Ok(Some(found)) = self.store().find(&file.checksum).await {
             return Ok(Fetched {
-                bytes: found.size(),
+                bytes: found.size,
                 content: None,
                 unstored: None,
                 stored: Ok(()),

@@ -42,8 +42,10 @@ pub(crate) struct StoreSettings {
 pub(crate) struct CrateStore {
     pub(super) objects: Arc<Objects>,
     pub(super) backend: Backend,
-    location: StorageLocation,
-    bytes_max: Option<u64>,
+    /// Where it is, without secrets.
+    pub(crate) location: StorageLocation,
+    /// How many bytes may be stored; `None` for no limit.
+    pub(crate) bytes_max: Option<u64>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -112,16 +114,6 @@ impl CrateStore {
             Backend::Disk(disk) => Some(disk),
             Backend::Cloud(_) => None,
         }
-    }
-
-    /// Where it is, without secrets.
-    pub(crate) fn place(&self) -> &StorageLocation {
-        &self.location
-    }
-
-    /// How many bytes may be stored; `None` for no limit.
-    pub(crate) fn bytes_max(&self) -> Option<u64> {
-        self.bytes_max
     }
 
     /// Counts all files. This reads all directories, or asks a cloud for a list.

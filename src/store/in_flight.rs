@@ -1,10 +1,11 @@
 //! The fetches in flight: each file is fetched once for all requests that wait for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::error::GetError;
@@ -64,7 +65,7 @@ impl InFlight {
         checksum: Checksum,
         begin: impl FnOnce(Reporter),
     ) -> Result<Waiter, GetError> {
-        let mut table = self.table();
+        let mut table = self.0.lock();
         if let Some(running) = table.get(&checksum) {
             return Ok(Waiter(running.clone()));
         }
@@ -84,15 +85,11 @@ impl InFlight {
             checksum,
         }
     }
-
-    fn table(&self) -> MutexGuard<'_, HashMap<Checksum, watch::Receiver<FetchState>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        self.table.table().remove(&self.checksum);
+        self.table.0.lock().remove(&self.checksum);
     }
 }
 

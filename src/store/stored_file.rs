@@ -24,7 +24,8 @@ const READ_BYTES_MAX: u64 = 120 * 1024;
 /// A file whose bytes match its checksum.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredFile {
-    size: u64,
+    /// How many bytes it has.
+    pub(crate) size: u64,
     source: Source,
 }
 
@@ -75,11 +76,6 @@ impl StoredFile {
         }
     }
 
-    /// How many bytes it has.
-    pub(crate) fn size(&self) -> u64 {
-        self.size
-    }
-
     /// The bytes in a range, which must lie inside the file.
     pub(crate) async fn read(&self, range: Range<u64>) -> Result<Reading, StoreError> {
         match &self.source {
@@ -125,7 +121,7 @@ impl StoredFile {
     #[cfg(target_os = "linux")]
     pub(crate) fn part(&self, range: Range<u64>) -> Option<FilePart> {
         match &self.source {
-            Source::Disk(file) => Some(FilePart::new(Arc::clone(file.file()), range)),
+            Source::Disk(file) => Some(FilePart::new(Arc::clone(&file.file), range)),
             Source::Memory(_) | Source::Cloud(..) => None,
         }
     }
@@ -138,7 +134,7 @@ fn read_file(file: Arc<OpenFile>, range: Range<u64>) -> Reading {
             return Ok(None);
         }
         let end = range.end.min(range.start + READ_BYTES_MAX);
-        let part = DiskFile::read(file.file(), range.start..end).await?;
+        let part = DiskFile::read(&file.file, range.start..end).await?;
         let next = range.start + part.len() as u64..range.end;
         Ok(Some((part, (file, next))))
     });

@@ -56,29 +56,56 @@ pub(crate) enum ClientError {
     Library(#[from] reqwest::Error),
 }
 
-/// A client with our `User-Agent` that leaves bodies as they are, and connects only to allowed addresses.
-pub(super) fn build(
-    user_agent: &str,
-    limits: &FetchLimits,
-    proxies: &Proxies,
-    names: Names,
-) -> Result<Client, ClientError> {
-    // A crate file is already compressed, and compressing it again would change the bytes that are hashed.
-    let identity = header::HeaderValue::from_static("identity");
-    let names = Arc::new(names);
-    Ok(certificates::build(|| {
-        let (proxies, directly) = (proxies.clone(), proxies.clone());
-        let identity = (header::ACCEPT_ENCODING, identity.clone());
-        Client::builder()
-            .proxy(Proxy::custom(move |url| proxies.of(url).cloned()))
-            .user_agent(user_agent)
-            .default_headers([identity].into_iter().collect())
-            .connect_timeout(limits.connect_timeout)
-            .pool_idle_timeout(IDLE_TIME_MAX)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .redirect(redirects(&names, directly))
-            .dns_resolver(Arc::clone(&names))
-    })?)
+/// How upstreams are asked.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientSettings {
+    /// The `User-Agent` that upstreams see.
+    pub(crate) user_agent: String,
+    /// How long to wait.
+    pub(crate) limits: FetchLimits,
+    /// Looks up the addresses of upstreams.
+    pub(crate) resolver: Resolver,
+    /// The proxies to upstreams. They may have private addresses.
+    pub(crate) proxies: Proxies,
+}
+
+/// Which upstreams a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upstreams {
+    /// Those on the internet. The client never connects to a private address.
+    Public,
+    /// Those in the operator's own network. They may redirect the mirror to others there.
+    Inside,
+}
+
+impl ClientSettings {
+    /// A client with our `User-Agent` that leaves bodies as they are, and connects only to allowed addresses.
+    pub(super) fn build(&self, upstreams: Upstreams) -> Result<Client, ClientError> {
+        let names = Arc::new(Names {
+            resolver: self.resolver.clone(),
+            reach: match upstreams {
+                Upstreams::Inside => Reach::Everywhere,
+                Upstreams::Public => Reach::Public {
+                    except: self.proxies.hosts().into(),
+                },
+            },
+        });
+        // A crate file is already compressed, and compressing it again would change the bytes that are hashed.
+        let identity = header::HeaderValue::from_static("identity");
+        Ok(certificates::build(|| {
+            let (proxies, directly) = (self.proxies.clone(), self.proxies.clone());
+            let identity = (header::ACCEPT_ENCODING, identity.clone());
+            Client::builder()
+                .proxy(Proxy::custom(move |url| proxies.of(url).cloned()))
+                .user_agent(&self.user_agent)
+                .default_headers([identity].into_iter().collect())
+                .connect_timeout(self.limits.connect_timeout)
+                .pool_idle_timeout(IDLE_TIME_MAX)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+                .redirect(redirects(&names, directly))
+                .dns_resolver(Arc::clone(&names))
+        })?)
+    }
 }
 
 /// Follows a few redirects, but none from https to http. A redirect with a user in it is refused, because libraries below

@@ -4,10 +4,10 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use reqwest::{Client, Response};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
@@ -15,14 +15,13 @@ use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::addresses::Resolver;
-use super::addresses::{Names, Reach};
 use super::answer::{self, TryError};
-use super::client::{self, ClientError, FetchLimits, is_inside};
+use super::client::{ClientError, ClientSettings, FetchLimits, Upstreams, is_inside};
 use super::template::DownloadTemplate;
 use super::templates::DownloadTemplates;
 use crate::clock::Clock;
 use crate::observability::metrics::{FAILED, OK, TimedResults};
-use crate::outgoing::{Proxies, certificates};
+use crate::outgoing::certificates;
 use crate::package::{Checksum, CrateFile};
 
 /// How often one upstream is tried for one file, if another try may help.
@@ -47,37 +46,18 @@ const MISSING: &str = "missing";
 /// The result of a request whose answer is not what the index says.
 const CORRUPT: &str = "corrupt";
 
-/// The settings of [`CrateSources`].
-#[derive(Clone, Debug)]
-pub(crate) struct SourcesSettings {
-    /// The places of crate files, the preferred one first.
-    pub(crate) templates: DownloadTemplates,
-    /// The `User-Agent` that upstreams see.
-    pub(crate) user_agent: String,
-    /// How long to wait.
-    pub(crate) limits: FetchLimits,
-    /// The time of day, for dates in `Retry-After`.
-    pub(crate) clock: Clock,
-    /// Looks up the addresses of upstreams.
-    pub(crate) resolver: Resolver,
-    /// The proxies to upstreams. They may have private addresses.
-    pub(crate) proxies: Proxies,
-}
-
 /// The upstreams of crate files.
 #[derive(Debug)]
 pub(crate) struct CrateSources {
     sources: Vec<Source>,
-    /// For upstreams on the internet. It never connects to a private address.
     public_client: Client,
-    /// For upstreams in the operator's own network. They may redirect the mirror to others there.
     private_client: Client,
     resolver: Resolver,
     limits: FetchLimits,
     clock: Clock,
     mismatches: AtomicU64,
     /// Counts the requests, by host.
-    requests: TimedResults,
+    pub(crate) requests: TimedResults,
 }
 
 #[derive(Debug)]
@@ -147,49 +127,36 @@ impl CrateSources {
     ///
     /// # Errors
     /// [`ClientError`], if this machine cannot speak TLS.
-    pub(crate) fn new(settings: SourcesSettings) -> Result<Self, ClientError> {
+    pub(crate) fn new(
+        templates: &DownloadTemplates,
+        settings: ClientSettings,
+        clock: Clock,
+    ) -> Result<Self, ClientError> {
         let source = |template: &DownloadTemplate| Source {
             host: host_of(template),
             template: template.clone(),
             is_private: OnceCell::new(),
             not_before: Mutex::new(None),
         };
-        let client = |reach| {
-            let resolver = settings.resolver.clone();
-            let names = Names { resolver, reach };
-            client::build(
-                &settings.user_agent,
-                &settings.limits,
-                &settings.proxies,
-                names,
-            )
-        };
-        let wants_tls = settings.templates.iter().any(DownloadTemplate::is_https);
+        let wants_tls = templates.iter().any(DownloadTemplate::is_https);
         if wants_tls && certificates::are_missing() {
             return Err(ClientError::NoCertificates);
         }
         let requests = TimedResults::default();
-        for template in settings.templates.iter() {
+        for template in templates.iter() {
             let results = [OK, MISSING, CORRUPT, FAILED];
             requests.begin(&results, Some(&host_of(template)));
         }
         Ok(Self {
             requests,
-            sources: settings.templates.iter().map(source).collect(),
-            public_client: client(Reach::Public {
-                except: settings.proxies.hosts().into(),
-            })?,
-            private_client: client(Reach::Everywhere)?,
+            sources: templates.iter().map(source).collect(),
+            public_client: settings.build(Upstreams::Public)?,
+            private_client: settings.build(Upstreams::Inside)?,
             resolver: settings.resolver,
             limits: settings.limits,
-            clock: settings.clock,
+            clock,
             mismatches: AtomicU64::new(0),
         })
-    }
-
-    /// Counts the requests.
-    pub(crate) fn requests(&self) -> &TimedResults {
-        &self.requests
     }
 
     /// The number of answers with a wrong checksum.
@@ -326,7 +293,7 @@ impl CrateSources {
 impl Source {
     /// Waits for the pause that the upstream asked for, if it is short.
     async fn wait_for_its_pause(&self) -> Result<(), TryError> {
-        let not_before = *self.lock();
+        let not_before = *self.not_before.lock();
         let Some(not_before) = not_before else {
             return Ok(());
         };
@@ -340,15 +307,9 @@ impl Source {
 
     fn pause_for(&self, pause: Duration) {
         let until = Instant::now().checked_add(pause);
-        let mut not_before = self.lock();
+        let mut not_before = self.not_before.lock();
         // Another request may have got a longer pause.
         *not_before = until.max(*not_before);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.not_before
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -411,7 +372,7 @@ fn worse<E>(before: FetchError<E>, error: TryError, file: &CrateFile) -> FetchEr
 }
 
 fn log(source: &Source, file: &CrateFile, error: &TryError) {
-    let upstream = source.template.base();
+    let upstream = &source.template.base;
     match error {
         TryError::Missing => {
             tracing::info!(upstream, "crate.file" = %file, "an upstream has no such crate file");

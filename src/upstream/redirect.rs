@@ -1,32 +1,16 @@
 //! Single requests by the rules for redirects of crate files: finding where a git repository has moved to, and whether a
 //! host of crate files answers.
 
-use std::error::Error;
-
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
-use super::addresses::{Names, Reach, Resolver};
-use super::client::{self, FetchLimits, is_inside};
+use super::client::{ClientSettings, Upstreams, is_inside};
 use super::template::DownloadTemplate;
-use crate::outgoing::Proxies;
+use crate::outgoing::first_cause;
 
 /// The first request of every fetch over HTTP: what libgit2 gets redirected.
 const FIRST_REQUEST: (&str, &str) = ("/info/refs", "service=git-upload-pack");
-
-/// The settings of [`find_redirect`] and [`check_answers`].
-#[derive(Clone, Debug)]
-pub(crate) struct RedirectSettings {
-    /// What upstreams see as `User-Agent`.
-    pub(crate) user_agent: String,
-    /// How long to wait.
-    pub(crate) limits: FetchLimits,
-    /// Looks up the addresses of upstreams.
-    pub(crate) resolver: Resolver,
-    /// The proxies to other machines. Their hosts may have private addresses.
-    pub(crate) proxies: Proxies,
-}
 
 /// The URL of a repository after all redirects.
 ///
@@ -36,7 +20,7 @@ pub(crate) struct RedirectSettings {
 /// # Errors
 /// Why the redirect is refused, without URLs.
 pub(crate) async fn find_redirect(
-    settings: &RedirectSettings,
+    settings: &ClientSettings,
     repository: &str,
 ) -> Result<String, String> {
     let (path, query) = FIRST_REQUEST;
@@ -61,7 +45,7 @@ pub(crate) async fn find_redirect(
 /// # Errors
 /// What is wrong, without URLs.
 pub(crate) async fn check_answers(
-    settings: &RedirectSettings,
+    settings: &ClientSettings,
     template: &DownloadTemplate,
 ) -> Result<(), String> {
     let sample = Url::parse(&template.sample()).map_err(|error| error.to_string())?;
@@ -77,35 +61,17 @@ pub(crate) async fn check_answers(
 }
 
 /// The head of the answer to one request, after all redirects.
-async fn first_answer(settings: &RedirectSettings, url: Url) -> Result<Response, String> {
-    let resolver = settings.resolver.clone();
+async fn first_answer(settings: &ClientSettings, url: Url) -> Result<Response, String> {
     // A host that this machine cannot look up may be known to a proxy. It counts as public.
-    let reach = if is_inside(&resolver, &url).await.unwrap_or(false) {
-        Reach::Everywhere
-    } else {
-        Reach::Public {
-            except: settings.proxies.hosts().into(),
-        }
+    let upstreams = match is_inside(&settings.resolver, &url).await {
+        Ok(true) => Upstreams::Inside,
+        Ok(false) | Err(_) => Upstreams::Public,
     };
     // Such requests are rare: a permanent client would cost every mirror memory.
-    let client = client::build(
-        &settings.user_agent,
-        &settings.limits,
-        &settings.proxies,
-        Names { resolver, reach },
-    )
-    .map_err(|error| error.to_string())?;
+    let client = settings.build(upstreams);
+    let client = client.map_err(|error| error.to_string())?;
     let answer = timeout(settings.limits.head_timeout, client.get(url).send()).await;
     answer
         .map_err(|_elapsed| "it did not answer in time".to_owned())?
-        .map_err(|error| cause(&error.without_url()))
-}
-
-/// The first cause of an error: the rule that was broken, or the error of the system.
-fn cause(error: &dyn Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+        .map_err(|error| first_cause(&error.without_url()))
 }

@@ -26,10 +26,13 @@ const PLACEHOLDERS: [(&str, Placeholder); 5] = [
 pub(crate) struct DownloadTemplate {
     pieces: Vec<Piece>,
     /// The scheme, host and path in front of the crate files, without credentials and without a trailing slash.
-    base: String,
-    needs_checksum: bool,
-    has_credentials: bool,
-    has_query: bool,
+    pub(crate) base: String,
+    /// Whether the template contains the checksum, so that a URL needs the index.
+    pub(crate) needs_checksum: bool,
+    /// Whether it contains a user or a password.
+    pub(crate) has_credentials: bool,
+    /// Whether it contains a query string or a fragment. Either may be a secret.
+    pub(crate) has_query: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,26 +101,6 @@ impl DownloadTemplate {
             base: base_of(&full, &url),
             pieces,
         })
-    }
-
-    /// Whether the template contains the checksum, so that a URL needs the index.
-    pub(crate) fn needs_checksum(&self) -> bool {
-        self.needs_checksum
-    }
-
-    /// Whether it contains a user or a password.
-    pub(crate) fn has_credentials(&self) -> bool {
-        self.has_credentials
-    }
-
-    /// Whether it contains a query string or a fragment. Either may be a secret.
-    pub(crate) fn has_query(&self) -> bool {
-        self.has_query
-    }
-
-    /// The URL above `crates/…`, without a trailing slash. crates.io calls it the `cdn_base`.
-    pub(crate) fn base(&self) -> &str {
-        &self.base
     }
 
     /// A URL with the scheme, the host and the port of all files.
@@ -308,7 +291,7 @@ mod tests {
 
     #[test]
     fn knows_whether_it_needs_the_index() {
-        let needs = |text| DownloadTemplate::parse(text).unwrap().needs_checksum();
+        let needs = |text| DownloadTemplate::parse(text).unwrap().needs_checksum;
         assert!(needs("https://h/{sha256-checksum}"));
         assert!(!needs("https://h/{crate}"));
     }
@@ -357,7 +340,7 @@ mod tests {
             ("https://h{crate}.example/x", ""),
         ] {
             let template = DownloadTemplate::parse(text).unwrap();
-            assert_eq!(template.base(), base);
+            assert_eq!(&template.base, base);
             assert!(!format!("{template:?}").contains("secret"));
         }
     }
@@ -380,8 +363,8 @@ mod tests {
             ("https://h.example/{crate}#secret", false, true),
         ] {
             let template = DownloadTemplate::parse(text).unwrap();
-            assert_eq!(template.has_credentials(), credentials, "{text}");
-            assert_eq!(template.has_query(), query, "{text}");
+            assert_eq!(template.has_credentials, credentials, "{text}");
+            assert_eq!(template.has_query, query, "{text}");
         }
     }
 

@@ -5,7 +5,8 @@ use super::template::{DownloadTemplate, TemplateError};
 /// The places of crate files, the preferred one first. Invariant: there is at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DownloadTemplates {
-    first: DownloadTemplate,
+    /// The template that clients are redirected to.
+    pub(crate) first: DownloadTemplate,
     others: Vec<DownloadTemplate>,
 }
 
@@ -25,11 +26,6 @@ impl DownloadTemplates {
             first: parse(first)?,
             others: texts.map(parse).collect::<Result<_, _>>()?,
         })
-    }
-
-    /// The template that clients are redirected to.
-    pub(crate) fn first(&self) -> &DownloadTemplate {
-        &self.first
     }
 
     /// All templates, in the order in which they are tried.

@@ -14,14 +14,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::app::{redirect_settings, redirects};
+use crate::app::{client_settings, outgoing};
 use crate::cli::args::CheckConfigArguments;
 use crate::cli::context::{Context, OpenError, Outcome};
 use crate::cli::terminal::Terminal;
 use crate::config::{Config, DownloadMode, Origin, Setting};
-use crate::index::{
-    Outgoing, RemoteUrl, check_local_upstream, check_writable, has_clone, list_references,
-};
+use crate::index::{RemoteUrl, check_local_upstream, check_writable, has_clone, list_references};
 use crate::outgoing::{Proxies, certificates, shown_proxy};
 use crate::package::Timestamp;
 use crate::policy::VersionCounts;
@@ -331,14 +329,7 @@ fn followed_advisories(config: &Config) -> Option<&RemoteUrl> {
 }
 
 async fn ask_git(variable: &'static str, url: &RemoteUrl, config: &Config) -> Answered {
-    let (target, url, outgoing) = (
-        url.to_string(),
-        url.clone(),
-        Outgoing {
-            proxies: config.proxies.clone(),
-            redirects: redirects(config),
-        },
-    );
+    let (target, url, outgoing) = (url.to_string(), url.clone(), outgoing(config));
     let name = format!(
         "{PROBE}-git-{}-{:08x}",
         std::process::id(),
@@ -355,7 +346,7 @@ async fn ask_git(variable: &'static str, url: &RemoteUrl, config: &Config) -> An
 }
 
 async fn ask_crate_files(config: &Config, template: &DownloadTemplate) -> Answered {
-    let settings = redirect_settings(config);
+    let settings = client_settings(config);
     let origin = template
         .origin()
         .map(|url| url.origin().ascii_serialization());

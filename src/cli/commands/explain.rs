@@ -5,7 +5,7 @@ use std::io;
 use semver::VersionReq;
 
 use crate::cli::args::ExplainArguments;
-use crate::cli::context::{Context, OpenError, Outcome};
+use crate::cli::context::{Context, Failed, OpenError, Outcome};
 use crate::index::ServedIndex;
 use crate::policy::{
     AllVersions, DecidedVersion, Mode, OneVersion, VersionReport, version_instead,
@@ -13,32 +13,24 @@ use crate::policy::{
 use crate::prefetch::{CrateSpec, VersionWanted};
 
 /// Prints what the policy says about a crate or a version.
-pub(crate) async fn explain(arguments: ExplainArguments, context: &Context) -> Outcome {
-    let index = match context.open_index_on_disk().await {
-        Ok(Some(index)) => index,
-        Ok(None) => {
-            let why = "run the server, `prefetch` or `import` first".to_owned();
-            return context.incomplete(&OpenError::NoIndex(why));
-        }
-        Err(error) => return context.incomplete(&error),
-    };
+pub(crate) async fn explain(
+    arguments: ExplainArguments,
+    context: &Context,
+) -> Result<Outcome, Failed> {
+    let index = context.open_index_on_disk().await?.ok_or_else(|| {
+        OpenError::NoIndex("run the server, `prefetch` or `import` first".to_owned())
+    })?;
     let (reading, name) = (index.clone(), arguments.named.name.clone());
     let reading = tokio::task::spawn_blocking(move || reading.decisions(&name));
-    let versions = match reading.await {
-        Ok(Ok(versions)) => versions,
-        Ok(Err(unreadable)) => return context.incomplete(&OpenError::Index(unreadable)),
-        Err(panic) => return context.internal_error(&panic),
-    };
+    let versions = reading.await.map_err(OpenError::Panic)?;
     let spec = &arguments.named;
-    let Some(versions) = versions else {
-        let name = &spec.name;
-        let missing = format!("there is no crate `{name}` in the index");
-        return context.incomplete(&io::Error::other(missing));
-    };
+    let versions = versions.map_err(OpenError::Index)?.ok_or_else(|| {
+        io::Error::other(format!("there is no crate `{}` in the index", spec.name))
+    })?;
     let wanted: Vec<&DecidedVersion> = wanted(spec, &versions).collect();
     if wanted.is_empty() {
         let missing = format!("there is no version `{spec}` in the index");
-        return context.incomplete(&io::Error::other(missing));
+        return Err(io::Error::other(missing).into());
     }
     context.warn_of(&index);
     let printed = if arguments.json {
@@ -46,10 +38,10 @@ pub(crate) async fn explain(arguments: ExplainArguments, context: &Context) -> O
     } else {
         print_text(spec, &wanted, (&versions, &index), context)
     };
-    match printed {
+    Ok(match printed {
         Ok(()) => Outcome::Done,
         Err(_reported) => Outcome::Incomplete,
-    }
+    })
 }
 
 /// The versions that are asked about, in the order of the index.

@@ -7,43 +7,35 @@ use indicatif::{DecimalBytes, HumanCount};
 
 use crate::archive::{ExportError, ExportJob, Exported, Scratch, export as export_archive};
 use crate::cli::args::ExportArguments;
-use crate::cli::context::{Context, Outcome};
+use crate::cli::context::{Context, Failed, OpenError, Outcome};
 use crate::cli::progress::ArchiveProgress;
 use crate::cli::terminal::Terminal;
 use crate::clock::Clock;
 
 /// Writes an archive of the index and the store.
-pub(crate) async fn export(arguments: ExportArguments, context: &Context) -> Outcome {
+pub(crate) async fn export(
+    arguments: ExportArguments,
+    context: &Context,
+) -> Result<Outcome, Failed> {
     // The store opens at once, so its problems are known before the index is fetched.
-    let store = match context.open_store() {
-        Ok(store) => store,
-        Err(error) => return context.incomplete(&error),
-    };
-    let index = match context.open_index().await {
-        Ok(index) => index,
-        Err(error) => return context.incomplete(&error),
-    };
+    let store = context.open_store()?;
+    let index = context.open_index().await?;
     // It belongs to this task and not to the thread: the thread may hang because nobody reads from its pipe, and the
     // directory must be removed then, too.
-    let scratch = match Scratch::create(&context.config.data_dir) {
-        Ok(scratch) => scratch,
-        Err(error) => {
-            let text = format!("DATA_DIR: cannot write to it: {error}");
-            return context.incomplete(&io::Error::new(error.kind(), text));
-        }
-    };
+    let scratch = Scratch::create(&context.config.data_dir)
+        .map_err(|error| io::Error::other(format!("DATA_DIR: cannot write to it: {error}")))?;
     let job = ExportJob {
         archive: arguments.archive,
         since: arguments.since,
         index,
         store,
-        scratch: scratch.path().to_owned(),
+        scratch: scratch.path.clone(),
         clock: Clock::system(),
         stop: context.stop.clone(),
     };
     let terminal = context.terminal.clone();
     let exporting = tokio::task::spawn_blocking(move || run(&job, &terminal)).await;
-    exporting.unwrap_or_else(|panic| context.internal_error(&panic))
+    Ok(exporting.map_err(OpenError::Panic)?)
 }
 
 /// Blocking.

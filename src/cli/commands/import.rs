@@ -9,14 +9,17 @@ use crate::archive::{
     import as import_archive, wait_until_free,
 };
 use crate::cli::args::ImportArguments;
-use crate::cli::context::{Context, Outcome};
+use crate::cli::context::{Context, Failed, OpenError, Outcome};
 use crate::cli::progress::ArchiveProgress;
 use crate::cli::terminal::Terminal;
 use crate::clock::Clock;
 use crate::package::Checksum;
 
 /// Reads an archive into the index and the store.
-pub(crate) async fn import(arguments: ImportArguments, context: &Context) -> Outcome {
+pub(crate) async fn import(
+    arguments: ImportArguments,
+    context: &Context,
+) -> Result<Outcome, Failed> {
     let config = &context.config;
     let action = if arguments.dry_run {
         ImportAction::CheckOnly
@@ -24,15 +27,10 @@ pub(crate) async fn import(arguments: ImportArguments, context: &Context) -> Out
         ImportAction::Import
     };
     if action == ImportAction::Import {
-        if let Err(refused) = wait_until_free(&config.data_dir, &context.stop).await {
-            return context.incomplete(&refused);
-        }
+        wait_until_free(&config.data_dir, &context.stop).await?;
         context.warn_of_a_store_that_forgets();
     }
-    let store = match context.open_store() {
-        Ok(store) => store,
-        Err(error) => return context.incomplete(&error),
-    };
+    let store = context.open_store()?;
     let job = ImportJob {
         archive: arguments.archive,
         action,
@@ -44,10 +42,8 @@ pub(crate) async fn import(arguments: ImportArguments, context: &Context) -> Out
     };
     let terminal = context.terminal.clone();
     let importing = tokio::task::spawn_blocking(move || run(&job, &terminal)).await;
-    match importing {
-        Ok((outcome, stored)) => context.check_evicted(outcome, &store, &stored).await,
-        Err(panic) => context.internal_error(&panic),
-    }
+    let (outcome, stored) = importing.map_err(OpenError::Panic)?;
+    Ok(context.check_evicted(outcome, &store, &stored).await)
 }
 
 /// Returns the files that were stored, too. Blocking.

@@ -10,9 +10,8 @@ use arc_swap::ArcSwapOption;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use quick_cache::sync::Cache;
-use quick_cache::{OptionsBuilder, Weighter};
 
+use crate::http::index::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::index::View;
 
 /// All answers together, in bytes.
@@ -24,8 +23,11 @@ const TYPICAL_ANSWERS: usize = 1_024;
 /// A larger answer is made anew each time. The largest real one, with all versions of a crate, has two megabytes.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What an answer takes besides its body and its question.
-const ENTRY_BYTES: u64 = 1_024;
+/// What an answer takes besides its body, with its question.
+const ENTRY_BYTES: usize = 1_536;
+
+/// Few parts, so that the largest answer fits into one.
+const CACHE_PARTS: usize = 2;
 
 /// The view that an answer was made from.
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ pub(crate) struct AnswerCache(ArcSwapOption<ViewAnswers>);
 pub(super) struct ViewAnswers {
     /// It does not keep the view alive, but its address: no other view can have it.
     view: Weak<View>,
-    answers: Cache<Box<str>, Arc<Answer>, ByBytes>,
+    answers: BoundedCache<Box<str>, Answer>,
 }
 
 #[derive(Debug)]
@@ -49,12 +51,9 @@ struct Answer {
     body: Bytes,
 }
 
-#[derive(Clone, Debug)]
-struct ByBytes;
-
-impl Weighter<Box<str>, Arc<Answer>> for ByBytes {
-    fn weight(&self, question: &Box<str>, answer: &Arc<Answer>) -> u64 {
-        (question.len() + answer.body.len()) as u64 + ENTRY_BYTES
+impl Weighed for Answer {
+    fn bytes(&self) -> usize {
+        self.body.len() + ENTRY_BYTES
     }
 }
 
@@ -69,26 +68,12 @@ impl AnswerCache {
         }
         let new = Arc::new(ViewAnswers {
             view: Arc::downgrade(view),
-            answers: no_answers(),
+            answers: bounded(CACHE_BYTES_MAX, TYPICAL_ANSWERS, CACHE_PARTS),
         });
         // Of two requests that come first, the answers of one are forgotten.
         self.0.store(Some(Arc::clone(&new)));
         new
     }
-}
-
-fn no_answers() -> Cache<Box<str>, Arc<Answer>, ByBytes> {
-    let mut options = OptionsBuilder::new();
-    // Few parts with a lock of their own, so that the largest answer fits into one.
-    options
-        .estimated_items_capacity(TYPICAL_ANSWERS)
-        .weight_capacity(CACHE_BYTES_MAX)
-        .shards(2);
-    // The build fails only if a capacity is missing.
-    options.build().map_or_else(
-        |_incomplete| Cache::with_weighter(TYPICAL_ANSWERS, CACHE_BYTES_MAX, ByBytes),
-        |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
-    )
 }
 
 impl ViewAnswers {

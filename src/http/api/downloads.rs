@@ -1,10 +1,5 @@
 //! `GET /api/v1/crates/{name}/downloads` and `…/{version}/downloads`. The mirror counts no downloads, so there are none.
 
-#![expect(
-    unused_qualifications,
-    reason = "the macro `utoipa::path` writes the paths of types in full"
-)]
-
 use std::sync::Arc;
 
 use axum::Extension;

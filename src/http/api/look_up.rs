@@ -60,7 +60,7 @@ pub(super) async fn with_version(
         if let Some(release) = history.find(&version) {
             return shape(history, release, index);
         }
-        if let (Some(blob), Some(table)) = (index.find(name), VersionTable::of(history)) {
+        if let (Some(blob), Some(table)) = (index.view.find(name), VersionTable::of(history)) {
             index.state.version_tables.insert(blob, Arc::new(table));
         }
         Err(ApiError::version_not_found(name, &version))
@@ -78,11 +78,11 @@ async fn look_up(
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let Some(blob) = index.find(&name) else {
+    let Some(blob) = index.view.find(&name) else {
         return Err(ApiError::CrateNotFound(name.to_string()));
     };
     let reading_index = index.clone().with_decisions(exchange, &name).await?;
-    if let Some((file, _)) = index.view().source_file(&name) {
+    if let Some((file, _)) = index.view.source_file(&name) {
         reading_index.count_policy(PolicySurface::Api, file);
     }
     let read = move |file: &[u8]| {

@@ -3,6 +3,11 @@
 //! Answers about one crate are made from its index file. Search, reverse dependencies and the summary need the catalog, and
 //! wait for nothing else. What the index does not tell is null, 0 or empty.
 
+#![expect(
+    unused_qualifications,
+    reason = "the macro `utoipa::path` writes the paths of types in full"
+)]
+
 pub(super) mod answer_again;
 pub(super) mod answer_cache;
 pub(super) mod downloads;

@@ -1,11 +1,6 @@
 //! Endpoints about what no index tells: keywords, categories, users, authors, readmes and accounts. Their answers are
 //! constants, and need no index.
 
-#![expect(
-    unused_qualifications,
-    reason = "the macro `utoipa::path` writes the paths of types in full"
-)]
-
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::response::Response;

@@ -65,7 +65,7 @@ pub(crate) async fn list_reverse_dependencies(
     let name = name.parse()?;
     let index = IndexGuard::take(&state)?;
     // A crate that does not exist needs no catalog.
-    if index.find(&name).is_none() {
+    if index.view.find(&name).is_none() {
         return Ok(index.mark(Err(ApiError::CrateNotFound(name.to_string()))));
     }
     let (skip, limit) = (page.skip(), page.per_page);
@@ -114,7 +114,8 @@ async fn read_rows(
     let mut rows = Rows::default();
     for dependent in dependents {
         let name = CrateName::try_from(dependent.name.clone()).ok();
-        let Some((name, blob)) = name.and_then(|name| index.find(&name).map(|blob| (name, blob)))
+        let Some((name, blob)) =
+            name.and_then(|name| index.view.find(&name).map(|blob| (name, blob)))
         else {
             continue;
         };

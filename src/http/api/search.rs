@@ -1,10 +1,5 @@
 //! `GET /api/v1/crates`: search, and lists of crates in several orders.
 
-#![expect(
-    unused_qualifications,
-    reason = "the macro `utoipa::path` writes the paths of types in full"
-)]
-
 use std::sync::Arc;
 
 use axum::Extension;

@@ -37,7 +37,7 @@ pub(crate) async fn show_site_metadata(State(state): State<Arc<AppState>>) -> im
     let answer = SiteMetadataAnswer {
         deployed_sha: build_info::COMMIT,
         commit: build_info::COMMIT,
-        cdn_base: state.settings.download.base(),
+        cdn_base: &state.settings.download.base,
         read_only: true,
         banner_message: Some("This is a read-only mirror of crates.io."),
     };

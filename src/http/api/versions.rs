@@ -1,10 +1,5 @@
 //! `GET /api/v1/crates/{name}/versions`: sorted, filtered, and in pages on request.
 
-#![expect(
-    unused_qualifications,
-    reason = "the macro `utoipa::path` writes the paths of types in full"
-)]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,7 +1,9 @@
 //! How many clients of one peer follow the change feed. Followers stay for hours, so no peer may have many places.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::http::error::ApiError;
 use crate::server::{Exchange, Peer};
@@ -27,7 +29,7 @@ impl Followers {
     /// [`ApiError::Busy`], if its peer has too many.
     pub(super) fn admit(&self, exchange: &Exchange) -> Result<Follower, ApiError> {
         let peer = exchange.peer();
-        let mut of_peers = self.of_peers();
+        let mut of_peers = self.0.lock();
         let of_peer = of_peers.entry(peer).or_default();
         if *of_peer >= OF_ONE_PEER_MAX {
             return Err(ApiError::Busy);
@@ -38,15 +40,11 @@ impl Followers {
             peer,
         })
     }
-
-    fn of_peers(&self) -> MutexGuard<'_, HashMap<Peer, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        let mut of_peers = self.followers.of_peers();
+        let mut of_peers = self.followers.0.lock();
         if let Some(of_peer) = of_peers.get_mut(&self.peer) {
             *of_peer = of_peer.saturating_sub(1);
             if *of_peer == 0 {

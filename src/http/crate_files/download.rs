@@ -106,7 +106,7 @@ pub(crate) async fn answer(
     let VersionInPath { name, version } = wanted;
     let template = &state.settings.download;
     let policy = state.settings.download_policy;
-    if !template.needs_checksum() && policy != DownloadPolicy::Enforce {
+    if !template.needs_checksum && policy != DownloadPolicy::Enforce {
         if policy == DownloadPolicy::Watch {
             // It changes no answer, and must not delay one for long either.
             let watch = Box::pin(watch(state, exchange, wanted));
@@ -130,7 +130,7 @@ async fn redirect_to_listed(
     let template = &index.state.settings.download;
     // Only a template with a checksum needs one.
     let file = table.file(version);
-    if file.is_none() && (template.needs_checksum() || !table.lists(version)) {
+    if file.is_none() && (template.needs_checksum || !table.lists(version)) {
         return Err(missing());
     }
     index.check_download(exchange, name, version).await?;

@@ -121,7 +121,7 @@ impl FileRequest<'_> {
             other => return other,
         };
         if !self.crate_files.fetches() {
-            return Err(if index.may_hide() {
+            return Err(if index.view.may_hide() {
                 ApiError::CrateFileNotListed(unknown.to_string())
             } else {
                 unknown
@@ -160,7 +160,7 @@ impl FileRequest<'_> {
         }
         let mut is_last_try = false;
         loop {
-            let (mut response, range) = match self.head_of(&tag, stored.size())? {
+            let (mut response, range) = match self.head_of(&tag, stored.size)? {
                 (response, Some(range)) => (response, range),
                 (response, None) => return Ok(response),
             };
@@ -230,7 +230,7 @@ impl FileRequest<'_> {
     /// How much memory it takes to send so many bytes of a file.
     fn memory_for(&self, stored: &StoredFile, length: u64) -> u64 {
         if stored.is_in_memory() {
-            stored.size()
+            stored.size
         } else if !stored.is_on_disk() {
             CLOUD_READING_BYTES
         } else if self.exchange.sends_files() {

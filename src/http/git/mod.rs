@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::{FromRequestParts, Query, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
@@ -23,7 +24,8 @@ use tokio::process::ChildStdin;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{ApiError, GitComplaint, PlainText};
-use super::index::index_guard::{commit_header, count_git_fetch, git_index, policy_header};
+use super::index::index_guard::{commit_header, git_index, policy_header};
+use super::index::policy_guard::count_git_fetch;
 use super::state::AppState;
 use crate::index::{GitIndex, GitProtocol, GitRequest, IndexHandle, View};
 use crate::server::{Exchange, WeakExchange};
@@ -31,6 +33,9 @@ use output::GitOutput;
 
 /// The service that git clients ask for, and the only one that they get.
 const UPLOAD_PACK: &str = "git-upload-pack";
+
+/// The beginning of the paths of the advisory database.
+const ADVISORY_DB: &str = "/git/advisory-db/";
 
 /// The beginning of the list of references over HTTP.
 const SERVICE_HEADER: &[u8] = b"001e# service=git-upload-pack\n0000";
@@ -81,58 +86,29 @@ type Current<'s> = (Arc<GitIndex>, Option<Arc<View>>, &'s IndexHandle);
 
 /// A repository that clients get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Served {
+pub(in crate::http) enum Served {
     Index,
     AdvisoryDb,
 }
 
-/// The references of the git index, the first thing that a client asks for.
+/// The references of a repository, the first thing that a client asks for.
 pub(crate) async fn list_refs(
-    State(state): State<Arc<AppState>>,
-    exchange: Extension<Exchange>,
-    query: Query<Service>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response, PlainText> {
-    answer_refs(
-        Served::Index,
-        (&state, &exchange),
-        &query,
-        &method,
-        &headers,
-    )
-    .await
-}
-
-/// The same for the advisory database.
-pub(crate) async fn list_advisory_refs(
-    State(state): State<Arc<AppState>>,
-    exchange: Extension<Exchange>,
-    query: Query<Service>,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response, PlainText> {
-    let served = Served::AdvisoryDb;
-    answer_refs(served, (&state, &exchange), &query, &method, &headers).await
-}
-
-async fn answer_refs(
     served: Served,
-    (state, exchange): (&AppState, &Exchange),
-    query: &Service,
-    method: &Method,
-    headers: &HeaderMap,
+    State(state): State<Arc<AppState>>,
+    exchange: Extension<Exchange>,
+    query: Query<Service>,
+    method: Method,
+    headers: HeaderMap,
 ) -> Result<Response, PlainText> {
-    served.check_is_on(state)?;
     // Without a service it is the protocol of before 2009, which would need the files of the repository.
     if query.service.as_deref() != Some(UPLOAD_PACK) {
         return Err(PlainText(ApiError::GitServiceRefused));
     }
-    let request = (GitRequest::Advertisement, headers, Body::empty());
-    let (output, policy) = start(served, (state, exchange), request).await?;
+    let request = (GitRequest::Advertisement, &headers, Body::empty());
+    let (output, policy) = start(served, (&state, &exchange), request).await?;
     let commit = served.commit_header(&output);
     // An answer to HEAD has no body.
-    let body = if *method == Method::HEAD {
+    let body = if method == Method::HEAD {
         Body::empty()
     } else {
         Body::new(output.after(Bytes::from_static(SERVICE_HEADER)))
@@ -144,38 +120,19 @@ async fn answer_refs(
     Ok((NEVER_KEEP, headers, commit, policy, body).into_response())
 }
 
-/// The objects of the git index that a client wants and does not have, as a pack.
+/// The objects of a repository that a client wants and does not have, as a pack.
 pub(crate) async fn upload_pack(
-    State(state): State<Arc<AppState>>,
-    exchange: Extension<Exchange>,
-    headers: HeaderMap,
-    request: Body,
-) -> Result<Response, PlainText> {
-    answer_pack(Served::Index, (&state, &exchange), &headers, request).await
-}
-
-/// The same for the advisory database.
-pub(crate) async fn upload_advisory_pack(
-    State(state): State<Arc<AppState>>,
-    exchange: Extension<Exchange>,
-    headers: HeaderMap,
-    request: Body,
-) -> Result<Response, PlainText> {
-    answer_pack(Served::AdvisoryDb, (&state, &exchange), &headers, request).await
-}
-
-async fn answer_pack(
     served: Served,
-    (state, exchange): (&AppState, &Exchange),
-    headers: &HeaderMap,
+    State(state): State<Arc<AppState>>,
+    exchange: Extension<Exchange>,
+    headers: HeaderMap,
     request: Body,
 ) -> Result<Response, PlainText> {
-    served.check_is_on(state)?;
     if headers.get(header::CONTENT_TYPE) != Some(&HeaderValue::from_static(REQUEST_TYPE)) {
         return Err(PlainText(ApiError::GitRequestType));
     }
-    let request = (GitRequest::Exchange, headers, request);
-    let (output, policy) = start(served, (state, exchange), request).await?;
+    let request = (GitRequest::Exchange, &headers, request);
+    let (output, policy) = start(served, (&state, &exchange), request).await?;
     let commit = served.commit_header(&output);
     let body = Body::new(output);
     let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(RESULT_TYPE))];
@@ -183,28 +140,27 @@ async fn answer_pack(
 }
 
 /// A push. Nobody can push to a mirror.
-pub(crate) async fn refuse_push() -> PlainText {
+pub(crate) async fn refuse_push(_served: Served) -> PlainText {
     PlainText(ApiError::ReadOnly)
 }
 
-/// The same for the advisory database.
-pub(crate) async fn refuse_advisory_push(State(state): State<Arc<AppState>>) -> PlainText {
-    let checked = Served::AdvisoryDb.check_is_on(&state);
-    PlainText(checked.err().unwrap_or(ApiError::ReadOnly))
+impl FromRequestParts<Arc<AppState>> for Served {
+    type Rejection = PlainText;
+
+    /// 404 for a repository that the mirror does not have at all.
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<AppState>,
+    ) -> Result<Self, PlainText> {
+        match parts.uri.path().starts_with(ADVISORY_DB) {
+            false => Ok(Self::Index),
+            true if state.advisories.is_some() => Ok(Self::AdvisoryDb),
+            true => Err(PlainText(ApiError::NotFound)),
+        }
+    }
 }
 
 impl Served {
-    /// Whether the mirror has such a repository at all.
-    ///
-    /// # Errors
-    /// 404 without the setting.
-    fn check_is_on(self, state: &AppState) -> Result<(), ApiError> {
-        match self {
-            Self::AdvisoryDb if state.advisories.is_none() => Err(ApiError::NotFound),
-            Self::Index | Self::AdvisoryDb => Ok(()),
-        }
-    }
-
     /// The state that clients get now, and the handle whose task checks it after a failure of git.
     ///
     /// # Errors
@@ -226,7 +182,7 @@ impl Served {
     /// The header that names the upstream commit of the index. The advisory database has none.
     fn commit_header(self, output: &GitOutput) -> Option<[(HeaderName, HeaderValue); 1]> {
         match self {
-            Self::Index => commit_header(output.commit()),
+            Self::Index => commit_header(output.commit),
             Self::AdvisoryDb => None,
         }
     }

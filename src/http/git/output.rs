@@ -36,7 +36,8 @@ pub(crate) struct GitOutput {
     /// `None` at the end.
     running: Option<Running>,
     deadline: Pin<Box<Sleep>>,
-    commit: CommitId,
+    /// The upstream commit that the answer is made from.
+    pub(crate) commit: CommitId,
 }
 
 #[derive(Debug)]
@@ -106,11 +107,6 @@ impl GitOutput {
         let first = self.before.take().unwrap_or_default();
         self.before = Some([beginning, first].concat().into());
         self
-    }
-
-    /// The upstream commit that the answer is made from.
-    pub(crate) fn commit(&self) -> CommitId {
-        self.commit
     }
 }
 

@@ -1,10 +1,6 @@
 //! What the policy says about the versions of a crate, in memory for further requests.
 
-use std::sync::Arc;
-
-use quick_cache::sync::Cache;
-use quick_cache::{OptionsBuilder, Weighter};
-
+use super::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::index::{BlobId, PolicyId};
 use crate::package::Timestamp;
 use crate::policy::{DecidedVersion, PolicyState, Reason, version_instead};
@@ -14,6 +10,12 @@ const TABLES_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// The number of tables for which the cache is made.
 const TABLES_TYPICAL: usize = 2 * 1024;
+
+/// Few parts, so that the largest table fits into one.
+const TABLES_PARTS: usize = 2;
+
+/// What a table takes besides its versions, with the name of its file.
+const TABLE_BYTES: usize = 320;
 
 /// What a version takes besides its texts.
 const VERSION_BYTES: usize = size_of::<DecidedVersion>() + 64;
@@ -88,7 +90,9 @@ impl DecisionTable {
         });
         format!("{name} {version} is held by this mirror{until}: {words}.{instead}")
     }
+}
 
+impl Weighed for DecisionTable {
     fn bytes(&self) -> usize {
         let of = |decided: &DecidedVersion| {
             let reason = match &decided.decision.reason {
@@ -104,7 +108,7 @@ impl DecisionTable {
             };
             VERSION_BYTES + decided.name.len() + decided.version.len() + reason
         };
-        self.versions.iter().map(of).sum()
+        TABLE_BYTES + self.versions.iter().map(of).sum::<usize>()
     }
 }
 
@@ -123,32 +127,13 @@ fn blocked(DecidedVersion { name, version, .. }: &DecidedVersion, reason: &Reaso
     format!("{name} {version} is blocked by this mirror: {words}{more}")
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct ByBytes;
-
-impl Weighter<TableKey, Arc<DecisionTable>> for ByBytes {
-    fn weight(&self, (_, _, file): &TableKey, table: &Arc<DecisionTable>) -> u64 {
-        (table.bytes() + file.len()) as u64 + 256
-    }
-}
-
 /// The decisions, and the upstream's index file with its name: the policy goes by that, and two files may be equal.
 type TableKey = (Option<PolicyId>, BlobId, String);
 
 /// Tables by all that they are made of, so no table ever goes stale.
-pub(crate) type DecisionTables = Cache<TableKey, Arc<DecisionTable>, ByBytes>;
+pub(crate) type DecisionTables = BoundedCache<TableKey, DecisionTable>;
 
 /// No tables yet.
 pub(crate) fn no_decisions() -> DecisionTables {
-    let mut options = OptionsBuilder::new();
-    // Few parts with a lock of their own, so that the largest table fits into one.
-    options
-        .estimated_items_capacity(TABLES_TYPICAL)
-        .weight_capacity(TABLES_BYTES_MAX)
-        .shards(2);
-    // The build fails only if a capacity is missing.
-    options.build().map_or_else(
-        |_incomplete| Cache::with_weighter(TABLES_TYPICAL, TABLES_BYTES_MAX, ByBytes),
-        |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
-    )
+    bounded(TABLES_BYTES_MAX, TABLES_TYPICAL, TABLES_PARTS)
 }

@@ -4,14 +4,15 @@
 //! an earlier time is content with an id of its own. The cache remembers these ids, so that it finds such a state as fast.
 
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use axum::body::Bytes;
 use axum::http::HeaderValue;
 use flate2::{Compress, Compression, FlushCompress, Status};
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-use quick_cache::{OptionsBuilder, Weighter};
 
+use super::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::http::semantics::encoding::Encoding;
 use crate::index::BlobId;
 use crate::package::{Timestamp, as_of};
@@ -24,8 +25,8 @@ const CACHE_BYTES_MAX: u64 = 40 * 1024 * 1024;
 /// into one part.
 const CACHE_PARTS: usize = 4;
 
-/// The size of file for which the cache's own tables are made.
-const TYPICAL_FILE_BYTES: u64 = 8 * 1024;
+/// The number of files for which the cache's own tables are made, of 8 kB each.
+const FILES_TYPICAL: usize = 5 * 1024;
 
 /// Smaller files are not worth compressing: they fit into one packet.
 const COMPRESSED_BYTES_MIN: usize = 512;
@@ -35,7 +36,7 @@ const COMPRESSED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What one entry costs besides its bytes: a dozen words, five small blocks of the allocator, and two entries in the cache's
 /// tables, because the cache remembers keys that it has dropped.
-const ENTRY_BYTES: u64 = 400;
+const ENTRY_BYTES: usize = 400;
 
 /// How many ids of earlier states of files the cache remembers. Each takes about 150 bytes.
 const STATES_MAX: usize = 16_384;
@@ -97,7 +98,8 @@ pub(crate) struct CachedFile {
 /// once for as long as any client reads them.
 #[derive(Debug)]
 pub(crate) struct CachedBody {
-    bytes: Bytes,
+    /// Its bytes.
+    pub(crate) bytes: Bytes,
     /// The share of the clients that read it now.
     share: Mutex<Weak<Share>>,
 }
@@ -112,11 +114,6 @@ impl From<Bytes> for CachedBody {
 }
 
 impl CachedBody {
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
     /// Accounts for it until the exchange ends, if that needs no waiting.
     pub(crate) fn keep_now(&self, account: &Shares, exchange: &Exchange) -> bool {
         let bytes = self.bytes.len() as u64;
@@ -130,7 +127,7 @@ impl CachedBody {
 
     /// Uses the share of another exchange that sends the same bytes.
     fn joined(&self, exchange: &Exchange) -> bool {
-        let share = self.share().upgrade();
+        let share = self.share.lock().upgrade();
         share.is_some_and(|share| {
             share.use_for(exchange) && {
                 exchange.keep(share);
@@ -142,12 +139,8 @@ impl CachedBody {
     /// Keeps a share for it until the exchange ends.
     pub(crate) fn keep_share(&self, share: Share, exchange: &Exchange) {
         let share = Arc::new(share);
-        *self.share() = Arc::downgrade(&share);
+        *self.share.lock() = Arc::downgrade(&share);
         exchange.keep(share);
-    }
-
-    fn share(&self) -> std::sync::MutexGuard<'_, Weak<Share>> {
-        self.share.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,39 +192,23 @@ fn compress(plain: &[u8]) -> Option<Bytes> {
 /// The cache; one for the whole process.
 #[derive(Debug)]
 pub(crate) struct FileCache {
-    files: Cache<BlobId, Arc<CachedFile>, ByBytes>,
+    files: BoundedCache<BlobId, CachedFile>,
     /// The ids of earlier states.
     states: Cache<FileAt, Result<BlobId, NothingThen>>,
 }
 
-#[derive(Clone, Debug)]
-struct ByBytes;
-
-impl Weighter<BlobId, Arc<CachedFile>> for ByBytes {
-    fn weight(&self, _id: &BlobId, file: &Arc<CachedFile>) -> u64 {
-        let gzip = file.gzip.as_ref().map_or(0, |gzip| gzip.bytes.len());
-        let bytes = file.plain.bytes.len() + gzip;
-        ENTRY_BYTES + u64::try_from(bytes).unwrap_or(u64::MAX / 2)
+impl Weighed for CachedFile {
+    fn bytes(&self) -> usize {
+        let gzip = self.gzip.as_ref().map_or(0, |gzip| gzip.bytes.len());
+        ENTRY_BYTES + self.plain.bytes.len() + gzip
     }
 }
 
 impl FileCache {
     /// An empty cache.
     pub(crate) fn new() -> Self {
-        let mut options = OptionsBuilder::new();
-        options
-            .estimated_items_capacity(
-                usize::try_from(CACHE_BYTES_MAX / TYPICAL_FILE_BYTES).unwrap_or(1024),
-            )
-            .weight_capacity(CACHE_BYTES_MAX)
-            .shards(CACHE_PARTS);
-        // The build fails only if a capacity is missing.
-        let files = options.build().map_or_else(
-            |_incomplete| Cache::with_weighter(1024, CACHE_BYTES_MAX, ByBytes),
-            |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
-        );
         Self {
-            files,
+            files: bounded(CACHE_BYTES_MAX, FILES_TYPICAL, CACHE_PARTS),
             states: Cache::new(STATES_MAX),
         }
     }
@@ -295,9 +272,9 @@ mod tests {
         let plain = Bytes::from("{\"name\":\"a\"}\n".repeat(1_000));
         let file = CachedFile::new(plain.clone());
         let (body, encoding) = file.body(Encoding::Plain);
-        assert_eq!((body.bytes(), encoding), (&plain, Encoding::Plain));
+        assert_eq!((&body.bytes, encoding), (&plain, Encoding::Plain));
         let (packed, encoding) = file.body(Encoding::Gzip);
-        let packed = packed.bytes();
+        let packed = &packed.bytes;
         assert!(encoding == Encoding::Gzip && packed.len() < plain.len());
         let mut unpacked = Vec::new();
         std::io::Read::read_to_end(

@@ -3,25 +3,21 @@
 //! A request takes one view of the index and keeps it to the end. It reads index files on a blocking thread when it has a
 //! permit and memory. Its answer carries the commit of the view.
 
+use std::hash::Hash;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use tokio::time::{Instant, timeout_at};
 
+use super::bounded_cache::{BoundedCache, Weighed};
 use super::decision_table::DecisionTable;
 use super::version_table::VersionTable;
 use crate::http::api::answer_cache::MadeFrom;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
-use crate::index::{
-    AdvisoryHandle, AdvisoryState, BlobId, CommitId, GitIndex, PolicyId, ReadError, RefreshOutcome,
-    View,
-};
-use crate::observability::metrics::PolicySurface;
-use crate::package::{CrateHistory, CrateName, CrateVersion, IndexLine, IndexPath, Timestamp};
-use crate::policy::{FileState, Mode, PolicyState};
+use crate::index::{BlobId, CommitId, GitIndex, ReadError, RefreshOutcome, View};
+use crate::package::{CrateHistory, CrateName, IndexLine, Timestamp};
 use crate::server::{Exchange, Share, Shares};
 
 /// Names the upstream commit that an answer was made from.
@@ -33,9 +29,6 @@ pub(crate) const X_POLICY: HeaderName = HeaderName::from_static("x-policy");
 /// An index file of this size and more needs memory from the account before it is read, in bytes.
 const ACCOUNTED_FILE_BYTES_MIN: u64 = 64 * 1024;
 
-/// How long a download waits for the view that follows the first advisories.
-const ADVISORIES_WAIT_MAX: Duration = Duration::from_secs(5);
-
 /// What reading a version table takes, as a multiple of the index file: the file, and its lines as they were read.
 const TABLE_FACTOR: u64 = 4;
 
@@ -43,9 +36,9 @@ const TABLE_FACTOR: u64 = 4;
 #[derive(Clone, Debug)]
 pub(crate) struct IndexGuard {
     pub(crate) state: Arc<AppState>,
-    view: Arc<View>,
+    pub(crate) view: Arc<View>,
     /// What the policy says about the versions of the crate that the answer is about, if it says anything.
-    decisions: Option<Arc<DecisionTable>>,
+    pub(super) decisions: Option<Arc<DecisionTable>>,
 }
 
 /// What a request needs to read an index file.
@@ -87,34 +80,14 @@ impl IndexGuard {
         }
     }
 
-    /// The upstream commit of the view.
-    pub(crate) fn commit(&self) -> CommitId {
-        self.view.commit()
-    }
-
-    /// When that commit was made, as the commit says.
-    pub(crate) fn commit_time(&self) -> SystemTime {
-        self.view.commit_time()
-    }
-
-    /// Whether upstream may list versions that the view does not list.
-    pub(crate) fn may_hide(&self) -> bool {
-        self.view.may_hide()
-    }
-
     /// Policy time: the time of the last successful fetch, in whole minutes. If it is unknown, the time of the upstream's
     /// commit, which is older. The decisions of the view are those of this time, even if it was made earlier: it is
     /// replaced when one of them changes.
     pub(crate) fn policy_time(&self) -> Option<Timestamp> {
         let fetched = self.state.index.status().last_success;
-        let time = fetched.unwrap_or_else(|| self.commit_time());
+        let time = fetched.unwrap_or_else(|| self.view.commit_time());
         let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
         Timestamp::from_unix_seconds((seconds - seconds % 60).try_into().ok()?)
-    }
-
-    /// How many crates the view lists.
-    pub(crate) fn crate_count(&self) -> usize {
-        self.view.crate_count()
     }
 
     /// Marks an answer that was made from the view, a failure too.
@@ -122,7 +95,7 @@ impl IndexGuard {
         let mut response = answer.into_response();
         response
             .headers_mut()
-            .extend(commit_header(self.commit()).into_iter().flatten());
+            .extend(commit_header(self.view.commit()).into_iter().flatten());
         response
             .headers_mut()
             .extend(policy_header(&self.view).into_iter().flatten());
@@ -138,243 +111,12 @@ impl IndexGuard {
         response
     }
 
-    /// The view.
-    pub(crate) fn view(&self) -> &Arc<View> {
-        &self.view
-    }
-
-    /// What the policy says about the versions of a crate; `None` if it says nothing.
-    ///
-    /// # Errors
-    /// As [`IndexGuard::read`].
-    pub(crate) async fn decisions(
-        &self,
-        exchange: &Exchange,
-        name: &CrateName,
-    ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
-        let id = self.view.decisions_id();
-        let found = self.view.source_file(name);
-        let state = found.and_then(|(file, _)| self.view.policy_state(file));
-        let (Some((file, blob)), true) = (found, state.is_some_and(FileState::has_decisions))
-        else {
-            return Ok(None);
-        };
-        Box::pin(self.read_decisions(exchange, id, file.to_owned(), blob))
-            .await
-            .map(Some)
-    }
-
-    /// All decisions about the versions of a crate, whether the policy says anything about them or not.
-    ///
-    /// # Errors
-    /// 404 for a crate that the upstream does not list, and as [`IndexGuard::read`].
-    pub(crate) async fn all_decisions(
-        &self,
-        exchange: &Exchange,
-        name: &CrateName,
-    ) -> Result<Arc<DecisionTable>, ApiError> {
-        let no_crate = || ApiError::CrateNotFound(name.to_string());
-        let (file, blob) = self.view.source_file(name).ok_or_else(no_crate)?;
-        let id = self.view.decisions_id();
-        let table = self
-            .read_decisions(exchange, id, file.to_owned(), blob)
-            .await?;
-        if table.versions().is_empty() {
-            Err(no_crate())
-        } else {
-            Ok(table)
-        }
-    }
-
-    async fn read_decisions(
-        &self,
-        exchange: &Exchange,
-        id: Option<PolicyId>,
-        file: String,
-        blob: BlobId,
-    ) -> Result<Arc<DecisionTable>, ApiError> {
-        let tables = &self.state.decision_tables;
-        let key = (id, blob, file.clone());
-        let known = || tables.get(&key);
-        let view = Arc::clone(&self.view);
-        let read =
-            move |content: &[u8]| Arc::new(DecisionTable::new(view.decisions(&file, content)));
-        let cost = ReadCost {
-            permits: &self.state.look_up_permits,
-            factor: TABLE_FACTOR,
-        };
-        let (table, _share) = self.read(exchange, blob, cost, known, read).await?;
-        tables.insert(key, Arc::clone(&table));
-        Ok(table)
-    }
-
-    /// Looks up what the policy says about a crate, for the answer about it.
-    ///
-    /// # Errors
-    /// As [`IndexGuard::read`].
-    pub(crate) async fn with_decisions(
-        mut self,
-        exchange: &Exchange,
-        name: &CrateName,
-    ) -> Result<Self, ApiError> {
-        if self.is_enforced() {
-            self.decisions = self.decisions(exchange, name).await?;
-        }
-        Ok(self)
-    }
-
-    /// Why the policy shows a version as yanked, if it does.
-    pub(crate) fn yank_message(&self, version: &str) -> Option<String> {
-        let refusal = self.decisions.as_ref()?.refusal(version)?;
-        Some(refusal.detail)
-    }
-
-    /// Counts an answer in which the policy changes versions of this crate, or would.
-    pub(crate) fn count_policy(&self, surface: PolicySurface, name: &str) {
-        if let Some(state) = self.view.policy_state(name) {
-            let versions = [state.held, state.denied, state.frozen].map(u64::from);
-            count_policy(&self.state, &self.view, surface, versions);
-        }
-    }
-
-    /// Refuses a download that the policy does not allow, and logs and counts it. In audit mode it refuses none.
-    ///
-    /// # Errors
-    /// 403 for a version that is denied, or held under `HELD_DOWNLOADS=deny`; and as [`IndexGuard::read`].
-    pub(crate) async fn check_download(
-        &self,
-        exchange: &Exchange,
-        name: &CrateName,
-        version: &CrateVersion,
-    ) -> Result<(), ApiError> {
-        let Some(settings) = self.view.policy_settings() else {
-            return Ok(());
-        };
-        let table = self.decisions(exchange, name).await?;
-        let refusal = table.and_then(|table| table.refusal(version.as_str()));
-        let Some(refusal) = refusal.filter(|refusal| settings.refuses(refusal.state)) else {
-            return Ok(());
-        };
-        let mode = settings.mode;
-        let metrics = &self.state.metrics.policy;
-        metrics.count(refusal.state.name(), PolicySurface::Download, mode.name());
-        let (crate_name, crate_version) = (name.as_str(), version.as_str());
-        let client_address = exchange.client();
-        tracing::info!(
-            client.address = %client_address,
-            crate.name = crate_name,
-            crate.version = crate_version,
-            policy.state = refusal.state.name(),
-            policy.rule = refusal.rule,
-            policy.mode = mode.name(),
-            reason = refusal.detail,
-            "the policy refuses a download"
-        );
-        match mode {
-            Mode::Audit => Ok(()),
-            Mode::Enforce => Err(ApiError::RefusedByPolicy {
-                retry_after: refusal.until.map(|until| self.seconds_until(until)),
-                detail: refusal.detail,
-            }),
-        }
-    }
-
-    /// Takes the current view for a download. Advisories may deny the download, so it waits for a view that was made with
-    /// the first ones.
-    ///
-    /// # Errors
-    /// 503 before the first view, and until the first advisories or the first failure to get them.
-    pub(crate) async fn take_for_download(state: &Arc<AppState>) -> Result<Self, ApiError> {
-        let index = Self::take(state)?;
-        match &state.advisories {
-            Some(advisories) if index.waits_for(advisories) => {
-                Box::pin(Self::take_with_advisories(state, advisories)).await
-            }
-            _ => Ok(index),
-        }
-    }
-
-    async fn take_with_advisories(
-        state: &Arc<AppState>,
-        advisories: &AdvisoryHandle,
-    ) -> Result<Self, ApiError> {
-        let deadline = Instant::now() + ADVISORIES_WAIT_MAX;
-        // Before the look at the view: a change after it must not be missed.
-        let mut changes = state.index.view_changes();
-        loop {
-            let index = Self::take(state)?;
-            if !index.waits_for(advisories) {
-                return Ok(index);
-            }
-            if advisories.state() == AdvisoryState::Waiting {
-                return Err(ApiError::NoAdvisoriesYet);
-            }
-            // They are there, and the view that follows them is being made.
-            let changed = timeout_at(deadline, changes.changed()).await;
-            if !matches!(changed, Ok(Ok(()))) {
-                return Err(ApiError::NoAdvisoriesYet);
-            }
-        }
-    }
-
-    /// Whether the view was made without advisories that are on their way. If the first attempt to get them has failed,
-    /// nobody waits for them. In audit mode nobody does either.
-    fn waits_for(&self, advisories: &AdvisoryHandle) -> bool {
-        self.is_enforced()
-            && self
-                .view
-                .policy_facts()
-                .is_none_or(|facts| facts.advisories.is_none())
-            && advisories.state() != AdvisoryState::Failed
-    }
-
-    /// The time until this moment (seconds since 1970), in whole seconds, 1 at least.
-    fn seconds_until(&self, moment: i64) -> u64 {
-        let now = self.state.settings.clock.now();
-        let now = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        u64::try_from(moment)
-            .unwrap_or(0)
-            .saturating_sub(now)
-            .max(1)
-    }
-
-    /// Whether there is a policy that changes answers.
-    fn is_enforced(&self) -> bool {
-        let settings = self.view.policy_settings();
-        settings.is_some_and(|settings| settings.mode == Mode::Enforce)
-    }
-
-    /// How long anybody may keep an index file, in seconds: until the policy changes it, and never longer than `longest`.
-    pub(crate) fn seconds_to_keep(&self, file_name: &str, longest: u64) -> u64 {
-        let next = self
-            .view
-            .policy_state(file_name)
-            .and_then(|state| state.next_change);
-        match next.filter(|_| self.is_enforced()) {
-            // It changes with the first fetch at that time or later.
-            Some(next) => self.seconds_until(next).min(longest),
-            None => longest,
-        }
-    }
-
-    /// The index file at exactly this path, as cargo asks for it.
-    pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<BlobId> {
-        self.view.find_exactly(path)
-    }
-
-    /// The index file of a crate, whatever the spelling of the name.
-    pub(crate) fn find(&self, name: &CrateName) -> Option<BlobId> {
-        self.view.find(name)
-    }
-
     /// Looks for a newer view at the upstream: the index may be behind a publish.
     pub(crate) async fn take_newer(&mut self) -> Result<NewerView, ApiError> {
         let index = &self.state.index;
         let outcome = index.refresh_now().await;
         let newer = Self::take(&self.state)?;
-        if newer.commit() != self.commit() {
+        if newer.view.commit() != self.view.commit() {
             *self = newer;
             return Ok(NewerView::Taken);
         }
@@ -393,7 +135,7 @@ impl IndexGuard {
 
     /// The version table of a crate, if it is in memory.
     pub(crate) fn version_table_now(&self, name: &CrateName) -> Option<Arc<VersionTable>> {
-        self.state.version_tables.get(&self.find(name)?)
+        self.state.version_tables.get(&self.view.find(name)?)
     }
 
     /// The version table of a crate.
@@ -406,19 +148,35 @@ impl IndexGuard {
         name: &CrateName,
     ) -> Result<Arc<VersionTable>, ApiError> {
         let no_crate = || ApiError::CrateNotFound(name.to_string());
-        let blob = self.find(name).ok_or_else(no_crate)?;
-        let tables = &self.state.version_tables;
-        let known = || tables.get(&blob).map(Some);
+        let blob = self.view.find(name).ok_or_else(no_crate)?;
         let crate_name = name.clone();
-        let read = move |file: &[u8]| VersionTable::read(file, &crate_name).map(Arc::new);
+        let read = move |file: &[u8]| VersionTable::read(file, &crate_name);
+        let table = self.cached(exchange, blob, (&self.state.version_tables, blob), read);
+        table.await?.ok_or_else(no_crate)
+    }
+
+    /// Returns what a cache has for a key, or what `read` makes of an index file, which the cache then has, too.
+    ///
+    /// # Errors
+    /// As [`IndexGuard::read`].
+    pub(super) async fn cached<K: Clone + Eq + Hash, V: Weighed + Send + Sync + 'static>(
+        &self,
+        exchange: &Exchange,
+        blob: BlobId,
+        (cache, key): (&BoundedCache<K, V>, K),
+        read: impl Fn(&[u8]) -> Option<V> + Send + Sync + 'static,
+    ) -> Result<Option<Arc<V>>, ApiError> {
+        let known = || cache.get(&key).map(Some);
+        let read = move |file: &[u8]| read(file).map(Arc::new);
         let cost = ReadCost {
             permits: &self.state.look_up_permits,
             factor: TABLE_FACTOR,
         };
-        let (table, _share) = self.read(exchange, blob, cost, known, read).await?;
-        let table = table.ok_or_else(no_crate)?;
-        tables.insert(blob, Arc::clone(&table));
-        Ok(table)
+        let (made, _share) = self.read(exchange, blob, cost, known, read).await?;
+        if let Some(made) = &made {
+            cache.insert(key, Arc::clone(made));
+        }
+        Ok(made)
     }
 
     /// Returns what is `known`, or gives an index file to `read` on a blocking thread when the request has a permit. A
@@ -511,30 +269,6 @@ enum Read<T> {
     Done(T),
     /// It has so many bytes, and the request has no memory for them yet.
     NeedsMemory(u64),
-}
-
-/// Counts an answer with so many versions that are held, denied and frozen.
-fn count_policy(state: &AppState, view: &View, surface: PolicySurface, versions: [u64; 3]) {
-    let Some(settings) = view.policy_settings() else {
-        return;
-    };
-    let states = [PolicyState::Held, PolicyState::Denied, PolicyState::Frozen];
-    for (policy_state, _) in states
-        .into_iter()
-        .zip(versions)
-        .filter(|(_, versions)| *versions > 0)
-    {
-        let metrics = &state.metrics.policy;
-        metrics.count(policy_state.name(), surface, settings.mode.name());
-    }
-}
-
-/// Counts a fetch of the git index.
-pub(crate) fn count_git_fetch(state: &AppState, view: &View) {
-    if let Some(totals) = view.policy_totals() {
-        let versions = [totals.held, totals.denied, totals.frozen];
-        count_policy(state, view, PolicySurface::Git, versions);
-    }
 }
 
 /// The view with the git index that git clients get.

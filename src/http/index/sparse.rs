@@ -156,7 +156,7 @@ pub(super) async fn answer_at(
     path: Option<&IndexPath>,
     time: Option<Timestamp>,
 ) -> Response {
-    let answer = match path.and_then(|path| index.find_exactly(path)) {
+    let answer = match path.and_then(|path| index.view.find_exactly(path)) {
         Some(blob) => send(index, exchange, headers, &FileAt { blob, time }).await,
         None => Err(ApiError::NotFound),
     };
@@ -170,7 +170,7 @@ pub(super) async fn answer_at(
     }
     // A file may be absent because the policy leaves out all of its lines, for a while.
     if let Some(path) = path.filter(|_| is_sent || is_absent)
-        && index.view().has_policy()
+        && index.view.has_policy()
     {
         follow_policy(&mut response, index, path.file());
     }
@@ -225,7 +225,7 @@ async fn ready_to_send(
     if body.keep_now(&state.account, exchange) {
         return Ok(file);
     }
-    let bytes = body.bytes().len() as u64;
+    let bytes = body.bytes.len() as u64;
     // Requests that wait for memory keep no file meanwhile: many may wait.
     drop(file);
     let waiting = async {
@@ -265,7 +265,7 @@ fn whole(blob: BlobId, (body, encoding): (&CachedBody, Encoding), headers: &Head
         describe(&mut response, tag_of(blob, encoding));
         return response;
     }
-    let mut response = Response::new(Body::from(body.bytes().clone()));
+    let mut response = Response::new(Body::from(body.bytes.clone()));
     describe(&mut response, tag_of(blob, encoding));
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -3,11 +3,7 @@
 //! A request for a crate file needs one checksum, and the index file with the checksum may have megabytes. So the first
 //! request for a crate remembers the checksums of all its versions. This also tells which versions do not exist.
 
-use std::sync::Arc;
-
-use quick_cache::sync::Cache;
-use quick_cache::{OptionsBuilder, Weighter};
-
+use super::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::index::BlobId;
 use crate::package::{Checksum, CrateFile, CrateHistory, CrateName, CrateVersion};
 
@@ -16,6 +12,9 @@ const TABLES_BYTES_MAX: u64 = 12 * 1024 * 1024;
 
 /// The number of tables for which the cache is made.
 const TABLES_TYPICAL: usize = 8 * 1024;
+
+/// Few parts, so that the largest table fits into one.
+const TABLES_PARTS: usize = 2;
 
 /// What a table takes besides its entries.
 const TABLE_BYTES: usize = 256;
@@ -103,7 +102,9 @@ impl VersionTable {
             .get(start..start + entry.length as usize)
             .unwrap_or_default()
     }
+}
 
+impl Weighed for VersionTable {
     fn bytes(&self) -> usize {
         TABLE_BYTES
             + self.name.as_str().len()
@@ -112,31 +113,12 @@ impl VersionTable {
     }
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct ByBytes;
-
-impl Weighter<BlobId, Arc<VersionTable>> for ByBytes {
-    fn weight(&self, _blob: &BlobId, table: &Arc<VersionTable>) -> u64 {
-        table.bytes() as u64
-    }
-}
-
 /// Tables by the index file that they were read from, so no table ever goes stale.
-pub(crate) type VersionTables = Cache<BlobId, Arc<VersionTable>, ByBytes>;
+pub(crate) type VersionTables = BoundedCache<BlobId, VersionTable>;
 
 /// No tables yet.
 pub(crate) fn no_tables() -> VersionTables {
-    let mut options = OptionsBuilder::new();
-    // Few parts with a lock of their own, so that the largest table fits into one.
-    options
-        .estimated_items_capacity(TABLES_TYPICAL)
-        .weight_capacity(TABLES_BYTES_MAX)
-        .shards(2);
-    // The build fails only if a capacity is missing.
-    options.build().map_or_else(
-        |_incomplete| Cache::with_weighter(TABLES_TYPICAL, TABLES_BYTES_MAX, ByBytes),
-        |options| Cache::with_options(options, ByBytes, Default::default(), Default::default()),
-    )
+    bounded(TABLES_BYTES_MAX, TABLES_TYPICAL, TABLES_PARTS)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub(super) struct AdvisoriesReport {
 impl PolicyReport {
     /// The policy of a view.
     pub(crate) fn of(index: &IndexGuard) -> Self {
-        let view = index.view();
+        let view = &index.view;
         let (settings, facts) = (view.policy_settings(), view.policy_facts());
         let surfaces = match settings.map(|settings| settings.mode) {
             None | Some(Mode::Audit) => Vec::new(),
@@ -91,9 +91,9 @@ impl PolicyReport {
             advisories: facts
                 .and_then(|facts| facts.advisories.as_ref())
                 .map(|advisories| AdvisoriesReport {
-                    commit: advisories.commit().to_owned(),
+                    commit: advisories.commit.clone(),
                     age_seconds: advisories_age(&index.state),
-                    skipped: advisories.skipped(),
+                    skipped: advisories.skipped,
                 }),
             versions: view
                 .policy_totals()

@@ -127,9 +127,9 @@ impl AdvisoryReport {
         Self {
             upstream: handle.upstream().to_owned(),
             state: handle.state(),
-            commit: advisories.map(|advisories| advisories.commit().to_owned()),
+            commit: advisories.map(|advisories| advisories.commit.clone()),
             advisories: advisories.map(Advisories::count),
-            skipped: advisories.map(Advisories::skipped),
+            skipped: advisories.map(|advisories| advisories.skipped),
             age_seconds: age.map(|age| age.as_secs()),
             failures: status.failures,
             last_error: status.last_error,
@@ -169,9 +169,9 @@ impl Readiness {
             reason,
             index: IndexReport {
                 upstream: state.settings.upstream.clone(),
-                commit: index.as_ref().map(|index| index.commit().to_string()),
-                commit_time: index.as_ref().map(IndexGuard::commit_time),
-                crates: index.as_ref().map(IndexGuard::crate_count),
+                commit: index.as_ref().map(|index| index.view.commit().to_string()),
+                commit_time: index.as_ref().map(|index| index.view.commit_time()),
+                crates: index.as_ref().map(|index| index.view.crate_count()),
                 phase: status.phase,
                 last_success: status.last_success,
                 age_seconds: age.map(|age| age.as_secs()),
@@ -240,7 +240,7 @@ fn policy_warnings(index: Option<&IndexGuard>, error: Option<&str>) -> Vec<Strin
     let error = error.map(|error| {
         format!("the policy file cannot be used, so an earlier version of it is in force: {error}")
     });
-    let facts = index.and_then(|index| index.view().policy_facts());
+    let facts = index.and_then(|index| index.view.policy_facts());
     let of_file = facts.map(|facts| facts.file.warnings(facts.policy_time));
     let of_file = of_file.into_iter().flatten();
     error

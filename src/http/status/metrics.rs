@@ -116,12 +116,12 @@ fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
         gauge(
             "index_crates",
             "Crates that the index lists",
-            index.crate_count() as u64,
+            index.view.crate_count() as u64,
         );
         gauge(
             "index_commit_timestamp_seconds",
             "When the commit of the index was made, in seconds since 1970",
-            seconds(index.commit_time()),
+            seconds(index.view.commit_time()),
         );
     }
     if let Some(age) = readiness.index.age_seconds {
@@ -191,14 +191,11 @@ fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
     );
     if let Some(settings) = index
         .as_ref()
-        .and_then(|index| index.view().policy_settings())
+        .and_then(|index| index.view.policy_settings())
     {
         state.metrics.policy.begin(settings.mode.name());
     }
-    if let Some(totals) = index
-        .as_ref()
-        .and_then(|index| index.view().policy_totals())
-    {
+    if let Some(totals) = index.as_ref().and_then(|index| index.view.policy_totals()) {
         for (name, help, value) in [
             (
                 "policy_file_error",
@@ -297,7 +294,7 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
         "Bytes of the stored crate files",
         ConstGauge::new(stored_bytes.get()),
     );
-    if let Some(limit) = crate_files.store().bytes_max() {
+    if let Some(limit) = crate_files.store().bytes_max {
         registry.register(
             "store_limit_bytes",
             "STORAGE_MAX_BYTES, if it is set",

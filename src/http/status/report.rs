@@ -60,7 +60,7 @@ impl CrateFilesReport {
     fn of(crate_files: &CrateFiles) -> Self {
         let counters = crate_files.counters();
         Self {
-            store: crate_files.store().place().to_string(),
+            store: crate_files.store().location.to_string(),
             hits: counters.hits.get(),
             fetched: counters.fetched.get(),
         }
@@ -82,7 +82,7 @@ pub(crate) async fn show(State(state): State<Arc<AppState>>) -> impl IntoRespons
         uptime_seconds: state.started.elapsed().as_secs(),
         public_url: state.settings.public_url.as_deref(),
         git_index: git_index(&state).is_ok(),
-        download_url: state.settings.download.base(),
+        download_url: &state.settings.download.base,
         crate_files: state.crate_files.as_ref().map(CrateFilesReport::of),
         policy: IndexGuard::take(&state)
             .ok()

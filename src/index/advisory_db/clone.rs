@@ -343,7 +343,7 @@ impl DatabaseClone {
             Err(error @ DatabaseError::Refused(_)) => {
                 // A restart must serve what is served now.
                 if let Some(copy) = self.handle.copy()
-                    && let Err(error) = repository.reset_to(copy.git.commit())
+                    && let Err(error) = repository.reset_to(copy.git.commit)
                 {
                     tracing::warn!(error = %error, "the advisory database could not be reset to the commit that is served");
                 }
@@ -362,7 +362,7 @@ impl DatabaseClone {
         // Also without a new commit: damage must be found before a client or a new commit finds it.
         let content = read(repository, self.handle.work().stopping())?;
         let published = self.handle.copy();
-        if published.is_some_and(|copy| copy.git.commit() == content.commit) {
+        if published.is_some_and(|copy| copy.git.commit == content.commit) {
             return Ok(());
         }
         let prepared = self.prepare(repository, content)?;
@@ -450,12 +450,12 @@ impl DatabaseClone {
             skipped,
         } = content;
         let published = self.handle.advisories();
-        let is_new = published.is_none_or(|published| published.commit() != advisories.commit());
+        let is_new = published.is_none_or(|published| published.commit != advisories.commit);
         if is_new {
             tracing::info!(
                 advisories.commit = %commit,
                 advisories.count = advisories.count(),
-                advisories.skipped = advisories.skipped(),
+                advisories.skipped = advisories.skipped,
                 "the advisories have changed"
             );
             for file in skipped {

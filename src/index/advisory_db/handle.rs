@@ -108,7 +108,7 @@ impl AdvisoryHandle {
 
     pub(super) fn publish(&self, copy: AdvisoryCopy) {
         let before = self.advisories();
-        let is_new = before.is_none_or(|before| before.commit() != copy.advisories.commit());
+        let is_new = before.is_none_or(|before| before.commit != copy.advisories.commit);
         // The store first: a task that waits for the notification must see the new copy.
         self.shared.copy.store(Some(Arc::new(copy)));
         if is_new {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::clone::DatabaseClone;
 use super::handle::AdvisoryHandle;
 use super::settings::AdvisorySettings;
+use crate::index::blocking_work::on_blocking_thread;
 use crate::index::handle::IndexHandle;
 use crate::index::retry::{backoff, jittered};
 use crate::index::status::Phase;
@@ -63,39 +64,23 @@ impl AdvisoryTask {
             index,
             interval,
         } = self;
-        // The blocking thread takes the clone and gives it back, so no lock is needed.
-        let mut opening = tokio::task::spawn_blocking(move || {
-            clone.open_copy_on_disk();
-            clone
-        });
-        tokio::select! {
-            done = &mut opening => clone = done?,
-            () = stop.cancelled() => {
-                handle.work().stop();
-                let _stopped = opening.await?;
-                return Ok(());
-            }
-        }
+        let end = || handle.work().stop();
+        let open = DatabaseClone::open_copy_on_disk;
+        let Some((back, ())) = on_blocking_thread(clone, open, &stop, end).await? else {
+            return Ok(());
+        };
+        clone = back;
         drop(opened);
         tokio::select! {
             () = until_open(&index) => {}
             () = stop.cancelled() => return Ok(()),
         }
         loop {
-            let mut work = tokio::task::spawn_blocking(move || {
-                let failed = clone.refresh();
-                (clone, failed)
-            });
-            let failed;
-            tokio::select! {
-                done = &mut work => (clone, failed) = done?,
-                () = stop.cancelled() => {
-                    handle.work().stop();
-                    // The thread reacts to the stop within 2 s. Until then it may write to the data directory.
-                    let _stopped = work.await?;
-                    return Ok(());
-                }
-            }
+            let refresh = DatabaseClone::refresh;
+            let Some((back, failed)) = on_blocking_thread(clone, refresh, &stop, end).await? else {
+                return Ok(());
+            };
+            clone = back;
             let pause = match failed {
                 Some((failures, asked)) => backoff(failures, interval).max(asked),
                 None => jittered(interval),
@@ -113,19 +98,12 @@ impl AdvisoryTask {
                     () = check, if failed.is_none() => {}
                     () = stop.cancelled() => return Ok(()),
                 }
-                let mut work = tokio::task::spawn_blocking(move || {
-                    let is_damaged = clone.check();
-                    (clone, is_damaged)
-                });
-                let is_damaged;
-                tokio::select! {
-                    done = &mut work => (clone, is_damaged) = done?,
-                    () = stop.cancelled() => {
-                        handle.work().stop();
-                        let _stopped = work.await?;
-                        return Ok(());
-                    }
-                }
+                let check = DatabaseClone::check;
+                let Some((back, is_damaged)) = on_blocking_thread(clone, check, &stop, end).await?
+                else {
+                    return Ok(());
+                };
+                clone = back;
                 if is_damaged {
                     break;
                 }

@@ -16,13 +16,10 @@ use crate::index::follow::settings::Network;
 use crate::index::git::upload_pack::GitProgram;
 use crate::index::handle::IndexHandle;
 use crate::index::source::clone_dir::CloneDir;
-use crate::index::source::fetch::Outgoing;
 use crate::index::source::libgit2::configure;
-use crate::index::source::redirects::Redirects;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::{UpkeepLimits, packs_in};
-use crate::index::testing::damage_clone;
-use crate::outgoing::Proxies;
+use crate::index::testing::{damage_clone, no_redirects};
 
 /// A database on a path of this machine, and a mirror's clone of it.
 struct Scene {
@@ -41,10 +38,7 @@ impl Scene {
         Repository::init_bare(&upstream).unwrap();
         let settings = AdvisorySettings {
             url: RemoteUrl::parse(upstream.to_str().unwrap()).unwrap(),
-            outgoing: Outgoing {
-                proxies: Proxies::default(),
-                redirects: Redirects::new(|_address| Err("it has not moved".to_owned())),
-            },
+            outgoing: no_redirects(),
             data_dir: directory.path().join("data"),
             temp_dir: directory.path().to_owned(),
             interval: Duration::from_secs(600),
@@ -116,7 +110,7 @@ impl Scene {
     }
 
     fn commit_shown(&self) -> String {
-        self.handle.advisories().unwrap().commit().to_owned()
+        self.handle.advisories().unwrap().commit.clone()
     }
 }
 
@@ -190,7 +184,7 @@ fn only_the_files_of_advisories_about_crates_are_read() {
     scene.refresh();
     let advisories = scene.handle.advisories().unwrap();
     assert_eq!(advisories.names().collect::<Vec<_>>(), ["evil", "more"]);
-    assert_eq!((advisories.count(), advisories.skipped()), (2, 3));
+    assert_eq!((advisories.count(), advisories.skipped), (2, 3));
 }
 
 #[test]
@@ -313,7 +307,7 @@ fn a_directory_that_another_mirror_has_locked_is_only_read() {
     assert_eq!(scene.handle.state(), AdvisoryState::Ready);
     assert_eq!(listing(&scene.settings.data_dir), before);
     let git = scene.handle.git().unwrap();
-    assert!(!git.path().starts_with(&scene.settings.data_dir), "{git:?}");
+    assert!(!git.path.starts_with(&scene.settings.data_dir), "{git:?}");
     // When the first one ends, the second one takes over.
     drop(first);
     let newest = scene.commit(&[advisory("RUSTSEC-2026-0002", "evil")]);
@@ -418,9 +412,9 @@ fn git_clients_get_a_head_that_points_to_main() {
     scene.refresh();
     let newest = scene.handle.git().unwrap();
     assert!(!Arc::ptr_eq(&first, &newest));
-    let git = Repository::open_bare(newest.path()).unwrap();
+    let git = Repository::open_bare(&newest.path).unwrap();
     let head = git.find_reference("HEAD").unwrap();
     assert_eq!(head.symbolic_target().unwrap(), Some("refs/heads/main"));
     let tip = git.refname_to_id("refs/heads/main").unwrap().to_string();
-    assert_eq!(tip, newest.tip().to_string());
+    assert_eq!(tip, newest.tip.to_string());
 }

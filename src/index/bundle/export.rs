@@ -111,7 +111,7 @@ fn describe(source: &Source, packs: Vec<PathBuf>) -> IndexExport {
     let record = clone_dir::read_record(repository.path()).ok();
     IndexExport {
         commit: source.commit(),
-        upstream: record.as_ref().map(|record| record.upstream().to_owned()),
+        upstream: record.as_ref().map(|record| record.upstream.clone()),
         fetched: record.and_then(|record| record.last_success()),
         packs,
         _repository: Arc::clone(repository),

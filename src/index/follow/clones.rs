@@ -14,7 +14,7 @@ use crate::index::git::overlay;
 use crate::index::handle::IndexHandle;
 use crate::index::retry::Repairs;
 use crate::index::source::clone_dir::{self, Access, CloneDir, CloneRecord};
-use crate::index::source::fetch::{self, FetchError, Outgoing};
+use crate::index::source::fetch::{self, FetchError};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
@@ -110,7 +110,11 @@ impl Clones {
 
     /// Publishes the current clone again if there are rules: facts may have changed.
     pub(super) fn show_again(&self, publisher: &mut Publisher) -> Result<(), RefreshError> {
-        match self.current.as_ref().filter(|_| publisher.has_rules()) {
+        match self
+            .current
+            .as_ref()
+            .filter(|_| publisher.maker.has_rules())
+        {
             Some(repository) => publisher.show(repository),
             None => Ok(()),
         }
@@ -225,8 +229,8 @@ impl Clones {
         publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
         let repository = Arc::new(repository);
-        publisher.note_fetch(last_success);
-        let view = publisher.view(&repository)?;
+        publisher.maker.note_fetch(last_success);
+        let view = publisher.maker.view(&repository)?;
         self.handle.remember_success(last_success);
         publisher.publish(view, "serving the index found on disk");
         self.retired.extend(self.current.replace(repository));
@@ -265,7 +269,7 @@ impl Clones {
     ) -> Result<(), RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
         let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
-        let outgoing = self.outgoing();
+        let outgoing = self.settings.outgoing.clone();
         let fetched = self.transfer(Phase::Fetching, move |progress| {
             fetch::fetch(&path, &url, &outgoing, progress)
         });
@@ -285,7 +289,7 @@ impl Clones {
             return Err(error.into());
         }
         let record = self.record();
-        publisher.note_fetch(record.last_success());
+        publisher.maker.note_fetch(record.last_success());
         if let Err(error) = publisher.show(repository) {
             if let RefreshError::Refused(_) = error {
                 self.forget_refused(repository, publisher);
@@ -322,13 +326,6 @@ impl Clones {
         let progress = self.handle.begin(phase);
         self.transfers
             .run(&progress, self.settings.url.is_local(), transfer)
-    }
-
-    fn outgoing(&self) -> Outgoing {
-        Outgoing {
-            proxies: self.settings.proxies.clone(),
-            redirects: self.settings.redirects.clone(),
-        }
     }
 
     pub(crate) fn record(&self) -> CloneRecord {
@@ -410,7 +407,7 @@ impl Clones {
         };
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         let (target, url) = (path.clone(), self.settings.url.clone());
-        let outgoing = self.outgoing();
+        let outgoing = self.settings.outgoing.clone();
         let cloned = self
             .transfer(Phase::Cloning, move |progress| {
                 fetch::clone(&target, &url, &outgoing, progress)
@@ -418,7 +415,7 @@ impl Clones {
             .map_err(RefreshError::from)
             .and_then(|()| {
                 let record = self.record();
-                publisher.note_fetch(record.last_success());
+                publisher.maker.note_fetch(record.last_success());
                 Ok(clone_dir::write_record(&path, &record)?)
             });
         self.replace_by(&path, cloned, "serving the index", publisher)
@@ -456,7 +453,7 @@ impl Clones {
     ) -> Result<(Arc<Repository>, View), RefreshError> {
         let repository = Arc::new(Repository::open(path, Access::Full)?);
         // Before `activate`: a clone that cannot be read must not become the clone in use.
-        let view = publisher.view(&repository)?;
+        let view = publisher.maker.view(&repository)?;
         if let Some(directory) = &self.directory {
             directory.activate(path)?;
         }

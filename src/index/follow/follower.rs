@@ -13,6 +13,7 @@ use super::clones::{Clones, Refreshed};
 use super::error::RefreshError;
 use super::publisher::Publisher;
 use super::settings::FollowerSettings;
+use crate::index::blocking_work::on_blocking_thread;
 use crate::index::fetch_on_demand::RefreshOutcome;
 use crate::index::handle::IndexHandle;
 use crate::index::retry::{backoff, jittered};
@@ -72,24 +73,16 @@ impl Follower {
         let handle = self.handle.clone();
         let mut follower = self;
         let _until_the_end = ForbidOnDrop(&handle);
-        loop {
-            // The blocking thread takes the follower and gives it back, so no lock is needed.
-            let mut work = tokio::task::spawn_blocking(move || {
-                let pause = follower.step();
-                (follower, pause)
-            });
-            let pause;
-            tokio::select! {
-                done = &mut work => (follower, pause) = done?,
-                () = stop.cancelled() => {
-                    handle.on_demand().forbid();
-                    handle.stop();
-                    // The thread reacts to the stop within 2 s. Until then it may write to the data directory.
-                    work.await?;
-                    handle.enter(Phase::Stopped);
-                    return Ok(());
-                }
-            }
+        'running: loop {
+            let end = || {
+                handle.on_demand().forbid();
+                handle.stop();
+            };
+            let Some((back, pause)) = on_blocking_thread(follower, Self::step, &stop, end).await?
+            else {
+                break;
+            };
+            follower = back;
             if let Some(why) = follower.hopeless.take() {
                 return Err(FollowerEnd::Hopeless(why));
             }
@@ -113,26 +106,18 @@ impl Follower {
                     () = handle.facts_changed() => break,
                     // A damage check sends no requests, so the pause continues after it.
                     () = damage_check => {}
-                    () = stop.cancelled() => {
-                        handle.enter(Phase::Stopped);
-                        return Ok(());
-                    }
+                    () = stop.cancelled() => break 'running,
                 }
-                let mut check = tokio::task::spawn_blocking(move || {
-                    follower.publisher.check_git_index();
-                    follower
-                });
-                tokio::select! {
-                    done = &mut check => follower = done?,
-                    () = stop.cancelled() => {
-                        handle.stop();
-                        check.await?;
-                        handle.enter(Phase::Stopped);
-                        return Ok(());
-                    }
-                }
+                let check = |follower: &mut Self| follower.publisher.check_git_index();
+                let end = || handle.stop();
+                follower = match on_blocking_thread(follower, check, &stop, end).await? {
+                    Some((follower, ())) => follower,
+                    None => break 'running,
+                };
             }
         }
+        handle.enter(Phase::Stopped);
+        Ok(())
     }
 
     /// Makes one refresh, for a subcommand.
@@ -194,7 +179,7 @@ impl Follower {
                 self.handle.enter(Phase::Idle);
                 let wake_anyway = self.clones.has_retired()
                     || !self.settings.may_fetch()
-                    || self.publisher.has_rules();
+                    || self.publisher.maker.has_rules();
                 let wake_anyway = wake_anyway.then_some(IDLE_PAUSE);
                 self.settings.interval.or(wake_anyway).map(jittered)
             }

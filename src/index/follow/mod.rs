@@ -17,4 +17,6 @@ pub(super) mod settings;
 pub(super) mod stored_files;
 #[cfg(test)]
 mod tests;
+mod tree_record;
+mod view_maker;
 mod yank_watch;

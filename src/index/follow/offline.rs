@@ -20,16 +20,16 @@ impl Clones {
         if !self.try_lock_data_dir()? {
             return Ok(());
         }
-        if publisher.has_rules() && self.clone_on_disk().is_some() {
+        if publisher.maker.has_rules() && self.clone_on_disk().is_some() {
             // Unlocked during the look-up: with a large store it takes a while, and an import must not wait for it.
             self.close();
-            publisher.look_up_facts_in_advance();
+            publisher.maker.look_up_facts_in_advance();
             if !self.try_lock_data_dir()? {
                 return Ok(());
             }
         }
         let followed = self.show_clone_on_disk(publisher);
-        publisher.forget_facts();
+        publisher.maker.forget_facts();
         followed
     }
 
@@ -310,7 +310,7 @@ mod tests {
         index.commit(&[("1/a", "new")]);
         let handle = IndexHandle::new();
         let opened = refresh_once(offline_settings(&index), &handle).unwrap();
-        assert_eq!(opened.source().root().count(), 1);
+        assert_eq!(opened.source.root().count, 1);
         assert_eq!(read_crate(&handle, "a").as_deref(), Some("old"));
     }
 }

@@ -52,7 +52,7 @@ impl World {
         let mut index = TestIndex::new(&[("config.json", "{}")]);
         let clock = Arc::new(AtomicI64::new(NOW));
         let facts = Arc::new(Mutex::new(PolicyFacts::default()));
-        let guard = i64::try_from(settings.yank_guard.seconds()).unwrap();
+        let guard = i64::try_from(settings.yank_guard.seconds).unwrap();
         let rules = Rules::new(vec![Rule::Policy(settings)]);
         index.settings_mut(|follower| {
             follower.rules = rules.clone();
@@ -296,8 +296,8 @@ impl World {
         for name in self.files.keys() {
             assert_eq!(view.policy_state(name), anew.states.of(name), "{name}");
         }
-        assert_eq!(view.policy_totals(), Some(anew.states.totals()));
-        assert_eq!(view.root().tree(), anew.tree);
+        assert_eq!(view.policy_totals(), Some(&anew.states.totals));
+        assert_eq!(view.root().tree, anew.tree);
         let policy = ViewPolicy::new(
             self.rules.clone(),
             Some(facts),
@@ -371,7 +371,7 @@ impl World {
             let advisories = facts.advisories.as_ref();
             (
                 facts.file.digest().to_owned(),
-                advisories.map(|advisories| advisories.commit().to_owned()),
+                advisories.map(|advisories| advisories.commit.clone()),
             )
         })
     }

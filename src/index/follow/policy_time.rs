@@ -38,7 +38,7 @@ impl PolicyTime {
     /// Policy time for this source. If no fetch is known, the time of the commit stands for it.
     pub(super) fn of(&self, source: &Source, clock: &Clock) -> i64 {
         let seconds = |time| seconds(time).unwrap_or(0);
-        let of_commit = || whole_minutes(seconds(source.commit_time()).min(seconds(clock.now())));
+        let of_commit = || whole_minutes(seconds(source.commit_time).min(seconds(clock.now())));
         self.0.unwrap_or_else(of_commit)
     }
 }

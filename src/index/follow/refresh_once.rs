@@ -29,16 +29,10 @@ pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadE
 /// An up-to-date index. Its data directory is locked.
 #[derive(Debug)]
 pub(crate) struct LockedIndex {
-    source: Arc<Source>,
+    /// The upstream's index.
+    pub(crate) source: Arc<Source>,
     /// Holds the lock on the data directory.
     _follower: Follower,
-}
-
-impl LockedIndex {
-    /// The upstream's index.
-    pub(crate) fn source(&self) -> &Arc<Source> {
-        &self.source
-    }
 }
 
 /// Why there is no up-to-date index.
@@ -116,13 +110,13 @@ mod tests {
     fn a_subcommand_refreshes_the_index_and_locks_the_data_directory() {
         let index = TestIndex::new(&[("1/a", "old")]);
         let first = refresh_once(index.settings(), &IndexHandle::new()).unwrap();
-        assert_eq!(open_and_read(first.source()), "old");
+        assert_eq!(open_and_read(&first.source), "old");
         let second = refresh_once(index.settings(), &IndexHandle::new());
         assert!(matches!(second, Err(RefreshOnceError::Locked)));
         drop(first);
         index.commit(&[("1/a", "new")]);
         let third = refresh_once(index.settings(), &IndexHandle::new()).unwrap();
-        assert_eq!(open_and_read(third.source()), "new");
+        assert_eq!(open_and_read(&third.source), "new");
     }
 
     #[test]

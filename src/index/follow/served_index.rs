@@ -7,11 +7,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::policy_time::PolicyTime;
-use super::publisher::recorded_policy_time;
 use super::settings::Network;
+use super::tree_record::recorded_policy_time;
 use super::yank_watch;
 use crate::clock::Clock;
 use crate::index::advisory_db::copy_on_disk::read_copy_on_disk;
@@ -47,7 +49,8 @@ pub(crate) struct ServedIndexSettings {
 /// The upstream's index, and the policy that it is served under. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ServedIndex {
-    source: Arc<Source>,
+    /// The upstream's index.
+    pub(crate) source: Arc<Source>,
     rules: Rules,
     facts: Facts,
     /// Why there are no advisories although there should be.
@@ -57,7 +60,8 @@ pub(crate) struct ServedIndex {
 /// An index file as it is served.
 #[derive(Debug)]
 pub(crate) struct ServedFile<'a> {
-    content: Cow<'a, [u8]>,
+    /// The lines that are served.
+    pub(crate) content: Cow<'a, [u8]>,
     denied: Vec<DecidedVersion>,
 }
 
@@ -113,11 +117,6 @@ impl ServedIndex {
         }
     }
 
-    /// The upstream's index.
-    pub(crate) fn source(&self) -> &Arc<Source> {
-        &self.source
-    }
-
     /// The settings of the policy; `None` without one.
     pub(crate) fn policy(&self) -> Option<&Settings> {
         self.rules.policy()
@@ -131,7 +130,7 @@ impl ServedIndex {
     /// The commit of the advisory database; `None` without one.
     pub(crate) fn advisories_commit(&self) -> Option<&str> {
         let advisories = self.facts.advisories.as_ref();
-        advisories.map(|advisories| advisories.commit())
+        advisories.map(|advisories| advisories.commit.as_str())
     }
 
     /// What works, but is probably not what the operator means, one line each.
@@ -195,11 +194,11 @@ impl ServedIndex {
                     content,
                     &mut counts,
                 );
-                let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut totals = totals.lock();
                 totals.add(name.as_str(), &state);
                 Ok::<(), ReadError>(())
             })?;
-        Ok(totals.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(totals.into_inner())
     }
 
     /// Finds the crate files that only denied versions have, among the wanted ones. Each comes with such a version and the
@@ -219,7 +218,7 @@ impl ServedIndex {
                     let Some(checksum) = version.checksum.filter(&is_wanted) else {
                         continue;
                     };
-                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut found = found.lock();
                     match denial(&version) {
                         Some(why) => {
                             let text = format!("{} {}: {why}", version.name, version.version);
@@ -232,7 +231,7 @@ impl ServedIndex {
                 }
                 Ok::<(), ReadError>(())
             })?;
-        let (mut denied, served) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (mut denied, served) = found.into_inner();
         denied.retain(|checksum, _why| !served.contains(checksum));
         Ok(denied)
     }
@@ -271,11 +270,6 @@ impl<'a> From<&'a [u8]> for ServedFile<'a> {
 }
 
 impl ServedFile<'_> {
-    /// The lines that are served.
-    pub(crate) fn content(&self) -> &[u8] {
-        &self.content
-    }
-
     /// Whether the policy denies a version, or has changed or left out lines.
     pub(crate) fn is_affected(&self) -> bool {
         // A version that the upstream has yanked can be denied without a change of its line.

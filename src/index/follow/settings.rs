@@ -7,10 +7,9 @@ use super::policy_facts::PolicyLookup;
 use super::stored_files::{IndexFilesOf, StoredFiles};
 use crate::clock::Clock;
 use crate::index::git::upload_pack::GitProgram;
-use crate::index::source::redirects::Redirects;
+use crate::index::source::fetch::Outgoing;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::UpkeepLimits;
-use crate::outgoing::Proxies;
 use crate::policy::Rules;
 
 /// The settings of the background task.
@@ -18,8 +17,8 @@ use crate::policy::Rules;
 pub(crate) struct FollowerSettings {
     /// The upstream index.
     pub(crate) url: RemoteUrl,
-    /// Finds the upstream if it redirects to another host.
-    pub(crate) redirects: Redirects,
+    /// How the mirror reaches the upstream.
+    pub(crate) outgoing: Outgoing,
     /// The directory for the clones.
     pub(crate) data_dir: PathBuf,
     /// The pause between fetches. With `None` there is no fetch after the first clone.
@@ -40,8 +39,6 @@ pub(crate) struct FollowerSettings {
     pub(crate) policy_lookup: Option<PolicyLookup>,
     /// The longest wait for the lock on the data directory, if there is no index to serve.
     pub(crate) lock_wait_max: Duration,
-    /// The proxies.
-    pub(crate) proxies: Proxies,
     /// The directory for temporary repositories.
     pub(crate) temp_dir: PathBuf,
     /// The limits at which the clone is made smaller.

@@ -104,7 +104,7 @@ impl Scene {
     fn a_over_git(&self) -> Option<String> {
         let view = self.handle.view().unwrap();
         let served = view.git_index().unwrap();
-        let git = git2::Repository::open_bare(served.path()).unwrap();
+        let git = git2::Repository::open_bare(&served.path).unwrap();
         let tip = git.find_reference("refs/heads/master").unwrap();
         let tree = tip.peel_to_tree().unwrap();
         let entry = tree.get_path(Path::new("1/a")).ok()?;
@@ -257,10 +257,10 @@ fn an_import_can_run_during_the_look_up_of_stored_files() {
 fn a_stop_during_the_look_up_is_no_failure() {
     let mut scene = Scene::offline(&[2]);
     scene.step();
-    scene.mirror.clones().1.stored_files = Some(StoredFiles::new(|| Err(Stopping.into())));
+    scene.mirror.clones().1.maker.stored_files = Some(StoredFiles::new(|| Err(Stopping.into())));
     scene.step();
     assert!(
-        scene.mirror.clones().1.facts_are_known,
+        scene.mirror.clones().1.maker.facts_are_known,
         "a stop is not logged as a failure"
     );
 }
@@ -331,23 +331,19 @@ fn a_view_made_from_the_previous_one_equals_a_view_made_from_scratch() {
         });
         fresh.refresh();
         let made_fresh = fresh.handle.view().unwrap();
-        assert_eq!(
-            followed.root().tree(),
-            made_fresh.root().tree(),
-            "{files:?}"
-        );
+        assert_eq!(followed.root().tree, made_fresh.root().tree, "{files:?}");
         assert_eq!(
             texts(&scene.index.handle, &names),
             texts(&fresh.handle, &names)
         );
         // The git index has the same tree with another config.json.
         let served = followed.git_index().unwrap();
-        let git = git2::Repository::open_bare(served.path()).unwrap();
+        let git = git2::Repository::open_bare(&served.path).unwrap();
         let tip = git.find_reference("refs/heads/master").unwrap();
         let mut git_tree = git.treebuilder(Some(&tip.peel_to_tree().unwrap())).unwrap();
         git_tree.remove("config.json").unwrap();
         let shown = git
-            .find_tree(followed.root().tree().to_oid().unwrap())
+            .find_tree(followed.root().tree.to_oid().unwrap())
             .unwrap();
         let mut shown = git.treebuilder(Some(&shown)).unwrap();
         shown.remove("config.json").unwrap();

@@ -255,7 +255,7 @@ mod tests {
             });
         });
         index.refresh();
-        let tip = index.handle.view().unwrap().git_index().unwrap().tip();
+        let tip = index.handle.view().unwrap().git_index().unwrap().tip;
         let path =
             clone_dir::git_index_path(index.handle.view().unwrap().source().repository().path());
         // One check for the tree entry, one in the list of objects, and one for the content.

@@ -107,7 +107,7 @@ impl Pusher {
             changes.mark_unchanged();
             let view = self.handle.view();
             match view.and_then(|view| view.git_index().cloned()) {
-                Some(index) if self.pushed != Some(index.tip()) => match self.push(&index).await {
+                Some(index) if self.pushed != Some(index.tip) => match self.push(&index).await {
                     Ok(()) => failures = 0,
                     Err(error) => {
                         failures = failures.saturating_add(1);
@@ -131,8 +131,8 @@ impl Pusher {
         tokio::time::timeout(PUSH_TIME_MAX, self.run_git(index))
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
-        self.pushed = Some(index.tip());
-        let commit = index.commit().to_string();
+        self.pushed = Some(index.tip);
+        let commit = index.commit.to_string();
         tracing::info!(index.commit = commit, index.remote = %self.settings.url, "the index was pushed");
         self.handle.note_push(|status| {
             status.pushes += 1;
@@ -226,10 +226,10 @@ impl Pusher {
                 ],
             );
         }
-        trust(&mut command, index.path());
+        trust(&mut command, &index.path);
         command
             .arg("--git-dir")
-            .arg(index.path())
+            .arg(&index.path)
             .args(["push", "--quiet", "--no-verify", "--"])
             .arg(self.settings.url.address())
             .arg(format!("+{SERVED_BRANCH}:{SERVED_BRANCH}"))

@@ -123,15 +123,16 @@ pub(crate) fn configure(command: &mut Command, settings: &[&str]) {
 /// directory, nor the references of a state of the git index.
 #[derive(Debug)]
 pub(crate) struct GitIndex {
-    commit: CommitId,
+    /// The upstream commit that this state shows.
+    pub(crate) commit: CommitId,
     /// The commit that clients get.
-    tip: ObjectId,
+    pub(crate) tip: ObjectId,
     /// The references of this state; `None` for a clone that is served as it is.
     namespace: Option<String>,
     /// Keeps the clone, whose objects clients get.
     _repository: Arc<Repository>,
     /// Without symlinks, because git compares `safe.directory` to the resolved path.
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     program: GitProgram,
 }
 
@@ -199,21 +200,6 @@ impl GitIndex {
         }
     }
 
-    /// The upstream commit that this state shows.
-    pub(crate) fn commit(&self) -> CommitId {
-        self.commit
-    }
-
-    /// The commit that clients get.
-    pub(crate) fn tip(&self) -> ObjectId {
-        self.tip
-    }
-
-    /// The directory of the repository.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Starts a child that answers a request.
     ///
     /// # Errors
@@ -229,7 +215,7 @@ impl GitIndex {
             .env("HOME", "/nonexistent")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_CONFIG_GLOBAL", "/dev/null");
-        trust(&mut command, self.path());
+        trust(&mut command, &self.path);
         match &self.namespace {
             // The client sees the references of this state alone, whatever happens to the others meanwhile.
             Some(namespace) => {
@@ -241,7 +227,7 @@ impl GitIndex {
         if request == GitRequest::Advertisement {
             command.arg("--advertise-refs");
         }
-        command.arg(self.path());
+        command.arg(&self.path);
         if let Some(GitProtocol(version)) = protocol {
             command.env("GIT_PROTOCOL", version);
         }
@@ -284,7 +270,7 @@ impl GitChild {
 
     /// The upstream commit of the answer.
     pub(crate) fn commit(&self) -> CommitId {
-        self.index.commit()
+        self.index.commit
     }
 
     /// The child's input, for the request body. Dropping it ends the input.
@@ -377,18 +363,18 @@ mod tests {
             index.refresh();
         }
         let newest = served(&index);
-        assert_ne!(first.tip(), newest.tip());
-        let git = git2::Repository::open_bare(newest.path()).unwrap();
+        assert_ne!(first.tip, newest.tip);
+        let git = git2::Repository::open_bare(&newest.path).unwrap();
         for state in [&first, &newest] {
-            let namespace = format!("refs/namespaces/{}", namespace(state.tip()));
+            let namespace = format!("refs/namespaces/{}", namespace(state.tip));
             let head = git.find_reference(&format!("{namespace}/HEAD")).unwrap();
             let branch = format!("{namespace}/refs/heads/master");
             assert_eq!(head.symbolic_target().unwrap(), Some(branch.as_str()));
             let tip = git.refname_to_id(&branch).unwrap();
-            assert_eq!(ObjectId::from(tip), state.tip());
+            assert_eq!(ObjectId::from(tip), state.tip);
         }
         // The one before the newest was in use when the newest was made. Nobody reads the one before that.
-        let namespaces = std::fs::read_dir(newest.path().join("refs/namespaces"));
+        let namespaces = std::fs::read_dir(newest.path.join("refs/namespaces"));
         assert_eq!(namespaces.unwrap().count(), 3);
     }
 

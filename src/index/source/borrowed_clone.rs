@@ -25,8 +25,10 @@ const FILES: [&str; 6] = [
 /// The repository. Dropping it removes the directory.
 #[derive(Debug)]
 pub(crate) struct BorrowedClone {
-    path: PathBuf,
-    original: PathBuf,
+    /// The directory of the repository.
+    pub(crate) path: PathBuf,
+    /// The clone whose objects are borrowed.
+    pub(super) original: PathBuf,
     /// Keeps other processes from removing the original, if the file system has locks.
     _read_lock: Option<File>,
 }
@@ -72,16 +74,6 @@ impl BorrowedClone {
             objects.to_str().ok_or(io::ErrorKind::InvalidFilename)?
         );
         fs::write(to.join("objects/info/alternates"), line)
-    }
-
-    /// The directory of the repository.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The clone whose objects are borrowed.
-    pub(super) fn original(&self) -> &Path {
-        &self.original
     }
 }
 

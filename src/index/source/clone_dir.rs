@@ -63,7 +63,7 @@ pub(crate) struct CloneDir {
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct CloneRecord {
     /// The URL of the upstream, without credentials. For display only.
-    upstream: String,
+    pub(crate) upstream: String,
     /// Differs between upstreams that look the same without their secrets.
     fingerprint: String,
     /// Seconds from 1970 to the last successful fetch; 0 if unknown.
@@ -89,11 +89,6 @@ impl CloneRecord {
             fingerprint: upstream.fingerprint(),
             last_success: since_1970.map_or(0, |since_1970| since_1970.as_secs()),
         }
-    }
-
-    /// The URL of the upstream, without credentials.
-    pub(crate) fn upstream(&self) -> &str {
-        &self.upstream
     }
 
     /// Whether this is a clone of that upstream.

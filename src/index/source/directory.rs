@@ -13,7 +13,8 @@ use crate::package::{IndexPath, canonical_order};
 /// An index has a quarter of a million crates. So all names of a directory share one string, and entries are small.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    tree: ObjectId,
+    /// The id of the git tree.
+    pub(crate) tree: ObjectId,
     /// All file names, concatenated.
     names: Box<str>,
     /// In canonical order, so one binary search finds every spelling of a name.
@@ -21,9 +22,9 @@ pub(crate) struct Directory {
     /// Also in canonical order: `a-` and `a_` are neighbours.
     directories: Box<[Subdirectory]>,
     /// Files here and below.
-    count: usize,
+    pub(crate) count: usize,
     /// Directories here and below, this one included.
-    directory_count: usize,
+    pub(super) directory_count: usize,
 }
 
 /// A name and its directory.
@@ -75,16 +76,6 @@ impl Directory {
         }
     }
 
-    /// The number of index files here and below.
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// The number of directories here and below, this one included.
-    pub(super) fn directory_count(&self) -> usize {
-        self.directory_count
-    }
-
     /// The index files of this directory itself: the crate's name in lower case, and the blob.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&str, ObjectId)> {
         self.files.iter().map(|file| (self.name(file), file.blob))
@@ -95,11 +86,6 @@ impl Directory {
         self.directories
             .iter()
             .map(|(name, directory)| (name.as_ref(), directory))
-    }
-
-    /// The id of the git tree.
-    pub(crate) fn tree(&self) -> ObjectId {
-        self.tree
     }
 
     /// Finds the index file of a crate by any spelling of its name. If an index has several spellings of one name,

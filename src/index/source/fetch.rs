@@ -11,10 +11,10 @@ use git2::{
 use url::Url;
 
 use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
-use super::redirects::Redirects;
 use super::remote_url::RemoteUrl;
 use super::{proxied_http, retry_after};
 use crate::index::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
+use crate::index::look_up::LookUp;
 use crate::index::status::{FetchProgress, ProgressCell};
 use crate::outgoing::Proxies;
 
@@ -72,6 +72,11 @@ pub(crate) enum FetchError {
     #[error("stopped")]
     Stopped,
 }
+
+/// Finds where an upstream is that redirects to another host, by the address of a repository, or says why the redirect is
+/// not followed. libgit2 would follow a redirect to any address, so it follows none to another host. `app` decides which
+/// addresses are allowed.
+pub(crate) type Redirects = LookUp<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
 
 /// How the mirror reaches other machines.
 #[derive(Clone, Debug)]
@@ -212,7 +217,7 @@ fn run(
     ) {
         // Another host must not get the credentials.
         Err(FetchError::Redirected) if url.credentials().is_none() => {
-            let moved = outgoing.redirects.find(url.address()).map_err(|why| {
+            let moved = outgoing.redirects.ask(url.address()).map_err(|why| {
                 FetchError::Upstream(format!("the upstream redirects to another host: {why}"))
             })?;
             run_at(

@@ -9,7 +9,6 @@ pub(super) mod libgit2;
 pub(super) mod local_upstream;
 pub(super) mod pack_writer;
 mod proxied_http;
-pub(super) mod redirects;
 pub(super) mod remote_url;
 pub(super) mod repository;
 pub(super) mod retry_after;

@@ -6,12 +6,13 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use git2::Remote;
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
+use parking_lot::Mutex;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Proxy, Response, header};
 use tokio::runtime::Runtime;
@@ -152,7 +153,7 @@ struct Exchange {
 
 impl Exchange {
     fn ask(&self) -> io::Result<Response> {
-        let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut base = self.base.lock();
         let mut answer = self.send(&base)?;
         // The rules of libgit2: one redirect of the first request, and none with credentials. For a redirect to another
         // host `fetch` recognises this error and asks `Redirects`.

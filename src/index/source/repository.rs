@@ -4,10 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use git2::{ObjectType, Oid};
+use parking_lot::Mutex;
 
 use super::borrowed_clone::BorrowedClone;
 use super::clone_dir::{self, Access};
@@ -66,7 +66,7 @@ impl Repository {
 
     /// Opens a temporary repository that borrows the objects of a clone.
     pub(crate) fn open_borrowed(borrowed: BorrowedClone) -> Result<Self, ReadError> {
-        let opened = Self::open(borrowed.path(), Access::Full)?;
+        let opened = Self::open(&borrowed.path, Access::Full)?;
         Ok(Self {
             borrowed: Some(borrowed),
             ..opened
@@ -75,7 +75,7 @@ impl Repository {
 
     /// The clone in the data directory whose objects this repository shows.
     pub(crate) fn stands_for(&self) -> &Path {
-        let original = self.borrowed.as_ref().map(BorrowedClone::original);
+        let original = self.borrowed.as_ref().map(|borrowed| &borrowed.original);
         original.unwrap_or(&self.path)
     }
 
@@ -113,7 +113,7 @@ impl Repository {
     /// reading all trees once more; this also reads the unreadable object once more. The clone is damaged if one of the
     /// two fails, unless the operating system refused.
     pub(crate) fn confirm_damage(&self, everything: Result<(), ReadError>) -> bool {
-        let unreadable = self.unreadable().take();
+        let unreadable = self.unreadable.lock().take();
         let object = unreadable.map_or(Ok(()), |id| self.read_object(id));
         let damaged = [object, everything]
             .into_iter()
@@ -125,7 +125,7 @@ impl Repository {
     /// Closes the unused handles. Each handle keeps objects and packs that it has seen, which took 40 MB after 200
     /// refreshes.
     pub(crate) fn close_idle_handles(&self) {
-        self.handles().clear();
+        self.idle.lock().clear();
     }
 
     /// Lends a handle to `work`. A failure marks the clone as suspect.
@@ -134,14 +134,14 @@ impl Repository {
         work: impl FnOnce(&git2::Repository) -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
         // The lock is held only to take out a handle or to put it back, never during `work`.
-        let idle = self.handles().pop();
+        let idle = self.idle.lock().pop();
         let result = match idle {
             Some(handle) => Ok(handle),
             None => git2::Repository::open_bare(&self.path).map_err(ReadError::from),
         }
         .and_then(|handle| {
             let result = work(&handle);
-            let mut handles = self.handles();
+            let mut handles = self.idle.lock();
             // Also after an error: the handle itself is not broken. A surplus handle is closed here.
             if handles.len() < IDLE_HANDLES_MAX {
                 handles.push(handle);
@@ -178,11 +178,10 @@ impl Repository {
         })
     }
 
-    /// Finds the tree with this id, if the clone has it.
-    pub(crate) fn find_tree(&self, id: &str) -> Option<ObjectId> {
-        let id = Oid::from_str(id).ok()?;
-        let exists = self.with(|git| Ok(git.odb()?.exists(id)));
-        exists.is_ok_and(|exists| exists).then(|| id.into())
+    /// Whether the clone has this object.
+    pub(crate) fn has(&self, id: ObjectId) -> bool {
+        let exists = self.with(|git| Ok(git.odb()?.exists(id.to_oid()?)));
+        exists.is_ok_and(|exists| exists)
     }
 
     /// The size of a blob in bytes.
@@ -219,21 +218,11 @@ impl Repository {
 
     /// Notes that this object could not be read. The next damage check reads it again.
     pub(crate) fn note_unreadable(&self, id: ObjectId) {
-        *self.unreadable() = Some(id);
+        *self.unreadable.lock() = Some(id);
     }
 
     fn read_object(&self, id: ObjectId) -> Result<(), ReadError> {
         self.with(|git| Ok(git.odb()?.read(id.to_oid()?).map(drop)?))
-    }
-
-    fn unreadable(&self) -> MutexGuard<'_, Option<ObjectId>> {
-        self.unreadable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn handles(&self) -> MutexGuard<'_, Vec<git2::Repository>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -18,7 +18,8 @@ use crate::package::{CrateName, IndexPath};
 #[derive(Debug)]
 pub(crate) struct Source {
     commit: CommitId,
-    commit_time: SystemTime,
+    /// When the upstream commit was made, as the commit says. It may be ahead of the clock.
+    pub(crate) commit_time: SystemTime,
     root: Arc<Directory>,
     repository: Arc<Repository>,
 }
@@ -64,11 +65,6 @@ impl Source {
     /// The upstream commit.
     pub(crate) fn commit(&self) -> CommitId {
         self.commit
-    }
-
-    /// When the upstream commit was made, as the commit says. It may be ahead of the clock.
-    pub(crate) fn commit_time(&self) -> SystemTime {
-        self.commit_time
     }
 
     /// Whether the clone has this commit: its current one or an earlier one. Blocking.

@@ -3,7 +3,8 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::directory::Directory;
 use super::repository::Repository;
@@ -60,7 +61,7 @@ impl Source {
 
 /// Lists every index file in a directory and below it.
 pub(crate) fn entries_of(directory: &Directory) -> Vec<Entry<'_>> {
-    let mut entries = Vec::with_capacity(directory.count());
+    let mut entries = Vec::with_capacity(directory.count);
     collect(directory, &mut entries);
     entries
 }
@@ -90,7 +91,7 @@ where
                 if let Err(error) = visited.and_then(|()| visit(entry.name, entry.blob)) {
                     // Ends the other threads: no share is left.
                     next.store(entries.len(), Ordering::Relaxed);
-                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *failure.lock() = Some(error);
                     return;
                 }
             }
@@ -104,13 +105,14 @@ where
         }
         work();
     });
-    let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failure = failure.into_inner();
     failure.map_or(Ok(()), Err)
 }
 
 /// An index file, and its position among all objects.
 pub(crate) struct Entry<'a> {
-    name: &'a str,
+    /// The name of the crate in lower case.
+    pub(crate) name: &'a str,
     blob: ObjectId,
     rank: u32,
 }
@@ -123,11 +125,6 @@ impl<'a> Entry<'a> {
             blob,
             rank: u32::MAX,
         }
-    }
-
-    /// The name of the crate in lower case.
-    pub(crate) fn name(&self) -> &'a str {
-        self.name
     }
 }
 
@@ -201,7 +198,7 @@ mod tests {
         source
             .for_each_index_file(THREADS, |name, content| {
                 let content = String::from_utf8(content.to_vec()).unwrap();
-                let mut visited = visited.lock().unwrap();
+                let mut visited = visited.lock();
                 assert_eq!(visited.insert(name.as_str().to_owned(), content), None);
                 Ok::<(), ReadError>(())
             })
@@ -213,7 +210,7 @@ mod tests {
             ("syn", "three"),
         ];
         let expected = expected.map(|(name, content)| (name.to_owned(), content.to_owned()));
-        assert_eq!(visited.into_inner().unwrap(), BTreeMap::from(expected));
+        assert_eq!(visited.into_inner(), BTreeMap::from(expected));
     }
 
     #[test]

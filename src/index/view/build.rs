@@ -7,10 +7,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use git2::{FileMode, ObjectType};
+use parking_lot::Mutex;
 
 use super::changes::for_each_change;
 use crate::index::ids::{BlobId, ObjectId};
@@ -180,15 +181,15 @@ fn try_build(
     }
     if rules.only_watch() {
         return Ok(Built {
-            tree: source.root().tree(),
+            tree: source.root().tree,
             files_read,
             counts,
             states,
         });
     }
-    let base = earlier.map(|earlier| earlier.shown.tree());
+    let base = earlier.map(|earlier| earlier.shown.tree);
     // Trees that the clone has already are not written again: those of the earlier tree, or those of the upstream.
-    let alike = base.unwrap_or_else(|| source.root().tree());
+    let alike = base.unwrap_or_else(|| source.root().tree);
     let tree = write_packed(clone, progress, |writer| {
         writer.update_tree(base, alike, work.changes)
     })?;
@@ -314,13 +315,13 @@ fn show(
                     Some(blob)
                 }
             };
-            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shown = shown.lock();
             shown.0.push((name.to_owned(), blob, state));
             shown.1.add(counts);
             Ok::<(), BuildError>(())
         },
     )?;
-    Ok(shown.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(shown.into_inner())
 }
 
 /// The changes of the top-level files, which rules do not change.
@@ -330,7 +331,7 @@ fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeCha
         // finds them, so one bad name does not make the whole update fail.
         let mut acceptable = git.treebuilder(None)?;
         let mut changes: Vec<TreeChange> = Vec::new();
-        for entry in &git.find_tree(source.root().tree().to_oid()?)? {
+        for entry in &git.find_tree(source.root().tree.to_oid()?)? {
             let (name, id) = (entry.name_bytes(), entry.id());
             let mode = match entry.filemode() {
                 0o100_755 => FileMode::BlobExecutable,
@@ -347,7 +348,7 @@ fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeCha
         }
         if let Some(earlier) = earlier {
             let there: HashSet<Vec<u8>> = changes.iter().map(|(path, _)| path.clone()).collect();
-            for entry in &git.find_tree(earlier.shown.tree().to_oid()?)? {
+            for entry in &git.find_tree(earlier.shown.tree.to_oid()?)? {
                 let name = entry.name_bytes();
                 if entry.kind() == Some(ObjectType::Blob) && !there.contains(name) {
                     changes.push((name.to_vec(), None));
@@ -424,7 +425,7 @@ mod tests {
                 *text = format!("{two}\n");
             }
         }
-        assert_eq!(built.tree, source_of(&index_of(&expected)).root().tree());
+        assert_eq!(built.tree, source_of(&index_of(&expected)).root().tree);
     }
 
     #[test]
@@ -510,7 +511,7 @@ mod tests {
         let shown = source
             .read_tree(built.tree, None, progress.stop_flag())
             .unwrap();
-        assert_eq!(shown.count(), 1);
+        assert_eq!(shown.count, 1);
         let top: Vec<String> = git
             .find_tree(built.tree.to_oid().unwrap())
             .unwrap()

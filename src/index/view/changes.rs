@@ -28,7 +28,7 @@ pub(crate) fn for_each_change<'a, E>(
     visit: &mut impl FnMut(FileChange<'a>) -> Result<(), E>,
 ) -> Result<(), E> {
     // Equal tree ids mean equal content, so the recursion ends here. That makes the cost proportional to the changes.
-    if before.map(Directory::tree) == after.map(Directory::tree) {
+    if before.map(|before| before.tree) == after.map(|after| after.tree) {
         return Ok(());
     }
     // Both lists have the same order, so one pass finds the differences. A directory can have thousands of files, and several

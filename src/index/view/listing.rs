@@ -76,7 +76,7 @@ pub(crate) enum ShownFlag {
 impl ShownIndex {
     /// The git tree of the state. Equal trees mean equal states.
     pub(crate) fn tree(&self) -> BlobId {
-        BlobId(self.root.tree())
+        BlobId(self.root.tree)
     }
 
     /// The index files that differ from an earlier state, by name. The cost is proportional to the directories that
@@ -112,17 +112,17 @@ impl ShownIndex {
 impl Listing {
     /// The git trees of the upstream's index and of the one that is shown. Equal trees mean equal listings.
     pub(crate) fn trees(&self) -> (BlobId, BlobId) {
-        (BlobId(self.source.tree()), BlobId(self.shown.tree()))
+        (BlobId(self.source.tree), BlobId(self.shown.tree))
     }
 
     /// The number of crates that the upstream lists.
     pub(crate) fn count(&self) -> usize {
-        self.source.count()
+        self.source.count
     }
 
     /// All crates that the upstream lists, by name.
     pub(crate) fn crates(&self) -> Vec<ListedCrate<'_>> {
-        let mut crates = Vec::with_capacity(self.source.count());
+        let mut crates = Vec::with_capacity(self.source.count);
         collect(&self.source, &mut crates);
         crates.sort_unstable_by_key(|listed| listed.name);
         crates
@@ -199,8 +199,8 @@ impl View {
         stop: &StopFlag,
     ) -> Result<Option<ShownIndex>, ReadError> {
         let repository = self.source.repository();
-        let tree = ObjectId::from_bytes(tree).map(|tree| tree.to_string());
-        let Some(tree) = tree.and_then(|tree| repository.find_tree(&tree)) else {
+        let tree = ObjectId::from_bytes(tree).filter(|tree| repository.has(*tree));
+        let Some(tree) = tree else {
             return Ok(None);
         };
         match self.source.read_tree(tree, Some(&self.root), stop) {

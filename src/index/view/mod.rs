@@ -74,7 +74,7 @@ impl View {
             (Some(ours), Some(theirs)) => ours.is_the_same_as(theirs),
             (ours, theirs) => ours.is_none() && theirs.is_none(),
         };
-        self.commit() == other.commit() && self.root.tree() == other.root.tree() && has_same_policy
+        self.commit() == other.commit() && self.root.tree == other.root.tree && has_same_policy
     }
 
     /// The source: the upstream's index.
@@ -104,7 +104,7 @@ impl View {
 
     /// When the upstream commit was made, as the commit says. It may be ahead of the clock.
     pub(crate) fn commit_time(&self) -> SystemTime {
-        self.source.commit_time()
+        self.source.commit_time
     }
 
     /// Whether the rules may hide versions that upstream lists.
@@ -149,7 +149,7 @@ impl View {
             .policy
             .as_ref()
             .filter(|policy| policy.rules.policy().is_some())?;
-        Some(policy.states.totals())
+        Some(&policy.states.totals)
     }
 
     /// What the policy has found in the index file of this crate (the name of the file); `None` for nothing.
@@ -175,7 +175,7 @@ impl View {
 
     /// The number of crates in this view.
     pub(crate) fn crate_count(&self) -> usize {
-        self.root.count()
+        self.root.count
     }
 
     /// Finds the index file at exactly this path, as cargo requests it.

@@ -57,12 +57,12 @@ impl ViewPolicy {
         add(&DECISIONS.to_be_bytes());
         add(rules.names().as_bytes());
         add(shown.as_bytes());
-        add(&states.totals().digest.to_be_bytes());
+        add(&states.totals.digest.to_be_bytes());
         if let Some(facts) = &facts {
             add(facts.file.digest().as_bytes());
             let advisories = facts.advisories.as_ref();
             add(advisories
-                .map_or("", |advisories| advisories.commit())
+                .map_or("", |advisories| &advisories.commit)
                 .as_bytes());
         }
         let hash: [u8; 32] = hash.finalize().into();

@@ -83,6 +83,7 @@ const FIRST_ROUTES: [&str; 7] = [
 ];
 
 /// See the module.
+#[derive(Debug)]
 pub(crate) struct RequestMetrics {
     in_flight: AtomicI64,
     routes: [OnceLock<Box<RouteMetrics>>; ROUTES_MAX],
@@ -278,14 +279,6 @@ impl Collector for RequestMetrics {
             MetricType::Gauge,
         )?;
         ConstGauge::new(self.in_flight.load(Ordering::Relaxed)).encode(in_flight)
-    }
-}
-
-impl fmt::Debug for RequestMetrics {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("RequestMetrics")
-            .finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,7 @@ impl<T> Default for Entries<T> {
 
 impl<T> Entries<T> {
     pub(super) fn push(&mut self, spec: Spec, value: T) {
-        let places = self.places.value_of(spec.names());
+        let places = self.places.value_of(&spec.names);
         places.push(self.list.len());
         self.list.push((spec, value));
     }
@@ -81,7 +81,7 @@ impl<T: PartialEq> Entries<T> {
             (ours, theirs) = (ours_left, theirs_left);
         }
         for (spec, _value) in ours.iter().chain(theirs) {
-            crates.add(spec.names());
+            crates.add(&spec.names);
         }
     }
 }

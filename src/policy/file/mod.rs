@@ -188,7 +188,7 @@ impl PolicyFile {
         }
         for (spec, exemption) in self.exemptions.iter() {
             if exemption.is_valid(from) != exemption.is_valid(to) {
-                crates.add(spec.names());
+                crates.add(&spec.names);
             }
         }
         crates

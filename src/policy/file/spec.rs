@@ -15,7 +15,7 @@ use crate::package::{CrateName, NotAName, canonical};
 pub(super) struct Spec {
     /// As it is written in the file.
     text: String,
-    names: Names,
+    pub(super) names: Names,
     requirement: Option<VersionReq>,
 }
 
@@ -76,10 +76,6 @@ impl Spec {
             names: parse_names(name, stars)?,
             requirement: version.map(parse_requirement).transpose()?,
         })
-    }
-
-    pub(super) fn names(&self) -> &Names {
-        &self.names
     }
 
     /// Whether this version is among those that are meant.

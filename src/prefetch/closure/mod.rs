@@ -155,7 +155,7 @@ impl Closure {
         name: &CrateName,
         requests: &[Request],
     ) {
-        let parsed = file.and_then(|file| Some((file, CrateHistory::parse(file.content(), name)?)));
+        let parsed = file.and_then(|file| Some((file, CrateHistory::parse(&file.content, name)?)));
         for request in requests {
             let choice = parsed.as_ref().ok_or(NoChoice::NoCrate);
             let choice = choice.and_then(|(file, history)| {

@@ -66,5 +66,5 @@ fn connection_of(peer: u8) -> Arc<Connection> {
 /// A request of a peer, on a connection of its own.
 fn exchange_of(peer: u8) -> Exchange {
     let connection = connection_of(peer);
-    Exchange::begin(&connection, connection.address())
+    Exchange::begin(&connection, connection.address)
 }

@@ -4,12 +4,13 @@
 //! and not the object, so they never go out of date.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::{fmt, io, mem};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, StreamExt};
+use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use sha2::{Digest, Sha256};
@@ -50,19 +51,15 @@ impl BlocksOfFiles {
     }
 
     pub(super) fn get(&self, checksum: &Checksum) -> Option<Blocks> {
-        self.remembered().get(checksum).cloned()
+        self.0.lock().get(checksum).cloned()
     }
 
     pub(super) fn insert(&self, checksum: Checksum, blocks: Blocks) {
-        self.remembered().insert(checksum, blocks);
+        self.0.lock().insert(checksum, blocks);
     }
 
     pub(super) fn remove(&self, checksum: &Checksum) {
-        self.remembered().remove(checksum);
-    }
-
-    fn remembered(&self) -> MutexGuard<'_, Cache<Checksum, Blocks, ByBytes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().remove(checksum);
     }
 }
 

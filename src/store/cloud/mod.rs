@@ -8,12 +8,13 @@ mod whole_file;
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::{Error as ObjectError, GetOptions, GetRange, ObjectMeta, ObjectStoreExt};
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -85,7 +86,8 @@ impl Cloud {
         answer: impl Future<Output = Result<T, ObjectError>>,
     ) -> Result<T, StoreError> {
         if self
-            .unresponsive_until()
+            .unresponsive_until
+            .lock()
             .is_some_and(|until| Instant::now() < until)
         {
             return Err(StoreError::TimedOut);
@@ -93,16 +95,11 @@ impl Cloud {
         match tokio::time::timeout(ANSWER_TIME_MAX, answer).await {
             Ok(answer) => Ok(answer?),
             Err(_elapsed) => {
-                *self.unresponsive_until() = Instant::now().checked_add(UNRESPONSIVE_REMEMBERED);
+                *self.unresponsive_until.lock() =
+                    Instant::now().checked_add(UNRESPONSIVE_REMEMBERED);
                 Err(StoreError::TimedOut)
             }
         }
-    }
-
-    fn unresponsive_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.unresponsive_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads a file or a part of it.

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use super::blocking::on_a_blocking_thread;
@@ -136,23 +137,19 @@ impl Disk {
             }
         });
         let file = opened.await?;
-        let mut unstored = self.unstored();
+        let mut unstored = self.unstored.lock();
         unstored.retain(|_checksum, (file, _identity)| file.strong_count() > 0);
         if unstored.len() >= UNSTORED_MAX {
             return Ok(None);
         }
-        unstored.insert(*checksum, (Arc::downgrade(file.file()), file.identity()));
+        unstored.insert(*checksum, (Arc::downgrade(&file.file), file.identity()));
         Ok(Some(file))
     }
 
     /// A file without a name, if it is still being sent.
     fn find_unstored(&self, checksum: &Checksum) -> Option<Arc<OpenFile>> {
-        let (file, identity) = self.unstored().get(checksum)?.clone();
+        let (file, identity) = self.unstored.lock().get(checksum)?.clone();
         Some(Arc::new(OpenFile::intact(file.upgrade()?, identity)))
-    }
-
-    fn unstored(&self) -> MutexGuard<'_, HashMap<Checksum, (Weak<DiskFile>, Identity)>> {
-        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn deal_with_damaged(&self, checksum: &Checksum, path: PathBuf, identity: Identity) {
@@ -250,7 +247,7 @@ impl Disk {
     /// Whether a file of this size is larger than the whole directory may be.
     pub(crate) fn is_too_large(&self, bytes: u64) -> bool {
         let limit = self.limit.as_ref();
-        limit.is_some_and(|limit| bytes > limit.bytes_max())
+        limit.is_some_and(|limit| bytes > limit.bytes_max)
     }
 
     /// Removes files until the directory is within its limit, after a file of this size has come. That one stays. Returns

@@ -23,7 +23,7 @@ const SLACK_FRACTION: u64 = 64;
 /// The limit of a directory, and roughly how many bytes are there.
 #[derive(Debug)]
 pub(super) struct SizeLimit {
-    bytes_max: u64,
+    pub(super) bytes_max: u64,
     /// The bytes at the last look and those that came since. Other processes may have added more.
     bytes: AtomicU64,
     /// Held by the task that looks at all files.
@@ -51,10 +51,6 @@ impl SizeLimit {
             bytes: AtomicU64::new(0),
             look: Mutex::new(Looked::Never),
         }
-    }
-
-    pub(super) fn bytes_max(&self) -> u64 {
-        self.bytes_max
     }
 
     /// How many bytes may stay when files are removed.

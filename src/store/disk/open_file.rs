@@ -26,7 +26,8 @@ const HASH_BUFFER_BYTES: usize = 120 * 1024;
 /// A hashed file, open for reading.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    file: Arc<DiskFile>,
+    /// The open file, to read it or to have it sent.
+    pub(crate) file: Arc<DiskFile>,
     identity: Identity,
     opened: Instant,
     /// When its use was last noted, in milliseconds after it was opened.
@@ -141,11 +142,6 @@ impl OpenFile {
         }
     }
 
-    /// The open file, to read it or to have it sent.
-    pub(crate) fn file(&self) -> &Arc<DiskFile> {
-        &self.file
-    }
-
     /// Tells it from its successors.
     pub(super) fn identity(&self) -> Identity {
         self.identity
@@ -163,7 +159,7 @@ impl OpenFile {
 
     /// Sets the time of last use. Blocking.
     pub(crate) fn note_use(&self, now: SystemTime) {
-        note_use(self.file.file(), now);
+        note_use(&self.file.file, now);
     }
 
     /// How many bytes it has.

@@ -128,7 +128,7 @@ async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
         FileHealth::Intact { size }
     );
     let found = store.find(&checksum).await.unwrap().unwrap();
-    assert_eq!(found.size(), size);
+    assert_eq!(found.size, size);
     for range in [
         0..size,
         0..size.min(1),

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::args::{DependencyArguments, NamedArgument, PrefetchArguments};
-use crate::cli::context::{Context, OpenError, Outcome};
+use crate::cli::context::{Context, Failed, OpenError, Outcome};
 use crate::cli::progress::Progress;
 use crate::cli::terminal::Terminal;
 use crate::config::DownloadMode;
@@ -45,7 +45,10 @@ enum Action {
 }
 
 /// Fetches or lists the wanted files.
-pub(crate) async fn prefetch(arguments: PrefetchArguments, context: &Context) -> Outcome {
+pub(crate) async fn prefetch(
+    arguments: PrefetchArguments,
+    context: &Context,
+) -> Result<Outcome, Failed> {
     let config = &context.config;
     let action = if arguments.dry_run {
         Action::List
@@ -58,35 +61,25 @@ pub(crate) async fn prefetch(arguments: PrefetchArguments, context: &Context) ->
     let reading = tokio::task::spawn_blocking(move || read_selection(arguments, &own));
     let selection = tokio::select! {
         // The input may be a pipe without a writer.
-        () = context.stop.cancelled() => return context.incomplete(&OpenError::Stopped),
-        read = reading => match read {
-            Ok(Ok(selection)) => selection,
-            Ok(Err(bad_input)) => return context.unusable(&bad_input),
-            Err(panic) => return context.internal_error(&panic),
-        },
+        () = context.stop.cancelled() => return Err(OpenError::Stopped.into()),
+        read = reading => read.map_err(OpenError::Panic)?,
     };
+    let selection = selection.map_err(|bad_input| Failed::unusable(&bad_input))?;
     if matches!(action, Action::Fetch { .. }) {
         if config.download_mode == DownloadMode::Offline {
-            context.terminal.note(
-                "DOWNLOAD_MODE: `offline` forbids to fetch anything; prefetch where there is a network",
-            );
-            return Outcome::Unusable;
+            return Err(Failed::unusable(
+                &"DOWNLOAD_MODE: `offline` forbids to fetch anything; prefetch where there is a network",
+            ));
         }
         context.warn_of_a_store_that_forgets();
     }
     // The store opens at once, so its problems are known before the index is fetched.
-    let crate_files = match context.open_crate_files() {
-        Ok(crate_files) => crate_files,
-        Err(error) => return context.incomplete(&error),
-    };
-    let index = match context.open_index().await {
-        Ok(index) => index,
-        Err(error) => return context.incomplete(&error),
-    };
+    let crate_files = context.open_crate_files()?;
+    let index = context.open_index().await?;
     let (outcome, stored) = run(selection, action, index, &crate_files, context).await;
     crate_files.stop().await;
     let store = crate_files.store();
-    context.check_evicted(outcome, store, &stored).await
+    Ok(context.check_evicted(outcome, store, &stored).await)
 }
 
 /// Reads the files of the arguments. Blocking, and for ever if one is a pipe that nobody closes.
@@ -153,7 +146,7 @@ async fn run(
             context.terminal.note(&why);
             Outcome::Incomplete
         }
-        Err(panic) => context.internal_error(&panic),
+        Err(panic) => context.end(Err(OpenError::Panic(panic).into())),
     };
     match outcome {
         Outcome::Done => (planned, stored),

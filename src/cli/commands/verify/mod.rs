@@ -11,7 +11,7 @@ use indicatif::{DecimalBytes, HumanCount};
 use tokio::task::JoinSet;
 
 use crate::cli::args::VerifyArguments;
-use crate::cli::context::{Context, OpenError, Outcome};
+use crate::cli::context::{Context, Failed, OpenError, Outcome};
 use crate::cli::progress::Progress;
 use crate::index::{ReadError, ServedIndex};
 use crate::package::{Checksum, CrateFile, CrateHistory};
@@ -34,21 +34,18 @@ struct Report {
 }
 
 /// Hashes every file, and repairs damage if that is wanted.
-pub(crate) async fn verify(arguments: &VerifyArguments, context: &Context) -> Outcome {
-    let crate_files = match context.open_crate_files() {
-        Ok(crate_files) => crate_files,
-        Err(error) => return context.incomplete(&error),
-    };
-    let found = match check_all(crate_files.store(), context).await {
-        Ok(found) => found,
-        Err(outcome) => return outcome,
-    };
+pub(crate) async fn verify(
+    arguments: &VerifyArguments,
+    context: &Context,
+) -> Result<Outcome, Failed> {
+    let crate_files = context.open_crate_files()?;
+    let found = check_all(crate_files.store(), context).await?;
     if !arguments.repair || found.damaged.is_empty() {
-        return found.outcome();
+        return Ok(found.outcome());
     }
     let outcome = match context.open_index().await {
-        Ok(index) => repair(&found, &crate_files, index, context).await,
-        Err(error) => context.incomplete(&error),
+        Ok(index) => Ok(repair(&found, &crate_files, index, context).await),
+        Err(error) => Err(error.into()),
     };
     crate_files.stop().await;
     outcome
@@ -86,7 +83,8 @@ async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report,
         let Some(joined) = joined else {
             break;
         };
-        let (checksum, health) = joined.map_err(|panic| context.internal_error(&panic))?;
+        let (checksum, health) =
+            joined.map_err(|panic| context.end(Err(OpenError::Panic(panic).into())))?;
         found.add(checksum, health, context)?;
         progress.update(found.files, &DecimalBytes(found.bytes).to_string());
     }
@@ -194,7 +192,7 @@ async fn repair(
             terminal.note(&format!("the index cannot be read: {unreadable}"));
             return Outcome::Incomplete;
         }
-        Err(panic) => return context.internal_error(&panic),
+        Err(panic) => return context.end(Err(OpenError::Panic(panic).into())),
     };
     for checksum in &found.damaged {
         let repaired = tokio::select! {
@@ -247,7 +245,7 @@ fn find(
 ) -> Result<BTreeMap<Checksum, Result<CrateFile, NoChoice>>, ReadError> {
     let (mut found, mut refused) = (BTreeMap::new(), BTreeMap::new());
     visit_index_files(index, |name, file| {
-        let history = CrateHistory::parse(file.content(), name);
+        let history = CrateHistory::parse(&file.content, name);
         for release in history.iter().flat_map(CrateHistory::releases) {
             if let Some(checksum) = release.line.checksum()
                 && wanted.contains(&checksum)

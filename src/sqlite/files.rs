@@ -1,17 +1,13 @@
-//! What the embedded databases share: the lock on their directory, idle connections, and what counts as damage.
+//! The files of a database: the lock on their directory, their removal, and what counts as damage.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
 
 use crate::index::refuses_for_good;
 
 /// The name of the lock file in the directory of a database.
 const LOCK: &str = "lock";
-
-/// Idle connections that are kept.
-const IDLE_MAX: usize = 4;
 
 /// The outcome of locking the directory of a database.
 #[derive(Debug)]
@@ -83,46 +79,5 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
         },
         // A value of another type than the statement expects, or no state at all.
         _ => true,
-    }
-}
-
-/// Connections for questions to one database file. They are opened when they are needed.
-#[derive(Debug)]
-pub(crate) struct Readers<C> {
-    path: PathBuf,
-    open: fn(&Path) -> rusqlite::Result<C>,
-    idle: Mutex<Vec<C>>,
-}
-
-impl<C> Readers<C> {
-    /// Connections to this file, which `open` makes.
-    pub(crate) fn new(path: PathBuf, open: fn(&Path) -> rusqlite::Result<C>) -> Self {
-        Self {
-            path,
-            open,
-            idle: Mutex::default(),
-        }
-    }
-
-    /// An idle connection, or a new one.
-    ///
-    /// # Errors
-    /// Those of opening the file.
-    pub(crate) fn take(&self) -> rusqlite::Result<C> {
-        // The lock is not held while the file is opened.
-        let idle = self.idle().pop();
-        idle.map_or_else(|| (self.open)(&self.path), Ok)
-    }
-
-    /// Keeps a connection for the next question.
-    pub(crate) fn give_back(&self, reader: C) {
-        let mut idle = self.idle();
-        if idle.len() < IDLE_MAX {
-            idle.push(reader);
-        }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<C>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

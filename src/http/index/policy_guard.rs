@@ -1,0 +1,245 @@
+//! The policy as one request meets it: decisions about the versions of a crate, refused downloads, the advisories that a
+//! download waits for, and the counts of all that.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::decision_table::DecisionTable;
+use super::index_guard::IndexGuard;
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
+use crate::index::{AdvisoryHandle, AdvisoryState, BlobId, View};
+use crate::observability::metrics::PolicySurface;
+use crate::package::{CrateName, CrateVersion};
+use crate::policy::{FileState, Mode, PolicyState};
+use crate::server::Exchange;
+
+/// How long a download waits for the view that follows the first advisories.
+const ADVISORIES_WAIT_MAX: Duration = Duration::from_secs(5);
+
+impl IndexGuard {
+    /// What the policy says about the versions of a crate; `None` if it says nothing.
+    ///
+    /// # Errors
+    /// As [`IndexGuard::read`].
+    pub(crate) async fn decisions(
+        &self,
+        exchange: &Exchange,
+        name: &CrateName,
+    ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
+        let found = self.view.source_file(name);
+        let state = found.and_then(|(file, _)| self.view.policy_state(file));
+        match found.filter(|_| state.is_some_and(FileState::has_decisions)) {
+            Some((file, blob)) => Box::pin(self.read_decisions(exchange, file, blob)).await,
+            None => Ok(None),
+        }
+    }
+
+    /// All decisions about the versions of a crate, whether the policy says anything about them or not.
+    ///
+    /// # Errors
+    /// 404 for a crate that the upstream does not list, and as [`IndexGuard::read`].
+    pub(crate) async fn all_decisions(
+        &self,
+        exchange: &Exchange,
+        name: &CrateName,
+    ) -> Result<Arc<DecisionTable>, ApiError> {
+        let no_crate = || ApiError::CrateNotFound(name.to_string());
+        let (file, blob) = self.view.source_file(name).ok_or_else(no_crate)?;
+        let table = self.read_decisions(exchange, file, blob).await?;
+        table.ok_or_else(no_crate)
+    }
+
+    async fn read_decisions(
+        &self,
+        exchange: &Exchange,
+        file: &str,
+        blob: BlobId,
+    ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
+        let key = (self.view.decisions_id(), blob, file.to_owned());
+        let (view, file) = (Arc::clone(&self.view), file.to_owned());
+        let read = move |content: &[u8]| {
+            let decided = view.decisions(&file, content);
+            (!decided.is_empty()).then(|| DecisionTable::new(decided))
+        };
+        let tables = &self.state.decision_tables;
+        self.cached(exchange, blob, (tables, key), read).await
+    }
+
+    /// Looks up what the policy says about a crate, for the answer about it.
+    ///
+    /// # Errors
+    /// As [`IndexGuard::read`].
+    pub(crate) async fn with_decisions(
+        mut self,
+        exchange: &Exchange,
+        name: &CrateName,
+    ) -> Result<Self, ApiError> {
+        if self.is_enforced() {
+            self.decisions = self.decisions(exchange, name).await?;
+        }
+        Ok(self)
+    }
+
+    /// Why the policy shows a version as yanked, if it does.
+    pub(crate) fn yank_message(&self, version: &str) -> Option<String> {
+        let refusal = self.decisions.as_ref()?.refusal(version)?;
+        Some(refusal.detail)
+    }
+
+    /// Counts an answer in which the policy changes versions of this crate, or would.
+    pub(crate) fn count_policy(&self, surface: PolicySurface, name: &str) {
+        if let Some(state) = self.view.policy_state(name) {
+            let versions = [state.held, state.denied, state.frozen].map(u64::from);
+            count_policy(&self.state, &self.view, surface, versions);
+        }
+    }
+
+    /// Refuses a download that the policy does not allow, and logs and counts it. In audit mode it refuses none.
+    ///
+    /// # Errors
+    /// 403 for a version that is denied, or held under `HELD_DOWNLOADS=deny`; and as [`IndexGuard::read`].
+    pub(crate) async fn check_download(
+        &self,
+        exchange: &Exchange,
+        name: &CrateName,
+        version: &CrateVersion,
+    ) -> Result<(), ApiError> {
+        let Some(settings) = self.view.policy_settings() else {
+            return Ok(());
+        };
+        let table = self.decisions(exchange, name).await?;
+        let refusal = table.and_then(|table| table.refusal(version.as_str()));
+        let Some(refusal) = refusal.filter(|refusal| settings.refuses(refusal.state)) else {
+            return Ok(());
+        };
+        let mode = settings.mode;
+        let metrics = &self.state.metrics.policy;
+        metrics.count(refusal.state.name(), PolicySurface::Download, mode.name());
+        let (crate_name, crate_version) = (name.as_str(), version.as_str());
+        let client_address = exchange.client();
+        tracing::info!(
+            client.address = %client_address,
+            crate.name = crate_name,
+            crate.version = crate_version,
+            policy.state = refusal.state.name(),
+            policy.rule = refusal.rule,
+            policy.mode = mode.name(),
+            reason = refusal.detail,
+            "the policy refuses a download"
+        );
+        match mode {
+            Mode::Audit => Ok(()),
+            Mode::Enforce => Err(ApiError::RefusedByPolicy {
+                retry_after: refusal.until.map(|until| self.seconds_until(until)),
+                detail: refusal.detail,
+            }),
+        }
+    }
+
+    /// Takes the current view for a download. Advisories may deny the download, so it waits for a view that was made with
+    /// the first ones.
+    ///
+    /// # Errors
+    /// 503 before the first view, and until the first advisories or the first failure to get them.
+    pub(crate) async fn take_for_download(state: &Arc<AppState>) -> Result<Self, ApiError> {
+        let index = Self::take(state)?;
+        match &state.advisories {
+            Some(advisories) if index.waits_for(advisories) => {
+                Box::pin(Self::take_with_advisories(state, advisories)).await
+            }
+            _ => Ok(index),
+        }
+    }
+
+    async fn take_with_advisories(
+        state: &Arc<AppState>,
+        advisories: &AdvisoryHandle,
+    ) -> Result<Self, ApiError> {
+        let deadline = Instant::now() + ADVISORIES_WAIT_MAX;
+        // Before the look at the view: a change after it must not be missed.
+        let mut changes = state.index.view_changes();
+        loop {
+            let index = Self::take(state)?;
+            if !index.waits_for(advisories) {
+                return Ok(index);
+            }
+            if advisories.state() == AdvisoryState::Waiting {
+                return Err(ApiError::NoAdvisoriesYet);
+            }
+            // They are there, and the view that follows them is being made.
+            let changed = timeout_at(deadline, changes.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                return Err(ApiError::NoAdvisoriesYet);
+            }
+        }
+    }
+
+    /// Whether the view was made without advisories that are on their way. If the first attempt to get them has failed,
+    /// nobody waits for them. In audit mode nobody does either.
+    fn waits_for(&self, advisories: &AdvisoryHandle) -> bool {
+        self.is_enforced()
+            && self
+                .view
+                .policy_facts()
+                .is_none_or(|facts| facts.advisories.is_none())
+            && advisories.state() != AdvisoryState::Failed
+    }
+
+    /// The time until this moment (seconds since 1970), in whole seconds, 1 at least.
+    fn seconds_until(&self, moment: i64) -> u64 {
+        let now = self.state.settings.clock.now();
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        u64::try_from(moment)
+            .unwrap_or(0)
+            .saturating_sub(now)
+            .max(1)
+    }
+
+    /// Whether there is a policy that changes answers.
+    fn is_enforced(&self) -> bool {
+        let settings = self.view.policy_settings();
+        settings.is_some_and(|settings| settings.mode == Mode::Enforce)
+    }
+
+    /// How long anybody may keep an index file, in seconds: until the policy changes it, and never longer than `longest`.
+    pub(crate) fn seconds_to_keep(&self, file_name: &str, longest: u64) -> u64 {
+        let next = self
+            .view
+            .policy_state(file_name)
+            .and_then(|state| state.next_change);
+        match next.filter(|_| self.is_enforced()) {
+            // It changes with the first fetch at that time or later.
+            Some(next) => self.seconds_until(next).min(longest),
+            None => longest,
+        }
+    }
+}
+
+/// Counts an answer with so many versions that are held, denied and frozen.
+fn count_policy(state: &AppState, view: &View, surface: PolicySurface, versions: [u64; 3]) {
+    let Some(settings) = view.policy_settings() else {
+        return;
+    };
+    let states = [PolicyState::Held, PolicyState::Denied, PolicyState::Frozen];
+    for (policy_state, _) in states
+        .into_iter()
+        .zip(versions)
+        .filter(|(_, versions)| *versions > 0)
+    {
+        let metrics = &state.metrics.policy;
+        metrics.count(policy_state.name(), surface, settings.mode.name());
+    }
+}
+
+/// Counts a fetch of the git index.
+pub(crate) fn count_git_fetch(state: &AppState, view: &View) {
+    if let Some(totals) = view.policy_totals() {
+        let versions = [totals.held, totals.denied, totals.frozen];
+        count_policy(state, view, PolicySurface::Git, versions);
+    }
+}
