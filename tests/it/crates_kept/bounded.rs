@@ -30,7 +30,9 @@ fn wait_until_just_these_are_held(scene: &Scene, numbers: &[usize]) {
         .iter()
         .map(|number| scene.origin.files[*number].checksum());
     let expected = expected.collect();
-    eventually("exactly these files are stored", || scene.held().checksums == expected);
+    eventually("exactly these files are stored", || {
+        scene.held().checksums == expected
+    });
 }
 
 /// Uses a file at another time than the one before, even if the disk has a coarse clock.
@@ -75,7 +77,9 @@ fn the_store_stays_within_its_bound() {
             assert!(held.bytes <= most, "{round}: {held:?}");
         }
     }
-    eventually("the store is within its bound", || scene.held().bytes <= BYTES_MAX);
+    eventually("the store is within its bound", || {
+        scene.held().bytes <= BYTES_MAX
+    });
     assert!(scene.held().checksums.len() >= 2, "{:?}", scene.held());
 }
 
@@ -157,8 +161,7 @@ fn a_file_larger_than_the_bound_is_not_stored_and_evicts_nothing() {
 }
 
 #[test]
-fn few_files_that_cannot_be_stored_are_open_at_a_time_and_clients_share_them()
- {
+fn few_files_that_cannot_be_stored_are_open_at_a_time_and_clients_share_them() {
     const BOUND: usize = 6 * 1024 * 1024;
     let names = ["aa", "bb", "cc", "dd", "ee", "ff", "gg", "hh", "ii"];
     let files = names

@@ -71,7 +71,10 @@ fn the_server_of_the_tests_speaks_s3() {
         let mut upload = store.put_multipart(&large).await.unwrap();
         let part = vec![b'x'; 5 * 1024 * 1024];
         upload.put_part(part.into()).await.unwrap();
-        assert!(store.head(&large).await.is_err(), "visible before it is complete");
+        assert!(
+            store.head(&large).await.is_err(),
+            "visible before it is complete"
+        );
         upload.put_part("end".into()).await.unwrap();
         upload.complete().await.unwrap();
         assert_eq!(store.head(&large).await.unwrap().size, 5 * 1024 * 1024 + 3);

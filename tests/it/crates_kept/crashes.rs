@@ -34,10 +34,7 @@ fn an_incomplete_file_of_a_killed_process_is_never_found() {
             !held.staged.is_empty()
         });
         first.kill();
-        assert!(
-            asking.join().unwrap().is_err(),
-            "the client got an answer"
-        );
+        assert!(asking.join().unwrap().is_err(), "the client got an answer");
     });
     let left = HeldFiles::look(&store);
     assert!(left.checksums.is_empty() && !left.staged.is_empty());

@@ -62,7 +62,10 @@ fn a_redirect_of_a_public_upstream_into_a_private_network_is_refused() {
         scene.origin.upstream.heal();
     }
     let asked = neighbour.accept();
-    assert!(asked.is_err(), "the private server got a request: {asked:?}");
+    assert!(
+        asked.is_err(),
+        "the private server got a request: {asked:?}"
+    );
     assert_serves(&scene.mirror, &scene.origin.files[0]);
 }
 

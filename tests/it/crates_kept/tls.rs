@@ -30,7 +30,10 @@ fn a_certificate_that_is_not_trusted_gives_502() {
     let (origin, _authority) = origin();
     let scene = Scene::with(origin, &[]);
     assert_fails(&scene.download(0), 502);
-    assert!(scene.origin.upstream.seen().is_empty(), "the upstream got a request");
+    assert!(
+        scene.origin.upstream.seen().is_empty(),
+        "the upstream got a request"
+    );
     assert!(scene.held().checksums.is_empty());
 }
 
