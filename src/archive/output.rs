@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_is_used_again_and_the_file_of_a_running_export_is_not() {
+    fn a_leftover_is_overwritten_and_the_file_of_a_running_export_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("a.tar");
         fs::write(
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_no_target() {
+    fn a_directory_cannot_be_the_target() {
         let directory = tempfile::tempdir().unwrap();
         assert!(Output::create(directory.path()).is_err());
         assert!(Output::create(Path::new("/")).is_err());

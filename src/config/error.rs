@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_the_value_on_one_line_without_secrets() {
+    fn an_error_shows_the_value_on_one_line_without_secrets() {
         for (value, shown) in [
             ("plain", "plain"),
             ("a\nb", "a\\nb"),

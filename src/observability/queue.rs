@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that blocks when its reader has as many batches before it as there is room for.
+    /// An output that blocks while the channel to its reader is full.
     struct Slow(SyncSender<Vec<u8>>);
 
     impl Write for Slow {

@@ -218,7 +218,7 @@ struct RawLine<'a> {
 
 impl<'a> RawLine<'a> {
     fn into_line(self) -> Option<IndexLine<'a>> {
-        // A null stands for nothing in `features2`, and for a mistake in `features`.
+        // A null means nothing in `features2`, and is an error in `features`.
         let features2 = self.features2.filter(|text| text.get() != "null");
         Some(IndexLine {
             name: CrateName::try_from(self.name).ok()?,

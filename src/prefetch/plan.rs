@@ -439,7 +439,7 @@ mod tests {
         let expected = packages.len();
         let (_, files, findings) = made(packages, &index);
         assert_eq!(files.len() + findings.len(), expected);
-        // The fixtures are as old as they are; what they have must agree.
+        // The fixtures are older than the lock file. The versions that they have must match.
         let disagrees = findings.iter().find(|finding| finding.contains("checksum"));
         assert_eq!(disagrees, None);
         assert!(!files.is_empty());

@@ -153,7 +153,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(2)).await;
         }
         assert!(numbers(&connections).contains(&lonely.number()));
-        // Those that are busy make room for another peer, and not for a further one of the same.
+        // A busy connection is closed for another peer, and not for another connection of the same peer.
         let table = connections.table().open.clone();
         let _busy: Vec<Exchange> = table
             .values()

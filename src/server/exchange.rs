@@ -215,7 +215,7 @@ impl Exchange {
         }))
     }
 
-    /// An exchange with nobody, for calls of an application without a connection.
+    /// An exchange without a connection, for calls of an application in tests.
     #[cfg(test)]
     pub(crate) fn with_nobody() -> Self {
         let nowhere = IpAddr::from([0, 0, 0, 0]);

@@ -49,7 +49,7 @@ pub(crate) struct SharesSettings {
 /// Which answers must give shares back while others wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakingBack {
-    /// Nobody: everybody gives shares back soon.
+    /// None: every answer gives its share back soon.
     Never,
     /// Slow answers. For a peer below its fair share, also the slowest answers of peers above theirs.
     From {

@@ -56,7 +56,7 @@ struct Made {
     expiry: Option<i64>,
 }
 
-/// Why there is no certificate. Each variant says which file is wrong.
+/// Why there is no certificate. Each variant names the wrong file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
     /// The file of the certificate cannot be read.
@@ -74,7 +74,7 @@ pub(crate) enum CertificateError {
     /// ring, which does the cryptography, cannot sign with the curve of the key.
     #[error("the key is on the curve P-521, which is not supported")]
     KeyOnP521,
-    /// Key and certificate do not belong together.
+    /// The key belongs to another certificate.
     #[error("the key does not belong to the certificate")]
     KeyOfAnother,
 }
@@ -304,7 +304,7 @@ pub(super) mod tests {
         let (another, another_key) = made();
         let chain = format!("a comment\n{certificate}\n{another}");
         assert!(read(&chain, &key).is_ok());
-        // In one file, too, as some tools write it.
+        // Both in one file, as some tools write them.
         let both = format!("{key}{certificate}");
         assert!(read(&both, &both).is_ok());
 

@@ -335,7 +335,7 @@ impl CloudPlace {
     }
 }
 
-/// Whether this is the scheme of a place, or of a URL that people mistake for one.
+/// Whether this is the scheme of a place, or of a URL that people take for one.
 fn is_scheme(text: &str) -> bool {
     [
         "file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "http", "https",
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_variables_that_are_used_only_the_plain_ones_are_shown() {
+    fn only_used_variables_without_secrets_are_shown() {
         let variables = [
             ("AWS_REGION", "eu-west-1"),
             ("AWS_DEFAULT_REGION", "s3cret/with+other signs"),

@@ -30,7 +30,7 @@ pub struct FetchLimits {
     pub head_timeout: Duration,
     /// For the next bytes of a body.
     pub silence_timeout: Duration,
-    /// Before the second try; the third waits twice as long.
+    /// Before the second try. The third one waits twice as long.
     pub retry_pause: Duration,
 }
 

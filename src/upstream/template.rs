@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_client_can_be_sent_to() {
+    fn a_template_that_is_no_target_for_a_redirect_is_refused() {
         for (text, why) in [
             ("", TemplateError::NotAUrl),
             ("crates/{crate}", TemplateError::NotAUrl),
