@@ -18,8 +18,7 @@ const CACHE_KB: i32 = 1024;
 /// The log of changes is cut to this size when nobody reads in it any more.
 const LOG_BYTES_MAX: i64 = 4 * 1024 * 1024;
 
-/// How many steps of SQLite's virtual machine run between two checks of the stop flag or the clock: well below a
-/// millisecond.
+/// How many steps of SQLite's machine lie between two looks at the stop flag or the clock: well below a millisecond.
 const STEPS_BETWEEN_CHECKS: i32 = 2_000;
 
 /// Statements that a connection keeps prepared.

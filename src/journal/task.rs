@@ -50,7 +50,7 @@ impl JournalTask {
         let mut changes = index.view_changes();
         let mut failures = 0_u32;
         while !stop.is_cancelled() {
-            // Marked before the view is read, so that no later change is missed.
+            // Before the look at the view: a change after it must not be missed.
             changes.mark_unchanged();
             // The blocking thread takes the worker and gives it back, so no lock is needed.
             let mut work = tokio::task::spawn_blocking(move || {

@@ -109,8 +109,7 @@ impl AdvisoryTask {
                 };
                 tokio::select! {
                     () = &mut pause => break,
-                    // After a failure, reports of damage do not shorten the pause. Otherwise they could cause fetches
-                    // all the time.
+                    // After a failure reports of damage do not shorten the pause: they must not cause fetches all the time.
                     () = check, if failed.is_none() => {}
                     () = stop.cancelled() => return Ok(()),
                 }
