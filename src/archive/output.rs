@@ -14,7 +14,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 pub(super) enum Output {
     /// A temporary file beside the target.
     File {
-        /// Dropped before the file: the lock of the file shows that no other export has begun anew.
+        /// Dropped before the file: as long as the file is locked, no other export has begun again.
         partial: Partial,
         writer: BufWriter<File>,
         target: PathBuf,
@@ -45,13 +45,13 @@ fn open_partial(path: &Path) -> io::Result<File> {
             .truncate(false)
             .open(path)?;
         match file.try_lock() {
-            // Without locks there is no way to tell.
+            // Without locks, this cannot be known.
             Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::other("another export is writing it"));
             }
         }
-        // Another export may have renamed or removed it just before it was locked here.
+        // Another export may have renamed or removed it just before the lock.
         let is_still_there = path
             .metadata()
             .is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));

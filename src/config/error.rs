@@ -8,7 +8,7 @@ use super::table::{Secrets, TABLE};
 /// The longest part of a bad value that is shown.
 const SHOWN_CHARACTERS_MAX: usize = 200;
 
-/// How a key begins (RFC 7468). Some give the key itself where its file is expected.
+/// The beginning of a key (RFC 7468). Some users set the key itself instead of its file.
 const PEM_BEGIN: &str = "-----BEGIN ";
 
 /// A setting with a bad value.

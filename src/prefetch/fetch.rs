@@ -14,7 +14,7 @@ use crate::store::{CrateFiles, Ensured, GetError};
 /// How many files are fetched at a time by default. A single cargo uses far more connections.
 pub(crate) const JOBS_DEFAULT: u8 = 4;
 
-/// The most files at a time: more would not be polite to any upstream.
+/// The most files at a time. More would be impolite to any upstream.
 pub(crate) const JOBS_MAX: u8 = 32;
 
 /// How many failures in a row mean that the upstream is down.

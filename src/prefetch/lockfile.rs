@@ -62,7 +62,7 @@ pub(crate) struct LockedPackage {
 pub(crate) enum Registry {
     /// It is.
     Own,
-    /// The name of the registry is not known: checksums tell.
+    /// The name of the registry is unknown. The checksums decide.
     Unknown,
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn parse_lockfile(
     own: &OwnSources,
 ) -> Result<Vec<LockedPackage>, LockfileError> {
     let raw: RawLockfile = toml::from_str(text).map_err(|error| {
-        // Its display form takes several lines, the message alone one.
+        // Its display form has several lines. The message alone has one.
         LockfileError::Shape(error.message().to_owned())
     })?;
     if let Some(version) = raw.version.filter(|version| *version > KNOWN_VERSION) {
@@ -105,7 +105,7 @@ struct RawLockfile {
     version: Option<u32>,
     #[serde(default)]
     package: Vec<RawPackage>,
-    /// Has the checksums in version 1, among other things.
+    /// Contains the checksums in version 1, among other things.
     #[serde(default)]
     metadata: HashMap<String, toml::Value>,
 }

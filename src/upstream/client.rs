@@ -81,8 +81,8 @@ pub(super) fn build(
     })?)
 }
 
-/// Follows a few redirects, but none from https to http. A redirect with a user in it is refused, because libraries below
-/// write its URL to the log.
+/// Follows a few redirects, but none from https to http. Refuses a redirect with a user in its URL, because libraries
+/// write the URL to the log.
 fn redirects(names: &Names, proxies: Proxies) -> Policy {
     let (resolver, reach) = (names.resolver.clone(), names.reach.clone());
     Policy::custom(move |attempt| {

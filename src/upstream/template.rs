@@ -79,7 +79,7 @@ impl DownloadTemplate {
         if !full.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TemplateError::Character);
         }
-        // A brace that is left over is a misspelt placeholder: no URL has a plain one.
+        // A brace that is left is a misspelt placeholder, because no URL has a plain brace.
         let is_stray =
             |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(['{', '}']));
         if pieces.iter().any(is_stray) {
@@ -224,7 +224,7 @@ fn base_of(template: &str, sample: &url::Url) -> String {
         .unwrap_or(head)
         .trim_end_matches('/');
     match url::Url::parse(head) {
-        // A user in front of a placeholder must not be taken for a host: `https://user:1{crate}@host/`.
+        // A user before a placeholder must not count as a host: `https://user:1{crate}@host/`.
         Ok(url) if url.host() != sample.host() || url.port() != sample.port() => String::new(),
         Ok(mut url) => {
             // Neither can fail: an http URL always has a host.

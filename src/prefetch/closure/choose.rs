@@ -53,7 +53,7 @@ pub(crate) fn crate_file(
     })
 }
 
-/// People seldom type build metadata: a version without it also matches one that differs only in that.
+/// People rarely type build metadata. So a version without it also matches one that differs only in that.
 fn find<'h, 'f>(history: &'h CrateHistory<'f>, version: &CrateVersion) -> Option<&'h Release<'f>> {
     history.find(version).or_else(|| {
         let bare = version.semver().build.is_empty();
