@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn expands_all_five_placeholders_as_cargo_does() {
+    fn all_five_placeholders_are_expanded_as_cargo_does_it() {
         let sum = "ab".repeat(32);
         for (template, name, version, expected) in [
             (
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_whether_it_needs_the_index() {
+    fn a_template_with_a_checksum_needs_the_index() {
         let needs = |text| DownloadTemplate::parse(text).unwrap().needs_checksum();
         assert!(needs("https://h/{sha256-checksum}"));
         assert!(!needs("https://h/{crate}"));
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_whether_it_carries_credentials_or_a_query() {
+    fn a_template_says_whether_it_has_credentials_or_a_query() {
         for (text, credentials, query) in [
             ("https://h.example/{crate}", false, false),
             ("https://h.example/@scope/{crate}", false, false),

@@ -158,7 +158,7 @@ fn a_port_that_is_in_use_gives_one_line_and_exit_code_1() {
 }
 
 #[test]
-fn a_bad_setting_is_one_line_and_exit_code_2() {
+fn a_bad_setting_gives_one_line_and_exit_code_2() {
     // If the port were bound before the settings are checked, the error would be about the port.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_every_variable_and_leaves_nothing_behind() {
+    fn the_check_prints_every_variable_and_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().join("a/b");
         let settings = [

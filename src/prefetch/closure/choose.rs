@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn picks_what_cargo_would_pick() {
+    fn the_version_that_cargo_would_pick_is_chosen() {
         let mut index = IndexFiles::default();
         for version in [
             "0.9.0",

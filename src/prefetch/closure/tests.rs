@@ -31,7 +31,7 @@ fn findings(plan: &Plan) -> Vec<String> {
 }
 
 #[test]
-fn follows_normal_build_and_optional_dependencies_of_all_targets_through_cycles() {
+fn the_closure_follows_normal_build_and_optional_dependencies_of_all_targets_through_cycles() {
     let index = IndexFiles::default()
         .publish(
             "root",

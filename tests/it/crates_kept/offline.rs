@@ -98,7 +98,7 @@ fn a_pruned_index_gives_the_reason_why_a_version_is_missing() {
 }
 
 #[test]
-fn going_online_again_fetches_what_was_missing() {
+fn a_mirror_that_is_online_again_fetches_missing_crates() {
     let scene = scene();
     assert_fails(&scene.download(1), 404);
     scene.restarted(&[]).ends_well();

@@ -4,7 +4,7 @@ use super::*;
 use crate::support::{Program, S3Fault, S3Server, SECRET_KEY};
 
 #[test]
-fn a_bad_setting_is_one_line_and_exit_code_2() {
+fn a_bad_setting_gives_one_line_and_exit_code_2() {
     let data = TempDir::new().unwrap();
     let data_dir = data.path().join("data");
     for (variable, value) in [

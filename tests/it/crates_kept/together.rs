@@ -67,7 +67,7 @@ fn two_hundred_clients_of_a_hundred_crates_cost_a_hundred_fetches() {
 }
 
 #[test]
-fn a_client_that_disconnects_does_not_affect_those_who_wait() {
+fn a_client_that_disconnects_does_not_affect_other_waiting_clients() {
     let scene = Scene::of(1);
     scene.origin.upstream.fail(UpstreamFault::HangsMidBody);
     let first = ask(&scene, 0);
