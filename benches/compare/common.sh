@@ -58,7 +58,7 @@ free_port() {
 
 wait_for_port() {
     local deadline=$((SECONDS + 20))
-    # shellcheck disable=SC2016  # the inner shell shall expand it
+    # shellcheck disable=SC2016  # the inner shell expands it
     until "${at_server[@]}" bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0"' "$1" 2>/dev/null; do
         [ $SECONDS -lt $deadline ] || { echo "nobody listens on port $1" >&2; return 1; }
         sleep 0.05
