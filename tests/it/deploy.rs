@@ -261,7 +261,7 @@ fn deploy_files_set_only_existing_settings_with_valid_values() {
 }
 
 #[test]
-fn the_image_has_a_new_enough_toolchain_and_the_same_debian_in_both_stages() {
+fn the_image_has_a_toolchain_that_can_build_this_and_one_debian() {
     let file = read("Containerfile");
     let image = |name: &str| {
         let line = file
