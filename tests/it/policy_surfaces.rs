@@ -264,7 +264,11 @@ fn every_surface_agrees_on_every_version_under_each_policy() {
             }
             assert_eq!(decided.len(), expected.len());
         }
-        assert_eq!(x_policy(), policy_of_step, "the policy has changed meanwhile");
+        assert_eq!(
+            x_policy(),
+            policy_of_step,
+            "the policy has changed meanwhile"
+        );
     }
     println!("{states:?}");
     for rule in [
