@@ -39,7 +39,7 @@
 //! - A **crate file** is looked up in `store` by the checksum that the index has. If it is missing, `upstream` fetches it
 //!   once for all who wait, and only verified bytes are stored.
 //! - A **commit** is fetched by the task in `index` on a blocking thread. Rules turn it into a new view, which replaces
-//! the old one for new requests.
+//!   the old one for new requests.
 
 mod app;
 mod archive;

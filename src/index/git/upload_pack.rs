@@ -329,8 +329,8 @@ mod tests {
     use crate::index::follow::settings::GitIndexSettings;
     use crate::index::testing::TestIndex;
 
-    /// The test reads the namespace itself. Starting git here would disturb tests that lock files: a new process has a
-    /// copy of every lock until its program runs.
+    /// What git finds in the namespace is checked by reading it. Starting git here would disturb tests that lock files: a
+    /// new process has a copy of every lock until its program runs.
     #[test]
     fn a_view_keeps_its_references_while_the_next_views_are_made() {
         let mut index = TestIndex::new(&[("1/a", "1")]);
