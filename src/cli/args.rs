@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_are_not_failures() {
+    fn help_and_version_are_no_failures() {
         for argument in ["--help", "--version"] {
             assert_eq!(parse(&[argument]).unwrap_err().exit_code(), 0);
         }

@@ -120,7 +120,7 @@ async fn accept(
     stop: &CancellationToken,
     connections: (&Arc<ConnectionTable>, &Gauge),
 ) -> io::Result<()> {
-    // Without a limit, connections would take the file descriptors that git and the clone need.
+    // Without a bound, connections would take the file descriptors that git and the clone need.
     let places = Arc::new(Semaphore::new(connections.0.max() + ENDING_MAX));
     for worker in workers.iter().cycle() {
         let accepted = tokio::select! {

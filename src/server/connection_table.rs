@@ -40,8 +40,7 @@ impl ConnectionTable {
         self.max
     }
 
-    /// Adds a connection. If there are too many, closes another one. Returns `None` if the new one would have to be
-    /// closed.
+    /// Adds a connection. If there are too many then, this closes another one; `None` if it would have to be the new one.
     pub(crate) fn open(&self, address: IpAddr) -> Option<Arc<Connection>> {
         let victim;
         let connection = {
@@ -154,7 +153,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(2)).await;
         }
         assert!(numbers(&connections).contains(&lonely.number()));
-        // A busy connection is closed for another peer, and not for another connection of the same peer.
+        // Those that are busy make room for another peer, and not for a further one of the same.
         let table = connections.table().open.clone();
         let _busy: Vec<Exchange> = table
             .values()

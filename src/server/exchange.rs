@@ -88,7 +88,7 @@ impl Connection {
         self.address
     }
 
-    /// Notes that the kernel sends files on it, so the process does not read them.
+    /// Notes that the system sends files on it, so that nobody has to read them.
     #[cfg(target_os = "linux")]
     pub(crate) fn set_sends_files(&self) {
         self.sends_files.store(true, Ordering::Relaxed);

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_with_a_checksum_needs_the_index() {
+    fn knows_whether_it_needs_the_index() {
         let needs = |text| DownloadTemplate::parse(text).unwrap().needs_checksum();
         assert!(needs("https://h/{sha256-checksum}"));
         assert!(!needs("https://h/{crate}"));

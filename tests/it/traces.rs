@@ -86,7 +86,7 @@ fn a_collector_gets_a_span_of_each_request_with_its_parent() {
     assert_eq!(get("/index/se/rd/serde", "nonsense", "without-parent"), 503);
     assert_eq!(get("/livez", &not_sampled, "not-sampled"), 200);
     assert_eq!(mirror.request("BREW", "/nowhere", &[]).status, 404);
-    // A stop sends the spans that wait.
+    // A stop sends what waits.
     mirror.stop();
 
     let seen = collector.seen.lock().unwrap();

@@ -169,7 +169,7 @@ fn control_characters_of_a_manifest_are_never_printed_raw() {
     });
     let refused = into_nothing(&archive).0.unwrap_err();
     let name = r"`a\u001b[2J\u000d\u009bb`";
-    // The terminal does the same with every line.
+    // As the terminal does with every line.
     let text = refused.to_string();
     let printed = without_controls(&text);
     assert!(printed.contains(name), "{printed}");

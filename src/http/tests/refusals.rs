@@ -53,7 +53,7 @@ async fn a_wrong_method_gives_405_with_the_allowed_ones_and_the_envelope() {
 }
 
 #[tokio::test]
-async fn an_unknown_route_gives_404_in_the_envelope() {
+async fn an_unknown_route_is_404_in_the_envelope() {
     let mirror = TestMirror::ready();
     for path in [
         "/api/v1/crates/",

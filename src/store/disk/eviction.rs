@@ -24,7 +24,7 @@ const SLACK_FRACTION: u64 = 64;
 #[derive(Debug)]
 pub(super) struct SizeLimit {
     bytes_max: u64,
-    /// The bytes at the last walk, and those added since. Other processes may have added more.
+    /// The bytes at the last look and those that came since. Other processes may have added more.
     bytes: AtomicU64,
     /// The lock of the task that walks over all files.
     look: Mutex<Looked>,
