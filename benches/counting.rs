@@ -1,8 +1,8 @@
 //! What counting one request costs: `cargo bench --bench counting`. The goal is less than 300 ns.
 //!
-//! There are many short rounds. Other work on the machine matters little in the fastest one. With two threads the median
-//! counts, because the fastest round may be one in which the other thread did not run. The two looks at the clock that a
-//! request needs for its log event anyway are measured apart.
+//! There are many short rounds, because the fastest one shows little of other work on the machine. With two threads the
+//! median counts: in the fastest round the other thread may not have run. The two reads of the clock that a request
+//! needs for its log event anyway are measured separately.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 

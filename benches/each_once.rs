@@ -1,5 +1,5 @@
-//! Asks for each of many paths exactly once, over connections that stay open, and says how long the answers took.
-//! `benches/compare/cold.sh` measures with it what is not in any cache; `wrk` asks for things again and again.
+//! Requests each of many paths exactly once, on connections that stay open, and prints how long the answers took.
+//! `benches/compare/cold.sh` uses it for files that are in no cache. `wrk` repeats its requests.
 //!
 //! Takes the port on loopback, the number of connections and a file with a path on each line. Without them, as
 //! `cargo bench` starts it, it does nothing. Prints one line: files/s, then the median, the 99th percentile and the maximum
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let next = AtomicUsize::new(0);
 
     let began = Instant::now();
-    // A thread for each connection: what it costs is far less than what it measures.
+    // A thread for each connection. Its cost is far below the measured time.
     let seen = thread::scope(|scope| -> Result<Vec<Seen>, Box<dyn Error>> {
         let asking: Vec<_> = (0..connections)
             .map(|_number| scope.spawn(|| ask(port, &paths, &next)))
@@ -57,14 +57,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What one connection saw.
+/// The results of one connection.
 #[derive(Default)]
 struct Seen {
     latencies: Vec<Duration>,
     bytes: usize,
 }
 
-/// Takes one path after the other that nobody else has taken.
+/// Takes one path after the other that no other connection has taken.
 fn ask(port: u16, paths: &[&str], next: &AtomicUsize) -> io::Result<Seen> {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_nodelay(true)?;
@@ -85,7 +85,7 @@ fn ask(port: u16, paths: &[&str], next: &AtomicUsize) -> io::Result<Seen> {
     Ok(seen)
 }
 
-/// Reads the head of a 200; returns the length of the body.
+/// Reads the head of a 200, and returns the length of the body.
 fn read_head(reader: &mut impl BufRead) -> io::Result<usize> {
     let mut line = String::new();
     reader.read_line(&mut line)?;

@@ -1,9 +1,9 @@
-//! The mirror with a pause between fetches in milliseconds, which no setting allows: `benches/compare/soak.sh` runs weeks
-//! of refreshes with it in minutes, and `kill_loop.sh` kills it at every moment of its life. All other settings come from
-//! the environment.
+//! The mirror with a pause of milliseconds between fetches, which no setting allows. With it, `benches/compare/soak.sh`
+//! runs weeks of refreshes in minutes, and `kill_loop.sh` kills the mirror at every moment of its life. All other
+//! settings come from the environment.
 //!
-//! Takes the pause as its argument, and perhaps the number of packs at which they are rolled up, and how many bytes of old
-//! history make the clone be replaced. Without any, as `cargo bench` starts it, it does nothing.
+//! Arguments: the pause; optionally the number of packs at which they are rolled up, and the bytes of old history at
+//! which the clone is replaced. Without any, as `cargo bench` starts it, it does nothing.
 
 use std::error::Error;
 use std::time::Duration;

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_age_of_what_is_ahead_of_the_clock_is_unknown() {
+    fn a_time_in_the_future_has_an_unknown_age() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let clock = Clock::custom(move || now);
         let hour = Duration::from_secs(3_600);

@@ -1,4 +1,4 @@
-//! A file on a local disk, open for reading, and parts of it that the system can send to a socket by itself.
+//! A file on a local disk, open for reading, and parts of it that the kernel can send to a socket.
 //!
 //! The store opens such files, and connections send them. So this is a module of its own, which knows neither.
 
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-/// The system's number for a file system that is only memory.
+/// The number of a file system in memory (`statfs`).
 #[cfg(target_os = "linux")]
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
@@ -83,7 +83,7 @@ impl DiskFile {
         let mut buffer = buffer_for(range);
         let parts = &mut [io::IoSliceMut::new(&mut buffer)];
         match preadv2(&self.file, parts, range.start, ReadWriteFlags::NOWAIT) {
-            // The file was truncated meanwhile: the answer must not pass for complete.
+            // The file was truncated in the meantime. The answer must not look complete.
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(bytes) => {
                 buffer.truncate(bytes);
@@ -114,7 +114,7 @@ impl DiskFile {
         preadv2(&self.file, parts, at, ReadWriteFlags::NOWAIT) == Ok(1)
     }
 
-    /// Lets the system send a part to a socket. Returns how much of it was sent: at least one byte.
+    /// Lets the kernel send a part to a socket. Returns how much of it was sent: at least one byte.
     #[cfg(target_os = "linux")]
     fn send(
         &self,
@@ -124,14 +124,14 @@ impl DiskFile {
     ) -> io::Result<usize> {
         let sent = rustix::fs::sendfile(socket, &self.file, Some(&mut at), bytes)?;
         if sent == 0 && bytes > 0 {
-            // The file was truncated meanwhile.
+            // The file was truncated in the meantime.
             return self.noting_failure(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         Ok(sent)
     }
 }
 
-/// A part of a file, for the system to send. Cheap to clone.
+/// A part of a file, for the kernel to send. Cheap to clone.
 #[cfg(target_os = "linux")]
 #[derive(Clone, Debug)]
 pub(crate) struct FilePart {
@@ -151,7 +151,7 @@ impl FilePart {
         self.range.end.saturating_sub(self.range.start)
     }
 
-    /// Takes this many bytes off its beginning, or all that are left.
+    /// Removes this many bytes from its beginning, or all that are left.
     pub(crate) fn split_to(&mut self, bytes: u64) -> Self {
         let middle = self.range.end.min(self.range.start.saturating_add(bytes));
         let first = Self::new(Arc::clone(&self.file), self.range.start..middle);
@@ -159,7 +159,7 @@ impl FilePart {
         first
     }
 
-    /// Whether it is probably in the page cache, so that sending it does not wait for the disk. Looks at both ends only.
+    /// Whether it is probably in the page cache, so that sending does not wait for the disk. Checks only both ends.
     pub(crate) fn is_in_memory(&self) -> bool {
         let last = self.range.end.saturating_sub(1);
         [self.range.start, last]
@@ -174,8 +174,8 @@ impl FilePart {
         self.file.noting_failure(read)
     }
 
-    /// Lets the system send at most this many bytes from its beginning to a socket, without waiting, and takes the sent
-    /// bytes off.
+    /// Lets the kernel send at most this many bytes from its beginning to a socket, without waiting. Removes the sent
+    /// bytes.
     pub(crate) fn send_to(
         &mut self,
         socket: std::os::fd::BorrowedFd<'_>,
@@ -190,7 +190,7 @@ impl FilePart {
 }
 
 fn buffer_for(range: &Range<u64>) -> Vec<u8> {
-    // Callers ask for a hundred kilobytes or so.
+    // Callers ask for about a hundred kilobytes.
     vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default()]
 }
 

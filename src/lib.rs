@@ -38,8 +38,8 @@
 //!   immutable view of the index, and answers from it.
 //! - A **crate file** is looked up in `store` by the checksum that the index has. If it is missing, `upstream` fetches it
 //!   once for all who wait, and only verified bytes are stored.
-//! - A **commit** is fetched by the task in `index` on a blocking thread. Seen through rules it becomes a new view, which replaces the old
-//!   one for new requests.
+//! - A **commit** is fetched by the task in `index` on a blocking thread. Rules turn it into a new view, which replaces
+//!   the old one for new requests.
 
 mod app;
 mod archive;

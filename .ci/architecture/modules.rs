@@ -1,8 +1,8 @@
 //! The modules of a source tree, and which file uses what from which other file.
 //!
 //! Names are resolved as the compiler does it: through `use` trees with nested braces, `crate`, `self` and `super`,
-//! renames, globs, and re-exports. A re-export in a facade (`lib.rs` or a `mod.rs`) is no use by itself: whoever takes a
-//! name from a facade uses the file that defines it.
+//! renames, globs, and re-exports. A re-export in a facade (`lib.rs` or a `mod.rs`) is no use by itself. A file that
+//! takes a name from a facade uses the file that defines the name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -75,7 +75,7 @@ struct Tree {
     library: usize,
 }
 
-/// Reads `src` below a directory.
+/// Reads the directory `src` below a directory.
 pub(crate) fn uses(root: &Path) -> Uses {
     let mut tree = Tree::default();
     for file in ["src/lib.rs", "src/main.rs"] {
@@ -202,13 +202,13 @@ impl Tree {
                     continue;
                 }
                 let found = self.resolve(number, &import.path, &mut Vec::new());
-                // A module that is imported is used where something of it is named, which is a mention.
+                // An imported module is used where something in it is named, which is a mention.
                 if !matches!(found, Target::Module(_)) || import.name.is_none() {
                     uses.add(module, &found, &import.path, self);
                 }
             }
             for path in &module.mentions {
-                // Of a name that is imported the import says it all.
+                // The import of a name is its only use.
                 let first = self.resolve(number, &path[..1], &mut Vec::new());
                 if matches!(first, Target::Item(_)) {
                     continue;
@@ -246,7 +246,7 @@ impl Tree {
             }
             Some((first, rest)) => {
                 match self.look_up(module, first, rest, passed) {
-                    // Something foreign under a name of ours: the file that hands it on is used.
+                    // Something foreign under a name of ours: the file that re-exports it is used.
                     None | Some(Target::External(_)) => Target::Item(module),
                     Some(found) => found,
                 }

@@ -1,4 +1,4 @@
-// What the pages are looked at with: an index, a host of crate files, a git host that stalls, mirrors, and cargo.
+// The environment of the pages: an index, a host of crate files, a git host that stalls, mirrors, and cargo.
 
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";

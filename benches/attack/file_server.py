@@ -14,7 +14,7 @@ class Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_arguments):
-        """Silence: lines cost time."""
+        """No log, because writing lines takes time."""
 
 
 def main():

@@ -45,7 +45,7 @@ def print_row(part, times, statuses, more=""):
 
 
 def request_again_and_again(mirror, paths, seconds, every=0.1, timeout=30):
-    """Times and statuses of another peer's requests for these paths in turn."""
+    """The times and statuses of another peer's requests for these paths, in turn."""
     times, statuses, number, until = [], Counter(), 0, time.monotonic() + seconds
     while time.monotonic() < until:
         began = time.monotonic()
@@ -95,7 +95,7 @@ def run_git(relay_port, directory, arguments):
 
 
 class Relay:
-    """Passes connections on to a mirror from another source address: git cannot choose its own."""
+    """Passes connections on to a mirror from another source address, because git cannot choose one."""
 
     def __init__(self, mirror, source):
         self.mirror, self.source = mirror, source
@@ -151,7 +151,7 @@ def measure_connections(site):
                 except OSError:
                     break
             for path in ("/livez", "/readyz", "/index/sm/al/small-1"):
-                # A client that waits longer has given up.
+                # A client that waits longer gives up.
                 times, statuses = request_again_and_again(mirror, [path], 5, timeout=10)
                 print_row(f"{path}, {len(idle)} silent", times, statuses)
             for connection in idle:

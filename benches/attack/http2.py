@@ -21,7 +21,7 @@ SETTING_TABLE_SIZE, SETTING_WINDOW = 1, 4
 WINDOW_MAX = 2**31 - 1
 FRAME_BYTES_MAX = 16 * 1024
 
-# Those of the static table.
+# The entries of the static table.
 STATUSES = {8: 200, 9: 204, 10: 206, 11: 304, 12: 400, 13: 404, 14: 500}
 
 # Huffman codes of the digits: value, length.
@@ -60,7 +60,7 @@ def text(value):
 
 
 def literal(name, value, indexed=False):
-    """A header; `indexed` puts it into the table of the connection."""
+    """A header. `indexed` puts it into the table of the connection."""
     return (b"\x40" if indexed else b"\x00") + text(name) + text(value)
 
 
@@ -81,7 +81,7 @@ def request(stream, path, method="GET", fields=(), more=b"", end=True):
 
 
 def status_of(block):
-    """The status at the beginning of a block of headers; 0 if it is something else."""
+    """The status at the beginning of a block of headers, or 0."""
     while block and block[0] & 0xE0 == 0x20:
         # A change of the table's size.
         rest = block[1:]
@@ -129,7 +129,7 @@ class Herd:
         self.ended = Counter()
         self.lock, self.stop = threading.Lock(), threading.Event()
         self.selector = selectors.DefaultSelector()
-        # Called about once a second from the herd's thread.
+        # The thread of the herd calls this about once a second.
         self.each_second = None
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -160,9 +160,9 @@ class Herd:
                 self.watch(client)
 
     def watch(self, client):
-        """Once nothing is to be sent, the selector says only when something can be read."""
+        """When everything is sent, the selector waits only for something to read."""
         events = (selectors.EVENT_READ if client.reads else 0) | (selectors.EVENT_WRITE if client.output else 0)
-        # A client that does not read and has sent all is left alone.
+        # A client that does not read and has sent everything is not polled.
         try:
             if events:
                 self.selector.modify(client.sock, events, client)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The memory that clients can tie up: many connections with many requests each that grant no room for the answers.
+"""The memory that clients can tie up: many connections with many requests each that grant no window for the answers.
 
     http2_memory.py [--connections 64] [--streams 128] [--window 1] [--hold 10] [--wait] [--tls] [--surface NAME ...]
 
@@ -33,7 +33,7 @@ REFERENCES = integer(0x80, 7, 62) * 7
 
 
 def endless_gzip(length):
-    """The beginning of a gzip stream that unpacks to so many bytes and does not end."""
+    """The beginning of a gzip stream of this many bytes, which does not end."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return packer.compress(b"0" * length) + packer.flush(zlib.Z_SYNC_FLUSH)
 
@@ -69,7 +69,7 @@ def gets(paths, streams, heads=False):
 
 
 def git_posts(streams, body):
-    # A mirror grants 64 kB for all bodies of a connection together. More would break the protocol.
+    # A mirror grants 64 kB for all bodies of a connection together. More would violate the protocol.
     streams = min(streams, 65_535 // len(body))
     fields = [("content-type", "application/x-git-upload-pack-request"), ("content-encoding", "gzip")]
     frames = []
@@ -81,7 +81,7 @@ def git_posts(streams, body):
 
 
 def surfaces(mirror, streams):
-    """What each connection sends after its settings, by name; made when it is needed."""
+    """The frames of each connection after its settings, by name. Made when they are needed."""
     refs = "/git/index/info/refs?service=git-upload-pack"
     return {
         "crates-40k": lambda: gets(downloads(CRATES_40K), streams),

@@ -30,7 +30,7 @@ SAMPLE_EVERY = 0.02
 
 
 def line(name, number, digest=None):
-    """A line of an index file. The description is text that gzip cannot make much smaller."""
+    """A line of an index file. The description is text that compresses badly."""
     digest = digest or hashlib.sha256(f"{name} {number}".encode()).hexdigest()
     dependency = {
         "name": f"dependency-{digest[:8]}", "req": "^1.0", "features": ["default"], "optional": False,
@@ -45,7 +45,7 @@ def line(name, number, digest=None):
 
 
 def index_path(name):
-    """Where an index has the file of a crate."""
+    """The path of a crate's file in an index."""
     if len(name) <= 2:
         return f"{len(name)}/{name}"
     if len(name) == 3:
@@ -54,7 +54,7 @@ def index_path(name):
 
 
 def index_file(name, length):
-    """An index file of so many bytes, or a little more."""
+    """An index file of this many bytes, or a little more."""
     lines, size = [], 0
     while size < length:
         lines.append(line(name, len(lines)))
@@ -290,7 +290,7 @@ class Watch:
 
 
 def percentile(values, share):
-    """The value below which so large a share of the values lies; NaN if there are none."""
+    """The quantile of the values, or NaN if there are none."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
 

@@ -24,12 +24,12 @@ INDEX_BYTES_MAX = 4_900_000
 CRATE = "large-crate"
 INDEX_CRATE = "large-index"
 READ_TIME_MAX = 60
-# What an HTTP/2 client grants at a time, as most do.
+# The window that an HTTP/2 client grants at a time, like most clients.
 WINDOW = 64 * 1024
 
 
 class Reader(threading.Thread):
-    """Reads one answer at a steady pace, to its end or until nothing comes any more."""
+    """Reads one answer at a steady pace, until it ends or nothing more comes."""
 
     def __init__(self, name, mirror, protocol, path, body, pace, receive_buffer, source):
         super().__init__(daemon=True)
@@ -126,14 +126,14 @@ def readers(mirror, options, first_source):
     for protocol in ("http/1.1", "h2"):
         for kind, (path, body) in wanted.items():
             name = f"{kind}, {protocol}{', TLS' if mirror.tls else ''}"
-            # An address for each, by which its event is found.
+            # Each reader has an address of its own, which identifies its event.
             yield Reader(name, mirror, protocol, path, body, options.pace, options.receive_buffer,
                          f"127.0.0.{source}")
             source += 1
 
 
 def event_of(mirror, reader):
-    """What the log says of a reader's answer. Before there was the field `client`, the path must do."""
+    """The event of a reader's answer. Earlier versions have no field `client`, so there the path identifies it."""
     events = [event for event in mirror.events() if event.get("path") == reader.path.partition("?")[0]]
     own = [event for event in events if event.get("client") == reader.source]
     event = (own or events or [{}])[-1]
@@ -148,7 +148,7 @@ def main():
     options = parser.parse_args()
     raise_file_limit()
     length = int(options.megabytes * 1_000_000)
-    # Checksums do not get smaller in a pack: the git answer is about 40 % of this.
+    # Checksums do not compress in a pack. The git answer has about 40 % of this size.
     filler = {f"filler-{number}": 1_000_000 for number in range(int(options.megabytes * 4) + 1)}
     index = {INDEX_CRATE: min(length, INDEX_BYTES_MAX), **filler}
     with Site(index, crates={CRATE: length}) as site, Mirror(site) as plain, Mirror(site, tls=True) as over_tls:
@@ -160,7 +160,7 @@ def main():
         print(f"{'answer':22} {'bytes':>10} {'of':>10} {'s':>6}  outcome; event", flush=True)
         for reader in running:
             reader.join()
-            # The event is written when the connection has ended on the other side, too.
+            # The event is written when the connection has ended on both sides.
             time.sleep(0.5)
             expected = reader.expected if reader.expected is not None else "-"
             print(f"{reader.title:22} {reader.body_bytes:10} {expected:>10} {reader.took:6.0f}  "

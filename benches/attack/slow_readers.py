@@ -29,7 +29,7 @@ MEASURED_PEER = "127.0.0.200"
 MEASURE_EVERY = 0.1
 HEAD_START = 5
 LARGE = [f"large-{number}" for number in range(27)]
-# As long as what the new peer wants, so that no gap is left for it.
+# As long as the file that the new peer requests, so that no gap is left for it.
 FILLING = [f"filling-{number}" for number in range(16)]
 LARGE_STREAMS = 12
 WANTED = [f"index-{number}" for number in range(16)]

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Time travel: index files as of a time that are in no cache yet, and memory. First a cold pass: a mirror that has just
-# started is asked for each of many random index files exactly once, below /at/TIME/index/, over 1, 8 and 32 connections.
-# Another one that has just started is asked for the same files below /index/, in alternating rounds. Prints files/s,
-# latencies and the anonymous memory at its peak. Each connection asks for the next file when it has the one before (closed
-# loop), so with more connections than processors the latency is mostly waiting. Then one mirror is asked for the same files
-# as of many times, which are more files than it remembers, and memory is printed after each time.
+# Time travel: the speed of index files as of a time that are in no cache yet, and the memory. The first part is a cold
+# pass. A mirror that has just started gets one request for each of many random index files below /at/TIME/index/, over
+# 1, 8 and 32 connections. Another new mirror gets requests for the same files below /index/, in alternating rounds.
+# Prints files/s, latencies and the largest anonymous memory. Each connection sends a request after the previous answer
+# (closed loop). So with more connections than processors, most of the latency is waiting. In the second part, one
+# mirror gets requests for the same files as of many times: more files than it remembers. Memory is printed after each
+# time.
 #
 #   at.sh [FILES] [ROUNDS] [TIME] [TIMES]      20000 files, 3 rounds, as of 2023-01-01; 8 times
 #
-# The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one of 250000 crates without publish times, in which nothing
-# is left out: see first_snapshot.sh. Only files that have a version at TIME are asked for. The times of the last part are
-# TIME and one second more each, so that every file has a version at each of them.
+# The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one of 250000 crates without publish times, which is
+# served in full at every time: see first_snapshot.sh. Only files with a version at TIME are requested. The times of the
+# second part are TIME and one second more each, so every file has a version at each of them.
 #
-# "Cold" is the program, not the machine: the clone's packs are in the page cache. The client is benches/each_once.rs; the
-# last column is what it took of the processor time there was.
+# "Cold" means the program, not the machine: the packs of the clone are in the page cache. The client is
+# benches/each_once.rs. The last column is the client's share of all processor time.
 #
-# Needs git, python3 and cargo, and room for a copy of the index in TMPDIR.
+# Needs git, python3 and cargo, and space for a copy of the index in TMPDIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -30,7 +31,7 @@ each_once=$(build_bench each_once)
 make_index 250000
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 
-# Only what lies in a directory, and not in a hidden one, is an index file. Seeded: two runs ask for the same files.
+# Index files are in a directory that is not hidden. The seed is fixed: two runs request the same files.
 git -C "$index" ls-tree -r HEAD | python3 - "$index" "$count" "$time" "$temporary/chosen" 3<&0 <<'CHOOSE'
 import json, os, random, subprocess, sys
 index, count, time, chosen = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -71,7 +72,7 @@ wait_until_ready
 echo "after the first clone: RssAnon $(of_status "$process" RssAnon) kB"
 stop "$process"
 
-# ask_once PATHS CONNECTIONS RESULT: leaves rate, p50, p99 and max in a file each, the client's share in $share.
+# ask_once PATHS CONNECTIONS RESULT: writes rate, p50, p99 and max into a file each, and the client's share into $share.
 ask_once() {
     local TIMEFORMAT='%R %U %S' bytes
     { time "$each_once" "$port" "$2" "$1" >"$temporary/report" 2>"$temporary/errors"; } \
@@ -89,7 +90,7 @@ columns='%-8s %2s connections  %-3s %8.0f files/s  p50 %7.2f ms  p99 %7.2f ms  m
 for ((round = 1; round <= rounds; round++)); do
     for connections in 1 8 32; do
         for side in now at; do
-            # A process of its own for each pass. It finds the clone of the first one.
+            # A new process for each pass. It finds the clone of the first one.
             start_mirror 0
             wait_until_ready
             peak=$temporary/peak-$round-$connections-$side

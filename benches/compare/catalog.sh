@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What the catalog costs: time to build it, memory, size on disk, time to start from disk, time to follow a commit that
-# changes 5 crates, and how long questions take (200 searches per second in an open loop, without HTTP).
+# What the catalog costs: the time to build it, memory, size on disk, the time to start from disk, the time to follow a
+# commit with 5 changed crates, and the time of questions (200 searches per second in an open loop, without HTTP).
 #
 #   catalog.sh [CRATES [REFRESHES]]      250000 crates, 20 refreshes
 #
 # The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. It is copied, and the copy
-# gets the commits. MOST_USED is the crate whose dependents are listed (serde). The times to build and to follow are the
-# mirror's own, from its log: from the moment at which it has the view. Needs git, python3 and cargo, and room for three
-# copies of the index in TMPDIR.
+# gets the commits. MOST_USED is the crate whose dependents are listed (serde). The mirror logs the times to build and
+# to follow, which begin when it has the view. Needs git, python3 and cargo, and space for three copies of the index in
+# TMPDIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -26,7 +26,7 @@ serve_index
 git=(git -C "$index" -c safe.directory=*)
 echo "index: $("${git[@]}" ls-tree -r --name-only HEAD | wc -l) files"
 
-# Starts the program; its input is fd 3, and what it says is in the file $answers.
+# Starts the program. Its input is fd 3, and its output is in the file $answers.
 start_program() {
     answers=$temporary/answers-$1
     mirror_log=$answers
@@ -53,7 +53,7 @@ memory() { of_status "$process" RssAnon; }
 
 head=$("${git[@]}" rev-parse HEAD)
 start_program build
-# Without fd 3: the program ends when nobody has its input open any more.
+# Without fd 3, because the program ends when its input is closed everywhere.
 watch_memory "$process" "$temporary/memory" 3>&-
 order "wait $head" at
 echo "built in $(times built) ms; RssAnon $(memory) kB, at most $(<"$temporary/memory") kB on the way (with the clone)"

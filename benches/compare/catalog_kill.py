@@ -25,7 +25,7 @@ import time
 STATES = 6
 CHANGED = 40
 GIVE_UP_SECONDS = 300
-# What the log says at the beginning of a phase, and how long the moment after it may be away, in seconds.
+# The first words of a phase in the log, and the longest time from there to the kill, in seconds.
 PHASES = {
     "building": ("the catalog is being built", 1.5),
     "indexing": ("the catalog gets its indexes", 0.004),
@@ -113,13 +113,13 @@ class Mirror:
         self.port = int(port)
 
     def lines(self):
-        # Unbuffered and short: a phase may last for a few milliseconds.
+        # Unbuffered and short, because a phase can last a few milliseconds.
         with open(self.log_path, "rb", buffering=0) as log:
             log.seek(self.log_begins)
             return log.read().decode(errors="replace").splitlines()
 
     def phase(self):
-        """The phase that the log names last."""
+        """The last phase in the log."""
         for line in reversed(self.lines()):
             for name, (text, _seconds) in PHASES.items():
                 if text in line:
@@ -215,7 +215,7 @@ def run(program, upstream, data, kills, expected, names):
         if aim in ("building", "indexing", "renaming"):
             shutil.rmtree(os.path.join(data, "catalog"), ignore_errors=True)
         elif chance.random() < 0.5:
-            # The restart follows what happened meanwhile.
+            # The restart follows the commits that came in between.
             upstream.move()
         mirror = Mirror(program, upstream, data)
         moved = time.monotonic()
@@ -240,7 +240,7 @@ def run(program, upstream, data, kills, expected, names):
             wrong = [path for path in found if found[path] != expected[upstream.head()].get(path)]
             sys.exit(f"kill {number} while {hit}: other answers for {wrong[:5]} at {upstream.head()}")
         compared += len(found)
-        # The second kill of the round is the end of this life, at whatever it does.
+        # The second kill of the round comes at any moment of this life.
         mirror.kill()
         if number % 10 == 9:
             print(f"{number + 1} kills, {compared} answers compared; in {dict(hit)}", flush=True)

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# What is in no cache yet, and memory. First a cold pass: a mirror that has just started is asked for each of many random
-# index files exactly once, over 8 and over 32 connections, beside nginx, which has the same files checked out on disk, in
-# alternating rounds. Prints files/s, latencies and the mirror's anonymous memory at its peak. Then memory under load: wrk
-# asks on 32 connections for all files of the index in random order, every second time compressed, while the upstream moves
-# and the mirror follows it every second.
+# The speed of files that are in no cache yet, and the memory. The first part is a cold pass. A mirror that has just
+# started gets one request for each of many random index files, over 8 and over 32 connections. nginx, with the same
+# files on disk, gets the same requests in alternating rounds. Prints files/s, latencies and the largest anonymous
+# memory of the mirror. The second part is memory under load. wrk requests all files of the index in random order on 32
+# connections, every second time compressed. Meanwhile the upstream changes, and the mirror follows it every second.
 #
 #   cold.sh [FILES] [ROUNDS] [SECONDS]      20000 files, 3 rounds, 30 seconds of load
 #
 # The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one of 250000 crates: see first_snapshot.sh. It is copied,
 # and the copy gets commits.
 #
-# "Cold" is the program, not the machine: the clone's packs are in the page cache, as are nginx's files. nginx has neither
-# to find a file in a pack nor to compress it; the mirror compresses what it reads, for whoever asks next. The client is
-# benches/each_once.rs; the last column is what it took of the processor time there was. nginx's rate, with the same client,
-# shows what the client can do.
+# "Cold" means the program, not the machine: the packs of the clone and the files of nginx are in the page cache. nginx
+# neither finds a file in a pack nor compresses it. The mirror compresses each file that it reads, for later requests.
+# The client is benches/each_once.rs. The last column is the client's share of all processor time. The rate of nginx,
+# with the same client, shows what the client can do.
 #
-# Needs nginx, wrk, git, python3 and cargo, and room for three copies of the index in TMPDIR.
+# Needs nginx, wrk, git, python3 and cargo, and space for three copies of the index in TMPDIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -33,9 +33,9 @@ if [ -n "${BENCH_INDEX:-}" ]; then
 fi
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 
-# Only what lies in a directory, and not in a hidden one, is an index file.
+# Index files are in a directory that is not hidden.
 git -C "$index" ls-tree -r --name-only HEAD | grep / | grep -v '^\.' >"$temporary/all"
-# Seeded: two runs ask for the same files.
+# The seed is fixed: two runs request the same files.
 python3 -c '
 import random, sys
 paths = open(sys.argv[1]).read().splitlines()
@@ -59,7 +59,7 @@ echo "index: $(wc -l <"$temporary/all") files, of which $(wc -l <"$temporary/cho
 echo "first clone: RssAnon $(<"$temporary/peak-clone") kB at its peak, $(of_status "$process" RssAnon) kB after it"
 stop "$process"
 
-# ask_once SERVER PORT CONNECTIONS: leaves rate, p50, p99 and max in a file each, the client's share in $share.
+# ask_once SERVER PORT CONNECTIONS: writes rate, p50, p99 and max into a file each, and the client's share into $share.
 ask_once() {
     local result=$temporary/$1-$3 TIMEFORMAT='%R %U %S' bytes
     { time "$each_once" "$2" "$3" "$temporary/chosen-paths" >"$temporary/report" 2>"$temporary/errors"; } \
@@ -69,7 +69,7 @@ ask_once() {
     echo "$p50" >>"$result-p50"
     echo "$p99" >>"$result-p99"
     echo "$max" >>"$result-max"
-    # Both sides must have sent the same.
+    # Both servers must have sent the same bytes.
     [ -e "$temporary/bytes" ] || echo "$bytes" >"$temporary/bytes"
     [ "$bytes" = "$(<"$temporary/bytes")" ] || { echo "$1 sent $bytes bytes, others $(<"$temporary/bytes")" >&2; exit 1; }
     share=$(awk -v processors="$(nproc)" '{ printf "%.0f", 100 * ($2 + $3) / ($1 * processors) }' "$temporary/processor-time")
@@ -78,7 +78,7 @@ columns='%-8s %2s connections  %-6s %8.0f files/s  p50 %7.2f ms  p99 %7.2f ms  m
 
 for ((round = 1; round <= rounds; round++)); do
     for connections in 8 32; do
-        # A process of its own for each pass. It finds the clone of the first one.
+        # A new process for each pass. It finds the clone of the first one.
         start_mirror 0
         wait_until_ready
         peak=$temporary/peak-$round-$connections
@@ -127,7 +127,7 @@ function request()
     return wrk.format("GET", paths[at], at % 2 == 0 and compressed or nil)
 end
 LUA
-# With a clone of its own making, as on a disk that is empty at every start: cloning leaves memory behind.
+# With a clone of its own, as on a disk that is empty at every start, because cloning leaves memory behind.
 rm -rf "$temporary/data"
 start_mirror 1
 watch_memory "$process" "$temporary/peak-load"
@@ -136,7 +136,7 @@ echo
 echo "under load: RssAnon $(of_status "$process" RssAnon) kB before"
 run_in_background "$temporary/wrk" wrk -t2 -c32 -d"${seconds}s" --latency -s "$temporary/all.lua" "http://127.0.0.1:$port"
 load=$last
-# A refresh takes a second or two, waiting included: these end before the load does.
+# A refresh takes a second or two with its pause. So these end before the load does.
 python3 "$compare/refreshes.py" "$index" "$port" "$process" $((seconds / 3)) >"$temporary/refreshes" ||
     { cat "$mirror_log" >&2; exit 1; }
 kill -0 "$load" 2>/dev/null || echo 'the load ended before the refreshes did: take more SECONDS'

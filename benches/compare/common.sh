@@ -1,6 +1,6 @@
-# Sourced by the scripts beside it: servers, free ports, medians, clean-up. bash.
+# Sourced by the other scripts here: servers, free ports, medians, clean-up. Needs bash.
 
-# Numbers with a point, whatever the user's language.
+# Numbers with a decimal point, whatever the user's language is.
 export LC_ALL=C
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -9,17 +9,17 @@ mirror=${CARGO_TARGET_DIR:-$root/target}/release/crates-io-mirror
 
 temporary=$(mktemp -d)
 started=()
-# Those that have children of their own, and end them only when they are asked kindly.
+# Processes with children, which end only after SIGTERM.
 started_kindly=()
-# What servers and clients are started by, when they run somewhere else: `ip netns exec NAME`.
+# A command that starts servers and clients elsewhere: `ip netns exec NAME`.
 at_server=()
 # shellcheck disable=SC2034  # the scripts use it
 at_client=()
 
-# Ends what was started, and only that.
+# Ends only what was started here.
 clean_up() {
     local process
-    # bash would report each one that it sees killed.
+    # bash would report each killed process.
     exec 2>/dev/null
     for process in "${started_kindly[@]}"; do stop "$process"; done
     for process in "${started[@]}"; do kill -KILL "$process" || true; done
@@ -28,7 +28,7 @@ clean_up() {
     rm -rf "$temporary"
 }
 trap clean_up EXIT
-# Without PIPE, `script.sh | head` would leave everything behind.
+# Without PIPE, `script.sh | head` would leave everything running.
 trap 'exit 130' INT TERM HUP PIPE
 
 need() {
@@ -58,14 +58,14 @@ free_port() {
 
 wait_for_port() {
     local deadline=$((SECONDS + 20))
-    # shellcheck disable=SC2016  # the inner shell shall expand it
+    # shellcheck disable=SC2016  # the inner shell expands it
     until "${at_server[@]}" bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0"' "$1" 2>/dev/null; do
         [ $SECONDS -lt $deadline ] || { echo "nobody listens on port $1" >&2; return 1; }
         sleep 0.05
     done
 }
 
-# Starts a command in the background: run_in_background LOG COMMAND…; its id is in $last.
+# Starts a command in the background: run_in_background LOG COMMAND…. Its process id is in $last.
 run_in_background() {
     local log=$1
     shift
@@ -88,8 +88,8 @@ median() {
 # A value in kB from /proc/PID/status: of_status PID RssAnon.
 of_status() { awk -v name="$2:" '$1 == name { print $2 }' "/proc/$1/status"; }
 
-# Writes the most anonymous memory of a process that was seen to a file, in kB, until the process ends: the kernel keeps
-# no such mark. The file must not be there yet. watch_memory PROCESS FILE
+# Writes the largest anonymous memory of a process to a file, in kB, until the process ends, because the kernel has no
+# such mark. The file must not exist yet. watch_memory PROCESS FILE
 watch_memory() {
     run_in_background /dev/null python3 -c '
 import sys, time
@@ -105,7 +105,7 @@ while True:
         with open(sys.argv[2], "w") as file:
             file.write(f"{most}\n")
     time.sleep(0.02)' "$1" "$2"
-    # What is to be watched begins when the caller goes on.
+    # The measured work begins when the caller continues.
     until [ -s "$2" ] || ! kill -0 "$1" 2>/dev/null; do sleep 0.01; done
 }
 
@@ -114,7 +114,7 @@ now() { echo "$EPOCHREALTIME"; }
 # Seconds since a `now`.
 since() { awk -v began="$1" -v ended="$EPOCHREALTIME" 'BEGIN { printf "%.3f\n", ended - began }'; }
 
-# Sets $index to a bare repository: BENCH_INDEX, or what MAKE_INDEX makes, or a simple one of $1 crates.
+# Sets $index to a bare repository: BENCH_INDEX, the result of MAKE_INDEX, or a simple one of $1 crates.
 make_index() {
     if [ -n "${BENCH_INDEX:-}" ]; then
         index=$(cd "$BENCH_INDEX" && pwd)
@@ -130,7 +130,7 @@ make_index() {
     git -C "$index" repack -a -d --quiet
 }
 
-# The same, as a copy that may get commits.
+# The same, as a copy that can get commits.
 make_own_index() {
     make_index "$1"
     if [ -n "${BENCH_INDEX:-}" ]; then
@@ -139,7 +139,7 @@ make_own_index() {
     fi
 }
 
-# Serves $index over smart HTTP; sets $url. The address is the index's name below a directory that holds nothing else.
+# Serves $index over smart HTTP, and sets $url. The path is the name of the index, in a directory without other files.
 serve_index() {
     mkdir "$temporary/served"
     ln -s "$index" "$temporary/served/index.git"
@@ -153,8 +153,8 @@ serve_index() {
     url=http://127.0.0.1:$(<"$temporary/git-port")/index.git
 }
 
-# Copies the index files below BENCH_FILES, or those of tests/fixtures, to $temporary/www/index, which nginx can serve,
-# and commits them to a repository, $url, which the mirror can follow.
+# Copies the index files below BENCH_FILES, or those of tests/fixtures, to $temporary/www/index for nginx. Commits them
+# to a repository for the mirror, $url.
 make_site() {
     local files
     files=$(cd "${BENCH_FILES:-$root/tests/fixtures/index}" && pwd)
@@ -168,8 +168,8 @@ make_site() {
     git -C "$url" -c user.name=bench -c user.email=bench@example commit --quiet --message files
 }
 
-# Makes crate files and an index that lists them: make_crates COUNTxBYTES…. Sets $url to the index; the files are where
-# nginx can serve them, and their names in the file $temporary/names, one size after the other.
+# Makes crate files and an index that lists them: make_crates COUNTxBYTES…. Sets $url to the index. The files are where
+# nginx serves them. Their names are in the file $temporary/names, one size after the other.
 make_crates() {
     python3 "$compare/make_crates.py" "$temporary/made" "$@"
     mkdir -p "$temporary/www"
@@ -178,7 +178,7 @@ make_crates() {
     url=$temporary/made/index.git
 }
 
-# What a server calls the crates whose names are on standard input: paths_at nginx or mirror.
+# The paths of the crates on standard input, at one server: paths_at nginx or mirror.
 paths_at() {
     case $1 in
         nginx*) sed 's|.*|/crates/&/&-1.0.0.crate|' ;;
@@ -186,33 +186,33 @@ paths_at() {
     esac
 }
 
-# What a mirror needs to fetch from an nginx on this port what make_crates made.
+# The settings of a mirror that fetches the files of make_crates from an nginx on this port.
 fetch_from() {
     echo DOWNLOAD_MODE=cache "DOWNLOAD_URL=http://127.0.0.1:$1/crates/{crate}/{crate}-{version}.crate"
 }
 
-# How often an nginx was asked that logs to $temporary/upstream.log: it does so when it has sent all.
+# The number of requests to an nginx with its log in $temporary/upstream.log. nginx logs a request after its last byte.
 times_asked() {
     sleep 0.2
     wc -l <"$temporary/upstream.log"
 }
 
-# The process ids of an nginx that start_nginx has started, all but the one that serves nothing.
+# The process ids of an nginx of start_nginx, except the one that serves nothing.
 nginx_workers() { cat "/proc/$(<"$temporary/nginx.pid")/task/$(<"$temporary/nginx.pid")/children"; }
 
 # The processor time of processes so far, in seconds.
 processor_time() {
     local process
-    # What stands before the last ) may have spaces in it.
+    # The text before the last ) can contain spaces.
     for process in "$@"; do sed 's/.*) //' "/proc/$process/stat"; done |
         awk -v ticks="$(getconf CLK_TCK)" '{ sum += $12 + $13 } END { printf "%.2f\n", sum / ticks }'
 }
 
-# Starts nginx with the `server` blocks on standard input, with two workers and without a log. It keeps open what it has
-# served, and closes no connection.
+# Starts nginx with the `server` blocks on standard input, with two workers and without a log. It keeps served files
+# open, and closes no connection.
 start_nginx() {
     local files_max
-    # One worker may get most connections, and it answers 500 when it has no descriptor left for another file.
+    # One worker can get most connections, and answers 500 when it has no descriptor for another file.
     files_max=$(ulimit -Hn)
     [ "$files_max" != unlimited ] || files_max=1000000
     cat >"$temporary/nginx.conf" <<NGINX
@@ -238,15 +238,15 @@ http {
     $(cat)
 }
 NGINX
-    # The workers of an nginx that root has started run as somebody else.
+    # The workers of an nginx that root has started run as another user.
     chmod a+rx "$temporary"
     if [ -d "$temporary/www" ]; then chmod -R a+rX "$temporary/www"; fi
     "${at_server[@]}" nginx -e "$temporary/nginx.err" -c "$temporary/nginx.conf" -p "$temporary" &
     started_kindly+=($!)
 }
 
-# start_mirror REFRESH_INTERVAL_SECS [NAME=VALUE…]: follows $url; its id is in $process, its port in $port, what it says in
-# the file $mirror_log.
+# start_mirror REFRESH_INTERVAL_SECS [NAME=VALUE…]: a mirror of $url. Its process id is in $process, its port in $port,
+# and its output in the file $mirror_log.
 start_mirror() {
     local interval=$1
     shift
@@ -258,7 +258,7 @@ start_mirror() {
     process=$last
 }
 
-# wait_until_ready [COMMIT]: until /readyz is 200 and, if given, shows this commit. With CA=FILE it asks over TLS.
+# wait_until_ready [COMMIT]: waits until /readyz gives 200 and, if given, shows this commit. With CA=FILE it uses TLS.
 wait_until_ready() {
     "${at_server[@]}" python3 - "$port" "$process" "${1:-}" "${CA:-}" <<'READY' || { cat "$mirror_log" >&2; return 1; }
 import http.client, json, os, ssl, sys, time

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Crate files per second, from a mirror that holds them (DOWNLOAD_MODE=cache), beside nginx, which serves the same files
-# from disk with sendfile and `open_file_cache`: 50 kB, 1 MB and 10 MB each, on loopback, in alternating rounds of wrk with
-# 1 thread and 16 connections, which walks over all files of a size. Both with a log of every request, to /dev/null, and
-# without one. Prints medians; the ratio is the median of those of the rounds, to nginx without a log.
+# Crate files per second from a mirror that has stored them (DOWNLOAD_MODE=cache), beside nginx, which serves the same
+# files from disk with sendfile and `open_file_cache`. Files have 50 kB, 1 MB and 10 MB. wrk has 1 thread and 16
+# connections on loopback, and requests all files of a size in turn, in alternating rounds. Both servers log every
+# request to /dev/null, and then none. Prints medians. The ratio is the median of the ratios of the rounds, to nginx
+# without a log.
 #
 #   crates.sh [SECONDS] [ROUNDS]      5 rounds of 3 seconds each: 3 minutes in all
 #
-# The mirrors first fetch every file from that nginx, once; then all bytes are in the page cache. Besides the rate there is
-# the processor time that the server took for a request, in the kernel as well, and how much of one processor wrk took: it
-# copies all that it gets, so that at 100 % it is wrk that is measured, and only the processor time tells servers apart.
+# The mirrors first fetch every file from that nginx once. Then all bytes are in the page cache. The table also has the
+# processor time of the server per request, the kernel's included, and how busy wrk was. wrk copies everything that it
+# receives. At 100 % the rate is that of wrk, and only the processor time tells servers apart.
 #
 # Needs nginx, wrk, git, python3 and cargo.
 set -euo pipefail
@@ -47,7 +48,7 @@ for server in "${servers[@]}"; do
     python3 "$compare/check_crates.py" "${ports[$server]}" "$temporary/names" "$temporary/paths" "$temporary/www"
     for size in "${sizes[@]}"; do
         grep "^b$size-" "$temporary/names" | paths_at "$server" >"$temporary/paths-$server-$size"
-        # The requests are made once, so that wrk has little else to do than to read.
+        # The requests are made once, so that wrk has little work besides reading.
         cat >"$temporary/$server-$size.lua" <<LUA
 local requests, at = {}, 0
 function init()
@@ -75,7 +76,7 @@ for ((round = 1; round <= rounds; round++)); do
     for size in "${sizes[@]}"; do
         for server in "${servers[@]}"; do
             result=$temporary/$server-$size
-            # shellcheck disable=SC2086  # nginx has several
+            # shellcheck disable=SC2086  # nginx has several processes
             before=$(processor_time ${processes[$server]})
             { time wrk -t1 -c16 -d"${seconds}s" --timeout 30s -s "$result.lua" "http://127.0.0.1:${ports[$server]}" \
                 >"$temporary/wrk"; } 2>"$temporary/time"

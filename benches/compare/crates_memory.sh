@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# What a large file costs in memory: many clients download the same crate of 200 MB at once from a mirror with
-# DOWNLOAD_MODE=cache, first when it does not hold the file, so that one fetch makes all of them wait, then when it does.
-# Every tenth client is slow and takes 40 seconds. Prints the mirror's memory, how often it asked its upstream, and how long
-# clients waited; fails if any client does not get the right bytes.
+# What a large file costs in memory. Many clients download the same crate of 200 MB at once from a mirror with
+# DOWNLOAD_MODE=cache. First the file is missing, and all clients wait for one fetch. Then it is stored. Every tenth
+# client is slow and takes 40 seconds. Prints the memory of the mirror, the number of requests to its upstream, and how
+# long clients waited. Fails if a client does not get the right bytes.
 #
 #   crates_memory.sh [CLIENTS] [BYTES]      100 clients, 200000000 bytes
 #
-# RssAnon is the largest of samples every 20 ms, VmHWM the kernel's own mark, which is set back before each part and has
-# mapped files in it as well. What waits in the kernel's socket buffers is in neither.
+# RssAnon is the largest of samples every 20 ms. VmHWM is the kernel's own mark, which is reset before each part and
+# includes mapped files. Neither includes the kernel's socket buffers.
 #
-# A client waits for a file for 25 seconds, and is told to try again if it is not there by then; it does, as cargo does.
+# A client waits 25 seconds for a file, and then gets 503. Like cargo, it tries again.
 #
-# Needs nginx, git, python3 and cargo, and room for two copies of the file in TMPDIR.
+# Needs nginx, git, python3 and cargo, and space for two copies of the file in TMPDIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -33,7 +33,7 @@ read -ra upstream < <(fetch_from "$nginx_port")
 start_mirror 0 "${upstream[@]}"
 wait_until_ready
 
-# memory PART: a row with the memory as it is now.
+# memory PART: prints a row with the current memory.
 memory() {
     printf '%-28s RssAnon %6d kB            VmHWM %6d kB\n' "$1" "$(of_status "$process" RssAnon)" \
         "$(of_status "$process" VmHWM)"

@@ -1,4 +1,4 @@
-"""Links two network namespaces by a wire that takes its time: every packet arrives so many milliseconds after it was sent.
+"""Links two network namespaces by a slow wire: every packet arrives a fixed number of milliseconds after it was sent.
 
     delay_link.py NAMESPACE_A NAMESPACE_B MILLISECONDS
 
@@ -23,7 +23,7 @@ TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 PACKET_BYTES_MAX = 2048
-# A burst of the largest window must fit: what does not is lost.
+# A burst of the largest window must fit, because other packets are lost.
 QUEUE_PACKETS = 20_000
 
 
@@ -31,7 +31,7 @@ def end(namespace, address, name):
     """Makes one end of the wire; its file hands over and takes packets."""
     file = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(file, TUNSETIFF, struct.pack("16sH14x", name.encode(), IFF_TUN | IFF_NO_PI))
-    # It keeps its file when it moves to another namespace.
+    # The interface keeps its file when it moves to another namespace.
     ip = ["ip", "-netns", namespace]
     for command in (
         ["ip", "link", "set", name, "netns", namespace],
@@ -44,8 +44,8 @@ def end(namespace, address, name):
 
 
 def carry(one, other, delay):
-    """Passes packets on, in order, each when it is due."""
-    # Where packets go, and those that are on their way, the oldest first.
+    """Passes packets on in order, each after its delay."""
+    # The target of the packets, and the packets on their way, the oldest first.
     way = {one: (other, collections.deque()), other: (one, collections.deque())}
     while True:
         due = [queue[0][0] for _, queue in way.values() if queue]

@@ -21,7 +21,7 @@ import urllib.parse
 CONNECTIONS = 4
 CHUNK = 500
 GZIP_EVERY = 20
-# What the mirror takes for an index file: lower case, in the place that its name decides.
+# The paths that the mirror takes for index files: lower case, in the directory of the name.
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 connection = None
@@ -54,10 +54,10 @@ def ask(path, encoding):
 
 
 def faults_of(file, head, with_gzip):
-    """What is wrong with the answers for one file."""
+    """The errors in the answers for one file."""
     mode, blob, path = file
     if not is_index_file(mode, path):
-        # config.json is the mirror's own, and everything else is hidden.
+        # config.json is the mirror's own. All other files are hidden.
         answer, _ = ask(path, "identity")
         expected = 200 if path == "config.json" else 404
         if answer.status != expected:

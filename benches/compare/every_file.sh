@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Whether every file of an index comes through the mirror byte for byte: starts a mirror of it, asks for all of them, and
-# compares the answers with what git has (every_file.py, which takes any running mirror, too).
+# Checks that every file of an index comes through the mirror byte for byte. Starts a mirror, requests all files, and
+# compares them with git (every_file.py, which can check any running mirror).
 #
 #   every_file.sh [CRATES]      250000 crates
 #
-# The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. Needs git, python3 and cargo, and
-# room for two copies of the index in TMPDIR.
+# The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. Needs git, python3 and
+# cargo, and space for two copies of the index in TMPDIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

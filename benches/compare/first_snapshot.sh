@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Time and memory to the first snapshot of an index, beside `git clone --bare --depth 1`, both over smart HTTP on
-# loopback, in alternating rounds; then the time from the start of the process to the open port.
+# Time and memory to the first view of an index, beside `git clone --bare --depth 1`, both over smart HTTP on loopback,
+# in alternating rounds. Then the time from the start of the process to the open port.
 #
 #   first_snapshot.sh [CRATES] [ROUNDS]      250000 crates, 3 rounds
 #
@@ -10,7 +10,7 @@
 #                      of this project
 # Without either, a simple one is made: CRATES crates with one version each.
 #
-# Needs git, python3 and cargo, and room for three copies of the index in TMPDIR.
+# Needs git, python3 and cargo, and space for three copies of the index in TMPDIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -44,11 +44,11 @@ echo
 awk -v git="$git_time" -v mirror="$mirror_time" \
     'BEGIN { printf "median: git clone %.2f s, the mirror %.2f s, ratio %.2f\n", git, mirror, mirror / git }'
 
-# From before fork and exec until the first connect succeeds.
+# From the fork to the first successful connection.
 python3 - "$mirror" "$(free_port)" "$temporary/bound" <<'BOUND'
 import os, socket, statistics, subprocess, sys, time
 program, port, data = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-# libgit2 must not find anything to do: a clone would compete for the processor.
+# libgit2 must have nothing to do, because a clone would compete for the processor.
 environment = dict(os.environ, BIND_ADDRESS="127.0.0.1", PORT=str(port), DATA_DIR=data, RUST_LOG="warn",
                    GIT_REPO_URL=data + "-no-such-index")
 times = []

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What a git client receives from the mirror's git index: the first time, and after one publish, by git and with version 0 of
-# the protocol, as libgit2 speaks it. Counted by a proxy between the client and the mirror.
+# How many bytes a git client receives from the git index: the first time, and after one publish, with git and with
+# version 0 of the protocol, which libgit2 speaks. A proxy between the client and the mirror counts them.
 #
 #   git_fetch.sh [CRATES]      250000 crates
 #
 # The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. It is copied, and the copy
 # gets a commit that appends a line to one file.
 #
-# Needs git, python3 and cargo, and room for five copies of the index in TMPDIR.
+# Needs git, python3 and cargo, and space for five copies of the index in TMPDIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -20,7 +20,7 @@ class Handler(BaseHTTPRequestHandler):
     directory = "."
 
     def log_message(self, *_arguments):
-        """Silence: the load is measured, and lines cost time."""
+        """No log, because writing lines takes time."""
 
     def do_GET(self):
         self.answer()
@@ -49,14 +49,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self):
         path, _, query = self.path.partition("?")
-        # A chunked body has no length, and git http-backend reads one without a length to its end.
+        # git http-backend reads a body without a length to the end of its input.
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_PROJECT_ROOT": self.directory,
             "GIT_HTTP_EXPORT_ALL": "1",
-            # The repository may belong to another user.
+            # The repository can belong to another user.
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": "safe.directory",
             "GIT_CONFIG_VALUE_0": "*",
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         backend = subprocess.Popen(
             ["git", "http-backend"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
-        # A thread of its own, since the other side may answer before it has read everything.
+        # A separate thread, because the other side can answer before it has read everything.
         feeder = threading.Thread(target=self.feed, args=(backend.stdin,))
         feeder.start()
         try:
@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             backend.stdout.close()
             backend.wait()
-            # The next request begins where this one's body ends.
+            # The next request begins after this body.
             feeder.join()
 
     def feed(self, pipe):

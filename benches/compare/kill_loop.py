@@ -1,4 +1,4 @@
-"""Kills a mirror again and again at random moments, and checks after each restart that every file that it serves is right.
+"""Kills a mirror at random moments, and checks after each restart that every file that it serves is right.
 
     kill_loop.py INDEX URL DIRECTORY KILLS MIRROR…
 
@@ -28,7 +28,7 @@ CLONE_EVERY = 5
 
 
 class Mover(threading.Thread):
-    """Commits all the time, but while somebody holds the lock."""
+    """Commits all the time, except while another thread has the lock."""
 
     def __init__(self, upstream):
         super().__init__(daemon=True)
@@ -88,7 +88,7 @@ def get(connection, path):
 
 
 def check_some(upstream, connection, paths, trees):
-    """Files of whatever commit is served, while the upstream moves."""
+    """Reads files of the served commit while the upstream changes."""
     for path in paths:
         answer, body = get(connection, path)
         commit = answer.getheader("x-index-commit")
@@ -132,7 +132,7 @@ def main():
         if number % 3 == 0:
             shutil.rmtree(data)
         mirror = Mirror(command, directory, port)
-        # Most moments are in the first part of a life, where clones are.
+        # Most kills come early in a life, when the mirror clones.
         time.sleep(LIFE_SECONDS_MAX * moments.random() ** 2)
         phase = phase_of(mirror)
         phases[phase] = phases.get(phase, 0) + 1
@@ -158,7 +158,7 @@ def main():
 
 
 def phase_of(mirror):
-    """What the mirror is doing, as far as it says."""
+    """What the mirror is doing, from its log."""
     try:
         connection = http.client.HTTPConnection("127.0.0.1", mirror.port, timeout=2)
         connection.request("GET", "/readyz")

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What a user waits for: `cargo generate-lockfile` through the mirror's sparse index, beside nginx with the same index files,
-# over HTTP and over TLS with HTTP/2, on loopback and over a link with a round trip of 20 ms, in alternating rounds. First
-# with an empty CARGO_HOME, then once more with the one that this filled, so that cargo asks only whether files have
-# changed. Prints medians and ratios.
+# How long `cargo generate-lockfile` takes through the mirror's sparse index, beside nginx with the same index files,
+# over HTTP and over TLS with HTTP/2, on loopback and over a link with a round trip of 20 ms, in alternating rounds.
+# First with an empty CARGO_HOME, then with the same one again, so that cargo only asks whether files have changed.
+# Prints medians and ratios.
 #
 #   lockfile.sh [ROUNDS]      5 rounds
 #
@@ -11,12 +11,12 @@
 #                     without it, tests/fixtures/index
 #   ROUND_TRIP_MS=20  the round trip of the slow link
 #
-# Both sides answer on /index/ without a network beyond this machine, and every Cargo.lock must be the same. nginx has its
-# files in memory (the page cache), opened (`open_file_cache`) and compressed in advance by `gzip -9` (`gzip_static`).
+# Both sides answer below /index/ on this machine, and every Cargo.lock must be the same. nginx has its files in the
+# page cache, open (`open_file_cache`) and compressed in advance with `gzip -9` (`gzip_static`).
 #
-# Server and client run in network namespaces, which only root can make; as another user, only loopback is measured. The
-# slow link is delay_link.py, and the round trip that it really gives is printed. A mirror that was built without TLS is
-# left out of that half.
+# Server and client run in network namespaces, which need root. For other users only loopback is measured. The slow link
+# is delay_link.py, and its measured round trip is printed. A mirror that was built without TLS is left out of that
+# half.
 #
 # Needs nginx, openssl, git, python3 and cargo, and for the slow link iproute2 and /dev/net/tun.
 set -euo pipefail
@@ -29,7 +29,7 @@ need nginx openssl git gzip python3 cargo
 build
 make_site
 printf '{"dl":"http://127.0.0.1/crates"}\n' >"$temporary/www/index/config.json"
-# Shorter ones fit into one packet as they are.
+# Shorter files fit into one packet without compression.
 find "$temporary/www/index" -type f -size +511c -exec gzip -9 --keep {} +
 
 probe=$temporary/probe
@@ -43,14 +43,14 @@ else
     printf '%s = "*"\n' adler2 cfg-if either fnv hex itoa ryu shlex >>"$probe/Cargo.toml"
 fi
 
-# The places that server and client are at.
+# The addresses of the server and the client.
 links=(loopback)
 listen=127.0.0.1
 declare -A server_address=([loopback]=127.0.0.1)
 if [ "$(id -u)" = 0 ] && [ -c /dev/net/tun ]; then
     need ip
     links+=(slow)
-    # The namespaces have no other way out than the link between them.
+    # The namespaces are connected only to each other.
     listen=0.0.0.0
     server_address[slow]=10.0.0.1
     at_server=(ip netns exec "bench-server-$$")
@@ -72,7 +72,7 @@ else
     echo 'the slow link needs root and /dev/net/tun: only loopback is measured'
 fi
 
-# An authority, and a certificate that it has signed for the servers' addresses.
+# An authority, and a certificate of it for the addresses of the servers.
 cat >"$temporary/openssl.cnf" <<'OPENSSL'
 [req]
 distinguished_name = name
@@ -96,7 +96,7 @@ openssl x509 -req -days 2 -in "$temporary/server.csr" -CA "$authority" -CAkey "$
     -extfile "$temporary/openssl.cnf" -extensions server -out "$certificate" 2>/dev/null
 
 declare -A ports=([nginx-http]=$(free_port) [nginx-tls]=$(free_port))
-# `listen … http2` is understood by the versions that know nothing of `http2 on`, too.
+# Versions without `http2 on` understand `listen … http2`, too.
 start_nginx <<NGINX
     root $temporary/www;
     gzip_static on;
@@ -124,7 +124,7 @@ else
     stop "$process"
 fi
 
-# The median time of a connect, as the client sees it.
+# The median time of a TCP connect from the client.
 for link in "${links[@]}"; do
     [ "$link" = slow ] || at=("${at_server[@]}")
     [ "$link" = loopback ] || at=("${at_client[@]}")
@@ -139,7 +139,7 @@ print(f"{sys.argv[1]}: a round trip takes {statistics.median(times):.2f} ms")
 CONNECT
 done
 
-# The programs themselves: rustup's stand-ins would look for toolchains below the new HOME.
+# The programs themselves, because rustup's proxies would look for toolchains in the new HOME.
 cargo=$(rustup which cargo 2>/dev/null || command -v cargo)
 rustc=$(rustup which rustc 2>/dev/null || command -v rustc)
 
@@ -183,7 +183,7 @@ for ((round = 1; round <= rounds; round++)); do
     for link in "${links[@]}"; do
         for scheme in http tls; do
             declare -n sides=sides_$scheme
-            # Whoever is second might find something warm.
+            # The second side could find warm caches.
             order=("${sides[@]}")
             if ((round % 2 == 0)); then mapfile -t order < <(printf '%s\n' "${sides[@]}" | tac); fi
             for side in "${order[@]}"; do generate_lockfile "$side" "$scheme" "$link"; done

@@ -18,7 +18,7 @@ import time
 TRIES_MAX = 4
 PART = 256 * 1024
 PART_OF_SLOW = 64 * 1024
-# A mirror that is silent for longer hangs.
+# A mirror that sends nothing for longer hangs.
 SILENCE_SECONDS = 120
 
 
@@ -43,7 +43,7 @@ class Client(threading.Thread):
         self.done = time.monotonic()
 
     def try_once(self):
-        """Gives the pause before the next try, or None when there is an answer."""
+        """Returns the pause before the next try, or None when there is an answer."""
         part = PART_OF_SLOW if self.pace else PART
         with socket.socket() as connection:
             if self.pace:

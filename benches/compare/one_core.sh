@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The mirror beside nginx, each with one worker on one core, and the client on another: redirects, index files from memory,
-# "not modified", and stored crate files of 50 kB, 1 MB and 10 MB, in alternating rounds of wrk with 1 thread and 16
-# connections on loopback. All log every request to /dev/null. Prints medians: the rate, its ratio to nginx in the same
-# round, the processor time that the server took for a request and for a GB, and how busy the client was: at 100 % it is
-# the limit, and only the processor time tells servers apart. `discard-1000000` has another client, which throws the bytes
-# away in the kernel and is not the limit.
+# The mirror beside nginx, each with one worker on one core, and the client on another: redirects, index files from
+# memory, "not modified", and stored crate files of 50 kB, 1 MB and 10 MB. wrk has 1 thread and 16 connections on
+# loopback, in alternating rounds. Both servers log every request to /dev/null. Prints medians: the rate, its ratio to
+# nginx in the same round, the processor time of the server per request and per GB, and how busy the client was. At 100
+# % the client is the limit, and only the processor time tells servers apart. `discard-1000000` has another client,
+# which discards the bytes in the kernel and is not the limit.
 #
 #   one_core.sh [ROUNDS [SECONDS [BUILD…]]]      5 rounds of 2 seconds; each BUILD is another binary of the mirror
 #

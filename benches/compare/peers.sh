@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The mirror beside other mirrors of crates.io, in one run: nginx with the same files on its disk, panamax, nora and
-# crates-io-proxy. Index files and stored crate files per second with wrk (2 threads, 32 connections), in alternating
-# rounds; then the time of `cargo fetch --locked` of this project with an empty CARGO_HOME; then anonymous memory. Writes the
-# medians to docs/performance.md and docs/performance.svg, and the sentence that README quotes.
+# crates-io-proxy. First index files and stored crate files per second with wrk (2 threads, 32 connections), in
+# alternating rounds. Then the time of `cargo fetch --locked` of this project with an empty CARGO_HOME. Then anonymous
+# memory. Writes the medians to docs/performance.md and docs/performance.svg, and the sentence that README quotes.
 #
 #   peers.sh [ROUNDS [SECONDS]]      5 rounds of 3 seconds
 #
@@ -13,9 +13,9 @@
 #                 cargo's own cache, see peers_site.py
 #   OUT=DIR       writes performance.md and performance.svg, and README.md, below this directory and not into the project
 #
-# Every server has every file before it is measured: they are asked for once, and compared with the files. What nora and
-# crates-io-proxy fetch, they fetch from a second mirror. All log as they do by default, to /dev/null; nginx writes an access log.
-# Needs nginx, wrk, git, python3 (3.11) and cargo, and two cores that have nothing else to do.
+# Every server has every file before the measurement: the script requests all files and compares them. nora and
+# crates-io-proxy fetch from a second mirror. All servers log as they do by default, to /dev/null. nginx writes an
+# access log. Needs nginx, wrk, git, python3 (3.11) and cargo, and two idle cores.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -25,7 +25,7 @@ need nginx wrk git python3 cargo
 if [ -n "${MIRROR:-}" ]; then mirror=$MIRROR; else build; fi
 PATH=${PEERS:+$PEERS:}$PATH
 
-# Only what this platform needs: cargo's cache has nothing else.
+# Only the packages of this platform, because cargo's cache has no others.
 platform=$(rustc -vV | sed -n 's/^host: //p')
 if [ -n "${SITE:-}" ]; then
     site=$(cd "$SITE" && pwd)
@@ -38,14 +38,14 @@ BENCH_FILES=$site/index make_site
 ln -s "$site/crates" "$temporary/www/crates"
 chmod -R a+rX "$site"
 
-# Larger files measure only how fast bytes are copied. The servers treat a + in a URL differently.
+# Larger files only measure how fast bytes are copied. The servers treat a + in a URL differently.
 (cd "$site/index" && find . -mindepth 2 -type f -size -60k -printf '%P\n') | sort >"$temporary/index-files"
 (cd "$site/crates" && find . -type f ! -name '*+*' -size -256k -printf '%s %f\n') | sort -k 2 >"$temporary/crate-files"
 size=$(awk '{ sum += $1 } END { printf "%.0f", sum / NR / 1000 }' "$temporary/crate-files")
 echo "$(wc -l <"$temporary/index-files") index files, $(wc -l <"$temporary/crate-files") crate files of $size kB on average"
 
 declare -A ports=() processes=() index_at=() crate_at=()
-# What a server calls index files and crate files: {path}, or {name}, {version} and {prefix}.
+# The paths of index files and crate files at each server: {path}, or {name}, {version} and {prefix}.
 index_at=([nginx]=/index/{path} [mirror]=/index/{path} [panamax]=/index/{path} [nora]=/cargo/index/{path} [crates-io-proxy]=/index/{path})
 download=/api/v1/crates/{name}/{version}/download
 crate_at=(
@@ -67,10 +67,10 @@ NGINX
 wait_for_port "${ports[nginx]}"
 nginx_url=http://127.0.0.1:${ports[nginx]}
 printf '{"dl":"%s"}\n' "$nginx_url/crates/{crate}/{crate}-{version}.crate" >"$temporary/www/index/config.json"
-# It has only the processes that serve.
+# The namespace has only the processes that serve.
 processes[nginx]=$(nginx_workers)
 
-# begin NAME: a mirror in the mode `cache`, with logs as they are by default; the crate files come from nginx.
+# begin NAME: a mirror in the mode `cache`, with the default logs. Its crate files come from nginx.
 begin() {
     ports[$1]=$(free_port)
     run_in_background /dev/null env BIND_ADDRESS=127.0.0.1 PORT="${ports[$1]}" DATA_DIR="$temporary/data-$1" \
@@ -84,7 +84,7 @@ begin upstream
 upstream_url=http://127.0.0.1:${ports[upstream]}
 servers=(nginx mirror)
 
-# begin_peer NAME COMMAND…: a peer that is installed, with its port in ${ports[NAME]}.
+# begin_peer NAME COMMAND…: an installed peer. Its port is in ${ports[NAME]}.
 begin_peer() {
     local name=$1
     shift
@@ -129,7 +129,7 @@ begin_peer crates-io-proxy crates-io-proxy --listen "127.0.0.1:${ports[crates-io
     --index-url "$upstream_url/index/" --proxy-url "http://127.0.0.1:${ports[crates-io-proxy]}/" \
     --cache-dir "$temporary/crates-io-proxy"
 
-# Asks each server for everything once, so that it has all, and leaves its paths in files.
+# Requests everything once from each server, so that it has all files. Writes its paths into files.
 for server in "${servers[@]}"; do
     python3 - "${ports[$server]}" "${index_at[$server]}" "${crate_at[$server]}" "$site" "$temporary" "$server" <<'CHECK'
 import http.client, os, sys
@@ -161,7 +161,7 @@ with open(f"{temporary}/crate-{server}", "w") as paths:
 CHECK
 done
 
-# rate WORK SERVER: requests per second go to a file.
+# rate WORK SERVER: appends the requests per second to a file.
 rate() {
     cat >"$temporary/work.lua" <<LUA
 local requests, at = {}, 0
@@ -180,11 +180,11 @@ LUA
     echo "$per_second" >>"$temporary/$1-rates-$2"
 }
 
-# In memory if possible: cargo unpacks what it fetches, and a busy disk takes longer than any of the servers.
+# In memory if possible: cargo unpacks each crate, and a busy disk would take longer than any of the servers.
 home=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
 clean_up_more() { rm -rf "$home"; }
 
-# fetch SERVER: the seconds that cargo takes with an empty CARGO_HOME go to a file.
+# fetch SERVER: appends the seconds of cargo with an empty CARGO_HOME to a file.
 fetch() {
     local began
     rm -rf "$home"

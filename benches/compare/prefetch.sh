@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# How fast `crates-io-mirror prefetch --all` fills an empty store from an upstream on loopback, for several --jobs, and how
-# fast it passes over files that it holds already. Beside it curl, which downloads the same files so many at a time, and
-# neither hashes them nor looks for them in an index. Prints medians.
+# How fast `crates-io-mirror prefetch --all` fills an empty store from an upstream on loopback, for several --jobs, and
+# how fast it skips stored files. Beside it curl, which downloads the same files with the same number of connections,
+# and neither hashes them nor reads an index. Prints medians.
 #
 #   prefetch.sh [COUNT] [BYTES] [JOBS...]      5000 files of 50000 bytes, 4 16 32 jobs; ROUNDS=3
 #
-# The index has been cloned before. What it takes to open it and to bring it up to date, and to make a list of all files, is
-# the time of --dry-run, and is in each of the others.
+# The index is already cloned. --dry-run measures the time to open and refresh it and to list all files. Every other
+# time includes this.
 #
-# What was written is not yet on the disk when either of them ends, but before the next one begins. Nothing is removed before
-# the end: for minutes after that, ext4 is slow to make new files, since it passes over the inodes of those removed.
+# The written bytes reach the disk after each run and before the next one. Nothing is removed before the end: after
+# removals, ext4 makes new files slowly for minutes, because it skips the removed inodes.
 #
-# Needs nginx, curl, git, python3 and cargo, and room in TMPDIR for 19 copies of the files: 5 GB.
+# Needs nginx, curl, git, python3 and cargo, and space in TMPDIR for 19 copies of the files: 5 GB.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -29,7 +29,7 @@ start_nginx <<<"server { listen 127.0.0.1:$nginx_port; root $temporary/www; acce
 wait_for_port "$nginx_port"
 read -ra upstream < <(fetch_from "$nginx_port")
 
-# prefetch ARGUMENT…: fills $store; leaves the seconds in $took and the number of questions to the upstream in $asked.
+# prefetch ARGUMENT…: fills $store. Sets $took to the seconds, and $asked to the number of requests to the upstream.
 prefetch() {
     local began before
     before=$(times_asked)
@@ -52,7 +52,7 @@ for ((round = 1; round <= rounds; round++)); do
         store=$temporary/store-$round-$number
         mkdir "$by_curl"
         began=$(now)
-        # Its progress cannot be turned off where it does several things at a time.
+        # With several connections, curl's progress cannot be turned off.
         (cd "$by_curl" &&
             curl --fail --parallel --parallel-max "$number" --config "$temporary/curl-config") 2>"$temporary/said" ||
             { cat "$temporary/said" >&2; exit 1; }
@@ -74,7 +74,7 @@ for ((round = 1; round <= rounds; round++)); do
     echo "round $round of $rounds" >&2
 done
 
-# row NAME JOBS FILE BYTES: of files whose bytes nobody reads there are no MB/s.
+# row NAME JOBS FILE BYTES: without bytes there are no MB/s.
 row() {
     median <"$temporary/$3" | awk -v name="$1" -v jobs="$2" -v count="$count" -v bytes="$4" '{
         printf "%-22s %4s jobs %8.2f s %9.0f files/s", name, jobs, $1, count / $1

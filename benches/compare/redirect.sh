@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Redirects per second: the mirror beside nginx's `return 302` and a bare axum handler, on loopback, in alternating
-# rounds of wrk with 2 threads and 32 connections. Prints each one's median and its ratio to nginx without a log.
+# rounds of wrk with 2 threads and 32 connections. Prints the median of each, and its ratio to nginx without a log.
 #
 #   redirect.sh [ROUNDS] [SECONDS]      5 rounds of 5 seconds each
 #
-# Needs nginx, wrk, python3 and cargo. The mirror logs every request by default; both it and nginx run with a log and
-# without one, so that like is compared with like.
+# Needs nginx, wrk, python3 and cargo. The mirror logs every request by default. So both the mirror and nginx run with a
+# log and without one.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -22,7 +22,7 @@ declare -A port=()
 servers=(nginx nginx-log bare-axum mirror-log mirror-warn)
 for server in "${servers[@]}"; do port[$server]=$(free_port); done
 
-# The mirrors follow an index that is not there: a redirect needs none. They must not wake up to try again.
+# The mirrors follow an index that does not exist, because a redirect needs none. They must not wake up to try again.
 git init --quiet --bare --initial-branch=master "$temporary/index.git"
 git -C "$temporary/index.git" -c user.name=bench -c user.email=bench@example update-ref refs/heads/master \
     "$(git -C "$temporary/index.git" -c user.name=bench -c user.email=bench@example commit-tree -m empty \

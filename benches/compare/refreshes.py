@@ -1,4 +1,4 @@
-"""Moves an index on, one commit after the other, and measures what it costs a mirror to follow.
+"""Adds commits to an index, one after the other, and measures what a mirror needs to follow them.
 
     refreshes.py INDEX PORT PROCESS REFRESHES
 
@@ -21,15 +21,15 @@ LINE = '{"name":"%s","vers":"99.%d.0","deps":[],"cksum":"%s","features":{},"yank
 
 
 class Index:
-    """A bare repository whose branch moves on."""
+    """A bare repository that gets commits."""
 
     def __init__(self, path):
         self.git = ["git", "-C", path, "-c", "safe.directory=*", "-c", "gc.auto=0"]
         self.branch = self.run("symbolic-ref", "HEAD").strip()
-        # Only what lies in a directory, and not in a hidden one, is an index file.
+        # Index files are in a directory that is not hidden.
         names = self.run("ls-tree", "-r", "--name-only", "HEAD").splitlines()
         self.files = [name for name in names if "/" in name and not name.startswith(".")]
-        # Seeded: two runs change the same crates.
+        # The seed is fixed: two runs change the same crates.
         self.random = random.Random(5)
 
     def run(self, *arguments, data=None):
@@ -37,7 +37,7 @@ class Index:
         return done.stdout.decode()
 
     def commit(self, number):
-        """Appends a line to some files; gives the new commit."""
+        """Appends a line to some files, and returns the new commit."""
         stream = [
             f"commit {self.branch}\ncommitter bench <bench@example> {int(time.time())} +0000\n"
             f"data <<END\nrefresh {number}\nEND\nfrom {self.branch}^0\n".encode()
@@ -60,7 +60,7 @@ def served_commit(port):
 
 def processor_milliseconds(process):
     with open(f"/proc/{process}/stat") as stat:
-        # The name in brackets may hold anything; what follows it does not.
+        # The name in brackets can contain anything. The text after it is regular.
         fields = stat.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 

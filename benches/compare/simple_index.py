@@ -16,7 +16,7 @@ def main():
     write(out, "config.json", json.dumps({"dl": "https://mirror.example/api/v1/crates"}))
     for number in range(int(sys.argv[1])):
         digest = hashlib.sha256(str(number).encode()).hexdigest()
-        # Letters first, so that the name is one that crates.io accepts.
+        # The first character must be a letter, so that crates.io would accept the name.
         name = "".join(chr(ord("a") + int(digit, 16)) for digit in digest[:6]) + str(number)
         line = {"name": name, "vers": "1.0.0", "deps": [], "cksum": digest, "features": {}, "yanked": False}
         write(out, f"{name[:2]}/{name[2:4]}/{name}", json.dumps(line, separators=(",", ":")))

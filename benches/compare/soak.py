@@ -1,4 +1,4 @@
-"""Moves an index on thousands of times while clients read from a mirror of it, and checks every answer.
+"""Adds thousands of commits to an index while clients read from a mirror of it, and checks every answer.
 
     soak.py INDEX PORT PROCESS DATA_DIR REFRESHES
 
@@ -31,14 +31,14 @@ def blob_id(content):
 
 
 class Upstream:
-    """A bare repository whose branch moves on, through one fast-import."""
+    """A bare repository that gets commits through one fast-import."""
 
     def __init__(self, path):
         self.git = ["git", "-C", path, "-c", "safe.directory=*", "-c", "gc.auto=0"]
         self.branch = self.run("symbolic-ref", "HEAD").decode().strip()
         names = self.run("ls-tree", "-r", "-z", "--name-only", "HEAD").split(b"\0")
         self.files = [name for name in names if b"/" in name and not name.startswith(b".")]
-        # Seeded: two runs change the same crates.
+        # The seed is fixed: two runs change the same crates.
         self.random = random.Random(11)
         hot = self.random.sample(self.files, min(HOT_FILES, len(self.files)))
         self.content = self.read(hot)
@@ -62,7 +62,7 @@ class Upstream:
         return content
 
     def commit(self, number):
-        """Changes some files; gives the new commit and one of the files."""
+        """Changes some files, and returns the new commit and one of the files."""
         changed = self.random.sample(list(self.content), self.random.randint(1, 5))
         stream = [
             b"commit %b\nmark :1\ncommitter soak <soak@example> %d +0000\ndata <<END\nrefresh %d\nEND\nfrom %b\n"
@@ -77,14 +77,14 @@ class Upstream:
         self.importer.stdin.flush()
         commit = self.importer.stdout.readline().strip()
         self.parent = commit
-        # The next commit is given by its id, since a checkpoint forgets what the branch was.
+        # Each commit names its parent by id, because a checkpoint forgets the branch.
         if number % 500 == 0:
             self.run("repack", "-d", "-q")
         return commit.decode(), changed[0]
 
 
 class Reader(threading.Thread):
-    """Reads index files and keeps count."""
+    """Reads index files, and counts them."""
 
     def __init__(self, port, files, stop, seed):
         super().__init__(daemon=True)
@@ -111,7 +111,7 @@ class Reader(threading.Thread):
 
 
 class GitReader(threading.Thread):
-    """Fetches the git index, and keeps count."""
+    """Fetches the git index, and counts the fetches."""
 
     def __init__(self, port, directory, stop, clones_at):
         super().__init__(daemon=True)

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Weeks of refreshes in minutes: the upstream moves by thousands of commits that change 1 to 5 crates each, the mirror
-# follows with a pause of milliseconds, and clients read the sparse and the git index all the while. Prints packs, disk and
-# memory on the way and the slowest requests; fails if any request does, or if any content is wrong.
+# Weeks of refreshes in minutes. The upstream gets thousands of commits that change 1 to 5 crates each. The mirror
+# follows with a pause of milliseconds, and clients read the sparse and the git index all the time. Prints packs, disk
+# and memory from time to time, and the slowest requests. Fails if a request fails, or if any content is wrong.
 #
 #   soak.sh [CRATES] [REFRESHES] [PACKS BYTES]      250000 crates, 5000 refreshes, the mirror's own limits
 #
-# With PACKS and BYTES upkeep comes earlier: packs are rolled up at so many, and a clone with so many bytes of old history is
-# replaced, which otherwise takes a month.
+# With PACKS and BYTES upkeep comes earlier: packs are rolled up at PACKS packs, and a clone with BYTES bytes of old
+# history is replaced, which otherwise takes a month.
 #
 # The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. It is copied, and the copy
 # gets the commits.
 #
-# Needs git, python3 and cargo, and room for six copies of the index in TMPDIR.
+# Needs git, python3 and cargo, and space for six copies of the index in TMPDIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

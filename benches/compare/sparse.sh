@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Index files per second: the mirror's sparse index beside nginx, which serves the same files from disk with
-# `open_file_cache`, on loopback, in alternating rounds of wrk with 2 threads and 32 connections. First every file in turn,
-# then one file that the client has (304). Prints medians and ratios.
+# `open_file_cache`, on loopback, in alternating rounds of wrk with 2 threads and 32 connections. First every file in
+# turn, then one file that the client already has (304). Prints medians and ratios.
 #
 #   sparse.sh [ROUNDS] [SECONDS]      5 rounds of 3 seconds each
 #
-# BENCH_FILES is a directory of index files in the layout of an index; without it, tests/fixtures/index. Files over 60 kB
-# are left out, since they measure only how fast bytes are copied. Needs nginx, wrk, git, python3 and cargo.
+# BENCH_FILES is a directory of index files in the layout of an index. Without it, tests/fixtures/index counts. Files
+# over 60 kB are left out, because they only measure how fast bytes are copied. Needs nginx, wrk, git, python3 and
+# cargo.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -42,8 +43,8 @@ connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
 connection.request("GET", sys.argv[2])
 print(connection.getresponse().getheader("etag"))' "$1" "$one"
 }
-# The rate that wrk found. It counts a 304 among "Non-2xx or 3xx", so that line tells something only of whole files; what
-# is answered at all is checked once below. rate FILE
+# rate FILE: the rate that wrk found. wrk counts a 304 among "Non-2xx or 3xx", so that line matters only for whole
+# files. The answers themselves are checked once, below.
 rate() {
     awk -v file="$1" '/^Requests\/sec/ { print $2 >> file } /Socket errors/ { print > "/dev/stderr" }
         /Non-2xx/ && file ~ /every/ { print > "/dev/stderr" }'

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Many clients that ask at the same time for crates that the mirror does not hold: each crate is to be fetched once, however
-# many wait for it. 200 clients ask for 100 crates each, first all for the same crate and then all for the next one, then,
-# with another empty store, in random order. Prints how often the upstream was asked, and time and latencies, beside the
-# same downloads when the crates are held, and from nginx. Medians; fails if a crate is fetched twice.
+# Many clients that request missing crates at the same time. Each crate must be fetched once, however many clients wait
+# for it. 200 clients request 100 crates each. First all request the same crate, then all the next one. Then they start
+# with another empty store, in random order. Prints the number of requests to the upstream, and times and latencies,
+# beside the same downloads of stored crates and from nginx. Prints medians, and fails if a crate is fetched twice.
 #
 #   stampede.sh [CLIENTS] [CRATES] [BYTES] [ROUNDS]      200 clients, 100 crates of 50000 bytes, 5 rounds
 #
@@ -28,7 +28,7 @@ NGINX
 wait_for_port "$nginx_port"
 read -ra upstream < <(fetch_from "$upstream_port")
 
-# Each name as often as there are clients, all at once or mixed; seeded, so that two runs ask in the same order.
+# Each name as often as there are clients, in order or mixed. The seed is fixed, so two runs have the same order.
 python3 - "$temporary/names" "$clients" "$temporary" <<'ORDERS'
 import random, sys
 names = open(sys.argv[1]).read().split()
@@ -42,7 +42,7 @@ for order in together mixed; do
     for server in nginx mirror; do paths_at $server <"$temporary/$order" >"$temporary/$order-$server"; done
 done
 
-# ask SERVER PORT ORDER PART: the client's report and the number of fetches go to the file of the part.
+# ask SERVER PORT ORDER PART: writes the client's report and the number of fetches to the file of the part.
 ask() {
     local before bytes_seen report
     before=$(times_asked)
@@ -54,7 +54,7 @@ ask() {
 }
 for ((round = 1; round <= rounds; round++)); do
     for order in together mixed; do
-        # The clone stays, the store is another one.
+        # The clone stays. The store is a new one.
         start_mirror 0 "${upstream[@]}" STORAGE_URL="$temporary/store-$round-$order"
         wait_until_ready
         ask nginx "$nginx_port" $order nginx

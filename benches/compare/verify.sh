@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# How fast `crates-io-mirror verify` hashes a store, beside `sha256sum` and, if it is there, `openssl dgst`, which read the
-# same files with a process for each processor: openssl uses the processor's own instructions for SHA-256, sha256sum only
-# where it was built with openssl. All is in the page cache. Prints medians.
+# How fast `crates-io-mirror verify` hashes a store, beside `sha256sum` and, if it is installed, `openssl dgst`, which
+# read the same files with one process per processor. openssl uses the processor's instructions for SHA-256. sha256sum
+# uses them only if it was built with openssl. Everything is in the page cache. Prints medians.
 #
 #   verify.sh [COUNT] [BYTES]      5000 files of 50000 bytes; ROUNDS=5
 #
-# Needs nginx, git, python3 and cargo, and room for two copies of the files in TMPDIR.
+# Needs nginx, git, python3 and cargo, and space for two copies of the files in TMPDIR.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -31,11 +31,11 @@ by_openssl() {
 tools=(verify by_sha256sum)
 if command -v openssl >/dev/null; then tools+=(by_openssl); fi
 
-# The first pass reads what is not in memory, and shows that each of them sees all files.
+# The first pass loads the page cache, and shows that each program sees all files.
 for tool in "${tools[@]}"; do
     $tool >"$temporary/said" 2>&1 || { cat "$temporary/said" >&2; exit 1; }
     if [ "$tool" = verify ]; then
-        # With a comma after each three digits.
+        # With a comma after three digits.
         seen=$(sed -n 's/ files: 0 damaged, 0 .*//p' "$temporary/said" | tr -d ,)
     else
         seen=$(wc -l <"$temporary/sums")

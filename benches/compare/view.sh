@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# What a view costs: time, processor time and memory to the first view of an index, and for following refreshes that change
-# 5 crates each: without rules, with a rule that shows every third version as yanked, and with a minimum publish age.
+# What a view costs: time, processor time and memory to the first view of an index, and for refreshes that change 5
+# crates each. Without rules, with a rule that shows every third version as yanked, and with a minimum publish age.
 #
 #   view.sh [CRATES [REFRESHES]]      250000 crates, 50 refreshes
 #
 # The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. It is copied, and the copy
-# gets the commits. RULES="none hold" measures only these. HOLD is the minimum publish age (7 days): choose it so that it
-# holds as many versions as you want to measure. The time to the first view includes the clone, so the difference between two lines is the rule's.
-# Needs git, python3 and cargo, room for three copies of the index in TMPDIR, and a bit more than a second per refresh.
+# gets the commits. RULES="none hold" measures only these. HOLD is the minimum publish age (7 days). Choose it so that
+# as many versions are held as you want to measure. The time to the first view includes the clone, so the difference
+# between two lines is that of the rule. Needs git, python3 and cargo, space for three copies of the index in TMPDIR,
+# and a bit more than a second per refresh.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -36,7 +37,7 @@ for rules in "${all_rules[@]}"; do
     wait_until_ready
     echo "first view: $(since "$began") s, processor time $(processor_time "$process") s," \
         "RssAnon $(of_status "$process" RssAnon) kB, at most $(<"$temporary/memory-$rules") kB"
-    # The catalog is built for some seconds more, which must not count for the refreshes.
+    # The catalog is built for some more seconds, which must not count for the refreshes.
     python3 -c '
 import json, sys, time, urllib.request
 while True:

@@ -71,7 +71,7 @@ impl BlockingStore {
 
     /// Opens a file, whose bytes the caller has to verify. `None` if it is missing.
     pub(super) fn open(&self, checksum: &Checksum) -> Result<Option<StoreReader>, StoreError> {
-        // Not the checked way, which removes a damaged file: `verify --repair` needs it to know what to fetch.
+        // Not through the checked read, which removes a damaged file: `verify --repair` needs it to know what to fetch.
         let opened = self.waiter.wait(self.store.open_unverified(checksum))??;
         Ok(opened.map(|file| StoreReader {
             bytes: file.size,

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn it_fails_when_told_to_stop() {
+    fn reading_ends_with_an_error_when_it_is_stopped() {
         let stop = CancellationToken::new();
         let mut checked = CheckedReader::sized(&b"content"[..], 7, &stop);
         stop.cancel();

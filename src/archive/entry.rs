@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_names_of_the_format_are_names() {
+    fn only_names_of_the_format_are_accepted() {
         let hex = "0123456789abcdef".repeat(4);
         for good in [
             "manifest.json".to_owned(),

@@ -19,6 +19,6 @@ pub(crate) enum ArchiveEvent {
     Stored(Checksum),
     /// A crate file in the archive does not match its checksum.
     Damaged(Checksum),
-    /// The archive says that its index was fetched at a time that is still to come.
+    /// The archive says that its index was fetched at a time in the future.
     FetchedInTheFuture,
 }

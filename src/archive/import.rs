@@ -1,7 +1,7 @@
 //! Reading an archive into the store and the index.
 //!
-//! Crate files are verified and stored as they come, so a truncated archive is still of use. The index is switched over at
-//! the very end, so it never lists files that are still to come.
+//! Crate files are verified and stored in the order of the archive, so a truncated archive is useful, too. The index is
+//! switched over at the very end, so it never lists a file that is not stored yet.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;

@@ -18,13 +18,14 @@ use crate::index::{self, ImportError, IndexImport, RemoteUrl, Source, may_import
 /// How long the data directory may be in use when an import begins: an offline mirror looks at it now and then.
 const BEGIN_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// The same at its end, after much was read: a mirror that lists only stored versions may be writing that list.
+/// The same at the end of an import, which has read much by then. A mirror that lists only stored versions may be
+/// writing that list.
 const END_WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// After how much waiting a log event says why.
+/// How long a wait lasts before a log event gives the reason.
 const SILENT_MAX: Duration = Duration::from_secs(2);
 
-/// How often to look whether the data directory is free.
+/// How often to check whether the data directory is free.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What to do about a data directory that is in use.

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_of_a_file_is_read_and_then_it_ends() {
+    fn a_file_is_read_to_its_end() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let content: Vec<u8> = (0..=250).cycle().take(PIECE_BYTES * 9 + 7).collect();
         std::fs::write(file.path(), &content).unwrap();

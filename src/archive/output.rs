@@ -14,7 +14,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 pub(super) enum Output {
     /// A temporary file beside the target.
     File {
-        /// Dropped before the file: the lock of the file shows that no other export has begun anew.
+        /// Dropped before the file: as long as the file is locked, no other export has begun again.
         partial: Partial,
         writer: BufWriter<File>,
         target: PathBuf,
@@ -45,13 +45,13 @@ fn open_partial(path: &Path) -> io::Result<File> {
             .truncate(false)
             .open(path)?;
         match file.try_lock() {
-            // Without locks there is no way to tell.
+            // Without locks, this cannot be known.
             Ok(()) | Err(TryLockError::Error(_)) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::other("another export is writing it"));
             }
         }
-        // Another export may have renamed or removed it just before it was locked here.
+        // Another export may have renamed or removed it just before the lock.
         let is_still_there = path
             .metadata()
             .is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_is_used_again_and_the_file_of_a_running_export_is_not() {
+    fn a_leftover_is_overwritten_and_the_file_of_a_running_export_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("a.tar");
         fs::write(
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_no_target() {
+    fn a_directory_cannot_be_the_target() {
         let directory = tempfile::tempdir().unwrap();
         assert!(Output::create(directory.path()).is_err());
         assert!(Output::create(Path::new("/")).is_err());

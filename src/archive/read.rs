@@ -112,7 +112,7 @@ impl<'r, R: Read> ArchiveReader<'r, R> {
         }))
     }
 
-    /// Reads the rest of a file. A wrong checksum is the caller's concern, a truncated archive is an error.
+    /// Reads the rest of a file. The caller handles a wrong checksum. A truncated archive is an error.
     pub(super) fn finish(&mut self, mut file: ArchivedFile<'r, R>) -> Result<(), ArchiveError> {
         let rest = io::copy(&mut file.content, &mut io::sink());
         match file.content.state {
@@ -137,11 +137,11 @@ impl<'r, R: Read> ArchiveReader<'r, R> {
 
 fn begin<R: Read>(entries: &mut Entries<'_, R>) -> Result<Beginning, ArchiveError> {
     let first = next(entries).map_err(|error| match error {
-        // An error of the system says nothing about the archive.
+        // An error of the system does not mean that the archive is bad.
         ArchiveError::Unreadable(error) if error.raw_os_error().is_some() => {
             ArchiveError::Unreadable(error)
         }
-        // It is no tar file at all.
+        // It is not a tar file.
         ArchiveError::Unreadable(_) | ArchiveError::Malformed { .. } | ArchiveError::Truncated => {
             ArchiveError::NotAnArchive
         }

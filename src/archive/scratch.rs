@@ -50,7 +50,7 @@ impl Scratch {
         };
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
-            // Without locks leftovers are not removed either.
+            // Without locks, leftovers are not removed, either.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         let ours = lock.metadata()?.ino();

@@ -5,7 +5,8 @@
 //! in the view (what is shown), and follows every view. [`Catalog`] asks it questions. Every answer belongs to one view,
 //! which comes with it, so that a handler can read more from the same state of the index.
 //!
-//! Only this module uses SQLite. No text in SQL and no type of `rusqlite` leaves it.
+//! No text in SQL and no type of `rusqlite` leaves this module. `sqlite` has what it shares with the database of
+//! `journal`.
 //!
 //! - `questions`: questions and answers, as plain values.
 //! - `handle`: asking, with limits for time and for those who wait.

@@ -288,7 +288,7 @@ fn search_finds_names_by_parts_words_letters_and_lists() {
 }
 
 #[test]
-fn a_summary_says_what_the_index_file_says() {
+fn a_summary_has_the_values_of_the_index_file() {
     let (index, scene) = built(&sample());
     let found = scene.search(text("serde"));
     assert!(Arc::ptr_eq(&found.view, &index.handle.view().unwrap()));
@@ -342,7 +342,7 @@ fn dependents_are_crates_whose_default_version_is_not_yanked() {
     let files = scene
         .catalog
         .index_files_of(&[checksum(b'1' ^ 5), checksum(200)]);
-    // What the lines of `junk` say is not known.
+    // The catalog cannot read the lines of `junk`.
     let files: Vec<String> = files.unwrap().names.into_iter().collect();
     assert_eq!(files, ["junk", "serde"]);
 }
@@ -547,7 +547,7 @@ impl Model {
             let found = scene.search(page(start));
             assert_eq!(found.total, total);
             sought.extend(found.crates);
-            // As a client sends it back.
+            // The place as a client sends it back.
             let Some(last) = found.last else { break };
             let last = serde_json::to_string(&last).unwrap();
             start = Start::After(serde_json::from_str(&last).unwrap());
@@ -765,7 +765,7 @@ fn a_damaged_database_is_built_again() {
 }
 
 #[test]
-fn what_an_interrupted_build_leaves_is_removed_and_a_log_is_never_applied_to_another_database() {
+fn an_interrupted_build_is_removed_and_a_log_is_never_applied_to_another_database() {
     let (index, scene) = built(&sample());
     let (path, expected) = (scene.database(), scene.dump());
     let directory = path.parent().unwrap().to_owned();
@@ -785,7 +785,7 @@ fn what_an_interrupted_build_leaves_is_removed_and_a_log_is_never_applied_to_ano
 }
 
 #[test]
-fn the_catalog_of_another_index_becomes_that_of_this_one() {
+fn the_catalog_of_another_index_is_brought_up_to_this_one() {
     let (_index, scene) = built(&sample());
     let mut files = Files::new();
     put(&mut files, "other", &[("1.0.0", Some(9), false, &[])]);
@@ -815,7 +815,7 @@ fn without_a_directory_of_its_own_the_catalog_is_temporary() {
     };
     let catalog = Catalog::new();
     let mut worker = Worker::new(settings.clone(), catalog.clone(), index.handle.clone());
-    // It may be a mirror that is about to end.
+    // The other mirror may be about to end.
     for _ in 0..3 {
         assert!(matches!(worker.step(), Err(WorkError::InUse)));
     }
@@ -962,7 +962,7 @@ fn a_build_that_the_system_refuses_is_reported_and_succeeds_later() {
 }
 
 #[test]
-fn an_index_file_that_is_too_large_is_left_out_and_counted() {
+fn a_too_large_index_file_is_left_out_and_counted() {
     let mut files = sample();
     let large = "x".repeat(33 * 1024 * 1024);
     files.insert(path_of("large"), large);
@@ -978,7 +978,7 @@ fn an_index_file_that_is_too_large_is_left_out_and_counted() {
 }
 
 #[test]
-fn many_changes_lead_to_a_new_database_and_questions_go_on() {
+fn many_changes_lead_to_a_new_database_and_questions_are_answered_meanwhile() {
     let mut files = sample();
     let (mut index, mut scene) = built(&files);
     for number in 0..100 {

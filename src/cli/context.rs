@@ -116,7 +116,7 @@ impl Context {
     /// Opens the index as it is served, up to date if possible. A running mirror keeps it up to date itself.
     ///
     /// The data directory is free again afterwards: a subcommand may run for hours, and a mirror that starts meanwhile needs
-    /// it. The clone stays on the disk for as long as the snapshot lives.
+    /// it. The clone stays on the disk for as long as the returned index lives.
     pub(super) async fn open_index(&self) -> Result<ServedIndex, OpenError> {
         let source = self.refresh_index().await?;
         self.refresh_advisories().await?;

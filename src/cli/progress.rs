@@ -143,7 +143,7 @@ mod tests {
     use crate::cli::terminal::testing::remembering;
 
     #[test]
-    fn the_templates_of_the_bars_can_be_read() {
+    fn the_templates_of_the_bars_are_valid() {
         for template in [BAR, SPINNER] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }

@@ -1,6 +1,6 @@
 //! The terminal: results on standard output, everything else on standard error, and a progress bar below both.
 //!
-//! Only this file uses the standard streams, so that tests can read what a subcommand writes.
+//! Subcommands write all their text through this file, so that tests can read it.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;

@@ -15,10 +15,10 @@ use crate::outgoing::{NotAProxy, PROXY_VARIABLES, Proxies};
 /// Ignored, as by curl: where a web server starts programs, a client can set it with a header.
 const IGNORED_PROXY_VARIABLE: &str = "HTTP_PROXY";
 
-/// How the names of variables begin that the tools of Amazon, Google and Microsoft read, too.
+/// The prefixes of variables that the tools of Amazon, Google and Microsoft read, too.
 const CLOUD_PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
-/// What git, and the ssh that it starts, need of the environment to reach another host: the user's settings and keys,
+/// The variables that git, and the ssh that it starts, need to reach another host: the user's settings and keys,
 /// proxies, and certificates.
 const PUSH_VARIABLES: [&str; 20] = [
     "HOME",
@@ -101,7 +101,7 @@ impl Environment {
             };
             pairs.push((name, value));
         }
-        // The system has no order of its own, and two runs should warn alike.
+        // The system has no fixed order, and two runs should give the same warnings.
         pairs.sort();
         Ok(Self::from_pairs(pairs))
     }

@@ -8,7 +8,7 @@ use super::table::{Secrets, TABLE};
 /// The longest part of a bad value that is shown.
 const SHOWN_CHARACTERS_MAX: usize = 200;
 
-/// How a key begins (RFC 7468). Some give the key itself where its file is expected.
+/// The beginning of a key (RFC 7468). Some users set the key itself instead of its file.
 const PEM_BEGIN: &str = "-----BEGIN ";
 
 /// A setting with a bad value.
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_the_value_on_one_line_without_secrets() {
+    fn an_error_shows_the_value_on_one_line_without_secrets() {
         for (value, shown) in [
             ("plain", "plain"),
             ("a\nb", "a\\nb"),

@@ -37,16 +37,16 @@ pub(super) fn push_url(
 ) -> Result<RemoteUrl, ConfigError> {
     let url = git_url("INDEX_PUSH_URL", text)?;
     let remedy = if public_url.is_none() {
-        // The pushed index says where the mirror is, and there is no request that could tell.
+        // The pushed index contains the mirror's URL, and no request can provide it.
         "PUBLIC_URL to be set, too"
     } else if url.address().contains('?') {
-        // git would show it to everybody on its command line.
+        // git would show it to all users on its command line.
         "a URL without a `?`"
     } else if url.is_same_place_as(upstream) {
-        // The mirror would follow its own pushes, and the upstream would be lost.
+        // The mirror would follow its own pushes, and lose the upstream.
         "another repository than that of GIT_REPO_URL"
     } else if mode == DownloadMode::Offline && !url.is_local() {
-        // Nothing leaves the machine of a mirror that is offline.
+        // An offline mirror sends nothing to other machines.
         let remedy = "a path on this machine, since DOWNLOAD_MODE is offline";
         return Err(ConfigError::new("INDEX_PUSH_URL", &url.to_string(), remedy));
     } else {
@@ -60,7 +60,7 @@ pub(super) fn listing(text: &str, mode: DownloadMode) -> Result<IndexListing, Co
     let remedy = match (text, mode) {
         ("false" | "0", _) => return Ok(IndexListing::Everything),
         ("true" | "1", DownloadMode::Offline) => return Ok(IndexListing::HeldOnly),
-        // In the other modes it would hide what the mirror could serve.
+        // In other modes it would hide versions that the mirror can serve.
         ("true" | "1", _) => "DOWNLOAD_MODE=offline to be set, too",
         _ => "`true` or `false`",
     };

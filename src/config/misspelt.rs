@@ -23,7 +23,7 @@ pub(super) fn meant_by(name: &str) -> Option<&'static str> {
         } else {
             EDITS_MAX
         };
-        // A name in lower case would be as many edits away as it has letters.
+        // A name in lower case would need an edit for each letter.
         let is_only_case = name.eq_ignore_ascii_case(variable);
         let edits = if is_only_case {
             1
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_setting_is_named_for_what_is_at_most_two_edits_away() {
+    fn a_name_that_is_at_most_two_edits_away_gets_the_nearest_setting() {
         for (name, meant) in [
             ("PUBLC_URL", Some("PUBLIC_URL")),
             ("PUBLIC_URI", Some("PUBLIC_URL")),

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_has_a_default_and_an_empty_value_counts_as_not_set() {
+    fn every_setting_has_a_default_and_an_empty_value_counts_as_not_set() {
         let empty: Vec<(&str, &str)> = VARIABLES.iter().map(|name| (*name, "")).collect();
         for config in [config(&[]).unwrap(), config(&empty).unwrap()] {
             assert_eq!(

@@ -68,7 +68,7 @@ impl PolicyConfig {
 fn read(path: &Path) -> Result<PolicyFile, ConfigError> {
     let bad = |remedy: String| ConfigError::new("POLICY_FILE", &path.to_string_lossy(), remedy);
     let unreadable = |error| bad(format!("a file that can be read: {error}"));
-    // To open a named pipe waits for its other end.
+    // Opening a named pipe waits for its other end.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(bad("a regular file".to_owned()));
     }

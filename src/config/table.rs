@@ -32,9 +32,9 @@ pub(super) enum Unset {
 pub(super) enum Secrets {
     /// A URL that may carry a user, a password or a token. They are never shown.
     Possible,
-    /// Not if all is well. What looks like a secret is hidden all the same: it may stand in the wrong variable.
+    /// No secret is expected. Text that looks like a secret is hidden, because it can be in the wrong variable.
     Unexpected,
-    /// The value is public. A complaint shows it with its query, which may be what is wrong with it.
+    /// The value is public. An error shows it with its query, because the query can be the cause.
     Public,
 }
 

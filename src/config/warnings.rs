@@ -52,7 +52,7 @@ impl Config {
             format!("{name} is set and is no setting of the mirror: perhaps {meant} is meant")
         });
         let applying = applying.map(|(_, warning)| warning.to_owned());
-        // Which exemptions have expired depends on policy time, which is not known here.
+        // Which exemptions have expired depends on policy time, which is unknown here.
         let of_file = self.policy.file.warnings(i64::MIN).into_iter();
         let of_file = of_file.map(|warning| format!("POLICY_FILE: {warning}"));
         applying.chain(misspelt).chain(of_file).collect()

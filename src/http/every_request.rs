@@ -38,16 +38,16 @@ const DISCARDED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// How long that may take.
 const DISCARDING_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// On what crates.io serves to everybody: the API, the sparse index and crate files, and on the change feed, which says
-/// nothing else. Clients of those may run in a browser.
-/// The pages about this mirror name internal paths and hosts, and are for its operators. The git index has no use for the
-/// header: a browser asks before it posts to git, and nobody answers that.
+/// For answers that crates.io gives to everybody: the API, the sparse index and crate files. Also for the change feed,
+/// which contains nothing else. Their clients can run in a browser. Pages about this mirror name internal paths and
+/// hosts, and are for its operators. The git index does not need the header: a browser asks before it posts to git, and
+/// the mirror does not allow that.
 const ANY_ORIGIN: (HeaderName, HeaderValue) = (
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
     HeaderValue::from_static("*"),
 );
 
-/// On successful answers with content; not on the redirects to crate files.
+/// For successful answers with content, and not for redirects to crate files.
 const WITH_CONTENT: [(HeaderName, HeaderValue); 3] = [
     (
         header::X_CONTENT_TYPE_OPTIONS,
@@ -275,7 +275,7 @@ fn has_content(status: StatusCode) -> bool {
 fn refusal(asked: &mut Asked) -> Option<Response> {
     let error = match asked.admission {
         Admission::Granted => return refuse_write(&mut asked.request),
-        // Platforms that restart what does not answer must hear from a busy mirror.
+        // A platform restarts a mirror that does not answer, so a busy mirror must answer these two.
         Admission::NoShare if matches!(asked.request.uri().path(), "/livez" | "/readyz") => {
             return None;
         }

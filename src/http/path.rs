@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_out_empty_and_dot_segments() {
+    fn a_normalized_path_has_no_empty_and_no_dot_segments() {
         for (path, expected) in [
             ("//api/v1/../v2", "/api/v2"),
             ("/api/./v1", "/api/v1"),

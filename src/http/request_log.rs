@@ -43,7 +43,7 @@ struct RequestSeen {
     began: Instant,
     method: Method,
     request_id: HeaderValue,
-    /// `None` where the log takes not even failures, and nobody takes spans: then nothing more needs to be kept.
+    /// `None` if the log level excludes failures, too, and no collector takes spans. Then nothing more is needed.
     shown: Option<RequestShown>,
 }
 

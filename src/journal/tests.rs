@@ -203,7 +203,7 @@ fn a_follower_gets_each_step_once_and_in_order() {
 }
 
 #[test]
-fn two_views_in_a_row_may_be_one_step_and_a_change_back_is_none() {
+fn two_views_can_be_one_step_and_a_change_that_is_undone_is_none() {
     let one = line("a", "1.0.0", false);
     let mut index = index_of(&[("1/a", &one)]);
     let mut scene = Scene::new(&index.handle, weeks(1));
@@ -311,7 +311,7 @@ fn steps_are_kept_for_the_set_time_and_the_last_one_with_zero() {
             continue;
         }
         assert_eq!(scene.changes(start).len(), 4);
-        // Too old counts at once, not only when the file was cleaned.
+        // A step that is too old is gone at once, even while the file still has it.
         scene.pass(3 * DAY);
         assert!(scene.is_gone(start));
         assert_eq!(scene.changes(middle).len(), 2);
@@ -370,7 +370,7 @@ fn a_long_step_comes_in_parts_and_the_journal_keeps_to_its_size() {
     assert_eq!(scene.changes(newest).len(), 20);
     let bytes = fs::metadata(scene.file()).unwrap().len();
     assert!(bytes < 100_000, "{bytes}");
-    // More than all steps may have together.
+    // More lines than all steps together may have.
     let before = scene.head();
     commit_all(&mut index, &many(100, "2.0.0"));
     scene.step();
@@ -383,7 +383,7 @@ fn a_long_step_comes_in_parts_and_the_journal_keeps_to_its_size() {
 }
 
 #[test]
-fn a_damaged_file_begins_anew_whether_it_is_found_at_the_start_or_by_a_question() {
+fn a_damaged_journal_begins_anew_whether_the_start_or_a_question_finds_the_damage() {
     let mut index = index_of(&[("1/a", &line("a", "1.0.0", false))]);
     let mut scene = Scene::new(&index.handle, weeks(1));
     scene.step();
@@ -403,7 +403,7 @@ fn a_damaged_file_begins_anew_whether_it_is_found_at_the_start_or_by_a_question(
         scene.step();
         assert!(!scene.changes(after).is_empty(), "{damage:?}");
     }
-    // A question finds it first.
+    // A question finds the damage first.
     scene = scene.restart(&index.handle);
     scene.step();
     Damage::Text.apply(&scene.file());
@@ -423,7 +423,7 @@ fn a_damaged_file_begins_anew_whether_it_is_found_at_the_start_or_by_a_question(
     ));
     scene.step();
     scene.head();
-    // Somebody has removed it.
+    // The file was removed.
     let before = scene.head().cursor;
     fs::remove_dir_all(scene.data.path().join("changes")).unwrap();
     scene = scene.restart(&index.handle);
@@ -460,7 +460,7 @@ impl Damage {
 }
 
 #[test]
-fn a_second_mirror_has_to_wait_and_a_view_that_is_not_ours_has_no_journal() {
+fn a_second_mirror_waits_and_a_read_only_view_has_no_journal() {
     let mut index = index_of(&[("1/a", "")]);
     let mut scene = Scene::new(&index.handle, weeks(1));
     scene.step();

@@ -59,7 +59,7 @@ impl LogQueue {
         let write = move || writing.write_to(output, report_dropped);
         let started = thread::Builder::new().name("log".to_owned()).spawn(write);
         if started.is_err() {
-            // If the system has no thread for the log, it has none for requests either, and that is reported.
+            // If the system has no thread for the log, it has none for requests, either, and that is reported.
             queue.state().has_ended = true;
         }
         (queue.clone(), LogQueueGuard(queue))
@@ -70,7 +70,7 @@ impl LogQueue {
         &self.0.dropped
     }
 
-    /// Takes an event, or drops it if too much waits already.
+    /// Takes an event, or drops it if too many bytes wait already.
     pub(super) fn push(&self, event: &[u8]) {
         let mut state = self.state();
         if state.waiting.len() + event.len() > WAITING_BYTES_MAX {
@@ -79,7 +79,7 @@ impl LogQueue {
             return;
         }
         state.waiting.extend_from_slice(event);
-        // Waking costs a system call. A thread that is awake does not need it.
+        // Waking costs a system call, and a thread that is awake does not need it.
         if mem::take(&mut state.is_idle) {
             drop(state);
             self.0.changed.notify_all();
@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that blocks when its reader has as many batches before it as there is room for.
+    /// An output that blocks while the channel to its reader is full.
     struct Slow(SyncSender<Vec<u8>>);
 
     impl Write for Slow {
@@ -192,7 +192,7 @@ mod tests {
         });
         queue.push(b"first\n");
         let event = vec![b'x'; 1024];
-        // The first batch is being written, and nobody reads it.
+        // The first batch is being written, and the reader does not read.
         while !queue.state().waiting.is_empty() {
             thread::yield_now();
         }

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_a_publish_time_stays_and_junk_stays_only_beside_a_readable_line() {
+    fn a_line_without_a_publish_time_stays_and_junk_stays_beside_a_readable_line() {
         let (old, future) = (
             r#"{"name":"a","vers":"1.0.0","deps":[],"cksum":""}"#,
             r#"{"name":"a","vers":"2.0.0","deps":{"new":"shape"},"cksum":"","pubtime":7,"v":9}"#,
@@ -141,7 +141,7 @@ mod tests {
         let later = r#"{"name":"a","vers":"2.0.0","deps":{"new":"shape"},"cksum":"","pubtime":"2021-01-01T00:00:00Z","v":9}"#;
         let null = r#"{"name":"a","vers":"1.0.0","deps":[],"cksum":"","pubtime":null}"#;
         let escaped = r#"{"name":"a","vers":"1.0.0","deps":[],"cksum":"","pubt\u0069me":"2021-01-01T00:00:00\u005a"}"#;
-        // Nothing of a dependency counts, and no text that looks like a field.
+        // Fields of a dependency do not count, and neither does text that looks like a field.
         let nested = r#"{"name":"a","vers":"1.0.0","deps":[{"name":"b","req":"*","pubtime":"2021-01-01T00:00:00Z"}],"cksum":"\"pubtime\":\"2021-01-01T00:00:00Z\"","features":{}}"#;
         for (line, at_2020, at_2021) in [
             (old, true, true),
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// A line of a file, and when it was published. `None` for the time of junk is not told apart: it always stays.
+    /// A line of a file, and its publish time. `None` for junk, too, because it always stays.
     #[derive(Clone, Debug)]
     struct Row {
         text: String,
@@ -227,7 +227,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
 
         #[test]
-        fn what_is_left_is_what_the_times_say(
+        fn exactly_the_lines_up_to_the_time_are_left(
             rows in proptest::collection::vec((rows(), select(&["\n", "\r\n"][..])), 0..6),
             ends in any::<bool>(),
             chosen in any::<Index>(),

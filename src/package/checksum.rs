@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_64_hexadecimal_digits_and_nothing_else() {
+    fn a_checksum_is_64_hexadecimal_digits() {
         let digits = "0123456789abcdef".repeat(4);
         for text in [digits.clone(), digits.to_uppercase()] {
             assert_eq!(text.parse::<Checksum>().unwrap().to_string(), digits);

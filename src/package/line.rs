@@ -218,7 +218,7 @@ struct RawLine<'a> {
 
 impl<'a> RawLine<'a> {
     fn into_line(self) -> Option<IndexLine<'a>> {
-        // A null stands for nothing in `features2`, and for a mistake in `features`.
+        // A null means nothing in `features2`, and is an error in `features`.
         let features2 = self.features2.filter(|text| text.get() != "null");
         Some(IndexLine {
             name: CrateName::try_from(self.name).ok()?,
@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_full_line() {
+    fn every_field_of_a_full_line_is_read() {
         let line = IndexLine::parse(
             br#"{"name":"Foo","vers":"1.0.0","deps":[{"name":"alias","req":"^1","package":"real","kind":"dev","optional":true}],"cksum":"00","features":{"a":["b"]},"features2":{"a":["dep:real"],"c":[]},"yanked":null,"links":"z","rust_version":"1.60","pubtime":"2020-01-02T03:04:05Z","v":2,"unknown":7}"#,
         )
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_junk_and_keeps_versions_of_future_formats() {
+    fn junk_is_skipped_and_versions_of_future_formats_are_kept() {
         for junk in [
             "",
             "\r",

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_crates_io_accepts_and_nothing_else() {
+    fn a_name_is_valid_exactly_if_crates_io_accepts_it() {
         for good in [
             "a",
             "A",

@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_the_download_url_and_the_api() {
+    fn the_registry_config_names_the_download_url_and_the_api() {
         assert_eq!(
             registry_config("https://mirror.example/at"),
             r#"{"api":"https://mirror.example/at","dl":"https://mirror.example/at/api/v1/crates"}"#

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_only_the_form_that_the_index_writes() {
+    fn a_timestamp_has_the_form_that_the_index_writes() {
         assert!(parse("2019-12-16T23:48:18Z").is_ok());
         for bad in [
             "",
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_seconds_as_the_calendar_does() {
+    fn a_timestamp_counts_seconds_as_the_calendar_does() {
         for (text, seconds) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2000-02-29T12:00:00Z", 951_825_600),

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rejects_what_is_not_semver_with_the_words_of_the_semver_crate() {
+    fn a_bad_version_is_refused_with_the_message_of_the_semver_crate() {
         for (text, words) in [
             (
                 "not-semver",

@@ -69,7 +69,7 @@ pub(crate) struct CrateAdvisory {
 /// The part of an advisory that decides what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
-    /// It was a mistake.
+    /// It was withdrawn because it was wrong.
     Withdrawn,
     /// Malware in all versions, those to come included.
     MalwareForEver,

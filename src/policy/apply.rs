@@ -77,7 +77,7 @@ pub(crate) struct DecidedVersion {
     pub(crate) upstream_yanked: bool,
     /// Whether it is served as yanked; `None` if it is not served at all.
     pub(crate) served_yanked: Option<bool>,
-    /// What the rules say. In audit mode it is not what is served.
+    /// What the rules say. In audit mode the decision is not applied.
     pub(crate) decision: Decision,
 }
 

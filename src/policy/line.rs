@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cargo_skips_is_no_line() {
+    fn a_line_that_cargo_skips_is_no_line() {
         for junk in [
             "",
             "junk",

@@ -3,7 +3,7 @@
 use super::age::Age;
 use super::decision::PolicyState;
 
-/// What holds versions, and what being held means.
+/// When versions are held, and what that means for downloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// A version that is younger is held (`MIN_PUBLISH_AGE`). 0 holds none.
@@ -14,7 +14,7 @@ pub(crate) struct Settings {
     pub(crate) held_downloads: HeldDownloads,
     /// Whether the policy changes answers (`POLICY_MODE`).
     pub(crate) mode: Mode,
-    /// How long a suspicious mass yank is kept back (`YANK_GUARD`). 0 is not at all.
+    /// How long a suspicious mass yank is kept back (`YANK_GUARD`). With 0 it is not kept back.
     pub(crate) yank_guard: Age,
 }
 

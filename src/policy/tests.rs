@@ -526,7 +526,7 @@ proptest! {
         settings in settings(),
         before in fact_choice(),
         after in fact_choice(),
-        // What stays as it was: most refreshes change one thing.
+        // Which facts stay as they were: most refreshes change one thing.
         keeps in (prop::bool::weighted(0.6), prop::bool::weighted(0.7), prop::bool::weighted(0.7)),
     ) {
         let rules = Rules::new(vec![Rule::Policy(settings)]);

@@ -104,7 +104,7 @@ pub(super) fn freeze(
         let Some(seen) = seen.get(&*old.text) else {
             continue;
         };
-        // Only lines that nobody has touched for long have no publish time.
+        // Only lines that crates.io has not touched for long have no publish time.
         let published = old.published.as_ref().map(|time| time.unix_seconds());
         if published.is_some_and(|published| seen.saturating_sub(published) < OLD_SECONDS) {
             continue;

@@ -14,7 +14,7 @@ use crate::store::{CrateFiles, Ensured, GetError};
 /// How many files are fetched at a time by default. A single cargo uses far more connections.
 pub(crate) const JOBS_DEFAULT: u8 = 4;
 
-/// The most files at a time: more would not be polite to any upstream.
+/// The most files at a time. More would be impolite to any upstream.
 pub(crate) const JOBS_MAX: u8 = 32;
 
 /// How many failures in a row mean that the upstream is down.
@@ -225,7 +225,7 @@ mod tests {
             async move {
                 most_running
                     .fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                // The clock of these tests jumps ahead when nothing else is left to do.
+                // The clock of these tests jumps ahead when no task can run.
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 running.fetch_sub(1, Ordering::SeqCst);
                 (file, answer(u32::try_from(number).unwrap()))
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hundred_failures_in_a_row_end_a_run_and_one_success_starts_anew() {
+    async fn a_hundred_failures_in_a_row_end_a_run_and_a_success_resets_the_count() {
         let run = fetched(|_| Err(failed("refused")), 1_000, None).await;
         assert_eq!(
             (run.ended, run.tally.failed),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_do_many_missing_files_and_some_of_them_do_not_hide_failures() {
+    async fn many_missing_files_in_a_row_end_a_run_and_a_few_do_not_hide_failures() {
         let run = fetched(|_| Err(GetError::Missing), 1_000, None).await;
         assert_eq!(
             (run.ended, run.tally.missing),

@@ -1,10 +1,10 @@
-//! One line about something that was wanted and cannot be had.
+//! One line about something that is wanted and not available.
 
 use std::fmt;
 
 use crate::package::{CrateName, CrateVersion};
 
-/// Something that was wanted and cannot be had.
+/// Something that is wanted and not available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// How bad that is.

@@ -62,7 +62,7 @@ pub(crate) struct LockedPackage {
 pub(crate) enum Registry {
     /// It is.
     Own,
-    /// The name of the registry is not known: checksums tell.
+    /// The name of the registry is unknown. The checksums decide.
     Unknown,
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn parse_lockfile(
     own: &OwnSources,
 ) -> Result<Vec<LockedPackage>, LockfileError> {
     let raw: RawLockfile = toml::from_str(text).map_err(|error| {
-        // Its display form takes several lines, the message alone one.
+        // Its display form has several lines. The message alone has one.
         LockfileError::Shape(error.message().to_owned())
     })?;
     if let Some(version) = raw.version.filter(|version| *version > KNOWN_VERSION) {
@@ -105,7 +105,7 @@ struct RawLockfile {
     version: Option<u32>,
     #[serde(default)]
     package: Vec<RawPackage>,
-    /// Has the checksums in version 1, among other things.
+    /// Contains the checksums in version 1, among other things.
     #[serde(default)]
     metadata: HashMap<String, toml::Value>,
 }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_versions_2_to_4() {
+    fn lock_files_of_versions_2_to_4_are_read() {
         for head in ["", "version = 3\n", "version = 4\n"] {
             let text = format!(
                 r#"{head}
@@ -231,7 +231,7 @@ version = "1.0.0"
     }
 
     #[test]
-    fn reads_version_1_with_its_checksums_in_the_metadata() {
+    fn a_lock_file_of_version_1_has_its_checksums_in_the_metadata() {
         let text = format!(
             r#"[root]
 name = "ours"
@@ -260,7 +260,7 @@ source = "registry+https://github.com/rust-lang/crates.io-index"
     }
 
     #[test]
-    fn knows_the_names_of_its_own_registry() {
+    fn the_own_registry_has_several_names() {
         let own = OwnSources::new(Some("https://mirror.example"), "https://git.example/i.git");
         for source in [
             CRATES_IO,
@@ -280,7 +280,7 @@ source = "registry+https://github.com/rust-lang/crates.io-index"
     }
 
     #[test]
-    fn reads_the_lock_file_of_this_project() {
+    fn the_lock_file_of_this_project_is_read() {
         let text = include_str!("../../Cargo.lock");
         let packages = parse_lockfile(text, &OwnSources::default()).unwrap();
         assert_eq!(packages.len() + 1, text.matches("[[package]]").count());

@@ -63,7 +63,7 @@ impl Wanted {
         path: PathBuf,
         own: &OwnSources,
     ) -> Result<(), InputError> {
-        // People name the directory of a project as readily as its lock file.
+        // People name the directory of a project as often as its lock file.
         let path = match path.is_dir() {
             true => path.join(LOCKFILE_NAME),
             false => path,
@@ -218,7 +218,7 @@ fn locked_file(
     let (release, file) = listed.ok_or_else(|| problem("it is not in the index"))?;
     let file = crate_file(release, file).map_err(|why| problem(&why.to_string()))?;
     match package.checksum {
-        // Only the file of the index's checksum could be fetched and verified, and cargo would refuse that file.
+        // Only the file with the index's checksum could be fetched and verified, and cargo would refuse that file.
         Some(locked) if locked != file.checksum => Err(problem(&format!(
             "the lock file has the checksum {locked}, the index {}; cargo will refuse the file",
             file.checksum
@@ -439,7 +439,7 @@ mod tests {
         let expected = packages.len();
         let (_, files, findings) = made(packages, &index);
         assert_eq!(files.len() + findings.len(), expected);
-        // The fixtures are as old as they are; what they have must agree.
+        // The fixtures are older than the lock file. The versions that they have must match.
         let disagrees = findings.iter().find(|finding| finding.contains("checksum"));
         assert_eq!(disagrees, None);
         assert!(!files.is_empty());

@@ -1,4 +1,4 @@
-//! Real indexes of made-up and of real crates.
+//! Real git indexes of synthetic crates and of real ones.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -76,7 +76,7 @@ impl IndexFiles {
     }
 }
 
-/// A clone that is damaged after its snapshot was made.
+/// A clone that is damaged after it was opened.
 pub(crate) fn damaged(files: &IndexFiles) -> ClonedIndex {
     let index = files.cloned();
     let repository = index.snapshot.source.repository();

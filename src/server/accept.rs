@@ -27,8 +27,8 @@ use super::shares::Shares;
 use crate::memory::return_freed_blocks;
 use crate::observability::metrics::CountedOne;
 
-/// Bytes that may wait in the system's buffer before it calls a socket full. The default is a third of up to 4 MB: a client
-/// that reads 20 kB/s would look for a minute as if it read nothing.
+/// Bytes that can wait in the system's buffer before a socket counts as full. The default is a third of up to 4 MB. A
+/// client that reads 20 kB/s would then look for a minute as if it read nothing.
 #[cfg(target_os = "linux")]
 const WAITING_BYTES_MAX: u32 = 128 * 1024;
 
@@ -41,7 +41,7 @@ const BLOCKING_THREADS_MAX: usize = 16;
 /// How often the process gives freed memory back to the system, if there is much of it.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
-/// How far the account must be below its peak to make that worthwhile, in bytes.
+/// How far the account must be below its peak for that, in bytes.
 const TIDY_BYTES_MIN: u64 = 2 * 1024 * 1024;
 
 /// The same for connections.
@@ -84,7 +84,7 @@ pub(crate) async fn serve(
         never = tidy(&settings.account, &connections) => match never {},
     }
     drop(listener);
-    // Tells all before it waits for any, so that they drain at the same time.
+    // All workers are told before the first one is awaited, so that they drain at the same time.
     let mut ending = Vec::with_capacity(workers.len());
     for worker in workers {
         drop(worker.connections);
@@ -153,7 +153,7 @@ async fn accept_one(
         });
         match accepted {
             Ok((stream, address)) => {
-                // A connection that finds no place is dropped, which closes it.
+                // A connection without a place is dropped, which closes it.
                 if let Some(connection) = connections.open(address.ip().to_canonical()) {
                     return Ok(Accepted {
                         stream,
@@ -190,13 +190,13 @@ fn worker_died() -> io::Error {
     io::Error::other("a thread that serves connections has died")
 }
 
-/// A connection, and its place among those that may be open.
+/// A connection with its place among the open ones.
 struct Accepted {
     stream: std::net::TcpStream,
     place: Place,
 }
 
-/// A place among the connections that may be open, until this is dropped.
+/// A place among the open connections. Dropping it frees the place.
 struct Place {
     connection: Arc<Connection>,
     connections: Arc<ConnectionTable>,
@@ -233,9 +233,9 @@ impl Worker {
             .name(format!("http-{number}"))
             .spawn(move || {
                 let drained = runtime.block_on(work(waiting, application, settings));
-                // A look-up in the index that still runs has no client left.
+                // A look-up in the index that still runs has no client any more.
                 runtime.shutdown_background();
-                // The receiver is gone only if the whole process is about to end.
+                // The receiver is gone only if the whole process ends.
                 let _nobody_waits = end.send(drained);
             })?;
         Ok(Self {
@@ -263,7 +263,7 @@ async fn work(
     application: impl Application,
     settings: Arc<ServerSettings>,
 ) -> Drained {
-    // Every connection keeps a receiver to its end, so that the sender can tell all of them and see them end.
+    // Every connection keeps a receiver until it ends. So the sender can tell all of them, and see them end.
     let (draining, _) = watch::channel(());
     while let Some(Accepted { stream, place }) = waiting.recv().await {
         match TcpStream::from_std(stream) {

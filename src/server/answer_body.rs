@@ -1,8 +1,8 @@
 //! The body of an answer on its way to the socket, in pieces. Each piece notes when it was sent.
 //!
-//! With HTTP/2 the socket does not show that a client reads nothing: the client grants no window, and the bodies of a hundred
-//! answers wait in memory. hyper asks for the next piece of each of them before there is a window for it. So a body makes
-//! its next frame only when the one before has been sent.
+//! In HTTP/2 the socket does not show that a client reads nothing: the client grants no window, and the bodies of a
+//! hundred answers wait in memory. hyper asks for the next piece of each body before there is a window for it. So a
+//! body makes its next frame only after the frame before was sent.
 
 use std::io::IoSlice;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use super::exchange::Exchange;
 #[cfg(target_os = "linux")]
 use super::send_file::{FileAnswer, StandIn};
 
-/// The largest piece on a connection that other answers share. With smaller pieces a client may be slower when it reads many
+/// The largest piece on a connection that several answers share. Smaller pieces can slow down a client that reads many
 /// answers at once.
 pub(crate) const SHARED_CONNECTION_PIECE_BYTES: usize = 16 * 1024;
 
@@ -60,7 +60,7 @@ impl Buf for Piece {
         }
     }
 
-    /// hyper calls this for bytes that the system has taken.
+    /// hyper calls this for bytes that the system has accepted.
     fn advance(&mut self, count: usize) {
         match &mut self.content {
             PieceContent::Bytes(bytes) => bytes.advance(count),
@@ -135,10 +135,10 @@ impl HttpBody for AnswerBody {
     ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
         let this = self.project();
         let exchange = this.exchange;
-        // The rest of a frame is in memory already, and is accounted for.
+        // The rest of a frame is already in memory and in the account.
         if this.rest.is_empty() && exchange.unsent() > 0 {
             exchange.sender().register(context.waker());
-            // It may have been sent before the waker was there.
+            // The bytes may have been sent before the waker was registered.
             if exchange.unsent() > 0 {
                 return Poll::Pending;
             }
@@ -195,7 +195,7 @@ impl HttpBody for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            // The headers tell the length of a file.
+            // The headers have the length of a file.
             #[cfg(target_os = "linux")]
             Source::File { .. } => SizeHint::default(),
             Source::Body { body } => {

@@ -1,4 +1,4 @@
-//! What the server hands to the application for each request, and what it gets back.
+//! What the server gives to the application for each request, and what it gets back.
 
 use std::fmt;
 use std::future::Future;
@@ -42,7 +42,7 @@ pub(crate) struct Asked {
 pub(crate) enum Admission {
     /// There is memory for it.
     Granted,
-    /// Its peer has more than its share of the memory already, and nothing is left.
+    /// Its peer already has more than its fair share, and nothing is left.
     NoShare,
     /// It has more headers than any client has a reason to send.
     TooManyHeaders,
@@ -52,7 +52,7 @@ impl Asked {
     /// A request as hyper reads it.
     pub(super) fn new(request: hyper::Request<Incoming>, exchange: Exchange) -> Self {
         Self {
-            // Most requests have no body, and need no block of memory for it.
+            // Most requests have no body, and need no allocation for it.
             request: request.map(|incoming| {
                 if incoming.is_end_stream() {
                     Body::empty()
@@ -73,11 +73,11 @@ impl Asked {
     }
 }
 
-/// An answer, and what is done when it has been sent or cut.
+/// An answer, and a callback for its end.
 pub(crate) struct Answered {
     /// The answer.
     pub(crate) response: Response,
-    /// Learns what became of it.
+    /// Called when the answer was sent or cut.
     pub(crate) end: Option<End>,
 }
 

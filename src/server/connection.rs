@@ -32,7 +32,7 @@ pub(super) async fn serve(
 ) {
     let served = match &settings.certificate {
         None => serve_plain(stream, &connection, application, &settings, &mut draining).await,
-        // In a box: TLS needs far more memory than plain connections use.
+        // In a box, because TLS needs far more memory than a plain connection.
         Some(certificate) => {
             let serving = serve_tls(
                 stream,
@@ -45,7 +45,7 @@ pub(super) async fn serve(
             Box::pin(serving).await
         }
     };
-    // The mirror does not care about clients that break the protocol or leave.
+    // Clients that violate the protocol or disconnect do not matter here.
     if let Err(error) = served {
         tracing::debug!(error = %error, "a connection ended early");
     }
@@ -129,8 +129,8 @@ fn with_write_timeout<S: AsyncRead + AsyncWrite>(
     Box::pin(stream)
 }
 
-/// Whether the first bytes are those of HTTP/2. This looks at them and leaves them where they are. So HTTP/1, the common
-/// case, costs one more call for a connection and nothing for a request.
+/// Whether the first bytes are those of HTTP/2. Reads them without removing them. So HTTP/1, the common case, costs one
+/// more call for a connection and nothing for a request.
 pub(super) async fn begins_with_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut beginning = [0; HTTP2_PREFACE.len()];
     loop {
@@ -142,9 +142,9 @@ pub(super) async fn begins_with_http2(stream: &TcpStream) -> io::Result<bool> {
         if seen == HTTP2_PREFACE {
             return Ok(true);
         }
-        // Only a part of the preface is there, and the next look would find it again at once. This call makes tokio wait
-        // for news of the socket instead. No news is lost: the event loop runs on this thread, so it has not run since
-        // the look.
+        // There is only a part of the preface, and the next check would find it again at once. This call makes tokio
+        // wait for news of the socket instead. No news is lost: the event loop runs on this thread, so it has not run
+        // since the check.
         let _always_would_block: io::Result<()> =
             stream.try_io(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()));
         if stream.ready(Interest::READABLE).await?.is_read_closed() {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::exchange::Connection;
 use super::peer::Peer;
 
-/// A connection without a request for so long is closed first. A younger one may be about to send its request.
+/// A connection that has had no request for this long is closed first. A younger one may be about to send its request.
 const IDLE_MIN: Duration = Duration::from_secs(1);
 
 /// The open connections.
@@ -65,15 +65,15 @@ impl ConnectionTable {
         self.table.lock().open.remove(&connection.number);
     }
 
-    /// How many are open.
+    /// The number of open connections.
     pub(crate) fn count(&self) -> usize {
         self.table.lock().open.len()
     }
 }
 
 impl Table {
-    /// The connection to close for a new one of this peer. It is the one that has been idle for longest, preferably of the
-    /// peer with the most connections. If none is idle, it is the oldest one of a peer with more than its fair share.
+    /// The connection to close for a new one of this peer: the one that has been idle for longest, preferably of the
+    /// peer with the most connections. If none is idle, the oldest one of a peer with more than its fair share.
     fn victim(&self, newcomer: Peer, max: usize) -> Option<u64> {
         let mut counts: HashMap<Peer, usize> = HashMap::from([(newcomer, 1)]);
         for connection in self.open.values() {

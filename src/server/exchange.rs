@@ -18,19 +18,19 @@ use tokio::time::Instant;
 
 use super::peer::Peer;
 
-/// Called once, when the last byte of an answer has been sent, or when no more will be sent.
+/// Called once, when the last byte of an answer was sent, or when no more will be sent.
 pub(crate) type End = Box<dyn FnOnce(Sent) + Send + Sync>;
 
-/// What became of an answer.
+/// How much of an answer was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// Bytes of its body that were sent.
     pub(crate) bytes: u64,
-    /// Whether the client did not get all of them.
+    /// Whether the client did not get all of it.
     pub(crate) is_cut: bool,
 }
 
-/// Tells a connection that the mirror stops. The connection keeps it until its own end.
+/// Tells a connection that the mirror stops. The connection keeps it until it ends.
 pub(super) type Draining = watch::Receiver<()>;
 
 /// The progress of a connection. It outlives its exchanges.
@@ -44,7 +44,7 @@ pub(crate) struct Connection {
     /// Ends the connection.
     abort: OnceLock<AbortHandle>,
     is_ended: AtomicBool,
-    /// Whether the system sends files on it.
+    /// Whether the kernel sends files on it.
     sends_files: AtomicBool,
     /// Requests that have begun.
     requests: AtomicU64,
@@ -52,7 +52,7 @@ pub(crate) struct Connection {
     exchanges: AtomicUsize,
     /// Answers in progress whose next bytes wait only for the client.
     waiting: AtomicUsize,
-    /// Bytes of bodies that were handed over, and that were sent.
+    /// Bytes of bodies that were handed over, and bytes that were sent.
     handed: AtomicU64,
     sent: AtomicU64,
     /// When the last exchange ended, in milliseconds after `began`.
@@ -87,11 +87,11 @@ impl Connection {
         self.sends_files.store(true, Ordering::Relaxed);
     }
 
-    /// Sets what [`Connection::end`] does.
+    /// Sets the effect of [`Connection::end`].
     pub(crate) fn ends_by(&self, abort: AbortHandle) {
-        // Set once, by the code that spawned it.
+        // Set once, by the code that started the task.
         let _set_before = self.abort.set(abort);
-        // After the handle was set. Either this sees the flag of `end`, or `end` sees the handle.
+        // After the handle is set: either this sees the flag of `end`, or `end` sees the handle.
         if self.is_ended.load(Ordering::SeqCst) {
             self.end();
         }
@@ -105,7 +105,7 @@ impl Connection {
         }
     }
 
-    /// Since when it has no request; `None` while it has one.
+    /// The time since which it has no request. `None` while it has one.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let since = Duration::from_millis(self.idle_since.load(Ordering::Relaxed));
         (self.exchanges() == 0).then(|| self.began + since)
@@ -126,13 +126,13 @@ impl Connection {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether something waits for the client to read.
+    /// Whether bytes wait for the client to read.
     pub(crate) fn waits_for_client(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
             || self.handed.load(Ordering::Relaxed) > self.sent()
     }
 
-    /// Takes so many bytes out of the allowance that the connection has outside the account.
+    /// Takes this many bytes from the allowance that the connection has outside the account.
     fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
         let taken =
             self.allowance_used
@@ -156,13 +156,13 @@ struct Inner {
     sent: AtomicU64,
     /// The mirror is making the next bytes.
     producing: AtomicBool,
-    /// The bytes that it took out of the connection's allowance.
+    /// The bytes that it took from the connection's allowance.
     allowance: AtomicU64,
     /// The mirror waits for more of the request.
     reading: AtomicBool,
     /// All bytes were handed over.
     is_complete: AtomicBool,
-    /// Ends this exchange alone; without it the connection is ended.
+    /// Ends only this exchange. Without it, the whole connection ends.
     abort: OnceLock<AbortHandle>,
     /// Woken when bytes were sent.
     sender: AtomicWaker,
@@ -179,14 +179,14 @@ struct Rest {
 }
 
 impl Exchange {
-    /// A request of this client begins. The mirror is making its answer.
+    /// Begins a request of this client. The mirror is making its answer.
     pub(crate) fn begin(connection: &Arc<Connection>, client: IpAddr) -> Self {
         connection.exchanges.fetch_add(1, Ordering::Relaxed);
         connection.requests.fetch_add(1, Ordering::Relaxed);
         Self::new(connection, client, true)
     }
 
-    /// Stands for the connection itself, whatever its requests are.
+    /// An exchange for the connection itself, for all of its requests.
     pub(crate) fn of_connection(connection: &Arc<Connection>) -> Self {
         Self::new(connection, connection.address, false)
     }
@@ -208,7 +208,7 @@ impl Exchange {
         }))
     }
 
-    /// An exchange with nobody, for calls of an application without a connection.
+    /// An exchange without a connection, for calls of an application in tests.
     #[cfg(test)]
     pub(crate) fn with_nobody() -> Self {
         let nowhere = IpAddr::from([0, 0, 0, 0]);
@@ -220,7 +220,7 @@ impl Exchange {
         self.0.client
     }
 
-    /// The peer that its shares count for.
+    /// The peer whose shares it uses.
     pub(crate) fn peer(&self) -> Peer {
         Peer::from(self.0.client)
     }
@@ -240,7 +240,7 @@ impl Exchange {
         self.0.rest.lock().kept.push(Box::new(kept));
     }
 
-    /// Takes so many bytes, until the exchange ends, out of the allowance that its connection has outside the account.
+    /// Takes this many bytes from the allowance of its connection, until the exchange ends.
     pub(crate) fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
         let taken = self.0.connection.take_allowance(bytes, allowance);
         if taken {
@@ -254,12 +254,12 @@ impl Exchange {
         self.0.reading.store(reading, Ordering::Relaxed);
     }
 
-    /// Sets what ends this exchange alone.
+    /// Sets the handle that ends only this exchange.
     pub(crate) fn ends_by(&self, abort: AbortHandle) {
         let _set_before = self.0.abort.set(abort);
     }
 
-    /// The body of the answer begins; `length` is its length where that is known. `end` learns what became of it.
+    /// Begins the body of the answer. `length` is its length, if known. `end` is called at its end.
     pub(super) fn begin_body(&self, length: Option<u64>, end: Option<End>) {
         self.0.is_complete.store(false, Ordering::Relaxed);
         let mut rest = self.0.rest.lock();
@@ -282,7 +282,7 @@ impl Exchange {
         }
     }
 
-    /// Notes that so many bytes were handed over to be sent.
+    /// Notes that this many bytes were handed over to be sent.
     pub(crate) fn hand_over(&self, bytes: usize) {
         self.produced();
         let bytes = bytes as u64;
@@ -290,7 +290,7 @@ impl Exchange {
         self.0.connection.handed.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes that so many of them were sent.
+    /// Notes that this many bytes were sent.
     pub(crate) fn note_sent(&self, bytes: usize) {
         let bytes = bytes as u64;
         self.0.sent.fetch_add(bytes, Ordering::Relaxed);
@@ -309,12 +309,12 @@ impl Exchange {
         handed.saturating_sub(self.sent())
     }
 
-    /// The waker to call when some of them were sent.
+    /// The waker to call when bytes were sent.
     pub(crate) fn sender(&self) -> &AtomicWaker {
         &self.0.sender
     }
 
-    /// Bytes of the body that were sent; of all bodies, for the connection itself.
+    /// Bytes of the body that were sent. For the connection itself: bytes of all bodies.
     pub(crate) fn sent(&self) -> u64 {
         if self.0.is_request {
             self.0.sent.load(Ordering::Relaxed)
@@ -323,12 +323,12 @@ impl Exchange {
         }
     }
 
-    /// Whether the system sends files on its connection, so that nobody has to read them.
+    /// Whether the kernel sends files on its connection, so the process does not read them.
     pub(crate) fn sends_files(&self) -> bool {
         self.0.connection.sends_files.load(Ordering::Relaxed)
     }
 
-    /// Whether it waits for the client, not for the mirror.
+    /// Whether it waits for the client and not for the mirror.
     pub(crate) fn waits_for_client(&self) -> bool {
         if !self.0.is_request {
             let connection = &self.0.connection;
@@ -365,7 +365,7 @@ impl Drop for Inner {
             connection.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         let (handed, sent) = (*self.handed.get_mut(), *self.sent.get_mut());
-        // Bytes that were handed over and then dropped wait no longer.
+        // Bytes that were handed over and then dropped no longer wait.
         connection.handed.fetch_sub(handed, Ordering::Relaxed);
         connection.handed.fetch_add(sent, Ordering::Relaxed);
         let rest = self.rest.get_mut();

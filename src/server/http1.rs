@@ -31,8 +31,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// A head up to this size is not accounted for. It is more than cargo, git and browsers send.
 const HEAD_BYTES_FREE: usize = 8 * 1024;
 
-/// Serves a connection until it ends or is told to end. `outgoing` is where the system sends files, if it can on this
-/// connection.
+/// Serves a connection until it ends or is told to end. `outgoing` takes the files that the kernel sends, if it can on
+/// this connection.
 pub(super) async fn serve<S>(
     stream: S,
     connection: &Arc<Connection>,
@@ -48,7 +48,7 @@ where
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(settings.limits.head_wait_max)
-        // hyper then never copies the chunks of a body; `send_file` relies on it.
+        // With this, hyper never copies the chunks of a body. `send_file` relies on it.
         .writev(true)
         .max_buf_size(HEAD_BYTES_MAX);
     let stream = HeadAccount {
@@ -65,7 +65,7 @@ where
         let exchange = Exchange::begin(connection, client);
         let asked = Asked::new(request, exchange.clone());
         let outgoing = outgoing.as_ref();
-        // Not an async block: that would have the request and the future in it, and hyper moves what this returns.
+        // Not an async block, which would contain the request and the future: hyper moves the result.
         application(asked).map(move |answered| {
             let response = answered.begin(&exchange);
             Ok::<_, Infallible>(with_answer_body(response, exchange, outgoing))
@@ -102,18 +102,19 @@ fn with_answer_body(
     response.map(|body| AnswerBody::new(body, usize::MAX, exchange))
 }
 
-/// A connection that accounts for the large heads and bodies of its requests. Thousands of half-sent heads would fill the
-/// memory otherwise.
+/// A connection that counts the large heads and bodies of its requests in the account. Otherwise thousands of
+/// incomplete heads would fill the memory.
 #[derive(Debug)]
 struct HeadAccount<S> {
     stream: S,
     connection: Arc<Connection>,
     settings: Arc<ServerSettings>,
-    /// Bytes read since the last request began, or since the end of the one before.
+    /// Bytes read since the last request began, or since the one before ended.
     read: usize,
-    /// How many requests had begun then.
+    /// How many requests had begun at that moment.
     requests: u64,
-    /// The connection itself, with its share. hyper keeps a buffer that has grown for as long as the connection lasts.
+    /// An exchange of the connection itself, with its share. hyper keeps a grown buffer as long as the connection
+    /// lasts.
     large: Option<(Exchange, Share)>,
 }
 
@@ -166,7 +167,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeadAccount<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // The system takes one slice faster than a list of them.
+        // The system sends one slice faster than a list of slices.
         if let [slice] = slices {
             return Pin::new(&mut self.stream).poll_write(context, slice);
         }

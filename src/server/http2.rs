@@ -1,7 +1,7 @@
 //! HTTP/2 on one connection, and its bounds.
 //!
-//! One client can have a hundred answers on one connection, and none of hyper's limits stops a client that asks and does
-//! not read.
+//! One client can have a hundred answers on one connection. No limit of hyper stops a client that sends requests and
+//! reads nothing.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,17 +24,17 @@ use super::exchange::{Connection, Draining, Exchange};
 use super::settings::{Limits, ServerSettings};
 use super::shares::Shares;
 
-/// Requests at a time on one connection. A client that has more waits for an answer before the next one. The protocol
-/// asks for 100 or more.
+/// Requests at a time on one connection. A client with more waits for an answer before the next one. The protocol
+/// recommends 100 or more.
 const STREAMS_MAX: u32 = 128;
 
 /// All headers of a request together, unpacked.
 const HEADER_BYTES_MAX: u32 = 32 * 1024;
 
-/// How much hyper takes out of the body of one answer before the client grants a window for it.
+/// How many bytes hyper takes from the body of an answer before the client grants a window for it.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
-/// What a client may send of one body before anybody reads it. Nobody has a reason to send much to a read-only mirror.
+/// How many bytes of one body a client can send before they are read. A read-only mirror needs no large bodies.
 const UPLOAD_WINDOW_BYTES: u32 = 32 * 1024;
 
 /// The same for all bodies of one connection together: the least that the protocol allows.
@@ -43,22 +43,24 @@ const CONNECTION_WINDOW_BYTES: u32 = 65_535;
 /// What a request costs besides its headers and its body: the stream, its task, and the head of its answer.
 const STREAM_BYTES: u64 = 6 * 1024;
 
-/// The most headers of a request. HTTP/1 has the same limit. A client can name one header a thousand times for a few bytes.
+/// The most headers of a request. HTTP/1 has the same limit. A client can repeat a header a thousand times with a few
+/// bytes.
 const HEADERS_MAX: usize = 100;
 
-/// What a header costs besides its name and its value: its place in the table, which grows by doubling, and a copy of it.
+/// The cost of a header besides its name and value: its place in the table, which doubles when it grows, and a copy of
+/// it.
 const HEADER_BYTES: u64 = 256;
 
-/// How long one request may take with all of its answer.
+/// The longest time for one request with its answer.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(12 * 3_600);
 
-/// How many looks at the client's progress fit into the time that a client may stall.
+/// How many checks of the client's progress fit into the time that a client may stall.
 const LOOKS_IN_A_STALL: u32 = 6;
 
-/// How often the server asks whether the client is still there.
+/// How often the server sends a ping.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the client may take to say so. The question waits behind everything that is on its way to a slow client.
+/// The longest wait for the answer to a ping. The ping waits behind everything that is on its way to a slow client.
 const PING_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Serves a connection until it ends, is told to end, or breaks a limit.
@@ -115,7 +117,7 @@ where
                     serving.as_mut().graceful_shutdown();
                     look.as_mut().reset(Instant::now() + limits.write_stall_max);
                 }
-                // Dropping the connection closes it and ends everything on it.
+                // Dropping the connection closes it, and ends everything on it.
                 ClientState::Idle => {
                     return Err(timed_out("the client was asked to leave and did not"));
                 }
@@ -138,7 +140,7 @@ async fn admit(mut asked: Asked, bytes: u64, account: &Shares) -> Asked {
         asked.request.headers_mut().clear();
         asked.admission = Admission::TooManyHeaders;
     } else if !account.try_keep(exchange, bytes) {
-        // In a box: most requests need not wait, and each stream has memory for the largest future in it.
+        // In a box, because most requests do not wait, and each stream has memory for its largest future.
         let is_kept = account.is_fair(exchange, bytes)
             && Box::pin(account.keep(exchange, bytes)).await.is_ok();
         if !is_kept {
@@ -163,15 +165,15 @@ fn cost(request: &hyper::Request<Incoming>) -> u64 {
     STREAM_BYTES + headers + path + body
 }
 
-/// How far the client had come at a look.
+/// The progress of a client at one check.
 struct ClientProgress {
     sent: u64,
     at: Instant,
 }
 
-/// What a look at the client found.
+/// The result of a check.
 enum ClientState {
-    /// The next look is due at this time.
+    /// The next check is due at this time.
     Fine(Instant),
     /// There was no request for too long.
     Idle,
@@ -187,8 +189,8 @@ impl ClientProgress {
         }
     }
 
-    /// Looks at the client now. A client makes progress if it reads anything at all; it may read its answers in any order.
-    /// While others need the memory of the answers, `shares` looks at each answer.
+    /// Checks the client now. A client makes progress if it reads anything at all. It may read its answers in any
+    /// order. While others need the memory of the answers, `shares` checks each answer.
     fn look(&mut self, connection: &Connection, limits: &Limits) -> ClientState {
         let now = Instant::now();
         if let Some(since) = connection.idle_since() {
@@ -204,7 +206,8 @@ impl ClientProgress {
         if !connection.waits_for_client() || connection.sent() != self.sent {
             *self = Self::of(connection);
         }
-        // One look more than fits into the time: an answer that began after the first look gets all of the time.
+        // One check more than fits into the time, so that an answer that began after the first check gets all of the
+        // time.
         if now.duration_since(self.at) > limits.write_stall_max {
             return ClientState::Stalled;
         }
@@ -212,7 +215,7 @@ impl ClientProgress {
     }
 }
 
-/// Keeps hyper's own limits on resets and on frames that carry nothing.
+/// Keeps hyper's own limits for resets and for empty frames.
 fn builder(streams: Streams) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(streams);
     builder
@@ -232,8 +235,8 @@ fn builder(streams: Streams) -> http2::Builder<Streams> {
 struct Streams(Arc<Mutex<Option<Exchange>>>);
 
 impl Streams {
-    /// The next stream that runs is that of this exchange. hyper calls the service and runs what it returns before it does
-    /// anything else.
+    /// Sets the exchange of the next stream. hyper calls the service and starts its result before it does anything
+    /// else.
     fn next_is(&self, exchange: &Exchange) {
         *self.0.lock() = Some(exchange.clone());
     }

@@ -12,7 +12,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The bits of an IPv6 address that distinguish customers. Each gets at least a /64 (RFC 6177) and may use all of it.
 const IPV6_CUSTOMER_BITS: u32 = 64;
 
-/// A client that gets one fair share: an IPv4 address, or an IPv6 network of 64 bits.
+/// A client for fair shares: an IPv4 address, or an IPv6 network of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Peer(u64);
 
@@ -107,8 +107,8 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(address))
     }
 
-    /// The client of a request: the last address that does not belong to a trusted proxy. The client may have made up the
-    /// addresses before it.
+    /// The client of a request: the last address that is not a trusted proxy. A client can invent the addresses before
+    /// it.
     pub(crate) fn client(&self, connected: IpAddr, headers: &HeaderMap) -> IpAddr {
         if self.0.is_empty() || !self.contains(connected) {
             return connected;
@@ -133,7 +133,7 @@ impl TrustedProxies {
     }
 }
 
-/// The address in an entry of the header; some proxies add a port.
+/// The address in an entry of the header. Some proxies add a port.
 fn address_in(entry: &str) -> Option<IpAddr> {
     let bare = entry
         .strip_prefix('[')

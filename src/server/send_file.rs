@@ -1,9 +1,9 @@
 //! Files go from the disk to a plain connection by `sendfile`, without passing through this process.
 //!
-//! hyper does not know about it. The body gives hyper a [`StandIn`] of the right length whose bytes do not matter. The stream
-//! below hyper recognises the stand-in by its address and sends the file in its place. A stand-in without a file ends the
-//! connection, so it can never pass for content. hyper does not copy the chunks of a body, because the stream says that it
-//! writes several slices at once. A test compares the received bytes with the file.
+//! hyper does not know this. The body gives hyper a [`StandIn`] of the right length, whose bytes do not matter. The
+//! stream below hyper recognises the stand-in by its address, and sends the file instead. A stand-in without a file
+//! ends the connection, so it is never sent as content. hyper does not copy the chunks of a body, because the stream
+//! supports vectored writes. A test compares the received bytes with the file.
 //!
 //! TLS and HTTP/2 do not use this: there the process must read the bytes anyway.
 
@@ -24,14 +24,14 @@ use tokio::task::JoinHandle;
 
 use crate::disk_file::FilePart;
 
-/// How much is sent at a time. A worker does nothing else meanwhile. With a quarter of a megabyte, a file of one megabyte took
-/// a third longer.
+/// How much is sent at a time. The worker does nothing else in that time. With 256 kB, a file of 1 MB took a third
+/// longer.
 const PIECE_BYTES: usize = 2 * 1024 * 1024;
 
 /// The length of the stand-in. A piece consists of several such slices.
 const STAND_IN_BYTES: usize = 64 * 1024;
 
-/// The bytes that hyper believes to send. They never matter.
+/// The bytes that hyper sees. They are never sent.
 static STAND_IN: [u8; STAND_IN_BYTES] = [0; STAND_IN_BYTES];
 
 fn is_stand_in(slice: &[u8]) -> bool {
@@ -54,7 +54,7 @@ impl Outgoing {
     }
 }
 
-/// Stands for so many bytes of the next file part.
+/// Stands for this many bytes of the next file part.
 #[derive(Debug)]
 pub(crate) struct StandIn(usize);
 
@@ -86,16 +86,16 @@ impl Buf for StandIn {
     }
 }
 
-/// A file that the system sends, piece by piece.
+/// A file that the kernel sends, piece by piece.
 pub(crate) struct FileAnswer {
     rest: FilePart,
-    /// The next piece, while the system reads it from the disk.
+    /// The next piece, while it is read from the disk.
     loading: Option<JoinHandle<io::Result<FilePart>>>,
     outgoing: Outgoing,
 }
 
 impl FileAnswer {
-    /// The next piece, as soon as it can be sent without waiting for the disk.
+    /// The next piece, when it can be sent without waiting for the disk.
     pub(crate) fn poll_next(
         &mut self,
         context: &mut Context<'_>,
@@ -149,8 +149,8 @@ impl SendFileStream {
         Self { stream, outgoing }
     }
 
-    /// Sends the bytes before a file. The system keeps them back until the first bytes of the file are there. A packet of
-    /// their own would wake the client twice.
+    /// Sends the bytes before a file. The kernel holds them back until the first bytes of the file come. A separate
+    /// packet would wake the client twice.
     fn poll_send_head(&self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(context))?;
@@ -166,7 +166,7 @@ impl SendFileStream {
         }
     }
 
-    /// Sends at most so many bytes of the next file.
+    /// Sends at most this many bytes of the next file.
     fn poll_send_file(
         &self,
         context: &mut Context<'_>,

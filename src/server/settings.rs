@@ -9,7 +9,7 @@ use super::peer::TrustedProxies;
 use super::shares::Shares;
 use super::tls::CurrentCertificate;
 
-/// What the composition root chooses.
+/// The settings from the composition root.
 #[derive(Debug)]
 pub(crate) struct ServerSettings {
     /// How many threads serve connections.
@@ -38,10 +38,10 @@ pub(crate) struct Limits {
     pub(crate) head_wait_max: Duration,
     /// The longest wait for the end of a TLS handshake.
     pub(crate) handshake_max: Duration,
-    /// How long a client may take to accept the next piece of an answer. A client that stalls occupies memory.
+    /// The longest wait for a client to accept the next piece of an answer. A client that stalls occupies memory.
     pub(crate) write_stall_max: Duration,
-    /// How long a connection with HTTP/2 may have no request. It is longer than with HTTP/1, because cargo sends all its
-    /// requests on one connection.
+    /// The longest time without a request on an HTTP/2 connection. It is longer than with HTTP/1, because cargo sends
+    /// all its requests on one connection.
     pub(crate) idle_max: Duration,
 }
 

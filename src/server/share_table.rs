@@ -1,4 +1,5 @@
-//! The table of shares of something limited: the holders, the requests that wait, and the answers that must give a share back.
+//! The table of shares of a limited thing: the holders, the waiting requests, and the answers that must give a share
+//! back.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
@@ -14,42 +15,42 @@ use super::peer::Peer;
 /// A fast hash: every index file of more than a few kilobytes passes through these tables.
 type HashMap<K, V> = std::collections::HashMap<K, V, RandomState>;
 
-/// How long the pace of an answer is watched before it counts as slow. Some clients read 64 kB at a time: at 8 kB/s they read
-/// once within this time.
+/// How long the pace of an answer is measured before it can count as slow. Some clients read 64 kB at a time: at 8 kB/s
+/// they read once within this time.
 const PACE_WATCHED_MIN: Duration = Duration::from_secs(8);
 
-/// The same for an answer of a peer above its fair share, while a peer below its fair share waits.
+/// The same for an answer of a peer above its fair share while a peer below its fair share waits.
 const PACE_OF_GREEDY_WATCHED_MIN: Duration = Duration::from_secs(1);
 
-/// So many bytes go out at once, even if the client reads nothing: into the system's buffers on both sides.
+/// This many bytes are sent at once, even if the client reads nothing: into the system's buffers on both sides.
 const BYTES_AT_ONCE: u64 = 256 * 1024;
 
-/// How long an answer that was cut may take to give its share back. Bytes in the buffers of HTTP/2 go only when the client
+/// How long a cut answer may take to give its share back. Bytes in the buffers of HTTP/2 are freed only when the client
 /// reads, or with the connection.
 const LEAVING_MAX: Duration = Duration::from_millis(500);
 
-/// One part in so many counts as little.
+/// This fraction counts as little.
 pub(super) const LITTLE: u64 = 16;
 
 /// What is shared, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SharesSettings {
-    /// How much of it there is.
+    /// The capacity.
     pub(crate) capacity: u64,
     /// The part of it that one connection may have.
     pub(crate) connection_max: u64,
-    /// How much each connection may have besides the capacity.
+    /// How much each connection has besides the capacity.
     pub(crate) connection_free: u64,
     /// How long a request may wait for its share.
     pub(crate) wait_max: Duration,
-    /// Which answers must give shares back while others wait.
+    /// Which answers must give shares back while requests wait.
     pub(crate) taking_back: TakingBack,
 }
 
-/// Which answers must give shares back while others wait.
+/// Which answers must give shares back while requests wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakingBack {
-    /// Nobody: everybody gives shares back soon.
+    /// None: every answer gives its share back soon.
     Never,
     /// Slow answers. For a peer below its fair share, also the slowest answers of peers above theirs.
     From {
@@ -63,7 +64,7 @@ pub(crate) enum TakingBack {
 /// See the module.
 pub(super) struct Table {
     pub(super) used: u64,
-    /// The most that was in use since the last question.
+    /// The largest use since the last call.
     pub(super) peak: u64,
     next: u64,
     peers: HashMap<Peer, u64>,
@@ -74,7 +75,7 @@ pub(super) struct Table {
     pub(super) looked: Instant,
 }
 
-/// What an exchange wants.
+/// The wish of an exchange.
 #[derive(Clone, Copy)]
 pub(super) struct Claim {
     pub(super) peer: Peer,
@@ -86,7 +87,7 @@ pub(super) struct Claim {
 pub(super) struct Holder {
     pub(super) claim: Claim,
     since: Instant,
-    /// The answers that use it. Several answers that send the same bytes share it.
+    /// The answers that use it. Several answers with the same bytes share it.
     pub(super) users: Vec<User>,
     /// When its answers were cut.
     pub(super) told: Option<Instant>,
@@ -96,7 +97,7 @@ pub(super) struct Holder {
 pub(super) struct User {
     pub(super) exchange: WeakExchange,
     peer: Peer,
-    /// When somebody first had to wait for it, and how many bytes had been sent until then.
+    /// When a request first waited for it, and how many bytes were sent until then.
     watched: Option<(Instant, u64)>,
     since: Instant,
 }
@@ -166,7 +167,7 @@ impl Table {
         self.holders.insert(number, holder);
     }
 
-    /// Takes so much of a share back.
+    /// Takes this much of a share back.
     pub(super) fn give_back(&mut self, claim: &Claim, amount: u64) {
         self.used = self.used.saturating_sub(amount);
         subtract(&mut self.peers, claim.peer, amount);
@@ -184,7 +185,7 @@ impl Table {
         }
     }
 
-    /// Gives what is free to those who wait, the peer with the least first.
+    /// Gives free shares to the waiting requests. The peer with the least comes first.
     pub(super) fn share_out(&mut self, settings: &SharesSettings) {
         while let Some(place) = self.next_in_turn(settings) {
             let fits = self
@@ -214,7 +215,7 @@ impl Table {
             .map(|(place, _waiter)| place)
     }
 
-    /// How many peers have something or wait for something, this one included.
+    /// How many peers have a share or wait for one, this one included.
     pub(super) fn peers_now(&self, claim: &Claim) -> usize {
         let mut waiting: Vec<Peer> = self
             .waiters
@@ -233,12 +234,12 @@ impl Table {
     }
 
     pub(super) fn is_fair(&self, claim: &Claim, settings: &SharesSettings) -> bool {
-        // A peer without anything may have one large answer.
+        // A peer with nothing may have one large answer.
         let has = self.of_peer(claim.peer);
         has == 0 || has + claim.amount <= self.fair_share(claim, settings)
     }
 
-    /// Cuts answers, so that the next waiter in turn gets its share. All exchanges that this looks at go into `seen`.
+    /// Cuts answers, so that the next waiting request gets its share. All exchanges that were read go into `seen`.
     pub(super) fn cut_victims(
         &mut self,
         now: Instant,
@@ -281,7 +282,7 @@ impl Table {
             let Some(pace) = holder.pace(now, seen) else {
                 continue;
             };
-            // Other peers may read the same bytes and have done nothing wrong.
+            // Other peers may read the same bytes, and are not greedy.
             let is_greedy = is_fair
                 && holder.users.iter().all(|user| {
                     let of_peer = self.peers.get(&user.peer).copied();
@@ -328,9 +329,9 @@ impl User {
 /// How fast the fastest client of a share reads its answer, in bytes per second.
 #[derive(Clone, Copy)]
 struct Pace {
-    /// Since somebody first waited. The client may have paused since.
+    /// The pace since a request first waited. The client may have paused since.
     since_watched: u64,
-    /// The better of that pace and the pace since the beginning, when the mirror may have been slow itself.
+    /// The better of that pace and the pace since the beginning. The mirror itself may have been slow since.
     best: u64,
     /// How long it was watched.
     watched: Duration,

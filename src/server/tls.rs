@@ -48,7 +48,7 @@ pub(crate) struct TlsCertificate {
     made: Made,
 }
 
-/// What is made of the files.
+/// The result of reading the files.
 #[derive(Clone, Debug)]
 struct Made {
     server: Arc<ServerConfig>,
@@ -56,7 +56,7 @@ struct Made {
     expiry: Option<i64>,
 }
 
-/// Why there is no certificate. Each variant says which file is wrong.
+/// Why there is no certificate. Each variant names the wrong file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertificateError {
     /// The file of the certificate cannot be read.
@@ -74,7 +74,7 @@ pub(crate) enum CertificateError {
     /// ring, which does the cryptography, cannot sign with the curve of the key.
     #[error("the key is on the curve P-521, which is not supported")]
     KeyOnP521,
-    /// Key and certificate do not belong together.
+    /// The key belongs to another certificate.
     #[error("the key does not belong to the certificate")]
     KeyOfAnother,
 }
@@ -148,7 +148,7 @@ impl PemFiles {
             .map_err(|_not_pem| CertificateError::NoKey)?;
         let der = key.secret_der();
         let is_on_p521 = der.windows(P521.len()).any(|window| window == P521);
-        // rustls panics if several providers are built in and none is named.
+        // rustls panics if several providers are built in and none is chosen.
         let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map(|builder| builder.with_no_client_auth())
@@ -198,7 +198,7 @@ pub(crate) struct CurrentCertificate {
 }
 
 impl CurrentCertificate {
-    /// Begins with this one. `expiry` always says when the current one expires.
+    /// Begins with this certificate. `expiry` always has the expiry of the current one.
     pub(crate) fn new(certificate: &TlsCertificate, expiry: Gauge) -> Self {
         let Made {
             server,
@@ -216,8 +216,8 @@ impl CurrentCertificate {
         self.server.load_full()
     }
 
-    /// Reads the files again whenever they change, until told to stop. While they are not usable, for example because only
-    /// one of them is new, the last good certificate stays.
+    /// Reads the files again whenever they change, until it is told to stop. While they are not usable, for example
+    /// because only one of them is new, the last good certificate stays.
     ///
     /// # Errors
     /// If reading panicked.
@@ -304,7 +304,7 @@ pub(super) mod tests {
         let (another, another_key) = made();
         let chain = format!("a comment\n{certificate}\n{another}");
         assert!(read(&chain, &key).is_ok());
-        // In one file, too, as some tools write it.
+        // Both in one file, as some tools write them.
         let both = format!("{key}{certificate}");
         assert!(read(&both, &both).is_ok());
 

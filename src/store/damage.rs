@@ -5,7 +5,7 @@
 pub(crate) enum DamagedFiles {
     /// It is removed, because it can be fetched again.
     Remove,
-    /// It stays: only an operator can replace it.
+    /// It stays, because only an operator can replace it.
     Leave,
 }
 
@@ -19,6 +19,6 @@ pub(crate) enum FileHealth {
     },
     /// The bytes do not match the checksum.
     Damaged,
-    /// The file is not there any more.
+    /// The file was removed.
     Missing,
 }

@@ -15,7 +15,7 @@ use crate::package::Checksum;
 /// How many fetches run or wait for a permit.
 const IN_FLIGHT_MAX: usize = 4_096;
 
-/// How long a client has to wait when there are too many.
+/// How long a client must wait if there are too many fetches.
 pub(super) const PAUSE_WHEN_FULL: Duration = Duration::from_secs(5);
 
 /// How far a fetch is.
@@ -46,13 +46,13 @@ pub(super) struct Fetched {
 #[derive(Debug, Default)]
 pub(super) struct InFlight(Mutex<HashMap<Checksum, watch::Receiver<FetchState>>>);
 
-/// Waits for a fetch. It can be dropped at any time; the fetch goes on.
+/// Waits for a fetch. It can be dropped at any time, and the fetch continues.
 pub(super) struct Waiter(watch::Receiver<FetchState>);
 
-/// Tells the waiters of a fetch how far it is.
+/// Tells the waiters of a fetch its progress.
 pub(super) struct Reporter(watch::Sender<FetchState>);
 
-/// Takes a fetch out of the table when dropped, also after a panic.
+/// Removes a fetch from the table when it is dropped, even after a panic.
 pub(super) struct Entry<'t> {
     table: &'t InFlight,
     checksum: Checksum,
@@ -98,7 +98,7 @@ impl Reporter {
         self.0.send_replace(state);
     }
 
-    /// Whether nobody waits any more.
+    /// Whether no request waits any more.
     pub(super) fn is_abandoned(&self) -> bool {
         // One receiver is that of the table.
         self.0.receiver_count() <= 1

@@ -1,4 +1,4 @@
-//! Where crate files are kept: `STORAGE_URL`, and the clouds' own variables.
+//! Where crate files are stored: `STORAGE_URL`, and the clouds' own variables.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,11 +22,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a cloud may send nothing. A whole transfer has no limit, because a large file takes its time.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a request to a cloud is repeated, and for how long: a client is waiting.
+/// How often a request to a cloud is repeated, and for how long. A client waits for it.
 const RETRIES_MAX: usize = 3;
 const RETRY_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// Where crate files are kept.
+/// Where crate files are stored.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct StorageLocation(Place);
 
@@ -36,7 +36,7 @@ pub(super) enum Place {
     Disk { path: PathBuf, use_of: DiskUse },
     /// A bucket or container, with a prefix.
     Cloud(CloudPlace),
-    /// The memory of this process, for trials.
+    /// The memory of this process. For tests and trials.
     Memory,
 }
 
@@ -103,7 +103,7 @@ impl StorageLocation {
             })
         };
         if !text.contains("://") {
-            // A URL with a slash too few must not pass for a directory.
+            // A URL with one slash missing must not count as a directory.
             let looks_like_a_url = text
                 .split_once(':')
                 .is_some_and(|(scheme, _)| is_scheme(scheme));
@@ -136,7 +136,7 @@ impl StorageLocation {
             variables,
             proxies: Box::default(),
         };
-        // Errors must be known before the port is bound. With a bad prefix all of the bucket would be ours.
+        // Errors must be known before the port is bound. With a bad prefix the whole bucket would count as ours.
         cloud
             .read_prefix()
             .map_err(|_not_a_path| LocationError::NotAUrl)?;
@@ -202,7 +202,7 @@ impl StorageLocation {
             if shown == HIDDEN {
                 return vec![value.clone()];
             }
-            // An address is shown without its secrets. They can occur with and without it, as given and as encoded.
+            // An address is shown without its secrets. A text can contain them alone, and as given or encoded.
             let Some(url) = Url::parse(value).ok().filter(|_| is_address(name)) else {
                 return Vec::new();
             };
@@ -213,7 +213,7 @@ impl StorageLocation {
             });
             parsed.collect()
         });
-        // A value of a few letters is part of many words, and hiding those would reveal it.
+        // A value of a few letters is a part of many words, and hiding those words would reveal it.
         let mut hidden: Vec<_> = hidden.filter(|value| value.len() > 3).collect();
         hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
         hidden
@@ -335,7 +335,7 @@ impl CloudPlace {
     }
 }
 
-/// Whether this is the scheme of a place, or of a URL that people mistake for one.
+/// Whether this is the scheme of a place, or of a URL that people take for one.
 fn is_scheme(text: &str) -> bool {
     [
         "file", "memory", "s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl", "http", "https",
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_variables_that_are_used_only_the_plain_ones_are_shown() {
+    fn only_used_variables_without_secrets_are_shown() {
         let variables = [
             ("AWS_REGION", "eu-west-1"),
             ("AWS_DEFAULT_REGION", "s3cret/with+other signs"),

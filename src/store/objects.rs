@@ -41,7 +41,7 @@ pub(crate) struct UnverifiedFile {
 pub(super) struct Objects {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) prefix: Path,
-    /// Whether a removal is a request that could name several objects.
+    /// Whether a removal is a bulk request.
     pub(super) deletes_in_bulk: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Trying whether the store can be used. Nothing is left behind.
+//! Checks whether the store can be used. Leaves nothing behind.
 
 use std::path::{Path as DiskPath, PathBuf};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub(crate) enum ProbeError {
     Delete(#[source] StoreError),
 }
 
-/// Does what a mirror does with its store, once and with a file of a few bytes.
+/// Does everything that a mirror does with its store, once, with a file of a few bytes.
 pub(crate) async fn probe(location: &StorageLocation, access: Access) -> Result<(), ProbeError> {
     let _made = match location.place() {
         Place::Disk { path, .. } => NewDirectories::up_to(path),
@@ -62,7 +62,7 @@ pub(crate) async fn probe(location: &StorageLocation, access: Access) -> Result<
     let store =
         CrateStore::open(settings, Arc::new(Counters::default())).map_err(ProbeError::Open)?;
     let objects = &store.objects;
-    // One object is enough: a bucket may be full of other things.
+    // One object is enough: a bucket can have many other objects.
     if let Some(Err(error)) = objects.store.list(objects.list_prefix()).next().await {
         return Err(ProbeError::List(error.into()));
     }
@@ -88,7 +88,7 @@ async fn write_read_and_remove(objects: &Objects) -> Result<(), ProbeError> {
     deleted.map_err(ProbeError::Delete)
 }
 
-/// New directories, the lowest first. The empty ones are removed when this is dropped.
+/// New directories, the lowest first. Dropping this removes the empty ones.
 struct NewDirectories(Vec<PathBuf>);
 
 impl NewDirectories {

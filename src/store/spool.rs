@@ -94,7 +94,7 @@ impl Spool {
         }
     }
 
-    /// Assembles the file on a disk without giving it its key, and returns its place. The caller removes it.
+    /// Assembles the file on a disk without a key, and returns its place. The caller removes it.
     pub(super) async fn finish_unnamed(mut self) -> Result<Path, ObjectError> {
         self.assemble().await?;
         Ok(self.place().clone())

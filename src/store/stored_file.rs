@@ -17,8 +17,8 @@ use crate::disk_file::DiskFile;
 use crate::disk_file::FilePart;
 use crate::package::Checksum;
 
-/// How much of a file is read at a time: the memory that each download in progress holds. Blocks from 128 kB on come from
-/// the system one by one (`memory`), which doubled the time that a file takes.
+/// How much of a file is read at a time: the memory of each download in progress. Blocks from 128 kB on come directly
+/// from the system (`memory`), which doubled the time of a file.
 const READ_BYTES_MAX: u64 = 120 * 1024;
 
 /// A file whose bytes match its checksum.
@@ -57,7 +57,7 @@ impl StoredFile {
         }
     }
 
-    /// `permit` is given back when the last of the bytes was sent.
+    /// `permit` is released when the last of the bytes was sent.
     pub(super) fn in_memory(bytes: Bytes, permit: OwnedSemaphorePermit) -> Self {
         let budgeted = Budgeted {
             bytes,
@@ -104,7 +104,7 @@ impl StoredFile {
         matches!(self.source, Source::Memory(_))
     }
 
-    /// Whether it can be read without a request to anybody.
+    /// Whether it can be read without a request to a cloud.
     pub(crate) fn is_on_disk(&self) -> bool {
         matches!(self.source, Source::Disk(_))
     }
@@ -117,7 +117,7 @@ impl StoredFile {
         }
     }
 
-    /// A range of a file on the disk, which the system can send by itself.
+    /// A range of a file on the disk, which the kernel can send.
     #[cfg(target_os = "linux")]
     pub(crate) fn part(&self, range: Range<u64>) -> Option<FilePart> {
         match &self.source {
@@ -127,7 +127,7 @@ impl StoredFile {
     }
 }
 
-/// Reads the next part when the one before was sent, so that a slow client costs no more memory than a fast one.
+/// Reads the next part after the one before was sent, so a slow client costs no more memory than a fast one.
 fn read_file(file: Arc<OpenFile>, range: Range<u64>) -> Reading {
     let parts = stream::try_unfold((file, range), |(file, range)| async move {
         if range.is_empty() {

@@ -7,7 +7,7 @@ use reqwest::{Response, StatusCode};
 
 use crate::package::Checksum;
 
-/// The longest pause that an upstream may ask for. A day would be an error of the upstream.
+/// The longest pause that an upstream can ask for. A day would be an error of the upstream.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// The pause for an upstream that is busy and names none.
@@ -34,7 +34,7 @@ pub(super) enum TryError {
 pub(super) fn accept(response: Response, now: SystemTime) -> Result<Response, TryError> {
     match response.status() {
         StatusCode::OK => Ok(response),
-        // S3 says 403 where a bucket may not be listed.
+        // S3 answers 403 for a missing file if the bucket may not be listed.
         StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::GONE => Err(TryError::Missing),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
             Err(TryError::Busy(pause(&response, now)))

@@ -30,7 +30,7 @@ pub struct FetchLimits {
     pub head_timeout: Duration,
     /// For the next bytes of a body.
     pub silence_timeout: Duration,
-    /// Before the second try; the third waits twice as long.
+    /// Before the second try. The third one waits twice as long.
     pub retry_pause: Duration,
 }
 
@@ -108,8 +108,8 @@ impl ClientSettings {
     }
 }
 
-/// Follows a few redirects, but none from https to http. A redirect with a user in it is refused, because libraries below
-/// write its URL to the log.
+/// Follows a few redirects, but none from https to http. Refuses a redirect with a user in its URL, because libraries
+/// write the URL to the log.
 fn redirects(names: &Names, proxies: Proxies) -> Policy {
     let (resolver, reach) = (names.resolver.clone(), names.reach.clone());
     Policy::custom(move |attempt| {

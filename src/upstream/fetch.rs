@@ -320,7 +320,7 @@ fn host_of(template: &DownloadTemplate) -> String {
     host.unwrap_or("unknown").to_owned()
 }
 
-/// What is counted. A failure of the receiver says nothing of the upstream.
+/// The result to count. A failure of the receiver says nothing about the upstream.
 fn result_of<E>(tried: &Result<u64, TryFailure<E>>) -> Option<&'static str> {
     match tried {
         Ok(_) => Some(OK),

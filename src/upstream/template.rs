@@ -82,7 +82,7 @@ impl DownloadTemplate {
         if !full.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TemplateError::Character);
         }
-        // A brace that is left over is a misspelt placeholder: no URL has a plain one.
+        // A brace that is left is a misspelt placeholder, because no URL has a plain brace.
         let is_stray =
             |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(['{', '}']));
         if pieces.iter().any(is_stray) {
@@ -207,7 +207,7 @@ fn base_of(template: &str, sample: &url::Url) -> String {
         .unwrap_or(head)
         .trim_end_matches('/');
     match url::Url::parse(head) {
-        // A user in front of a placeholder must not be taken for a host: `https://user:1{crate}@host/`.
+        // A user before a placeholder must not count as a host: `https://user:1{crate}@host/`.
         Ok(url) if url.host() != sample.host() || url.port() != sample.port() => String::new(),
         Ok(mut url) => {
             // Neither can fail: an http URL always has a host.
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn expands_all_five_placeholders_as_cargo_does() {
+    fn all_five_placeholders_are_expanded_as_cargo_does_it() {
         let sum = "ab".repeat(32);
         for (template, name, version, expected) in [
             (
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_no_client_can_be_sent_to() {
+    fn a_template_that_is_no_target_for_a_redirect_is_refused() {
         for (text, why) in [
             ("", TemplateError::NotAUrl),
             ("crates/{crate}", TemplateError::NotAUrl),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_whether_it_carries_credentials_or_a_query() {
+    fn a_template_says_whether_it_has_credentials_or_a_query() {
         for (text, credentials, query) in [
             ("https://h.example/{crate}", false, false),
             ("https://h.example/@scope/{crate}", false, false),

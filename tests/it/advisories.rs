@@ -1,4 +1,4 @@
-//! The advisory database: followed, lost, damaged, restarted from disk, and served on to git.
+//! The advisory database: the mirror follows it through outages, damage and restarts, and serves it to git.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::support::{
     Answer, Fault, GitIndex, GitServer, Mirror, eventually, eventually_some, hermetic, index_line,
 };
 
-/// Shorter than the real one, so that tests need not wait for long.
+/// Shorter than the default, so that tests do not wait long.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 const REFS: &str = "/git/advisory-db/info/refs?service=git-upload-pack";
@@ -21,7 +21,7 @@ const UPLOAD_PACK: &str = "/git/advisory-db/git-upload-pack";
 const RECEIVE_PACK: &str = "/git/advisory-db/git-receive-pack";
 const REQUEST_TYPE: (&str, &str) = ("Content-Type", "application/x-git-upload-pack-request");
 
-/// A database in the form of RustSec's, with one malicious crate, one vulnerability and one unusable file.
+/// A database in the format of RustSec, with a malicious crate, a vulnerability and an unusable file.
 fn database() -> GitIndex {
     let database = GitIndex::empty();
     let commit = database.commit().file("README.md", b"# Advisories\n");
@@ -52,7 +52,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A database whose server does not work yet.
+    /// A database whose server fails at first.
     fn new() -> Self {
         let index = GitIndex::empty();
         let line = index_line("some", "1.0.0", false);
@@ -77,7 +77,7 @@ impl Scene {
             ("GIT_REPO_URL", index.to_str().unwrap()),
             ("ADVISORY_DB_URL", &self.server.url()),
             ("DATA_DIR", self.data.path().to_str().unwrap()),
-            // Nothing but the advisories changes.
+            // Only the advisories change.
             ("REFRESH_INTERVAL_SECS", "3600"),
         ];
         let mirror = Mirror::start_with(&settings, |config| {
@@ -94,7 +94,7 @@ impl Scene {
         clones.join(fs::read_to_string(clones.join("current")).unwrap())
     }
 
-    /// Runs git, and returns what it prints.
+    /// Runs git, and returns its output.
     fn git(&self, arguments: &[&str]) -> String {
         let mut git = hermetic("git", self.data.path());
         let output = git.args(arguments).output().unwrap();
@@ -102,7 +102,7 @@ impl Scene {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The commit that a client has.
+    /// The newest commit in a client's clone.
     fn head(&self, name: &str) -> String {
         let clone = self.data.path().join(name);
         let head = self.git(&["-C", clone.to_str().unwrap(), "rev-parse", "HEAD"]);
@@ -110,7 +110,7 @@ impl Scene {
     }
 }
 
-/// What `/readyz` says of the database. The mirror is ready, whatever that is.
+/// The advisories in `/readyz`, and the warnings. The mirror is ready in every case.
 fn report(mirror: &Mirror) -> (Value, Vec<String>) {
     let answer = mirror.get("/readyz");
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -126,7 +126,7 @@ fn report(mirror: &Mirror) -> (Value, Vec<String>) {
 
 fn wait_for(mirror: &Mirror, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     eventually_some(what, || {
-        // The age may grow between two answers.
+        // The age can grow between two answers.
         let advisories = mirror.get("/readyz").json()["advisories"].clone();
         is_so(&advisories).then_some(advisories)
     })
@@ -146,11 +146,11 @@ fn metric(mirror: &Mirror, name: &str) -> Option<f64> {
 }
 
 #[test]
-fn the_database_is_followed_through_failures_damage_and_restarts_and_git_gets_it() {
+fn the_database_survives_outages_damage_and_restarts_and_git_can_clone_it() {
     let scene = Scene::new();
     let mirror = scene.start();
 
-    // Before the first copy.
+    // Before the first clone.
     let failed = wait_for(&mirror, "the first failure", |report| {
         report["state"] == "failed"
     });
@@ -169,7 +169,7 @@ fn the_database_is_followed_through_failures_damage_and_restarts_and_git_gets_it
     assert!(mirror.get(REFS).text().contains("advisory database yet"));
     assert_eq!(metric(&mirror, "advisories_skipped"), None);
 
-    // The first copy.
+    // The first clone.
     scene.server.set(Fault::None);
     let first = scene.database.head();
     wait_for_commit(&mirror, &first);
@@ -189,7 +189,7 @@ fn the_database_is_followed_through_failures_damage_and_restarts_and_git_gets_it
     it_survives_its_upstream(&scene, &mirror);
     it_is_made_again_when_damaged(&scene, &mirror);
 
-    // From the disk, without the upstream, and without a git program.
+    // A restart without the upstream and without a git program.
     let newest = scene.database.head();
     mirror.stop();
     scene.server.set(Fault::Disconnect);
@@ -210,7 +210,7 @@ fn the_database_is_followed_through_failures_damage_and_restarts_and_git_gets_it
     assert!(answer.text().contains("no git program"), "{answer:?}");
 }
 
-/// Clones by both versions of the protocol, whole and shallow. Other requests are refused as for the index.
+/// Clients clone with both versions of the protocol, in full and shallow. Other requests are refused, as for the index.
 fn git_gets_it(scene: &Scene, mirror: &Mirror, commit: &str) {
     let url = format!("http://{}/git/advisory-db", mirror.address);
     for (name, arguments) in [
@@ -254,7 +254,7 @@ fn git_gets_it(scene: &Scene, mirror: &Mirror, commit: &str) {
     }
 }
 
-/// Existing clones get new commits as a fast-forward, and a rewritten history by force.
+/// Existing clones get new commits by a fast-forward, and a rewritten history by force.
 fn its_history_is_followed(scene: &Scene, mirror: &Mirror) {
     let more = advisory("RUSTSEC-2026-0005", "worse", "expect-deleted = true");
     let commit = scene
@@ -275,7 +275,7 @@ fn its_history_is_followed(scene: &Scene, mirror: &Mirror) {
         ]);
         assert_eq!(scene.head(name), commit, "{name}");
     }
-    // crates.io squashes its index, and RustSec may do the same.
+    // crates.io squashes its index. RustSec may do that, too.
     scene.database.squash();
     scene.database.rename_default_branch("trunk");
     let squashed = scene.database.head();
@@ -288,7 +288,7 @@ fn its_history_is_followed(scene: &Scene, mirror: &Mirror) {
     assert_eq!(scene.head("v2"), squashed);
 }
 
-/// The last copy stays, and its age grows.
+/// The last clone stays in use, and its age grows.
 fn it_survives_its_upstream(scene: &Scene, mirror: &Mirror) {
     let commit = scene.database.head();
     scene.server.set(Fault::GarbagePack);
@@ -317,7 +317,7 @@ fn it_survives_its_upstream(scene: &Scene, mirror: &Mirror) {
     assert_eq!(report(mirror).1, Vec::<String>::new());
 }
 
-/// A damaged clone is replaced by a new one, and what is in memory stays in use.
+/// A damaged clone is replaced. The advisories in memory stay in use.
 fn it_is_made_again_when_damaged(scene: &Scene, mirror: &Mirror) {
     let damaged = scene.clone();
     let packs = fs::read_dir(damaged.join("objects/pack")).unwrap();
@@ -329,7 +329,7 @@ fn it_is_made_again_when_damaged(scene: &Scene, mirror: &Mirror) {
             scribble(&pack);
         }
     }
-    eventually("the clone is made again", || scene.clone() != damaged);
+    eventually("the clone is replaced", || scene.clone() != damaged);
     wait_for_commit(mirror, &scene.database.head());
     let url = format!("http://{}/git/advisory-db", mirror.address);
     let target = scene.data.path().join("again");
@@ -357,7 +357,7 @@ fn without_the_setting_there_is_no_database() {
 }
 
 #[test]
-fn while_the_first_fetch_hangs_the_mirror_is_ready_and_a_stop_does_not_wait_for_it() {
+fn a_first_fetch_that_hangs_delays_neither_readiness_nor_a_stop() {
     let scene = Scene::new();
     scene.server.set(Fault::Hang);
     let mirror = scene.start();

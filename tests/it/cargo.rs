@@ -1,5 +1,5 @@
-//! Real cargo, through source replacement: with the mirror's own index in every way that cargo can read it, and as in the
-//! classic set-up, a fork of the index whose `config.json` points at the mirror.
+//! Real cargo with source replacement: with every way in which cargo can read the mirror's index, and in the classic
+//! set-up, a fork of the index whose `config.json` names the mirror.
 
 use tempfile::TempDir;
 
@@ -9,9 +9,9 @@ use crate::support::{
 
 /// A way in which cargo reads the mirror's index.
 struct Way {
-    /// Starts a mirror that offers it.
+    /// Starts a mirror that offers the index in this way.
     start: fn(&[(&str, &str)]) -> Mirror,
-    /// The index, as cargo's settings name it.
+    /// The index, as cargo's configuration names it.
     index: fn(&Mirror) -> String,
     /// Waits until the index shows a commit of the upstream.
     wait_for_commit: fn(&Mirror, &str),
@@ -41,19 +41,19 @@ const GIT_PROGRAM: Way = Way {
     ..GIT
 };
 
-/// With gix, which cargo has on trial.
+/// With gix, which is an unstable feature of cargo.
 const GIX: Way = Way {
     settings: &[ON_TRIAL, ("CARGO_UNSTABLE_GITOXIDE", "fetch")],
     ..GIT
 };
 
-/// Without the history behind the index, which cargo has on trial, too.
+/// Without the history of the index, which is an unstable feature of cargo, too.
 const GIT_SHALLOW: Way = Way {
     settings: &[ON_TRIAL, ("CARGO_UNSTABLE_GIT", "shallow-index")],
     ..GIT
 };
 
-/// Both of these.
+/// Both unstable features.
 const GIX_SHALLOW: Way = Way {
     settings: &[
         ON_TRIAL,
@@ -63,7 +63,7 @@ const GIX_SHALLOW: Way = Way {
     ..GIT
 };
 
-/// Lets cargo do what it does not do by itself yet.
+/// Allows unstable features of cargo.
 const ON_TRIAL: (&str, &str) = ("RUSTC_BOOTSTRAP", "1");
 
 struct Scene {
@@ -76,7 +76,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// An index with real crates in it and a few that can be downloaded, and a mirror of it.
+    /// An index with real crates and a few crates that can be downloaded, and a mirror of it.
     fn start(way: &'static Way) -> Self {
         let crates = [
             CrateFile::pack("leaf", "1.0.0", &[]),
@@ -124,7 +124,7 @@ impl Scene {
         Project::new(&self.server.url(), &[])
     }
 
-    /// Commits a `config.json` that points at the mirror to the upstream index.
+    /// Commits a `config.json` to the upstream index that names the mirror.
     fn configure(&self, dl: &str, api: &str) {
         let address = self.mirror.address;
         let config = serde_json::json!({
@@ -144,7 +144,7 @@ impl Scene {
         (self.way.wait_for_commit)(&self.mirror, &commit);
     }
 
-    /// The paths are those of the mirror's redirects; cargo itself would not have encoded the plus.
+    /// The paths are those of the mirror's redirects. cargo itself would not encode the plus.
     #[track_caller]
     fn assert_downloads_went_through(&self) {
         assert_eq!(
@@ -167,7 +167,7 @@ fn cargo_fetches_and_builds_through_the_redirect() {
     succeeds(&project.cargo(&["fetch"]));
     scene.assert_downloads_went_through();
     succeeds(&project.cargo(&["build", "--offline"]));
-    // under_score, MixedCase, leaf, plus-build.
+    // The four crates are under_score, MixedCase, leaf and plus-build.
     assert_eq!(project.program_says(), "4\n");
     let lock = project.lock_file();
     let sources = lock.lines().filter(|line| line.starts_with("source"));
@@ -178,7 +178,7 @@ fn cargo_fetches_and_builds_through_the_redirect() {
 }
 
 #[test]
-fn an_old_config_json_with_a_slash_behind_api_works() {
+fn an_old_config_json_with_a_slash_after_api_works() {
     let scene = Scene::start(&SPARSE);
     scene.configure("//api/v1/crates", "/");
     let project = scene.unmirrored();
@@ -196,11 +196,11 @@ fn an_old_config_json_with_a_slash_behind_api_works() {
     );
 }
 
-/// All that is done with an index, in a cargo home that is empty at first. The upstream's own `config.json` would lead
-/// past the mirror.
+/// Every use of an index, with an empty cargo home. The `config.json` of the upstream would bypass the mirror.
 fn works_from_end_to_end(way: &'static Way) {
     let scene = Scene::start(way);
-    // The git program, since one cargo of `.ci/cargo-versions` cannot read the upstream's git index by itself.
+    // The git program, because one cargo version of `.ci/cargo-versions` cannot read the upstream's git index by
+    // itself.
     let unmirrored = Project::new(&scene.server.url(), GIT_PROGRAM.settings);
     let mirrored = scene.mirrored();
     succeeds(&mirrored.cargo(&["fetch"]));
@@ -224,7 +224,11 @@ fn works_from_end_to_end(way: &'static Way) {
     }
     let lock = mirrored.lock_file();
     assert!(lock.contains("name = \"itoa\"") && lock.contains("name = \"leaf\""));
-    assert_eq!(lock, unmirrored.lock_file(), "as made without the mirror");
+    assert_eq!(
+        lock,
+        unmirrored.lock_file(),
+        "the same as without the mirror"
+    );
 }
 
 #[test]
@@ -238,16 +242,16 @@ fn cargo_uses_the_git_index_from_end_to_end() {
 }
 
 #[test]
-fn cargo_uses_the_git_index_by_the_git_program_from_end_to_end() {
+fn cargo_uses_the_git_index_through_the_git_program_from_end_to_end() {
     works_from_end_to_end(&GIT_PROGRAM);
 }
 
 #[test]
-fn cargo_uses_the_git_index_by_gix_from_end_to_end() {
+fn cargo_uses_the_git_index_through_gix_from_end_to_end() {
     works_from_end_to_end(&GIX);
 }
 
-/// A cargo home that has the index already learns what is new, also when the history behind it is gone.
+/// A cargo home that already has the index sees new versions, even after a squash of the history.
 fn follows_a_publish_and_a_squash(way: &'static Way) {
     let scene = Scene::start(way);
     let project = scene.mirrored();
@@ -273,31 +277,31 @@ fn follows_a_publish_and_a_squash(way: &'static Way) {
 }
 
 #[test]
-fn cargo_sees_a_publish_through_the_sparse_index_and_a_squash_does_not_matter() {
+fn cargo_sees_a_publish_in_the_sparse_index_even_after_a_squash() {
     follows_a_publish_and_a_squash(&SPARSE);
 }
 
 #[test]
-fn cargo_sees_a_publish_through_the_git_index_and_a_squash_does_not_matter() {
+fn cargo_sees_a_publish_in_the_git_index_even_after_a_squash() {
     follows_a_publish_and_a_squash(&GIT);
 }
 
 #[test]
-fn cargo_sees_a_publish_by_the_git_program_and_a_squash_does_not_matter() {
+fn cargo_sees_a_publish_through_the_git_program_even_after_a_squash() {
     follows_a_publish_and_a_squash(&GIT_PROGRAM);
 }
 
 #[test]
-fn cargo_sees_a_publish_by_gix_and_a_squash_does_not_matter() {
+fn cargo_sees_a_publish_through_gix_even_after_a_squash() {
     follows_a_publish_and_a_squash(&GIX);
 }
 
 #[test]
-fn cargo_sees_a_publish_in_a_shallow_git_index_and_a_squash_does_not_matter() {
+fn cargo_sees_a_publish_in_a_shallow_git_index_even_after_a_squash() {
     follows_a_publish_and_a_squash(&GIT_SHALLOW);
 }
 
 #[test]
-fn cargo_sees_a_publish_by_gix_in_a_shallow_index_and_a_squash_does_not_matter() {
+fn cargo_sees_a_publish_through_gix_in_a_shallow_index_even_after_a_squash() {
     follows_a_publish_and_a_squash(&GIX_SHALLOW);
 }

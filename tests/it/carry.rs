@@ -1,4 +1,4 @@
-//! `export` and `import` as processes: what they say, what they leave behind, and what they refuse.
+//! `export` and `import` as processes: their output, the files that they leave, and what they refuse.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::support::{
 
 const AIR_GAP: &str = include_str!("../../docs/air-gap.md");
 
-/// Where a lock file says that crates come from.
+/// The source of crates in a lock file.
 const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// A mirror with a network, one without, and a directory between them.
+/// A mirror with a network, a mirror without one, and a directory between them.
 struct Gap {
     origin: Origin,
     outside: TempDir,
@@ -24,7 +24,7 @@ struct Gap {
     inside: TempDir,
 }
 
-/// What a run said.
+/// The output of a run.
 struct Run {
     code: Option<i32>,
     results: String,
@@ -51,7 +51,7 @@ impl Run {
 }
 
 impl Gap {
-    /// With all crates of the origin held outside.
+    /// All crates of the origin are stored in the outer mirror.
     fn of(count: usize) -> Self {
         Self::with(Origin::of(count))
     }
@@ -73,7 +73,7 @@ impl Gap {
         settings
     }
 
-    /// Nobody inside is told where the index comes from.
+    /// The inner mirror does not know where the index comes from.
     fn settings_inside(&self) -> Vec<(&'static str, String)> {
         vec![
             ("DATA_DIR", text(self.inside.path())),
@@ -93,14 +93,14 @@ impl Gap {
         text(&self.carried.path().join(name))
     }
 
-    /// Publishes another crate, fetches and exports it.
+    /// Publishes another crate, fetches it and exports it.
     fn next_day(&mut self, number: usize, archive: &str, since: &str) -> String {
         self.origin.publish(CrateFile::numbered(number));
         self.outside(&["prefetch", "--all"]).done();
         self.outside(&["export", archive, "--since", since]).done()
     }
 
-    /// A path among what is carried for what is a file on the command line, and the same word otherwise.
+    /// Turns the name of an archive or a list on the command line into its path, and leaves other words.
     fn located(&self, word: &str) -> String {
         let is_file = word.ends_with(".tar") || word.ends_with(".lock");
         if is_file {
@@ -110,7 +110,7 @@ impl Gap {
         }
     }
 
-    /// A project that needs all crates of the origin.
+    /// A lock file with all crates of the origin.
     fn write_lockfile(&self, path: &str) {
         let packages = self.origin.files.iter().map(|file| {
             format!(
@@ -129,7 +129,7 @@ impl Gap {
         held.checksums.len()
     }
 
-    /// The name of the clone in use inside.
+    /// The name of the clone in use in the inner mirror.
     fn clone_inside(&self) -> Option<String> {
         fs::read_to_string(self.inside.path().join("index/current")).ok()
     }
@@ -141,7 +141,7 @@ impl Gap {
         mirror
     }
 
-    /// Neither files that were only needed meanwhile, nor clones that nobody uses.
+    /// Neither temporary files nor unused clones are left.
     #[track_caller]
     fn assert_nothing_is_left(&self) {
         for data in [&self.outside, &self.inside] {
@@ -173,7 +173,7 @@ fn scratch(data: &Path) -> PathBuf {
     data.join("scratch")
 }
 
-/// The lines of a block of commands that are the program's, of what comes after its beginning.
+/// The commands of the program in the code block at the beginning of `rest`.
 fn block_lines(rest: &str) -> impl Iterator<Item = &str> {
     let block = rest.split("```").next().unwrap();
     block
@@ -181,7 +181,7 @@ fn block_lines(rest: &str) -> impl Iterator<Item = &str> {
         .filter(|line| line.contains("crates-io-mirror") && !line.contains("://"))
 }
 
-/// The names of the entries of an archive, and where their content is.
+/// The names of the entries of an archive, and the positions of their content.
 fn entries(archive: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
     let mut tar = tar::Archive::new(archive);
     let entries = tar.entries().unwrap().map(|entry| {
@@ -194,7 +194,7 @@ fn entries(archive: &[u8]) -> Vec<(String, std::ops::Range<usize>)> {
 }
 
 #[test]
-fn everything_is_carried_over_and_later_only_news_beside_a_running_mirror() {
+fn the_first_archive_has_everything_and_later_ones_only_what_is_new() {
     let mut gap = Gap::of(3);
     let [monday, tuesday] = ["monday.tar", "tuesday.tar"].map(|name| gap.archive(name));
     let said = gap.outside(&["export", &monday]).done();
@@ -216,12 +216,12 @@ fn everything_is_carried_over_and_later_only_news_beside_a_running_mirror() {
     let said = gap.inside(&["import", &tuesday]).done();
     assert!(said.starts_with("imported 1 crate files, and the index; 0 stored already"));
     let new = gap.origin.files.last().unwrap();
-    eventually("the running mirror shows what was imported", || {
+    eventually("the running mirror shows the imported crate", || {
         mirror.get(&new.download_path()).body == new.bytes()
     });
     mirror.stop();
 
-    // What was lost can come again from an earlier archive, and the index is not taken back.
+    // Lost files can come from an earlier archive again. The index stays at the newer commit.
     fs::remove_dir_all(gap.inside.path().join("crates")).unwrap();
     let lossy = gap.inside(&["import", &tuesday]);
     assert_eq!(lossy.code, Some(1));
@@ -243,7 +243,7 @@ fn everything_is_carried_over_and_later_only_news_beside_a_running_mirror() {
 }
 
 #[test]
-fn the_commands_of_the_air_gap_document_do_what_it_says() {
+fn the_commands_of_the_air_gap_document_work() {
     let gap = Gap::of(2);
     gap.write_lockfile(&gap.archive("Cargo.lock"));
     let mut verbs = Vec::new();
@@ -275,7 +275,7 @@ fn the_commands_of_the_air_gap_document_do_what_it_says() {
 }
 
 #[test]
-fn a_later_mirror_with_a_network_goes_on_from_the_imported_clone() {
+fn a_later_mirror_with_a_network_continues_from_the_imported_clone() {
     let mut gap = Gap::of(1);
     let archive = gap.archive("a.tar");
     gap.outside(&["export", &archive]).done();
@@ -285,7 +285,7 @@ fn a_later_mirror_with_a_network_goes_on_from_the_imported_clone() {
     let mut settings = gap.origin.settings().to_vec();
     settings.push(("DATA_DIR", text(gap.inside.path())));
     let mirror = Mirror::start_with(&borrowed(&settings), |_config| ());
-    eventually("what is new was fetched", || {
+    eventually("the new version is fetched", || {
         let answer = mirror.get("/api/v1/crates/kept-001");
         answer.header("x-index-commit") == Some(new.as_str())
     });
@@ -342,7 +342,7 @@ fn a_truncated_or_changed_archive_leaves_the_index_as_it_was() {
 }
 
 #[test]
-fn an_archive_without_its_base_is_refused_with_the_name_of_the_base() {
+fn an_archive_without_its_base_is_refused_and_the_base_is_named() {
     let mut gap = Gap::of(1);
     let [monday, tuesday] = ["monday.tar", "tuesday.tar"].map(|name| gap.archive(name));
     let commit = gap.origin.index.head();
@@ -361,12 +361,12 @@ fn an_archive_without_its_base_is_refused_with_the_name_of_the_base() {
 }
 
 #[test]
-fn an_index_that_cannot_be_built_on_is_exported_whole() {
+fn an_index_with_a_new_history_is_exported_in_full() {
     let mut gap = Gap::of(1);
     let [monday, tuesday] = ["monday.tar", "tuesday.tar"].map(|name| gap.archive(name));
     gap.outside(&["export", &monday]).done();
     gap.inside(&["import", &monday]).done();
-    // As after a replacement of the clone: it knows nothing of what it was before.
+    // As after a replacement of the clone, whose history begins anew.
     gap.origin.index.squash();
     fs::remove_dir_all(gap.outside.path().join("index")).unwrap();
     gap.next_day(1, &tuesday, &monday);
@@ -379,7 +379,7 @@ fn an_index_that_cannot_be_built_on_is_exported_whole() {
 }
 
 #[test]
-fn an_archive_goes_through_a_pipe() {
+fn an_archive_can_go_through_a_pipe() {
     let gap = Gap::of(2);
     let (outside, inside) = (gap.settings_outside(), gap.settings_inside());
     let [exported, imported] = Program::run_verbs_in_a_pipe(
@@ -403,12 +403,12 @@ fn an_archive_goes_through_a_pipe() {
 }
 
 #[test]
-fn an_import_beside_a_mirror_that_fetches_is_refused_before_anything_is_read() {
+fn an_import_beside_a_mirror_that_fetches_is_refused_at_once() {
     let gap = Gap::of(1);
     let settings = gap.settings_outside();
     let mirror = Mirror::start_with(&borrowed(&settings), |_config| ());
     mirror.wait_until_ready();
-    // An export is not.
+    // An export is allowed.
     gap.outside(&["export", &gap.archive("a.tar")]).done();
     let run = gap.outside(&["import", "there-is-no-such-archive.tar"]);
     assert_eq!((run.code, run.results.as_str()), (Some(1), ""));
@@ -420,7 +420,7 @@ fn an_import_beside_a_mirror_that_fetches_is_refused_before_anything_is_read() {
 }
 
 #[test]
-fn a_stopped_import_leaves_complete_files_and_nothing_else() {
+fn a_stopped_import_leaves_only_complete_files() {
     let gap = Gap::with(Origin::with(vec![
         CrateFile::noise("small", "1.0.0", 1, 1_000),
         CrateFile::noise("large", "1.0.0", 2, 12_000_000),
@@ -433,7 +433,7 @@ fn a_stopped_import_leaves_complete_files_and_nothing_else() {
         .max_by_key(|(_, place)| place.len());
     let half = largest.unwrap().1.start + 7_000_000;
     let settings = gap.settings_inside();
-    // The file is so large that its first part is in the store.
+    // The file is so large that its first part is in the store before the end.
     let crates = gap.inside.path().join("crates");
     let run = Run::from(Program::stop_verb_fed_with(
         &["import", "-"],

@@ -1,4 +1,4 @@
-//! The change feed, as scripts read it: lines, pages, events, and a follower that loses nothing.
+//! The change feed as scripts read it: lines, pages, events, and a follower that misses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,7 +19,7 @@ use crate::support::{
     Answer, Client, GitIndex, Http2, Mirror, Program, eventually, eventually_some, index_path,
 };
 
-/// The most followers of one client.
+/// The largest number of followers of one client.
 const FOLLOWERS_MAX: usize = 32;
 
 const START_AGAIN: &str = "start again from a full copy (/git/index)";
@@ -29,7 +29,7 @@ const START_AGAIN: &str = "start again from a full copy (/git/index)";
 struct Version(Value);
 
 impl Version {
-    /// Published on this day of January 2026.
+    /// A version that was published on this day of January 2026.
     fn new(name: &str, version: &str, day: u8) -> Self {
         Self(json!({
             "name": name,
@@ -51,7 +51,7 @@ impl Version {
         self.with("yanked", json!(true))
     }
 
-    /// The line of the feed about it.
+    /// The line of the feed for this version.
     fn line(&self, kind: &str, commit: &str) -> String {
         let Self(line) = self;
         let name = line["name"].as_str().unwrap();
@@ -99,7 +99,7 @@ impl Changes {
     }
 }
 
-/// Where the feed ends, once it is there and shows this commit.
+/// The end of the feed, when it shows this commit.
 #[track_caller]
 fn head_at(client: &Client, commit: &str) -> String {
     eventually_some("the feed shows the commit", || {
@@ -123,7 +123,7 @@ struct Event {
     data: String,
 }
 
-/// A follower, on a connection of its own.
+/// A follower on a connection of its own.
 struct Follower {
     reader: BufReader<TcpStream>,
     status: u16,
@@ -177,7 +177,7 @@ impl Follower {
         }
     }
 
-    /// The next event, whatever comments come before it; `None` at the end.
+    /// The next event, after any comments. `None` at the end.
     fn event(&mut self) -> Option<Event> {
         let (mut id, mut data) = (None, None);
         loop {
@@ -194,7 +194,8 @@ impl Follower {
         }
     }
 
-    /// The next events up to a head: the lines and the cursor. Only the last line of a step, and the head, have an id.
+    /// The lines and the cursor of the next events, up to a head. Only the last line of a step, and the head, have an
+    /// id.
     fn until_head(&mut self) -> (Vec<String>, String) {
         let mut lines = Vec::new();
         loop {
@@ -210,7 +211,7 @@ impl Follower {
 }
 
 #[test]
-fn each_change_is_one_line_and_a_head_ends_each_answer() {
+fn each_change_is_one_line_and_each_answer_ends_with_a_head() {
     let index = GitIndex::empty();
     let (foo, bar) = (
         Version::new("Foo", "1.0.0", 1),
@@ -267,7 +268,7 @@ fn each_change_is_one_line_and_a_head_ends_each_answer() {
     );
     assert!(Changes::since(&mirror, all.cursor()).lines.is_empty());
 
-    // Pages have whole steps, and each goes on where the one before has ended.
+    // Pages have whole steps. Each begins where the one before has ended.
     for limit in [1, 2, 3, 7, 1_000] {
         let (mut lines, mut cursor) = (Vec::new(), first.clone());
         while cursor != cursors[6] {
@@ -281,7 +282,7 @@ fn each_change_is_one_line_and_a_head_ends_each_answer() {
         assert_eq!(lines, expected, "{limit}");
     }
 
-    // A squash changes no file, so there is no line, and the commit is that of the squash.
+    // A squash changes no file. So there is no line, and the head has the commit of the squash.
     index.squash();
     let squashed = index.head();
     assert_eq!(head_at(&mirror, &squashed), cursors[6]);
@@ -378,7 +379,7 @@ fn assert_follows(mirror: &Mirror, index: &GitIndex, first: &str, expected: &[St
     assert_eq!(event.data, version.line("added", &commit));
     let (_, later) = follower.until_head();
     assert_eq!(event.id.as_ref(), Some(&later));
-    // A client that was cut off comes back with the last id that it has seen.
+    // A client that reconnects sends the last id that it has seen.
     for (path, id) in [
         ("/changes", now.as_str()),
         ("/changes?since=nonsense", &now),
@@ -403,7 +404,7 @@ fn assert_follows(mirror: &Mirror, index: &GitIndex, first: &str, expected: &[St
     );
     drop((follower, from_start));
 
-    // One client has so many places and no more, and gets them back.
+    // One client can have 32 followers and no more. When they leave, it can have new ones.
     let mut followers = Vec::new();
     eventually("the places are free again", || {
         followers.clear();
@@ -434,7 +435,7 @@ fn assert_follows_by_http2(address: SocketAddr, first: &str, expected: &str) {
         let mut answer = loop {
             let answer = client.begin("GET", &path, &accept, Body::empty());
             let answer = answer.await.unwrap();
-            // The places of the connections that were just closed may not be free yet.
+            // The server may not have noticed yet that connections were closed.
             if answer.status() == 200 {
                 break answer.into_body();
             }
@@ -447,7 +448,7 @@ fn assert_follows_by_http2(address: SocketAddr, first: &str, expected: &str) {
 }
 
 #[test]
-fn the_versions_since_a_time_lead_into_the_feed_without_a_gap() {
+fn the_list_since_a_time_continues_in_the_feed_without_a_gap() {
     let index = GitIndex::empty();
     let of = |day: u8, name: &str| Version::new(name, &format!("1.0.{day}"), day);
     let untimed = of(9, "bar")
@@ -490,13 +491,13 @@ fn the_versions_since_a_time_lead_into_the_feed_without_a_gap() {
         assert_eq!(found.cursor(), cursor, "{since}");
         assert_eq!(found.head["commit"], commit);
     }
-    // Pages go on by cursors of their own, also between two versions of one second.
+    // Pages have cursors of their own, even between two versions of one second.
     let pages = |limit: usize, between: &dyn Fn()| {
         let (mut lines, mut since) = (Vec::new(), "2026-01-01T00:00:00Z".to_owned());
         for _ in 0..10 {
             let page = mirror.get(&format!("/changes?limit={limit}&since={since}"));
             let page = Changes::of(&page);
-            // The journal has whole steps.
+            // A page of the journal has whole steps.
             assert!(page.lines.len() <= limit.max(3));
             let is_end = page.lines.is_empty();
             page.cursor().clone_into(&mut since);
@@ -511,7 +512,7 @@ fn the_versions_since_a_time_lead_into_the_feed_without_a_gap() {
     for limit in 1..=4 {
         assert_eq!(pages(limit, &|| ()), (all.to_vec(), cursor.clone()));
     }
-    // What changes meanwhile comes after the list, or in it and once more.
+    // Changes in the meantime come after the list, or in it and once more.
     let late = of(4, "bar");
     let is_sent = std::cell::Cell::new(String::new());
     let (lines, end) = pages(1, &|| {
@@ -533,7 +534,7 @@ fn the_versions_since_a_time_lead_into_the_feed_without_a_gap() {
         lines.contains(&a[0].line("version_deleted", &changed)),
         "{lines:#?}"
     );
-    // A follower can begin with a time, too. If the catalog were behind, some lines would come from the journal.
+    // A follower can begin with a time, too. With a catalog that is behind, some lines would come from the journal.
     eventually("the catalog has followed", || {
         Changes::since(&mirror, "2999-01-01T00:00:00Z").head["commit"] == changed
     });
@@ -554,7 +555,7 @@ fn the_versions_since_a_time_lead_into_the_feed_without_a_gap() {
     assert_eq!(found, recent.into_iter().collect());
 }
 
-/// What somebody who follows knows of the index: the checksum and the flag of each version.
+/// The index as a follower knows it: the checksum and the flag of each version.
 type Model = BTreeMap<(String, String), (String, bool)>;
 
 fn apply(model: &mut Model, line: &str) {
@@ -636,7 +637,7 @@ fn a_follower_that_reconnects_at_random_ends_with_exactly_the_served_index() {
             page.lines.iter().for_each(|line| apply(&mut model, line));
             page.cursor().clone_into(&mut cursor);
         } else {
-            // It reads some events, and leaves in the middle of a step perhaps.
+            // Reads some events, and may disconnect in the middle of a step.
             let mut follower = Follower::start(mirror.address, "/changes", Some(&cursor));
             assert_eq!(follower.status, 200);
             let mut step = Vec::new();
@@ -674,9 +675,9 @@ fn a_kill_at_any_moment_loses_no_change() {
     for round in 0..4_u32 {
         let before = index.head();
         change(&index, &mut files, &mut random);
-        // In some rounds as soon as the index shows the change, in others before or after.
+        // In some rounds the kill comes when the index shows the change, in others before or after.
         let follow = |program: &Program| program.get("/index/config.json");
-        eventually("it is time to kill it", || {
+        eventually("the moment of the kill", || {
             let commit = follow(&program).header("x-index-commit").map(str::to_owned);
             round % 3 == 0 || commit.is_some_and(|commit| commit != before)
         });

@@ -1,4 +1,4 @@
-//! A clock that was set back: what lies ahead of it is of unknown age.
+//! A clock that was set back: times in the future have an unknown age.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ fn clock_at(time: SystemTime) -> Clock {
 }
 
 #[test]
-fn a_fetch_that_is_ahead_of_the_clock_does_not_make_the_index_fresh() {
+fn a_fetch_in_the_future_does_not_make_the_index_fresh() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start(&index);
     let data = TempDir::new().unwrap();

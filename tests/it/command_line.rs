@@ -1,4 +1,4 @@
-//! The command line as scripts see it: what is said where, and with which exit code.
+//! The command line as scripts see it: output streams and exit codes.
 
 use std::fs;
 use std::process::Output;
@@ -48,7 +48,7 @@ fn help_and_version_go_to_standard_output_and_succeed() {
 }
 
 #[test]
-fn bad_usage_is_exit_code_2_with_a_hint_on_standard_error() {
+fn bad_usage_gives_exit_code_2_and_a_hint_on_standard_error() {
     for (arguments, hint) in [
         (&["prefetsch"][..], "prefetch"),
         (&["--port", "80"], "--port"),
@@ -112,7 +112,7 @@ fn check_config_prints_the_settings_without_secrets() {
 }
 
 #[test]
-fn check_config_tries_the_store_and_shows_the_variables_of_its_cloud_without_secrets() {
+fn check_config_tries_the_store_and_shows_its_cloud_variables_without_secrets() {
     let (data, bucket) = (TempDir::new().unwrap(), S3Server::start());
     let own = bucket.settings();
     let mut settings = borrowed(&own);

@@ -13,10 +13,10 @@ use crate::support::{
     tls,
 };
 
-/// How the mirror's own metrics begin.
+/// The prefix of the mirror's own metrics.
 const PREFIX: &str = "crates_io_mirror_";
 
-/// Variables of others that deploy files set for the mirror.
+/// Variables in deploy files that other programs read.
 const OTHERS: [&str; 4] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -84,7 +84,7 @@ fn metrics_of_a_cache() -> BTreeMap<String, String> {
     types_in(&mirror.get("/metrics").text())
 }
 
-/// The metrics of a mirror with TLS, which needs no index for them.
+/// The metrics of a mirror with TLS. It needs no index for them.
 fn metrics_with_tls() -> BTreeMap<String, String> {
     let authority = Authority::new();
     let data = TempDir::new().unwrap();
@@ -124,7 +124,7 @@ fn every_metric_of_the_dashboard_and_the_alerts_exists() {
 }
 
 #[test]
-fn each_alert_has_a_test_in_which_it_fires_and_one_in_which_it_is_silent() {
+fn each_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() {
     let (rules, tests) = (
         read("prometheus/rules.yaml"),
         read("prometheus/rules.test.yaml"),
@@ -150,7 +150,7 @@ fn each_alert_has_a_test_in_which_it_fires_and_one_in_which_it_is_silent() {
 #[test]
 fn the_dashboard_takes_its_data_source_from_a_variable_and_its_panels_do_not_overlap() {
     let text = read("grafana/dashboard.json");
-    // One is the dashboard's own.
+    // One `uid` is the dashboard's own.
     let named = text.matches("\"uid\": \"").count() - 1;
     assert_eq!(text.matches("\"uid\": \"${datasource}\"").count(), named);
     let dashboard: Value = serde_json::from_str(&text).unwrap();
@@ -188,9 +188,9 @@ fn the_example_environment_file_has_every_setting_with_its_default() {
     assert!(
         file.lines()
             .all(|line| line.is_empty() || line.starts_with('#')),
-        "nothing is set"
+        "a line sets a variable"
     );
-    // The unit sets the directory.
+    // The unit sets DATA_DIR.
     let (directory, others): (Vec<_>, Vec<_>) =
         pairs.into_iter().partition(|(name, _)| name == "DATA_DIR");
     let unit = read("systemd/crates-io-mirror.service");
@@ -201,7 +201,7 @@ fn the_example_environment_file_has_every_setting_with_its_default() {
     );
 }
 
-/// `NAME=value` or `NAME: value` in a list or a map, as compose and kustomize have them.
+/// `NAME=value` or `NAME: value` in a list or a map, the forms of compose and kustomize.
 fn settings_in(text: &str, separator: &str) -> Vec<(String, String)> {
     let pairs = text.lines().filter_map(|line| {
         let line = line.trim().trim_start_matches("- ");
@@ -213,7 +213,7 @@ fn settings_in(text: &str, separator: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_deploy_files_set_are_settings_with_valid_values() {
+fn deploy_files_set_only_existing_settings_with_valid_values() {
     let compose = read("compose.yaml");
     let (_, mirror) = compose.split_once("\n  mirror:\n").unwrap();
     let (mirror, _) = mirror.split_once("\n  proxy:\n").unwrap();
@@ -248,7 +248,7 @@ fn what_deploy_files_set_are_settings_with_valid_values() {
         for (name, value) in &mut pairs {
             let known = VARIABLES.contains(&name.as_str()) || OTHERS.contains(&name.as_str());
             assert!(known, "{file}: {name}");
-            // What an operator fills in.
+            // Placeholders that an operator replaces.
             *value = value
                 .replace("${MIRROR_HOST:?}", "mirror.example")
                 .replace("${S3_ACCESS_KEY:?}", "key")

@@ -17,13 +17,13 @@ const GIT_INDEX: &str = include_str!("../../docs/git-index.md");
 const HTTP_API: &str = include_str!("../../docs/http-api.md");
 const ROUTER: &str = include_str!("../../src/http/router.rs");
 
-/// More words than this are not read by somebody who looks around. Code counts.
+/// A visitor reads no more words than this. Words in code count.
 const README_WORDS_MAX: usize = 900;
 
-/// Files in the folders of benches that measure nothing by themselves.
+/// Files in the folders of `benches` that are parts of other scripts.
 const SHARED: [&str; 4] = ["common.sh", "file_server.py", "http2.py", "scene.py"];
 
-/// A setting as the table in docs/configuration.md has it.
+/// A row of the table of settings in docs/configuration.md.
 struct Setting {
     variable: String,
     default: Option<String>,
@@ -52,7 +52,7 @@ fn every_link_between_the_documents_leads_to_a_file_and_a_heading() {
             } else {
                 at(folder.join(file).to_str().unwrap())
             };
-            // A folder is a good target, too.
+            // A link to a folder is right, too.
             let leads_there = if heading.is_empty() {
                 Path::new(&file).exists()
             } else {
@@ -77,7 +77,7 @@ fn every_document_is_reached_from_the_readme() {
     }
 }
 
-/// The figures are measured together, by benches/compare/peers.sh, which writes both files.
+/// benches/compare/peers.sh measures all figures in one run, and writes both files.
 #[test]
 fn readme_quotes_the_figures_of_the_performance_document() {
     let (_, quoted) = README.split_once("<!-- peers: begin -->").unwrap();
@@ -113,7 +113,7 @@ fn the_performance_document_lists_every_script_that_measures() {
     assert!(listed > 20, "{listed}");
 }
 
-/// README and everything in docs/, by their paths.
+/// The paths of README, of the other documents at the root and of everything in docs/.
 fn documents() -> Vec<String> {
     let in_docs = fs::read_dir(at("docs")).unwrap().map(|entry| {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -185,7 +185,7 @@ fn app_json_names_only_variables_that_exist_with_values_that_are_valid() {
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     let env = manifest["env"].as_object().unwrap();
     assert!(env.contains_key("GIT_REPO_URL"));
-    // Heroku sets it; a value here would get in its way.
+    // Heroku sets PORT. A value in app.json would be wrong.
     assert!(!env.contains_key("PORT"));
     let mut defaults = Vec::new();
     for (variable, entry) in env {
@@ -196,7 +196,7 @@ fn app_json_names_only_variables_that_exist_with_values_that_are_valid() {
             defaults.push((variable.clone(), value.to_owned()));
         }
     }
-    // All are the defaults, but for the one that says who Heroku's router is.
+    // All values are the defaults, except the one that describes Heroku's router.
     let proxies: Vec<_> = defaults
         .iter()
         .filter(|(variable, _)| variable == "TRUSTED_PROXIES")
@@ -224,11 +224,11 @@ fn the_procfile_starts_the_binary_of_this_package() {
 }
 
 #[test]
-fn both_commands_of_the_readme_are_tried_by_ci() {
+fn ci_runs_both_commands_of_the_readme() {
     let ci = fs::read_to_string(at(".ci/run")).unwrap();
     let workflow = fs::read_to_string(at(".github/workflows/ci.yml")).unwrap();
     assert!(README.contains("\ncargo run --release ") && README.contains("\ncargo test "));
-    // CI adds `--locked`, and starts the release build in the way of the Procfile.
+    // CI adds `--locked`, and starts the release build as the Procfile does.
     assert!(ci.contains("cargo test --locked") && ci.contains("cargo build --locked --release"));
     assert!(workflow.contains("run: .ci/run"));
 }
@@ -241,7 +241,8 @@ fn ci_builds_with_the_oldest_rust_that_the_package_promises() {
     assert!(README.contains(&promised), "{promised}");
 }
 
-/// It is the highest `rust-version` of all dependencies that are built. README names the higher one of the tests, too.
+/// The promise is the highest `rust-version` of all dependencies that are built. README also names the higher one of
+/// the tests.
 #[test]
 fn the_promised_rust_is_the_lowest_that_the_dependencies_allow() {
     let versions = Command::new(env!("CARGO")).arg("-vV").output().unwrap();
@@ -267,7 +268,7 @@ fn the_promised_rust_is_the_lowest_that_the_dependencies_allow() {
             let node = nodes.iter().find(|node| node["id"] == id).unwrap();
             for dependency in node["deps"].as_array().unwrap() {
                 let mut its_kinds = dependency["dep_kinds"].as_array().unwrap().iter();
-                // Development dependencies of others are not built.
+                // Development dependencies of dependencies are not built.
                 if its_kinds.any(|kind| kinds.contains(&kind["kind"].as_str())) {
                     next.push(dependency["pkg"].as_str().unwrap());
                 }
@@ -288,13 +289,13 @@ fn the_promised_rust_is_the_lowest_that_the_dependencies_allow() {
     assert!(README.contains(&format!("(1.{tested} for the tests)")));
 }
 
-/// `89` of `1.89` and `1.89.0`.
+/// Returns `89` for `1.89` and for `1.89.0`.
 fn minor(version: &str) -> u32 {
     version.split('.').nth(1).unwrap().parse().unwrap()
 }
 
 #[test]
-fn every_file_and_item_that_the_documents_name_exists() {
+fn every_file_and_item_in_the_documents_exists() {
     let mut named = 0;
     for document in documents() {
         let text = fs::read_to_string(at(&document)).unwrap();
@@ -305,7 +306,7 @@ fn every_file_and_item_that_the_documents_name_exists() {
         {
             let first = name.split(['/', ':']).next().unwrap();
             let folders = ["src", "tests", "benches", "deploy", ".ci", ".github"];
-            // The first word: a command may have arguments.
+            // The path is the first word. The others are arguments of a command.
             let path = name.split(' ').next().unwrap();
             let is_path = folders.contains(&first) && path.contains('/');
             let is_ours = Path::new(&at(&format!("src/{first}"))).is_dir();
@@ -322,7 +323,7 @@ fn every_file_and_item_that_the_documents_name_exists() {
     assert!(named > 30, "{named}");
 }
 
-/// Whether the first module of a path contains a module or an item with the last name.
+/// Whether the first module of a path contains a module or an item with the last name of the path.
 fn is_item(path: &str) -> bool {
     let (module, _) = path.split_once("::").unwrap();
     let (_, item) = path.rsplit_once("::").unwrap();
@@ -340,7 +341,7 @@ fn is_item(path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_route_of_the_documents_exists() {
+async fn every_route_in_the_documents_exists() {
     let data = tempfile::tempdir().unwrap();
     let config = Config::from_pairs(
         [
@@ -366,11 +367,12 @@ async fn every_route_of_the_documents_exists() {
             .replace("{time}", "2026-01-01")
             .replace("{*path}", "se/rd/serde");
         let status = status_of(address, &path).await;
-        // There is no index yet, so what needs it is 503. A path that does not exist would be 404, not 405.
+        // Without an index, a route that needs one answers 503. A path that does not exist would give 404 instead of
+        // 405.
         let as_expected = match status.as_str() {
             "405" => takes_post(&route),
             "503" => !takes_post(&route),
-            // Without the question that git adds, it is refused.
+            // Without the query of git, the request is refused.
             "403" => route.starts_with("/git/") && route.ends_with("/info/refs"),
             "200" | "302" => true,
             _ => false,
@@ -390,7 +392,7 @@ fn the_documents_list_every_route() {
         .filter(|line| !line.trim_start().starts_with("//"));
     for line in code.filter(|line| !line.contains("format!")) {
         for text in line.split('"').skip(1).step_by(2) {
-            // The description of the API has the rest of it.
+            // The description of the API contains the other routes.
             let is_listed = listed.iter().any(|route| route == text);
             let is_described = text.starts_with("/api/v1/");
             assert!(
@@ -433,7 +435,7 @@ fn assert_is_read_by_cargo(source: &str) {
         .env("CARGO_HOME", project.path().join("home"))
         .output()
         .unwrap();
-    // cargo gets as far as the empty copy of the index that stands in for crates.io.
+    // cargo gets as far as the empty index of the replacement, which stands in for crates.io.
     let said = String::from_utf8_lossy(&cargo.stderr).into_owned();
     assert!(
         said.contains("`mirror` index (which is replacing registry `crates-io`)")
@@ -443,7 +445,7 @@ fn assert_is_read_by_cargo(source: &str) {
 }
 
 #[test]
-fn the_documents_settings_for_a_push_are_valid_and_need_each_other() {
+fn the_settings_for_a_push_in_the_documents_are_valid_and_need_each_other() {
     let blocks = code_blocks(GIT_INDEX, "sh");
     let block = blocks.iter().find(|block| block.contains("INDEX_PUSH_URL"));
     let pairs: Vec<(String, String)> = block
@@ -463,13 +465,13 @@ fn the_documents_settings_for_a_push_are_valid_and_need_each_other() {
 
 #[test]
 fn no_file_names_the_hosts_that_serve_the_official_index_and_files() {
-    // Built from pieces, or this file would be the first to fail.
+    // In pieces, so that this file does not name the hosts.
     let hosts = ["index", "static"].map(|host| format!("{host}.{}", "crates.io"));
     let listed = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(ROOT)
         .output();
-    // Without git, or outside of a repository, there is no list: a source archive was checked when it was made.
+    // Without git or outside of a repository, there is no list of files. A source archive was checked when it was made.
     let Ok(Output { status, stdout, .. }) = listed else {
         return;
     };
@@ -515,7 +517,7 @@ fn takes_post(route: &str) -> bool {
     row.is_some_and(|cells| cells[1].ends_with("`POST`"))
 }
 
-/// The cells below a table's head.
+/// The cells of the rows of a table.
 fn rows(document: &str, head: &str) -> Vec<Vec<String>> {
     let (_, table) = document.split_once(head).unwrap();
     let rows = table
@@ -529,7 +531,7 @@ fn rows(document: &str, head: &str) -> Vec<Vec<String>> {
     .collect()
 }
 
-/// What a cell holds between backticks, if that is all it holds.
+/// The text between backticks, if the cell contains nothing else.
 fn code(cell: &str) -> Option<String> {
     let code = cell.strip_prefix('`')?.strip_suffix('`')?;
     Some(code.to_owned())
@@ -556,7 +558,7 @@ async fn status_of(address: SocketAddr, path: &str) -> String {
 }
 
 #[test]
-fn every_test_that_security_md_names_exists() {
+fn every_test_in_security_md_exists() {
     let document = fs::read_to_string(at("SECURITY.md")).unwrap();
     let sources = sources(&["src", "tests"]);
     let names: Vec<&str> = document
@@ -575,7 +577,7 @@ fn every_test_that_security_md_names_exists() {
     }
 }
 
-/// A tag can be moved to other code, a commit cannot.
+/// A tag can be moved to other code. A commit cannot.
 #[test]
 fn every_action_of_the_workflows_is_pinned_by_its_commit() {
     let mut pinned = 0;

@@ -13,7 +13,7 @@ use crate::support::{
     eventually_some, hermetic, succeeds,
 };
 
-/// Makes a process find no CA certificates: points it to an empty file and an empty directory.
+/// Hides all CA certificates from a process: points it to an empty file and an empty directory.
 struct NoCertificates {
     directory: TempDir,
 }
@@ -42,7 +42,7 @@ impl NoCertificates {
     }
 }
 
-/// A data directory with the index and one of two crate files of an upstream.
+/// A data directory with the index and one of the two crate files of an upstream.
 fn filled() -> (Origin, TempDir) {
     let (origin, data) = (Origin::of(2), TempDir::new().unwrap());
     let own = origin.settings();
@@ -109,7 +109,11 @@ fn a_data_dir_of_another_user_is_served_offline_and_stays_unchanged() {
     let [stored, missing] = [&origin.files[0], &origin.files[1]];
     let index = |name: &str| program.get(&format!("/api/v1/crates/{name}"));
     assert_eq!(index(stored.name).status, 200);
-    assert_eq!(index(missing.name).status, 404, "it is hidden");
+    assert_eq!(
+        index(missing.name).status,
+        404,
+        "a version without a stored file is hidden"
+    );
     assert_eq!(program.get(&stored.download_path()).status, 200);
     let git = program.get("/git/index/info/refs?service=git-upload-pack");
     assert_eq!(git.status, 200);
@@ -379,7 +383,7 @@ fn a_remote_index_with_sha_256_is_named_as_unsupported() {
         ("GIT_REPO_URL", &server.url()),
         ("DATA_DIR", data.path().to_str().unwrap()),
     ]);
-    let reason = eventually_some("it has looked", || {
+    let reason = eventually_some("the mirror has tried", || {
         let ready = mirror.get("/readyz").json();
         ready["index"]["last_error"].as_str().map(str::to_owned)
     });
@@ -418,7 +422,7 @@ fn without_ca_certificates_the_mirror_and_check_config_name_the_remedy() {
     assert!(complaint(&output).contains("expected CA certificates"));
     let plain = [&settings[..], &[("AWS_ENDPOINT_URL", "http://127.0.0.1:1")]].concat();
     let output = Program::run(&plain);
-    assert_eq!(output.status.code(), Some(1), "the bucket's place is good");
+    assert_eq!(output.status.code(), Some(1), "the bucket's URL is valid");
     assert!(complaint(&output).contains("no CA certificates"));
 }
 
@@ -467,7 +471,7 @@ fn the_error_for_an_unknown_ca_says_how_to_add_it() {
         ("GIT_REPO_URL", &url),
         ("DATA_DIR", data.path().to_str().unwrap()),
     ]);
-    let reason = eventually_some("it has tried", || {
+    let reason = eventually_some("the mirror has tried", || {
         let ready = mirror.get("/readyz").json();
         ready["index"]["last_error"].as_str().map(str::to_owned)
     });

@@ -1,4 +1,4 @@
-//! A large index comes through the mirror unchanged, whatever its files hold.
+//! The mirror serves a large index byte for byte, whatever its files contain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -7,22 +7,22 @@ use tempfile::TempDir;
 
 use crate::support::{Answer, Connection, GitIndex, GitServer, Mirror, index_path};
 
-/// Enough that the snapshot has thousands of directories, and few enough that a debug build serves them in seconds.
+/// So many that the view has thousands of directories, and so few that a debug build serves them in seconds.
 const CRATES: usize = 8_000;
 
-/// Keep-alive connections that ask at the same time.
+/// Keep-alive connections that send requests at the same time.
 const CONNECTIONS: usize = 4;
 
-/// One file out of so many is asked for once more, with `Accept-Encoding: gzip`.
+/// One file of so many is requested once more, with `Accept-Encoding: gzip`.
 const GZIP_EVERY: usize = 20;
 
 /// The longest name that crates.io accepts.
 const NAME_CHARACTERS_MAX: usize = 64;
 
-/// What the mirror does not compress: it is shorter than this.
+/// The mirror does not compress shorter answers.
 const GZIP_BYTES_MIN: usize = 512;
 
-/// As large as the largest real file.
+/// The size of the largest real file.
 const LARGEST_BYTES: usize = 5_000_000;
 
 /// Index files by path.
@@ -53,12 +53,12 @@ fn every_file_of_a_large_index_is_served_byte_for_byte() {
             let (expected, head, address) = (&expected, head.as_str(), mirror.address);
             scope.spawn(move || {
                 let mut connection = Connection::open(address).unwrap();
-                // Every connection asks for files of every kind.
+                // Every connection requests files of every kind.
                 for (position, file) in expected.iter().enumerate().skip(first).step_by(CONNECTIONS)
                 {
                     let answer = ask(&mut connection, file.path, "identity");
                     file.assert_is(&answer, "", head);
-                    // The large ones are few.
+                    // There are few large files.
                     if position % GZIP_EVERY == first || file.content.len() > 10_000 {
                         let answer = ask(&mut connection, file.path, "gzip");
                         let packed = answer.header("content-encoding") == Some("gzip");
@@ -71,11 +71,11 @@ fn every_file_of_a_large_index_is_served_byte_for_byte() {
     });
 }
 
-/// What the answer for a path must be.
+/// The expected answer for a path.
 struct Expected<'a> {
     path: &'a str,
     content: &'a [u8],
-    /// The id of its blob, as git tells it.
+    /// The blob id of the file in git.
     blob: String,
 }
 
@@ -84,7 +84,7 @@ impl Expected<'_> {
     fn assert_is(&self, answer: &Answer, tag_suffix: &str, head: &str) {
         let path = self.path;
         assert_eq!(answer.status, 200, "{path}");
-        // No `assert_eq`: megabytes of numbers say nothing.
+        // Not `assert_eq`, because it would print megabytes of numbers.
         assert!(
             answer.body == self.content,
             "{path}: {} bytes came, not the {} of the blob",
@@ -96,7 +96,7 @@ impl Expected<'_> {
         assert_eq!(answer.header("x-index-commit"), Some(head), "{path}");
     }
 
-    /// Whether gzip makes it shorter: it is long enough, and its letters are few.
+    /// Whether gzip makes the file shorter: it is long enough and has few different letters.
     fn shrinks(&self) -> bool {
         self.content.len() >= GZIP_BYTES_MIN && self.content.is_ascii()
     }
@@ -129,17 +129,17 @@ fn ask(connection: &mut Connection, path: &str, encoding: &str) -> Answer {
     connection.read_answer(false).unwrap()
 }
 
-/// Files of all sizes under names of all lengths, the same in every run.
+/// Files of all sizes, and names of all lengths. They are the same in every run.
 fn files() -> Files {
     let mut random = fastrand::Rng::with_seed(11);
     let mut files = Files::new();
     for (name, content) in special(&mut random) {
         files.insert(index_path(name), content);
     }
-    // Some short names come twice.
+    // Some short names come twice, and count once.
     while files.len() < CRATES {
         let name = name(&mut random);
-        // Four out of five real files have a few versions, most of the others a few dozen.
+        // Four of five real files have a few versions. Most of the others have a few dozen.
         let lines = if random.u8(..5) > 0 {
             random.usize(1..4)
         } else {
@@ -160,7 +160,7 @@ fn files() -> Files {
     files
 }
 
-/// Files that somebody in between might change: nothing that is not JSON is the mirror's business.
+/// Files with content that is not an index line. The mirror must not change them.
 fn special(random: &mut fastrand::Rng) -> Vec<(&'static str, Vec<u8>)> {
     let mut junk = |length| -> Vec<u8> { (0..length).map(|_| random.u8(..)).collect() };
     let junk_files = [("junk-short", junk(200)), ("junk-long", junk(40_000))];
@@ -189,12 +189,12 @@ fn special(random: &mut fastrand::Rng) -> Vec<(&'static str, Vec<u8>)> {
     special
 }
 
-/// A name. The first four decide the directory, and are from a few letters, so that directories
-/// hold several files as in a real index.
+/// A name. Its first four letters decide the directory. They are from a small alphabet, so that several files share a
+/// directory as in a real index.
 fn name(random: &mut fastrand::Rng) -> String {
     const FIRST: &[u8] = b"aceinorst";
     const REST: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789-_";
-    // Short ones are soon used up, so all lengths up to 64 are there, but most names are like real ones.
+    // Short names run out soon. All lengths up to 64 occur, but most names are like real ones.
     let length = if random.u8(..8) == 0 {
         random.usize(1..=NAME_CHARACTERS_MAX)
     } else {

@@ -1,10 +1,10 @@
-//! Headers for browsers: who may read what, and for how long they insist on TLS.
+//! Headers for browsers: which pages may read an answer, and `Strict-Transport-Security`.
 
 use tempfile::TempDir;
 
 use crate::support::{Answer, Authority, GitIndex, Mirror, Program, borrowed, get_by_http1, tls};
 
-/// Answers about this mirror, not from crates.io.
+/// Answers about this mirror itself.
 const OWN_PAGES: [&str; 9] = [
     "/",
     "/livez",
@@ -17,7 +17,7 @@ const OWN_PAGES: [&str; 9] = [
     "/nowhere",
 ];
 
-/// Answers that anybody may have from crates.io, too.
+/// Answers that crates.io gives to everybody, too.
 const PUBLIC: [&str; 10] = [
     "/changes",
     "/api/v1/crates/itoa",
@@ -46,12 +46,12 @@ fn allowed_origin(answer: &Answer) -> Option<&str> {
 }
 
 #[test]
-fn any_web_page_may_read_what_crates_io_serves_and_nothing_about_this_mirror() {
+fn any_web_page_may_read_public_answers_and_none_about_this_mirror() {
     let (mirror, _index, _data) = mirror();
     for path in PUBLIC {
         assert_eq!(allowed_origin(&mirror.get(path)), Some("*"), "{path}");
     }
-    // A path must not pass for another one.
+    // Another spelling of a path must not get the headers of a public one.
     let disguised = [
         "//readyz",
         "/api/../metrics",
@@ -67,7 +67,7 @@ fn any_web_page_may_read_what_crates_io_serves_and_nothing_about_this_mirror() {
 }
 
 #[test]
-fn the_page_may_use_only_what_it_brings_and_be_framed_by_nobody() {
+fn the_page_may_load_nothing_from_elsewhere_and_cannot_be_framed() {
     let (mirror, _index, _data) = mirror();
     let page = mirror.get("/");
     let policy = page.header("content-security-policy").unwrap();
@@ -99,7 +99,7 @@ fn the_page_may_use_only_what_it_brings_and_be_framed_by_nobody() {
 }
 
 #[test]
-fn nothing_is_said_of_tls_over_plain_http() {
+fn plain_http_answers_have_no_strict_transport_security() {
     let (mirror, _index, _data) = mirror();
     for path in PUBLIC.into_iter().chain(OWN_PAGES) {
         let answer = mirror.get(path);
@@ -108,7 +108,7 @@ fn nothing_is_said_of_tls_over_plain_http() {
 }
 
 #[test]
-fn with_tls_the_setting_says_what_browsers_are_told_of_it() {
+fn with_tls_the_setting_gives_strict_transport_security() {
     let authority = Authority::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for (value, expected) in [
@@ -135,7 +135,7 @@ fn with_tls_the_setting_says_what_browsers_are_told_of_it() {
 }
 
 #[test]
-fn without_tls_the_setting_is_bad() {
+fn without_tls_the_setting_is_refused() {
     for value in ["0", "31536000"] {
         let output = Program::run(&[("HSTS_MAX_AGE_SECS", value)]);
         assert_eq!(output.status.code(), Some(2));

@@ -1,4 +1,4 @@
-//! Tens of thousands of random and hostile requests at the real program, which stays up and keeps to its shapes.
+//! Tens of thousands of random and hostile requests to the real program, which keeps running and gives valid answers.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -12,22 +12,22 @@ use tempfile::TempDir;
 
 use crate::support::{Answer, Connection, FIXTURES, Fault, GitIndex, GitServer, Program};
 
-/// Requests that HTTP allows, over connections that stay open.
+/// Requests that HTTP allows, on connections that stay open.
 const WELL_FORMED: usize = 32_000;
 
-/// Connections that send something that is no HTTP.
+/// Connections that send something other than HTTP.
 const MALFORMED: usize = 3_000;
 
-/// Threads that send at a time.
+/// How many threads send at a time.
 const SENDERS: usize = 8;
 
-/// Requests that are sent before the first answer is read.
+/// The most requests before the first answer is read.
 const PIPELINE_MAX: usize = 16;
 
-/// The most memory that any of this may cost.
+/// The limit for the memory of the program.
 const RESIDENT_KIB_MAX: u64 = 150 * 1024;
 
-/// Parts of paths that have meant trouble for somebody.
+/// Parts of paths that have caused bugs in other servers.
 const NASTY: [&str; 40] = [
     "..",
     ".",
@@ -71,7 +71,7 @@ const NASTY: [&str; 40] = [
     "_",
 ];
 
-/// Versions, nearly.
+/// Versions, and texts that are close to versions.
 const VERSIONS: [&str; 22] = [
     "1.0.0",
     "0.0.0",
@@ -97,7 +97,7 @@ const VERSIONS: [&str; 22] = [
     "1.0.0%2Fdownload",
 ];
 
-/// What may follow a version, or a name.
+/// Text after a version or a name.
 const TAILS: [&str; 8] = [
     "download",
     "dependencies",
@@ -109,7 +109,7 @@ const TAILS: [&str; 8] = [
     "",
 ];
 
-/// Queries with something in them.
+/// Queries with unusual content.
 const QUERIES: [&str; 14] = [
     "include=versions",
     "include=",
@@ -147,7 +147,7 @@ fn pick<'a>(rng: &mut Rng, choices: &[&'a str]) -> &'a str {
     choices[rng.usize(..choices.len())]
 }
 
-/// One segment of a path: real, nearly real, nasty, long or random.
+/// One segment of a path: real, nearly real, hostile, long or random.
 fn segment(rng: &mut Rng) -> String {
     match rng.u8(..12) {
         0..=3 => pick(rng, &FIXTURES).to_owned(),
@@ -166,7 +166,7 @@ fn segment(rng: &mut Rng) -> String {
     }
 }
 
-/// A path with a query, most of them close to one that exists.
+/// A path with a query. Most are close to one that exists.
 fn target(rng: &mut Rng) -> String {
     let mut target = match rng.u8(..10) {
         0..=3 => format!(
@@ -211,7 +211,7 @@ fn target(rng: &mut Rng) -> String {
     target
 }
 
-/// Headers that a server might trip over, without any that changes where the request ends.
+/// Headers that can confuse a server. None changes where the request ends.
 fn headers(rng: &mut Rng) -> Vec<u8> {
     let mut headers = Vec::new();
     let host = pick(
@@ -269,13 +269,13 @@ fn headers(rng: &mut Rng) -> Vec<u8> {
                 .bytes(),
             ),
             1 => headers.extend(std::iter::repeat_n(b'x', rng.usize(..4_000))),
-            // Bytes beyond ASCII are allowed in a value.
+            // A value may have bytes that are not ASCII.
             _ => headers.extend((0..rng.usize(..50)).map(|_| rng.u8(0x80..))),
         }
         headers.extend(b"\r\n");
     }
     if rng.u8(..50) == 0 {
-        // hyper takes 100 headers.
+        // hyper accepts 100 headers.
         for number in 0..90 {
             headers.extend(format!("X-{number}: y\r\n").bytes());
         }
@@ -289,20 +289,20 @@ struct Sent {
 }
 
 impl Sent {
-    /// What a failure shows of it.
+    /// The part of it that a failure shows.
     fn shown(&self) -> &str {
         self.target.get(..200).unwrap_or(&self.target)
     }
 }
 
-/// A request that HTTP allows, perhaps with a body.
+/// A request that HTTP allows. It may have a body.
 fn well_formed(rng: &mut Rng, bytes: &mut Vec<u8>) -> Sent {
     let target = loop {
         let target = target(rng);
         let is_uri = target
             .parse::<Uri>()
             .is_ok_and(|uri| uri.authority().is_none());
-        // A space ends the target, whatever `Uri` makes of it.
+        // A space ends the target, even if `Uri` accepts it.
         if is_uri && !target.contains(' ') {
             break target;
         }
@@ -310,7 +310,7 @@ fn well_formed(rng: &mut Rng, bytes: &mut Vec<u8>) -> Sent {
     let method = METHODS[rng.usize(..METHODS.len())];
     bytes.extend(format!("{method} {target} HTTP/1.1\r\n").bytes());
     bytes.extend(headers(rng));
-    // A body that the mirror has no reason to read ends the connection, and these stay open.
+    // The mirror ends the connection after a body that it does not read. These connections must stay open.
     let writes = is_refused(method, &target);
     match rng.u8(..3) {
         0 if writes => {
@@ -333,7 +333,7 @@ fn well_formed(rng: &mut Rng, bytes: &mut Vec<u8>) -> Sent {
     Sent { method, target }
 }
 
-/// Whether a request is surely a write to the API: dot segments may lead out of it.
+/// Whether a request is certainly a write to the API. With dot segments it may have another path.
 fn is_refused(method: &str, target: &str) -> bool {
     ["POST", "PUT", "PATCH", "DELETE"].contains(&method)
         && target.starts_with("/api/v1/")
@@ -363,7 +363,7 @@ fn assert_in_shape(sent: &Sent, answer: &Answer, has_index: bool) {
     }
 }
 
-/// Sends so many requests over connections that stay open for as long as the mirror keeps them open.
+/// Sends `count` requests. A connection is used until the mirror closes it.
 fn send_well_formed(address: SocketAddr, seed: u64, count: usize, has_index: bool) {
     let mut rng = Rng::with_seed(seed);
     let mut connection = Connection::open(address).unwrap();
@@ -374,7 +374,7 @@ fn send_well_formed(address: SocketAddr, seed: u64, count: usize, has_index: boo
             .map(|_| well_formed(&mut rng, &mut bytes))
             .collect();
         left -= batch.len();
-        // A thread of its own sends: neither side may wait for the other to read.
+        // Another thread sends, so that neither side waits for the other to read.
         let mut stream = connection.stream();
         let sending = thread::spawn(move || stream.write_all(&bytes));
         for sent in &batch {
@@ -389,7 +389,7 @@ fn send_well_formed(address: SocketAddr, seed: u64, count: usize, has_index: boo
     }
 }
 
-/// Bytes that are no HTTP, or not quite.
+/// Bytes that are not HTTP, or not quite.
 fn malformed(rng: &mut Rng) -> Vec<u8> {
     let noise = |rng: &mut Rng, max: usize| -> Vec<u8> {
         (0..rng.usize(..max)).map(|_| rng.u8(..)).collect()
@@ -399,10 +399,10 @@ fn malformed(rng: &mut Rng) -> Vec<u8> {
         0 => noise(rng, 3_000),
         1 => format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes(),
         2 => [b"GET /api/v1/crates/", &noise(rng, 50)[..], b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat(),
-        // HTTP/0.9, and versions that never were.
+        // HTTP/0.9, and versions that do not exist.
         3 => b"GET /livez\r\n".to_vec(),
         4 => format!("GET /livez HTTP/{}.{}\r\n\r\n", rng.u8(..), rng.u8(..)).into_bytes(),
-        // The beginning of HTTP/2, and then something else; frames of all types; only a part of it.
+        // The beginning of HTTP/2 with something else after it, with frames of all types, or truncated.
         5 => [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &noise(rng, 3_000)[..]].concat(),
         6 => {
             let frame = [0, 0, rng.u8(..20), rng.u8(..12), rng.u8(..), 0, 0, 0, rng.u8(..4)];
@@ -410,7 +410,7 @@ fn malformed(rng: &mut Rng) -> Vec<u8> {
             [&settings[..], &frame, &noise(rng, 200)].concat()
         }
         7 => b"PRI * HTTP/2.0\r\n\r\nSM"[..rng.usize(..20)].to_vec(),
-        // Bodies whose end is unclear.
+        // Bodies with an unclear end.
         8 => format!(
             "PUT /api/v1/crates/new HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{}\r\n{path}",
             pick(rng, &["ffffffffffffffff", "-1", "zz", "5", "1;", ""])
@@ -423,11 +423,11 @@ fn malformed(rng: &mut Rng) -> Vec<u8> {
         .into_bytes(),
         10 => b"POST /api/v1/crates/new HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x"
             .to_vec(),
-        // Heads that are too large, in every direction.
+        // Heads with too large parts of all kinds.
         11 => format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(rng.usize(60_000..100_000))).into_bytes(),
         12 => format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(rng.usize(60_000..100_000))).into_bytes(),
         13 => format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(rng.usize(101..2_000))).into_bytes(),
-        // Targets that are no path.
+        // Targets that are not paths.
         14 => format!(
             "{} HTTP/1.1\r\nHost: h\r\n\r\n",
             pick(rng, &[
@@ -440,7 +440,7 @@ fn malformed(rng: &mut Rng) -> Vec<u8> {
     }
 }
 
-/// Sends so many pieces of junk, each on a connection of its own, and reads what comes back.
+/// Sends `count` pieces of junk, each on a connection of its own, and reads the answers.
 fn send_malformed(address: SocketAddr, seed: u64, count: usize) {
     let mut rng = Rng::with_seed(seed);
     for _ in 0..count {
@@ -449,7 +449,7 @@ fn send_malformed(address: SocketAddr, seed: u64, count: usize) {
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
-        // The mirror may have closed the connection already.
+        // The mirror may already have closed the connection.
         drop(stream.write_all(&bytes));
         drop(stream.shutdown(Shutdown::Write));
         let mut answer = Vec::new();
@@ -468,7 +468,7 @@ fn send_malformed(address: SocketAddr, seed: u64, count: usize) {
     }
 }
 
-/// All of it at the same time, then a look at the program.
+/// Sends everything at the same time. Then checks the program.
 fn storm(program: &Program, has_index: bool, part: usize) {
     let address = program.address;
     thread::scope(|scope| {
@@ -514,7 +514,7 @@ fn a_storm_before_the_first_clone_does_no_harm() {
 }
 
 #[test]
-fn clients_that_send_half_a_request_cost_little() {
+fn incomplete_requests_cost_little_memory() {
     let (program, _upstream) = scene(Fault::None);
     program.wait_until_ready();
     let halves: Vec<Connection> = (0..500)

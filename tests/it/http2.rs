@@ -1,4 +1,4 @@
-//! HTTP/2 without TLS, as a proxy in front may speak it, and clients that abuse it.
+//! HTTP/2 without TLS, which a proxy in front may speak, and clients that abuse it.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::support::{
     index_path,
 };
 
-/// The most memory that one client may cost: the cache of index files and the bounds of large answers, together.
+/// The limit for the memory that one client costs: the cache of index files and the budget of large answers together.
 const RESIDENT_KIB_MAX: u64 = 200 * 1024;
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 fn runtime() -> Runtime {
@@ -26,7 +26,7 @@ fn runtime() -> Runtime {
         .unwrap()
 }
 
-/// A mirror that has nothing to tell.
+/// A mirror without an index.
 fn without_index() -> Program {
     Program::start(&[
         ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
@@ -58,7 +58,7 @@ fn scene(index: GitIndex) -> Scene {
 }
 
 #[test]
-fn answers_are_the_same_as_by_http1() {
+fn answers_are_the_same_as_over_http1() {
     let scene = scene(GitIndex::with_fixtures());
     let file = format!("/index/{}", index_path("itoa"));
     let tag = scene.program.get(&file).header("etag").unwrap().to_owned();
@@ -101,7 +101,7 @@ fn answers_are_the_same_as_by_http1() {
         for name in ["content-type", "content-length", "etag", "location", "vary"] {
             let value = by_http2.headers.get(name);
             let by_http2 = value.map(|value| value.to_str().unwrap());
-            // HTTP/2 has another way to say that nothing follows.
+            // HTTP/2 marks an empty body in another way.
             let by_http2 = by_http2.filter(|value| *value != "0");
             let by_http1 = by_http1.header(name).filter(|value| *value != "0");
             assert_eq!(by_http2, by_http1, "{method} {path}: {name}");
@@ -128,7 +128,7 @@ fn an_upgrade_to_http2_is_ignored() {
 }
 
 #[test]
-fn what_is_no_request_to_a_mirror_is_refused_with_a_status() {
+fn connect_and_too_large_headers_are_refused_with_a_status() {
     let program = without_index();
     let long = "x".repeat(60_000);
     runtime().block_on(async {
@@ -169,8 +169,8 @@ fn a_large_upload_is_refused_and_costs_no_memory() {
 }
 
 #[test]
-fn a_client_that_asks_for_much_and_takes_nothing_holds_little() {
-    // What is told of it takes several megabytes, made anew for each request.
+fn a_client_that_asks_for_much_and_reads_nothing_costs_little_memory() {
+    // An answer about this crate takes several megabytes. It is made anew for each request.
     let index = GitIndex::with_fixtures();
     let versions = (0..5_000).flat_map(|patch| index_line("large", &format!("1.0.{patch}"), false));
     let file: Vec<u8> = versions.collect();
@@ -193,10 +193,10 @@ fn a_client_that_asks_for_much_and_takes_nothing_holds_little() {
             });
         }
         let mut peak = 0;
-        // The bodies are neither read nor given up.
+        // The client neither reads the bodies nor drops them.
         let mut answers = Vec::new();
         while !asked.is_empty() {
-            // The next answer, or the next look at the memory while there is none.
+            // The next answer. While there is none, the memory is checked.
             let answer = tokio::time::timeout(LOOK_EVERY, asked.join_next()).await;
             peak = peak.max(scene.program.resident_kib());
             answers.extend(answer.ok().flatten());
@@ -204,7 +204,7 @@ fn a_client_that_asks_for_much_and_takes_nothing_holds_little() {
         let small = Http2::plain(address).await;
         assert_eq!(small.get("/livez").await.status, StatusCode::OK);
         assert_eq!(answers.len(), 200);
-        // Each is answered: with what it asked for, or with 503 for want of room.
+        // Each request gets its answer, or 503 if the budget is used up.
         for answer in answers {
             assert!(matches!(
                 answer.unwrap().unwrap().status().as_u16(),
@@ -218,7 +218,7 @@ fn a_client_that_asks_for_much_and_takes_nothing_holds_little() {
 }
 
 #[test]
-fn sigterm_lets_an_answer_under_way_finish() {
+fn sigterm_lets_an_http2_answer_finish() {
     let index = GitIndex::with_fixtures();
     let mut file = index_line("large", "1.0.0", false);
     file.resize(1024 * 1024, b'x');
@@ -231,14 +231,14 @@ fn sigterm_lets_an_answer_under_way_finish() {
         let answer = client.begin("GET", &path, &[], Body::empty()).await;
         (client, answer.unwrap())
     });
-    // More than fits into any window that the client grants unasked.
+    // The file is larger than the default window of the client.
     scene.program.terminate();
-    eventually("nobody new is let in", || {
+    eventually("new connections are refused", || {
         Connection::open(scene.program.address).is_err()
     });
     let answer = runtime.block_on(Http2Answer::read(answer)).unwrap();
     assert_eq!(answer.status, StatusCode::OK);
-    assert!(answer.body == file, "the whole file");
+    assert!(answer.body == file, "the file is complete");
     drop(client);
     runtime.block_on(async { tokio::task::yield_now().await });
     assert_eq!(scene.program.wait_for_exit(), Some(0));

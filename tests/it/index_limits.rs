@@ -209,7 +209,7 @@ fn a_stop_while_hostile_trees_are_read_takes_effect_at_once() {
     let before = program.processor_time();
     scene.commit_tree(&entries("040000 tree", &middle, "").replace("\tto\n", "\tzz\n"));
     // Less than a tenth of the time for all entries.
-    eventually("it is at work", || {
+    eventually("the mirror reads the trees", || {
         program.processor_time() > before + Duration::from_millis(150)
     });
     let began = Instant::now();

@@ -71,7 +71,10 @@ fn a_redirect_of_a_public_index_into_a_private_network_is_refused() {
         assert!(why.contains("redirects to another host: "), "{host}: {why}");
         assert!(why.contains("public"), "{host}: {why}");
         let asked = neighbour.accept();
-        assert!(asked.is_err(), "{host}: the neighbour was asked: {asked:?}");
+        assert!(
+            asked.is_err(),
+            "{host}: the neighbour got a request: {asked:?}"
+        );
         scene.server.redirect_nowhere();
         mirror.wait_until_ready();
     }

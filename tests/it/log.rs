@@ -1,19 +1,19 @@
-//! The log: what an event may contain, and what a reader that stalls costs.
+//! The log: what an event may contain, and what a blocked reader costs.
 
 use tempfile::TempDir;
 
 use crate::support::{Connection, GitIndex, Program, borrowed, eventually, eventually_some};
 
-/// Nearly as long as the head of a request may be.
+/// Nearly the longest head of a request that the mirror accepts.
 const LONG_PATH_BYTES: usize = 60_000;
 
-/// Requests whose paths together are far larger than what the mirror may keep of them.
+/// Requests whose paths are together much longer than the mirror may keep.
 const REQUESTS: usize = 1_500;
 
-/// What all events that nobody reads may cost.
+/// The limit for the memory of events that are not read.
 const GROWTH_KIB_MAX: u64 = 32 * 1024;
 
-/// A request line that HTTP does not allow and hyper takes: bytes that are not ASCII.
+/// A request line that HTTP does not allow and hyper accepts: its bytes are not ASCII.
 fn long_request() -> Vec<u8> {
     let path = "京".repeat(LONG_PATH_BYTES / "京".len());
     format!("GET /{path} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes()
@@ -35,7 +35,7 @@ fn send(program: &Program, request: &[u8], times: usize) {
 }
 
 #[test]
-fn a_long_path_that_is_not_ascii_is_logged_in_part() {
+fn a_long_path_that_is_not_ascii_is_truncated_in_the_log() {
     let (index, data) = (GitIndex::with_fixtures(), TempDir::new().unwrap());
     let program = Program::start(&borrowed(&settings(&index, &data)));
     send(&program, &long_request(), 1);
@@ -51,7 +51,7 @@ fn a_long_path_that_is_not_ascii_is_logged_in_part() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_costs_little_memory_and_holds_up_nothing() {
+fn a_log_that_nobody_reads_costs_little_memory_and_delays_nothing() {
     let (index, data) = (GitIndex::with_fixtures(), TempDir::new().unwrap());
     let mut program = Program::start_with_unread_log(&borrowed(&settings(&index, &data)));
     program.wait_until_ready();

@@ -1,12 +1,12 @@
-//! The mirror as its clients and its upstream see it: real git, real cargo, real processes, and every failure caused on
-//! purpose. Nothing here leaves loopback. Tests of single modules are beside their code.
+//! The mirror as its clients and its upstreams see it: real git, real cargo, real processes, and failures that the
+//! tests cause. Nothing here leaves loopback. Tests of single modules are beside their code.
 
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "a test that meets something unexpected fails, and says what it saw"
+    reason = "a test fails when it meets something unexpected, and shows it"
 )]
 
 mod advisories;

@@ -1,4 +1,4 @@
-//! The sparse index, the git index and the API show the same at every moment, also where a rule changes what is shown.
+//! The sparse index, the git index and the API always agree, even if a rule changes what is shown.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,7 +37,8 @@ impl Upstream {
         upstream
     }
 
-    /// Adds a version to each of these crates, in one commit. By git2: a process for each step would take most of the time.
+    /// Adds a version to each of these crates, in one commit. With git2, because a process for each step would take
+    /// most of the time.
     fn publish(&mut self, names: impl Iterator<Item = String>) -> String {
         let git = Repository::open_bare(self.index.path()).unwrap();
         let parent = git.head().ok().map(|head| head.peel_to_commit().unwrap());
@@ -70,7 +71,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A line as the rule shows it: yanked if the first four digits of the checksum are a multiple of three.
+/// The line as the rule shows it: yanked if the first four hexadecimal digits of the checksum are a multiple of three.
 fn shown(line: &str) -> String {
     let checksum = line.split("\"cksum\":\"").nth(1).unwrap();
     let digits = checksum.get(..4).unwrap();
@@ -82,7 +83,7 @@ fn shown(line: &str) -> String {
     }
 }
 
-/// Which versions of a crate the API shows as yanked, and the commit that the answer is of.
+/// The versions of a crate in the API, each with whether it is yanked, and the commit of the answer.
 fn by_api(mirror: Client, name: &str) -> (String, Vec<(String, bool)>) {
     let answer = mirror.get(&format!("/api/v1/crates/{name}"));
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -98,14 +99,14 @@ fn by_api(mirror: Client, name: &str) -> (String, Vec<(String, bool)>) {
     (commit_of(answer.header("x-index-commit")), versions)
 }
 
-/// The same from the sparse index.
+/// The same in the sparse index.
 fn by_sparse(mirror: Client, name: &str) -> (String, String) {
     let answer = mirror.get(&format!("/index/{}", index_path(name)));
     assert_eq!(answer.status, 200, "{answer:?}");
     (commit_of(answer.header("x-index-commit")), answer.text())
 }
 
-/// The same from a repository that has the git index.
+/// The same in a repository with the git index.
 fn by_git(repository: &Path, branch: &str, name: &str) -> String {
     let git = Repository::open_bare(repository).unwrap();
     let tree = git.find_reference(branch).unwrap().peel_to_tree();
@@ -114,7 +115,7 @@ fn by_git(repository: &Path, branch: &str, name: &str) -> String {
     String::from_utf8(blob.content().to_vec()).unwrap()
 }
 
-/// The repository that git clients get, inside the clone in use.
+/// The repository for git clients, inside the clone in use.
 fn served_repository(data: &Path) -> PathBuf {
     let index = data.join("index");
     let clone = fs::read_to_string(index.join("current")).unwrap();
@@ -142,7 +143,7 @@ fn flags(file: &str) -> Vec<(String, bool)> {
 fn every_surface_agrees_after_each_of_200_refreshes_while_clients_read() {
     let mut upstream = Upstream::new();
     let data = TempDir::new().unwrap();
-    // A path: over HTTP each look at the upstream takes four processes.
+    // A path, because over HTTP each fetch would take four processes.
     let url = upstream.index.path().to_str().unwrap().to_owned();
     let settings = [
         ("GIT_REPO_URL", url.as_str()),
@@ -161,7 +162,7 @@ fn every_surface_agrees_after_each_of_200_refreshes_while_clients_read() {
     std::thread::scope(|scope| {
         let (publish, published) = channel();
         scope.spawn(|| {
-            // Reads while the mirror follows; without a pause it would keep the mirror from it.
+            // Reads while the mirror follows. Without a pause the readers would take all processor time.
             for refresh in published {
                 for number in 0..READS_PER_REFRESH {
                     let name = format!("crate{}", (refresh + 7 * number) % CRATES);
@@ -181,13 +182,14 @@ fn every_surface_agrees_after_each_of_200_refreshes_while_clients_read() {
                 .collect();
             let commit = upstream.publish(names.iter().cloned());
             publish.send(refresh).unwrap();
-            // One pointer: a client that sees the commit in one place sees it everywhere.
+            // All surfaces change together: a client that sees the commit on one of them sees it on all.
             mirror.wait_for_commit(&commit);
-            // What git's upload-pack serves. A client asks for it now and then: that takes a dozen processes.
+            // Reads the repository that git's upload-pack serves. A real client asks only now and then, because it
+            // takes a dozen processes.
             let served = served_repository(data.path());
             if refresh % GIT_FETCH_EVERY == 0 {
                 clone.git(&["fetch", "--quiet", "origin", "+HEAD:refs/heads/shown"]);
-                // The references of one view, and of no other.
+                // Only the references of this view.
                 let refs = client.get("/git/index/info/refs?service=git-upload-pack");
                 assert_eq!(refs.header("x-index-commit"), Some(&*commit));
                 let refs = String::from_utf8_lossy(&refs.body).into_owned();

@@ -1,4 +1,4 @@
-//! Subcommands that ask the server on this machine, or its upstreams, and those that print something for packages.
+//! Subcommands that ask the server on this machine or its upstreams, and subcommands whose output is for packages.
 
 use std::net::TcpListener;
 use std::process::Output;
@@ -24,7 +24,7 @@ fn free_port() -> String {
 }
 
 #[test]
-fn healthcheck_asks_the_server_of_the_same_settings_with_and_without_tls() {
+fn healthcheck_asks_the_server_with_the_same_settings_with_and_without_tls() {
     let (authority, data) = (Authority::new(), TempDir::new().unwrap());
     let tls = authority.settings();
     let [(certificate, certificate_file), (key, key_file)] = &tls;
@@ -35,7 +35,7 @@ fn healthcheck_asks_the_server_of_the_same_settings_with_and_without_tls() {
             (*certificate, certificate_file.as_str()),
             (*key, key_file.as_str()),
         ],
-        // Neither a proxy nor a path in front matters.
+        // Neither a proxy nor a path prefix matters.
         &[
             ("PUBLIC_URL", "https://mirror.example/mirror"),
             ("http_proxy", "http://127.0.0.1:1"),
@@ -54,7 +54,7 @@ fn healthcheck_asks_the_server_of_the_same_settings_with_and_without_tls() {
                 "{settings:?}"
             );
         }
-        // It is alive, but has no index.
+        // The mirror is alive, but has no index.
         let asked = [settings, &[("PORT", port.as_str())]].concat();
         let (code, _, err) = said(Program::run_verb(&["wait", "--timeout", "0"], &asked));
         assert_eq!(code, 1);
@@ -64,7 +64,7 @@ fn healthcheck_asks_the_server_of_the_same_settings_with_and_without_tls() {
 
 #[test]
 fn healthcheck_fails_with_one_line_within_five_seconds() {
-    // It accepts connections, and never answers.
+    // A server that accepts connections and never answers.
     let unresponsive = TcpListener::bind("127.0.0.1:0").unwrap();
     let unresponsive = unresponsive
         .local_addr()
@@ -83,7 +83,7 @@ fn healthcheck_fails_with_one_line_within_five_seconds() {
 }
 
 #[test]
-fn wait_ends_when_a_server_that_starts_later_is_ready_or_when_the_time_is_up() {
+fn wait_ends_when_the_server_is_ready_or_the_time_is_up() {
     let (index, data) = (GitIndex::with_fixtures(), TempDir::new().unwrap());
     let server = GitServer::start(&index);
     let port = free_port();
@@ -129,7 +129,7 @@ fn wait_ends_when_a_server_that_starts_later_is_ready_or_when_the_time_is_up() {
 }
 
 #[test]
-fn check_config_asks_the_upstreams_and_says_so_in_json() {
+fn check_config_asks_the_upstreams_and_reports_in_json() {
     let (index, files) = (GitIndex::with_fixtures(), CrateFiles::start(&[]));
     let (server, data) = (GitServer::start(&index), TempDir::new().unwrap());
     let (good_index, good_files) = (
@@ -187,7 +187,7 @@ fn check_config_asks_the_upstreams_and_says_so_in_json() {
     );
     assert!(
         data.path().read_dir().unwrap().next().is_none(),
-        "nothing is left behind"
+        "a file is left"
     );
 
     let (code, out, _) = said(Program::run_verb(
@@ -206,7 +206,7 @@ fn check_config_asks_the_upstreams_and_says_so_in_json() {
 }
 
 #[test]
-fn completions_and_the_manual_page_need_no_good_settings() {
+fn completions_and_the_manual_page_do_not_read_the_settings() {
     let bad = [("PORT", "http")];
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let (code, out, err) = said(Program::run_verb(&["completions", shell], &bad));

@@ -1,4 +1,4 @@
-//! What a company may use: held, denied and frozen versions, on every surface.
+//! The policy on every surface: held, denied and frozen versions.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ const DAY: u64 = 86_400;
     clippy::disallowed_methods,
     reason = "the mirror of these tests has the system's clock"
 )]
-/// An index line of a version that was published so many days ago.
+/// An index line of a version that was published `days` ago.
 fn line(name: &str, version: &str, days: u64, yanked: bool) -> String {
     let time = SystemTime::now() - Duration::from_secs(days * DAY);
     let seconds = time
@@ -131,7 +131,7 @@ fn a_young_version_is_held_on_every_surface_until_it_is_old_enough() {
             .map(str::to_owned),
         restarted
     );
-    // An honest release of something else changes only its own file.
+    // A release of another crate changes only its own file.
     scene.commit(&[("bar", &[line("bar", "1.0.0", 0, false)])]);
     mirror.wait_for_commit(&scene.index.head());
     assert_eq!(state(&mirror, "bar", "1.0.0"), "held");

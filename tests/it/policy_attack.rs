@@ -25,7 +25,7 @@ fn time(text: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).unwrap().to_utc()
 }
 
-/// A time of day that the test sets.
+/// A clock that the test sets.
 #[derive(Clone)]
 struct TestClock(Arc<AtomicU64>);
 
@@ -49,7 +49,7 @@ impl TestClock {
     }
 }
 
-/// A version in the index, with what it depends on.
+/// A version in the index, with its dependencies.
 struct Version {
     number: &'static str,
     published: &'static str,
@@ -80,7 +80,7 @@ fn index_file(name: &str, versions: &[Version]) -> Vec<u8> {
     file
 }
 
-/// Versions that depend on nothing, as number, publish time and yanked flag.
+/// Versions without dependencies, each with its number, publish time and yanked flag.
 fn plain(name: &str, versions: &[(&'static str, &'static str, bool)]) -> Vec<u8> {
     let versions = versions.iter().map(|(number, published, yanked)| Version {
         number,
@@ -91,16 +91,16 @@ fn plain(name: &str, versions: &[(&'static str, &'static str, bool)]) -> Vec<u8>
     index_file(name, &versions.collect::<Vec<_>>())
 }
 
-/// How far the attack on arrayref has come.
+/// The stage of the attack on arrayref.
 #[derive(Clone, Copy)]
 enum Attack {
-    /// Not yet, or it is over.
+    /// It has not begun, or it is over.
     None,
     /// The bad version is published.
     Published,
-    /// The good ones are yanked, too.
+    /// The good versions are yanked, too.
     Yanked,
-    /// The bad version is deleted; the good ones are still yanked.
+    /// The bad version is deleted. The good ones are still yanked.
     Deleted,
 }
 
@@ -132,7 +132,7 @@ fn arrayref(attack: Attack) -> Vec<u8> {
     index_file("arrayref", &versions)
 }
 
-/// What the attacker prepared: a clean copy of another crate, and later the bad version.
+/// The crate of the attacker: first a clean copy of another crate, later the bad version.
 fn proc_macro1(bad: bool) -> Vec<u8> {
     let versions = [
         ("1.0.106", "2026-08-20T02:11:00Z", false),
@@ -154,9 +154,9 @@ fn start(index: &Path, data: &Path, clock: &TestClock, settings: &[(&str, &str)]
 /// One of the four mirrors, and two developers who use it.
 struct Column {
     mirror: Mirror,
-    /// Has no lock file.
+    /// A developer without a lock file.
     new: Project,
-    /// Has a lock file that names arrayref 0.3.9.
+    /// A developer with a lock file that names arrayref 0.3.9.
     locked: Project,
     lock: String,
     _data: TempDir,
@@ -180,7 +180,7 @@ impl Column {
         Self { lock, ..column }
     }
 
-    /// What cargo takes: for a new lock file, and in an update of the old one.
+    /// The versions that cargo chooses: for a new lock file, and in an update of the old one.
     fn resolved(&self) -> [String; 2] {
         drop(fs::remove_file(self.new.lock_path()));
         fs::write(self.locked.lock_path(), &self.lock).unwrap();
@@ -191,7 +191,7 @@ impl Column {
     }
 }
 
-/// The versions of arrayref and of what it drags in, or cargo's error.
+/// The versions of arrayref and of its dependencies, or cargo's error.
 fn resolved(project: &Project, command: &str) -> String {
     let output = project.cargo(&[command]);
     if !output.status.success() {
@@ -225,8 +225,8 @@ const GOOD: &str = "0.3.9";
 const BAD: &str = "0.3.10 and proc-macro1 1.0.107";
 const NONE: &str = "error: all are yanked";
 
-/// A step: what happens, at which time, the index files that it changes, and what each of the four mirrors leads to: for a
-/// new lock file, and in an update of one that names 0.3.9.
+/// A step: what happens and when, the changed index files, and the result of each of the four mirrors, for a new lock
+/// file and in an update of one that names 0.3.9.
 struct Step {
     what: &'static str,
     at: &'static str,
@@ -280,7 +280,7 @@ fn steps() -> [Step; 6] {
 }
 
 #[test]
-fn the_attack_on_arrayref_reaches_nobody_behind_a_minimum_age_and_a_guard() {
+fn a_minimum_age_and_a_guard_stop_the_attack_on_arrayref() {
     let index = GitIndex::empty();
     let blake3 = index_file(
         "blake3",
@@ -306,7 +306,7 @@ fn the_attack_on_arrayref_reaches_nobody_behind_a_minimum_age_and_a_guard() {
     let mut differences = Vec::new();
     for step in steps() {
         clock.set(step.at);
-        // A commit in any case: the mirror that shows it has the time of the step.
+        // Every step has a commit: a mirror that shows it has the time of the step.
         let mut commit = index.commit();
         for (name, file) in &step.files {
             commit = match file {
@@ -346,7 +346,7 @@ fn the_attack_on_arrayref_reaches_nobody_behind_a_minimum_age_and_a_guard() {
     assert!(differences.is_empty(), "{differences:#?}");
 }
 
-/// Before all that happens below.
+/// A time before all steps.
 const BEFORE: &str = "2026-09-01T00:00:00Z";
 const YANKS: &str = "2026-09-01T02:00:00Z";
 const AFTER: &str = "2026-09-01T04:00:00Z";
@@ -355,7 +355,7 @@ const RESTARTED: &str = "2026-09-02T02:00:00Z";
 /// When fresh versions are published.
 const FRESH: &str = "2026-09-01T01:00:00Z";
 
-/// An index with crates the versions of which are yanked, honestly or not.
+/// An index with crates whose versions are yanked, honestly or not.
 struct Yanks {
     index: GitIndex,
     server: GitServer,
@@ -364,7 +364,7 @@ struct Yanks {
     clock: TestClock,
 }
 
-/// The versions of a crate: number, publish time, yanked flag.
+/// The versions of a crate, each with its number, publish time and yanked flag.
 type Versions<'a> = &'a [(&'static str, &'static str, bool)];
 
 /// Each crate before and after the yanks.
@@ -469,10 +469,10 @@ impl Yanks {
         commit.send()
     }
 
-    /// Starts a mirror with a guard on this data directory, and waits until it shows the index as of now.
+    /// Starts a mirror with a guard on this data directory, and waits until it shows the index as of `now`.
     fn start(&self, data: &Path, now: &str) -> Mirror {
         self.clock.set(now);
-        // A mirror that shows this commit has made its view as of now.
+        // A mirror that shows this commit has made its view at this time.
         let head = self.index.commit().send();
         let path = |path: &Path| path.to_str().unwrap().to_owned();
         let (url, advisories) = (self.server.url(), path(&self.advisories.path()));
@@ -489,7 +489,7 @@ impl Yanks {
         mirror.wait_until_ready();
         mirror.wait_for_commit(&head);
         let commit = self.advisories.head();
-        eventually("the advisories count", || {
+        eventually("the advisories are in use", || {
             mirror.get("/policy").json()["advisories"]["commit"] == commit
         });
         mirror
@@ -573,7 +573,7 @@ fn honest_mass_yanks_pass_and_a_freeze_survives_restarts_and_replaced_clones() {
         ]
     );
 
-    // The upstream takes a yank back, and deletes a fresh version.
+    // The upstream undoes a yank, and deletes a fresh version.
     scene.clock.set(AFTER);
     let commit = scene.commit([
         (
@@ -606,7 +606,7 @@ fn honest_mass_yanks_pass_and_a_freeze_survives_restarts_and_replaced_clones() {
     );
     assert!(!is_frozen(&mirror, "undone") && !is_frozen(&mirror, "deleted"));
 
-    // A restart keeps the freeze, and so does one without the clone.
+    // The freeze survives a restart, and a restart without the clone.
     mirror.stop();
     assert!(scene.data.path().join("yank-guard.json").exists());
     let mirror = scene.start(scene.data.path(), RESTARTED);
@@ -636,7 +636,7 @@ fn honest_mass_yanks_pass_and_a_freeze_survives_restarts_and_replaced_clones() {
     let program = Program::start(&settings);
     program.wait_until_ready();
     assert_eq!(program.output().matches(says).count(), 1);
-    eventually("what was seen is written", || {
+    eventually("the seen yanks are written", || {
         empty.path().join("yank-guard.json").exists()
     });
     drop(program);

@@ -1,4 +1,4 @@
-//! What a developer sees of held and denied versions: each command with real cargo, over each way to read the index.
+//! Held and denied versions as a developer sees them: each command with real cargo, and every way to read the index.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use crate::support::{CrateFile, CrateUpstream, GitIndex, Mirror, Project, eventu
 
 const DAY: u64 = 86_400;
 
-/// Nothing listens here. Not a path: an offline mirror fetches from a local path.
+/// Nothing listens at this port. It is not a path, because an offline mirror fetches from a local path.
 const NOWHERE: &str = "http://127.0.0.1:1/index.git";
 
-/// A way in which cargo reads the mirror's index: its name, the index as cargo's settings name it, and cargo's settings as
+/// A way in which cargo reads the mirror's index: its name, the index in cargo's configuration, and cargo's settings as
 /// variables.
 struct Way {
     name: &'static str,
@@ -42,7 +42,7 @@ const WAYS: [Way; 3] = [
     },
 ];
 
-/// Versions 1.1.0 are held or denied. The rest is allowed.
+/// In this index, versions 1.1.0 are held or denied. All others are allowed.
 struct Scene {
     index: GitIndex,
     upstream: CrateUpstream,
@@ -98,7 +98,7 @@ impl Scene {
         }
     }
 
-    /// Starts a mirror that has the policy, on the same data directory each time.
+    /// Starts a mirror with the policy, always on the same data directory.
     fn start(&self, settings: &[(&str, &str)]) -> Mirror {
         let path = |path: PathBuf| path.to_str().unwrap().to_owned();
         let (template, file) = (
@@ -113,7 +113,7 @@ impl Scene {
             ("MIN_PUBLISH_AGE", "7 days"),
             ("POLICY_FILE", &file),
         ];
-        // The last one counts.
+        // Of several values, the last one counts.
         let mut all: Vec<(&str, &str)> = own.to_vec();
         all.retain(|(name, _)| !settings.iter().any(|(other, _)| other == name));
         all.extend(settings);
@@ -123,7 +123,7 @@ impl Scene {
     }
 }
 
-/// A project, and what cargo has said in it.
+/// A project, and the output of cargo in it.
 struct Session {
     project: Project,
     address: String,
@@ -144,7 +144,7 @@ impl Session {
         }
     }
 
-    /// Runs cargo, and keeps what it says, without what differs between two runs.
+    /// Runs cargo, and keeps its output without lines that differ between two runs.
     fn run(&mut self, command: &str) -> (Output, String) {
         let arguments: Vec<&str> = command.split(' ').collect();
         let output = self.project.cargo(&arguments);
@@ -152,7 +152,7 @@ impl Session {
         let root = self.project.lock_path();
         let root = root.ancestors().nth(2).unwrap().to_str().unwrap();
         let said = said.replace(root, "ROOT").replace(&self.address, "MIRROR");
-        // The name of the index, the way to it, and times.
+        // Lines with the name of the index, its URL or a time differ.
         let differs = |line: &&str| {
             let line = line.trim_start();
             [
@@ -167,7 +167,7 @@ impl Session {
             .any(|begin| line.starts_with(begin))
         };
         let mut lines: Vec<&str> = said.lines().filter(|line| !differs(line)).collect();
-        // Where something is found first is a matter of chance.
+        // cargo finds crates in random order.
         if lines.iter().any(|line| line.contains("Compiling")) {
             lines.sort_unstable();
         }
@@ -184,7 +184,7 @@ impl Session {
         said
     }
 
-    /// Runs cargo, which must fail with these words among others.
+    /// Runs cargo, which must fail. Its output must contain these words.
     #[track_caller]
     fn fails(&mut self, command: &str, words: &str) -> String {
         let (output, said) = self.run(command);
@@ -210,10 +210,10 @@ impl Session {
     }
 }
 
-/// The table of `docs/policy.md`, "What a developer sees". Returns what cargo has said.
+/// Checks the table of `docs/policy.md`, "What a developer sees". Returns the output of cargo.
 fn the_table_holds(mirror: &Mirror, way: &Way) -> Vec<(String, String)> {
     let mut session = Session::new(mirror, way);
-    // What a new user gets, and cargo says nothing of it.
+    // A new user gets the allowed version, without a message.
     let said = session.does("add held-lib denied-lib");
     assert!(
         said.contains("Adding held-lib v1.0.0 to dependencies"),
@@ -243,7 +243,7 @@ fn the_table_holds(mirror: &Mirror, way: &Way) -> Vec<(String, String)> {
         "{said}"
     );
 
-    // What somebody gets who asks for such a version.
+    // A user who asks for such a version gets an error.
     for state in ["held", "denied"] {
         session.fails(
             &format!("add {state}-lib@1.1.0"),
@@ -268,7 +268,7 @@ fn the_table_holds(mirror: &Mirror, way: &Way) -> Vec<(String, String)> {
         fs::write(session.manifest(), manifest).unwrap();
     }
 
-    // Lock files that name such a version.
+    // Lock files with such a version.
     let said = session.does("update held-lib --precise 1.1.0");
     assert!(
         said.contains("warning: selected package `held-lib@1.1.0` was yanked"),
@@ -333,7 +333,7 @@ fn every_cargo_command_does_what_the_table_says() {
     };
     mirror.stop();
 
-    // A mirror without a network still serves the file that it has.
+    // A mirror without a network serves its stored file.
     let mirror = scene.start(&[("DOWNLOAD_MODE", "offline"), ("GIT_REPO_URL", NOWHERE)]);
     let mut session = with_lock(&mirror, held, &lock);
     session.does("fetch --locked");
@@ -350,7 +350,7 @@ fn every_cargo_command_does_what_the_table_says() {
     ] {
         assert!(said.contains(words), "{said}");
     }
-    // As the mirror advises.
+    // The advice in the error of the mirror.
     session.does("update held-lib --precise 1.0.0");
     session.does("build --locked");
     a_stored_copy_of_a_denied_version_builds(&scene, &mirror, &mut session);
@@ -359,12 +359,12 @@ fn every_cargo_command_does_what_the_table_says() {
     audit_changes_nothing(&scene);
 }
 
-/// A version that is denied later stays on the machines that have it.
+/// A file that is denied later still builds on machines that have it.
 fn a_stored_copy_of_a_denied_version_builds(scene: &Scene, mirror: &Mirror, session: &mut Session) {
     let path = scene.data.path().join("policy.toml");
     let before = fs::read_to_string(&path).unwrap();
     fs::write(&path, "[bans]\ndeny = [\"held-lib@1.0.0\"]\n").unwrap();
-    eventually("the policy file counts", || {
+    eventually("the policy file is in use", || {
         let report = mirror.get("/policy/held-lib/1.0.0").json();
         report["state"] == "denied"
     });
@@ -377,7 +377,7 @@ fn a_stored_copy_of_a_denied_version_builds(scene: &Scene, mirror: &Mirror, sess
     fs::write(&path, before).unwrap();
 }
 
-/// A project with this dependency, program and lock file.
+/// A project with this dependency, this program and this lock file.
 fn with_lock(mirror: &Mirror, [dependency, main]: [&str; 2], lock: &str) -> Session {
     let session = Session::new(mirror, &WAYS[0]);
     let manifest = fs::read_to_string(session.manifest()).unwrap();
@@ -387,7 +387,7 @@ fn with_lock(mirror: &Mirror, [dependency, main]: [&str; 2], lock: &str) -> Sess
     session
 }
 
-/// With `POLICY_MODE=audit` cargo does the same as with a mirror that has no policy.
+/// With `POLICY_MODE=audit`, cargo behaves as with a mirror without a policy.
 fn audit_changes_nothing(scene: &Scene) {
     let runs = [
         [("POLICY_MODE", "audit"), ("HELD_DOWNLOADS", "deny")].as_slice(),

@@ -1,4 +1,4 @@
-//! The policy on the command line: `explain`, and what other subcommands make of it, beside a running mirror.
+//! The policy on the command line: `explain`, and the other subcommands, beside a running mirror.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ const ADVISORY: &[u8] =
 const POLICY: &str = "[bans]\ndeny = [{ crate = 'banned', reason = 'SEC-7' }]\n\
     [mirror]\nexempt = [{ crate = 'other', expires = 2020-01-01T00:00:00Z }]\n";
 
-/// An upstream with a crate of each state, a mirror of it, and what its subcommands need.
+/// An upstream with a crate in each state, a mirror of it, and the settings of its subcommands.
 struct Scene {
     origin: Origin,
     _database: GitIndex,
@@ -27,7 +27,7 @@ struct Scene {
     settings: Vec<(&'static str, String)>,
 }
 
-/// How a subcommand ended.
+/// The result of a subcommand.
 struct Run {
     code: Option<i32>,
     results: String,
@@ -38,7 +38,7 @@ struct Run {
     clippy::disallowed_methods,
     reason = "the mirror of these tests has the system's clock"
 )]
-/// The index line of a file that was published so many days ago.
+/// The index line of a file that was published `days` ago.
 fn line(file: &CrateFile, days: u64, yanked: bool) -> String {
     let time = SystemTime::now() - Duration::from_secs(days * DAY);
     let time: chrono::DateTime<chrono::Utc> = time.into();
@@ -85,7 +85,8 @@ impl Scene {
         scene
     }
 
-    /// Lists files in the index: the name of the crate, the place of the file, its age in days, and whether it is yanked.
+    /// Lists versions in the index: the name of the crate, the number of the file, its age in days, and whether it is
+    /// yanked.
     fn publish(&self, rows: &[(&str, usize, u64, bool)]) -> String {
         let mut files: BTreeMap<&str, String> = BTreeMap::new();
         for (name, place, days, yanked) in rows {
@@ -99,7 +100,7 @@ impl Scene {
         commit.send()
     }
 
-    /// Runs a subcommand with these settings beside the common ones.
+    /// Runs a subcommand with these settings and the common ones.
     fn run(&self, arguments: &[&str], more: &[(&str, &str)]) -> Run {
         let output = Program::run_verb(arguments, &[&borrowed(&self.settings), more].concat());
         Run {
@@ -137,7 +138,7 @@ fn json(run: &Run) -> Value {
 }
 
 #[test]
-fn subcommands_decide_as_the_mirror_beside_them() {
+fn subcommands_decide_like_the_mirror_beside_them() {
     let scene = Scene::new();
     let early = scene.run(&["explain", "arr"], &[]);
     assert_eq!((early.code, early.results.as_str()), (Some(1), ""));
@@ -160,7 +161,7 @@ fn subcommands_decide_as_the_mirror_beside_them() {
     ]);
     mirror.wait_for_commit(&commit);
     let evil = || mirror.get("/policy/evil/1.0.0").json()["state"] == "denied";
-    eventually("the advisories count", evil);
+    eventually("the advisories are in use", evil);
     // The record of the last fetch is written after the view is published.
     let counted = || {
         let counted = scene.run(&["check-config", "--json"], &[]);
@@ -239,13 +240,13 @@ fn explain_is_for_people(scene: &Scene) {
         "{}",
         audit.notes
     );
-    assert_eq!(scene.files(), before, "nothing is written");
+    assert_eq!(scene.files(), before, "a file has changed");
 }
 
 fn files_that_are_denied_are_left_out(scene: &Scene) {
     let archive = text(&scene.directory.path().join("all.tar"));
     let audit = [("POLICY_MODE", "audit")];
-    // The resolution sees what is served. A version that is named is fetched, unless it is denied.
+    // The resolution uses the served index. A named version is fetched unless it is denied.
     let plan = scene.run(&["prefetch", "top", "arr", "--dry-run"], &[]);
     assert_eq!(
         (plan.code, plan.results.as_str()),
@@ -265,7 +266,7 @@ fn files_that_are_denied_are_left_out(scene: &Scene) {
     ] {
         assert!(named.notes.contains(words), "{}", named.notes);
     }
-    // Without a mirror they fetch the advisories themselves.
+    // Without a mirror, subcommands fetch the advisories themselves.
     let elsewhere = text(&scene.directory.path().join("elsewhere"));
     let alone = ["prefetch", "evil@1.0.0", "--dry-run"];
     let alone = scene.run(&alone, &[("DATA_DIR", &elsewhere)]);

@@ -1,7 +1,8 @@
-//! The policy while everything changes at once: releases, yanks and deletions, the policy file, the advisories and the time.
-//! No two answers of one commit and one policy contradict each other, and a SIGKILL at any moment leaves nothing wrong.
+//! The policy while everything changes at once: releases, yanks and deletions, the policy file, the advisories and the
+//! time. Two answers of one commit and one policy never contradict each other, and a SIGKILL at any moment leaves
+//! nothing wrong.
 //!
-//! Two variables make the long runs: `POLICY_REFRESHES=5000` and `POLICY_KILLS=50` (with `--nocapture`, which shows the memory).
+//! Two variables start long runs: `POLICY_REFRESHES=5000` and `POLICY_KILLS=50`. `--nocapture` shows the memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -83,7 +84,7 @@ impl Upstream {
         upstream
     }
 
-    /// Changes a crate in one of the ways that crates.io knows. Returns its name.
+    /// Changes a crate in one of the ways that crates.io has. Returns its name.
     fn change(&mut self, random: &mut fastrand::Rng, now: i64) -> String {
         self.changes += 1;
         let name = format!("crate{}", random.usize(..CRATES));
@@ -95,7 +96,7 @@ impl Upstream {
         };
         let place = random.usize(..versions.len().max(1));
         match random.u8(..10) {
-            // The attack: all that is old is yanked beside a release.
+            // The attack: all old versions are yanked beside a release.
             0 => {
                 for version in &mut *versions {
                     version.yanked = true;
@@ -113,7 +114,8 @@ impl Upstream {
         name
     }
 
-    /// Commits these crates as they are now. By git2: a process for each step would take most of the time.
+    /// Commits the current state of these crates. With git2, because a process for each step would take most of the
+    /// time.
     fn commit(&self, names: &[String]) -> String {
         let git = Repository::open_bare(self.index.path()).unwrap();
         let parent = git.head().ok().map(|head| head.peel_to_commit().unwrap());
@@ -156,7 +158,7 @@ fn line(name: &str, version: &Version) -> String {
     )
 }
 
-/// A policy file that the mirror never sees half written.
+/// A policy file that changes atomically.
 struct PolicyFile {
     directory: TempDir,
 }
@@ -180,7 +182,7 @@ impl PolicyFile {
         fs::rename(draft, self.path()).unwrap();
     }
 
-    /// Writes one of a few files, so that files come back.
+    /// Writes one of a few contents, so that contents come again.
     fn change(&self, random: &mut fastrand::Rng, now: i64) {
         let (one, other) = (random.usize(..CRATES), random.usize(..CRATES));
         let text = match random.u8(..6) {
@@ -204,7 +206,7 @@ impl PolicyFile {
 /// The commit and the policy that an answer was made from.
 type Pair = (String, String);
 
-/// What the answers said so far. Whatever contradicts it makes the test fail.
+/// The answers so far. An answer that contradicts them makes the test fail.
 #[derive(Default)]
 struct Answers {
     /// The bytes, by pair and path.
@@ -213,7 +215,7 @@ struct Answers {
     flags: HashMap<(Pair, String), (BTreeMap<String, bool>, String)>,
     /// Whether the file of a version is refused, by pair, crate and version.
     refused: HashMap<(Pair, String, String), (bool, String)>,
-    /// How many answers were equal to an earlier one, or said the same on another surface.
+    /// How many answers were equal to an earlier one, or agreed with one on another surface.
     compared: usize,
     /// How many versions were seen in each state.
     states: BTreeMap<String, usize>,
@@ -283,7 +285,7 @@ impl Answers {
         self.compared += usize::from(where_before != surface);
     }
 
-    /// Forgets all but the newest pairs: the long run is about the memory, too.
+    /// Forgets all but the newest pairs, because the long run also measures the memory.
     fn forget_old(&mut self) {
         const KEPT: usize = 40;
         if self.pairs.len() < 2 * KEPT {
@@ -312,7 +314,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// Asks for a crate on a surface, and notes what the answer says.
+/// Asks for a crate on a surface, and records the answer.
 fn read(mirror: Client, answers: &Mutex<Answers>, (name, version, surface): (&str, usize, usize)) {
     let number = || format!("1.0.{version}");
     let path = match surface % 8 {
@@ -373,7 +375,7 @@ fn read(mirror: Client, answers: &Mutex<Answers>, (name, version, surface): (&st
     }
 }
 
-/// Reads as long as there are refreshes.
+/// Reads until the last refresh.
 fn keep_reading(
     mirror: Client,
     answers: &Mutex<Answers>,
@@ -382,7 +384,7 @@ fn keep_reading(
 ) {
     let mut random = fastrand::Rng::with_seed(reader.try_into().unwrap());
     for newest in refreshes {
-        // One crate on several surfaces, so that answers can be compared.
+        // One crate on several surfaces, so that their answers can be compared.
         let name = format!("crate{}", random.usize(..CRATES));
         for _ in 0..READS_PER_REFRESH {
             let version = if random.bool() {
@@ -395,14 +397,14 @@ fn keep_reading(
     }
 }
 
-/// The repository that git clients get, inside the clone in use.
+/// The repository for git clients, inside the clone in use.
 fn served_repository(data: &Path) -> Option<Repository> {
     let index = data.join("index");
     let clone = fs::read_to_string(index.join("current")).ok()?;
     Repository::open_bare(index.join(clone.trim()).join("served")).ok()
 }
 
-/// The index file of a crate in a repository; empty without one.
+/// The index file of a crate in a repository, or nothing if there is none.
 fn file_in(git: &Repository, reference: &str, name: &str) -> Option<Vec<u8>> {
     let tree = git.find_reference(reference).ok()?.peel_to_tree().ok()?;
     let Ok(entry) = tree.get_path(Path::new(&index_path(name))) else {
@@ -411,7 +413,7 @@ fn file_in(git: &Repository, reference: &str, name: &str) -> Option<Vec<u8>> {
     Some(git.find_blob(entry.id()).ok()?.content().to_vec())
 }
 
-/// Compares the repository that git clients get with the sparse index. The repository is a moment ahead of the view.
+/// Compares the repository for git clients with the sparse index. The repository is ahead of the view for a moment.
 fn compare_served(mirror: Client, answers: &Mutex<Answers>, data: &Path, name: &str) {
     let path = format!("/index/{}", index_path(name));
     eventually("the git index and the sparse one are equal", || {
@@ -430,7 +432,7 @@ fn compare_served(mirror: Client, answers: &Mutex<Answers>, data: &Path, name: &
     });
 }
 
-/// Compares what a git client gets with the sparse index, while nothing changes in between.
+/// Compares a git client's clone with the sparse index while nothing changes.
 fn compare_fetched(mirror: Client, clone: &GitClone, name: &str) {
     let path = format!("/index/{}", index_path(name));
     let refs = "/git/index/info/refs?service=git-upload-pack";
@@ -480,7 +482,7 @@ fn malware(database: &GitIndex, crates: &[usize]) {
     let mut commit = database.commit().file("README.md", b"# Advisories\n");
     for number in 0..CRATES {
         let path = format!("crates/crate{number}/RUSTSEC-2026-{number:04}.md");
-        // No crate: an advisory that was withdrawn.
+        // Other advisories were withdrawn.
         let withdrawn = if crates.contains(&number) {
             ""
         } else {
@@ -496,7 +498,7 @@ fn malware(database: &GitIndex, crates: &[usize]) {
 }
 
 #[test]
-fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
+fn answers_of_one_commit_and_one_policy_always_agree() {
     let refreshes = number_from("POLICY_REFRESHES", REFRESHES);
     let seconds = Arc::new(AtomicI64::new(NOW));
     let mut upstream = Upstream::new(NOW);
@@ -529,7 +531,7 @@ fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
         config.advisory_interval = Duration::from_secs(1);
     });
     mirror.wait_until_ready();
-    eventually("the advisories are known", || {
+    eventually("the advisories are in use", || {
         !mirror.get("/policy").json()["advisories"].is_null()
     });
     let client = Client::new(mirror.address);
@@ -553,7 +555,7 @@ fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
             if refresh % 500 == 499 {
                 println!("{refresh} refreshes, {} MiB", memory_mib());
             }
-            // Holds begin and end. Sometimes a clock goes back a little, or by much.
+            // Holds begin and end. Sometimes the clock goes back, by a little or by much.
             let step = match random.u8(..20) {
                 0 => -3 * MINUTE,
                 1 => -2 * DAY,
@@ -574,7 +576,7 @@ fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
             for _ in 0..random.usize(1..4) {
                 names.push(upstream.change(&mut random, now));
             }
-            // The name that tells the commit from the last one.
+            // This crate makes the commit differ from the last one.
             upstream.crates.insert(
                 "last".to_owned(),
                 vec![Version {
@@ -585,7 +587,7 @@ fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
             );
             names.push("last".to_owned());
             let commit = upstream.commit(&names);
-            // One request a look: there are many looks.
+            // One request for each check, because there are many checks.
             eventually("the commit is followed", || {
                 let answer = mirror.request("HEAD", "/index/la/st/last", &[]);
                 answer.header("x-index-commit") == Some(&commit)
@@ -621,7 +623,7 @@ fn answers_of_one_commit_and_one_policy_agree_while_everything_changes() {
     }
 }
 
-/// Everything that a mirror says of these crates.
+/// All answers of a mirror about these crates.
 fn all_answers(mirror: &Client, upstream: &Upstream) -> Vec<(String, Answer)> {
     let mut paths = vec![
         "/index/config.json".to_owned(),
@@ -680,10 +682,10 @@ fn kills_at_any_moment_leave_the_same_decisions_as_an_empty_disk() {
         policy.change(&mut random, now());
         std::thread::scope(|scope| {
             let client = Client::new(running.address);
-            // A version that is not there makes the mirror look at the upstream.
+            // A request for an unlisted version makes the mirror fetch the index.
             scope
                 .spawn(move || drop(client.try_request("GET", "/api/v1/crates/crate0/9.9.9", &[])));
-            // Any moment is a good one, so this waits for nothing.
+            // A kill may come at any moment, so this waits for no condition.
             std::thread::park_timeout(Duration::from_millis(random.u64(..120)));
             running.kill();
         });
@@ -694,7 +696,7 @@ fn kills_at_any_moment_leave_the_same_decisions_as_an_empty_disk() {
         fresh.wait_until_ready();
         fresh.wait_for_commit(&commit);
         running.wait_for_commit(&commit);
-        // The catalog comes a moment after the view.
+        // The catalog follows the view a moment later.
         eventually("both have a catalog", || {
             let search = "/api/v1/crates?per_page=100";
             [&*fresh, &*running]

@@ -1,5 +1,5 @@
-//! Every surface says the same about every version: the sparse index, the git index, the API, `/policy` and downloads. The
-//! lines are real ones, in both forms.
+//! Every surface agrees on every version: the sparse index, the git index, the API, `/policy` and downloads. The lines
+//! are real ones, in both forms.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn time(seconds: i64) -> String {
     time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The real index file of a crate, whose last three versions are new: an hour, three days, and of an unknown age.
+/// The real index file of a crate. Its last three versions are new: one hour, three days, and of unknown age.
 fn file(name: &str, is_compact: bool) -> String {
     let text = String::from_utf8(fixture(name)).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -87,7 +87,7 @@ fn file(name: &str, is_compact: bool) -> String {
     file + "junk\n\n{\"name\": \"no version\"}"
 }
 
-/// Each version with its flag, as lines say it.
+/// The yanked flag of each version in the lines.
 fn flags(file: &str) -> BTreeMap<String, bool> {
     let lines = file
         .lines()
@@ -166,14 +166,14 @@ fn every_surface_agrees_on_every_version_under_each_policy() {
             .file("README.md", text.as_bytes())
             .send();
         mirror.wait_for_commit(&commit);
-        // A policy file may be read before the commit is, and the advisories later.
+        // The mirror may read the policy file before the commit, and the advisories later.
         let x_policy = || {
             mirror
                 .get("/index/3/f/fnv")
                 .header("x-policy")
                 .map(str::to_owned)
         };
-        eventually("the advisories are known", || {
+        eventually("the advisories are in use", || {
             !mirror.get("/policy").json()["advisories"].is_null()
         });
         let policy_of_step = x_policy();
@@ -195,7 +195,7 @@ fn every_surface_agrees_on_every_version_under_each_policy() {
             assert_eq!(
                 without_flag(&shown),
                 without_flag(source),
-                "nothing but the flag changes"
+                "more than the flag has changed"
             );
             let expected = flags(&shown);
 
@@ -264,7 +264,11 @@ fn every_surface_agrees_on_every_version_under_each_policy() {
             }
             assert_eq!(decided.len(), expected.len());
         }
-        assert_eq!(x_policy(), policy_of_step, "nothing has changed meanwhile");
+        assert_eq!(
+            x_policy(),
+            policy_of_step,
+            "the policy has changed meanwhile"
+        );
     }
     println!("{states:?}");
     for rule in [

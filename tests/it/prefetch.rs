@@ -1,4 +1,4 @@
-//! `prefetch` as a process: a real index, a real upstream, a store on a disk.
+//! `prefetch` as a process, with a real index, a real upstream and a store on a disk.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use crate::support::{
     CrateFile, HeldFiles, Mirror, Origin, Program, Project, UpstreamFault, borrowed, succeeds,
 };
 
-/// What a run said and did.
+/// The output and the exit code of a run.
 struct Run {
     code: Option<i32>,
     results: String,
@@ -33,7 +33,7 @@ fn prefetch(origin: &Origin, data: &Path, arguments: &[&str], settings: &[(&str,
     }
 }
 
-/// `top` needs `middle`, that needs `bottom`; `other` needs nothing.
+/// `top` needs `middle`, and `middle` needs `bottom`. `other` needs nothing.
 fn origin() -> Origin {
     Origin::with(vec![
         CrateFile::pack("top", "1.0.0", &["middle"]),
@@ -43,7 +43,7 @@ fn origin() -> Origin {
     ])
 }
 
-/// The settings of a mirror of this origin that keeps its data here.
+/// The settings of a mirror of this origin with its data in `data`.
 fn settings(origin: &Origin, data: &TempDir) -> Vec<(&'static str, String)> {
     let data = data.path().to_str().unwrap().to_owned();
     let mut settings = origin.settings().to_vec();
@@ -95,7 +95,7 @@ fn a_crate_is_fetched_with_its_dependencies_once_and_served_offline() {
 }
 
 #[test]
-fn a_store_that_may_lose_files_is_a_warning() {
+fn a_store_that_can_lose_files_gives_a_warning() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     for (setting, words) in [
         (("STORAGE_URL", "memory://"), "gone when this command ends"),
@@ -114,7 +114,7 @@ fn a_store_that_may_lose_files_is_a_warning() {
 }
 
 #[test]
-fn files_that_push_out_each_other_are_a_problem() {
+fn files_that_evict_each_other_are_a_problem() {
     let large = |name, seed| CrateFile::noise(name, "1.0.0", seed, 600_000);
     let origin = Origin::with(vec![large("one", 1), large("two", 2), large("three", 3)]);
     let data = TempDir::new().unwrap();
@@ -142,7 +142,7 @@ fn a_dry_run_lists_the_wanted_versions_and_fetches_nothing() {
 }
 
 #[test]
-fn everything_is_fetched_also_in_redirect_mode() {
+fn prefetch_works_in_redirect_mode() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let redirect = [("DOWNLOAD_MODE", "redirect")];
     let run = prefetch(&origin, data.path(), &["--all"], &redirect);
@@ -189,7 +189,7 @@ fn a_lock_file_gets_its_packages_and_a_wrong_checksum_is_a_problem() {
 }
 
 #[test]
-fn it_works_beside_a_running_mirror_on_the_same_data() {
+fn prefetch_works_beside_a_running_mirror_on_the_same_data() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let settings = settings(&origin, &data);
     let mirror = Mirror::start(&borrowed(&settings));
@@ -201,7 +201,7 @@ fn it_works_beside_a_running_mirror_on_the_same_data() {
 }
 
 #[test]
-fn a_mirror_that_starts_meanwhile_has_the_index() {
+fn a_mirror_that_starts_during_a_prefetch_has_the_index() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let middle = origin.files[1].path();
     origin
@@ -218,13 +218,13 @@ fn a_mirror_that_starts_meanwhile_has_the_index() {
         is_under_way
     });
     assert_eq!(output.status.code(), Some(1));
-    // It was under way to the end: a mirror must not have waited for that.
+    // The prefetch was still running, so the mirror did not wait for its end.
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("run the same again"), "{said}");
 }
 
 #[test]
-fn sigterm_stops_it_also_while_it_waits_for_a_list_from_a_pipe() {
+fn sigterm_stops_a_prefetch_that_waits_for_a_list_from_a_pipe() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let settings = settings(&origin, &data);
     let pipe = data.path().join("list");
@@ -233,7 +233,7 @@ fn sigterm_stops_it_also_while_it_waits_for_a_list_from_a_pipe() {
     let writer = RefCell::new(None);
     let arguments = ["prefetch", "--crates", pipe.to_str().unwrap()];
     let output = Program::stop_verb_when(&arguments, &borrowed(&settings), || {
-        // This fails until there is somebody who reads.
+        // Opening the pipe fails until a process reads it.
         let opened = File::options()
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
@@ -256,7 +256,7 @@ fn a_missing_file_is_reported_and_all_others_are_fetched() {
 }
 
 #[test]
-fn without_any_index_it_says_why_and_offline_it_does_not_even_try() {
+fn without_an_index_prefetch_reports_the_reason_and_offline_it_does_not_try() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let nowhere = [("GIT_REPO_URL", "/nowhere/at/all")];
     let run = prefetch(&origin, data.path(), &["top"], &nowhere);
@@ -273,7 +273,7 @@ fn without_any_index_it_says_why_and_offline_it_does_not_even_try() {
 }
 
 #[test]
-fn sigterm_stops_it_and_stored_files_stay() {
+fn sigterm_stops_a_prefetch_and_stored_files_stay() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     origin
         .upstream
@@ -293,7 +293,7 @@ fn sigterm_stops_it_and_stored_files_stay() {
 }
 
 #[test]
-fn after_a_kill_only_missing_files_are_fetched() {
+fn after_a_kill_a_prefetch_fetches_only_missing_files() {
     let (origin, data) = (origin(), TempDir::new().unwrap());
     let [top, middle, bottom] = [0, 1, 2].map(|number| origin.files[number].path());
     let middle_hangs = UpstreamFault::HangsMidBody;
@@ -306,14 +306,14 @@ fn after_a_kill_only_missing_files_are_fetched() {
     origin.upstream.heal();
     let run = prefetch(&origin, data.path(), &["top"], &[]);
     assert_eq!(run.code, Some(0), "{}", run.notes);
-    // This fails if any file is not what its name says.
+    // `look` fails if a file is not what its name says.
     assert_eq!(held(&data).checksums.len(), 3);
     let requests = [&top, &middle, &bottom].map(|path| origin.upstream.requests(path));
     assert_eq!(requests, [1, 2, 1]);
 }
 
 #[test]
-fn the_files_of_a_lock_file_are_enough_for_cargo_without_the_upstream() {
+fn after_a_prefetch_of_a_lock_file_cargo_needs_no_upstream() {
     let mut origin = Origin::with(vec![
         CrateFile::pack("under_score", "1.0.1", &["MixedCase", "plus-build"]),
         CrateFile::pack("MixedCase", "1.2.3", &["leaf"]),

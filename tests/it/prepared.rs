@@ -54,7 +54,7 @@ impl Scene {
     }
 
     fn wait_until_pushed(&self, version: &str) {
-        eventually("it is pushed", || {
+        eventually("the index is pushed", || {
             let file = index_path("leaf");
             !self.target.git(&["for-each-ref"]).is_empty()
                 && !self.target.git(&["ls-tree", "master", &file]).is_empty()
@@ -124,8 +124,8 @@ fn a_prepared_data_dir_makes_git_start_no_program() {
     );
 }
 
-/// Only the removal of foreign configuration prevents this. In a push without credentials, git decides itself where
-/// they come from.
+/// Only the removal of foreign configuration prevents this. In a push without credentials, git itself decides where to
+/// get them.
 #[test]
 fn a_prepared_repository_cannot_name_the_program_that_git_asks_for_credentials() {
     let scene = Scene::new();
@@ -190,10 +190,7 @@ fn git_sees_no_secret_of_the_mirror_and_a_push_sees_proxies_and_certificates() {
         dumps.display()
     );
     write_program(&programs.path().join("git"), &script);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the directories in which the real git lies"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the directories of the real git")]
     let path = std::env::var("PATH").unwrap();
     let path = format!("{}:{path}", programs.path().display());
     let mut settings = scene.settings().to_vec();

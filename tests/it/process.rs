@@ -1,4 +1,4 @@
-//! The life of the process: how it starts, how it ends, and with which exit code.
+//! The life of the process: its start, its end and its exit codes.
 
 use std::net::TcpListener;
 use std::thread;
@@ -14,7 +14,7 @@ struct Scene {
     _data: TempDir,
 }
 
-/// The program on an upstream with this fault.
+/// The program with an upstream that has this fault.
 fn scene(fault: Fault) -> Scene {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start_with(&index, fault);
@@ -81,7 +81,7 @@ fn sigterm_ends_an_idle_process_with_success() {
 fn sigterm_ends_a_process_with_idle_connections() {
     let mut scene = scene(Fault::None);
     scene.program.wait_until_ready();
-    // One that never asked, and one that may ask again.
+    // One connection without a request, and one that can send another request.
     let _silent = Connection::open(scene.program.address).unwrap();
     let mut kept = Connection::open(scene.program.address).unwrap();
     kept.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -93,10 +93,10 @@ fn sigterm_ends_a_process_with_idle_connections() {
 }
 
 #[test]
-fn sigterm_ends_a_process_with_a_request_that_never_comes_to_its_end() {
+fn sigterm_ends_a_process_with_requests_that_never_end() {
     let mut scene = scene(Fault::None);
     scene.program.wait_until_ready();
-    // On every thread that serves connections: they must not be waited for one after the other.
+    // On every thread that serves connections. A stop must not wait for them one after the other.
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let _halves: Vec<Connection> = (0..2 * threads)
         .map(|_| {
@@ -121,19 +121,19 @@ fn sigterm_ends_a_process_whose_fetch_hangs() {
 }
 
 #[test]
-fn sigterm_lets_a_request_under_way_finish() {
+fn sigterm_lets_a_request_finish() {
     let mut scene = scene(Fault::None);
     scene.program.wait_until_ready();
     let mut upload = Connection::open(scene.program.address).unwrap();
     upload
         .send(b"PUT /api/v1/crates/new HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n0123456789")
         .unwrap();
-    // Until the request is under way, there is nothing to finish.
+    // Until then, the request may not have begun.
     eventually("another request is answered", || {
         scene.program.get("/livez").status == 200
     });
     scene.program.terminate();
-    eventually("nobody new is let in", || {
+    eventually("new connections are refused", || {
         Connection::open(scene.program.address).is_err()
     });
     upload.send(b"0123456789").unwrap();
@@ -144,7 +144,7 @@ fn sigterm_lets_a_request_under_way_finish() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_one_line_and_exit_code_1() {
+fn a_port_that_is_in_use_gives_one_line_and_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let output = Program::run(&[("PORT", &address.port().to_string())]);
@@ -158,8 +158,8 @@ fn a_port_that_is_taken_is_one_line_and_exit_code_1() {
 }
 
 #[test]
-fn a_bad_setting_is_one_line_and_exit_code_2() {
-    // If anything were bound before the settings are checked, the taken port would be the complaint.
+fn a_bad_setting_gives_one_line_and_exit_code_2() {
+    // If the port were bound before the settings are checked, the error would be about the port.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let data = TempDir::new().unwrap();

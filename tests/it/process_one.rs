@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::support::{GitIndex, GitServer, Program, eventually, eventually_some, send_signal};
 
-/// The children of a process, dead ones that it has not taken note of included: their numbers and names.
+/// The numbers and names of the children of a process, zombies included.
 fn children_of(parent: u32) -> Vec<(u32, String)> {
     let processes = std::fs::read_dir("/proc").unwrap();
     let children = processes.filter_map(|process| {
@@ -23,7 +23,7 @@ fn process_1_reaps_orphans_passes_signals_on_and_ends_with_the_mirrors_exit_code
     let index = GitIndex::with_fixtures();
     let server = GitServer::start(&index);
     let data = TempDir::new().unwrap();
-    // The shell around it ends at once, and what it started is given to process 1.
+    // The outer shell ends at once, so its child becomes a child of process 1.
     let script = "(sleep 1 &); exec \"$0\"";
     let started = Program::start_as_process_one(
         script,
@@ -33,7 +33,7 @@ fn process_1_reaps_orphans_passes_signals_on_and_ends_with_the_mirrors_exit_code
         ],
     );
     let Some(mut program) = started else {
-        println!("not tried: the system does not let tests have a process namespace");
+        println!("skipped: the tests may not create a process namespace here");
         return;
     };
     program.wait_until_ready();
@@ -48,7 +48,7 @@ fn process_1_reaps_orphans_passes_signals_on_and_ends_with_the_mirrors_exit_code
     assert_eq!(program.get("/livez").status, 200);
     send_signal("TERM", process_one);
     assert_eq!(program.wait_for_exit(), Some(0));
-    eventually("nothing is left", || {
+    eventually("no child is left", || {
         !std::path::Path::new(&format!("/proc/{mirror}")).exists()
     });
 }

@@ -1,5 +1,5 @@
-//! Proxies, for the index and for crate files. The names of the upstreams have no addresses: whoever does not ask the
-//! proxy gets nothing.
+//! Proxies for the index and for crate files. The names of the upstreams have no addresses, so only the proxy reaches
+//! them.
 
 use tempfile::TempDir;
 
@@ -48,7 +48,7 @@ impl Scene {
 }
 
 #[test]
-fn an_index_and_crate_files_with_http_are_asked_for_through_the_proxy() {
+fn an_index_and_crate_files_with_http_come_through_the_proxy() {
     for variable in ["http_proxy", "all_proxy", "ALL_PROXY"] {
         let scene = Scene::new();
         let proxy = format!("http://b0b:s3cr3t@{}", scene.proxy.address());
@@ -69,7 +69,7 @@ fn an_index_and_crate_files_with_http_are_asked_for_through_the_proxy() {
             "{seen:?}"
         );
         let commit = scene.origin.index.commit().file("new", b"new").send();
-        eventually("a fetch brings what is new", || {
+        eventually("a fetch gets the new commit", || {
             program.get("/readyz").json()["index"]["commit"] == commit.as_str()
         });
         assert!(!program.output().contains("s3cr3t"));
@@ -77,7 +77,7 @@ fn an_index_and_crate_files_with_http_are_asked_for_through_the_proxy() {
 }
 
 #[test]
-fn exceptions_and_the_upper_case_variable_lead_past_the_proxy_for_both() {
+fn no_proxy_and_the_ignored_upper_case_variable_bypass_the_proxy() {
     for exception in ["a.example, 127.0.0.0/8", "*", "127.0.0.1"] {
         let scene = Scene::new();
         let proxy = format!("http://{}", scene.proxy.address());
@@ -99,7 +99,7 @@ fn exceptions_and_the_upper_case_variable_lead_past_the_proxy_for_both() {
 }
 
 #[test]
-fn an_index_with_https_is_asked_for_through_a_tunnel() {
+fn an_index_with_https_comes_through_a_tunnel() {
     let scene = Scene::new();
     let proxy = format!("http://{}", scene.proxy.address());
     let program = Program::start(&[
@@ -115,7 +115,7 @@ fn an_index_with_https_is_asked_for_through_a_tunnel() {
 }
 
 #[test]
-fn check_config_shows_the_proxies_and_who_is_reached_through_them() {
+fn check_config_shows_the_proxies_and_which_hosts_they_reach() {
     let data = TempDir::new().unwrap();
     let output = Program::run_verb(
         &["check-config"],

@@ -79,7 +79,7 @@ impl Scene {
 
     #[track_caller]
     fn wait_until_pushed(&self, text: &str) {
-        eventually("it is pushed", || {
+        eventually("the index is pushed", || {
             self.pushed(&index_path("leaf"))
                 .is_some_and(|content| content.contains(text))
         });

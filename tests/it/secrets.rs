@@ -1,4 +1,4 @@
-//! What the upstream index gets to see of the mirror, and what nobody gets to see of its URL.
+//! What the upstream index sees of the mirror. No credentials of its URL are shown.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,11 @@ use tempfile::TempDir;
 use crate::support::{Fault, GitIndex, GitServer, Program, eventually, index_line};
 
 const USER: &str = "us3rname";
-/// Holds characters that must be percent-encoded in a URL.
+/// A password with characters that are percent-encoded in a URL.
 const PASSWORD: &str = "s3cr3t/p@ss";
 const PASSWORD_IN_URL: &str = "s3cr3t%2Fp%40ss";
 
-/// All forms in which the credentials could show up.
+/// All forms in which the credentials could appear.
 fn forms(user: &str, password: &str) -> [String; 4] {
     [
         user.to_owned(),
@@ -72,7 +72,7 @@ fn assert_hidden_everywhere(program: &Program, data: &TempDir, forms: &[String])
 #[test]
 fn credentials_in_the_url_work_and_show_up_nowhere() {
     let index = GitIndex::with_fixtures();
-    // The same repository is an advisory database, too.
+    // The same repository is also the advisory database.
     let path = "crates/itoa/RUSTSEC-2026-0001.md";
     index.commit().file(path, b"no advisory").send();
     let server = GitServer::start(&index);
@@ -94,7 +94,7 @@ fn credentials_in_the_url_work_and_show_up_nowhere() {
     });
     assert_hidden_everywhere(&program, &data, &forms);
 
-    // Failures of every kind say why, and still hide it.
+    // Failures of every kind have a reason that does not contain the credentials.
     for fault in [
         Fault::Disconnect,
         Fault::Status(500),
@@ -116,7 +116,7 @@ fn credentials_in_the_url_work_and_show_up_nowhere() {
 }
 
 #[test]
-fn wrong_credentials_are_a_reason_that_does_not_show_them() {
+fn wrong_credentials_are_reported_without_showing_them() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start(&index);
     server.require("somebody", "else");
@@ -125,7 +125,7 @@ fn wrong_credentials_are_a_reason_that_does_not_show_them() {
             format!("{USER}:{PASSWORD_IN_URL}"),
             &forms(USER, PASSWORD)[..],
         ),
-        // A user name alone may be a token.
+        // A user name alone can be a token.
         (USER.to_owned(), &[USER.to_owned()][..]),
         (
             format!(":{PASSWORD_IN_URL}"),
@@ -145,7 +145,7 @@ fn wrong_credentials_are_a_reason_that_does_not_show_them() {
 }
 
 #[test]
-fn no_credentials_where_some_are_needed_are_a_reason() {
+fn missing_credentials_are_reported() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start(&index);
     server.require(USER, PASSWORD);
@@ -159,7 +159,7 @@ fn no_credentials_where_some_are_needed_are_a_reason() {
 }
 
 #[test]
-fn upstream_sees_who_asks() {
+fn the_upstream_sees_the_user_agent() {
     for (contact, expected) in [
         (None, "crates-io-mirror/0.1.0"),
         (
@@ -187,10 +187,10 @@ fn upstream_sees_who_asks() {
 }
 
 #[test]
-fn credentials_that_every_client_would_see_are_a_bad_setting_that_shows_none() {
+fn credentials_that_every_client_would_see_are_refused_without_showing_them() {
     for credentials in [
         format!("{USER}:{PASSWORD_IN_URL}"),
-        // A user name alone may be a token.
+        // A user name alone can be a token.
         USER.to_owned(),
         format!(":{PASSWORD_IN_URL}"),
         format!("{USER}:{PASSWORD_IN_URL}{{crate}}"),
@@ -214,7 +214,7 @@ fn credentials_that_every_client_would_see_are_a_bad_setting_that_shows_none() {
 }
 
 #[test]
-fn a_query_that_every_client_sees_is_a_warning_at_the_start() {
+fn a_query_that_every_client_sees_gives_a_warning_at_the_start() {
     let data = TempDir::new().unwrap();
     let program = Program::start(&[
         ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),

@@ -1,4 +1,4 @@
-//! The set-up that the documents and the mirror's own page show, as it stands there, with real cargo.
+//! The set-up in the documents and on the mirror's own page, taken as it is, with real cargo.
 
 use std::process::{Command, Output};
 
@@ -12,7 +12,7 @@ const README: &str = include_str!("../../README.md");
 const CLIENTS: &str = include_str!("../../docs/clients.md");
 const GIT_INDEX: &str = include_str!("../../docs/git-index.md");
 
-/// Where the mirror is in the documents.
+/// The URL of the mirror in the documents.
 const SHOWN_URL: &str = "https://mirror.example";
 
 struct Scene {
@@ -24,7 +24,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A mirror of three libraries and a program.
+    /// A mirror of three libraries and one program.
     fn start() -> Self {
         let crates = [
             CrateFile::pack("leaf", "1.0.0", &[]),
@@ -69,7 +69,7 @@ impl Scene {
         format!("http://{}", self.mirror.address)
     }
 
-    /// What a document shows behind this heading, with this mirror's URL.
+    /// The code block below a heading of a document, with this mirror's URL.
     fn shown_in(&self, document: &str, heading: &str, language: &str) -> String {
         let (_, section) = document.split_once(&format!("\n{heading}\n")).unwrap();
         let (_, block) = section.split_once(&format!("\n```{language}\n")).unwrap();
@@ -78,7 +78,7 @@ impl Scene {
         block.replace(SHOWN_URL, &self.url())
     }
 
-    /// The blocks that the page shows.
+    /// The code blocks on the page.
     fn of_page(&self) -> Vec<String> {
         let page = self.mirror.get("/").text();
         let blocks = page.split("<pre ").skip(1).map(|rest| {
@@ -90,7 +90,7 @@ impl Scene {
         blocks.collect()
     }
 
-    /// All crate files come from here, so nothing went past the mirror.
+    /// The upstream got a request for every crate file, so none bypassed the mirror.
     #[track_caller]
     fn assert_downloads_went_through(&self) {
         let seen = self.files.seen();
@@ -114,7 +114,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(stdout).into_owned() + &String::from_utf8_lossy(stderr)
 }
 
-/// What people do with cargo, in an empty cargo home. `before` stands in front of each subcommand.
+/// Common uses of cargo, in an empty cargo home. `before` comes before each subcommand.
 fn works_with(scene: &Scene, project: &Project, before: &[&str], environment: &[(&str, &str)]) {
     let cargo = |arguments: &[&str]| {
         let mut command = project.command(&[before, arguments].concat());
@@ -157,7 +157,7 @@ fn works_with(scene: &Scene, project: &Project, before: &[&str], environment: &[
     scene.assert_downloads_went_through();
 }
 
-/// A project whose cargo is set up like this.
+/// A project with this configuration of cargo.
 fn set_up(toml: &str) -> Project {
     let project = Project::new("unused", &[]);
     project.set_up(toml);
@@ -185,7 +185,7 @@ fn the_set_up_of_the_page_works() {
     assert_eq!(
         blocks[0],
         scene.shown_in(README, "## Point cargo at it", "toml"),
-        "the two say the same"
+        "the page and README differ"
     );
     works_with(&scene, &set_up(&blocks[0]), &[], &[]);
 }
@@ -194,8 +194,12 @@ fn the_set_up_of_the_page_works() {
 fn the_set_up_for_ci_works_without_a_file() {
     let scene = Scene::start();
     let script = scene.shown_in(CLIENTS, "## CI", "sh");
-    assert_eq!(scene.of_page()[1], script, "the two say the same");
-    // Two lines: `export NAME=VALUE`, and cargo with an option and its value in single quotes.
+    assert_eq!(
+        scene.of_page()[1],
+        script,
+        "the page and the document differ"
+    );
+    // Two lines: `export NAME=VALUE`, and a cargo command with an option and its value in single quotes.
     let (export, cargo) = script.split_once('\n').unwrap();
     let (name, value) = export
         .strip_prefix("export ")

@@ -1,4 +1,4 @@
-//! Settings that would be silently wrong: each is refused, warned of, or works.
+//! Settings that could be wrong without notice: each is refused, gives a warning, or works.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn an_unknown_placeholder_is_refused_with_a_list_of_the_five() {
 }
 
 #[test]
-fn a_misspelt_variable_is_a_warning_with_the_nearest_name() {
+fn a_misspelt_variable_gives_a_warning_with_the_nearest_name() {
     let index = GitIndex::with_fixtures();
     let server = GitServer::start(&index);
     let data = TempDir::new().unwrap();
@@ -72,7 +72,7 @@ fn a_misspelt_variable_is_a_warning_with_the_nearest_name() {
 }
 
 #[test]
-fn a_bound_of_the_store_may_have_a_unit() {
+fn the_bound_of_the_store_can_have_a_unit() {
     for (bound, code) in [("10GiB", 0), ("512MiB", 0), ("10GB", 2), ("10 GiB", 2)] {
         let output = Program::run_verb(&["check-config"], &[("STORAGE_MAX_BYTES", bound)]);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -82,7 +82,7 @@ fn a_bound_of_the_store_may_have_a_unit() {
 }
 
 #[test]
-fn a_key_on_p521_is_refused_by_the_name_of_its_curve() {
+fn a_key_on_p521_is_refused_and_the_curve_is_named() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/p521");
     let certificate = fixtures.join("certificate.pem");
     for key in ["key.pem", "key-sec1.pem"] {
@@ -101,7 +101,7 @@ fn a_key_on_p521_is_refused_by_the_name_of_its_curve() {
 }
 
 #[test]
-fn a_bad_policy_stops_every_subcommand_with_one_line_that_names_variable_and_place() {
+fn a_bad_policy_stops_every_subcommand_with_one_line_that_names_its_place() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("policy.toml");
     let path = file.to_str().unwrap();
@@ -148,7 +148,7 @@ fn a_bad_policy_stops_every_subcommand_with_one_line_that_names_variable_and_pla
 }
 
 #[test]
-fn a_bucket_without_bulk_delete_is_told_by_the_variable_that_helps() {
+fn for_a_bucket_without_bulk_delete_the_error_names_the_variable_that_helps() {
     let (bucket, data) = (S3Server::start(), TempDir::new().unwrap());
     bucket.set(S3Fault::StatusOfBulkDeletes(501));
     let its = bucket.settings();
@@ -166,7 +166,7 @@ fn a_bucket_without_bulk_delete_is_told_by_the_variable_that_helps() {
 }
 
 #[test]
-fn a_git_host_is_left_alone_for_as_long_as_it_asks() {
+fn the_mirror_honours_retry_after_of_a_git_host() {
     let index = GitIndex::with_fixtures();
     for (fault, at_least, at_most) in [
         (Fault::Busy(429, "600"), 600, 600),

@@ -1,4 +1,4 @@
-//! A standard output that cannot be written: closed, on a full disk, or a pipe that nobody reads from any more.
+//! A standard output that cannot be written: closed, on a full disk, or a pipe without a reader.
 
 use std::process::Stdio;
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::support::{GitIndex, GitServer, Program, eventually};
 
-/// A way in which it cannot be written: what a shell does to it, and what the shell is given.
+/// A way in which standard output cannot be written: a shell script, and the standard output of the shell.
 struct Unwritable {
     name: &'static str,
     redirection: &'static str,
@@ -67,7 +67,7 @@ fn borrowed<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str
 }
 
 #[test]
-fn a_subcommand_ends_with_one_line_and_exit_code_1() {
+fn a_subcommand_that_cannot_write_ends_with_one_line_and_exit_code_1() {
     let scene = Scene::new();
     let settings = scene.settings();
     let settings = borrowed(&settings);
@@ -100,14 +100,14 @@ fn a_subcommand_ends_with_one_line_and_exit_code_1() {
 }
 
 #[test]
-fn the_server_says_so_once_and_goes_on() {
+fn a_server_that_cannot_write_its_log_says_so_once_and_continues() {
     let scene = Scene::new();
     let settings = scene.settings();
     for way in WAYS {
         let script = format!("exec \"$0\" {}", way.redirection);
         let mut program = Program::start_unread(&script, (way.stdout)(), &borrowed(&settings));
         program.wait_until_ready();
-        // Each request is an event that is lost.
+        // Each request causes an event, which is lost.
         for _ in 0..3 {
             assert_eq!(program.get("/").status, 200, "{}", way.name);
         }

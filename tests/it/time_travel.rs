@@ -12,10 +12,11 @@ use crate::support::{
     succeeds,
 };
 
-/// The last fetch of every mirror here: 2026-06-01T12:00:30Z.
+/// The last fetch of every mirror in this file: 2026-06-01T12:00:30Z.
 const FETCHED: u64 = 1_780_315_230;
 
-/// Lines of every kind: with and without a publish time, of a later format, junk, with both line breaks and with none.
+/// Lines of every kind: with and without a publish time, of a later format, junk, with both kinds of line breaks and
+/// with none.
 const KINDS: &str = concat!(
     r#"{"name":"kinds","vers":"1.0.0","deps":[],"cksum":"00","features":{},"yanked":false,"pubtime":"2020-01-01T00:00:00Z"}"#,
     "\r\n",
@@ -68,7 +69,7 @@ fn path_at(time: &str, name: &str) -> String {
     format!("/at/{time}/index/{}", index_path(name))
 }
 
-/// What is left of an index file, by JSON and by the order of texts.
+/// The lines of an index file up to a time, from the JSON fields and the order of texts.
 fn left(file: &str, time: &str) -> String {
     let is_left = |line: &&str| {
         let json: Value = serde_json::from_str(line).unwrap_or_default();
@@ -86,7 +87,7 @@ fn blob_tag(content: &[u8]) -> String {
     )
 }
 
-/// What every answer of the index says.
+/// Every answer of the index has these headers.
 #[track_caller]
 fn assert_is_of_the_index(answer: &Answer) {
     assert_eq!(
@@ -109,7 +110,7 @@ fn assert_is_kept_for_ten_minutes_at_most(answer: &Answer) {
 }
 
 #[test]
-fn every_index_file_has_exactly_the_lines_of_then() {
+fn every_index_file_has_exactly_the_lines_of_the_time() {
     let index = GitIndex::with_fixtures();
     let commit = index.commit().crate_file("kinds", KINDS.as_bytes());
     commit.crate_file("late", LATE.as_bytes()).send();
@@ -153,10 +154,10 @@ fn every_index_file_has_exactly_the_lines_of_then() {
         "{whole} {cut} {absent}"
     );
 
-    // The lines without a time are all that is left of 2013.
+    // Of 2013 only the lines without a time are left.
     let kinds = scene.at("2013-12-31", "kinds");
     assert_eq!(kinds.text().lines().count(), 3, "{kinds:?}");
-    // A path, a method and a spelling that the current index would refuse, too.
+    // The current index refuses these paths, methods and spellings, too.
     for path in [
         "",
         "ki/nd/",
@@ -200,7 +201,7 @@ fn every_index_file_has_exactly_the_lines_of_then() {
 }
 
 #[test]
-fn a_client_that_has_the_file_of_then_gets_304_and_both_encodings_have_their_tag() {
+fn a_client_with_the_same_file_gets_304_and_each_encoding_has_its_own_tag() {
     let index = GitIndex::with_fixtures();
     let scene = Scene::start(index, &[]);
     let path = path_at("2021-01-01", "anyhow");
@@ -208,7 +209,7 @@ fn a_client_that_has_the_file_of_then_gets_304_and_both_encodings_have_their_tag
     let plain = ask("GET", &[]);
     let packed = ask("GET", &[("accept-encoding", "gzip")]);
     assert_eq!(packed.header("content-encoding"), Some("gzip"));
-    // The client has unpacked it.
+    // The client has decompressed the file.
     assert_eq!(packed.body, plain.body);
     let (plain_tag, gzip_tag) = (
         plain.header("etag").unwrap(),
@@ -243,7 +244,7 @@ fn a_client_that_has_the_file_of_then_gets_304_and_both_encodings_have_their_tag
         Some(&*plain.body.len().to_string())
     );
 
-    // Another time without a publish between the two has the same file; the current index has another one.
+    // A later time without a publish in between gives the same file. The current index has another file.
     let versions = scene.at("2021-01-02", "anyhow");
     assert_eq!(versions.header("etag"), Some(plain_tag));
     let now = scene
@@ -252,7 +253,7 @@ fn a_client_that_has_the_file_of_then_gets_304_and_both_encodings_have_their_tag
     let now_tag = now.header("etag").unwrap();
     assert_ne!(now_tag, plain_tag);
     assert_eq!(ask("GET", &[("if-none-match", now_tag)]).status, 200);
-    // With every version of now it is the file of now.
+    // If all versions are included, the file is the current one.
     let fnv = scene.mirror.get(&format!("/index/{}", index_path("fnv")));
     let fnv_then = scene.at("2026-06-01T12:00:00Z", "fnv");
     assert_eq!(fnv_then.header("etag"), fnv.header("etag"));
@@ -272,7 +273,7 @@ fn a_client_that_has_the_file_of_then_gets_304_and_both_encodings_have_their_tag
 }
 
 #[test]
-fn a_time_after_the_last_fetch_or_that_is_none_is_refused() {
+fn a_time_after_the_last_fetch_and_an_invalid_time_are_refused() {
     const USAGE: &str = "use /at/2026-01-01/index/ or /at/2026-01-01T00:00:00Z/index/";
     let scene = Scene::start(GitIndex::with_fixtures(), &[]);
     let starting = Mirror::start(&[
@@ -317,10 +318,10 @@ fn a_time_after_the_last_fetch_or_that_is_none_is_refused() {
 }
 
 #[test]
-fn rules_apply_to_the_lines_of_then() {
+fn rules_apply_to_the_lines_of_the_time() {
     let index = GitIndex::empty();
     let line = |number: u8| {
-        // The rule goes by the first four digits.
+        // The rule reads the first four digits of the checksum.
         let checksum = format!("{number:04x}{}", "0".repeat(60));
         let time = format!("202{number}-01-01T00:00:00Z");
         format!(

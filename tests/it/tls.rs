@@ -1,4 +1,4 @@
-//! TLS: cargo, other clients, a certificate that changes, and settings that are no good.
+//! TLS: cargo, other clients, a certificate that changes, and settings that are wrong.
 
 use axum::http::StatusCode;
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ struct Scene {
     _data: TempDir,
 }
 
-/// A mirror that speaks TLS and follows this index.
+/// A mirror with TLS that follows this index.
 fn scene(index: &str, settings: &[(&str, &str)]) -> Scene {
     let authority = Authority::new();
     let data = TempDir::new().unwrap();
@@ -82,7 +82,7 @@ fn cargo_reads_the_sparse_index_over_tls_by_http2() {
         "http://{}/crates/{{crate}}/{{crate}}-{{version}}.crate",
         files.address()
     );
-    // Of use to cargo without the mirror only.
+    // Only cargo without the mirror uses this.
     let config = serde_json::json!({ "dl": template }).to_string();
     let index = GitIndex::with_fixtures();
     let mut commit = index.commit().file("config.json", config.as_bytes());
@@ -120,7 +120,7 @@ fn cargo_reads_the_sparse_index_over_tls_by_http2() {
     assert_eq!(
         project.lock_file(),
         unmirrored.lock_file(),
-        "as made without the mirror"
+        "the same as without the mirror"
     );
 
     for squashed in [false, true] {
@@ -246,12 +246,12 @@ fn two_hundred_streams_at_once_succeed() {
 }
 
 #[test]
-fn a_new_certificate_is_for_new_connections_and_the_old_ones_go_on() {
+fn new_connections_get_a_new_certificate_and_open_ones_continue() {
     let scene = Scene::without_index();
     let first = scene.runtime.block_on(scene.shown());
     let old = scene.runtime.block_on(scene.connect());
     let second = scene.authority.renew();
-    eventually("the new certificate is shown", || {
+    eventually("the new certificate is in use", || {
         scene.runtime.block_on(scene.shown()) == second.as_ref()
     });
     assert_ne!(first, second.as_ref());
@@ -261,7 +261,7 @@ fn a_new_certificate_is_for_new_connections_and_the_old_ones_go_on() {
 }
 
 #[test]
-fn files_that_make_no_sense_change_nothing_and_are_said_once() {
+fn unusable_certificate_files_change_nothing_and_give_one_warning() {
     let scene = Scene::without_index();
     let first = scene.runtime.block_on(scene.shown());
     let (certificate, key, der) = scene.authority.sign();
@@ -273,22 +273,24 @@ fn files_that_make_no_sense_change_nothing_and_are_said_once() {
     ];
     for (number, (certificate, key)) in broken.into_iter().enumerate() {
         scene.authority.write(certificate, key);
-        eventually("it is said", || scene.warnings() == number + 1);
+        eventually("the warning is logged", || scene.warnings() == number + 1);
         assert_eq!(scene.runtime.block_on(scene.shown()), first);
     }
     let [_, (_, key_file)] = scene.authority.settings();
     std::fs::remove_file(&key_file).unwrap();
-    eventually("it is said", || scene.warnings() == broken.len() + 1);
+    eventually("the warning is logged", || {
+        scene.warnings() == broken.len() + 1
+    });
     assert_eq!(scene.runtime.block_on(scene.shown()), first);
     scene.authority.write(None, Some(&key));
-    eventually("the whole update is taken", || {
+    eventually("the complete update is in use", || {
         scene.runtime.block_on(scene.shown()) == der.as_ref()
     });
     assert_eq!(scene.warnings(), broken.len() + 1);
 }
 
 #[test]
-fn a_client_that_speaks_no_tls_does_no_harm() {
+fn a_client_without_tls_does_no_harm() {
     let scene = Scene::without_index();
     let answer = scene.program.try_request("GET", "/livez", &[]);
     assert!(answer.is_err());
@@ -319,7 +321,7 @@ fn sigterm_ends_a_process_with_idle_connections_over_tls() {
 }
 
 #[test]
-fn a_bad_certificate_is_one_line_that_names_the_variable() {
+fn a_bad_certificate_gives_one_line_that_names_the_variable() {
     let authority = Authority::new();
     let [(_, certificate), (_, key)] = authority.settings();
     let (_, another_key, _) = authority.sign();
@@ -332,7 +334,7 @@ fn a_bad_certificate_is_one_line_that_names_the_variable() {
     let another_key = file("another.pem", &another_key);
     let junk = file("junk.pem", "junk");
     let secret = std::fs::read_to_string(&key).unwrap();
-    // A port that nobody may have: if it were bound first, that would be the complaint.
+    // This port is in use. If it were bound before the settings are checked, the error would be about it.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for (certificate, key, blamed, expected) in [

@@ -1,4 +1,5 @@
-//! Traces: what a collector gets, and what one that hangs costs. Only with the feature `otlp`: `.ci/otlp` runs them.
+//! Traces: what a collector gets, and what a collector that hangs costs. Only with the feature `otlp`: `.ci/otlp` runs
+//! them.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -8,20 +9,20 @@ use tempfile::TempDir;
 
 use crate::support::{AcceptLoop, Connection, Mirror, Request};
 
-/// A stop may wait 3 s for a collector that hangs. The rest is for a busy machine.
+/// A stop can wait 3 s for a collector that hangs. The rest is for a busy machine.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// More than the spans that may wait.
+/// More spans than can wait.
 const REQUESTS: usize = 2_500;
 
-/// Takes spans on loopback.
+/// A collector on loopback.
 struct Collector {
     accepting: AcceptLoop,
     seen: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Collector {
-    /// One that answers each request, or none.
+    /// A collector that answers all requests, or none.
     fn start(answers: bool) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let accepting = AcceptLoop::start(AcceptLoop::listen(), {
@@ -57,7 +58,7 @@ impl Collector {
     }
 }
 
-/// A field of a protobuf message: its tag and its bytes. They are shorter than 128 bytes.
+/// A field of a protobuf message: its tag and its bytes, which are fewer than 128.
 fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len()).unwrap();
     [&[tag, length], bytes].concat()
@@ -105,7 +106,7 @@ fn a_collector_gets_a_span_of_each_request_with_its_parent() {
         .flat_map(|request| request.body.clone())
         .collect();
     let contains = |part: &[u8]| sent.windows(part.len()).any(|at| at == part);
-    // Of a span: 0x0a trace id, 0x22 id of the parent, 0x2a name, 0x30 kind (2 is a server).
+    // Fields of a span: 0x0a trace id, 0x22 id of the parent, 0x2a name, 0x30 kind (2 is a server).
     assert!(contains(&field(0x0a, &trace)), "no span of the trace");
     let named = field(0x2a, b"GET /api/v1/crates/{name}/{version}/download");
     let after_parent = [field(0x22, &parent), named, vec![0x30, 2]].concat();
@@ -113,7 +114,7 @@ fn a_collector_gets_a_span_of_each_request_with_its_parent() {
         contains(&after_parent),
         "no span with this parent, name and kind"
     );
-    // Of an attribute: the key, and 0x12 a value, in which 0x18 is a number and 0x0a a text.
+    // Fields of an attribute: the key, and 0x12 a value, in which 0x18 is a number and 0x0a a text.
     let status = [
         b"http.response.status_code",
         &field(0x12, &[0x18, 0xae, 0x02])[..],
@@ -139,7 +140,7 @@ fn a_collector_gets_a_span_of_each_request_with_its_parent() {
 }
 
 #[test]
-fn a_collector_that_hangs_delays_no_request_and_a_stop_for_seconds_only() {
+fn a_collector_that_hangs_delays_no_request_and_a_stop_only_for_seconds() {
     let (collector, data) = (Collector::start(false), TempDir::new().unwrap());
     let mirror = collector.mirror(&data);
     let mut connection = Connection::open(mirror.address).unwrap();

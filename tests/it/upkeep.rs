@@ -312,7 +312,10 @@ fn a_client_that_reads_a_pack_gets_all_of_it_while_the_clone_is_replaced() {
     for number in 0..2 * PACKS_MAX {
         scene.publish(&mirror, number);
     }
-    assert!(first.exists(), "a client still reads it");
+    assert!(
+        first.exists(),
+        "the clone was removed while a client reads it"
+    );
     let answer = slow.read_answer(false).unwrap();
     assert_eq!(answer.status, 200);
     let pack = answer.body.strip_prefix(b"0008NAK\n").unwrap();

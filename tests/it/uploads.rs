@@ -1,4 +1,4 @@
-//! Large bodies for a mirror that wants none.
+//! Large request bodies, which a mirror does not need.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Answer, Connection, Program};
 
-/// Longer than the mirror reads any body that it does not want.
+/// Longer than the mirror reads any body that it does not need.
 const GIVE_UP_MAX: Duration = Duration::from_secs(30);
 
-/// The most memory that uploads may cost.
+/// The limit for the memory of the program.
 const RESIDENT_KIB_MAX: u64 = 100 * 1024;
 
-/// A mirror needs no index to refuse.
+/// A mirror without an index refuses uploads, too.
 fn program() -> Program {
     Program::start(&[
         ("GIT_REPO_URL", "http://127.0.0.1:1/index.git"),
@@ -21,7 +21,7 @@ fn program() -> Program {
     ])
 }
 
-/// Sends a head, then bytes for as long as there are some and somebody takes them, while the answer is read.
+/// Sends a head, and then bytes while there are some and the mirror reads them. Reads the answer at the same time.
 fn upload(
     program: &Program,
     head: &str,
@@ -35,7 +35,7 @@ fn upload(
     let sending: JoinHandle<()> =
         thread::spawn(move || while body(&mut stream).unwrap_or(false) {});
     let answer = connection.read_answer(false).unwrap();
-    // The client is let go as well: what it still sends is taken, or refused, and does not wait for ever.
+    // The sender must end, too: the mirror reads what it still sends, or closes the connection.
     sending.join().unwrap();
     assert!(began.elapsed() < GIVE_UP_MAX, "{:?}", began.elapsed());
     assert_eq!(answer.status, 403);
@@ -63,7 +63,7 @@ fn a_publish_of_64_mib_is_refused() {
 }
 
 #[test]
-fn a_body_without_an_end_is_given_up_on() {
+fn an_endless_body_ends_the_connection() {
     let program = program();
     let mut chunk = b"10000\r\n".to_vec();
     chunk.extend(vec![b'x'; 0x10000]);
@@ -76,7 +76,7 @@ fn a_body_without_an_end_is_given_up_on() {
 }
 
 #[test]
-fn a_client_that_asks_before_it_sends_is_told_at_once() {
+fn a_client_that_expects_100_continue_is_refused_at_once() {
     let program = program();
     let mut connection = Connection::open(program.address).unwrap();
     connection
@@ -85,14 +85,14 @@ fn a_client_that_asks_before_it_sends_is_told_at_once() {
               Expect: 100-continue\r\n\r\n",
         )
         .unwrap();
-    // Not `100 Continue`: nothing shall be sent.
+    // The answer is not `100 Continue`, so the client does not send the body.
     let answer = connection.read_answer(false).unwrap();
     assert_eq!(answer.status, 403);
     assert!(answer.detail().contains("read-only mirror"));
 }
 
 #[test]
-fn a_client_that_never_sends_what_it_promised_gets_the_answer() {
+fn a_client_that_does_not_send_its_body_gets_the_answer() {
     let program = program();
     let mut connection = Connection::open(program.address).unwrap();
     connection
@@ -104,14 +104,14 @@ fn a_client_that_never_sends_what_it_promised_gets_the_answer() {
 }
 
 #[test]
-fn a_client_that_stops_at_the_refusal_need_not_wait() {
+fn a_client_that_stops_at_the_refusal_does_not_wait() {
     let program = program();
     let mut connection = Connection::open(program.address).unwrap();
     connection
         .send(b"PUT /api/v1/crates/new HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nbeginning")
         .unwrap();
     let began = Instant::now();
-    // The answer says how long it is, so that its end is known although the upload goes on.
+    // The answer has a length, so the client finds its end although the upload continues.
     let answer = connection.read_answer(false).unwrap();
     assert_eq!(answer.status, 403);
     assert!(answer.header("content-length").is_some());
@@ -123,7 +123,7 @@ fn a_client_that_stops_at_the_refusal_need_not_wait() {
 }
 
 #[test]
-fn what_is_no_http_is_refused_with_a_status() {
+fn requests_that_are_not_http_are_refused_with_a_status() {
     let program = program();
     let many_headers = format!(
         "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
@@ -187,7 +187,7 @@ fn answers_arrive_although_a_body_behind_them_is_not_read() {
 }
 
 #[test]
-fn answers_arrive_although_what_follows_is_no_http() {
+fn answers_arrive_although_the_next_request_is_not_http() {
     let program = program();
     let mut connection = Connection::open(program.address).unwrap();
     connection

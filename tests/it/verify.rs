@@ -1,4 +1,4 @@
-//! `verify` as a process: a store on a disk, with damage done to it.
+//! `verify` as a process, with a store on a disk that the test damages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn run(origin: &Origin, data: &Path, arguments: &[&str]) -> (Option<i32>, String
     )
 }
 
-/// Where a file lies.
+/// The path of a stored file.
 fn place(data: &TempDir, file: &CrateFile) -> PathBuf {
     let checksum = file.checksum();
     let (first, rest) = checksum.split_at(2);
@@ -50,7 +50,7 @@ fn damage_is_found_and_repaired_from_the_upstream() {
     let (code, results, said) = run(&origin, data.path(), &["verify", "--repair"]);
     assert_eq!((code, results), (Some(0), damaged.checksum() + "\n"));
     assert!(said.contains("was fetched again: kept-001 1.0.0"), "{said}");
-    // This fails if any file is not what its name says.
+    // `look` fails if a file is not what its name says.
     let held = HeldFiles::look(&data.path().join("crates"));
     assert_eq!(held.checksums.len(), 3);
 }

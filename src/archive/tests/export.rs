@@ -42,7 +42,7 @@ fn each_archive_has_what_is_new_and_lists_all() {
     let mut index = index_with(&[1]);
     let end = exported(&monday, None, &index, &store(&["a", "b"])).unwrap();
     assert_eq!(end.crate_files, 2);
-    // `a` is no longer stored here, but the other side has it.
+    // `a` is no longer stored here, but the target has it.
     advance(&mut index, 2);
     let end = exported(&tuesday, Some(&monday), &index, &store(&["b", "c"])).unwrap();
     assert_eq!((end.crate_files, end.index_files), (1, 1));

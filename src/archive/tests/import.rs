@@ -25,7 +25,7 @@ fn an_exported_archive_is_imported() {
         .iter()
         .filter(|event| matches!(event, ArchiveEvent::Stored(_)));
     assert_eq!(stored.count(), 3);
-    // The second time the crate files are here, and the index may need a repair.
+    // The second time, the crate files are stored already, and the index may need a repair.
     let again = target.import(archive.as_slice(), ImportAction::Import);
     let expected = Imported {
         stored: 0,
@@ -57,7 +57,7 @@ fn the_same_content_gives_the_same_archive() {
 }
 
 #[test]
-fn checking_only_changes_nothing() {
+fn a_dry_run_changes_nothing() {
     let archive = archive(1, &store(&["one"]));
     let mut target = Target::empty();
     let checked = target.import(archive.as_slice(), ImportAction::CheckOnly);
@@ -91,7 +91,7 @@ fn an_archive_that_builds_on_another_needs_that_one() {
     assert_eq!(behind.contents(), ["one", "two"]);
     assert_eq!(behind.commit(), Some(commit(2)));
 
-    // The index is there, but the store was lost.
+    // The target has the index, but its store was lost.
     let mut lossy = Target::of(index_with(&[1]), &[]);
     let imported = lossy
         .import(archive.as_slice(), ImportAction::Import)
@@ -102,7 +102,7 @@ fn an_archive_that_builds_on_another_needs_that_one() {
 #[test]
 fn an_archive_that_is_truncated_anywhere_never_switches_the_index_over() {
     let archive = archive(1, &store(&["one", "two"]));
-    // After the last entry there are two empty blocks, which carry nothing.
+    // The two empty blocks after the last entry carry nothing.
     let content = archive.len() - 1024;
     for length in (0..content).step_by(61).chain((0..content).step_by(512)) {
         let (cut, target) = into_nothing(&archive[..length]);
@@ -122,7 +122,7 @@ fn an_archive_that_is_truncated_anywhere_never_switches_the_index_over() {
 }
 
 #[test]
-fn a_damaged_crate_file_is_passed_over_and_reported() {
+fn a_damaged_crate_file_is_skipped_and_reported() {
     let mut entries = taken_apart(&archive(1, &store(&["one", "two"])));
     let one = EntryName::Crate(checksum("one")).to_string();
     let damaged = entries.iter_mut().find(|(name, _)| *name == one).unwrap();
@@ -139,7 +139,7 @@ fn a_damaged_crate_file_is_passed_over_and_reported() {
 }
 
 #[test]
-fn a_store_that_takes_no_more_ends_it() {
+fn a_full_store_ends_an_import() {
     let mut target = Target::empty();
     let place = StorageLocation::within(target.data_dir.join("crates"));
     let _entered = runtime();

@@ -17,7 +17,7 @@ fn snapshot(numbers: &[u8]) -> (TestIndex, Option<Arc<Source>>) {
 }
 
 #[test]
-fn an_index_is_taken_back_only_if_the_upstream_went_back() {
+fn an_older_index_is_imported_only_if_the_upstream_went_back() {
     let clock = Clock::system();
     for (number, fetched, here, part) in [
         (2, FETCHED, &[][..], IndexPart::Wanted),
@@ -43,7 +43,7 @@ fn an_index_is_taken_back_only_if_the_upstream_went_back() {
 }
 
 #[test]
-fn a_complete_index_needs_of_its_base_the_crate_files_only() {
+fn a_complete_index_needs_only_the_crate_files_of_its_base() {
     let mut beginning = beginning(2);
     beginning.manifest.crate_files = 1;
     beginning.manifest.base = base(1);

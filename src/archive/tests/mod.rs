@@ -72,7 +72,7 @@ fn index_with(numbers: &[u8]) -> TestIndex {
     index
 }
 
-/// The index goes on to the commit of this number.
+/// Moves the index on to the commit with this number.
 fn advance(index: &mut TestIndex, number: u8) {
     let fetched = UNIX_EPOCH + Duration::from_secs(FETCHED);
     index.start_again();

@@ -7,7 +7,7 @@ use crate::archive::entry::EntryName;
 use crate::observability::without_controls;
 
 #[test]
-fn entries_that_do_not_belong_there_are_refused() {
+fn entries_that_no_export_writes_are_refused() {
     let good = taken_apart(&archive(1, &store(&["one", "two"])));
     let with = |place: usize, name: &str, content: &[u8]| {
         let mut entries = good.clone();
@@ -54,7 +54,7 @@ fn entries_that_do_not_belong_there_are_refused() {
 }
 
 #[test]
-fn other_files_are_refused_as_no_archives() {
+fn files_that_are_not_archives_are_refused() {
     for bytes in [&b""[..], b"#!/bin/sh\n", &[0; 4096], &[b'x'; 4096]] {
         let refused = into_nothing(bytes).0.unwrap_err();
         assert!(matches!(refused, ImportError::NotImportable(_)));
@@ -102,14 +102,14 @@ fn an_entry_may_be_neither_a_link_nor_too_large_nor_an_extension() {
 }
 
 #[test]
-fn an_archive_that_another_try_may_read_is_no_bad_usage() {
+fn an_archive_that_cannot_be_read_now_is_not_bad_usage() {
     let cut = &archive(1, &store(&["one"]))[..600];
     let refused = into_nothing(cut).0.unwrap_err();
     assert!(matches!(refused, ImportError::Archive(_)));
     let said = refused.to_string();
     assert!(said.contains("ends early"), "{said}");
 
-    /// A disk that breaks.
+    /// A disk that fails.
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
@@ -150,7 +150,7 @@ fn a_time_in_the_future_counts_as_unknown() {
         let is_told = target.events.contains(&ArchiveEvent::FetchedInTheFuture);
         assert_eq!(is_told, expected.is_none());
     }
-    // It does not take the index back either.
+    // It does not replace a newer index, either.
     let archive = with_manifest(1, |manifest| manifest["index_fetched"] = u64::MAX.into());
     let mut target = Target::of(index_with(&[1, 2]), &[]);
     target

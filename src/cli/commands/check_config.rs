@@ -32,7 +32,7 @@ const PROBE: &str = ".crates-io-mirror-check";
 /// How long an upstream or the store may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Everything that `check-config` says.
+/// Everything that `check-config` reports.
 #[derive(Serialize)]
 struct Report {
     ok: bool,
@@ -40,7 +40,7 @@ struct Report {
     settings: BTreeMap<&'static str, SettingReport>,
     /// The clouds' own variables that the store uses.
     variables: BTreeMap<String, String>,
-    /// What was asked. Absent if nothing was.
+    /// The answers of the store and the upstreams. Absent if none was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstreams: Option<Vec<Answered>>,
     /// What the policy does with the index. Absent without a policy, and without an index.
@@ -365,7 +365,7 @@ async fn ask_store(config: &Config, access: Access) -> Answered {
 /// Why the mirror would not work.
 fn failures(config: &Config) -> Vec<String> {
     let mut failures = Vec::new();
-    // Offline a directory that cannot be written to is good enough.
+    // Offline, a data directory that is only readable is enough.
     let must_write = config.follows_the_index() || !config.data_dir.is_dir();
     if must_write && let Err((place, error)) = probe(&config.data_dir) {
         failures.push(format!(
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_every_variable_and_leaves_nothing_behind() {
+    fn the_check_prints_every_variable_and_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().join("a/b");
         let settings = [
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubtful_setting_is_a_warning_and_no_failure() {
+    fn a_doubtful_setting_is_a_warning_and_not_a_failure() {
         let directory = tempfile::tempdir().unwrap();
         let settings = [
             ("DATA_DIR", directory.path().to_str().unwrap()),

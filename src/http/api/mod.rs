@@ -1,7 +1,7 @@
 //! The read half of crates.io's web API, answered from the index.
 //!
 //! Answers about one crate are made from its index file. Search, reverse dependencies and the summary need the catalog, and
-//! wait for nothing else. What the index does not tell is null, 0 or empty.
+//! wait for nothing else. A field that the index does not tell is null, 0 or empty.
 
 #![expect(
     unused_qualifications,

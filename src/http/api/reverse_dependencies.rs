@@ -128,7 +128,7 @@ async fn read_rows(
             permits: &index.state.look_up_permits,
             factor: LOOK_UP_FACTOR,
         };
-        // The share of a large file ends here. What goes into the answer has a share of its own.
+        // The share of a large file ends here. The answer has a share of its own.
         let row = match index.read(exchange, blob, cost, || None, read).await {
             Ok((row, _share)) => row,
             // The mirror serves all files but this one, and the answer is about many.

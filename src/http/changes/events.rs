@@ -55,7 +55,7 @@ impl Following {
         place: (Follower, Share),
     ) -> Self {
         Self {
-            // Before the next look at the journal, which comes later.
+            // Subscribed before the next look at the journal, so that no later change is missed.
             changes: state.journal.changes(),
             state: Arc::clone(state),
             exchange: exchange.clone(),
@@ -111,7 +111,7 @@ impl Following {
 
     /// Looks for more.
     async fn look(&mut self) -> Result<(), ApiError> {
-        // Before the look: a change after it must not be missed.
+        // Marked before the journal is read, so that no later change is missed.
         self.changes.mark_unchanged();
         match Page::after(&self.state, &self.since, self.limit).await {
             Ok(page) => {

@@ -189,7 +189,7 @@ async fn published(
     step: Option<StepCursor>,
     limit: usize,
 ) -> Result<Page, ApiError> {
-    // Before the catalog is asked: what it then shows is at least as new.
+    // Before the catalog is asked: its answer is then at least as new.
     let newest = state.journal.head().await?;
     if let Some(step) = step {
         state.journal.steps_after(step, 1).await?;

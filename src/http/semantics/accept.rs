@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn html_is_for_those_who_prefer_it() {
+    fn html_is_for_clients_that_prefer_it() {
         let chromium =
             "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8";
         for (line, expected) in [

@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_metrics_are_sent_only_to_those_who_ask_for_them() {
+    fn open_metrics_are_sent_only_to_clients_that_ask_for_them() {
         let wants = |accept: &str| {
             let headers = [(header::ACCEPT, accept.parse().unwrap())];
             wants_open_metrics(&headers.into_iter().collect())

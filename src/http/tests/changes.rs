@@ -120,7 +120,7 @@ async fn a_list_since_a_time_leads_to_the_place_where_the_journal_shows_the_same
     let (listed, at_first) = read(&ask(SINCE).await);
     assert_eq!(listed, ["0.1.0"]);
 
-    // The catalog stays behind, so the place is the one before the last step.
+    // The catalog stays behind, so the cursor is before the last step.
     its_catalog.end().await;
     let second = index.commit(&[("1/a", &versions(&[1, 2]))]);
     index.refresh();
@@ -133,7 +133,7 @@ async fn a_list_since_a_time_leads_to_the_place_where_the_journal_shows_the_same
     let (missed, at_second) = read(&ask(&format!("/changes?since={cursor}")).await);
     assert_eq!(missed, ["0.2.0"]);
 
-    // Now the journal stays behind, so its last step comes once more.
+    // Now the journal stays behind, so its last step comes again.
     its_journal.end().await;
     let third = index.commit(&[("1/a", &versions(&[1, 2, 3]))]);
     index.refresh();
@@ -145,7 +145,7 @@ async fn a_list_since_a_time_leads_to_the_place_where_the_journal_shows_the_same
     let (listed, cursor) = read(&ask(SINCE).await);
     assert_eq!((listed.len(), cursor), (3, at_second));
 
-    // The catalog shows a state that the journal has not seen and that is over: nobody knows the place.
+    // The catalog shows a state that the journal never had, so no place matches.
     its_catalog.end().await;
     index.commit(&[("1/a", &versions(&[1, 2, 3, 4]))]);
     index.refresh();

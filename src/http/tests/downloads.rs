@@ -54,7 +54,7 @@ async fn a_redirect_is_a_pure_function_of_name_and_version_even_before_the_first
 async fn the_paths_of_the_cdn_answer_like_the_download_route() {
     let templates = [
         "https://files.example/crates/{crate}/{crate}-{version}.crate",
-        // This one needs the index.
+        // This template needs the index.
         "https://files.example/{sha256-checksum}",
     ];
     for mirror in templates.map(TestMirror::with_template) {
@@ -77,9 +77,9 @@ async fn the_paths_of_the_cdn_answer_like_the_download_route() {
             {
                 let ask = async |path: &str| {
                     let mut answer = mirror.request(method.clone(), path, headers).await;
-                    // The server adds it where the router did not.
+                    // The server adds the length if the router has not.
                     answer.headers.remove("content-length");
-                    // Outside of the API a browser gets another 404.
+                    // Outside of the API, a browser gets a page instead of this 404.
                     if answer.status == 404 {
                         answer.headers.remove("vary");
                     }
@@ -88,7 +88,7 @@ async fn the_paths_of_the_cdn_answer_like_the_download_route() {
                 let expected = format!("/api/v1/crates/{name}/{version}/download");
                 let expected = ask(&expected).await;
                 if method == Method::POST {
-                    // Refused here as nothing that the mirror has, there as a write of crates.io's API.
+                    // The first is refused as an unknown page, the second as a write to the API.
                     assert_eq!(ask(&format!("/crates/{name}/{file}")).await.0, 405);
                     continue;
                 }
@@ -152,7 +152,7 @@ async fn a_client_that_accepts_json_gets_the_url_in_json() {
 }
 
 #[tokio::test]
-async fn a_bad_version_is_400_before_a_bad_name_is_404() {
+async fn a_bad_version_gives_400_before_a_bad_name_gives_404() {
     let mirror = TestMirror::ready();
     for (path, status, detail) in [
         (
@@ -278,7 +278,7 @@ fn a_plain_request_gets_the_same_answer_without_the_router() {
     let end = prop_oneof![6 => Just("/download"), 1 => Just("/download/"), 1 => Just("/downloads"), 1 => Just("")];
     let path = (start, name, version, end)
         .prop_map(|(start, name, version, end)| format!("{start}{name}/{version}{end}"))
-        // Before the router comes the normalisation.
+        // Paths are normalised before the router sees them.
         .prop_filter("normalised", |path| {
             !path.contains("//") && !path.contains("/.")
         });
@@ -290,7 +290,7 @@ fn a_plain_request_gets_the_same_answer_without_the_router() {
         let routed = router.oneshot(asked(request()).into_request());
         let routed = runtime.block_on(Answer::read(runtime.block_on(routed).unwrap()));
         prop_assert_eq!(answer.status, routed.status, "{}", path);
-        // The router does not know that a browser gets another 404.
+        // A browser gets a page instead of the router's 404.
         let headers: &[_] = if answer.status == 404 { &["location", "content-type"] } else { &["location", "content-type", "vary"] };
         for header in headers {
             prop_assert_eq!(answer.header(header), routed.header(header), "{}", path);

@@ -261,7 +261,7 @@ async fn dependencies_have_real_names_in_published_spelling_and_required_ones_co
 }
 
 #[tokio::test]
-async fn unknown_crates_and_versions_are_404_with_the_texts_of_crates_io() {
+async fn unknown_crates_and_versions_give_404_with_the_texts_of_crates_io() {
     let mirror = TestMirror::ready();
     for (path, detail) in [
         ("Nothing", "crate `Nothing` does not exist"),
@@ -325,7 +325,7 @@ async fn metadata_is_compressed_for_clients_that_accept_gzip() {
 }
 
 #[tokio::test]
-async fn site_metadata_says_read_only_and_where_the_files_are() {
+async fn site_metadata_has_read_only_and_the_place_of_crate_files() {
     let answer = TestMirror::ready().get("/api/v1/site_metadata").await;
     assert_eq!(answer.header("cache-control"), "public, max-age=15");
     let json = answer.json();

@@ -27,7 +27,7 @@ use crate::journal::{Journal, JournalSettings};
 use crate::server::{Admission, Asked, Exchange};
 use crate::upstream::DownloadTemplate;
 
-/// Crates that bring out the differences.
+/// Crates that show the differences between the endpoints.
 const FILES: &[(&str, &str)] = &[
     (
         "mi/xe/mixed_case-name",
@@ -83,7 +83,7 @@ struct Answer {
 }
 
 impl TestMirror {
-    /// One that has cloned [`FILES`].
+    /// A mirror that has cloned [`FILES`].
     fn ready() -> Self {
         Self::with_template("https://files.example/crates/{crate}/{crate}-{version}.crate")
     }
@@ -98,7 +98,7 @@ impl TestMirror {
         }
     }
 
-    /// One that knows the base URL that its clients use.
+    /// A mirror with `PUBLIC_URL`.
     fn with_public_url(url: &str) -> Self {
         let mut index = TestIndex::new(FILES);
         index.refresh();
@@ -121,7 +121,7 @@ impl TestMirror {
         }
     }
 
-    /// One whose first clone has not finished.
+    /// A mirror whose first clone has not finished.
     fn starting(template: &str) -> Self {
         Self {
             state: state(template, IndexHandle::new()),
@@ -143,14 +143,14 @@ impl TestMirror {
 
     async fn send(&self, request: Request) -> Answer {
         let asked = asked(request);
-        // It ends when the answer has been read.
+        // The exchange ends when the answer has been read.
         let _exchange = asked.exchange.clone();
         let answered = application(Arc::clone(&self.state))(asked).await;
         Answer::read(answered.response).await
     }
 }
 
-/// A request of nobody.
+/// A request without a connection.
 fn asked(request: Request) -> Asked {
     Asked {
         request,
@@ -162,7 +162,7 @@ fn asked(request: Request) -> Asked {
 impl Answer {
     async fn read(response: Response) -> Self {
         let (mut parts, body) = response.into_parts();
-        // It differs from answer to answer, and tests compare answers.
+        // Each answer has another id, and tests compare answers.
         parts.headers.remove("x-request-id");
         Self {
             status: parts.status,
@@ -207,7 +207,7 @@ fn state(template: &str, index: IndexHandle) -> Arc<AppState> {
     )
 }
 
-/// A change journal that nobody opens.
+/// A journal whose task does not run.
 fn journal() -> Journal {
     let settings = JournalSettings {
         data_dir: "/nonexistent".into(),

@@ -17,7 +17,7 @@ const BROWSER: [(&str, &str); 1] = [(
     "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
 )];
 
-/// A raw error, as libgit2 words them. It names a path of the server.
+/// A raw error in the words of libgit2. It names a path of the server.
 const RAW_ERROR: &str = "failed to open '/srv/secret/index.git'";
 
 /// The time of the commits of test indexes, in seconds since 1970.
@@ -29,7 +29,7 @@ impl Answer {
     }
 }
 
-/// Without a host there is no set-up to show.
+/// The page needs a host for its set-up.
 async fn page_of(mirror: &TestMirror) -> Answer {
     let answer = mirror
         .request(Method::GET, "/", &[("host", "mirror.example")])
@@ -39,7 +39,7 @@ async fn page_of(mirror: &TestMirror) -> Answer {
     answer
 }
 
-/// A mirror with an index whose last fetch was so long ago.
+/// A mirror with an index whose last fetch was this long ago.
 fn fetched(ago: Duration) -> TestMirror {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(COMMITTED + 4 * 3_600);
     let mut index = TestIndex::new(FILES);
@@ -124,7 +124,7 @@ async fn page_and_status_name_the_same_state() {
 }
 
 #[tokio::test]
-async fn status_says_what_readyz_says_and_more() {
+async fn status_has_the_fields_of_readyz_and_more() {
     let mirror = fetched(Duration::from_secs(120));
     mirror.state.index.failed(&RAW_ERROR, false);
     let (status, ready) = (
@@ -243,7 +243,7 @@ async fn the_page_about_accounts_needs_neither_host_nor_index() {
 }
 
 #[tokio::test]
-async fn browsers_get_a_page_instead_of_404_and_programs_what_they_got_before() {
+async fn browsers_get_a_page_instead_of_404_and_programs_do_not() {
     let mirror = TestMirror::ready();
     for path in [
         "/nowhere",

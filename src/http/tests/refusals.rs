@@ -35,7 +35,7 @@ async fn every_write_under_the_api_is_refused_with_a_text_that_helps() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_405_with_the_right_ones_and_the_envelope() {
+async fn a_wrong_method_gives_405_with_the_allowed_ones_and_the_envelope() {
     let mirror = TestMirror::ready();
     for (method, path) in [
         (Method::OPTIONS, "/api/v1/crates/a/1.0.0/download"),
@@ -77,7 +77,7 @@ async fn an_unknown_route_is_404_in_the_envelope() {
 }
 
 #[tokio::test]
-async fn before_the_first_view_look_ups_are_503_with_retry_after() {
+async fn before_the_first_view_look_ups_give_503_with_retry_after() {
     let mirror = TestMirror::starting("https://files.example/{crate}");
     for path in [
         "/api/v1/crates/a",

@@ -49,7 +49,7 @@ async fn every_index_file_is_relayed_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_path_of_no_index_file_is_404_even_with_a_validator() {
+async fn a_path_that_no_index_file_has_gives_404_even_with_a_validator() {
     let mirror = TestMirror::ready();
     for path in [
         "/index/",
@@ -161,7 +161,8 @@ async fn the_compressed_file_is_the_same_file_with_its_own_tag() {
     )
     .unwrap();
     assert_eq!(unpacked, plain.body);
-    // A client that takes gzip may have either form, and hears of the one that it has; another only the plain one.
+    // A client that accepts gzip may have either form, and gets 304 for the one that it has. Other clients get 304 for
+    // the plain form only.
     let (plain_tag, gzip_tag) = (plain.header("etag"), packed.header("etag"));
     for (tag, encoding, status) in [
         (plain_tag, "gzip", 304),
@@ -183,7 +184,7 @@ async fn the_compressed_file_is_the_same_file_with_its_own_tag() {
     }
     let any = [("if-none-match", "*"), ("accept-encoding", "gzip")];
     assert_eq!(get(&mirror, path, &any).await.header("etag"), gzip_tag);
-    // One that is too short to compress has one tag only.
+    // A file that is too short to compress has only one tag.
     let short = "/index/in/fl/inflector";
     let tag = get(&mirror, short, &[("accept-encoding", "gzip")])
         .await
@@ -263,7 +264,7 @@ async fn config_json_is_the_mirrors_own() {
 }
 
 #[tokio::test]
-async fn before_the_first_view_the_index_is_503_with_retry_after() {
+async fn before_the_first_view_the_index_gives_503_with_retry_after() {
     let mirror = TestMirror::starting("https://files.example/{crate}");
     for path in [BUILT, "/index/config.json", "/index/nothing"] {
         let answer = get(&mirror, path, &[("host", "h")]).await;
@@ -276,7 +277,7 @@ async fn before_the_first_view_the_index_is_503_with_retry_after() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_405() {
+async fn a_wrong_method_for_the_index_gives_405() {
     let mirror = TestMirror::ready();
     for method in [Method::PUT, Method::POST, Method::DELETE, Method::OPTIONS] {
         let answer = mirror.request(method, BUILT, &[]).await;
@@ -312,7 +313,8 @@ async fn a_plain_request_gets_the_same_file_without_the_router() {
 
     let mirror = TestMirror::ready();
     let tag = mirror.get(BUILT).await.header("etag").to_owned();
-    // Two files that are in memory, one that is not, one that does not exist, and two that only the router answers.
+    // Two files in memory, one that is not in memory, one that does not exist, and two paths that only the router
+    // answers.
     for path in [
         BUILT,
         "/index/mi/xe/mixed_case-name",
@@ -336,12 +338,12 @@ async fn a_plain_request_gets_the_same_file_without_the_router() {
                 let router = crate::http::router::router(Arc::clone(&mirror.state));
                 let routed = router.oneshot(asked(request()).into_request());
                 let mut routed = Answer::read(routed.await.unwrap()).await;
-                // For other answers than those of the router, hyper adds the length.
+                // hyper adds the length to answers that the router did not make.
                 routed.headers.remove("content-length");
                 answer.headers.remove("content-length");
-                // Every answer of the index has it, whoever made the answer.
+                // Every answer of the index has this header.
                 answer.headers.remove("access-control-allow-origin");
-                // A browser gets another 404.
+                // A browser gets a page instead of 404.
                 if answer.status == 404 {
                     assert_eq!(answer.headers.remove("vary").unwrap(), "accept");
                 }

@@ -19,7 +19,7 @@ fn nums(json: &Value) -> Vec<&str> {
 async fn versions_come_by_semver_or_by_date_and_echo_the_name_as_typed() {
     let mirror = TestMirror::ready();
     let semver = ["2.0.0-rc.1", "1.0.0", "0.5.1", "0.5.0", "0.1.0-alpha"];
-    // 0.5.1 has no time of its own: the crate's earliest one stands in.
+    // 0.5.1 has no publish time, so the earliest time of the crate counts.
     let date = ["2.0.0-rc.1", "1.0.0", "0.5.0", "0.5.1", "0.1.0-alpha"];
     for (query, expected) in [
         ("", semver),
@@ -109,7 +109,7 @@ async fn nums_filters_and_release_tracks_summarise() {
 }
 
 #[tokio::test]
-async fn bad_parameters_are_400_with_the_texts_of_crates_io() {
+async fn bad_parameters_give_400_with_the_texts_of_crates_io() {
     let mirror = TestMirror::ready();
     for (query, detail) in [
         (

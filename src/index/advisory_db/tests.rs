@@ -63,7 +63,7 @@ impl Scene {
     fn again(&mut self, change: impl FnOnce(&mut AdvisorySettings)) {
         change(&mut self.settings);
         self.handle = AdvisoryHandle::new(self.settings.url.to_string());
-        // The old one goes first, with its lock.
+        // The old clone goes first, with its lock.
         self.clone = self.second();
     }
 
@@ -201,7 +201,7 @@ fn a_repository_that_is_no_database_is_refused_and_the_last_copy_stays() {
     scene.commit(&[("README.md".to_owned(), "other".to_owned())]);
     assert_eq!(scene.fail(), why);
     assert_eq!(scene.commit_shown(), commit);
-    // Also after a restart.
+    // The same after a restart.
     scene.again(|_settings| {});
     scene.clone.open_copy_on_disk();
     assert_eq!(scene.commit_shown(), commit);
@@ -233,7 +233,7 @@ fn a_squash_is_followed_and_old_history_and_packs_do_not_accumulate() {
         assert_eq!(scene.commit_shown(), commit);
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
-        // Nothing new.
+        // A fetch without new commits.
         scene.refresh();
         assert!(!changes.has_changed().unwrap());
         let packs = packs_in(&scene.clone_path()).unwrap().len();
@@ -252,7 +252,7 @@ fn damage_is_found_at_the_next_fetch_and_a_new_clone_replaces_the_old_one() {
     let mut scene = Scene::new();
     scene.refresh();
     let (damaged, commit) = (scene.clone_path(), scene.commit_shown());
-    // A client still reads the old one.
+    // A client still reads the old clone.
     let client = scene.handle.git().unwrap();
     damage_clone(&damaged);
     scene.refresh();
@@ -263,7 +263,7 @@ fn damage_is_found_at_the_next_fetch_and_a_new_clone_replaces_the_old_one() {
     scene.refresh();
     assert!(!damaged.exists());
 
-    // While the mirror is down.
+    // Damage while the mirror is stopped.
     damage_clone(&scene.clone_path());
     scene.again(|_settings| {});
     scene.clone.open_copy_on_disk();
@@ -271,7 +271,7 @@ fn damage_is_found_at_the_next_fetch_and_a_new_clone_replaces_the_old_one() {
     scene.refresh();
     assert_eq!(scene.commit_shown(), commit);
 
-    // Reported by a client, while the upstream is gone: the copy in memory stays.
+    // A client reports damage while the upstream is unreachable. The copy in memory stays.
     assert!(!scene.clone.check(), "nothing is damaged");
     damage_clone(&scene.clone_path());
     assert!(scene.clone.check());
@@ -357,7 +357,7 @@ fn an_offline_mirror_uses_the_copy_on_disk_and_writes_nothing_without_one() {
             // The record has whole seconds, and is written a moment earlier.
             < Duration::from_secs(30)
     );
-    // Damage is reported, and the copy in memory stays.
+    // The damage is reported, and the copy in memory stays.
     damage_clone(&scene.clone_path());
     assert!(scene.fail().contains("is damaged"));
     assert_eq!(scene.handle.state(), AdvisoryState::Ready);

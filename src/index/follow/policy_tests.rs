@@ -305,7 +305,7 @@ impl World {
             anew.tree,
         );
         assert_eq!(view.policy_id(), Some(policy.id()));
-        // What explains the view is decided later, from the facts of the view.
+        // The explanation is decided later, from the facts of the view.
         for name in self.files.keys() {
             let (file, blob) = view
                 .source_file(&CrateName::try_from(name.clone()).unwrap())
@@ -409,7 +409,7 @@ fn holds_follow_the_clock_on_and_back_and_through_restarts() {
     world.turn_clock(1);
     world.step(AS_USUAL);
     assert_eq!(world.found("fnv"), (0, 0));
-    // A time server corrects the clock: what was released stays so.
+    // A time server corrects the clock: a released version stays released.
     world.turn_clock(-300);
     world.step(AS_USUAL);
     assert_eq!(world.found("fnv"), (0, 0));

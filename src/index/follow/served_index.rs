@@ -92,7 +92,7 @@ impl ServedIndex {
             Ok(advisories) => (advisories.map(Arc::new), None),
             Err(why) => (None, Some(why)),
         };
-        // Without a memory the guard knows no yanks, in a mirror, too.
+        // Without the file the guard knows no yanks. The same is true in a mirror.
         let yanks = match policy.yank_guard.is_zero() {
             true => Arc::default(),
             false => Arc::new(yank_watch::read(&settings.data_dir).unwrap_or_default()),

@@ -1,6 +1,6 @@
 //! Notes when yanks were seen, for the yank guard, and checksums that have changed.
 //!
-//! What was seen is in a file of its own in the data directory: neither a new clone nor a new catalog loses it.
+//! The notes are in a file of their own in the data directory: neither a new clone nor a new catalog loses them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

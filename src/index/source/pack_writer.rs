@@ -18,7 +18,7 @@ use crate::index::stop::StopFlag;
 /// The file with the settings for packs, in the repository. Only this module reads it.
 const PACKING: &str = "packing.config";
 
-/// libgit2 1.9 takes this for the size from which objects have no deltas, and not for the size of a cache.
+/// libgit2 1.9 takes this as the size from which objects have no deltas, and not as the size of a cache.
 const NO_DELTAS: &str = "[pack]\n\tdeltaCacheSize = 1\n";
 
 /// The bytes of objects that are collected in memory before they become a pack.
@@ -67,8 +67,8 @@ pub(crate) fn write_packed<T, E: From<git2::Error>>(
     Ok(made)
 }
 
-/// Settings for a repository whose packs are written without deltas. To look for deltas took 200 s of the 220 s that a view of
-/// 250,000 edited files needed (`benches/compare/view.sh`).
+/// Settings for a repository whose packs are written without deltas. The search for deltas took 200 s of the 220 s of a
+/// view with 250,000 edited files (`benches/compare/view.sh`).
 fn without_deltas(repository: &Path) -> Result<Config, git2::Error> {
     let file = repository.join(PACKING);
     write_atomically(repository, PACKING, NO_DELTAS.as_bytes()).map_err(|error| {
@@ -143,7 +143,7 @@ impl PackWriter<'_> {
         Ok(updated.id().into())
     }
 
-    /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not tell which
+    /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not report which
     /// trees it wrote.
     fn note_trees(&mut self, tree: &Tree<'_>, alike: Option<&Tree<'_>>) -> Result<(), git2::Error> {
         if alike.is_some_and(|alike| alike.id() == tree.id()) || self.written.exists(tree.id()) {

@@ -76,7 +76,7 @@ pub(crate) struct Pack {
     bytes: u64,
 }
 
-/// The bytes of all files below a directory. What cannot be read does not count.
+/// The bytes of all files below a directory. Unreadable files and directories do not count.
 pub(crate) fn bytes_in(directory: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else {
         return 0;

@@ -1,8 +1,8 @@
 //! What the mirror counts.
 //!
-//! There is no global state: the composition root makes one [`Metrics`] and hands its parts to the modules that count. So
-//! two mirrors in one process share no counts. Values that somebody keeps anyway, such as the age of the index, are not here:
-//! `http::status::metrics` reads them at each scrape.
+//! There is no global state: the composition root makes one [`Metrics`] and hands its parts to the modules that count.
+//! So two mirrors in one process share no counts. Values that another module has anyway, such as the age of the index,
+//! are not here: `http::status::metrics` reads them at each scrape.
 
 mod policy;
 mod process;

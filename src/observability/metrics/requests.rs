@@ -16,7 +16,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// How many routes have counts of their own. There are half as many.
+/// How many routes can have counts of their own. The URL table has about half as many.
 const ROUTES_MAX: usize = 96;
 
 /// The methods that mean something here.

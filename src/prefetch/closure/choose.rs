@@ -53,7 +53,7 @@ pub(crate) fn crate_file(
     })
 }
 
-/// People seldom type build metadata: a version without it also matches one that differs only in that.
+/// People rarely type build metadata. So a version without it also matches one that differs only in that.
 fn find<'h, 'f>(history: &'h CrateHistory<'f>, version: &CrateVersion) -> Option<&'h Release<'f>> {
     history.find(version).or_else(|| {
         let bare = version.semver().build.is_empty();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn picks_what_cargo_would_pick() {
+    fn the_version_that_cargo_would_pick_is_chosen() {
         let mut index = IndexFiles::default();
         for version in [
             "0.9.0",

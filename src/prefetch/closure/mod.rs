@@ -77,8 +77,8 @@ pub(super) fn resolve(
     })
 }
 
-/// Whether every build needs something. Optional dependencies are followed because a feature may turn them on, but hardly
-/// any build needs all of them.
+/// Whether every build needs it. Optional dependencies are followed, because a feature can turn them on. But hardly any
+/// build needs all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Need {
     Perhaps,
@@ -105,7 +105,7 @@ struct Closure {
     dependencies: Dependencies,
     /// The requests to resolve next, by crate.
     waiting: BTreeMap<String, Vec<Request>>,
-    /// The requests so far, and how urgent they were.
+    /// The requests so far, and how urgent each was.
     asked: HashMap<(String, String), Need>,
     /// The versions that were followed, and how urgently.
     chosen: HashMap<(String, String), Need>,

@@ -31,7 +31,7 @@ fn findings(plan: &Plan) -> Vec<String> {
 }
 
 #[test]
-fn follows_normal_build_and_optional_dependencies_of_all_targets_through_cycles() {
+fn the_closure_follows_normal_build_and_optional_dependencies_of_all_targets_through_cycles() {
     let index = IndexFiles::default()
         .publish(
             "root",
@@ -86,7 +86,7 @@ fn follows_normal_build_and_optional_dependencies_of_all_targets_through_cycles(
 }
 
 #[test]
-fn what_only_optional_dependencies_lead_to_is_a_warning_and_all_else_a_problem() {
+fn a_missing_optional_dependency_is_a_warning_and_any_other_is_a_problem() {
     let index = IndexFiles::default()
         .publish(
             "root",
@@ -130,7 +130,7 @@ fn what_only_optional_dependencies_lead_to_is_a_warning_and_all_else_a_problem()
 }
 
 #[test]
-fn a_crate_that_was_named_and_is_not_there_is_a_problem_and_the_others_go_on() {
+fn a_named_crate_that_does_not_exist_is_a_problem_and_the_others_are_resolved() {
     let index = IndexFiles::default().publish("there", "1.0.0", &[]);
     let plan = closed(
         &index,
@@ -148,7 +148,7 @@ fn a_crate_that_was_named_and_is_not_there_is_a_problem_and_the_others_go_on() {
 }
 
 #[test]
-fn an_index_that_cannot_be_read_is_an_error_and_no_finding() {
+fn an_unreadable_index_is_an_error_and_not_a_finding() {
     let index = damaged(&IndexFiles::default().publish("a", "1.0.0", &[]));
     assert!(plan(&index.snapshot, &["a"], Dependencies::ToBuild).is_err());
 }

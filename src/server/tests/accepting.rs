@@ -40,7 +40,7 @@ async fn a_connection_beyond_the_limit_closes_the_one_that_was_idle_for_longest(
     let mut third = TcpStream::connect(address).await.unwrap();
     third.write_all(REQUEST).await.unwrap();
     answered(&mut third).await;
-    // Closed without a word, and no other was.
+    // It is closed without an answer. No other connection is closed.
     assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
     for client in [&mut second, &mut third] {
         client.write_all(REQUEST).await.unwrap();

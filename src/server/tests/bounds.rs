@@ -1,4 +1,4 @@
-//! The bounds of HTTP/2, in a time that passes at once.
+//! The limits of HTTP/2, with a clock that jumps ahead.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -30,7 +30,7 @@ struct Scene {
     draining: watch::Sender<()>,
 }
 
-/// A connection whose client grants so much before it has read anything.
+/// A connection whose client grants a window of this size at first.
 async fn scene(application: impl Application, window: u32) -> Scene {
     let (stream, draining, server) = serve(application);
     let shaken: (Client, ClientConnection) = Builder::new(TokioExecutor::new())
@@ -71,7 +71,7 @@ fn get(path: &str) -> Request<Empty<Bytes>> {
         .unwrap()
 }
 
-/// A body of a megabyte, and a way to see whether it is still held.
+/// A body of a megabyte, and a way to see whether it was freed.
 fn watched_megabyte() -> (
     impl Fn(&str) -> Body + Clone + Send + Sync + 'static,
     Weak<()>,
@@ -118,7 +118,7 @@ async fn a_client_that_grants_no_window_is_cut_and_its_answer_is_freed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_small_answer_that_the_client_does_not_read_counts_too() {
-    // All of it was handed over, so that nothing is left to ask for.
+    // All of it was handed over, so nothing is left to be polled.
     let answer = application(|_| Body::from(vec![0; 1_000]));
     let mut scene = scene(answer, 10).await;
     let answer = scene.client.send_request(get("/")).await.unwrap();
@@ -177,7 +177,7 @@ async fn an_idle_connection_ends_after_a_goodbye_frame() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_answers_no_ping_is_cut() {
     let (mut stream, _draining, server) = serve(application(|_| Body::empty()));
-    // The preface and empty settings; no ping is ever answered.
+    // The preface and empty settings. The client answers no ping.
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await
@@ -220,7 +220,7 @@ async fn a_request_in_progress_finishes_when_the_mirror_stops() {
     scene.draining.closed().await;
 }
 
-/// A body that comes when the test sends it.
+/// A body whose pieces the test sends.
 struct Slow(mpsc::Receiver<Bytes>);
 
 impl axum::body::HttpBody for Slow {

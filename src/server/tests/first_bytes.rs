@@ -1,4 +1,4 @@
-//! What a connection makes of the first bytes, and of none; and of a client that does not read.
+//! The first bytes of a connection, connections without any, and clients that do not read.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -30,13 +30,13 @@ async fn connected() -> (TcpStream, TcpStream) {
 }
 
 #[tokio::test]
-async fn http2_is_known_by_its_preface_however_it_is_cut() {
+async fn http2_is_recognised_by_its_preface_in_any_pieces() {
     for cut in 1..=HTTP2_PREFACE.len() {
         let (mut client, mut server) = connected().await;
         let (beginning, rest) = HTTP2_PREFACE.split_at(cut);
         client.write_all(beginning).await.unwrap();
         let (seen, ()) = tokio::join!(begins_with_http2(&server), async {
-            // The other side has had its look when this is polled.
+            // The other side has looked at the bytes when this continues.
             tokio::task::yield_now().await;
             client.write_all(rest).await.unwrap();
         });
@@ -48,7 +48,7 @@ async fn http2_is_known_by_its_preface_however_it_is_cut() {
 }
 
 #[tokio::test]
-async fn everything_else_is_left_to_http1() {
+async fn every_other_beginning_goes_to_http1() {
     for bytes in [
         &b""[..],
         b"P",
@@ -113,7 +113,7 @@ async fn a_connection_without_a_complete_beginning_is_closed() {
         });
         client.write_all(said.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // Whether it is closed with a word or without does not matter.
+        // The connection can end with an answer or without one.
         let _either_way = client.read_to_end(&mut answer).await;
         serving.await.unwrap();
     }

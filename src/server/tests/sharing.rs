@@ -1,4 +1,4 @@
-//! Shares of what is limited, between peers.
+//! Fair shares of limited things between peers.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::{PLENTY, account, exchange_of};
 use crate::server::exchange::Exchange;
 use crate::server::{Exhausted, Share, Shares, SharesSettings, TakingBack};
 
-/// An answer under way, with its share. It ends when it is cut.
+/// An answer in progress with its share. It ends when it is cut.
 struct Answering {
     exchange: Option<Exchange>,
     task: JoinHandle<()>,
 }
 
 impl Answering {
-    /// The answer of a client that has been handed more than it takes.
+    /// The answer of a client that was given more than it reads.
     async fn begin(shares: &Shares, peer: u8, amount: u64) -> Self {
         let exchange = exchange_of(peer);
         let share = shares.take(&exchange, amount).await.unwrap();
@@ -48,14 +48,14 @@ impl Answering {
         self
     }
 
-    /// The client takes so much.
+    /// The client reads this much.
     fn take(&self, bytes: usize) {
         if let Some(exchange) = &self.exchange {
             exchange.note_sent(bytes);
         }
     }
 
-    /// Whether it was cut. Its share is given back then.
+    /// Whether the answer was cut. Then its share is given back.
     async fn is_cut(&mut self) -> bool {
         for _ in 0..5 {
             tokio::task::yield_now().await;
@@ -68,7 +68,7 @@ impl Answering {
     }
 }
 
-/// Lets time pass, and lets go of answers that were cut meanwhile.
+/// Lets time pass, and drops answers that were cut in that time.
 async fn pass(time: Duration, answers: &mut [Answering]) {
     let until = Instant::now() + time;
     while Instant::now() < until {
@@ -100,7 +100,7 @@ async fn a_peer_that_is_alone_gets_everything_and_a_returned_share_goes_to_the_w
 #[tokio::test(start_paused = true)]
 async fn a_wait_ends_at_its_time_out_and_a_client_that_leaves_frees_its_place() {
     let shares = account(100);
-    // Something is made for it: it cannot be hurried.
+    // The mirror still makes this answer, so it cannot be cut.
     let exchange = exchange_of(1);
     let all = [50, 50].map(|half| shares.try_take(&exchange, half).unwrap());
     let began = Instant::now();
@@ -123,7 +123,7 @@ async fn a_peer_below_its_fair_share_gets_shares_of_the_slowest_answers_of_peers
     for _ in 0..10 {
         greedy.push(Answering::begin(&shares, 1, 100).await);
     }
-    // All are fast, and the last is the slowest.
+    // All clients are fast. The last one is the slowest.
     let began = Instant::now();
     let waiting = {
         let shares = shares.clone();
@@ -190,7 +190,7 @@ async fn a_client_must_read_eight_kilobytes_a_second_only_while_others_wait() {
         Answering::begin(&shares, 1, 1).await,
         Answering::begin(&shares, 1, 1).await,
     ];
-    // Nobody waits.
+    // No request waits.
     for _ in 0..60 {
         answers[1].take(9 * 1024);
         pass(Duration::from_secs(1), &mut answers).await;
@@ -228,7 +228,7 @@ async fn the_peer_that_has_least_is_next() {
     let other = ask(3);
     tokio::task::yield_now().await;
     drop(of_second);
-    // Both peers have nothing now, and the second was there first; then it is the turn of the third.
+    // Both peers have nothing now, and the second one asked first. Then it is the third one's turn.
     let (_exchange, share) = again.await.unwrap();
     tokio::task::yield_now().await;
     assert!(!other.is_finished());
@@ -293,7 +293,7 @@ async fn one_connection_has_no_more_than_its_limit() {
     assert!(shares.try_take(&exchange, 1).is_none());
     assert!(shares.try_take(&exchange_of(2), 50).is_some());
     drop(half);
-    // What TLS takes does not keep a connection from one large answer.
+    // The memory of TLS does not prevent one large answer.
     let _tls = shares.try_take(&exchange, 3).unwrap();
     assert!(shares.try_take(&exchange, 1_000).is_some());
 }
@@ -311,7 +311,7 @@ async fn earlier_progress_does_not_excuse_a_greedy_client() {
         Answering::begin(&shares, 1, 1).await,
         Answering::begin(&shares, 1, 1).await,
     ];
-    // For its average since the beginning this would suffice for hours.
+    // Measured from the beginning, this average would be enough for hours.
     greedy[0].take(100 << 20);
     greedy[1].take(100 << 20);
     pass(Duration::from_secs(5), &mut greedy).await;
@@ -336,7 +336,7 @@ async fn a_share_that_a_fair_peer_uses_too_is_not_taken_back_from_a_greedy_peer(
     assert!(share.use_for(&innocent));
     innocent.keep(std::sync::Arc::clone(&share));
     payer.keep(share);
-    // Both have been handed more than they take.
+    // Both clients were given more than they read.
     let [one, other] = [&payer, &innocent].map(|exchange| shares.try_take(exchange, 1).unwrap());
     let mut answers = vec![
         Answering::with(payer, one),
@@ -346,7 +346,7 @@ async fn a_share_that_a_fair_peer_uses_too_is_not_taken_back_from_a_greedy_peer(
         let shares = shares.clone();
         tokio::spawn(async move { shares.take(&exchange_of(3), 20).await })
     };
-    // Shorter than the time after which slow answers are cut, whoever they are of.
+    // Shorter than the time after which any slow answer is cut.
     pass(Duration::from_secs(5), &mut answers).await;
     assert!(!answers[1].is_cut().await && !waiting.is_finished());
     waiting.abort();

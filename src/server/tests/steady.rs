@@ -1,4 +1,4 @@
-//! Clients that take an answer slowly, and clients that take nothing of it, over a real socket with the system's own buffers.
+//! Clients that read an answer slowly or not at all, over a real socket with the system's own buffers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use crate::server::{Answered, Application, Asked, Limits, Sent, ServerSettings, 
 /// Much more than the system keeps for both ends of a connection.
 const ANSWER_BYTES: usize = 12 * 1024 * 1024;
 
-/// How long a client may take nothing. A hundredth of what it is outside of tests.
+/// How long a client may read nothing: a hundredth of the value outside of tests.
 const STALL_MAX: Duration = Duration::from_millis(300);
 
 /// How often the slow client reads.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How much it reads then: a hundred times as fast as a client that takes 20 kB/s.
+/// How much it reads each time: a hundred times the rate of a client that reads 20 kB/s.
 const TICK_BYTES: usize = 20 * 1024;
 
 struct Scene {
@@ -64,7 +64,7 @@ async fn scene(tls: bool) -> Scene {
     }
 }
 
-/// An application that tells what became of its answers.
+/// An application that reports the end of each answer.
 fn telling(tell: mpsc::UnboundedSender<Sent>) -> impl Application {
     let body = Bytes::from(vec![7; ANSWER_BYTES]);
     move |_asked: Asked| {
@@ -81,7 +81,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Scene {
-    /// A client that has asked.
+    /// A client that has sent its request.
     async fn ask(&self) -> Box<dyn Stream> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let mut stream: Box<dyn Stream> = match &self.trusted {
@@ -109,7 +109,7 @@ async fn a_steady_client_gets_everything_however_long_it_takes() {
     let read = async |tls: bool| {
         let mut scene = scene(tls).await;
         let mut client = scene.ask().await;
-        // The pace is what is tested: the client reads so much and no more at each tick.
+        // The test is about the pace, so the client reads exactly this much at each tick.
         let mut ticks = tokio::time::interval(TICK);
         let mut buffer = vec![0; TICK_BYTES];
         let mut read = 0;

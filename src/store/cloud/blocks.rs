@@ -1,7 +1,7 @@
 //! The checksums of the blocks of a file, so that a part of it can be checked without reading the rest again.
 //!
-//! They are made while a whole file is read, and kept if it matches its checksum. They describe the bytes of that checksum
-//! and not the object, so they never go out of date.
+//! They are computed while a whole file is read, and kept if it matches its checksum. They belong to the bytes with
+//! that checksum and not to the object, so they never go out of date.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,8 +36,8 @@ pub(super) type Blocks = Arc<[Checksum]>;
 
 /// The blocks of files that were read.
 ///
-/// One cache behind a lock, and not a sharded one: a shard takes no entry larger than itself. With the 256 shards of a machine
-/// with 64 processors that would exclude files from 32 MB on.
+/// One cache behind a lock instead of a sharded one, because a shard takes no entry larger than itself. The 256 shards
+/// of a machine with 64 processors would exclude files from 32 MB on.
 pub(super) struct BlocksOfFiles(Mutex<Cache<Checksum, Blocks, ByBytes>>);
 
 impl BlocksOfFiles {
@@ -115,8 +115,8 @@ impl BlockHasher {
     }
 }
 
-/// The bytes of `range`. Each block is checked before it is passed on; a damaged one is an error, after `report`. `parts`
-/// begins with the first block that the range touches, and ends with the last one.
+/// The bytes of `range`. Each block is checked before it is passed on. A damaged block is an error, after `report`.
+/// `parts` begins with the first block of the range, and ends with the last one.
 pub(super) fn check_blocks(
     parts: Reading,
     blocks: Blocks,
@@ -205,7 +205,7 @@ mod tests {
         hasher.finish()
     }
 
-    /// What comes of a range of an object with this content, and whether damage was reported.
+    /// The result of reading a range of an object with this content, and whether damage was reported.
     async fn read(object: &[u8], range: Range<u64>) -> (Result<Vec<u8>, io::Error>, bool) {
         let first = range.start / BLOCK_BYTES * BLOCK_BYTES;
         let end = range.end.next_multiple_of(BLOCK_BYTES).min(SIZE);

@@ -1,7 +1,7 @@
 //! Crate files in a cloud, or in memory: each look-up and each reading is a request.
 //!
-//! What a cloud sends is hashed on its way to a client, which never gets the end of a damaged file. A part is checked block
-//! by block, with checksums from an earlier reading of the whole file.
+//! The bytes of a cloud are hashed on their way to a client, which never gets the end of a damaged file. A part is
+//! checked block by block, with checksums from an earlier read of the whole file.
 
 mod blocks;
 mod whole_file;
@@ -30,10 +30,10 @@ use whole_file::{check_whole, is_damage};
 /// How many sizes of files are remembered, so that reading a file takes one request.
 const SIZES_REMEMBERED_MAX: usize = 65_536;
 
-/// How long a cloud may take to say whether it has a file, or to begin sending it.
+/// The longest wait for a cloud to say whether it has a file, or to begin sending it.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// How long no request is sent to a cloud that did not answer in time, so that only a few clients have to wait for it.
+/// How long an unresponsive cloud gets no requests, so that only a few clients wait for it.
 const UNRESPONSIVE_REMEMBERED: Duration = Duration::from_secs(10);
 
 /// The files of a bucket.
@@ -115,8 +115,8 @@ impl Cloud {
         if range == (0..size) {
             return self.read_whole(checksum, size).await;
         }
-        // The index says nothing of a part, so the checksums of its blocks come from a first reading of the whole file. An
-        // entity tag would not do: it stays the same when an object rots.
+        // The index has no checksum of a part. So the checksums of its blocks come from a first read of the whole file.
+        // An entity tag is not enough, because it stays the same when an object is damaged.
         let blocks = self.blocks_of(checksum, size).await?;
         let first = range.start / BLOCK_BYTES;
         let end = range.end.next_multiple_of(BLOCK_BYTES).min(size);
@@ -126,7 +126,7 @@ impl Cloud {
         let (cloud, checksum) = (Arc::clone(self), *checksum);
         Ok(check_blocks(parts, blocks, range, async move {
             cloud.sizes.remove(&checksum);
-            // The next request for a part reads the whole file again, and deals with the damage.
+            // The next request for a part reads the whole file again, and handles the damage.
             cloud.blocks.remove(&checksum);
             tracing::error!(
                 crate.checksum = %checksum,
@@ -135,7 +135,7 @@ impl Cloud {
         }))
     }
 
-    /// Whether a part of a file costs a reading of the whole file, because its blocks are not known.
+    /// Whether a part of a file costs a read of the whole file, because its blocks are unknown.
     pub(super) fn must_read_whole(&self, checksum: &Checksum) -> bool {
         self.blocks.get(checksum).is_none()
     }
@@ -187,7 +187,7 @@ impl Cloud {
         }))
     }
 
-    /// Unchecked bytes, as they come.
+    /// The bytes, unchecked.
     async fn get(
         &self,
         checksum: &Checksum,
@@ -228,7 +228,8 @@ impl Cloud {
         files.boxed()
     }
 
-    /// The file of an object. `None` if the object is not ours: a bucket may hold other things, and copies of our files.
+    /// The file of an object. `None` if the object is not ours: a bucket can contain other objects, and copies of our
+    /// files.
     fn listed(&self, object: &ObjectMeta) -> Option<ListedFile> {
         let name = object.location.filename()?.strip_suffix(EXTENSION)?;
         let checksum = name.parse().ok()?;

@@ -14,7 +14,7 @@ use crate::store::objects::{Reading, checksum_of};
 #[error("the file in the store is damaged")]
 struct Damaged;
 
-/// Whether a reading ended because of damage, and not because the store failed.
+/// Whether a read ended because of damage, and not because the store failed.
 pub(super) fn is_damage(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|source| source.is::<Damaged>())
 }

@@ -32,7 +32,8 @@ const OPEN_FILES_MAX: usize = 256;
 /// For how many files the result of hashing is remembered.
 const HASHED_FILES_MAX: usize = 65_536;
 
-/// How many files that are too large to be stored can be on the disk at a time. Each goes when its last byte was sent.
+/// How many files that are too large to be stored can be on the disk at a time. Each is deleted when its last byte was
+/// sent.
 const UNSTORED_MAX: usize = 8;
 
 /// A directory of crate files.
@@ -46,7 +47,7 @@ pub(crate) struct Disk {
     /// Unfinished files from before this moment are leftovers.
     opened_at: SystemTime,
     open_files: Cache<Checksum, Arc<OpenFile>>,
-    /// What hashing found. A damaged file is in it only if it stays on the disk.
+    /// The results of hashing. A damaged file is listed only if it stays on the disk.
     hashed: Cache<Checksum, Finding>,
     /// Files without a name that are being sent.
     unstored: Mutex<HashMap<Checksum, (Weak<DiskFile>, Identity)>>,
@@ -93,7 +94,7 @@ impl Disk {
             return Ok(Some(file));
         }
         let path = self.path(checksum);
-        // Requests for the same file at the same time share one look at it.
+        // Requests for the same file at the same time share one check of it.
         let open = async {
             let (path, known) = (path.clone(), self.hashed.get(checksum));
             let (expected, now) = (*checksum, self.limit.is_some().then(|| self.clock.now()));
@@ -114,8 +115,8 @@ impl Disk {
         }
     }
 
-    /// Opens a verified file and removes it, so that only its readers have it. It is found like a stored one for as long as
-    /// somebody reads it. `None` if there are too many such files already.
+    /// Opens a verified file and removes it from the directory, so that only its readers have it. It is found like a
+    /// stored file as long as it is read. `None` if there are too many such files already.
     pub(crate) async fn open_once(
         &self,
         checksum: &Checksum,
@@ -166,7 +167,7 @@ impl Disk {
             DamagedFiles::Remove => {
                 self.hashed.remove(checksum);
                 let removed = on_a_blocking_thread(move || {
-                    // Another process may have replaced it by a good one meanwhile.
+                    // Another process may have replaced it with a good one.
                     if Identity::of(&File::open(&path)?)? == identity {
                         std::fs::remove_file(path)?;
                     }
@@ -191,7 +192,7 @@ impl Disk {
 
     /// Remembers that a file was hashed on its way here, so that the first reader need not hash it again.
     pub(crate) fn note_intact(&self, checksum: &Checksum, identity: Identity, bytes: u64) {
-        // If fewer bytes reached the disk, the first reading finds that.
+        // If fewer bytes reached the disk, the first read finds that.
         if identity.size() == bytes {
             self.hashed.insert(*checksum, Finding::intact(identity));
         }
@@ -232,13 +233,13 @@ impl Disk {
         self.hashed.remove(checksum);
     }
 
-    /// Closes all files: a removed file takes up disk space for as long as it is open.
+    /// Closes all files, because a removed file takes disk space as long as it is open.
     pub(crate) fn close_all(&self) {
         self.open_files.clear();
     }
 
-    /// Closes files that were opened too long before this moment. Otherwise a removed file that nobody asks for would take
-    /// up disk space until the mirror ends.
+    /// Closes files that were opened too long before this moment. Otherwise a removed file that is not requested again
+    /// would take disk space until the mirror ends.
     pub(crate) fn close_expired(&self, now: Instant) {
         self.open_files
             .retain(|_checksum, file| !file.is_expired(now));
@@ -250,8 +251,8 @@ impl Disk {
         limit.is_some_and(|limit| bytes > limit.bytes_max)
     }
 
-    /// Removes files until the directory is within its limit, after a file of this size has come. That one stays. Returns
-    /// how many files were removed.
+    /// Removes files until the directory is within its limit, after a file of this size was added. That file stays.
+    /// Returns how many files were removed.
     pub(crate) async fn evict(&self, newest: Option<(&Checksum, u64)>) -> io::Result<u64> {
         let Some(limit) = &self.limit else {
             return Ok(0);
@@ -269,13 +270,14 @@ impl Disk {
         remove_leftovers(&self.root, self.use_of, self.opened_at, self.clock.now())
     }
 
-    /// Notes the time of last use, which decides about eviction. It is kept with the file, so that it outlives this process.
+    /// Notes the time of last use, which decides about eviction. It is stored with the file, so it survives this
+    /// process.
     fn note_use_of(&self, file: &Arc<OpenFile>) {
         if self.limit.is_none() || !file.is_due_to_be_noted() {
             return;
         }
         let (file, now) = (Arc::clone(file), self.clock.now());
-        // Nobody waits for this call, which comes at most ten times a second for a file.
+        // Not awaited. It happens at most ten times a second for a file.
         tokio::task::spawn_blocking(move || file.note_use(now));
     }
 

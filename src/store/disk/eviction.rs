@@ -14,7 +14,7 @@ use super::walk::walk;
 use crate::package::Checksum;
 use crate::store::objects::path_of;
 
-/// From this limit on a little more is removed than is needed, because looking at all files takes a while.
+/// From this limit on, a little more is removed than necessary, because a walk over all files takes a while.
 const SLACK_FROM_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// How much more: this fraction of the limit.
@@ -26,7 +26,7 @@ pub(super) struct SizeLimit {
     pub(super) bytes_max: u64,
     /// The bytes at the last look and those that came since. Other processes may have added more.
     bytes: AtomicU64,
-    /// Held by the task that looks at all files.
+    /// The lock of the task that walks over all files.
     look: Mutex<Looked>,
 }
 
@@ -62,7 +62,7 @@ impl SizeLimit {
         }
     }
 
-    /// Removes files if there are too many bytes, after a file of this size has come. That one stays.
+    /// Removes files if there are too many bytes, after a file of this size was added. That file stays.
     pub(super) async fn enforce(
         &self,
         root: &Path,
@@ -89,7 +89,7 @@ impl SizeLimit {
     }
 }
 
-/// Blocking. A file that cannot be read or removed is passed over.
+/// Blocking. Skips a file that cannot be read or removed.
 fn evict(root: &Path, bytes_max: u64, target: u64, newest: Option<Checksum>) -> Evicted {
     let mut files = Vec::new();
     let mut failure = walk(root, &mut |file| files.push(file));
@@ -106,7 +106,7 @@ fn evict(root: &Path, bytes_max: u64, target: u64, newest: Option<Checksum>) -> 
             }
             match fs::remove_file(root.join(path_of(&file.checksum))) {
                 Ok(()) => removed.push(file.checksum),
-                // Another mirror was faster.
+                // Another mirror has removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     failure = failure.and(Err(error));

@@ -14,7 +14,7 @@ use crate::disk_file::DiskFile;
 use crate::package::Checksum;
 use crate::store::objects::checksum_of;
 
-/// How long a file is kept open. A file that was removed or replaced is noticed after that.
+/// How long a file is kept open. Then a removed or replaced file is noticed.
 pub(crate) const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The resolution of the time of last use.
@@ -66,8 +66,8 @@ enum Integrity {
     Damaged,
 }
 
-/// Tells a file from its successors: it changes when the file is replaced or written to, and not by reading or by noting
-/// the use.
+/// Identifies a file among its successors. It changes when the file is replaced or written to, and not when it is read
+/// or its use is noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     device: u64,

@@ -1,4 +1,4 @@
-//! Files that are being written, and what a crash left of them.
+//! Files that are being written, and the incomplete files of a crash.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use crate::store::location::DiskUse;
 /// The directory of unfinished files. Their names begin with a checksum and end in a random number.
 pub(crate) const UPLOADS: &str = "uploads";
 
-/// The age from which an unfinished file is a leftover, where other mirrors may be writing.
+/// The age at which an incomplete file counts as a leftover, if other mirrors may be writing.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3_600);
 
 /// How far the time of writing, as a disk notes it, may be behind the clock.
@@ -55,7 +55,7 @@ fn is_leftover(
     now: SystemTime,
 ) -> bool {
     let age = now.duration_since(written_at);
-    // A time so far ahead means that the clock was set back since: the writer is long gone.
+    // A time so far in the future means that the clock was set back. The writer has ended long ago.
     if age
         .as_ref()
         .is_err_and(|ahead| ahead.duration() > LEFTOVER_AGE)
@@ -63,7 +63,7 @@ fn is_leftover(
         return true;
     }
     match use_of {
-        // This process may have begun to write by now. If another one does, it loses a fetch and nothing else.
+        // This process may already be writing. Another process that writes loses one fetch.
         DiskUse::Alone => written_at + DISK_TIME_LAG < opened_at,
         DiskUse::Shared => age.is_ok_and(|age| age > LEFTOVER_AGE),
     }

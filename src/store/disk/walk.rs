@@ -1,7 +1,7 @@
 //! The files of a store on a disk, by a walk through its directories.
 //!
-//! Only files with the name and the place of a crate file count: the directory may be the root of a disk, and hold other
-//! things.
+//! Only files with the name and the place of a crate file count: the directory can be the root of a disk, and contain
+//! other files.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -18,7 +18,7 @@ pub(super) struct WalkedFile {
     pub(super) used_at: SystemTime,
 }
 
-/// Shows every file. Blocking. Unreadable files are passed over, and the first such failure is returned at the end.
+/// Shows every file. Blocking. Skips unreadable files, and returns the first such failure at the end.
 pub(super) fn walk(root: &Path, found: &mut dyn FnMut(WalkedFile)) -> io::Result<()> {
     let mut failure = Ok(());
     for first in directories(root, &mut failure) {
@@ -47,7 +47,7 @@ pub(super) fn walk(root: &Path, found: &mut dyn FnMut(WalkedFile)) -> io::Result
     failure
 }
 
-/// The directories in which crate files may lie.
+/// The directories that can contain crate files.
 fn directories(path: &Path, failure: &mut io::Result<()>) -> Vec<PathBuf> {
     let is_ours = |entry: &fs::DirEntry| {
         let name = entry.file_name();
@@ -94,7 +94,7 @@ mod tests {
         fs::write(path, vec![7; size]).unwrap();
     }
 
-    /// What is found below a directory, and whether all could be read.
+    /// The files below a directory, and whether all of it could be read.
     fn found(root: &Path) -> (Vec<(String, u64)>, io::Result<()>) {
         let mut files = Vec::new();
         let walked = walk(root, &mut |file| {

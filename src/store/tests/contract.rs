@@ -19,14 +19,14 @@ use crate::upstream::Receiver;
 const LARGE: usize = 11_000_000;
 
 #[tokio::test]
-async fn memory_keeps_the_contract() {
+async fn a_store_in_memory_meets_the_contract() {
     let place = StorageLocation::parse("memory://", Vec::new()).unwrap();
     // Each store has a memory of its own.
     check(&open(place)).await;
 }
 
 #[tokio::test]
-async fn a_disk_keeps_the_contract() {
+async fn a_store_on_a_disk_meets_the_contract() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("made/when/opened");
     let place = StorageLocation::parse(path.to_str().unwrap(), Vec::new()).unwrap();
@@ -35,7 +35,7 @@ async fn a_disk_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn s3_keeps_the_contract() {
+async fn a_store_in_s3_meets_the_contract() {
     let server = S3Server::start();
     let url = format!("s3://{BUCKET}/a/prefix");
     let place = StorageLocation::parse(&url, variables_of(&server)).unwrap();
@@ -43,9 +43,9 @@ async fn s3_keeps_the_contract() {
     check_shared(&open(place.clone()), &open(place)).await;
 }
 
-/// Google's store speaks this language, too, under another login. There is no emulator of it to be had here.
+/// Google's store speaks the same protocol, with another login. There is no emulator of it.
 #[tokio::test]
-async fn googles_client_keeps_the_contract() {
+async fn a_store_through_googles_client_meets_the_contract() {
     let server = S3Server::start_open();
     let endpoint = server.endpoint();
     let variables = [
@@ -74,7 +74,7 @@ async fn prefixes_of_a_bucket_are_stores_of_their_own() {
 }
 
 #[tokio::test]
-async fn places_given_from_outside_keep_the_contract() {
+async fn stores_from_the_environment_meet_the_contract() {
     #[expect(clippy::disallowed_methods, reason = "no setting of the mirror")]
     let (urls, variables) = (std::env::var("STORE_CONTRACT_URLS"), std::env::vars());
     let variables: Vec<_> = variables.collect();
@@ -115,7 +115,7 @@ async fn check_one_file(store: &Arc<CrateStore>, size: usize) {
     assert!(!store.contains(&checksum).await.unwrap());
     assert_eq!(store.verify(&checksum).await.unwrap(), FileHealth::Missing);
     keep(store, &bytes, &checksum).await;
-    // A second mirror may keep the same file.
+    // A second mirror may store the same file.
     keep(store, &bytes, &checksum).await;
     assert!(store.contains(&checksum).await.unwrap());
     let size = size as u64;
@@ -159,7 +159,7 @@ async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
         assert!(store.find(&checksum).await.unwrap().is_none());
         spool.discard().await;
         assert!(store.find(&checksum).await.unwrap().is_none());
-        // Another try after one that was cut short.
+        // A second attempt after a truncated one.
         let mut spool = store.spool(&checksum);
         spool
             .write(bytes.slice(..bytes.len() * 2 / 3))
@@ -188,7 +188,7 @@ async fn check_damage(store: &Arc<CrateStore>) {
         .unwrap();
     assert_eq!(store.verify(&checksum).await.unwrap(), FileHealth::Damaged);
     store.remove(&checksum).await.unwrap();
-    // What others put there is none of our files.
+    // Foreign objects do not count as crate files.
     let stranger = object_store::path::Path::from(format!("{key}.txt"));
     store
         .objects

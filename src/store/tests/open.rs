@@ -30,7 +30,7 @@ fn disk_of(store: &CrateStore) -> &Disk {
 }
 
 #[tokio::test]
-async fn a_file_that_was_removed_is_closed_although_nobody_asks_for_it_again() {
+async fn a_removed_file_is_closed_even_if_it_is_not_requested_again() {
     let directory = TempDir::new().unwrap();
     let root = directory.path().canonicalize().unwrap();
     let store = open(StorageLocation::within(root.clone()));
@@ -59,7 +59,7 @@ async fn a_file_that_was_hashed_on_its_way_into_the_store_is_not_hashed_again() 
     let mut spool = store.spool(&checksum);
     spool.write(bytes.clone()).await.unwrap();
     store.put(&checksum, 1000, spool).await.unwrap();
-    // Nothing but hashing can tell that other bytes are there now.
+    // Only hashing can find that the bytes have changed.
     let path = root.join(store.objects.key(&checksum).as_ref());
     let replace_unnoticed = |content: &[u8]| {
         let stored = std::fs::File::options().write(true).open(&path).unwrap();
@@ -69,7 +69,7 @@ async fn a_file_that_was_hashed_on_its_way_into_the_store_is_not_hashed_again() 
     };
     replace_unnoticed(&[b'x'; 1000]);
     assert!(store.find(&checksum).await.unwrap().is_some());
-    // One of which fewer bytes arrived is hashed.
+    // A file of which fewer bytes arrived is hashed.
     disk_of(&store).forget(&checksum);
     replace_unnoticed(&bytes);
     let mut spool = store.spool(&checksum);

@@ -31,7 +31,7 @@ async fn a_good_store_passes_and_nothing_is_left_behind() {
 }
 
 #[tokio::test]
-async fn it_is_said_what_does_not_work() {
+async fn the_error_says_what_does_not_work() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();

@@ -1,7 +1,7 @@
-//! Reads a mirror with what other people wrote: the types of `crates_io_api`, the sparse index of `crates-index` and that of
-//! `tame-index`. The index behind the mirror is `tests/fixtures/index`.
+//! Reads a mirror with clients of others: the types of `crates_io_api`, the sparse index of `crates-index` and that of
+//! `tame-index`. The index of the mirror is `tests/fixtures/index`.
 //!
-//! `crates_io_api` asks only crates.io itself, so its types are tried without its client.
+//! `crates_io_api` sends requests only to crates.io, so this uses its types without its client.
 
 use crates_index::SparseIndex;
 use crates_io_api::{
@@ -16,13 +16,13 @@ use ureq::http::{Request, Response, Version as HttpVersion};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// One version alone: `crates_io_api` keeps the type of this answer to itself.
+/// One version. `crates_io_api` does not export the type of this answer.
 #[derive(Deserialize)]
 struct VersionResponse {
     version: Version,
 }
 
-/// The versions beside reverse dependencies, for the same reason.
+/// The versions in an answer about reverse dependencies, for the same reason.
 #[derive(Deserialize)]
 struct ReverseDependencies {
     dependencies: Vec<crates_io_api::Dependency>,
@@ -60,7 +60,7 @@ fn main() -> Result<()> {
 }
 
 fn send(mut request: Request<()>) -> Result<Response<Vec<u8>>> {
-    // Some ask for HTTP/2 or for gzip, which this HTTP client does not know.
+    // Some clients ask for HTTP/2 or gzip, which this HTTP client does not support.
     request.headers_mut().remove("accept-encoding");
     *request.version_mut() = HttpVersion::HTTP_11;
     let answer = ureq::Agent::config_builder()

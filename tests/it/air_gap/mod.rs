@@ -24,7 +24,7 @@ fn done(arguments: &[&str], data: &Path, settings: &[(&'static str, String)]) ->
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Nothing listens here. Not a path: an offline mirror fetches from a local path.
+/// Nothing listens at this port. It is not a path, because an offline mirror fetches from a local path.
 const NOWHERE: &str = "http://127.0.0.1:1/index.git";
 
 /// An offline mirror.

@@ -1,4 +1,4 @@
-//! One client cannot take the permits, the connections or the turns that the others need.
+//! One client cannot take all permits, connections or turns from other clients.
 
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::support::{Answer, Http2Attacker, connect_from, peer, request_from};
 
-/// Longer than anybody else should wait; far longer than it takes on an idle machine.
+/// The longest that another client may wait. An idle machine needs much less.
 const OTHERS_WAIT_MAX: Duration = Duration::from_secs(8);
 
-/// What the slow readers take of each answer in a second.
+/// How many bytes a slow reader takes of each answer in a second.
 const SLOW_PACE: u32 = 800;
 
-/// The open files that a mirror with few of them may have.
+/// The limit of open files for a mirror with few of them.
 const FILES_MAX: u32 = 600;
 
-/// Fetches the git index from this address. The answer must begin in time.
+/// Fetches the git index from the address of `source`. The answer must begin in time.
 #[track_caller]
 pub(super) fn fetch(scene: &Scene, source: u8, headers: &[(&str, &str)], want: &[u8]) -> Answer {
     let headers = [&[GIT_REQUEST], headers].concat();
@@ -37,7 +37,7 @@ fn asked_in_time(
     let answer = request_from(peer(source), scene.program.address, request, headers, body);
     let (answer, waited) = (answer.unwrap(), began.elapsed());
     println!(
-        "{request:?} from peer {source}: {} after {waited:?}",
+        "{request:?} of peer {source}: {} after {waited:?}",
         answer.status
     );
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -46,9 +46,9 @@ fn asked_in_time(
 }
 
 #[test]
-fn slow_readers_leave_large_answers_to_another_peer() {
+fn slow_readers_do_not_keep_large_answers_from_another_peer() {
     let names = ["slow-one", "slow-two", "slow-three"];
-    // 27 of them are more than all answers together may take.
+    // 27 such answers are more than all answers together may take.
     let versions = names.map(|name| (name, 10_000));
     let scene = Scene::with(Vec::new(), &versions, &[]);
     let slow = names.map(index_path);
@@ -57,7 +57,7 @@ fn slow_readers_leave_large_answers_to_another_peer() {
         let mut clients: Vec<Http2Attacker> = (0..2)
             .map(|_| Http2Attacker::connect(peer(GREEDY), scene.program.address, SLOW_PACE))
             .collect();
-        // Files as long as those of the other peer fill the gap that longer ones leave.
+        // Files as long as those of the other peer fill the space that the longer ones leave.
         let filling: Vec<String> = (0..27).map(|number| index_path(&large(number))).collect();
         for (client, paths) in clients.iter_mut().zip([&slow[..], &filling]) {
             client.get(paths.iter().map(String::as_str).cycle().take(27));
@@ -75,7 +75,7 @@ fn slow_readers_leave_large_answers_to_another_peer() {
                 println!("a slow reader saw {:?}", client.statuses);
             });
         }
-        // The slow ones must end even if this fails.
+        // The slow readers must end even if this fails.
         let asking = catch_unwind(AssertUnwindSafe(|| {
             for number in 0..LARGE_INDEX_FILES {
                 let name = large(number);
@@ -92,12 +92,12 @@ fn slow_readers_leave_large_answers_to_another_peer() {
 }
 
 #[test]
-fn stalled_git_requests_of_one_peer_leave_another_peer_its_turn() {
+fn stalled_git_requests_of_one_peer_do_not_block_another_peer() {
     let scene = Scene::with(Vec::new(), &[], &[]);
     let want = scene.want_everything();
     let mut greedy = Http2Attacker::connect(peer(GREEDY), scene.program.address, 0);
     greedy.post(UPLOAD_PACK, &[GIT_REQUEST], &want, true, 6);
-    eventually("children answer it", || scene.program.children() >= 2);
+    eventually("git children run", || scene.program.children() >= 2);
     for _ in 0..3 {
         let answer = fetch(&scene, OTHER, &[], &want);
         assert!(answer.body.len() > LARGE_INDEX_FILE_BYTES);
@@ -114,21 +114,21 @@ fn peers_behind_a_trusted_proxy_have_shares_of_their_own() {
     let mut greedy = Http2Attacker::connect(peer(9), scene.program.address, 0);
     let headers = [GIT_REQUEST, ("x-forwarded-for", "192.0.2.1")];
     greedy.post(UPLOAD_PACK, &headers, &want, true, 6);
-    eventually("children answer it", || scene.program.children() >= 2);
+    eventually("git children run", || scene.program.children() >= 2);
     for _ in 0..2 {
         fetch(&scene, 9, &[("x-forwarded-for", "192.0.2.2")], &want);
     }
 }
 
 #[test]
-fn silent_connections_leave_room_for_others_where_files_are_few() {
+fn idle_connections_do_not_keep_out_others_when_open_files_are_few() {
     let scene = Scene::start(Vec::new(), &[], &[], |settings| {
         Program::start_with_files_max(FILES_MAX, settings)
     });
     let address = scene.program.address;
     let mut silent: Vec<TcpStream> = Vec::new();
     for count in [100, usize::try_from(FILES_MAX).unwrap() + 100] {
-        // What the mirror does not accept waits in the system, which is as silent.
+        // A connection that the mirror does not accept waits in the kernel. It gets no answer, either.
         let more =
             (silent.len()..count).map_while(|_| connect_from(peer(GREEDY), address, None).ok());
         silent.extend(more);
@@ -142,8 +142,8 @@ fn silent_connections_leave_room_for_others_where_files_are_few() {
 }
 
 #[test]
-fn a_version_that_is_not_listed_is_looked_up_in_a_large_index_file_once() {
-    // 4.5 MB, as the largest real one.
+fn an_unlisted_version_is_looked_up_in_a_large_index_file_once() {
+    // The largest real index file has 4.5 MB, too.
     let scene = Scene::with(Vec::new(), &[("huge", 30_000)], &[]);
     let ask = |number: usize| {
         let path = format!("/api/v1/crates/huge/9.9.{number}/download");

@@ -1,4 +1,4 @@
-//! The memory that clients tie up by asking for much and reading nothing.
+//! The memory of clients that ask for much and read nothing.
 
 use std::io::Write;
 use std::thread;
@@ -10,20 +10,20 @@ use flate2::write::GzEncoder;
 use super::*;
 use crate::support::{Http2Attacker, peer};
 
-/// What each connection asks for at a time: all that it may.
+/// How many requests each connection sends at a time: as many as the mirror allows.
 const STREAMS: usize = 128;
 
-/// What such clients may cost together. The release binary stays below 150 MB with 64 connections.
+/// The limit for all such clients together. The release build stays below 150 MB with 64 connections.
 const GROWTH_KIB_MAX: u64 = 100 * 1024;
 
-/// What they may leave behind.
+/// The limit for memory that is not given back afterwards.
 const REST_KIB_MAX: u64 = 20 * 1024;
 
-/// How long clients stay at most if not all of their requests are answered: that depends on what the mirror has room for.
+/// The longest that a client stays. The budget of the mirror decides how many of its requests are answered.
 const STAY_MAX: Duration = Duration::from_secs(12);
 
-/// So many connections ask, and stay until all of their requests were answered or time is up. Another peer is served
-/// meanwhile, and memory is given back afterwards.
+/// Opens `connections`, which ask and stay until all their requests are answered or the time is up. Meanwhile another
+/// peer is served. Afterwards the memory is given back.
 #[track_caller]
 fn assert_bounded(scene: &Scene, connections: usize, ask: impl Fn(&mut Http2Attacker) + Sync) {
     let program = &scene.program;
@@ -38,12 +38,12 @@ fn assert_bounded(scene: &Scene, connections: usize, ask: impl Fn(&mut Http2Atta
                     let mut client = Http2Attacker::connect(peer(GREEDY), program.address, 1);
                     ask(&mut client);
                     client.read_until(until, |client| client.settled >= STREAMS);
-                    // All stay until the last one has its answers.
+                    // Each client stays until the last one has its answers.
                     client
                 })
             })
             .collect();
-        eventually("the clients have been there", || {
+        eventually("the clients are done", || {
             peak = peak.max(program.anonymous_kib());
             assert_eq!(program.get("/livez").status, 200);
             clients.iter().all(|client| client.is_finished())
@@ -69,7 +69,7 @@ fn assert_bounded(scene: &Scene, connections: usize, ask: impl Fn(&mut Http2Atta
 }
 
 #[test]
-fn downloads_that_nobody_reads_have_a_bound_together() {
+fn downloads_that_nobody_reads_take_bounded_memory() {
     let files = (0..4).map(|number| {
         CrateFile::noise(
             format!("unread-{number}").leak(),
@@ -91,7 +91,7 @@ fn downloads_that_nobody_reads_have_a_bound_together() {
 }
 
 #[test]
-fn metadata_that_nobody_reads_has_a_bound_together() {
+fn metadata_that_nobody_reads_takes_bounded_memory() {
     let counts: Vec<(String, usize)> = (1..12)
         .map(|step| (format!("steps-{step}"), 8 * step))
         .collect();
@@ -100,7 +100,7 @@ fn metadata_that_nobody_reads_has_a_bound_together() {
         .map(|(name, count)| (name.as_str(), *count))
         .collect();
     let scene = Scene::with(Vec::new(), &versions, &[]);
-    // As long as an answer can be that is not a large one.
+    // The longest answer that does not count as a large one.
     let answers = versions.iter().map(|(name, _count)| {
         let path = format!("/api/v1/crates/{name}");
         (scene.program.get(&path).body.len(), path)
@@ -115,14 +115,14 @@ fn metadata_that_nobody_reads_has_a_bound_together() {
 }
 
 #[test]
-fn git_requests_that_never_end_have_a_bound_together_and_leave_a_permit_to_others() {
+fn git_requests_that_never_end_take_bounded_memory_and_leave_a_permit_for_others() {
     let scene = Scene::with(Vec::new(), &[], &[]);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(&[b'0'; 60_000]).unwrap();
     gzip.flush().unwrap();
-    // Only the beginning: the end of the stream is never sent.
+    // Only the beginning: the client never ends its request.
     let body = gzip.get_ref().clone();
-    assert!(body.len() * STREAMS < 60_000, "more than the mirror grants");
+    assert!(body.len() * STREAMS < 60_000, "more than the mirror allows");
     let headers = [GIT_REQUEST, ("content-encoding", "gzip")];
     let want = scene.want_everything();
     let mut client = Http2Attacker::connect(peer(GREEDY), scene.program.address, 1);

@@ -1,5 +1,5 @@
-//! Clients that take what the others need: memory, permits, connections and turns. Each loopback address is a peer of its
-//! own to the mirror. `benches/attack` has the same attacks at full size, and slow ones that take minutes.
+//! Clients that take what others need: memory, permits, connections and turns. For the mirror each loopback address is
+//! a peer of its own. `benches/attack` has the same attacks at full size, and slow ones that take minutes.
 
 mod fairness;
 mod memory;
@@ -20,23 +20,23 @@ const GIT_REQUEST: (&str, &str) = ("content-type", "application/x-git-upload-pac
 const GREEDY: u8 = 2;
 const OTHER: u8 = 200;
 
-/// Larger than an answer that needs no budget of its own.
+/// So large that the answer needs a budget of its own.
 const LARGE_INDEX_FILE_BYTES: usize = 200_000;
 
-/// The versions in such a file. The answer of the API about them is a large one, too.
+/// The number of versions in such a file. The answer of the API about them is large, too.
 const LARGE_INDEX_FILE_VERSIONS: usize = 100;
 
-/// Crates whose index files are large: enough to fill a pack that no buffer takes.
+/// The number of crates with large index files. No buffer takes a pack of all of them.
 const LARGE_INDEX_FILES: usize = 32;
 
-/// A program in cache mode, and all that it mirrors.
+/// A program in cache mode, with its upstreams.
 struct Scene {
     program: Program,
     origin: Origin,
     _data: TempDir,
 }
 
-/// The settings that a test adds to those of all.
+/// Additional settings of a test.
 type Settings<'s> = &'s [(&'s str, &'s str)];
 
 impl Scene {
@@ -88,7 +88,7 @@ impl Scene {
     fn want_everything(&self) -> Vec<u8> {
         let refs = self.program.get(REFS).text();
         let line = refs.lines().nth(1).unwrap();
-        // A flush and the length of the line come first.
+        // The line begins with a flush packet and its length.
         let commit = line.get(8..48).unwrap();
         format!("0032want {commit}\n00000009done\n").into_bytes()
     }
@@ -104,7 +104,7 @@ fn index_path(name: &str) -> String {
     format!("/index/{}", crate::support::index_path(name))
 }
 
-/// An index file with so many versions. Each line has a checksum of its own, so that packing makes it little smaller.
+/// An index file with `versions` lines. Each line has another checksum, so that compression gains little.
 fn index_file(name: &str, versions: usize) -> Vec<u8> {
     let mut noise = RandomState::new().hash_one(name);
     let lines = (0..versions).map(|number| {
@@ -123,8 +123,8 @@ fn index_file(name: &str, versions: usize) -> Vec<u8> {
     lines.flatten().collect()
 }
 
-/// A large index file with few versions: it is about bytes, and each version costs time. The noise is in a field that
-/// nobody reads.
+/// An index file of `length` bytes with few versions, because reading a version takes time. The bytes are in a field
+/// that no reader uses.
 fn index_file_of_bytes(name: &str, length: usize) -> Vec<u8> {
     let lines = String::from_utf8(index_file(name, LARGE_INDEX_FILE_VERSIONS)).unwrap();
     let mut random = fastrand::Rng::new();

@@ -1,16 +1,16 @@
-//! The client of a request: its address, or what a trusted proxy says of it. The request event shows it.
+//! The client of a request is its address, or the address that a trusted proxy forwards. The request event shows it.
 
 use super::*;
 use crate::support::{eventually_some, peer, request_from};
 
-/// The address that the request event of this request shows.
+/// The client that the request event shows.
 #[track_caller]
 fn client_of(program: &Program, source: u8, forwarded: &[&str], marker: &str) -> String {
     let headers: Vec<(&str, &str)> = forwarded
         .iter()
         .map(|value| ("X-Forwarded-For", *value))
         .collect();
-    // The path says which event is the one.
+    // The path identifies the event.
     let path = format!("/api/v1/crates/marker/1.0.{marker}/download");
     request_from(peer(source), program.address, ("GET", &path), &headers, &[]).unwrap();
     eventually_some("the request is logged", || {
@@ -34,22 +34,22 @@ fn the_request_event_shows_the_address_of_the_client() {
 }
 
 #[test]
-fn without_trusted_proxies_nobody_can_name_another_client() {
+fn without_trusted_proxies_a_client_cannot_claim_another_address() {
     let program = program(&[]);
     assert_eq!(client_of(&program, 1, &["192.0.2.1"], "1"), "127.0.0.1");
     assert_eq!(client_of(&program, 7, &["192.0.2.1"], "2"), "127.0.0.7");
 }
 
 #[test]
-fn behind_trusted_proxies_the_client_is_the_last_address_that_is_none_of_them() {
+fn behind_trusted_proxies_the_client_is_the_last_address_that_is_no_proxy() {
     let program = program(&[("TRUSTED_PROXIES", "127.0.0.9,10.0.0.0/8,2001:db8:aa::/48")]);
     for (number, (forwarded, client)) in [
         (&["192.0.2.1"][..], "192.0.2.1"),
-        // What a client sends of its own comes first.
+        // The part that a client sends itself comes first.
         (&["198.51.100.1, 192.0.2.1"], "192.0.2.1"),
         (&["198.51.100.1,192.0.2.1"], "192.0.2.1"),
         (&["198.51.100.1", "192.0.2.1"], "192.0.2.1"),
-        // Proxies behind proxies.
+        // Several proxies.
         (
             &["198.51.100.1, 192.0.2.1, 10.1.2.3, 127.0.0.9"],
             "192.0.2.1",
@@ -58,7 +58,7 @@ fn behind_trusted_proxies_the_client_is_the_last_address_that_is_none_of_them() 
         (&["192.0.2.1, 2001:db8:aa::1"], "192.0.2.1"),
         (&["192.0.2.1, 2001:db8:bb::1"], "2001:db8:bb::1"),
         (&["192.0.2.1, 11.0.0.1"], "11.0.0.1"),
-        // Without a word from the proxy it is the client itself.
+        // Without the header, the proxy itself is the client.
         (&[], "127.0.0.9"),
     ]
     .into_iter()
@@ -68,13 +68,13 @@ fn behind_trusted_proxies_the_client_is_the_last_address_that_is_none_of_them() 
         let seen = client_of(&program, 9, forwarded, &marker);
         assert_eq!(seen, client, "{forwarded:?}");
     }
-    // A peer that is no such proxy is who it is, whatever it says.
+    // The header of a peer that is no trusted proxy is ignored.
     let spoofed = client_of(&program, 7, &["192.0.2.1, 10.1.2.3"], "spoofed");
     assert_eq!(spoofed, "127.0.0.7");
 }
 
 #[test]
-fn proxies_that_are_no_addresses_stop_the_start() {
+fn a_trusted_proxy_that_is_not_an_address_stops_the_start() {
     for value in [
         "proxy.example",
         "127.0.0.1/33",

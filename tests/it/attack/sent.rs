@@ -1,4 +1,4 @@
-//! The request event says how much of an answer was sent, and whether it was cut.
+//! The request event has the number of bytes that were sent, and says whether the answer was cut.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use crate::support::{Http2Attacker, connect_from, eventually_some, peer};
 
 const LENGTH: usize = 20 * 1024 * 1024;
 
-/// Little, so that most of an answer stays with the mirror.
+/// A small buffer, so that most of an answer stays with the mirror.
 const RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
 
-/// The event of the request for this path from this peer.
+/// The request event of a path and a peer.
 #[track_caller]
 fn event(program: &Program, source: u8, path: &str) -> Value {
     let client = peer(source).to_string();
@@ -36,13 +36,13 @@ fn assert_cut(event: &Value, length: usize, received: usize) {
 }
 
 #[test]
-fn an_answer_that_the_client_leaves_is_logged_as_cut_with_the_bytes_that_were_sent() {
+fn an_answer_to_a_client_that_disconnects_is_logged_as_cut_with_the_bytes_that_were_sent() {
     let file = CrateFile::noise("left", "1.0.0", 1, LENGTH);
     let scene = Scene::with(vec![file], &[], &[]);
     let program = &scene.program;
     let path = scene.origin.files[0].download_path();
 
-    // HTTP/1.1, where the system sends the file.
+    // HTTP/1.1, where the kernel sends the file.
     let mut client = connect_from(peer(3), program.address, Some(RECEIVE_BUFFER_BYTES)).unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
     client.write_all(head.as_bytes()).unwrap();
@@ -70,7 +70,7 @@ fn an_answer_that_the_client_leaves_is_logged_as_cut_with_the_bytes_that_were_se
 }
 
 #[test]
-fn a_whole_answer_is_logged_with_its_length_and_not_as_cut() {
+fn a_complete_answer_is_logged_with_its_length_and_not_as_cut() {
     let file = CrateFile::noise("whole", "1.0.0", 1, 300_000);
     let scene = Scene::with(vec![file], &[], &[]);
     let program = &scene.program;

@@ -1,8 +1,8 @@
-//! The answers themselves: headers, ranges, conditions.
+//! Answers to downloads: headers, ranges, conditions.
 
 use super::*;
 
-/// A file that is held, and its path.
+/// A stored file: its mirror, its path and its bytes.
 fn scene() -> (Scene, String, Vec<u8>) {
     let scene = Scene::of(1);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
@@ -18,7 +18,7 @@ fn etag(scene: &Scene) -> String {
 }
 
 #[test]
-fn a_file_is_described_in_full() {
+fn a_download_has_all_its_headers() {
     let (scene, path, bytes) = scene();
     let commit = scene.origin.index.head();
     for method in ["GET", "HEAD"] {
@@ -46,7 +46,7 @@ fn a_file_is_described_in_full() {
 fn the_paths_of_the_cdn_answer_like_the_download_route() {
     let scene = Scene::of(2);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
-    // The second one is stored nowhere.
+    // The second file is stored nowhere.
     let scene = scene.restarted(&[("DOWNLOAD_MODE", "offline")]);
     for (file, status) in scene.origin.files.iter().zip([200, 404]) {
         let expected = file.download_path();
@@ -73,7 +73,7 @@ fn the_paths_of_the_cdn_answer_like_the_download_route() {
 }
 
 #[test]
-fn a_head_of_a_file_that_is_not_held_yet_is_as_of_one_that_is() {
+fn a_head_of_a_missing_file_is_like_that_of_a_stored_file() {
     let scene = Scene::of(1);
     let file = &scene.origin.files[0];
     let answer = scene.mirror.request("HEAD", &file.download_path(), &[]);
@@ -85,7 +85,7 @@ fn a_head_of_a_file_that_is_not_held_yet_is_as_of_one_that_is() {
 }
 
 #[test]
-fn a_file_is_never_compressed_once_more() {
+fn a_crate_file_is_never_compressed_again() {
     let (scene, path, bytes) = scene();
     for encoding in ["gzip", "gzip, deflate, br, zstd", "*"] {
         let headers = [("Accept-Encoding", encoding)];
@@ -96,7 +96,7 @@ fn a_file_is_never_compressed_once_more() {
 }
 
 #[test]
-fn parts_of_a_file_can_be_asked_for() {
+fn a_client_can_ask_for_a_part_of_a_file() {
     let (scene, path, bytes) = scene();
     let length = bytes.len();
     for (range, expected) in [
@@ -117,14 +117,14 @@ fn parts_of_a_file_can_be_asked_for() {
         assert_eq!(answer.header("content-length"), Some(part.as_str()));
         assert_eq!(answer.header("etag"), Some(etag(&scene).as_str()));
         assert!(answer.body == bytes[expected], "{range}");
-        // A range means something for GET only (RFC 9110, 14.2).
+        // A range has a meaning for GET only (RFC 9110, 14.2).
         let head = scene.mirror.request("HEAD", &path, &headers);
         assert_eq!(head.status, 200, "{range}: {head:?}");
     }
 }
 
 #[test]
-fn a_part_that_is_not_there_is_416() {
+fn a_range_beyond_the_end_gives_416() {
     let (scene, path, bytes) = scene();
     let length = bytes.len();
     for range in [format!("bytes={length}-"), "bytes=-0".to_owned()] {
@@ -139,7 +139,7 @@ fn a_part_that_is_not_there_is_416() {
 }
 
 #[test]
-fn a_range_that_says_nothing_sensible_is_the_whole_file() {
+fn an_invalid_range_gives_the_whole_file() {
     let (scene, path, bytes) = scene();
     for range in [
         "bytes=",
@@ -156,24 +156,24 @@ fn a_range_that_says_nothing_sensible_is_the_whole_file() {
 }
 
 #[test]
-fn several_ranges_are_answered_with_nothing_wrong() {
+fn several_ranges_give_the_whole_file() {
     let (scene, path, bytes) = scene();
     let headers = [("Range", "bytes=0-1,4-5")];
     let answer = scene.mirror.request("GET", &path, &headers);
-    // A server may ignore what it does not want to do.
+    // A server may ignore a request for several ranges.
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(answer.body == bytes);
 }
 
 #[test]
-fn a_range_counts_only_if_the_file_is_still_the_same() {
+fn a_range_counts_only_if_if_range_names_the_current_file() {
     let (scene, path, bytes) = scene();
     let (same, weak) = (etag(&scene), format!("W/{}", etag(&scene)));
     let other = format!("\"{}\"", "0".repeat(64));
     for (condition, status) in [
         (same.as_str(), 206),
         (other.as_str(), 200),
-        // Weak ones never match a range.
+        // A weak tag never matches a range.
         (weak.as_str(), 200),
         ("Sat, 01 Jan 2050 00:00:00 GMT", 200),
     ] {
@@ -186,7 +186,7 @@ fn a_range_counts_only_if_the_file_is_still_the_same() {
 }
 
 #[test]
-fn whoever_has_the_file_is_told_so() {
+fn a_client_that_has_the_file_gets_304() {
     let (mut scene, path, _bytes) = scene();
     scene.origin.upstream.stop();
     let etag = etag(&scene);
@@ -197,7 +197,7 @@ fn whoever_has_the_file_is_told_so() {
         "*".to_owned(),
     ] {
         for method in ["GET", "HEAD"] {
-            // Before the range is looked at.
+            // The condition comes before the range.
             let headers = [
                 ("If-None-Match", condition.as_str()),
                 ("Range", "bytes=0-1"),
@@ -216,7 +216,7 @@ fn whoever_has_the_file_is_told_so() {
 }
 
 #[test]
-fn a_client_that_asks_for_json_gets_an_url_that_works() {
+fn a_client_that_asks_for_json_gets_a_url_that_works() {
     let (scene, path, bytes) = scene();
     let headers = [("Accept", "application/json")];
     let answer = scene.mirror.request("GET", &path, &headers);
@@ -233,7 +233,7 @@ fn a_client_that_asks_for_json_gets_an_url_that_works() {
 }
 
 #[test]
-fn another_spelling_of_the_name_is_the_same_file() {
+fn another_spelling_of_the_name_gives_the_same_file() {
     let origin = Origin::with(vec![CrateFile::pack("Mixed_Case", "1.2.3", &[])]);
     let scene = Scene::with(origin, &[]);
     let file = &scene.origin.files[0];

@@ -9,7 +9,7 @@ use crate::support::{connect_from, held_path, peer};
 
 const FILE_LENGTH: usize = 10_000;
 
-/// Room for three files and a half.
+/// Space for three and a half files.
 const BYTES_MAX: u64 = 35_000;
 
 /// Six files of one length.
@@ -30,10 +30,12 @@ fn wait_until_just_these_are_held(scene: &Scene, numbers: &[usize]) {
         .iter()
         .map(|number| scene.origin.files[*number].checksum());
     let expected = expected.collect();
-    eventually("just these are held", || scene.held().checksums == expected);
+    eventually("exactly these files are stored", || {
+        scene.held().checksums == expected
+    });
 }
 
-/// Uses a file at a time that differs from the one before, however coarse the clock of the disk is.
+/// Uses a file at another time than the one before, even if the disk has a coarse clock.
 #[track_caller]
 fn use_file(scene: &Scene, number: usize) {
     let file = &scene.origin.files[number];
@@ -42,7 +44,7 @@ fn use_file(scene: &Scene, number: usize) {
     let before = std::fs::metadata(&path)
         .ok()
         .and_then(|data| data.accessed().ok());
-    eventually("the use is noted", || {
+    eventually("the use is recorded", || {
         assert_serves(&scene.mirror, file);
         let now = std::fs::metadata(&path)
             .ok()
@@ -51,7 +53,7 @@ fn use_file(scene: &Scene, number: usize) {
     });
 }
 
-/// Asks for a file, and takes no more than its first bytes.
+/// Asks for a file, and reads only the first bytes of the answer.
 fn begin_download(scene: &Scene, number: usize) -> TcpStream {
     let mut client = connect_from(peer(1), scene.mirror.address, Some(4_096)).unwrap();
     let path = scene.origin.files[number].download_path();
@@ -69,18 +71,20 @@ fn the_store_stays_within_its_bound() {
     for round in 0..3 {
         for number in 0..6 {
             assert_serves(&scene.mirror, &scene.origin.files[number]);
-            // What has just come may be there before room is made for it.
+            // A new file can be there before another one is evicted.
             let most = BYTES_MAX + FILE_LENGTH as u64;
             let held = scene.held();
             assert!(held.bytes <= most, "{round}: {held:?}");
         }
     }
-    eventually("room is made", || scene.held().bytes <= BYTES_MAX);
+    eventually("the store is within its bound", || {
+        scene.held().bytes <= BYTES_MAX
+    });
     assert!(scene.held().checksums.len() >= 2, "{:?}", scene.held());
 }
 
 #[test]
-fn what_was_not_used_for_longest_goes_first() {
+fn the_least_recently_used_file_is_evicted_first() {
     let scene = scene();
     for number in [0, 1, 2] {
         use_file(&scene, number);
@@ -89,7 +93,7 @@ fn what_was_not_used_for_longest_goes_first() {
     use_file(&scene, 0);
     use_file(&scene, 3);
     wait_until_just_these_are_held(&scene, &[0, 2, 3]);
-    // What went is fetched again.
+    // An evicted file is fetched again.
     assert_serves(&scene.mirror, &scene.origin.files[1]);
     assert_eq!(scene.requests(1), 2);
     assert_eq!(scene.requests(0), 1);
@@ -109,7 +113,7 @@ fn the_order_of_use_survives_a_restart() {
 }
 
 #[test]
-fn a_bound_that_was_lowered_is_kept_after_the_next_fetch() {
+fn a_lowered_bound_holds_after_the_next_fetch() {
     let scene = scene();
     for number in [0, 1, 2] {
         assert_serves(&scene.mirror, &scene.origin.files[number]);
@@ -120,7 +124,7 @@ fn a_bound_that_was_lowered_is_kept_after_the_next_fetch() {
 }
 
 #[test]
-fn a_file_larger_than_the_bound_is_served_all_the_same() {
+fn a_file_larger_than_the_bound_is_served() {
     let scene = scene().restarted(&[("STORAGE_MAX_BYTES", "1000")]);
     for _ in 0..2 {
         assert_serves(&scene.mirror, &scene.origin.files[0]);
@@ -130,7 +134,7 @@ fn a_file_larger_than_the_bound_is_served_all_the_same() {
 }
 
 #[test]
-fn a_file_larger_than_the_bound_is_served_and_not_stored_and_the_others_stay() {
+fn a_file_larger_than_the_bound_is_not_stored_and_evicts_nothing() {
     const BOUND: usize = 12 * 1024 * 1024;
     let origin = Origin::with(vec![
         CrateFile::noise("small", "1.0.0", 1, FILE_LENGTH),
@@ -143,9 +147,9 @@ fn a_file_larger_than_the_bound_is_served_and_not_stored_and_the_others_stay() {
     }
     wait_until_just_these_are_held(&scene, &[0, 2]);
     assert_eq!(scene.requests(0), 1);
-    assert_eq!(scene.requests(1), 2, "each time it is wanted");
+    assert_eq!(scene.requests(1), 2, "one fetch for each request");
     assert_eq!(scene.requests(2), 1);
-    // Several who wait get it from one fetch; a part of it can be asked for.
+    // Requests at the same time share one fetch, and a part of the file can be requested.
     let path = scene.origin.files[1].download_path();
     let part = scene
         .mirror
@@ -157,8 +161,7 @@ fn a_file_larger_than_the_bound_is_served_and_not_stored_and_the_others_stay() {
 }
 
 #[test]
-fn a_file_that_cannot_be_stored_is_fetched_once_for_all_who_read_it_and_few_such_files_are_read_at_a_time()
- {
+fn few_files_that_cannot_be_stored_are_open_at_a_time_and_clients_share_them() {
     const BOUND: usize = 6 * 1024 * 1024;
     let names = ["aa", "bb", "cc", "dd", "ee", "ff", "gg", "hh", "ii"];
     let files = names
@@ -170,7 +173,7 @@ fn a_file_that_cannot_be_stored_is_fetched_once_for_all_who_read_it_and_few_such
         &[("STORAGE_MAX_BYTES", "6MiB")],
     );
     let files = &scene.origin.files;
-    // Each is begun by a client that takes no more than the first bytes.
+    // Each client reads only the first bytes of its answer.
     let begun: Vec<_> = (0..8)
         .map(|number| begin_download(&scene, number))
         .collect();
@@ -179,7 +182,7 @@ fn a_file_that_cannot_be_stored_is_fetched_once_for_all_who_read_it_and_few_such
         assert_eq!(
             scene.requests(number),
             1,
-            "the one that is being read is there for others"
+            "the open file serves other clients, too"
         );
     }
     let refused = scene.mirror.get(&files[8].download_path());
@@ -187,13 +190,13 @@ fn a_file_that_cannot_be_stored_is_fetched_once_for_all_who_read_it_and_few_such
     assert!(refused.header("retry-after").is_some());
     assert!(scene.held().staged.is_empty());
     drop(begun);
-    eventually("the others have left", || {
+    eventually("the other clients are gone", || {
         scene.mirror.get(&files[8].download_path()).status == 200
     });
 }
 
 #[test]
-fn a_bound_that_was_lowered_holds_as_soon_as_the_mirror_runs() {
+fn a_lowered_bound_holds_after_the_start() {
     let scene = scene();
     for number in 0..3 {
         use_file(&scene, number);
@@ -203,7 +206,7 @@ fn a_bound_that_was_lowered_holds_as_soon_as_the_mirror_runs() {
 }
 
 #[test]
-fn things_of_others_in_the_store_are_left_alone_and_do_not_keep_the_bound_from_being_kept() {
+fn foreign_files_in_the_store_stay_and_do_not_disturb_eviction() {
     let store = TempDir::new().unwrap();
     let path = |name: &str| store.path().join(name);
     let origin = Origin::of(1);
@@ -220,7 +223,8 @@ fn things_of_others_in_the_store_are_left_alone_and_do_not_keep_the_bound_from_b
         std::fs::create_dir_all(path(other).parent().unwrap()).unwrap();
         std::fs::write(path(other), [7; 2 * FILE_LENGTH]).unwrap();
     }
-    // As a disk has one at its root, and one in the way of the walk. Root reads them all the same.
+    // Two directories that the mirror cannot read: one as at the root of a disk, one where crate files would be. Root
+    // can read them.
     let closed = [path("lost+found"), path("ef")];
     for directory in &closed {
         std::fs::create_dir(directory).unwrap();
@@ -243,7 +247,7 @@ fn things_of_others_in_the_store_are_left_alone_and_do_not_keep_the_bound_from_b
         assert_serves(&scene.mirror, file);
     }
     let files = &scene.origin.files;
-    eventually("room is made", || {
+    eventually("the store is within its bound", || {
         let held = files
             .iter()
             .filter(|file| held_path(store.path(), &file.checksum()).exists());

@@ -1,4 +1,4 @@
-//! A store that is a bucket: `STORAGE_URL=s3://…`, and the server that stands for it in the tests.
+//! A store in a bucket: `STORAGE_URL=s3://…`. Also the S3 server of the tests.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,10 +15,10 @@ use crate::support::{S3Fault, S3Server};
 /// More than one part of an upload, and of a download.
 pub(super) const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
-/// How long a bucket that says nothing is waited for.
+/// How long the mirror waits for an unresponsive bucket.
 const LOOK_MAX: Duration = Duration::from_secs(3);
 
-/// A mirror that keeps its files there.
+/// A mirror with its files in a bucket.
 pub(super) fn scene(bucket: &S3Server, origin: Origin) -> Scene {
     let its = bucket.settings();
     let settings = borrowed(&its);
@@ -32,7 +32,7 @@ pub(super) fn small_and_large() -> Origin {
     ])
 }
 
-/// The server of the tests, as the library of the mirror uses it.
+/// The S3 server of the tests, seen through the library that the mirror uses.
 fn client(server: &S3Server, runtime: &Runtime) -> Arc<dyn ObjectStore> {
     let connector = SpawnedReqwestConnector::new(runtime.handle().clone());
     let mut builder = AmazonS3Builder::new()
@@ -71,7 +71,10 @@ fn the_server_of_the_tests_speaks_s3() {
         let mut upload = store.put_multipart(&large).await.unwrap();
         let part = vec![b'x'; 5 * 1024 * 1024];
         upload.put_part(part.into()).await.unwrap();
-        assert!(store.head(&large).await.is_err(), "not before its end");
+        assert!(
+            store.head(&large).await.is_err(),
+            "visible before it is complete"
+        );
         upload.put_part("end".into()).await.unwrap();
         upload.complete().await.unwrap();
         assert_eq!(store.head(&large).await.unwrap().size, 5 * 1024 * 1024 + 3);
@@ -95,7 +98,7 @@ fn the_server_of_the_tests_speaks_s3() {
 }
 
 #[test]
-fn a_bucket_keeps_small_files_and_large_ones() {
+fn a_bucket_stores_small_files_and_large_ones() {
     let bucket = S3Server::start();
     let mut scene = scene(&bucket, small_and_large());
     for _ in 0..2 {
@@ -106,9 +109,9 @@ fn a_bucket_keeps_small_files_and_large_ones() {
     let held = HeldFiles::look(&bucket.bucket());
     assert_eq!(held.checksums.len(), 2, "{held:?}");
     assert_eq!(scene.origin.fetched().len(), 2);
-    assert!(!scene.store().exists(), "nothing on the disk");
+    assert!(!scene.store().exists(), "the disk has crate files");
 
-    // Another mirror, with an empty disk, finds them.
+    // Another mirror with an empty disk finds the files.
     scene.origin.upstream.stop();
     let its = bucket.settings();
     let settings = borrowed(&its);
@@ -150,7 +153,7 @@ fn wrong_bytes_never_get_into_the_bucket() {
 }
 
 #[test]
-fn a_bucket_that_takes_nothing_costs_only_the_keeping() {
+fn files_are_served_although_a_bucket_refuses_writes() {
     let bucket = S3Server::start();
     let scene = scene(&bucket, Origin::of(2));
     bucket.set(S3Fault::StatusOfWrites(403));
@@ -164,12 +167,12 @@ fn a_bucket_that_takes_nothing_costs_only_the_keeping() {
 }
 
 #[test]
-fn a_bucket_that_is_away_is_no_reason_to_say_that_a_file_does_not_exist() {
+fn an_unreachable_bucket_never_gives_404() {
     let mut bucket = S3Server::start();
     let scene = scene(&bucket, Origin::of(2));
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     bucket.set(S3Fault::Status(403));
-    // Either from upstream, verified, or not at all.
+    // An answer has verified bytes from the upstream, or it is an error.
     for number in 0..2 {
         let answer = scene.download(number);
         if answer.status == 200 {
@@ -188,19 +191,20 @@ fn a_bucket_that_is_away_is_no_reason_to_say_that_a_file_does_not_exist() {
 }
 
 #[test]
-fn a_bucket_that_hangs_costs_little_time_and_nothing_else() {
+fn a_bucket_that_hangs_delays_only_the_first_requests() {
     let bucket = S3Server::start();
     let scene = scene(&bucket, Origin::of(4));
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     bucket.set(S3Fault::Hang);
-    // Both are sent from memory: one that the bucket is known to have, and one that it may have.
+    // Both files are sent from memory. The mirror knows that the bucket has the first one. The bucket may have the
+    // second one.
     std::thread::scope(|threads| {
         for number in 0..2 {
             let scene = &scene;
             threads.spawn(move || assert_serves(&scene.mirror, &scene.origin.files[number]));
         }
     });
-    // Whoever comes soon after them does not wait for a bucket that is silent.
+    // The next request does not wait for the unresponsive bucket.
     let began = Instant::now();
     assert_serves(&scene.mirror, &scene.origin.files[2]);
     let waited = began.elapsed();
@@ -214,7 +218,7 @@ fn a_bucket_that_hangs_costs_little_time_and_nothing_else() {
 }
 
 #[test]
-fn a_bucket_that_hangs_makes_nobody_wait_longer_than_an_upstream_would() {
+fn a_request_waits_for_a_bucket_that_hangs_no_longer_than_for_an_upstream() {
     let bucket = S3Server::start();
     let its = bucket.settings();
     let settings = borrowed(&its);

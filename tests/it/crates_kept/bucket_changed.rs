@@ -1,4 +1,4 @@
-//! Objects that somebody else changed, removed or damaged after the mirror has seen them.
+//! Objects that somebody else changes, removes or damages while the mirror runs.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use super::counted::count;
 use super::*;
 use crate::support::{Connection, S3Fault, S3Server, held_path};
 
-/// A mirror that knows that its bucket has both of its files, and the bucket.
+/// A bucket with two files, and a mirror that knows that they are stored.
 fn knowing() -> (Scene, S3Server) {
     let bucket = S3Server::start();
     let scene = scene(&bucket, small_and_large());
@@ -19,7 +19,7 @@ fn knowing() -> (Scene, S3Server) {
     (scene, bucket)
 }
 
-/// Does something to every object.
+/// Changes every object.
 fn change(scene: &Scene, bucket: &S3Server, change: impl Fn(&Path, Vec<u8>)) {
     for file in &scene.origin.files {
         let path = held_path(&bucket.bucket(), &file.checksum());
@@ -28,7 +28,7 @@ fn change(scene: &Scene, bucket: &S3Server, change: impl Fn(&Path, Vec<u8>)) {
     }
 }
 
-/// What comes of both files is right, and was fetched once more.
+/// The mirror sends the right bytes of both files, and has fetched each once more.
 #[track_caller]
 fn is_fetched_again(scene: &Scene, bucket: &S3Server) {
     for (number, file) in scene.origin.files.iter().enumerate() {
@@ -40,7 +40,7 @@ fn is_fetched_again(scene: &Scene, bucket: &S3Server) {
     assert_eq!(count(&scene.mirror, "store_failures_total"), 0);
 }
 
-/// Neither file is sent to its end, and both objects are removed.
+/// Neither answer is complete, and both objects are removed.
 #[track_caller]
 fn assert_cut_and_removed(scene: &Scene, bucket: &S3Server) {
     for file in &scene.origin.files {
@@ -51,7 +51,7 @@ fn assert_cut_and_removed(scene: &Scene, bucket: &S3Server) {
     }
 }
 
-/// Changes one byte of every object, even if the mirror has removed it.
+/// Changes one byte of every object. Writes objects that the mirror has removed again.
 fn damage(scene: &Scene, bucket: &S3Server, place: usize) {
     for file in &scene.origin.files {
         let mut bytes = file.bytes();
@@ -61,7 +61,7 @@ fn damage(scene: &Scene, bucket: &S3Server, place: usize) {
 }
 
 #[test]
-fn a_damaged_object_never_comes_to_its_end_and_is_removed() {
+fn a_damaged_object_is_never_sent_completely_and_is_removed() {
     let (scene, bucket) = knowing();
     for place in [0, 20] {
         let before = count(&scene.mirror, "store_damaged_files_total");
@@ -77,7 +77,7 @@ fn a_damaged_object_never_comes_to_its_end_and_is_removed() {
 }
 
 #[test]
-fn an_object_of_another_length_never_comes_to_its_end() {
+fn an_object_of_another_length_is_never_sent_completely() {
     for change_of in [
         |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2),
         |bytes: &mut Vec<u8>| {
@@ -96,7 +96,7 @@ fn an_object_of_another_length_never_comes_to_its_end() {
 }
 
 #[test]
-fn an_empty_object_is_as_good_as_none() {
+fn an_empty_object_counts_as_missing() {
     let (scene, bucket) = knowing();
     change(&scene, &bucket, |path, _bytes| {
         fs::write(path, b"").unwrap();
@@ -110,7 +110,7 @@ fn a_removed_object_is_fetched_again() {
     change(&scene, &bucket, |path, _bytes| {
         fs::remove_file(path).unwrap();
     });
-    // By a part of it, too.
+    // A request for a part also fetches the file.
     let path = scene.origin.files[0].download_path();
     let headers = [("Range", "bytes=5-9")];
     let part = scene.mirror.request("GET", &path, &headers);
@@ -120,7 +120,7 @@ fn a_removed_object_is_fetched_again() {
 }
 
 #[test]
-fn an_offline_mirror_does_not_hold_what_was_removed_and_leaves_what_is_damaged() {
+fn an_offline_mirror_leaves_damaged_objects_and_answers_404_for_removed_ones() {
     let (scene, bucket) = knowing();
     let its = bucket.settings();
     let mut settings = borrowed(&its);
@@ -165,7 +165,7 @@ fn part(mirror: &Client, file: &CrateFile, headers: &[(&str, &str)]) -> std::io:
 #[test]
 fn no_damaged_part_of_an_object_is_sent() {
     let (mut scene, bucket) = knowing();
-    // What can be fetched again is, and then a part of it is sent.
+    // If the file can be fetched again, the mirror fetches it and sends the part.
     for (headers, file) in PARTS.iter().zip(scene.origin.files.iter().cycle()).take(2) {
         damage(&scene, &bucket, 20);
         let answer = part(&scene.mirror, file, headers).unwrap();
@@ -188,7 +188,7 @@ fn no_damaged_part_of_an_object_is_sent() {
         for headers in PARTS {
             damage(&scene, &bucket, 20);
             for file in &scene.origin.files {
-                // An answer that is cut is no answer. Undamaged blocks of a file that was right before may be sent.
+                // A truncated answer is an error. Undamaged blocks of a file that was right before may be sent.
                 if let Ok(answer) = part(mirror, file, headers)
                     && answer.status < 500
                 {
@@ -208,7 +208,7 @@ fn no_damaged_part_of_an_object_is_sent() {
 }
 
 #[test]
-fn parts_cost_one_reading_of_the_whole_file_and_a_change_of_the_object_is_noticed_all_the_same() {
+fn parts_cost_one_read_of_the_whole_file_and_a_later_change_is_noticed() {
     let (scene, bucket) = knowing();
     let file = &scene.origin.files[1];
     let before = bucket.read_whole().len();
@@ -216,9 +216,9 @@ fn parts_cost_one_reading_of_the_whole_file_and_a_change_of_the_object_is_notice
         let answer = part(&scene.mirror, file, headers).unwrap();
         assert!(matches!(answer.status, 200 | 206), "{answer:?}");
     }
-    // One of the six ways asks for the whole file.
+    // One of the six ways asks for the whole file. The parts cost one read.
     let read = bucket.read_whole().len() - before;
-    assert_eq!(read, 1 + 2, "readings of the whole file");
+    assert_eq!(read, 1 + 2, "reads of the whole file");
     let mut bytes = file.bytes();
     bytes[20] ^= 1;
     fs::write(held_path(&bucket.bucket(), &file.checksum()), bytes).unwrap();
@@ -233,7 +233,7 @@ fn parts_cost_one_reading_of_the_whole_file_and_a_change_of_the_object_is_notice
 
 #[test]
 fn a_peer_that_wants_parts_of_many_files_leaves_another_peer_its_turn() {
-    /// Files that are read whole at a time.
+    /// How many files are read in full at a time.
     const AT_A_TIME: usize = 8;
     let bucket = S3Server::start();
     let its = bucket.settings();
@@ -256,11 +256,11 @@ fn a_peer_that_wants_parts_of_many_files_leaves_another_peer_its_turn() {
     };
     let (last, others) = scene.origin.files.split_last().unwrap();
     let mut asking: Vec<_> = others.iter().map(|file| ask(file, "192.0.2.1")).collect();
-    eventually("all turns are taken", || {
+    eventually("all permits are taken", || {
         bucket.read_whole().len() == before + AT_A_TIME
     });
     asking.push(ask(last, "192.0.2.2"));
-    // It waits, too: whoever would get no turn is answered in order.
+    // The mirror still answers while this request waits for its turn.
     let waiting = scene.mirror.get("/livez");
     assert_eq!(waiting.status, 200);
     bucket.set(S3Fault::None);
@@ -271,7 +271,7 @@ fn a_peer_that_wants_parts_of_many_files_leaves_another_peer_its_turn() {
     let place = order
         .iter()
         .position(|path| path.contains(&last.checksum()));
-    // One turn may be given away before its request has come.
+    // The permit can go to another request once, before this request arrives.
     assert!(
         place.unwrap() <= AT_A_TIME + 1,
         "{place:?} of {}",

@@ -1,8 +1,8 @@
-//! What `/metrics` and `/status` say of crate files.
+//! Crate files in `/metrics` and `/status`.
 
 use super::*;
 
-/// What `/metrics` says of a series.
+/// The value of a series in `/metrics`.
 #[track_caller]
 pub(super) fn count(mirror: &Client, series: &str) -> u64 {
     let answer = mirror.get("/metrics");

@@ -3,7 +3,7 @@
 use super::*;
 use crate::support::Program;
 
-/// So large that what comes before a kill does not wait in memory.
+/// So large that a part of the file is on the disk before the kill.
 const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 fn program(origin: &Origin, data: &TempDir) -> Program {
@@ -16,7 +16,7 @@ fn program(origin: &Origin, data: &TempDir) -> Program {
 }
 
 #[test]
-fn a_file_whose_writing_was_killed_is_never_found() {
+fn an_incomplete_file_of_a_killed_process_is_never_found() {
     let large = CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH);
     let origin = Origin::with(vec![large]);
     let file = &origin.files[0];
@@ -28,23 +28,20 @@ fn a_file_whose_writing_was_killed_is_never_found() {
         let path = file.download_path();
         let client = Client::new(first.address);
         let asking = threads.spawn(move || client.try_request("GET", &path, &[]));
-        eventually("a part is on the disk", || {
+        eventually("a part of the file is on the disk", || {
             let held = HeldFiles::look(&store);
             assert!(held.checksums.is_empty(), "{held:?}");
             !held.staged.is_empty()
         });
         first.kill();
-        assert!(
-            asking.join().unwrap().is_err(),
-            "the client was told nothing"
-        );
+        assert!(asking.join().unwrap().is_err(), "the client got an answer");
     });
     let left = HeldFiles::look(&store);
     assert!(left.checksums.is_empty() && !left.staged.is_empty());
 
     origin.upstream.heal();
     let second = program(&origin, &data);
-    eventually("what was left is gone", || {
+    eventually("the incomplete file is removed", || {
         HeldFiles::look(&store).staged.is_empty()
     });
     assert_serves(&second, file);
@@ -53,7 +50,7 @@ fn a_file_whose_writing_was_killed_is_never_found() {
 }
 
 #[test]
-fn kills_at_any_moment_leave_nothing_wrong() {
+fn kills_at_any_moment_leave_no_wrong_file() {
     const FILES: usize = 40;
     let origin = Origin::of(FILES);
     let data = TempDir::new().unwrap();
@@ -66,7 +63,7 @@ fn kills_at_any_moment_leave_nothing_wrong() {
                 let files = &origin.files;
                 threads.spawn(move || {
                     for file in files.iter().skip(thread).step_by(4) {
-                        // Until the kill, answers are right; after it there are none.
+                        // Answers are right until the kill. After it there are none.
                         let answer = client.try_request("GET", &file.download_path(), &[]);
                         let Ok(answer) = answer else { return };
                         assert_eq!(answer.status, 200, "{answer:?}");
@@ -75,7 +72,7 @@ fn kills_at_any_moment_leave_nothing_wrong() {
                 });
             }
             let enough = FILES * round / 5;
-            eventually("some files are held", || {
+            eventually("some files are stored", || {
                 HeldFiles::look(&store).checksums.len() >= enough
             });
             running.kill();
@@ -89,7 +86,7 @@ fn kills_at_any_moment_leave_nothing_wrong() {
     for file in &origin.files {
         assert_serves(&last, file);
     }
-    eventually("all are held, and nothing else", || {
+    eventually("exactly the files of the upstream are stored", || {
         let held = HeldFiles::look(&store);
         held.staged.is_empty() && held.checksums.len() == FILES
     });

@@ -1,4 +1,4 @@
-//! Files in the store that are not what they were: damaged, cut off, removed, replaced.
+//! Stored files that were damaged, truncated, removed or replaced.
 
 use std::fs;
 use std::time::SystemTime;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::*;
 use crate::support::held_path;
 
-/// A mirror that holds its only file, and the file's path.
+/// A mirror with one file, which is stored, and the path of the stored file.
 fn holding() -> (Scene, PathBuf) {
     let scene = Scene::of(1);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
@@ -15,7 +15,7 @@ fn holding() -> (Scene, PathBuf) {
     (scene, path)
 }
 
-/// After something was done to the file while the mirror was stopped, the file is fetched once more.
+/// `damage` changes the stored file while the mirror is stopped. Then the mirror fetches the file once more.
 #[track_caller]
 fn is_fetched_again_after(damage: impl FnOnce(&Path)) {
     let (scene, path) = holding();
@@ -32,7 +32,7 @@ fn is_fetched_again_after(damage: impl FnOnce(&Path)) {
         origin,
         data,
     };
-    // Whoever has the right bytes is told so without a look at them; parts are not served unchecked, either.
+    // A `304` needs no bytes, so it would show nothing. A part is verified before it is sent, too.
     let path = scene.origin.files[0].download_path();
     let part = scene
         .mirror
@@ -45,7 +45,7 @@ fn is_fetched_again_after(damage: impl FnOnce(&Path)) {
 }
 
 #[test]
-fn a_file_with_another_byte_is_fetched_again() {
+fn a_file_with_a_changed_byte_is_fetched_again() {
     is_fetched_again_after(|path| {
         let mut bytes = fs::read(path).unwrap();
         bytes[20] ^= 1;
@@ -54,7 +54,7 @@ fn a_file_with_another_byte_is_fetched_again() {
 }
 
 #[test]
-fn a_file_cut_short_is_fetched_again() {
+fn a_truncated_file_is_fetched_again() {
     is_fetched_again_after(|path| {
         let bytes = fs::read(path).unwrap();
         fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
@@ -94,12 +94,12 @@ fn a_damaged_file_is_not_served_when_it_cannot_be_fetched_again() {
 }
 
 #[test]
-fn a_file_left_half_written_is_never_served_and_goes_with_the_next_start() {
+fn an_incomplete_file_is_never_served_and_the_next_start_removes_it() {
     let origin = Origin::of(1);
     let file = &origin.files[0];
     let data = TempDir::new().unwrap();
     let store = data.path().join("crates");
-    // As a process leaves it that was killed between two writes.
+    // A process that was killed between two writes leaves such a file.
     let staged = store.join(format!("uploads/{}-0123456789abcdef#1", file.checksum()));
     fs::create_dir_all(staged.parent().unwrap()).unwrap();
     fs::write(&staged, &file.bytes()[..100]).unwrap();
@@ -109,7 +109,7 @@ fn a_file_left_half_written_is_never_served_and_goes_with_the_next_start() {
     leftover.unwrap().set_times(times).unwrap();
     let mirror = mirror(&origin, data.path(), &[], |_config| ());
     assert_serves(&mirror, file);
-    eventually("the leftover is gone", || {
+    eventually("the incomplete file is removed", || {
         HeldFiles::look(&store).staged.is_empty()
     });
     let scene = Scene {
@@ -122,7 +122,7 @@ fn a_file_left_half_written_is_never_served_and_goes_with_the_next_start() {
 }
 
 #[test]
-fn a_file_removed_while_the_mirror_runs_is_still_right_or_fetched_again() {
+fn a_file_removed_while_the_mirror_runs_is_still_served() {
     let (scene, path) = holding();
     fs::remove_file(path).unwrap();
     assert_serves(&scene.mirror, &scene.origin.files[0]);
@@ -130,7 +130,7 @@ fn a_file_removed_while_the_mirror_runs_is_still_right_or_fetched_again() {
 }
 
 #[test]
-fn a_store_removed_while_the_mirror_runs_is_made_anew() {
+fn a_store_removed_while_the_mirror_runs_is_created_again() {
     let scene = Scene::of(2);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     fs::remove_dir_all(scene.store()).unwrap();
@@ -142,7 +142,7 @@ fn a_store_removed_while_the_mirror_runs_is_made_anew() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_store_costs_only_the_keeping() {
+fn files_are_served_although_a_file_is_in_the_place_of_the_store() {
     let scene = Scene::of(2);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     fs::remove_dir_all(scene.store()).unwrap();

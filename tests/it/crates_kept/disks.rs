@@ -1,15 +1,15 @@
-//! Disks that are full or cannot be written to.
+//! Disks that are full or read-only.
 
 use super::*;
 use crate::support::{Disk, DiskMade, Program};
 
-/// What the small disk holds.
+/// The size of the small disk.
 const DISK_KIB: u64 = 2048;
 
-/// More than a fallback disk takes, and three of them are more than the small disk holds.
+/// More than a fallback disk takes. Three such files are more than the small disk takes.
 const MEDIUM_LENGTH: usize = 900 * 1024;
 
-/// More than the small disk holds, and more than waits in memory.
+/// More than the small disk takes, and more than a fetch keeps in memory.
 const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
 struct Scene {
@@ -47,12 +47,12 @@ fn scene(disk: Disk) -> Scene {
 }
 
 impl Scene {
-    /// What the program sees in its store.
+    /// The store as the program sees it.
     fn held(&self) -> HeldFiles {
         HeldFiles::look(&self.program.sees(self.directory.path()))
     }
 
-    /// The large file does not fit anywhere: not served is fine, wrong or missing is not.
+    /// The large file fits on neither disk. An error is right; wrong bytes and `404` are not.
     #[track_caller]
     fn assert_large_is_right_or_an_error(&self) {
         let large = &self.origin.files[4];
@@ -70,7 +70,7 @@ impl Scene {
 }
 
 #[test]
-fn a_full_disk_costs_only_the_keeping() {
+fn files_are_served_although_the_disk_is_full() {
     let scene = scene(Disk::Small(DISK_KIB));
     scene.assert_large_is_right_or_an_error();
     for _ in 0..2 {
@@ -86,7 +86,7 @@ fn a_full_disk_costs_only_the_keeping() {
         return;
     }
 
-    // Once there is room, what comes is kept.
+    // The mirror stores files again when the disk has space.
     assert!(held.checksums.len() >= 2, "{held:?}");
     let store = scene.program.sees(scene.directory.path());
     for checksum in &held.checksums {
@@ -95,7 +95,7 @@ fn a_full_disk_costs_only_the_keeping() {
     let mut files = scene.origin.files[..4].iter();
     let not_kept = files.find(|file| !held.checksums.contains(&file.checksum()));
     let not_kept = not_kept.unwrap();
-    eventually("what comes is kept", || {
+    eventually("the file is stored", || {
         assert_serves(&scene.program, not_kept);
         HeldFiles::look(&store)
             .checksums
@@ -104,7 +104,7 @@ fn a_full_disk_costs_only_the_keeping() {
 }
 
 #[test]
-fn a_read_only_disk_costs_only_the_keeping() {
+fn files_are_served_although_the_disk_is_read_only() {
     let scene = scene(Disk::ReadOnly);
     scene.assert_large_is_right_or_an_error();
     for _ in 0..2 {

@@ -1,15 +1,16 @@
-//! The index decides what there is: what it does not list is not there, held or not; what it lists anew is.
+//! The index decides which versions exist. An unlisted version is `404`, even if its file is stored. A new one is found
+//! at once.
 
 use super::*;
 use crate::support::{CrateUpstream, GitServer};
 
-/// Longer than any test.
+/// Longer than any test takes.
 const NEVER: Option<Duration> = Some(Duration::from_secs(3600));
 
 #[test]
-fn a_version_that_the_index_lacks_is_404_and_not_fetched() {
+fn an_unlisted_version_gives_404_and_is_not_fetched() {
     let origin = Origin::of(1);
-    // Upstream may have it. Nothing could verify it.
+    // The upstream may have the file, but nothing could verify it.
     let unlisted = CrateFile::pack("kept-000", "2.0.0", &[]);
     let unknown = CrateFile::pack("unknown", "1.0.0", &[]);
     for file in [&unlisted, &unknown] {
@@ -34,7 +35,7 @@ fn a_version_that_the_index_lacks_is_404_and_not_fetched() {
 }
 
 #[test]
-fn a_bad_version_or_name_is_answered_as_ever() {
+fn a_bad_version_or_name_gives_the_same_error_as_in_redirect_mode() {
     let scene = Scene::of(1);
     let bad = scene.mirror.get("/api/v1/crates/kept-000/one/download");
     assert_eq!(bad.status, 400, "{bad:?}");
@@ -46,7 +47,7 @@ fn a_bad_version_or_name_is_answered_as_ever() {
 }
 
 #[test]
-fn a_version_that_was_just_published_is_there_at_once() {
+fn a_new_version_is_found_by_the_first_request_for_it() {
     let scene = Scene::changed(Origin::of(1), &[], |config| {
         config.refresh_interval = NEVER;
     });
@@ -57,14 +58,14 @@ fn a_version_that_was_just_published_is_there_at_once() {
     } = scene;
     let fresh = CrateFile::pack("fresh", "0.1.0", &[]);
     let commit = origin.publish(fresh);
-    // The first request for it makes the mirror look, once.
+    // The first request makes the mirror fetch the index once.
     assert_serves(&mirror, &origin.files[1]);
     let answer = mirror.get(&origin.files[1].download_path());
     assert_eq!(answer.header("x-index-commit"), Some(commit.as_str()));
 }
 
 #[test]
-fn a_flood_of_versions_that_do_not_exist_costs_few_looks_at_the_index() {
+fn a_flood_of_requests_for_unknown_versions_causes_few_index_fetches() {
     let origin = Origin::of(1);
     let server = GitServer::start(&origin.index);
     let url = server.url();
@@ -89,7 +90,7 @@ fn a_flood_of_versions_that_do_not_exist_costs_few_looks_at_the_index() {
 }
 
 #[test]
-fn while_the_upstream_index_is_away_nobody_says_that_a_version_does_not_exist() {
+fn while_the_upstream_index_is_unreachable_an_unlisted_version_does_not_give_404() {
     let origin = Origin::of(1);
     let server = GitServer::start(&origin.index);
     let url = server.url();
@@ -97,17 +98,17 @@ fn while_the_upstream_index_is_away_nobody_says_that_a_version_does_not_exist() 
         config.refresh_interval = NEVER;
     });
     drop(server);
-    // The first one looks; the others know that it failed.
+    // The first request fetches the index. The others know that the fetch failed.
     for name in ["perhaps", "perhaps", "kept-000"] {
         let path = format!("/api/v1/crates/{name}/9.0.0/download");
         assert_fails(&scene.mirror.get(&path), 503);
     }
-    // What is known is served.
+    // Versions that the mirror knows are served.
     assert_serves(&scene.mirror, &scene.origin.files[0]);
 }
 
 #[test]
-fn a_version_deleted_from_the_index_is_404_although_it_is_held() {
+fn a_version_deleted_from_the_index_gives_404_although_its_file_is_stored() {
     let scene = Scene::of(2);
     let [kept, deleted] = [&scene.origin.files[1], &scene.origin.files[0]];
     assert_serves(&scene.mirror, deleted);
@@ -117,7 +118,7 @@ fn a_version_deleted_from_the_index_is_404_although_it_is_held() {
     let answer = scene.mirror.get(&deleted.download_path());
     assert_fails(&answer, 404);
     assert_eq!(answer.detail(), "crate `kept-000` does not exist");
-    // Also for whoever has it already.
+    // A client that already has the file gets the same answer.
     let etag = format!("\"{}\"", deleted.checksum());
     let headers = [("If-None-Match", etag.as_str())];
     let path = deleted.download_path();
@@ -126,7 +127,7 @@ fn a_version_deleted_from_the_index_is_404_although_it_is_held() {
 }
 
 #[test]
-fn a_version_deleted_and_published_anew_is_the_new_one() {
+fn a_version_that_is_deleted_and_published_again_has_the_new_bytes() {
     let scene = Scene::of(1);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     let Scene {
@@ -135,12 +136,12 @@ fn a_version_deleted_and_published_anew_is_the_new_one() {
         data,
     } = scene;
     let old = origin.files[0].checksum();
-    // The same name and version, other bytes.
+    // The same name and version, with other bytes.
     let commit = origin.publish(CrateFile::pack("kept-000", "1.0.0", &["other"]));
     mirror.wait_for_commit(&commit);
     assert_ne!(origin.files[0].checksum(), old);
     assert_serves(&mirror, &origin.files[0]);
-    // Whoever has the old one is not told that it is the new one.
+    // A client with the old file does not get `304`.
     let etag = format!("\"{old}\"");
     let headers = [("If-None-Match", etag.as_str())];
     let path = origin.files[0].download_path();
@@ -156,11 +157,11 @@ fn a_version_deleted_and_published_anew_is_the_new_one() {
 }
 
 #[test]
-fn an_upstream_that_still_has_the_old_file_is_not_believed() {
+fn an_old_file_of_an_upstream_is_refused() {
     let scene = Scene::of(1);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     let fresh = CrateFile::pack("kept-000", "1.0.0", &["other"]);
-    // The index is there first.
+    // The index has the new version before the upstream has its file.
     scene.mirror.wait_for_commit(&scene.origin.list(&fresh));
     assert_fails(&scene.mirror.get(&fresh.download_path()), 502);
     let Scene {
@@ -216,7 +217,7 @@ fn a_line_without_a_usable_checksum_is_never_served() {
 }
 
 #[test]
-fn before_the_first_snapshot_nothing_is_known_and_nothing_is_fetched() {
+fn before_the_first_view_downloads_give_503_and_fetch_nothing() {
     let origin = Origin::of(1);
     let data = TempDir::new().unwrap();
     let own = origin.settings();
@@ -232,7 +233,7 @@ fn before_the_first_snapshot_nothing_is_known_and_nothing_is_fetched() {
 }
 
 #[test]
-fn a_template_with_a_checksum_gets_it_from_the_index() {
+fn the_checksum_in_a_template_comes_from_the_index() {
     let origin = Origin::of(1);
     let by_checksum = CrateUpstream::start(&[]);
     let file = &origin.files[0];

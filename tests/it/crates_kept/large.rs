@@ -1,4 +1,4 @@
-//! A file that is much larger than what waits in memory: what it costs to fetch it, and to send it to slow clients.
+//! A file that is much larger than the memory of a fetch: what a fetch and slow clients cost.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
@@ -8,16 +8,16 @@ use crate::support::{Connection, Content, Program};
 
 const LENGTH: usize = 40 * 1024 * 1024;
 
-/// What a fetch and a few downloads may add to the memory of the program: less than the file by far.
+/// The limit for the additional memory of one fetch and several downloads: much less than the file.
 const GROWTH_KIB_MAX: u64 = 24 * 1024;
 
-/// Clients that read it at the same time.
+/// How many clients read the file at the same time.
 const READERS: usize = 8;
 
-/// How much each of them reads before all go on.
+/// How much each client reads before it waits for the others.
 const BEGINNING: u64 = 1024 * 1024;
 
-/// A client that has asked for the file.
+/// A client that asks for the file.
 fn ask(program: &Program, path: &str) -> TcpStream {
     let mut connection = Connection::open(program.address).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
@@ -25,7 +25,7 @@ fn ask(program: &Program, path: &str) -> TcpStream {
     connection.stream()
 }
 
-/// Everything after the head of an answer is the file.
+/// Checks that everything after the head of the answer is the file.
 fn assert_sent(mut stream: TcpStream, content: &Content) {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -59,12 +59,12 @@ fn a_large_file_costs_little_memory_however_many_read_it() {
         assert_eq!(read, BEGINNING);
     }
     let grown = program.resident_kib().saturating_sub(before);
-    println!("{grown} KiB more than before");
+    println!("{grown} KiB of additional memory");
     assert!(grown < GROWTH_KIB_MAX, "{grown} KiB");
     assert_eq!(origin.fetched().len(), 1);
 
     assert_sent(ask(&program, &path), &origin.files[0].content);
-    // Whoever leaves in the middle leaves nothing behind, and the file is not damaged by it.
+    // A client that disconnects in the middle leaves nothing behind and does not damage the file.
     drop(readers);
     assert_sent(ask(&program, &path), &origin.files[0].content);
 }

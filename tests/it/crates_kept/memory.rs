@@ -1,4 +1,4 @@
-//! What many slow clients cost, each with a file of its own: most of it lies on the disk or in sockets.
+//! The memory that many slow clients cost, each with a file of its own. Most bytes are on the disk or in sockets.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,21 +9,21 @@ use tokio::runtime::Builder;
 use super::*;
 use crate::support::{Program, S3Fault, S3Server};
 
-/// Less than what goes to the store in parts, and more than sockets hold.
+/// Less than a store gets in parts, and more than sockets take.
 const LENGTH: usize = 4 * 1024 * 1024;
 
 const CLIENTS: usize = 40;
 
-/// A few more than there is memory for.
+/// A few more clients than there is memory for.
 const CROWD: usize = 14;
 
-/// What the clients may cost together: much less than their files.
+/// The limit for all clients together: much less than their files.
 const GROWTH_KIB_MAX: u64 = 96 * 1024;
 
-/// What a client's system takes before the client reads: little, so that the mirror has to keep the rest.
+/// How many bytes the system of a client takes before the client reads. Few, so that the mirror keeps the rest.
 const RECEIVE_BUFFER_BYTES: u32 = 8 * 1024;
 
-/// Longer than any answer takes to begin.
+/// Longer than any answer needs to begin.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A program that mirrors one file for each client.
@@ -43,7 +43,7 @@ fn program(more: &[(&str, &str)]) -> (Program, Origin, TempDir) {
     (program, origin, data)
 }
 
-/// A client that has asked for a file, reads nothing, and has little room for what comes.
+/// A client that asks for a file and reads nothing. Its system takes few bytes.
 fn ask(program: &Program, file: &CrateFile) -> TcpStream {
     let runtime = Builder::new_current_thread().enable_io().build().unwrap();
     let connecting = async {
@@ -69,7 +69,7 @@ fn status_of(client: &mut TcpStream) -> u16 {
 }
 
 #[test]
-fn slow_clients_are_sent_what_was_just_kept_from_the_disk() {
+fn slow_clients_get_new_files_from_the_disk() {
     let (program, origin, _data) = program(&[]);
     let before = program.anonymous_kib();
     let files = origin.files.iter();
@@ -78,14 +78,14 @@ fn slow_clients_are_sent_what_was_just_kept_from_the_disk() {
         assert_eq!(status_of(client), 200);
     }
     let grown = program.anonymous_kib().saturating_sub(before);
-    println!("{grown} KiB more than before");
+    println!("{grown} KiB of additional memory");
     assert!(grown < GROWTH_KIB_MAX, "{grown} KiB");
     drop(clients);
     assert_serves(&program, &origin.files[CLIENTS - 1]);
 }
 
 #[test]
-fn slow_clients_make_room_for_others_where_the_store_takes_nothing() {
+fn if_nothing_can_be_stored_slow_clients_are_cut_for_new_ones() {
     let bucket = S3Server::start();
     let its = bucket.settings();
     let settings = borrowed(&its);
@@ -100,19 +100,19 @@ fn slow_clients_make_room_for_others_where_the_store_takes_nothing() {
         most = most.max(program.anonymous_kib().saturating_sub(before));
         clients.push(client);
     }
-    println!("{most} KiB more than before");
+    println!("{most} KiB of additional memory");
     assert!(most < GROWTH_KIB_MAX, "{most} KiB");
-    // The first were cut for the sake of the last, which get everything.
+    // The mirror cut the first answers, so that the last ones are complete.
     let is_whole = |client: &mut TcpStream, file: &CrateFile| {
         let mut answer = Vec::new();
-        // A connection that was cut may also be reset.
+        // An answer that is cut can also end with a reset.
         let _cut = client.read_to_end(&mut answer);
         answer.ends_with(&file.bytes())
     };
     assert!(!is_whole(&mut clients[0], &origin.files[0]));
     let last = CROWD - 1;
     assert!(is_whole(&mut clients[last], &origin.files[last]));
-    eventually("the log tells of it", || {
+    eventually("the log has the cut answer", || {
         program.output().contains("\"cut\":true")
     });
 }

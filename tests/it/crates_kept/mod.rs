@@ -1,4 +1,4 @@
-//! `DOWNLOAD_MODE=cache` and `offline`: crate files that the mirror fetches, verifies, keeps and serves itself.
+//! `DOWNLOAD_MODE=cache` and `offline`: the mirror fetches, verifies, stores and serves crate files.
 
 mod answers;
 mod bounded;
@@ -32,13 +32,13 @@ use crate::support::{
     Answer, Client, CrateFile, HeldFiles, Mirror, Origin, UpstreamFault, borrowed, eventually,
 };
 
-/// What never changes is kept for a year.
+/// A crate file never changes, so clients may keep it for a year.
 const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
 
-/// How long an upstream may hang where a test waits for that; a healthy one is faster on a busy machine, too.
+/// The time-out for an upstream in tests that wait for it. A healthy upstream is faster, even on a busy machine.
 const IMPATIENCE: Duration = Duration::from_millis(700);
 
-/// A mirror in cache mode, and all that it mirrors.
+/// A mirror in cache mode, with its upstreams and its data.
 struct Scene {
     mirror: Mirror,
     origin: Origin,
@@ -46,12 +46,12 @@ struct Scene {
 }
 
 impl Scene {
-    /// A mirror of so many crates.
+    /// A mirror of `count` crates.
     fn of(count: usize) -> Self {
         Self::with(Origin::of(count), &[])
     }
 
-    /// A mirror of an origin, with more settings.
+    /// A mirror of an origin, with additional settings.
     fn with(origin: Origin, settings: &[(&str, &str)]) -> Self {
         Self::changed(origin, settings, |_config| ())
     }
@@ -71,7 +71,7 @@ impl Scene {
         }
     }
 
-    /// Another mirror on the same data, after this one has stopped.
+    /// Stops the mirror, and starts another one on the same data.
     fn restarted(self, settings: &[(&str, &str)]) -> Self {
         let Self {
             mirror: stopping,
@@ -96,7 +96,7 @@ impl Scene {
         HeldFiles::look(&self.store())
     }
 
-    /// How often the upstream was asked for a file.
+    /// How many requests the upstream got for a file.
     fn requests(&self, number: usize) -> usize {
         let path = self.origin.files[number].path();
         self.origin.upstream.requests(&path)
@@ -106,8 +106,7 @@ impl Scene {
         self.mirror.get(&self.origin.files[number].download_path())
     }
 
-    /// Nothing wrong is held now, and nothing half-written after the mirror was stopped and started again; and what the
-    /// mirror could fetch it then serves without its upstream.
+    /// All files are served. After a restart, nothing is incomplete and everything is served without the upstream.
     #[track_caller]
     fn ends_well(self) {
         for number in 0..self.origin.files.len() {
@@ -124,7 +123,7 @@ impl Scene {
     }
 }
 
-/// A mirror of an origin that keeps its data here, ready.
+/// A mirror of an origin with its data in `data`, which is ready.
 fn mirror(
     origin: &Origin,
     data: &Path,
@@ -146,18 +145,18 @@ fn mirror(
     mirror
 }
 
-/// Pauses that a test can wait for. Time-outs stay long: a busy machine must not reach them.
+/// Short pauses between retries. Time-outs stay long, because a busy machine must not reach them.
 fn be_quick(config: &mut Config) {
     config.fetch_limits.retry_pause = Duration::from_millis(5);
 }
 
-/// Time-outs that a test can wait for, where an upstream hangs.
+/// Short time-outs, for tests with an upstream that hangs.
 fn be_impatient(config: &mut Config) {
     config.fetch_limits.head_timeout = IMPATIENCE;
     config.fetch_limits.silence_timeout = IMPATIENCE;
 }
 
-/// The mirror sends these bytes, whatever it takes to get them.
+/// The mirror sends these bytes, from its store or from the upstream.
 #[track_caller]
 fn assert_serves(mirror: &Client, file: &CrateFile) {
     let answer = mirror.get(&file.download_path());
@@ -173,16 +172,16 @@ fn assert_serves(mirror: &Client, file: &CrateFile) {
     assert_eq!(answer.header("content-encoding"), None);
 }
 
-/// Waits until a file is held.
+/// Waits until a file is stored.
 #[track_caller]
 fn wait_until_held(store: &Path, file: &CrateFile) {
     let checksum = file.checksum();
-    eventually("the file is held", || {
+    eventually("the file is stored", || {
         HeldFiles::look(store).checksums.contains(&checksum)
     });
 }
 
-/// An answer that says that it is not the client's fault, and shows nothing of the cause.
+/// The answer has this status and a text that does not show the cause.
 #[track_caller]
 fn assert_fails(answer: &Answer, status: u16) {
     assert_eq!(answer.status, status, "{answer:?}");

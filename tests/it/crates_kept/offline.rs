@@ -1,9 +1,9 @@
-//! `DOWNLOAD_MODE=offline`: what is held is served, and nothing is fetched.
+//! `DOWNLOAD_MODE=offline`: the mirror serves stored files, and fetches nothing.
 
 use super::counted::count;
 use super::*;
 
-/// A mirror that was online, holds the first of two files, and is offline now.
+/// An offline mirror that has stored the first of two files.
 fn scene() -> Scene {
     let scene = Scene::of(2);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
@@ -13,7 +13,7 @@ fn scene() -> Scene {
 }
 
 #[test]
-fn what_is_held_is_served() {
+fn a_stored_file_is_served() {
     let scene = scene();
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     let path = scene.origin.files[0].download_path();
@@ -25,7 +25,7 @@ fn what_is_held_is_served() {
 }
 
 #[test]
-fn what_is_not_held_is_404_that_says_so() {
+fn a_missing_file_gives_404_with_the_reason() {
     let scene = scene();
     let answer = scene.download(1);
     assert_fails(&answer, 404);
@@ -62,7 +62,7 @@ fn a_damaged_file_is_not_served_and_not_fetched() {
         assert_fails(&mirror.get(&origin.files[0].download_path()), 404);
     }
     assert_eq!(origin.fetched().len(), 1);
-    // Nothing could bring it back but somebody who repairs it.
+    // The mirror does not remove the file: somebody may be able to repair it.
     assert_eq!(std::fs::read(&path).unwrap(), b"damaged");
     assert_eq!(count(&mirror, "store_damaged_files_total"), 1);
     std::fs::write(&path, origin.files[0].bytes()).unwrap();
@@ -70,7 +70,7 @@ fn a_damaged_file_is_not_served_and_not_fetched() {
 }
 
 #[test]
-fn a_pruned_index_says_why_a_version_is_not_there() {
+fn a_pruned_index_gives_the_reason_why_a_version_is_missing() {
     let offline = [("DOWNLOAD_MODE", "offline"), ("INDEX_PRUNED", "true")];
     let scene = scene().restarted(&offline);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
@@ -92,13 +92,13 @@ fn a_pruned_index_says_why_a_version_is_not_there() {
         let commit = scene.origin.index.head();
         assert_eq!(answer.header("x-index-commit"), Some(commit.as_str()));
     }
-    // Other questions are answered as crates.io answers them.
+    // Other answers are the ones of crates.io.
     let metadata = scene.mirror.metadata("kept-001");
     assert_eq!(metadata.detail(), "crate `kept-001` does not exist");
 }
 
 #[test]
-fn going_online_again_fetches_what_was_missing() {
+fn a_mirror_that_is_online_again_fetches_missing_crates() {
     let scene = scene();
     assert_fails(&scene.download(1), 404);
     scene.restarted(&[]).ends_well();

@@ -1,6 +1,6 @@
-//! Where an upstream may send the mirror: one on the internet not into the network behind it.
+//! Which redirects of an upstream are followed: an upstream on the internet cannot redirect into a private network.
 //!
-//! Two addresses of loopback stand for the internet and for a private network, and a resolver of the tests knows the names.
+//! Two loopback addresses stand for the internet and for a private network. The resolver of the tests knows the names.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
@@ -8,10 +8,10 @@ use crates_io_mirror::Resolver;
 
 use super::*;
 
-/// Where the upstream of the tests listens.
+/// The address of the upstream.
 const INTERNET: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 
-/// Where somebody listens who must not be asked.
+/// The address of a server that must get no request.
 const PRIVATE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 fn resolver() -> Resolver {
@@ -62,7 +62,10 @@ fn a_redirect_of_a_public_upstream_into_a_private_network_is_refused() {
         scene.origin.upstream.heal();
     }
     let asked = neighbour.accept();
-    assert!(asked.is_err(), "the neighbour was asked: {asked:?}");
+    assert!(
+        asked.is_err(),
+        "the private server got a request: {asked:?}"
+    );
     assert_serves(&scene.mirror, &scene.origin.files[0]);
 }
 
@@ -83,8 +86,8 @@ fn a_redirect_of_a_public_upstream_to_another_public_host_is_followed() {
 }
 
 #[test]
-fn an_upstream_in_a_private_network_may_send_the_mirror_to_others_there() {
-    // The other way round: the address of the upstream is a private one.
+fn an_upstream_in_a_private_network_can_redirect_within_it() {
+    // Here the upstream has a private address.
     let origin = Origin::of(2);
     let template = origin
         .upstream

@@ -1,4 +1,4 @@
-//! Files that the system sends by itself: they must be whole, in order, and in nobody else's answer.
+//! Files that the kernel sends: each answer must be complete, in order, and to the right client.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,13 +8,13 @@ use rustix::fs::{Advice, fadvise};
 use super::*;
 use crate::support::{Connection, held_path};
 
-/// Larger than what is sent at a time, and no multiple of it.
+/// Larger than one part that is sent, and no multiple of it.
 const LARGE: usize = 1_300_007;
 
-/// More than sockets hold.
+/// More than sockets take.
 const HUGE: usize = 24 * 1024 * 1024;
 
-/// A file system that is memory, and does not know which of its bytes are.
+/// A file system in memory. It cannot tell which bytes are in the page cache.
 const IN_MEMORY: &str = "/dev/shm";
 
 fn scene() -> Scene {
@@ -28,7 +28,7 @@ fn scene_with(settings: &[(&str, &str)]) -> Scene {
     ];
     let scene = Scene::with(Origin::with(files), settings);
     for file in &scene.origin.files {
-        // Once from the upstream, once from the disk.
+        // Once from the upstream, and once from the disk.
         assert_serves(&scene.mirror, file);
         assert_serves(&scene.mirror, file);
     }
@@ -36,7 +36,7 @@ fn scene_with(settings: &[(&str, &str)]) -> Scene {
 }
 
 #[test]
-fn answers_that_were_asked_for_at_once_come_in_order_with_their_own_bytes() {
+fn pipelined_requests_are_answered_in_order() {
     let scene = scene();
     let [large, small] = &scene.origin.files[..] else {
         panic!("two files");
@@ -80,7 +80,7 @@ fn answers_that_were_asked_for_at_once_come_in_order_with_their_own_bytes() {
 }
 
 #[test]
-fn clients_that_leave_in_the_middle_spoil_nothing_for_others() {
+fn clients_that_disconnect_in_the_middle_do_not_affect_others() {
     let scene = scene();
     let path = scene.origin.files[0].download_path();
     for read in [1, 1_000, 300_000] {
@@ -96,7 +96,7 @@ fn clients_that_leave_in_the_middle_spoil_nothing_for_others() {
     }
 }
 
-/// A client that has asked for something by exactly these bytes.
+/// A client that has sent exactly these bytes.
 fn ask(scene: &Scene, request: &str) -> Connection {
     let mut connection = Connection::open(scene.mirror.address).unwrap();
     connection.send(request.as_bytes()).unwrap();
@@ -104,7 +104,7 @@ fn ask(scene: &Scene, request: &str) -> Connection {
 }
 
 #[test]
-fn a_connection_ends_after_the_file_if_the_client_wants_that() {
+fn connection_close_ends_the_connection_after_the_file() {
     let scene = scene();
     for file in &scene.origin.files {
         let path = file.download_path();
@@ -124,7 +124,7 @@ fn a_connection_ends_after_the_file_if_the_client_wants_that() {
 }
 
 #[test]
-fn a_connection_of_the_old_protocol_goes_on_after_the_file_if_the_client_wants_that() {
+fn keep_alive_of_http_1_0_keeps_the_connection_after_the_file() {
     let scene = scene();
     let file = &scene.origin.files[0];
     let request = format!(
@@ -138,7 +138,7 @@ fn a_connection_of_the_old_protocol_goes_on_after_the_file_if_the_client_wants_t
     }
 }
 
-/// Cuts a file while it is sent: what comes is a beginning of it and then the end of the connection.
+/// Truncates a file while it is sent. The client gets the beginning of the file, and then the connection ends.
 fn ends_short_when_the_file_is_cut(directory: &Path) {
     let store = TempDir::new_in(directory).unwrap();
     let place = store.path().to_str().unwrap();
@@ -160,7 +160,7 @@ fn ends_short_when_the_file_is_cut(directory: &Path) {
     let left = u64::try_from(HUGE / 4 * 3).unwrap();
     let cut = File::options().write(true).open(&held).unwrap();
     cut.set_len(left).unwrap();
-    // An error would be as good an end.
+    // An error is right, too.
     let rest = connection.read_to_end().unwrap_or_default();
     let received = [beginning, rest].concat();
     let head = received
@@ -172,24 +172,24 @@ fn ends_short_when_the_file_is_cut(directory: &Path) {
     assert!(body == &file.bytes()[..body.len()], "other bytes");
     drop(connection);
     drop(cut);
-    // The next one is not sent what is left of it.
+    // The next client does not get the rest of the truncated file.
     assert_serves(&scene.mirror, file);
 }
 
 #[test]
-fn a_file_that_is_cut_while_it_is_sent_ends_the_connection() {
+fn a_file_that_is_truncated_while_it_is_sent_ends_the_connection() {
     ends_short_when_the_file_is_cut(&std::env::temp_dir());
 }
 
 #[test]
-fn a_file_in_memory_that_is_cut_while_it_is_sent_ends_the_connection() {
+fn a_file_in_memory_that_is_truncated_while_it_is_sent_ends_the_connection() {
     if Path::new(IN_MEMORY).is_dir() {
         ends_short_when_the_file_is_cut(Path::new(IN_MEMORY));
     }
 }
 
 #[test]
-fn what_is_on_the_disk_and_not_in_memory_is_sent_all_the_same() {
+fn files_that_are_not_in_the_page_cache_are_sent() {
     let scene = scene();
     let file = &scene.origin.files[0];
     let (path, bytes) = (file.download_path(), file.bytes());

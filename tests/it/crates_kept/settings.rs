@@ -1,10 +1,10 @@
-//! Settings of the store: what is wrong is said in one line, and what is secret is never said.
+//! Settings of the store: an error is one line, and shows no secret.
 
 use super::*;
 use crate::support::{Program, S3Fault, S3Server, SECRET_KEY};
 
 #[test]
-fn a_bad_setting_is_one_line_and_exit_code_2() {
+fn a_bad_setting_gives_one_line_and_exit_code_2() {
     let data = TempDir::new().unwrap();
     let data_dir = data.path().join("data");
     for (variable, value) in [
@@ -65,7 +65,7 @@ fn credentials_in_the_download_url_work_and_show_up_nowhere() {
     program.wait_until_ready();
     let path = origin.files[0].download_path();
     let mut answers = Vec::new();
-    // Where an upstream sends the mirror, there may be a secret, too.
+    // The target of a redirect can contain a secret, too.
     let signed = "/elsewhere?X-Amz-Signature=s1gned".to_owned();
     let content = origin.files[0].content.clone();
     origin.upstream.hold(&signed, content);

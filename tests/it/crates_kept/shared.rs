@@ -1,12 +1,12 @@
-//! Several mirrors that keep their files in one place, and a place that is only memory.
+//! Several mirrors with one store, and a store in memory.
 
 use super::*;
 use crate::support::{Program, S3Server};
 
-/// So large that most of it does not wait in memory.
+/// So large that most of the file is not in memory during a fetch.
 const LARGE_LENGTH: usize = 11 * 512 * 1024;
 
-/// Two mirrors of one origin, with these settings.
+/// Two mirrors of one origin, with the same settings.
 struct Pair {
     mirrors: [Mirror; 2],
     origin: Origin,
@@ -24,7 +24,7 @@ impl Pair {
         }
     }
 
-    /// Both serve everything at the same time, and then each without the upstream what the other one may have fetched.
+    /// Both mirrors serve all files at the same time. Then each serves all files without the upstream.
     #[track_caller]
     fn serve_everything(&mut self) {
         std::thread::scope(|threads| {
@@ -61,7 +61,7 @@ fn two_mirrors_share_a_directory() {
 }
 
 #[test]
-fn what_one_mirror_fetched_the_other_does_not_fetch() {
+fn a_file_that_one_mirror_has_fetched_is_not_fetched_by_the_other() {
     let store = TempDir::new().unwrap();
     let settings = [("STORAGE_URL", store.path().to_str().unwrap())];
     let pair = Pair::start(Origin::of(1), &settings);
@@ -72,7 +72,7 @@ fn what_one_mirror_fetched_the_other_does_not_fetch() {
 }
 
 #[test]
-fn a_mirror_that_starts_does_not_take_what_another_is_writing_for_a_leftover() {
+fn a_mirror_that_starts_leaves_the_incomplete_file_of_another_one() {
     let store = TempDir::new().unwrap();
     let settings = [("STORAGE_URL", store.path().to_str().unwrap())];
     let large = CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH);
@@ -81,7 +81,7 @@ fn a_mirror_that_starts_does_not_take_what_another_is_writing_for_a_leftover() {
     scene.origin.upstream.fail(UpstreamFault::HangsMidBody);
     std::thread::scope(|threads| {
         let asking = threads.spawn(|| assert_serves(&scene.mirror, file));
-        eventually("a part is on the disk", || {
+        eventually("a part of the file is on the disk", || {
             !HeldFiles::look(store.path()).staged.is_empty()
         });
         let data = TempDir::new().unwrap();
@@ -94,7 +94,7 @@ fn a_mirror_that_starts_does_not_take_what_another_is_writing_for_a_leftover() {
     assert!(HeldFiles::look(store.path()).staged.is_empty());
 }
 
-/// A program with its data here.
+/// The program with its data in `data`.
 fn program(origin: &Origin, data: &Path, more: &[(&str, &str)]) -> Program {
     let own = origin.settings();
     let mut settings = borrowed(&own);
@@ -103,18 +103,18 @@ fn program(origin: &Origin, data: &Path, more: &[(&str, &str)]) -> Program {
     Program::start(&settings)
 }
 
-/// A program hangs in the middle of a large file, then something else is done, then it goes on. Nothing half-written is
-/// found at any time, and the file can be had in the end. Returns what whoever waited for it was answered.
+/// The upstream hangs in the middle of a large file. Then `meanwhile` runs, and the upstream continues. No incomplete
+/// file is found at any time, and the file is served in the end. Returns the answer to the request that waited.
 fn hangs_while(first: &Program, origin: &Origin, store: &Path, meanwhile: impl FnOnce()) -> Answer {
     let file = &origin.files[0];
     origin.upstream.fail_times(1, UpstreamFault::HangsMidBody);
     let answer = std::thread::scope(|threads| {
         let asking = threads.spawn(|| first.get(&file.download_path()));
-        eventually("a part is on the disk", || {
+        eventually("a part of the file is on the disk", || {
             !HeldFiles::look(store).staged.is_empty()
         });
         meanwhile();
-        // A look fails if anything half-written has a key.
+        // `look` fails if an incomplete file has a key.
         drop(HeldFiles::look(store));
         origin.upstream.open_gate();
         asking.join().unwrap()
@@ -132,7 +132,7 @@ fn hangs_while(first: &Program, origin: &Origin, store: &Path, meanwhile: impl F
 }
 
 #[test]
-fn two_processes_with_one_store_put_the_same_file_together_at_the_same_time() {
+fn two_processes_with_one_store_can_assemble_the_same_file_at_the_same_time() {
     let origin = Origin::with(vec![CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH)]);
     let data = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     let store = TempDir::new().unwrap();
@@ -150,7 +150,7 @@ fn two_processes_with_one_store_put_the_same_file_together_at_the_same_time() {
 }
 
 #[test]
-fn a_second_process_with_the_same_data_costs_the_first_one_a_fetch_at_most() {
+fn a_second_process_with_the_same_data_costs_at_most_one_fetch() {
     let origin = Origin::with(vec![CrateFile::noise("large", "1.0.0", 1, LARGE_LENGTH)]);
     let data = TempDir::new().unwrap();
     let store = data.path().join("crates");
@@ -158,9 +158,10 @@ fn a_second_process_with_the_same_data_costs_the_first_one_a_fetch_at_most() {
     first.wait_until_ready();
     let mut second = None;
     hangs_while(&first, &origin, &store, || {
-        // It takes what the first one is writing for a leftover of a crash. Deploys overlap, now and then.
+        // The second process takes the file for a remainder of a crash. Two deployed versions can overlap for a short
+        // time.
         second = Some(program(&origin, data.path(), &[]));
-        eventually("what looks left behind is removed", || {
+        eventually("the incomplete file is removed", || {
             HeldFiles::look(&store).staged.is_empty()
         });
     });

@@ -1,9 +1,9 @@
-//! Upstreams that speak TLS.
+//! Upstreams with TLS.
 
 use super::*;
 use crate::support::{Authority, CrateUpstream, Program};
 
-/// One crate behind an upstream with a certificate of a private authority.
+/// One crate, and an upstream whose certificate is from a private authority.
 fn origin() -> (Origin, Authority) {
     let authority = Authority::new();
     let files = vec![CrateFile::numbered(0)];
@@ -11,7 +11,7 @@ fn origin() -> (Origin, Authority) {
     (Origin::at(upstream, files), authority)
 }
 
-/// The program, which trusts an authority.
+/// The program, with an authority that it trusts.
 fn trusting(origin: &Origin, authority: &Authority, data: &TempDir) -> Program {
     let trusted = authority.file();
     let mut settings = vec![
@@ -26,11 +26,14 @@ fn trusting(origin: &Origin, authority: &Authority, data: &TempDir) -> Program {
 }
 
 #[test]
-fn a_certificate_that_nobody_trusts_is_502() {
+fn a_certificate_that_is_not_trusted_gives_502() {
     let (origin, _authority) = origin();
     let scene = Scene::with(origin, &[]);
     assert_fails(&scene.download(0), 502);
-    assert!(scene.origin.upstream.seen().is_empty(), "nothing was asked");
+    assert!(
+        scene.origin.upstream.seen().is_empty(),
+        "the upstream got a request"
+    );
     assert!(scene.held().checksums.is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! Many clients that want the same files at the same time.
+//! Many clients that ask for the same files at the same time.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ fn request(file: &CrateFile) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes()
 }
 
-/// Asks for a file, and does not wait for the answer.
+/// Sends a request for a file, and does not wait for the answer.
 fn ask(scene: &Scene, number: usize) -> Connection {
     let mut connection = Connection::open(scene.mirror.address).unwrap();
     let request = request(&scene.origin.files[number]);
@@ -25,7 +25,7 @@ fn ask(scene: &Scene, number: usize) -> Connection {
 #[test]
 fn two_hundred_clients_of_a_hundred_crates_cost_a_hundred_fetches() {
     let scene = Scene::of(CRATES);
-    // What is asked for first comes last, so that all clients meet there.
+    // The upstream holds back the file that all clients ask for first, so all clients wait there.
     let upstream = &scene.origin.upstream;
     upstream.fail_path(
         &scene.origin.files[0].path(),
@@ -40,7 +40,7 @@ fn two_hundred_clients_of_a_hundred_crates_cost_a_hundred_fetches() {
                 let mut connection = Connection::open(scene.mirror.address).unwrap();
                 begin.wait();
                 for step in 0..CRATES {
-                    // Half of them in the one order, half in the other.
+                    // Half of the clients ask in the opposite order.
                     let number = if client % 2 == 0 || step == 0 {
                         step
                     } else {
@@ -67,7 +67,7 @@ fn two_hundred_clients_of_a_hundred_crates_cost_a_hundred_fetches() {
 }
 
 #[test]
-fn whoever_leaves_takes_nothing_from_those_who_stay() {
+fn a_client_that_disconnects_does_not_affect_other_waiting_clients() {
     let scene = Scene::of(1);
     scene.origin.upstream.fail(UpstreamFault::HangsMidBody);
     let first = ask(&scene, 0);
@@ -82,13 +82,13 @@ fn whoever_leaves_takes_nothing_from_those_who_stay() {
 }
 
 #[test]
-fn a_fetch_goes_on_when_everybody_has_left() {
+fn a_fetch_continues_after_all_clients_have_disconnected() {
     let scene = Scene::of(1);
     scene.origin.upstream.fail(UpstreamFault::HangsMidBody);
     let only = ask(&scene, 0);
     eventually("the fetch has begun", || scene.requests(0) == 1);
     drop(only);
-    // An answer to somebody else, after the mirror had time to notice.
+    // After this answer, the mirror has had time to notice.
     assert_eq!(scene.mirror.get("/livez").status, 200);
     scene.origin.upstream.open_gate();
     wait_until_held(&scene.store(), &scene.origin.files[0]);
@@ -97,7 +97,7 @@ fn a_fetch_goes_on_when_everybody_has_left() {
 }
 
 #[test]
-fn whoever_waits_too_long_is_told_to_come_back_while_the_fetch_goes_on() {
+fn a_request_that_waits_too_long_gets_503_and_the_fetch_continues() {
     let scene = Scene::changed(Origin::of(1), &[], |config| {
         config.fetch_wait_max = Duration::from_millis(200);
     });
@@ -112,7 +112,7 @@ fn whoever_waits_too_long_is_told_to_come_back_while_the_fetch_goes_on() {
 }
 
 #[test]
-fn a_file_that_hangs_holds_up_no_other() {
+fn a_fetch_that_hangs_delays_no_other_file() {
     let scene = Scene::of(3);
     let hangs = scene.origin.files[0].path();
     let upstream = &scene.origin.upstream;
@@ -127,7 +127,7 @@ fn a_file_that_hangs_holds_up_no_other() {
 }
 
 #[test]
-fn many_fetches_that_hang_hold_up_nothing_that_is_held() {
+fn many_fetches_that_hang_delay_no_stored_file() {
     const HANGING: usize = 40;
     let scene = Scene::of(HANGING + 1);
     assert_serves(&scene.mirror, &scene.origin.files[HANGING]);
@@ -141,11 +141,11 @@ fn many_fetches_that_hang_hold_up_nothing_that_is_held() {
         assert_eq!(connection.read_answer(false).unwrap().status, 200);
     }
     let most = scene.origin.upstream.most_in_flight();
-    assert!(most < HANGING, "an upstream is not flooded: {most}");
+    assert!(most < HANGING, "too many fetches at a time: {most}");
 }
 
 #[test]
-fn a_failure_is_told_to_all_who_wait_and_costs_one_fetch() {
+fn all_requests_that_wait_for_a_fetch_get_its_error() {
     let scene = Scene::of(1);
     scene.origin.upstream.fail(UpstreamFault::WrongBytes);
     let answers: Vec<u16> = std::thread::scope(|threads| {
@@ -155,7 +155,7 @@ fn a_failure_is_told_to_all_who_wait_and_costs_one_fetch() {
         asking.into_iter().map(|one| one.join().unwrap()).collect()
     });
     assert_eq!(answers, [502; 20]);
-    // Whoever came after the end of a fetch began another, but never two at a time.
+    // A client that comes after the end of a fetch starts another one. There are never two at a time.
     assert_eq!(scene.origin.upstream.most_in_flight(), 1);
     scene.origin.upstream.heal();
     scene.ends_well();

@@ -1,9 +1,9 @@
-//! Several upstreams, several tries, and redirects.
+//! Several upstreams, retries, and redirects.
 
 use super::*;
 use crate::support::CrateUpstream;
 
-/// A mirror of one crate with two upstreams that both have it. The first is the origin's.
+/// A mirror of one crate with two upstreams. Both have the file. The first one is the upstream of the origin.
 fn two_upstreams() -> (Scene, CrateUpstream) {
     let origin = Origin::of(1);
     let second = CrateUpstream::start(&origin.files);
@@ -12,7 +12,7 @@ fn two_upstreams() -> (Scene, CrateUpstream) {
     (scene, second)
 }
 
-/// With this fault the first upstream is asked so many times before the second one is.
+/// With this fault, the first upstream gets `tries` requests before the second one gets its first.
 #[track_caller]
 fn moves_on_after(fault: UpstreamFault, tries: usize) {
     let (scene, second) = two_upstreams();
@@ -24,14 +24,14 @@ fn moves_on_after(fault: UpstreamFault, tries: usize) {
 }
 
 #[test]
-fn the_first_upstream_that_works_is_the_only_one_asked() {
+fn if_the_first_upstream_works_the_second_one_gets_no_request() {
     let (scene, second) = two_upstreams();
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     assert_eq!((scene.requests(0), second.seen().len()), (1, 0));
 }
 
 #[test]
-fn the_next_upstream_comes_at_once_after_corrupt_bytes() {
+fn after_corrupt_bytes_the_next_upstream_is_tried_at_once() {
     for fault in [
         UpstreamFault::WrongBytes,
         UpstreamFault::Truncated,
@@ -42,19 +42,19 @@ fn the_next_upstream_comes_at_once_after_corrupt_bytes() {
 }
 
 #[test]
-fn the_next_upstream_comes_at_once_after_a_time_out() {
+fn after_a_time_out_the_next_upstream_is_tried_at_once() {
     moves_on_after(UpstreamFault::HangsBeforeHead, 1);
     moves_on_after(UpstreamFault::HangsMidBody, 1);
 }
 
 #[test]
-fn the_next_upstream_comes_at_once_when_the_file_is_missing() {
+fn if_the_file_is_missing_the_next_upstream_is_tried_at_once() {
     moves_on_after(UpstreamFault::Status(403), 1);
     moves_on_after(UpstreamFault::Status(404), 1);
 }
 
 #[test]
-fn the_next_upstream_comes_after_three_tries_that_may_have_been_bad_luck() {
+fn after_three_temporary_failures_the_next_upstream_is_tried() {
     for fault in [
         UpstreamFault::ResetsBeforeHead,
         UpstreamFault::Status(500),
@@ -66,7 +66,7 @@ fn the_next_upstream_comes_after_three_tries_that_may_have_been_bad_luck() {
 }
 
 #[test]
-fn the_next_upstream_comes_when_connections_are_refused() {
+fn if_connections_are_refused_the_next_upstream_is_tried() {
     let (mut scene, second) = two_upstreams();
     scene.origin.upstream.stop();
     assert_serves(&scene.mirror, &scene.origin.files[0]);
@@ -74,7 +74,7 @@ fn the_next_upstream_comes_when_connections_are_refused() {
 }
 
 #[test]
-fn bad_luck_that_ends_after_two_tries_does_not_show() {
+fn two_temporary_failures_are_retried() {
     for fault in [
         UpstreamFault::ResetsBeforeHead,
         UpstreamFault::Status(500),
@@ -88,13 +88,13 @@ fn bad_luck_that_ends_after_two_tries_does_not_show() {
 }
 
 #[test]
-fn an_upstream_that_asks_for_patience_gets_it() {
+fn the_mirror_honours_retry_after_of_an_upstream() {
     let scene = Scene::of(1);
     let patience = UpstreamFault::RetryAfter(429, "20");
     scene.origin.upstream.fail(patience);
     let answer = scene.download(0);
     assert_fails(&answer, 503);
-    // It is not asked again before it said: not by tries, and not by the next client.
+    // Neither a retry nor the next client asks before that time.
     assert_eq!(scene.requests(0), 1);
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!(wait <= 20, "{wait}");
@@ -106,7 +106,7 @@ fn redirects_are_followed() {
     let file = &origin.files[0];
     let elsewhere = CrateUpstream::start(&[]);
     elsewhere.hold("/elsewhere", file.content.clone());
-    // Relative, then to another server.
+    // First a relative redirect, then one to another server.
     let target = elsewhere.url("/elsewhere");
     origin.upstream.hold("/next", file.content.clone());
     let to_next = UpstreamFault::RedirectsTo("/next".to_owned());
@@ -119,7 +119,7 @@ fn redirects_are_followed() {
 }
 
 #[test]
-fn upstreams_see_who_asks_and_that_bytes_shall_come_as_they_are() {
+fn requests_to_upstreams_have_a_user_agent_and_ask_for_no_compression() {
     let origin = Origin::of(1);
     let scene = Scene::with(origin, &[("CONTACT", "ops@example.com")]);
     assert_serves(&scene.mirror, &scene.origin.files[0]);

@@ -65,7 +65,7 @@ fn the_list_of_references_begins_with_head_and_must_not_be_cached() {
 }
 
 #[test]
-fn version_2_is_spoken_to_those_who_ask_for_it_and_to_nobody_else() {
+fn only_a_client_that_asks_for_version_2_gets_version_2() {
     let scene = Scene::start();
     let version = |answer: &Answer| String::from_utf8_lossy(packets(&answer.body)[2]).into_owned();
     for protocol in ["version=2", "version=2:agent=test"] {

@@ -1,11 +1,11 @@
-//! The part that all servers of the tests share: a port on loopback and a thread for each connection.
+//! The part that all servers of the tests share: a port on loopback, and a thread for each connection.
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-/// Hands every connection to a thread of its own, until it is dropped.
+/// Gives each connection a thread of its own, until the loop is dropped.
 pub(crate) struct AcceptLoop {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -14,7 +14,7 @@ pub(crate) struct AcceptLoop {
 }
 
 impl AcceptLoop {
-    /// Serves a listener.
+    /// Serves the connections of a listener.
     pub(crate) fn start(
         listener: TcpListener,
         serve: impl Fn(TcpStream) + Send + Sync + 'static,
@@ -62,12 +62,12 @@ impl AcceptLoop {
         TcpListener::bind("127.0.0.1:0").unwrap()
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Cuts all connections.
+    /// Closes all connections.
     pub(crate) fn disconnect(&self) {
         for stream in self.open.lock().unwrap().drain(..) {
             drop(stream.shutdown(Shutdown::Both));
@@ -78,7 +78,7 @@ impl AcceptLoop {
 impl Drop for AcceptLoop {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // `accept` returns only for a connection.
+        // `accept` returns only when a connection comes.
         drop(TcpStream::connect(self.address));
         if let Some(thread) = self.thread.take() {
             drop(thread.join());

@@ -1,5 +1,5 @@
-//! Clients that no library offers: requests from any loopback address, and raw HTTP/2 frames that ask for much and grant
-//! little.
+//! Clients that no library offers: requests from any loopback address, and raw HTTP/2 frames that ask for much and
+//! grant small windows.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -26,21 +26,21 @@ const ACK: u8 = 1;
 const HEADER_TABLE_SIZE: u16 = 1;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// What a connection may receive: much more than its streams may.
+/// The window of the connection: much larger than those of its streams.
 const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// The longest wait for anything that a healthy mirror does.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// How often a client looks up from reading.
+/// How often a client stops reading to check its condition.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A loopback address. Each is a peer of its own to the mirror.
+/// A loopback address. For the mirror each address is a peer of its own.
 pub(crate) fn peer(last: u8) -> IpAddr {
     IpAddr::from(Ipv4Addr::new(127, 0, 0, last))
 }
 
-/// Connects from this address, with so small a receive buffer if there is one.
+/// Connects from this address, with a receive buffer of this size if one is given.
 pub(crate) fn connect_from(
     source: IpAddr,
     address: SocketAddr,
@@ -55,7 +55,7 @@ pub(crate) fn connect_from(
             socket.set_recv_buffer_size(bytes)?;
         }
         socket.bind(SocketAddr::new(source, 0))?;
-        // Without a free place the system would try for minutes.
+        // If the queue of the listener is full, the system would try for minutes.
         let connecting = tokio::time::timeout(Duration::from_secs(5), socket.connect(address));
         connecting.await??.into_std()
     };
@@ -88,26 +88,26 @@ pub(crate) fn request_from(
     connection.read_answer(method == "HEAD")
 }
 
-/// A connection that speaks HTTP/2 in raw frames.
+/// A connection that sends HTTP/2 in raw frames.
 pub(crate) struct Http2Attacker {
     stream: TcpStream,
     input: Vec<u8>,
     streams: u32,
-    /// Answers that began with 200, with 503, and with another status.
+    /// Answers by status: 200, 503 and others.
     pub(crate) statuses: Statuses,
-    /// The streams that were answered and have not ended.
+    /// The streams whose answers have begun and not ended.
     pub(crate) open: Vec<u32>,
-    /// Streams that were reset before or after they were answered.
+    /// Streams that were reset before or after their answers began.
     pub(crate) resets: usize,
-    /// Streams that were answered or reset.
+    /// Streams whose answers began, or that were reset.
     pub(crate) settled: usize,
     /// Bytes of bodies that were received.
     pub(crate) body_bytes: usize,
-    /// The mirror said goodbye, or closed the connection.
+    /// The mirror sent GOAWAY, or closed the connection.
     pub(crate) is_ended: bool,
 }
 
-/// How many answers had which status.
+/// The numbers of answers by status.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Statuses {
     pub(crate) ok: usize,
@@ -116,12 +116,12 @@ pub(crate) struct Statuses {
 }
 
 impl Http2Attacker {
-    /// Connects from this address, and grants so many bytes of each answer.
+    /// Connects from this address, and grants a window of this size to each answer.
     pub(crate) fn connect(source: IpAddr, address: SocketAddr, window: u32) -> Self {
         let mut stream = connect_from(source, address, None).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(LOOK_EVERY)).unwrap();
-        // Without a table each header can be read by itself.
+        // Without a table, each header can be read alone.
         let mut settings = setting(HEADER_TABLE_SIZE, 0);
         settings.extend(setting(INITIAL_WINDOW_SIZE, window));
         let opening = [
@@ -154,7 +154,7 @@ impl Http2Attacker {
         self.send(&frames);
     }
 
-    /// Sends requests with this body; one that is not to be the end of it.
+    /// Sends requests with this body. `is_whole` says whether the body ends the request.
     pub(crate) fn post(
         &mut self,
         path: &str,
@@ -174,7 +174,7 @@ impl Http2Attacker {
         self.send(&frames);
     }
 
-    /// Grants so many bytes more of each answer that is under way.
+    /// Grants this many more bytes to each open answer.
     pub(crate) fn grant(&mut self, bytes: u32) {
         let open = self.open.iter();
         let frames = open.flat_map(|stream| frame(WINDOW_UPDATE, 0, *stream, &bytes.to_be_bytes()));
@@ -182,7 +182,7 @@ impl Http2Attacker {
         self.send(&frames);
     }
 
-    /// Reads what comes until a condition holds, the connection ends, or time is up.
+    /// Reads until the condition holds, the connection ends, or the time is up.
     pub(crate) fn read_until(&mut self, until: Instant, condition: impl Fn(&Self) -> bool) {
         let mut buffer = [0; 64 * 1024];
         while !self.is_ended && !condition(self) && Instant::now() < until {
@@ -282,7 +282,7 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     for (name, value) in own.iter().chain(headers) {
         block.push(0);
         for text in [name, value] {
-            // A length of 7 bits is enough for all that is sent here.
+            // All lengths here fit into 7 bits.
             let length = u8::try_from(text.len()).unwrap();
             assert!(length < 127, "too long: {text}");
             block.push(length);
@@ -292,9 +292,9 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// The status that a block begins with, as far as tests ask for it: 200, 503, or 0.
+/// The status at the beginning of a block, if it is one that tests use: 200 or 503. Otherwise 0.
 fn status(mut block: &[u8]) -> u16 {
-    // The new size of the table comes first.
+    // A block can begin with a new size of the table.
     while let [0x20..0x3f, rest @ ..] = block {
         block = rest;
     }

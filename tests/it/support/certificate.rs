@@ -10,14 +10,14 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Signs certificates, and keeps the files that they are read from.
+/// Signs certificates, and writes the files that a mirror reads.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     files: TempDir,
 }
 
 impl Authority {
-    /// One that nobody knows yet. Its own certificate lies in [`Authority::file`].
+    /// A new authority. [`Authority::file`] has its own certificate.
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,12 +34,12 @@ impl Authority {
         authority
     }
 
-    /// What clients must trust, in PEM.
+    /// The certificate that clients must trust, in PEM.
     pub(crate) fn file(&self) -> PathBuf {
         self.files.path().join("authority.pem")
     }
 
-    /// What clients must trust.
+    /// The certificate that clients must trust.
     pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         self.issuer.der().clone()
     }
@@ -52,7 +52,7 @@ impl Authority {
         })
     }
 
-    /// Writes another certificate into the files, and gives it.
+    /// Writes another certificate into the files, and returns it.
     pub(crate) fn renew(&self) -> CertificateDer<'static> {
         let (certificate, key, der) = self.sign();
         self.write(Some(&certificate), Some(&key));
@@ -68,7 +68,7 @@ impl Authority {
         self.write(Some(&certificate.pem()), Some(&key.serialize_pem()));
     }
 
-    /// A certificate and a key in PEM, and the certificate once more.
+    /// A certificate and a key in PEM, and the certificate in DER.
     pub(crate) fn sign(&self) -> (String, String, CertificateDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
@@ -81,7 +81,7 @@ impl Authority {
         )
     }
 
-    /// What a server on loopback shows.
+    /// The TLS settings of a server on loopback.
     pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
         let (_, key, certificate) = self.sign();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -98,7 +98,7 @@ impl Authority {
     pub(crate) fn write(&self, certificate: Option<&str>, key: Option<&str>) {
         for ((_, path), content) in self.settings().into_iter().zip([certificate, key]) {
             if let Some(content) = content {
-                // At once, as those who care for certificates do.
+                // The replacement is atomic, as that of a certificate tool.
                 let aside = format!("{path}.new");
                 std::fs::write(&aside, content).unwrap();
                 std::fs::rename(aside, path).unwrap();

@@ -1,4 +1,4 @@
-//! An HTTP client that sends exactly what it is told, and follows nothing.
+//! An HTTP client that sends exact bytes and follows no redirects.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,13 +13,13 @@ use super::{eventually, eventually_some};
 /// Longer than any answer takes.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Asks one mirror.
+/// A client of one mirror.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
 }
 
-/// An answer, read to its end.
+/// A complete answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -76,7 +76,7 @@ impl Connection {
         Ok(Self::on(stream))
     }
 
-    /// Uses a connection that there is already.
+    /// Uses an existing connection.
     pub(crate) fn on(stream: TcpStream) -> Self {
         Self {
             reader: BufReader::new(stream),
@@ -93,7 +93,7 @@ impl Connection {
         self.reader.get_ref().try_clone().unwrap()
     }
 
-    /// Reads one answer; `bodiless` for one to `HEAD`.
+    /// Reads one answer. `bodiless` is for answers to `HEAD`.
     pub(crate) fn read_answer(&mut self, bodiless: bool) -> io::Result<Answer> {
         let (status, headers) = self.read_head()?;
         let mut answer = Answer {
@@ -121,7 +121,7 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Reads whatever still comes, to the end of the connection.
+    /// Reads to the end of the connection.
     pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         self.reader.read_to_end(&mut rest).map(|_| rest)
@@ -145,7 +145,7 @@ impl Client {
         Self { address }
     }
 
-    /// `GET`s a path, which is sent as it is.
+    /// Sends a `GET` for a path, exactly as it is given.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.request("GET", path, &[])
@@ -157,7 +157,7 @@ impl Client {
         self.try_request(method, path, headers).unwrap()
     }
 
-    /// Like [`Client::request`], for a mirror that may not be there.
+    /// Like [`Client::request`], for a mirror that may not run.
     pub(crate) fn try_request(
         &self,
         method: &str,
@@ -195,13 +195,13 @@ impl Client {
         connection.read_answer(false).unwrap()
     }
 
-    /// What the mirror says of a crate.
+    /// The answer of the API for a crate.
     #[track_caller]
     pub(crate) fn metadata(&self, name: &str) -> Answer {
         self.get(&format!("/api/v1/crates/{name}"))
     }
 
-    /// The upstream commit that answers are made from.
+    /// The upstream commit of the current answers.
     #[track_caller]
     pub(crate) fn commit(&self) -> Option<String> {
         let answer = self.metadata("itoa");
@@ -215,7 +215,7 @@ impl Client {
         eventually("the mirror is ready", || readiness.look(self).status == 200);
     }
 
-    /// Waits until the mirror says of a failure, and returns its words.
+    /// Waits until the mirror reports a failure, and returns its text.
     #[track_caller]
     pub(crate) fn wait_for_failure(&self) -> String {
         eventually_some("a failure shows on /readyz", || {
@@ -232,7 +232,7 @@ impl Client {
         })
     }
 
-    /// Waits until answers are made from this commit.
+    /// Waits until answers are from this commit.
     #[track_caller]
     pub(crate) fn wait_for_commit(&self, commit: &str) {
         let mut readiness = Readiness::default();
@@ -252,7 +252,7 @@ impl Client {
         });
     }
 
-    /// Redirects and the sign of life need no index, and wait for nobody.
+    /// Redirects and `/livez` need no index, and work at once.
     #[track_caller]
     pub(crate) fn assert_serves_without_index(&self) {
         let began = Instant::now();
@@ -268,12 +268,12 @@ impl Client {
     }
 }
 
-/// What `/readyz` said last.
+/// The last answer of `/readyz`.
 #[derive(Default)]
 struct Readiness(String);
 
 impl Readiness {
-    /// Asks again, and prints what is new: a test that fails shows it.
+    /// Asks again, and prints a changed answer, so that a failed test shows it.
     fn look(&mut self, client: &Client) -> Answer {
         let answer = client.get("/readyz");
         let text = answer.text();

@@ -1,10 +1,10 @@
-//! Child processes that see nothing of the machine's settings.
+//! Child processes that do not see the settings of the machine.
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-/// A command whose environment holds nothing but `PATH` and a home of its own.
+/// A command with only `PATH` and a home of its own in its environment.
 pub(crate) fn hermetic(program: impl AsRef<OsStr>, home: &Path) -> Command {
     #[expect(
         clippy::disallowed_methods,

@@ -1,29 +1,29 @@
-//! The bytes of a file, which may be more than fit into memory.
+//! The bytes of a file, which can be more than fit into memory.
 
 use std::io::{self, Write};
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-/// Noise is made in pieces of this length.
+/// Noise is generated in pieces of this length.
 const PIECE_LENGTH: usize = 64 * 1024;
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// These bytes.
     Given(Vec<u8>),
-    /// Noise that is made up while it is sent, the same each time.
+    /// Noise that is generated while it is sent. It is the same each time.
     Noise {
-        /// Another seed, other noise.
+        /// Each seed gives other noise.
         seed: u64,
-        /// How many bytes.
+        /// The length in bytes.
         length: usize,
     },
 }
 
 impl Content {
-    /// How many bytes.
+    /// The length in bytes.
     pub(crate) fn length(&self) -> usize {
         match self {
             Self::Given(bytes) => bytes.len(),
@@ -31,7 +31,7 @@ impl Content {
         }
     }
 
-    /// SHA-256 as the index writes it.
+    /// The SHA-256, as the index writes it.
     pub(crate) fn checksum(&self) -> String {
         let mut hasher = Sha256::new();
         self.write(0..self.length(), &mut hasher).unwrap();
@@ -48,7 +48,7 @@ impl Content {
         fastrand::Rng::with_seed(seed).fill(&mut piece);
         while from < part.end {
             let (number, begin) = (from / PIECE_LENGTH, from % PIECE_LENGTH);
-            // Pieces differ by their number, so that none can stand for another.
+            // Each piece contains its number, so no piece can replace another one.
             piece[..8].copy_from_slice(&number.to_le_bytes());
             let length = (PIECE_LENGTH - begin).min(part.end - from);
             to.write_all(&piece[begin..begin + length])?;
@@ -58,7 +58,7 @@ impl Content {
     }
 }
 
-/// SHA-256 as the index writes it.
+/// The SHA-256, as the index writes it.
 pub(crate) fn checksum(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

@@ -1,4 +1,4 @@
-//! A real `.crate` file, packed on the spot.
+//! A real `.crate` file, which the test packs.
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 
 use super::content::Content;
 
-/// A packed crate, with all that its line in the index needs.
+/// A packed crate, with the data for its index line.
 pub(crate) struct CrateFile {
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,
     pub(crate) content: Content,
-    /// SHA-256, as the index writes it.
+    /// The SHA-256, as the index writes it.
     checksum: String,
     dependencies: Vec<&'static str>,
 }
 
 impl CrateFile {
-    /// Packs a library that depends on version 1 of others, and uses them.
+    /// Packs a library that depends on version 1 of other crates, and uses them.
     pub(crate) fn pack(
         name: &'static str,
         version: &'static str,
@@ -67,7 +67,7 @@ impl CrateFile {
         Self::holding(name, version, content, dependencies)
     }
 
-    /// A file as it was published, by somebody who knows its line in the index.
+    /// A published file. Its index line comes from elsewhere.
     pub(crate) fn published(name: &'static str, version: &'static str, bytes: Vec<u8>) -> Self {
         Self::holding(name, version, Content::Given(bytes), &[])
     }
@@ -89,11 +89,11 @@ impl CrateFile {
 
     /// Version 1.0.0 of one of many small libraries.
     pub(crate) fn numbered(number: usize) -> Self {
-        // Names live as long as the tests do.
+        // Names have to live as long as the tests.
         Self::pack(format!("kept-{number:03}").leak(), "1.0.0", &[])
     }
 
-    /// A file that nobody can unpack, as large as wanted.
+    /// A file of any size, which cannot be unpacked.
     pub(crate) fn noise(
         name: &'static str,
         version: &'static str,
@@ -103,7 +103,7 @@ impl CrateFile {
         Self::holding(name, version, Content::Noise { seed, length }, &[])
     }
 
-    /// The bytes, all at once.
+    /// All bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let length = self.content.length();
@@ -111,7 +111,7 @@ impl CrateFile {
         bytes
     }
 
-    /// SHA-256, as the index writes it.
+    /// The SHA-256, as the index writes it.
     pub(crate) fn checksum(&self) -> String {
         self.checksum.clone()
     }
@@ -135,12 +135,12 @@ impl CrateFile {
         format!("{line}\n").into_bytes()
     }
 
-    /// Where a mirror serves the file.
+    /// The path of the file in a mirror.
     pub(crate) fn download_path(&self) -> String {
         format!("/api/v1/crates/{}/{}/download", self.name, self.version)
     }
 
-    /// Where the file lies on a server that is laid out like the one of crates.io.
+    /// The path of the file on a server with the layout of crates.io.
     pub(crate) fn path(&self) -> String {
         let version = self.version.replace('+', "%2B");
         format!("/crates/{0}/{0}-{version}.crate", self.name)

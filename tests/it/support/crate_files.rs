@@ -1,4 +1,4 @@
-//! The server that crate files come from.
+//! A server of crate files.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -9,7 +9,7 @@ use super::CrateFile;
 use super::accept_loop::AcceptLoop;
 use super::request::Request;
 
-/// Serves crate files, and remembers the paths that were asked for.
+/// Serves crate files, and records the requested paths.
 pub(crate) struct CrateFiles {
     accepting: AcceptLoop,
     seen: Arc<Mutex<Vec<String>>>,
@@ -39,7 +39,7 @@ impl CrateFiles {
                      Connection: close\r\n\r\n",
                     body.len()
                 );
-                // A client that goes away is no matter.
+                // A client may disconnect.
                 let sent = stream.write_all(head.as_bytes());
                 drop(sent.and_then(|()| stream.write_all(body)));
             }
@@ -47,12 +47,12 @@ impl CrateFiles {
         Self { accepting, seen }
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub(crate) fn address(&self) -> SocketAddr {
         self.accepting.address()
     }
 
-    /// The paths that were asked for, sorted.
+    /// The requested paths, sorted.
     pub(crate) fn seen(&self) -> Vec<String> {
         let mut seen = self.seen.lock().unwrap().clone();
         seen.sort();

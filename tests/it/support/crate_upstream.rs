@@ -1,4 +1,4 @@
-//! Where a mirror in cache mode fetches crate files from: a server that fails on demand, and counts.
+//! The upstream of a mirror in cache mode: a server of crate files that fails on demand, and counts requests.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,19 +17,19 @@ use super::upstream_fault::{UpstreamFault, answer, forbid};
 use super::wire::Wire;
 use super::{Authority, CrateFile};
 
-/// How many connections may wait to be accepted.
+/// How many connections can wait to be accepted.
 const BACKLOG: u32 = 1024;
 
 /// Serves crate files until it is stopped or dropped.
 pub(crate) struct CrateUpstream {
-    /// Holds the port while nobody listens, so that no other test can get it.
+    /// Reserves the port while the server is stopped, so that no other test gets it.
     _reserved: TcpSocket,
     address: SocketAddr,
     accepting: Option<AcceptLoop>,
     script: Arc<Script>,
 }
 
-/// What the upstream remembers of a request.
+/// What the upstream records of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct SeenFile {
     pub(crate) path: String,
@@ -48,9 +48,9 @@ struct Script {
     most_in_flight: AtomicUsize,
 }
 
-/// A fault to come.
+/// A fault of later answers.
 struct Plan {
-    /// `None` for every path.
+    /// `None` stands for every path.
     path: Option<String>,
     fault: UpstreamFault,
     left: usize,
@@ -107,7 +107,7 @@ impl CrateUpstream {
         format!("{scheme}://{}{path}", self.address)
     }
 
-    /// Puts a file at a path, also in place of another.
+    /// Puts a file at a path, or replaces one.
     pub(crate) fn hold(&self, path: &str, content: Content) {
         let mut files = self.script.files.lock().unwrap();
         files.insert(path.to_owned(), content);
@@ -118,17 +118,17 @@ impl CrateUpstream {
         self.script.files.lock().unwrap().remove(path);
     }
 
-    /// From now on every answer has this fault.
+    /// From now on, every answer has this fault.
     pub(crate) fn fail(&self, fault: UpstreamFault) {
         self.plan(None, fault, usize::MAX);
     }
 
-    /// So many of the next answers have this fault.
+    /// The next `times` answers have this fault.
     pub(crate) fn fail_times(&self, times: usize, fault: UpstreamFault) {
         self.plan(None, fault, times);
     }
 
-    /// From now on every answer for this path has this fault.
+    /// From now on, every answer for this path has this fault.
     pub(crate) fn fail_path(&self, path: &str, fault: UpstreamFault) {
         self.plan(Some(path.to_owned()), fault, usize::MAX);
     }
@@ -138,27 +138,27 @@ impl CrateUpstream {
         plans.push(Plan { path, fault, left });
     }
 
-    /// From now on nothing goes wrong. What hangs still hangs, until the gate is open.
+    /// From now on, answers have no fault. Answers that hang still wait for the gate.
     pub(crate) fn heal(&self) {
         self.script.plans.lock().unwrap().clear();
     }
 
-    /// Lets everything go on that hangs, or would hang from now on.
+    /// Lets all answers continue that hang now or later.
     pub(crate) fn open_gate(&self) {
         self.script.gate.open();
     }
 
-    /// Refuses connections from now on, and cuts those that there are.
+    /// Refuses connections from now on, and closes the open ones.
     pub(crate) fn stop(&mut self) {
         self.accepting = None;
     }
 
-    /// Listens on the same port once more.
+    /// Listens on the same port again.
     pub(crate) fn restart(&mut self) {
         let listener = listen_beside(self.address);
         self.accepting = Some(AcceptLoop::start(listener, {
             let script = Arc::clone(&self.script);
-            // A client that goes away is no matter.
+            // A client may disconnect.
             move |stream| drop(script.serve(stream))
         }));
     }
@@ -168,13 +168,13 @@ impl CrateUpstream {
         self.script.seen.lock().unwrap().clone()
     }
 
-    /// How often a path was asked for.
+    /// The number of requests for a path.
     pub(crate) fn requests(&self, path: &str) -> usize {
         let seen = self.script.seen.lock().unwrap();
         seen.iter().filter(|seen| seen.path == path).count()
     }
 
-    /// The most requests that were being answered at one time.
+    /// The largest number of requests that were in progress at one time.
     pub(crate) fn most_in_flight(&self) -> usize {
         self.script.most_in_flight.load(Ordering::SeqCst)
     }
@@ -182,7 +182,7 @@ impl CrateUpstream {
 
 impl Drop for CrateUpstream {
     fn drop(&mut self) {
-        // Nobody shall wait when the connections are cut.
+        // No answer may wait when the connections are closed.
         self.script.gate.open();
     }
 }
@@ -232,7 +232,7 @@ impl Script {
     }
 }
 
-/// A listener on a port that a socket of ours holds already.
+/// A listener on a port that one of our sockets has reserved.
 fn listen_beside(address: SocketAddr) -> TcpListener {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

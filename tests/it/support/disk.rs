@@ -1,31 +1,31 @@
-//! Disks that are too small or cannot be written to, without asking for more rights than the tests have.
+//! Disks that are too small or read-only, without more rights than the tests have.
 //!
-//! Best is a mount that only the program sees: a namespace of its own needs no rights on most systems. Where there are
-//! no namespaces, what comes closest is used instead, and said.
+//! The best way is a mount that only the program sees: a namespace needs no rights on most systems. Without namespaces,
+//! the closest substitute is used, and the caller learns that.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::hermetic;
 
-/// How much the fallback of a small disk lets into one file, in units of 512 bytes.
+/// The limit for one file on a fallback disk, in blocks of 512 bytes.
 const FALLBACK_FILE_BLOCKS: u64 = 256;
 
-/// A disk for the directory that a program keeps files in.
+/// A disk for a directory of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disk {
-    /// Holds so many KiB.
+    /// A disk of this many KiB.
     Small(u64),
-    /// Takes nothing new.
+    /// A disk that takes no new data.
     ReadOnly,
 }
 
-/// How a disk is made on this machine.
+/// The way in which a disk is made on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DiskMade {
-    /// By a mount in a namespace of the program.
+    /// With a mount in a namespace of the program.
     InNamespace,
-    /// By something that comes close.
+    /// With a substitute.
     Otherwise,
 }
 
@@ -51,11 +51,11 @@ impl Disk {
         };
         let script = match (made, self) {
             (DiskMade::InNamespace, _) => format!("{mount} && exec \"$0\""),
-            // The signal that comes with the refusal is ignored, so that the program sees an error.
+            // The signal is ignored, so that the program gets an error.
             (DiskMade::Otherwise, Self::Small(_)) => {
                 format!("trap '' XFSZ; ulimit -f {FALLBACK_FILE_BLOCKS}; exec \"$0\"")
             }
-            // Permissions mean nothing to root. Files in the place of all directories keep anybody from making those.
+            // Root ignores permissions. Files in the places of all directories prevent their creation.
             (DiskMade::Otherwise, Self::ReadOnly) => {
                 let digits = "0 1 2 3 4 5 6 7 8 9 a b c d e f";
                 format!(
@@ -72,7 +72,7 @@ impl Disk {
     }
 }
 
-/// A directory as a process sees it, mounts of its own included.
+/// A directory as a process sees it, with the mounts of its namespace.
 pub(super) fn as_seen_by(process: u32, directory: &Path) -> PathBuf {
     let root = PathBuf::from(format!("/proc/{process}/root"));
     root.join(directory.strip_prefix("/").unwrap())
@@ -88,7 +88,7 @@ fn can_mount(home: &Path) -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
-/// A shell that may mount what nobody else sees.
+/// A shell that can mount disks that only its children see.
 fn namespace(home: &Path) -> Command {
     let mut command = hermetic("unshare", home);
     command.args(["--map-root-user", "--mount", "sh"]);

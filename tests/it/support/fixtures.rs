@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::index_path;
 
-/// The crates whose index files lie in `tests/fixtures/index`.
+/// The crates with index files in `tests/fixtures/index`.
 pub(crate) const FIXTURES: [&str; 19] = [
     "a",
     "adler2",

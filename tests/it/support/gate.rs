@@ -1,14 +1,14 @@
-//! A gate that answers wait at until the test opens it.
+//! A gate that answers wait for until the test opens it.
 
 use std::io;
 use std::net::TcpStream;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-/// How often whoever waits looks whether its client is still there.
+/// How often a waiting answer checks whether its client is still connected.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Closed at first.
+/// The gate is closed at first.
 #[derive(Default)]
 pub(crate) struct Gate {
     open: Mutex<bool>,
@@ -16,13 +16,13 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Lets everybody through, from now on.
+    /// Opens the gate for all.
     pub(crate) fn open(&self) {
         *self.open.lock().unwrap() = true;
         self.changed.notify_all();
     }
 
-    /// Waits until the gate is open; an error if the client goes away first.
+    /// Waits until the gate is open. Returns an error if the client disconnects first.
     pub(crate) fn wait(&self, client: &TcpStream) -> io::Result<()> {
         while !self.wait_a_moment() {
             if has_left(client)? {
@@ -32,7 +32,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Waits for some milliseconds or until the gate is open; whether it is.
+    /// Waits for some milliseconds or until the gate is open. Returns whether it is open.
     pub(crate) fn wait_a_moment(&self) -> bool {
         let open = self.open.lock().unwrap();
         let (open, _) = self
@@ -43,7 +43,7 @@ impl Gate {
     }
 }
 
-/// A client that has asked sends nothing more, so that anything to read is the end of the connection.
+/// A client sends nothing after its request, so anything to read is the end of the connection.
 fn has_left(client: &TcpStream) -> io::Result<bool> {
     client.set_nonblocking(true)?;
     let seen = client.peek(&mut [0]);

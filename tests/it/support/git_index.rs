@@ -1,4 +1,4 @@
-//! A real git repository that holds an index.
+//! A real git repository with an index.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{FIXTURES, fixture, hermetic};
 
-/// A bare git repository in a directory that goes away with it.
+/// A bare git repository in a temporary directory.
 pub(crate) struct GitIndex {
     root: TempDir,
 }
@@ -37,7 +37,7 @@ impl GitIndex {
         index
     }
 
-    /// The directory that a server may serve.
+    /// The directory for a server.
     pub(crate) fn root(&self) -> &Path {
         self.root.path()
     }
@@ -56,7 +56,7 @@ impl GitIndex {
     }
 
     /// Makes a commit that changes nothing, with this author and committer as git writes them (`Name <mail> 1700000000
-    /// +0000`) and any message; returns its id.
+    /// +0000`) and any message. Returns its id.
     pub(crate) fn bare_commit(&self, author: &str, committer: &str, message: &[u8]) -> String {
         let (tree, parent) = (self.git(&["rev-parse", "HEAD^{tree}"]), self.head());
         let head =
@@ -70,12 +70,12 @@ impl GitIndex {
         commit
     }
 
-    /// The commit that HEAD names.
+    /// The commit of HEAD.
     pub(crate) fn head(&self) -> String {
         self.git(&["rev-parse", "HEAD"])
     }
 
-    /// Replaces the history by one commit without parents, as crates.io does now and then.
+    /// Replaces the history by one commit without parents, as crates.io sometimes does.
     pub(crate) fn squash(&self) {
         let commit = self.git(&["commit-tree", "HEAD^{tree}", "-m", "squash"]);
         self.git(&["update-ref", "HEAD", &commit]);
@@ -93,7 +93,7 @@ impl GitIndex {
         assert_eq!(self.git(&["symbolic-ref", "--short", "HEAD"]), name);
     }
 
-    /// Runs git on the repository, and returns what it says.
+    /// Runs git on the repository, and returns its output.
     pub(crate) fn git(&self, arguments: &[&str]) -> String {
         let path = self.path();
         let directory = ["--git-dir", path.to_str().unwrap()];
@@ -193,7 +193,7 @@ impl Commit<'_> {
     }
 }
 
-/// Where the index file of a crate lies, as cargo computes it.
+/// The path of the index file of a crate, as cargo computes it.
 pub(crate) fn index_path(name: &str) -> String {
     let name = name.to_lowercase();
     let characters: Vec<char> = name.chars().collect();
@@ -206,7 +206,7 @@ pub(crate) fn index_path(name: &str) -> String {
     }
 }
 
-/// The index line of a version that depends on nothing.
+/// The index line of a version without dependencies.
 pub(crate) fn index_line(name: &str, version: &str, yanked: bool) -> Vec<u8> {
     let line = serde_json::json!({
         "name": name,

@@ -1,4 +1,4 @@
-//! A git server on loopback that breaks on demand: `git http-backend` behind a scripted HTTP server.
+//! A git server on loopback that fails on demand: `git http-backend` behind a scripted HTTP server.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -14,30 +14,30 @@ use super::accept_loop::AcceptLoop;
 use super::request::{Request, read_headers};
 use super::{GitIndex, hermetic};
 
-/// What goes wrong.
+/// A fault of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Nothing.
     None,
     /// Connections are closed before a request is read.
     Disconnect,
-    /// Connections are accepted, and never answered.
+    /// Connections are accepted and never answered.
     Hang,
-    /// The answer to everything is this status.
+    /// Every answer has this status.
     Status(u16),
-    /// The answer to everything is this status, and how long to wait.
+    /// Every answer has this status and this `Retry-After`.
     Busy(u16, &'static str),
-    /// The list of branches is no such list.
+    /// The list of branches is garbage.
     GarbageAdvertisement,
-    /// The pack is no pack.
+    /// The pack is garbage.
     GarbagePack,
-    /// The connection is closed after so many bytes of a pack.
+    /// The connection is closed after this many bytes of a pack.
     CutPack(usize),
-    /// Nothing more comes after so many bytes of a pack.
+    /// Nothing comes after this many bytes of a pack.
     HangInPack(usize),
 }
 
-/// Serves one repository over smart HTTP, until it is dropped.
+/// Serves one repository over smart HTTP until it is dropped.
 pub(crate) struct GitServer {
     accepting: AcceptLoop,
     script: Arc<Script>,
@@ -46,14 +46,14 @@ pub(crate) struct GitServer {
 struct Script {
     root: PathBuf,
     fault: Mutex<Fault>,
-    /// What `Authorization` must be.
+    /// The required value of `Authorization`.
     authorization: Mutex<Option<String>>,
-    /// Where everything else is: a scheme and a host.
+    /// The scheme and host that all requests are redirected to.
     moved_to: Mutex<Option<String>>,
     seen: Mutex<Vec<Seen>>,
 }
 
-/// What the server remembers of a request.
+/// What the server records of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) target: String,
@@ -66,12 +66,12 @@ impl GitServer {
         Self::start_with(index, Fault::None)
     }
 
-    /// Serves a repository with a fault from the start.
+    /// Serves a repository, with a fault from the beginning.
     pub(crate) fn start_with(index: &GitIndex, fault: Fault) -> Self {
         Self::serve(AcceptLoop::listen(), index, fault)
     }
 
-    /// Serves a repository without faults at another address of loopback.
+    /// Serves a repository without faults at another loopback address.
     pub(crate) fn start_at(address: Ipv4Addr, index: &GitIndex) -> Self {
         let listener = TcpListener::bind((address, 0)).unwrap();
         Self::serve(listener, index, Fault::None)
@@ -97,7 +97,7 @@ impl GitServer {
         });
         let accepting = AcceptLoop::start(listener, {
             let script = Arc::clone(&script);
-            // A client that goes away is no matter.
+            // A client may disconnect.
             move |stream| drop(script.answer(stream))
         });
         Self { accepting, script }
@@ -108,7 +108,7 @@ impl GitServer {
         format!("http://{}/index.git", self.accepting.address())
     }
 
-    /// The URL of the repository with credentials in it, as they stand in a URL.
+    /// The URL of the repository with these credentials, which are already percent-encoded.
     pub(crate) fn url_with(&self, credentials: &str) -> String {
         format!(
             "http://{credentials}@{}/index.git",
@@ -116,13 +116,13 @@ impl GitServer {
         )
     }
 
-    /// Changes what goes wrong, also for connections that hang.
+    /// Changes the fault, for connections that hang, too.
     pub(crate) fn set(&self, fault: Fault) {
         *self.script.fault.lock().unwrap() = fault;
         self.accepting.disconnect();
     }
 
-    /// From now on only this user gets an answer.
+    /// From now on, only this user gets answers.
     pub(crate) fn require(&self, user: &str, password: &str) {
         let credentials = STANDARD.encode(format!("{user}:{password}"));
         *self.script.authorization.lock().unwrap() = Some(format!("Basic {credentials}"));
@@ -134,11 +134,11 @@ impl GitServer {
     }
 }
 
-/// A port that is taken but refuses connections, until it is opened.
+/// A port that is reserved and refuses connections until it is opened.
 pub(crate) struct ClosedPort(TcpSocket);
 
 impl GitServer {
-    /// A port for a server that is not there yet, and the URL that its repository will have.
+    /// A port for a server that starts later, and the URL of its repository.
     pub(crate) fn closed() -> (ClosedPort, String) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -213,7 +213,7 @@ impl Script {
         }
     }
 
-    /// Runs `git http-backend` on a request, and passes on so many bytes of its answer.
+    /// Runs `git http-backend` for a request, and passes on this many bytes of its answer.
     fn run_git(
         &self,
         request: &Request,
@@ -259,7 +259,7 @@ impl Script {
     }
 }
 
-/// Turns the answer of a CGI program into one of HTTP, and ends it properly only if it was passed on to its end.
+/// Turns the answer of a CGI program into an HTTP answer. Ends it properly only if all of it was passed on.
 fn pass_on(output: impl Read, stream: &mut TcpStream, bytes_max: usize) -> io::Result<()> {
     let mut output = BufReader::new(output);
     let headers = read_headers(&mut output)?;
@@ -300,10 +300,10 @@ fn pass_on(output: impl Read, stream: &mut TcpStream, bytes_max: usize) -> io::R
     }
 }
 
-/// The same packets of git's protocol with few bytes of the pack in each.
+/// The same packets of git's protocol, with few bytes of the pack in each.
 ///
-/// git puts into a packet what it finds in a pipe: on a busy machine up to 64 kB. libgit2 reads whole packets, so how many
-/// objects the beginning of an answer has for it would depend on the load.
+/// git puts into a packet what it finds in a pipe: up to 64 kB on a busy machine. libgit2 reads whole packets. So the
+/// number of objects that libgit2 finds in the beginning of an answer would depend on the load.
 fn in_small_packets(answer: &[u8]) -> Vec<u8> {
     const PACK_DATA: u8 = 1;
     let mut small = Vec::new();
@@ -313,7 +313,7 @@ fn in_small_packets(answer: &[u8]) -> Vec<u8> {
             .ok()
             .and_then(|length| usize::from_str_radix(length, 16).ok())
             .expect("a packet begins with its length");
-        // Shorter ones are marks without content.
+        // Shorter packets are markers without content.
         let (packet, others) = rest.split_at(length.max(4));
         match packet.get(4..) {
             Some([PACK_DATA, data @ ..]) => {
@@ -339,7 +339,7 @@ fn respond(stream: &mut TcpStream, content_type: &str, body: &[u8]) -> io::Resul
     stream.write_all(body)
 }
 
-/// What begins like a pack of five objects in git's framing, and goes on as noise.
+/// Garbage that begins like a pack of five objects in git's framing.
 fn garbage_pack() -> Vec<u8> {
     let mut pack = b"\x01PACK\x00\x00\x00\x02\x00\x00\x00\x05".to_vec();
     let mut noise = fastrand::Rng::with_seed(7);
@@ -351,7 +351,7 @@ fn garbage_pack() -> Vec<u8> {
     answer
 }
 
-/// Waits until the other side, or the end of the test, closes the connection.
+/// Waits until the connection is closed by the other side or by the end of the test.
 fn hang(stream: &mut TcpStream) -> io::Result<()> {
     let mut byte = [0];
     while stream.read(&mut byte)? > 0 {}

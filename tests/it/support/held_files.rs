@@ -1,24 +1,24 @@
-//! A look into the directory in which a mirror keeps crate files.
+//! A look into the directory of a store.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::content::checksum;
 
-/// What lies in a store at one moment.
+/// The files of a store at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct HeldFiles {
-    /// The checksums of the crate files; each was verified.
+    /// The checksums of the crate files. Each was verified.
     pub(crate) checksums: BTreeSet<String>,
-    /// Files that are being written, or were when the mirror ended.
+    /// Files that are being written, or that a killed mirror was writing.
     pub(crate) staged: Vec<PathBuf>,
     /// The length of all files together.
     pub(crate) bytes: u64,
 }
 
 impl HeldFiles {
-    /// Looks through a directory, and fails if any crate file is not what its name says. One that is not there holds
-    /// nothing.
+    /// Reads a directory, and fails if a crate file is not what its name says. A directory that does not exist has no
+    /// files.
     #[track_caller]
     pub(crate) fn look(store: &Path) -> Self {
         let mut held = Self::default();
@@ -28,7 +28,7 @@ impl HeldFiles {
 
     #[track_caller]
     fn look_below(&mut self, directory: &Path, store: &Path) {
-        // Directories and files come and go meanwhile.
+        // Directories and files can disappear in the meantime.
         let Ok(entries) = std::fs::read_dir(directory) else {
             return;
         };
@@ -42,7 +42,7 @@ impl HeldFiles {
                 && let Ok(bytes) = std::fs::read(&path)
             {
                 let found = checksum(&bytes);
-                assert_eq!(path, held_path(store, &found), "it holds other bytes");
+                assert_eq!(path, held_path(store, &found), "the file has other bytes");
                 self.bytes += u64::try_from(bytes.len()).unwrap();
                 self.checksums.insert(found);
             }
@@ -50,7 +50,7 @@ impl HeldFiles {
     }
 }
 
-/// Where a store keeps the file with this checksum.
+/// The path of the file with this checksum in a store.
 pub(crate) fn held_path(store: &Path, checksum: &str) -> PathBuf {
     let (first, rest) = checksum.split_at(2);
     let (second, _) = rest.split_at(2);

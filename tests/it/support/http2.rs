@@ -1,4 +1,4 @@
-//! A client that speaks HTTP/2 or 1.1, over TLS or not, many requests at a time, and shows what came of it.
+//! A client for HTTP/2 and HTTP/1.1, with and without TLS, with many requests at a time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Authority;
 
-/// A connection with HTTP/2; cheap to clone, for requests at the same time.
+/// An HTTP/2 connection. It is cheap to clone, for requests at the same time.
 #[derive(Clone)]
 pub(crate) struct Http2 {
     sender: http2::SendRequest<Body>,
@@ -29,7 +29,7 @@ pub(crate) struct Http2 {
     authority: String,
 }
 
-/// An answer, read to its end.
+/// A complete answer.
 pub(crate) struct Http2Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -37,12 +37,12 @@ pub(crate) struct Http2Answer {
 }
 
 impl Http2 {
-    /// With prior knowledge.
+    /// Connects without TLS, with prior knowledge.
     pub(crate) async fn plain(address: SocketAddr) -> Self {
         Self::with(address, http2::Builder::new(TokioExecutor::new())).await
     }
 
-    /// With prior knowledge, and a window of so many bytes for each answer.
+    /// Connects without TLS, with prior knowledge and a window of this many bytes for each answer.
     pub(crate) async fn with_window(address: SocketAddr, bytes: u32) -> Self {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(bytes);
@@ -54,7 +54,7 @@ impl Http2 {
         Self::on(stream, address, builder).await
     }
 
-    /// Over TLS, which must choose it.
+    /// Connects over TLS, which must choose HTTP/2.
     pub(crate) async fn over_tls(address: SocketAddr, authority: &Authority) -> Self {
         let stream = tls(address, authority, &[b"h2", b"http/1.1"])
             .await
@@ -76,7 +76,7 @@ impl Http2 {
         }
     }
 
-    /// Sends a request, and gives the answer when it begins.
+    /// Sends a request, and returns the answer when it begins.
     pub(crate) async fn begin(
         &self,
         method: &str,
@@ -147,18 +147,18 @@ pub(crate) async fn tls(
         .await
 }
 
-/// The protocol that was agreed on.
+/// The protocol that TLS has chosen.
 pub(crate) fn chosen(stream: &TlsStream<TcpStream>) -> Option<&[u8]> {
     stream.get_ref().1.alpn_protocol()
 }
 
-/// The certificate that the mirror showed.
+/// The certificate of the mirror.
 pub(crate) fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     let chain = stream.get_ref().1.peer_certificates().unwrap();
     chain[0].clone().into_owned()
 }
 
-/// `GET`s a path by HTTP/1.1 on a connection that is closed afterwards.
+/// Sends a `GET` over HTTP/1.1, on a connection that is closed afterwards.
 pub(crate) async fn get_by_http1(stream: TlsStream<TcpStream>, path: &str) -> Http2Answer {
     let shaken: (http1::SendRequest<Body>, _) =
         http1::handshake(TokioIo::new(stream)).await.unwrap();

@@ -8,14 +8,14 @@ use std::thread;
 
 use super::accept_loop::AcceptLoop;
 
-/// Stands between clients and a server, and passes everything on.
+/// Relays connections to a server, and counts the bytes.
 pub(crate) struct Meter {
     accepting: AcceptLoop,
     received: Arc<AtomicU64>,
 }
 
 impl Meter {
-    /// Passes everything on to the server at this address.
+    /// Relays everything to the server at this address.
     pub(crate) fn start(server: SocketAddr) -> Self {
         let received = Arc::new(AtomicU64::new(0));
         let accepting = AcceptLoop::start(AcceptLoop::listen(), {
@@ -38,12 +38,12 @@ impl Meter {
         }
     }
 
-    /// Where it listens.
+    /// The address of the meter.
     pub(crate) fn address(&self) -> SocketAddr {
         self.accepting.address()
     }
 
-    /// How many bytes clients were sent since the last look.
+    /// The bytes that clients have received since the last call.
     pub(crate) fn read(&self) -> u64 {
         self.received.swap(0, Ordering::SeqCst)
     }

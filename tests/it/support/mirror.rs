@@ -11,19 +11,19 @@ use tokio::task::JoinHandle;
 use super::Client;
 use super::accept_loop::AcceptLoop;
 
-/// How long an upstream may be silent. libgit2 knows one value for the whole process: the first mirror sets it.
+/// The time-out for an upstream. libgit2 has one value for the whole process, and the first mirror sets it.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// Shorter than any variable can say, so that tests need not wait for long.
+/// Shorter than the variable allows, so that tests do not wait long.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A stop takes longer than this only if it never ends.
+/// A stop that takes longer never ends.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// How many ports to try before it cannot be chance any more that somebody else takes them all.
+/// How many ports are tried. More collisions with other processes are no coincidence.
 const PORTS_MAX: usize = 50;
 
-/// A running mirror; stopped, and its end checked, when it is dropped.
+/// A running mirror. Dropping it stops it, and checks its end.
 pub(crate) struct Mirror {
     client: Client,
     stop: Option<oneshot::Sender<()>>,
@@ -37,7 +37,7 @@ impl Mirror {
         Self::start_at(settings, Clock::system())
     }
 
-    /// Starts a mirror with another time of day.
+    /// Starts a mirror with another clock.
     pub(crate) fn start_at(settings: &[(&str, &str)], clock: Clock) -> Self {
         Self::run(config(settings), clock).unwrap()
     }
@@ -49,7 +49,7 @@ impl Mirror {
         Self::run(config, Clock::system()).unwrap()
     }
 
-    /// Starts a mirror with another time of day, and with settings that have no variables.
+    /// Starts a mirror with another clock, and with settings that have no variables.
     pub(crate) fn start_with_clock(
         settings: &[(&str, &str)],
         clock: Clock,
@@ -63,7 +63,7 @@ impl Mirror {
     /// Starts a mirror that knows its own URL, on a free port.
     pub(crate) fn start_public(settings: &[(&str, &str)]) -> Self {
         for _ in 0..PORTS_MAX {
-            // The port must be known before the mirror has it; meanwhile somebody else may take it.
+            // The mirror must know its port before it listens, so another process can take it in between.
             let address = AcceptLoop::listen().local_addr().unwrap();
             let (port, url) = (address.port().to_string(), format!("http://{address}"));
             let own = [("PORT", port.as_str()), ("PUBLIC_URL", url.as_str())];
@@ -90,20 +90,20 @@ impl Mirror {
         })
     }
 
-    /// Stops it.
+    /// Stops the mirror.
     pub(crate) fn stop(self) {
         drop(self);
     }
 }
 
-/// Settings as a mirror and the program take them.
+/// Settings in the form that [`Mirror`] and the program take.
 pub(crate) fn borrowed<'s>(settings: &'s [(&'static str, String)]) -> Vec<(&'s str, &'s str)> {
     let pairs = settings.iter();
     pairs.map(|(name, value)| (*name, value.as_str())).collect()
 }
 
 fn config(settings: &[(&str, &str)]) -> Config {
-    // What the test sets comes instead.
+    // Settings of the test replace the defaults.
     let is_set = |name: &str| settings.iter().any(|(other, _)| *other == name);
     let fixed = [("BIND_ADDRESS", "127.0.0.1"), ("PORT", "0")];
     let fixed = fixed.iter().filter(|(name, _)| !is_set(name));
@@ -134,7 +134,7 @@ impl Drop for Mirror {
             return;
         };
         let ended = runtime.block_on(async { tokio::time::timeout(STOP_WAIT_MAX, running).await });
-        // A fetch from a silent upstream may still wait.
+        // A fetch from an unresponsive upstream may still wait.
         runtime.shutdown_background();
         if !std::thread::panicking() {
             ended

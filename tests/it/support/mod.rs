@@ -1,7 +1,7 @@
-//! What the tests run the mirror against: real git repositories, scripted servers on loopback, real `.crate` files.
+//! The environment of the tests: real git repositories, scripted servers on loopback, real `.crate` files.
 //!
-//! Servers are blocking and have a thread for each connection, so that a fault can be placed at an exact byte. Dropping
-//! any of these ends and removes what it started.
+//! Servers are blocking and have a thread for each connection, so that a fault can be at an exact byte. Dropping a
+//! server ends it and removes its files.
 
 mod accept_loop;
 mod attacker;

@@ -1,8 +1,8 @@
-//! All that a mirror mirrors: an index, and an upstream that has the crate files that the index lists.
+//! The origin of a mirror: an index, and an upstream with the crate files that the index lists.
 
 use super::{CrateFile, CrateUpstream, GitIndex};
 
-/// An index and crate files that agree with each other.
+/// An index and crate files that match.
 pub(crate) struct Origin {
     pub(crate) index: GitIndex,
     pub(crate) upstream: CrateUpstream,
@@ -10,21 +10,21 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// So many small crates.
+    /// `count` small crates.
     pub(crate) fn of(count: usize) -> Self {
         Self::with((0..count).map(CrateFile::numbered).collect())
     }
 
-    /// These crates, one version of each.
+    /// One version of each of these crates.
     pub(crate) fn with(files: Vec<CrateFile>) -> Self {
         let upstream = CrateUpstream::start(&files);
         Self::at(upstream, files)
     }
 
-    /// These crates, served by an upstream of its own kind.
+    /// These crates, served by a given upstream.
     pub(crate) fn at(upstream: CrateUpstream, files: Vec<CrateFile>) -> Self {
         let index = GitIndex::empty();
-        // Any index has one.
+        // Every index has a `config.json`.
         let mut commit = index.commit().file("config.json", b"{}");
         for file in &files {
             commit = commit.crate_file(file.name, &file.index_line());
@@ -37,7 +37,7 @@ impl Origin {
         }
     }
 
-    /// Publishes a file upstream, in place of all versions of its name, and returns the commit.
+    /// Publishes a file in place of all versions of its name, and returns the commit.
     pub(crate) fn publish(&mut self, file: CrateFile) -> String {
         self.upstream.hold(&file.path(), file.content.clone());
         let commit = self.list(&file);
@@ -46,7 +46,7 @@ impl Origin {
         commit
     }
 
-    /// Lists a file in the index, in place of all versions of its name, and returns the commit.
+    /// Lists a file in the index in place of all versions of its name, and returns the commit.
     pub(crate) fn list(&self, file: &CrateFile) -> String {
         let commit = self.index.commit();
         commit.crate_file(file.name, &file.index_line()).send()
@@ -64,7 +64,7 @@ impl Origin {
         ]
     }
 
-    /// The paths that the upstream was asked for, sorted.
+    /// The paths that the upstream got requests for, sorted.
     pub(crate) fn fetched(&self) -> Vec<String> {
         let seen = self.upstream.seen().into_iter();
         let mut paths: Vec<String> = seen.map(|seen| seen.path).collect();

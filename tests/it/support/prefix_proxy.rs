@@ -1,4 +1,4 @@
-//! A reverse proxy on loopback that offers a server below a path, and removes that path from requests or leaves it.
+//! A reverse proxy on loopback that offers a server below a path. It can remove that path from requests.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use super::accept_loop::AcceptLoop;
 use super::request::Request;
 
-/// The path in front of everything.
+/// The path prefix.
 const PREFIX: &str = "/mirror";
 
-/// The proxy. It refuses requests for other paths.
+/// A proxy that refuses requests for other paths.
 pub(crate) struct PrefixProxy {
     accepting: AcceptLoop,
     server: Arc<OnceLock<SocketAddr>>,
@@ -19,12 +19,12 @@ pub(crate) struct PrefixProxy {
 }
 
 impl PrefixProxy {
-    /// Starts a proxy whose server is named later.
+    /// Starts a proxy without a server, which `leads_to` names.
     pub(crate) fn start() -> Self {
         let (server, strips) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
         let (its_server, its_strips) = (Arc::clone(&server), Arc::clone(&strips));
         let accepting = AcceptLoop::start(AcceptLoop::listen(), move |client| {
-            // A client that goes away is no failure of the proxy.
+            // A client may disconnect.
             drop(relay(
                 client,
                 &its_server,
@@ -38,17 +38,17 @@ impl PrefixProxy {
         }
     }
 
-    /// The base URL that it offers the server at.
+    /// The base URL of the server behind the proxy.
     pub(crate) fn url(&self) -> String {
         format!("http://{}{PREFIX}", self.accepting.address())
     }
 
-    /// Names the server.
+    /// Sets the server.
     pub(crate) fn leads_to(&self, server: SocketAddr) {
         self.server.set(server).unwrap();
     }
 
-    /// Whether the path in front is removed from now on.
+    /// Sets whether the proxy removes the path prefix.
     pub(crate) fn strip(&self, strips: bool) {
         self.strips.store(strips, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! The mirror as a process of its own.
+//! The mirror as a separate process.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -16,13 +16,13 @@ use tempfile::TempDir;
 use super::disk::{Disk, DiskMade, as_seen_by};
 use super::{Client, eventually, eventually_some, hermetic};
 
-/// Heroku kills a process that takes longer.
+/// Heroku kills a process that takes longer to stop.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// A user who owns nothing.
+/// A user without files.
 const NOBODY: u32 = 65_534;
 
-/// A running program; killed when it is dropped.
+/// A running program. Dropping it kills it.
 pub(crate) struct Program {
     client: Client,
     child: Child,
@@ -36,9 +36,9 @@ impl Program {
         Self::spawn(settings, env!("CARGO_BIN_EXE_crates-io-mirror"), &[])
     }
 
-    /// Like [`Program::start`], on a system that refuses to write more than 8 KiB into any file, as a full disk does.
+    /// Like [`Program::start`], on a system that refuses to write more than 8 KiB into any file, like a full disk.
     pub(crate) fn start_on_full_disk(settings: &[(&str, &str)]) -> Self {
-        // The signal that comes with the refusal is ignored, so that the program sees an error.
+        // The signal is ignored, so that the program gets an error.
         let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\"";
         Self::spawn(
             settings,
@@ -47,15 +47,15 @@ impl Program {
         )
     }
 
-    /// Starts the program, and reads nothing of its log but that it listens: the pipe fills, and stays full.
+    /// Starts the program, and reads its log only until it listens. Then the pipe fills, and stays full.
     pub(crate) fn start_with_unread_log(settings: &[(&str, &str)]) -> Self {
         let home = TempDir::new().unwrap();
         let child = command(env!("CARGO_BIN_EXE_crates-io-mirror"), &home, settings).spawn();
         Self::watch(child.unwrap(), home, Reader::StopsOnceItListens)
     }
 
-    /// Like [`Program::start`], in a process namespace of its own, where what the script ends with is process 1. `None`
-    /// where the system does not let the tests have one.
+    /// Like [`Program::start`], in a process namespace of its own, where the last program of the script is process 1.
+    /// Returns `None` if the system does not allow such a namespace.
     pub(crate) fn start_as_process_one(script: &str, settings: &[(&str, &str)]) -> Option<Self> {
         let unshare = [
             "--user",
@@ -64,7 +64,7 @@ impl Program {
             "--fork",
             "--kill-child",
         ];
-        // Root needs no user namespace, and may have none.
+        // Root needs no user namespace, and may not be allowed to have one.
         let ways = [&unshare[2..], &unshare[..]];
         let is_allowed = |way: &&&[&str]| {
             let tried = Command::new("unshare").args(**way).arg("true").output();
@@ -76,8 +76,8 @@ impl Program {
         Some(Self::spawn(settings, "unshare", &arguments))
     }
 
-    /// Like [`Program::start`], with a standard output that the tests do not read: by a shell script in which `$0` is the
-    /// program, or as it is given.
+    /// Like [`Program::start`], with a standard output that the tests do not read. A shell script starts the program as
+    /// `$0`.
     pub(crate) fn start_unread(script: &str, stdout: Stdio, settings: &[(&str, &str)]) -> Self {
         let home = TempDir::new().unwrap();
         let mut command = command("sh", &home, settings);
@@ -86,7 +86,7 @@ impl Program {
         Self::run_with(command, home)
     }
 
-    /// Runs the program to its end by a shell script in which `$0` is the program.
+    /// Runs the program to its end, with a shell script that starts it as `$0`.
     pub(crate) fn run_by(script: &str, stdout: Stdio, settings: &[(&str, &str)]) -> Output {
         let home = TempDir::new().unwrap();
         let program = env!("CARGO_BIN_EXE_crates-io-mirror");
@@ -100,14 +100,14 @@ impl Program {
         )
     }
 
-    /// Like [`Program::start`], where the program may have so many files and connections open.
+    /// Like [`Program::start`], with a limit for open files and connections.
     pub(crate) fn start_with_files_max(files_max: u32, settings: &[(&str, &str)]) -> Self {
         let script = format!("ulimit -n {files_max}; exec \"$0\"");
         let program = env!("CARGO_BIN_EXE_crates-io-mirror");
         Self::spawn(settings, "sh", &["-c", &script, program])
     }
 
-    /// Starts the program with a disk at this directory that is not as it should be, and says how it was made.
+    /// Starts the program with a faulty disk at this directory, and returns how the disk was made.
     pub(crate) fn start_on(
         disk: Disk,
         directory: &Path,
@@ -122,7 +122,7 @@ impl Program {
         )
     }
 
-    /// Like [`Program::start`], where the program may read this directory and all that is in it, and write nothing there.
+    /// Like [`Program::start`], where the program can read this directory and everything in it, and cannot write there.
     pub(crate) fn start_without_write_access(directory: &Path, settings: &[(&str, &str)]) -> Self {
         let home = TempDir::new().unwrap();
         if !rustix::process::geteuid().is_root() {
@@ -136,13 +136,14 @@ impl Program {
                 home,
             );
         }
-        // Permissions mean nothing to root, so it becomes somebody else, who can reach only what everybody can.
+        // Root ignores permissions. So the program runs as another user, who can reach only what is open to everybody.
         for open in [directory, home.path()] {
             let mode = if open == directory { 0o755 } else { 0o777 };
             std::fs::set_permissions(open, PermissionsExt::from_mode(mode)).unwrap();
         }
         let program = home.path().join("program");
-        // Not by this process: a child that another test starts meanwhile would keep the copy open for writing.
+        // Not copied by this process: another test could start a child at that moment, which would keep the copy open
+        // for writing.
         let copy = Command::new("cp")
             .arg(env!("CARGO_BIN_EXE_crates-io-mirror"))
             .arg(&program)
@@ -190,12 +191,12 @@ impl Program {
         }
     }
 
-    /// Runs the program to its end, which must come by itself.
+    /// Runs the program until it ends by itself.
     pub(crate) fn run(settings: &[(&str, &str)]) -> Output {
         Self::run_verb(&[], settings)
     }
 
-    /// Runs the program with these arguments to its end, which must come by itself.
+    /// Runs the program with these arguments until it ends by itself.
     pub(crate) fn run_verb(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
         Self::run_verb_until(arguments, settings, |_child| ())
     }
@@ -207,7 +208,7 @@ impl Program {
         condition: impl Fn() -> bool,
     ) -> Output {
         Self::run_verb_until(arguments, settings, |child| {
-            eventually("it is time to stop", condition);
+            eventually("the condition for SIGTERM", condition);
             terminate(child);
         })
     }
@@ -219,12 +220,12 @@ impl Program {
         condition: impl Fn() -> bool,
     ) -> Output {
         Self::run_verb_until(arguments, settings, |child| {
-            eventually("it is time to kill it", condition);
+            eventually("the condition for SIGKILL", condition);
             send_signal("KILL", child.id());
         })
     }
 
-    /// Runs the program twice, the second time with the output of the first as its input, to their ends.
+    /// Runs the program twice. The output of the first is the input of the second.
     pub(crate) fn run_verbs_in_a_pipe(
         from: (&[&str], &[(&str, &str)]),
         to: (&[&str], &[(&str, &str)]),
@@ -243,7 +244,7 @@ impl Program {
         [from, to].map(ended)
     }
 
-    /// Runs the program with these arguments and this input, which does not end, and sends SIGTERM as soon as `condition`
+    /// Runs the program with these arguments and this input, which does not end. Sends SIGTERM as soon as `condition`
     /// holds.
     pub(crate) fn stop_verb_fed_with(
         arguments: &[&str],
@@ -260,7 +261,7 @@ impl Program {
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input).unwrap();
-        eventually("it is time to stop", condition);
+        eventually("the condition for SIGTERM", condition);
         terminate(&child);
         let output = ended(child);
         drop(stdin);
@@ -282,7 +283,7 @@ impl Program {
         ended(child)
     }
 
-    /// All that the program has written so far, to either stream.
+    /// The output of the program so far, from both streams.
     pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()
     }
@@ -297,12 +298,12 @@ impl Program {
         events.collect()
     }
 
-    /// The memory that the program has in use, in KiB.
+    /// The resident memory of the program, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS:")
     }
 
-    /// The same, without what lies in files and may go at any time.
+    /// The anonymous memory of the program, in KiB: without pages of files, which the system can drop.
     pub(crate) fn anonymous_kib(&self) -> u64 {
         self.status_kib("RssAnon:")
     }
@@ -317,7 +318,8 @@ impl Program {
     /// The processor time that the program has used so far.
     pub(crate) fn processor_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The name in brackets may hold anything; the eleventh and twelfth fields behind the state are ticks of 10 ms.
+        // The name in brackets can contain anything. The eleventh and twelfth fields after the state are ticks of 10
+        // ms.
         let (_name, fields) = stat.rsplit_once(')').unwrap();
         let ticks = fields.split_whitespace().skip(11).take(2);
         let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap()).sum();
@@ -329,15 +331,15 @@ impl Program {
         as_seen_by(self.child.id(), directory)
     }
 
-    /// How many children the program has, dead ones that it has not taken note of included.
+    /// The number of children of the program, zombies included.
     pub(crate) fn children(&self) -> usize {
         let parent = self.child.id().to_string();
         let processes = std::fs::read_dir("/proc").unwrap();
         let of_ours = processes.filter(|process| {
-            // Others come and go meanwhile.
+            // Other processes start and end in the meantime.
             let path = process.as_ref().unwrap().path().join("stat");
             let stat = std::fs::read_to_string(path).unwrap_or_default();
-            // The name in brackets may hold anything; the state and the parent follow it.
+            // The name in brackets can contain anything. The state and the parent follow it.
             let parent_of_it = stat
                 .rsplit_once(')')
                 .and_then(|(_name, rest)| rest.split_whitespace().nth(1));
@@ -346,7 +348,7 @@ impl Program {
         of_ours.count()
     }
 
-    /// Its process, or that of whatever started it.
+    /// The id of its process, or of the process that started it.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -367,7 +369,7 @@ impl Program {
         self.child.wait().unwrap();
     }
 
-    /// Waits for the end that SIGTERM shall bring, and returns the exit code.
+    /// Waits for the end after SIGTERM, and returns the exit code.
     pub(crate) fn wait_for_exit(&mut self) -> Option<i32> {
         let began = Instant::now();
         let status = eventually_some("the program ends", || self.child.try_wait().unwrap());
@@ -391,13 +393,13 @@ impl Drop for Program {
         drop(self.child.kill());
         drop(self.child.wait());
         if thread::panicking() {
-            // Shown with the failure.
+            // A failed test shows the output.
             println!("output of the program:\n{}", self.output());
         }
     }
 }
 
-/// Waits for the end of a program that ends by itself.
+/// Waits until a program ends by itself.
 fn ended(mut child: Child) -> Output {
     eventually_some("the program ends", || child.try_wait().unwrap());
     child.wait_with_output().unwrap()
@@ -409,7 +411,7 @@ fn terminate(child: &Child) {
 
 /// Sends a signal to a process.
 pub(crate) fn send_signal(name: &str, process: u32) {
-    // Without unsafe code, a shell is the way to send a signal.
+    // Without unsafe code, a shell has to send the signal.
     let kill = format!("kill -{name} {process}");
     let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
     assert!(status.success());
@@ -433,7 +435,7 @@ fn configured(mut command: Command, home: &TempDir, settings: &[(&str, &str)]) -
     command
 }
 
-/// Where a process listens, as the system tells it.
+/// The address that a process listens on, as the system reports it.
 fn listens_at(process: u32) -> Option<SocketAddr> {
     let open_files = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?;
     let open_files: Vec<String> = open_files
@@ -443,7 +445,7 @@ fn listens_at(process: u32) -> Option<SocketAddr> {
     let sockets = std::fs::read_to_string(format!("/proc/{process}/net/tcp")).ok()?;
     let mut listening = sockets.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        // 0A is the state of a listener.
+        // 0A is the state of a listening socket.
         let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
         let is_its = *state == "0A" && open_files.contains(&format!("socket:[{inode}]"));
         let port = u16::from_str_radix(local.split_once(':')?.1, 16).ok()?;
@@ -474,7 +476,7 @@ fn collect(stream: impl Read + Send + 'static, output: &Arc<Mutex<String>>, kind
                 .push_str(&String::from_utf8_lossy(&line));
             let listens = line.windows(11).any(|at| at == b"net.address");
             if listens && kind == Reader::StopsOnceItListens {
-                // The pipe stays open until the tests end.
+                // The pipe stays open until the end of the tests.
                 std::mem::forget(reader);
                 return;
             }

@@ -1,4 +1,4 @@
-//! What cargo is used for: a package with dependencies, and a cargo home that leads it to an index.
+//! A project for cargo: a package with dependencies, and a cargo home that is set up for an index.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// A program that prints how many crates it is made of: `under_score` counts them.
+    /// A program that prints the number of its crates, which `under_score` counts.
     pub(crate) fn new(index: &str, settings: &'static [(&'static str, &'static str)]) -> Self {
         Self::with(
             index,
@@ -25,7 +25,7 @@ impl Project {
         )
     }
 
-    /// A program that does this, and needs that for it.
+    /// A program with this source and these dependencies.
     pub(crate) fn with(
         index: &str,
         settings: &'static [(&'static str, &'static str)],
@@ -45,7 +45,7 @@ impl Project {
         );
         project.write(
             "package/Cargo.toml",
-            // The less the compiler writes, the sooner it is done.
+            // With less output of the compiler, the build is faster.
             &format!(
                 "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n\
                  [profile.dev]\ndebug = false\nincremental = false\n\n[dependencies]\n{dependencies}"
@@ -68,12 +68,12 @@ impl Project {
         std::fs::write(path, content).unwrap();
     }
 
-    /// Makes this cargo's whole configuration.
+    /// Sets the whole configuration of this cargo.
     pub(crate) fn set_up(&self, toml: &str) {
         self.write("home/config.toml", toml);
     }
 
-    /// A program that `cargo install --root installed` has installed.
+    /// The path of a program that `cargo install --root installed` has installed.
     pub(crate) fn installed(&self, name: &str) -> PathBuf {
         self.path("package/installed/bin").join(name)
     }
@@ -85,7 +85,7 @@ impl Project {
         std::fs::write(path, format!("{config}\n{toml}")).unwrap();
     }
 
-    /// Leaves nothing in the cargo home but its configuration, as on a machine that has never built anything.
+    /// Removes everything except the configuration from the cargo home, as on a machine that has never built anything.
     pub(crate) fn empty_home(&self) {
         let config = std::fs::read_to_string(self.path("home/config.toml")).unwrap();
         std::fs::remove_dir_all(self.path("home")).unwrap();
@@ -99,7 +99,7 @@ impl Project {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Where the lock file lies.
+    /// The path of the lock file.
     pub(crate) fn lock_path(&self) -> PathBuf {
         self.path("package/Cargo.lock")
     }
@@ -114,7 +114,7 @@ impl Project {
         self.command(arguments).output().unwrap()
     }
 
-    /// cargo in the package.
+    /// A cargo command in the package.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let cargo = Path::new(env!("CARGO"));
         let other = variable("MIRROR_TEST_CARGO");
@@ -123,7 +123,8 @@ impl Project {
         if let Some(libraries) = variable("MIRROR_TEST_CARGO_LIBRARIES") {
             command.env("LD_LIBRARY_PATH", libraries);
         }
-        // Beside cargo itself, where rustup keeps them: its stand-ins on PATH need a home that is not there.
+        // rustc is beside cargo, where rustup keeps both. The proxies of rustup on PATH need a home that does not exist
+        // here.
         let rustc = cargo.with_file_name("rustc");
         if rustc.exists() {
             command.env("RUSTC", rustc);
@@ -137,16 +138,16 @@ impl Project {
     }
 }
 
-/// What `.ci/cargo-versions` sets, to run tests with another cargo than the one that builds them.
+/// A variable that `.ci/cargo-versions` sets, to run the tests with another cargo than the one that builds them.
 fn variable(name: &str) -> Option<OsString> {
     #[expect(
         clippy::disallowed_methods,
-        reason = "these are no settings of the mirror, but of its tests"
+        reason = "these are settings of the tests, not of the mirror"
     )]
     std::env::var_os(name)
 }
 
-/// A command has done what it shall; otherwise the test shows why not.
+/// Checks that a command has succeeded. Otherwise the test shows its output.
 #[track_caller]
 pub(crate) fn succeeds(output: &Output) {
     assert!(

@@ -1,4 +1,4 @@
-//! An HTTP proxy on loopback that notes what it was asked for.
+//! An HTTP proxy on loopback that records its requests.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,13 +8,13 @@ use std::thread;
 use super::accept_loop::AcceptLoop;
 use super::request::Request;
 
-/// The proxy. Every host is on loopback for it: it connects to the port that is asked for.
+/// The proxy. It connects to the requested port on loopback, whatever the host is.
 pub(crate) struct HttpProxy {
     accepting: AcceptLoop,
     seen: Arc<Mutex<Vec<ProxiedRequest>>>,
 }
 
-/// What the proxy was asked for.
+/// A request to the proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct ProxiedRequest {
     /// The method, which is CONNECT for a tunnel.
@@ -31,13 +31,13 @@ impl HttpProxy {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&seen);
         let accepting = AcceptLoop::start(AcceptLoop::listen(), move |stream| {
-            // A client that goes away is no failure of the proxy.
+            // A client may disconnect.
             drop(answer(stream, &noted));
         });
         Self { accepting, seen }
     }
 
-    /// Where it listens.
+    /// The address of the proxy.
     pub(crate) fn address(&self) -> SocketAddr {
         self.accepting.address()
     }
@@ -47,7 +47,7 @@ impl HttpProxy {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Whether it was asked for something that contains this.
+    /// Whether a target contains this text.
     pub(crate) fn saw(&self, part: &str) -> bool {
         self.seen()
             .iter()

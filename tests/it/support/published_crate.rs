@@ -1,4 +1,4 @@
-//! Crates as crates.io has them: those that this project depends on, from the cargo home that it was built with.
+//! Crates as crates.io has them: dependencies of this project, from the cargo home that it was built with.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::{CrateFile, FIXTURES, fixture};
 
-/// A version that this project depends on: its file, and the file of the crate in the index.
+/// A version that this project depends on: its file, and the index file of the crate.
 pub(crate) struct PublishedCrate {
     pub(crate) file: CrateFile,
-    /// Real lines as far as there are any, and in any case one for the version.
+    /// Real lines if the fixtures have some. There is always a line for the version.
     pub(crate) index_file: Vec<u8>,
 }
 
@@ -33,11 +33,11 @@ struct Locked {
 }
 
 impl PublishedCrate {
-    /// These crates and all that they depend on, in the versions that this project is locked to.
+    /// These crates and all their dependencies, in the versions of this project's lock file.
     pub(crate) fn with_dependencies(names: &[&str]) -> Vec<Self> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
         let lock: LockFile = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        // A name stands alone where there is one version of it, and before the version otherwise.
+        // A lock file names a package without the version if there is only one version of it.
         let mut packages = HashMap::new();
         for package in &lock.package {
             packages.insert(package.name.clone(), package);
@@ -57,7 +57,7 @@ impl PublishedCrate {
     }
 
     fn of(locked: &Locked) -> Self {
-        // Names live as long as the tests do.
+        // Names have to live as long as the tests.
         let (name, version): (&str, &str) =
             (locked.name.clone().leak(), locked.version.clone().leak());
         let bytes = downloaded(&format!("{name}-{version}.crate"));
@@ -77,7 +77,7 @@ impl PublishedCrate {
         real_line(&self.index_file, self.file.version).unwrap()
     }
 
-    /// The file of the crate in the index after one more version was published, the file of which nobody has.
+    /// The index file of the crate with one more version, whose file does not exist.
     pub(crate) fn index_file_with_successor(&self) -> Vec<u8> {
         let mut line = self.line();
         let mut version: Version = self.file.version.parse().unwrap();
@@ -106,7 +106,7 @@ fn downloaded(name: &str) -> Vec<u8> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "where cargo keeps what it has downloaded is the machine's to say"
+    reason = "the machine decides where cargo keeps its downloads"
 )]
 fn cargo_home() -> PathBuf {
     std::env::var_os("CARGO_HOME").map_or_else(
@@ -126,7 +126,7 @@ fn manifest(crate_file: &[u8], path: &str) -> Value {
     toml::from_str(&text).unwrap()
 }
 
-/// What the fixtures have of a crate's file in the index: all of it, the last lines, or nothing.
+/// The lines of a crate's index file in the fixtures: all, the last ones, or none.
 fn real_lines(name: &str) -> Vec<u8> {
     if FIXTURES.contains(&name) {
         return fixture(name);
@@ -143,14 +143,14 @@ fn real_line(index_file: &[u8], version: &str) -> Option<Value> {
     lines.find(|line: &Value| line["vers"] == version)
 }
 
-/// The line that crates.io makes of a manifest, for want of the real one.
+/// The line that crates.io would make of a manifest, if there is no real one.
 fn index_line(manifest: &Value, checksum: &str) -> Value {
     let package = &manifest["package"];
     let mut dependencies = dependencies(manifest, &Value::Null);
     for (target, tables) in entries(&manifest["target"]) {
         dependencies.extend(self::dependencies(tables, &json!(target)));
     }
-    // What old cargos would not understand stands apart.
+    // Old versions of cargo do not understand these features, so they have a field of their own.
     let is_new_syntax = |feature: &Value| {
         let mut items = feature.as_array().unwrap().iter();
         items.any(|item| {
@@ -176,7 +176,7 @@ fn index_line(manifest: &Value, checksum: &str) -> Value {
     line
 }
 
-/// The dependencies of a manifest, or of the part of one for a target.
+/// The dependencies of a manifest, or of its tables for one target.
 fn dependencies(tables: &Value, target: &Value) -> Vec<Value> {
     let kinds = [
         ("normal", "dependencies"),
@@ -206,14 +206,14 @@ fn entries(table: &Value) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 #[test]
-fn a_line_made_of_a_manifest_is_like_the_real_one() {
+fn a_line_from_a_manifest_is_like_the_real_one() {
     let mut compared = 0;
     for published in PublishedCrate::with_dependencies(&["serde_derive"]) {
         let (file, mut real) = (&published.file, published.line());
         let path = format!("{}-{}/Cargo.toml", file.name, file.version);
         let mut made = index_line(&manifest(&file.bytes(), &path), &file.checksum());
         for line in [&mut real, &mut made] {
-            // When it was published the crate itself does not say, nor in which order it names what it depends on.
+            // The manifest has no publish time, and another order of the dependencies.
             line.as_object_mut().unwrap().remove("pubtime");
             let dependencies = line["deps"].as_array_mut().unwrap();
             dependencies.sort_by_key(Value::to_string);

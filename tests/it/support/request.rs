@@ -3,17 +3,17 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-/// A request, read to its end.
+/// A complete request.
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// Path and query.
+    /// The path and the query.
     pub(crate) target: String,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    /// Reads the one request of a connection.
+    /// Reads the only request of a connection.
     pub(crate) fn read(stream: &TcpStream) -> io::Result<Self> {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut line = String::new();
@@ -43,7 +43,7 @@ impl Request {
         Ok(request)
     }
 
-    /// Reads the head of a request that has no body, and not one byte more.
+    /// Reads the head of a request without a body, and no byte more.
     pub(crate) fn read_bodiless(stream: &mut impl Read) -> io::Result<Self> {
         let mut head = Vec::new();
         let mut byte = [0];

@@ -1,6 +1,6 @@
-//! An object store on loopback that speaks S3, keeps objects in a directory, and fails on demand.
+//! An S3 server on loopback that keeps objects in a directory, and fails on demand.
 //!
-//! It uses nothing else of the tests, so that code beside `src/store` may include it as well.
+//! It uses nothing else of the tests, so that tests in `src/store` can include this file, too.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,56 +21,56 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-/// The one bucket that there is.
+/// The only bucket.
 pub(crate) const BUCKET: &str = "crate-files";
 
-/// Who may use it.
+/// The user of the bucket.
 pub(crate) const ACCESS_KEY: &str = "AKIAOFTHETESTS";
 
-/// What a log must never hold.
+/// The secret key, which no log may contain.
 pub(crate) const SECRET_KEY: &str = "the/secret+key/of/the/tests";
 
-/// What goes wrong.
+/// A fault of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum S3Fault {
     /// Nothing.
     None,
-    /// Every answer is this status.
+    /// Every answer has this status.
     Status(u16),
-    /// Every answer to something that writes is this status.
+    /// Every answer to a write has this status.
     StatusOfWrites(u16),
-    /// Every answer to a request to remove several objects is this status, as in stores that have no such request.
+    /// Every answer to a bulk delete has this status, as in stores without bulk delete.
     StatusOfBulkDeletes(u16),
-    /// Nothing is answered until the fault is another.
+    /// No request is answered until the fault changes.
     Hang,
-    /// No crate file is sent until the fault is another.
+    /// No crate file is sent until the fault changes.
     HangOnFiles,
 }
 
-/// Who is let in.
+/// The clients that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Visitors {
     WithKeys,
     Anybody,
 }
 
-/// Serves one bucket, until it is dropped.
+/// Serves one bucket until it is dropped.
 pub(crate) struct S3Server {
     address: SocketAddr,
     root: TempDir,
     fault: Arc<watch::Sender<S3Fault>>,
-    /// The paths of crate files that somebody wanted to read whole.
+    /// The paths of crate files that were requested in full.
     whole: Arc<Mutex<Vec<String>>>,
     runtime: Option<Runtime>,
 }
 
 impl S3Server {
-    /// Serves an empty bucket to whoever has the keys.
+    /// Serves an empty bucket to clients with the keys.
     pub(crate) fn start() -> Self {
         Self::serve(Some(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY)))
     }
 
-    /// Serves an empty bucket to everybody.
+    /// Serves an empty bucket to all clients.
     pub(crate) fn start_open() -> Self {
         Self::serve(None)
     }
@@ -93,7 +93,7 @@ impl S3Server {
             .enable_all()
             .build()
             .unwrap();
-        // Bound without waiting: tests that run in a runtime themselves start one, too.
+        // Bound synchronously, because tests inside a runtime start one, too.
         let listener =
             std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         listener.set_nonblocking(true).unwrap();
@@ -119,7 +119,7 @@ impl S3Server {
         format!("http://{}", self.address)
     }
 
-    /// `STORAGE_URL`, and the variables that say where this S3 is and who uses it.
+    /// `STORAGE_URL`, and the variables for the endpoint and the keys.
     pub(crate) fn settings(&self) -> [(&'static str, String); 6] {
         [
             ("STORAGE_URL", format!("s3://{BUCKET}")),
@@ -131,22 +131,22 @@ impl S3Server {
         ]
     }
 
-    /// The directory that holds the bucket's objects, each under its key.
+    /// The directory of the objects. Each has the path of its key.
     pub(crate) fn bucket(&self) -> PathBuf {
         self.root.path().join(BUCKET)
     }
 
-    /// The paths of crate files that were read whole so far, in the order of the requests.
+    /// The paths of crate files that were requested in full, in the order of the requests.
     pub(crate) fn read_whole(&self) -> Vec<String> {
         self.whole.lock().unwrap().clone()
     }
 
-    /// Changes what goes wrong, also for requests that hang.
+    /// Changes the fault, for requests that hang, too.
     pub(crate) fn set(&self, fault: S3Fault) {
         let _before = self.fault.send_replace(fault);
     }
 
-    /// Refuses connections from now on, and cuts those that there are.
+    /// Refuses connections from now on, and closes the open ones.
     pub(crate) fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -170,7 +170,7 @@ async fn accept(
         let whole = Arc::clone(&whole);
         let answering = service_fn(move |mut request: Request<Incoming>| {
             if visitors == Visitors::Anybody {
-                // Google's client always has something to show, if only an empty token.
+                // Google's client always sends a token, even an empty one.
                 drop(request.headers_mut().remove(header::AUTHORIZATION));
             }
             let path = request.uri().path();
@@ -212,7 +212,7 @@ async fn answer(
     match now {
         S3Fault::Status(status) => Ok(refusal(status)),
         S3Fault::StatusOfWrites(status) if writes => {
-            // Whoever is still sending would see a reset, and try again.
+            // A client that is still sending would see a reset, and retry.
             drop(request.into_body().collect().await);
             Ok(refusal(status))
         }

@@ -1,4 +1,4 @@
-//! What can go wrong while somebody serves a crate file, byte by byte.
+//! The faults of a server that sends a crate file.
 
 use std::io::{self, Write};
 
@@ -6,53 +6,53 @@ use super::content::Content;
 use super::gate::Gate;
 use super::wire::Wire;
 
-/// Far more than any client reads of a head.
+/// Much longer than any head that a client accepts.
 const HUGE_HEAD_LENGTH: usize = 4 * 1024 * 1024;
 
-/// How much a slow upstream sends at a time.
+/// How many bytes a slow upstream sends at a time.
 const TRICKLE_LENGTH: usize = 16;
 
-/// How many sixteenths of a file come before it goes wrong: so many that a mirror has begun to write a large one.
+/// How many sixteenths of a file come before the fault: so many that a mirror has begun to write a large file.
 const MOST_OF_16: usize = 15;
 
-/// What goes wrong with an answer.
+/// The fault of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UpstreamFault {
     /// The connection is reset instead of an answer.
     ResetsBeforeHead,
     /// The connection is closed instead of an answer.
     ClosesBeforeHead,
-    /// Nothing comes until the gate is open; then the file does.
+    /// Nothing comes until the gate is open. Then the file comes.
     HangsBeforeHead,
-    /// Nothing more comes in the middle of the file until the gate is open; then the rest does.
+    /// In the middle of the file nothing comes until the gate is open. Then the rest comes.
     HangsMidBody,
-    /// A few bytes every few milliseconds come until the gate is open; then the rest does.
+    /// A few bytes come every few milliseconds until the gate is open. Then the rest comes.
     Trickles,
     /// The connection is reset in the middle of the file.
     ResetsMidBody,
-    /// The connection ends in the middle of the file, although a `Content-Length` promised all.
+    /// The connection ends in the middle of the file, although `Content-Length` is that of the whole file.
     CutShort,
-    /// As long as the right file, with one byte that is another.
+    /// One byte is wrong, and the length is right.
     WrongBytes,
-    /// Most of the file, as if it were all of it.
+    /// Most of the file, as a complete answer.
     Truncated,
-    /// The file and one more byte, as if they were the file.
+    /// The file and one more byte, as a complete answer.
     Extended,
-    /// More bytes than `Content-Length` says, which has the right number.
+    /// More bytes than `Content-Length`, which is right.
     RunsOver,
-    /// The right file without a `Content-Length`, which is no fault.
+    /// The right file without `Content-Length`. This is allowed.
     Chunked,
     /// Most of the file in chunks, and no last chunk.
     ChunkedCutShort,
-    /// The right file, said to be compressed once more.
+    /// The right file, with a `Content-Encoding` that says gzip.
     ClaimsGzip,
     /// This status, and a page about it.
     Status(u16),
-    /// This status, with this `Retry-After`.
+    /// This status and this `Retry-After`.
     RetryAfter(u16, &'static str),
     /// A redirect to the file itself.
     RedirectsToItself,
-    /// A redirect to somewhere else.
+    /// A redirect to another URL.
     RedirectsTo(String),
     /// Something that is not HTTP.
     Garbage,
@@ -95,7 +95,7 @@ pub(super) fn answer(
         Fault::Trickles => {
             head(&mut wire, length)?;
             let mut sent = 0;
-            // The last byte waits for the gate, however small the file is.
+            // The last byte waits for the gate, even in a small file.
             while !gate.wait_a_moment() {
                 let next = (sent + TRICKLE_LENGTH).min(length - 1);
                 content.write(sent..next, &mut wire)?;
@@ -165,7 +165,7 @@ pub(super) fn answer(
     wire.finish()
 }
 
-/// Answers that there is no such file, as a bucket does that may not be listed.
+/// Answers `403`, as a bucket does for a missing file if its objects may not be listed.
 pub(super) fn forbid(mut wire: Wire) -> io::Result<()> {
     page(&mut wire, 403, "")?;
     wire.finish()

@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Far more than anything here takes on an idle machine, so that a busy one passes, too.
+/// Much longer than anything here takes on an idle machine, so that a busy one passes, too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Waits until a condition holds.
@@ -15,7 +15,7 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     eventually_some(what, || condition().then_some(()));
 }
 
-/// Waits until there is something.
+/// Waits until there is a value.
 #[track_caller]
 pub(crate) fn eventually_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use tokio_rustls::rustls::{ServerConnection, StreamOwned};
 
-/// The server's end of a connection.
+/// The server's side of a connection.
 pub(crate) enum Wire {
     /// Without TLS.
     Plain(TcpStream),
@@ -14,7 +14,7 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
-    /// What lies below TLS.
+    /// The socket below TLS.
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
@@ -22,9 +22,9 @@ impl Wire {
         }
     }
 
-    /// Closes the connection by a reset instead of by an end, whatever is still under way.
+    /// Closes the connection with a reset.
     pub(crate) fn reset(self) -> io::Result<()> {
-        // The standard library has no stable way to say this.
+        // The standard library has no stable way to do this.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build()?;
@@ -34,7 +34,7 @@ impl Wire {
         tokio::net::TcpStream::from_std(socket)?.set_zero_linger()
     }
 
-    /// Ends what was sent properly, which TLS asks for.
+    /// Ends the connection properly, as TLS requires.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         if let Self::Tls(stream) = &mut self {
             stream.conn.send_close_notify();

@@ -1,4 +1,4 @@
-//! What a kill leaves of the catalog. `benches/compare/catalog_kill.py` kills at many moments.
+//! The catalog after a kill. `benches/compare/catalog_kill.py` kills at many moments.
 
 use tempfile::TempDir;
 
@@ -12,7 +12,7 @@ fn start(index: &GitIndex, data: &TempDir) -> Program {
     ])
 }
 
-/// What the catalog answers, once it belongs to the newest commit.
+/// The answers of the catalog, when it belongs to the newest commit.
 fn answers(program: &Program, index: &GitIndex) -> Vec<String> {
     let head = index.head();
     let of_head = |path: &&str| {

@@ -1,4 +1,4 @@
-//! `/api/openapi.json`, and whether answers are as it says.
+//! `/api/openapi.json`, and whether the answers match it.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ const OPENAPI_3_1: &str = include_str!("../../fixtures/openapi/openapi-3.1.json"
 
 const ROUTER: &str = include_str!("../../../src/http/router.rs");
 
-/// The description that a mirror gives of itself.
+/// The description that a mirror serves.
 pub(super) struct Description {
     pub(super) json: Value,
-    /// By path and status.
+    /// The validators by path and status.
     validators: BTreeMap<(String, u16), Validator>,
 }
 
@@ -27,7 +27,7 @@ impl Description {
             for (status, response) in item["get"]["responses"].as_object().unwrap() {
                 let schema = &response["content"]["application/json"]["schema"];
                 if !schema.is_null() {
-                    // The references lead into `components`.
+                    // References point into `components`.
                     let schema = json!({ "allOf": [schema], "components": json["components"] });
                     let validator = jsonschema::validator_for(&schema).unwrap();
                     validators.insert((path.clone(), status.parse().unwrap()), validator);
@@ -37,7 +37,7 @@ impl Description {
         Self { json, validators }
     }
 
-    /// What is wrong with an answer to a request for this path, by the description.
+    /// The contradictions between an answer to a request for this path and the description.
     pub(super) fn complaints(&self, path: &str, answer: &Answer) -> Vec<String> {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         let Some(template) = self.template_of(path) else {
@@ -69,14 +69,14 @@ impl Description {
     }
 }
 
-/// The paths of the URL table that the description has to have, and what they are there.
+/// The paths of the URL table that the description must have.
 fn routes() -> Vec<String> {
     let code = ROUTER
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"));
     let texts = code.flat_map(|line| line.split('"').skip(1).step_by(2));
     let paths = texts.filter(|text| text.starts_with("/api/") || text.starts_with("/policy"));
-    // The path `follow` has writes only. It is in the table so that it is no version.
+    // The path `follow` has only writes. It is in the table so that it does not count as a version.
     let read = paths.filter(|path| !path.ends_with("/follow"));
     let mut routes: Vec<String> = read.map(|path| path.replace("{*", "{")).collect();
     routes.sort();

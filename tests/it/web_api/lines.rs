@@ -1,12 +1,12 @@
-//! The lines of section 5 of the protocol, each with the requests that show it.
+//! The lines of section 5 of the protocol, each with requests that show it.
 
 use serde_json::Value;
 
-/// What an answer must be.
+/// The expected answer.
 pub(super) enum Expected {
     /// This status and this detail.
     Error(u16, &'static str),
-    /// 200 with these values, as JSON texts, by where they are (see [`at`]).
+    /// 200 with these values, as JSON texts, at these places (see [`at`]).
     Has(&'static [(&'static str, &'static str)]),
 }
 
@@ -59,7 +59,7 @@ pub(super) fn at(json: &Value, pointer: &str) -> Value {
 /// The names of the crates of an answer.
 const NAMES: &str = "/crates/*/name";
 
-/// The line of the protocol, the path, and the answer. A table is easier to read with a row on a line.
+/// The line of the protocol, the path, and the answer. One row a line is easier to read.
 #[rustfmt::skip]
 pub(super) const LINES: &[(&str, &str, Expected)] = &[
     // 5.1

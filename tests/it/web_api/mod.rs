@@ -29,7 +29,7 @@ fn every_line_of_the_protocol_about_reading_holds() {
         }
         let json = answer.json();
         let mut complain = |what: String| failures.push(format!("{line}\n    {path}\n    {what}"));
-        // Others are no endpoints, or are normalised first.
+        // Other paths are not endpoints, or are normalised first.
         if path.starts_with("/api/") && !line.contains("route") && !line.contains("slash") {
             for what in description.complaints(path, &answer) {
                 complain(what);
@@ -99,7 +99,7 @@ fn objects_have_their_fields_in_order(scene: &Scene) {
     ] {
         let text = text(path);
         let (_, rest) = text.split_once(object).unwrap();
-        // serde_json's map is sorted, so the order is looked up in the text.
+        // serde_json sorts the map, so the order comes from the text.
         let object: Value = serde_json::Deserializer::from_str(rest)
             .into_iter()
             .next()
@@ -114,7 +114,7 @@ fn objects_have_their_fields_in_order(scene: &Scene) {
             places.iter().all(|place| *place < end),
             "{path}: {places:?}"
         );
-        // A field of an inner object may have the same name, and comes later than the first one.
+        // A field of an inner object can have the same name. It comes after the first one.
         assert!(places.is_sorted(), "{path}: {places:?}");
     }
     let tracks = text("/api/v1/crates/tracks/versions?include=release_tracks");
@@ -123,7 +123,7 @@ fn objects_have_their_fields_in_order(scene: &Scene) {
     assert!(tracks.contains(descending), "{tracks}");
     let version = scene.mirror.get("/api/v1/crates/INFLECTOR/0.1.0").json();
     assert_eq!(version["version"]["crate_size"], STORED_BYTES);
-    // `version_id` joins answers.
+    // `version_id` connects the answers.
     let rows = scene
         .mirror
         .get("/api/v1/crates/inflector/reverse_dependencies")
@@ -189,7 +189,7 @@ fn pages_meet_every_crate_once(scene: &Scene) {
     }
 }
 
-/// Section 5.1: what holds for all of them.
+/// Section 5.1: the rules for all endpoints.
 fn methods_and_encodings(scene: &Scene) {
     let mirror = &scene.mirror;
     for path in [
@@ -218,7 +218,7 @@ fn methods_and_encodings(scene: &Scene) {
         let packed = mirror.request("GET", path, &[("Accept-Encoding", "gzip")]);
         assert_eq!(packed.body, get.body, "{path}");
         for (method, status) in [("PUT", 403), ("OPTIONS", 405), ("PROPFIND", 405)] {
-            // Writes are refused below `/api/v1/` whatever they are about.
+            // Every write below `/api/v1/` is refused.
             let status = if path.starts_with("/api/v1/") {
                 status
             } else {
@@ -254,7 +254,7 @@ fn cargo_searches_and_lists_owners() {
         succeeds(&output);
         String::from_utf8(output.stdout).unwrap()
     };
-    // cargo pads the names, and says nothing of a missing description.
+    // cargo pads the names, and omits a missing description.
     assert_eq!(cargo(&["search", "inflector"]), "Inflector = \"0.1.0\"\n");
     assert_eq!(
         cargo(&["search", "io"]),

@@ -1,14 +1,14 @@
-//! An index that brings out the differences, and a mirror of it that stores one crate file.
+//! An index with crates that show the differences, and a mirror of it with one stored crate file.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{GitIndex, Mirror, eventually, held_path};
 
-/// The size of the one crate file that is stored, in bytes.
+/// The size of the stored crate file, in bytes.
 pub(super) const STORED_BYTES: usize = 321;
 
-/// The checksum of the file that is stored: of `Inflector` 0.1.0.
+/// The checksum of the stored file: of `Inflector` 0.1.0.
 const STORED: &str = "d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0";
 
 pub(super) struct Scene {
@@ -145,7 +145,7 @@ fn none() -> Value {
     json!([])
 }
 
-/// An index line; without a day it has no time.
+/// An index line. Without a day it has no publish time.
 fn line(name: &str, version: &str, day: &str, yanked: bool, deps: &Value) -> Value {
     let mut line = json!({
         "name": name, "vers": version, "deps": deps, "cksum": "0".repeat(64), "features": {}, "yanked": yanked,

@@ -104,7 +104,7 @@ async fn a_file_that_cannot_be_fetched_again_is_removed_and_a_problem() {
 }
 
 #[tokio::test]
-async fn it_stops_when_told_to() {
+async fn verify_stops_when_it_is_told_to() {
     let (context, written) = context(&[]);
     context.stop.cancel();
     let stopped = check_all(store(&["good"], &[]).await.store(), &context).await;
