@@ -19,14 +19,15 @@ use crate::index::{
     View,
 };
 use crate::observability::metrics::PolicySurface;
-use crate::package::{CrateHistory, CrateName, CrateVersion, IndexLine, IndexPath, Timestamp};
+use crate::package::{CrateHistory, CrateName, CrateVersion, IndexLine, IndexPath};
 use crate::policy::{FileState, Mode, PolicyState};
 use crate::server::{Exchange, Share, Shares};
 
 /// Names the upstream commit that an answer was made from.
 pub(crate) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
 
-/// Names the decisions of the policy that an answer shows. The same commit and the same policy mean the same bytes.
+/// Names the decisions of the policy that an answer shows. The same commit and the same policy mean the same bytes. In git
+/// answers they mean the same index files: the ids of our commits depend on those before them.
 pub(crate) const X_POLICY: HeaderName = HeaderName::from_static("x-policy");
 
 /// An index file of this size and more needs memory from the account before it is read, in bytes.
@@ -101,16 +102,6 @@ impl IndexGuard {
         self.view.may_hide()
     }
 
-    /// Policy time: the time of the last successful fetch, in whole minutes. If it is unknown, the time of the upstream's
-    /// commit, which is older. The decisions of the view are those of this time, even if it was made earlier: it is
-    /// replaced when one of them changes.
-    pub(crate) fn policy_time(&self) -> Option<Timestamp> {
-        let fetched = self.state.index.status().last_success;
-        let time = fetched.unwrap_or_else(|| self.commit_time());
-        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-        Timestamp::from_unix_seconds((seconds - seconds % 60).try_into().ok()?)
-    }
-
     /// How many crates the view lists.
     pub(crate) fn crate_count(&self) -> usize {
         self.view.crate_count()
@@ -125,6 +116,13 @@ impl IndexGuard {
         response
             .headers_mut()
             .extend(policy_header(&self.view).into_iter().flatten());
+        response
+    }
+
+    /// Marks an answer that the time changes, too: the name of the decisions does not cover that.
+    pub(crate) fn mark_as_of_now(&self, answer: Result<Response, ApiError>) -> Response {
+        let mut response = self.mark(answer);
+        response.headers_mut().remove(X_POLICY);
         response
     }
 
@@ -144,11 +142,14 @@ impl IndexGuard {
     ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
         let id = self.view.decisions_id();
         let found = self.view.source_file(name);
-        let state = found.and_then(|(file, _)| self.view.policy_state(file));
-        let (Some((file, blob)), true) = (found, state.is_some_and(FileState::has_decisions))
-        else {
+        let Some((file, blob)) = found else {
             return Ok(None);
         };
+        self.check_is_read(file)?;
+        let state = self.view.policy_state(file);
+        if !state.is_some_and(FileState::has_decisions) {
+            return Ok(None);
+        }
         Box::pin(self.read_decisions(exchange, id, file.to_owned(), blob))
             .await
             .map(Some)
@@ -165,6 +166,7 @@ impl IndexGuard {
     ) -> Result<Arc<DecisionTable>, ApiError> {
         let no_crate = || ApiError::CrateNotFound(name.to_string());
         let (file, blob) = self.view.source_file(name).ok_or_else(no_crate)?;
+        self.check_is_read(file)?;
         let id = self.view.decisions_id();
         let table = self
             .read_decisions(exchange, id, file.to_owned(), blob)
@@ -219,12 +221,33 @@ impl IndexGuard {
         Some(refusal.detail)
     }
 
-    /// Counts an answer in which the policy changes versions of this crate, or would.
-    pub(crate) fn count_policy(&self, surface: PolicySurface, name: &str) {
-        if let Some(state) = self.view.policy_state(name) {
-            let versions = [state.held, state.denied, state.frozen].map(u64::from);
-            count_policy(&self.state, &self.view, surface, versions);
+    /// Counts an answer in which the policy changes versions of crates, or would. `files` are the names of their index files.
+    pub(crate) fn count_policy<'f>(
+        &self,
+        surface: PolicySurface,
+        files: impl IntoIterator<Item = &'f str>,
+    ) {
+        let states = files
+            .into_iter()
+            .filter_map(|file| self.view.policy_state(file));
+        let mut versions = [0; 3];
+        for state in states {
+            versions[0] += u64::from(state.held);
+            versions[1] += u64::from(state.denied);
+            versions[2] += u64::from(state.frozen);
         }
+        count_policy(&self.state, &self.view, surface, versions);
+    }
+
+    /// Counts an answer of the API that lists these crates.
+    pub(crate) fn count_list<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
+        if !self.view.has_policy() {
+            return;
+        }
+        let names = names.into_iter().map(str::to_owned);
+        let names = names.filter_map(|name| CrateName::try_from(name).ok());
+        let files = names.filter_map(|name| Some(self.view.source_file(&name)?.0));
+        self.count_policy(PolicySurface::Api, files);
     }
 
     /// Refuses a download that the policy does not allow, and logs and counts it. In audit mode it refuses none.
@@ -350,13 +373,38 @@ impl IndexGuard {
     }
 
     /// The index file at exactly this path, as cargo asks for it.
-    pub(crate) fn find_exactly(&self, path: &IndexPath) -> Option<BlobId> {
-        self.view.find_exactly(path)
+    ///
+    /// # Errors
+    /// 404, and 503 for a file that the policy could not read.
+    pub(crate) fn find_exactly(&self, path: &IndexPath) -> Result<BlobId, ApiError> {
+        self.check_is_read(path.file())?;
+        self.view.find_exactly(path).ok_or(ApiError::NotFound)
     }
 
     /// The index file of a crate, whatever the spelling of the name.
-    pub(crate) fn find(&self, name: &CrateName) -> Option<BlobId> {
-        self.view.find(name)
+    ///
+    /// # Errors
+    /// 404, and 503 for a file that the policy could not read.
+    pub(crate) fn find(&self, name: &CrateName) -> Result<BlobId, ApiError> {
+        if self.is_enforced()
+            && let Some((file, _)) = self.view.source_file(name)
+        {
+            self.check_is_read(file)?;
+        }
+        let no_crate = || ApiError::CrateNotFound(name.to_string());
+        self.view.find(name).ok_or_else(no_crate)
+    }
+
+    /// Refuses an index file that is hidden because the policy could not read it: what it lists must not be called absent.
+    fn check_is_read(&self, file_name: &str) -> Result<(), ApiError> {
+        let state = self.view.policy_state(file_name);
+        if self.is_enforced() && state.is_some_and(|state| state.is_unread) {
+            let why = "it is too large or damaged, so the policy cannot be applied to it";
+            return Err(ApiError::IndexFileRefused(ReadError::TooLarge(
+                why.to_owned(),
+            )));
+        }
+        Ok(())
     }
 
     /// Looks for a newer view at the upstream: the index may be behind a publish.
@@ -383,7 +431,13 @@ impl IndexGuard {
 
     /// The version table of a crate, if it is in memory.
     pub(crate) fn version_table_now(&self, name: &CrateName) -> Option<Arc<VersionTable>> {
-        self.state.version_tables.get(&self.find(name)?)
+        self.known_version_table(name, self.find(name).ok()?)
+    }
+
+    /// Two crates of a strange index may have the same file. Each has only the lines of its own name.
+    fn known_version_table(&self, name: &CrateName, blob: BlobId) -> Option<Arc<VersionTable>> {
+        let table = self.state.version_tables.get(&blob);
+        table.filter(|table| table.is_of(name))
     }
 
     /// The version table of a crate.
@@ -395,10 +449,8 @@ impl IndexGuard {
         exchange: &Exchange,
         name: &CrateName,
     ) -> Result<Arc<VersionTable>, ApiError> {
-        let no_crate = || ApiError::CrateNotFound(name.to_string());
-        let blob = self.find(name).ok_or_else(no_crate)?;
-        let tables = &self.state.version_tables;
-        let known = || tables.get(&blob).map(Some);
+        let blob = self.find(name)?;
+        let known = || self.known_version_table(name, blob).map(Some);
         let crate_name = name.clone();
         let read = move |file: &[u8]| VersionTable::read(file, &crate_name).map(Arc::new);
         let cost = ReadCost {
@@ -406,8 +458,8 @@ impl IndexGuard {
             factor: TABLE_FACTOR,
         };
         let (table, _share) = self.read(exchange, blob, cost, known, read).await?;
-        let table = table.ok_or_else(no_crate)?;
-        tables.insert(blob, Arc::clone(&table));
+        let table = table.ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
+        self.state.version_tables.insert(blob, Arc::clone(&table));
         Ok(table)
     }
 
@@ -468,8 +520,12 @@ impl IndexGuard {
     }
 
     /// The size of a version's crate file in bytes, if the file is on the mirror's own disk; otherwise 0. Blocking.
+    ///
+    /// Answers of one commit and one policy are equal, and which files are stored changes with each download. So under a
+    /// policy it is 0, unless only stored files are listed.
     pub(crate) fn crate_size(&self, line: &IndexLine<'_>) -> u64 {
-        let files = self.state.crate_files.as_ref();
+        let varies = self.view.policy_id().is_some() && !self.view.may_hide();
+        let files = self.state.crate_files.as_ref().filter(|_| !varies);
         let size = files
             .zip(line.checksum())
             .and_then(|(files, checksum)| files.store().size_on_disk(&checksum));

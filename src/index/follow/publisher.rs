@@ -166,15 +166,34 @@ impl Publisher {
         self.facts = Some(self.look_up_facts());
     }
 
-    /// Notes the time of the last successful fetch, before the view of what it has fetched is made. Policy time is this
-    /// time in whole minutes.
-    pub(crate) fn note_fetch(&mut self, at: Option<SystemTime>) {
-        self.policy_time.note_fetch(at);
-    }
-
     /// Drops facts that were not used.
     pub(super) fn forget_facts(&mut self) {
         self.facts = None;
+    }
+
+    /// Makes the view of a clone whose last successful fetch began at this time, if that is news. After a failure policy time
+    /// is what it was: the mirror shows something older.
+    pub(crate) fn view_of_fetch(
+        &mut self,
+        repository: &Arc<Repository>,
+        began: Option<SystemTime>,
+    ) -> Result<View, RefreshError> {
+        let before = self.policy_time;
+        self.policy_time.note_fetch(began);
+        self.view(repository)
+            .inspect_err(|_failed| self.policy_time = before)
+    }
+
+    /// The same for [`Publisher::show`].
+    pub(super) fn show_fetch(
+        &mut self,
+        repository: &Arc<Repository>,
+        began: Option<SystemTime>,
+    ) -> Result<(), RefreshError> {
+        let before = self.policy_time;
+        self.policy_time.note_fetch(began);
+        self.show(repository)
+            .inspect_err(|_failed| self.policy_time = before)
     }
 
     /// Makes the view of a clone. It has no git index yet.
@@ -185,7 +204,8 @@ impl Publisher {
         let source = Source::read(repository, previous.map(|view| &**view.source()), stop)?;
         let source = Arc::new(source);
         if self.rules.are_empty() {
-            return Ok(View::without_rules(source));
+            let policy_time = self.policy_time.of(&source, &self.clock);
+            return Ok(View::without_rules(source, policy_time));
         }
         let mut shown = self.tree_through_rules(&source, previous)?;
         // Without an earlier view most directories are those of the source.
@@ -207,8 +227,13 @@ impl Publisher {
             facts,
             states,
         } = shown;
+        // Of the facts: if there are no new ones, the decisions are those of an earlier time.
+        let policy_time = match self.rules.policy() {
+            Some(_policy) => facts.policy_time,
+            None => self.policy_time.of(&source, &self.clock),
+        };
         let policy = ViewPolicy::new(self.rules.clone(), Some(facts), states, tree);
-        Ok(View::through(source, policy, root))
+        Ok(View::through(source, policy, root, policy_time))
     }
 
     /// Publishes the view of a clone, if it differs from the current one.
@@ -219,6 +244,7 @@ impl Publisher {
         let previous = self.handle.view();
         match (view, previous) {
             (Ok(view), Some(previous)) if previous.shows_the_same_as(&view) => {
+                previous.confirm(&view);
                 self.bring_git_index_up_to_date(&previous);
             }
             (Ok(view), _) => self.publish(view, "the index has changed"),
