@@ -399,7 +399,7 @@ impl IndexGuard {
     fn check_is_read(&self, file_name: &str) -> Result<(), ApiError> {
         let state = self.view.policy_state(file_name);
         if self.is_enforced() && state.is_some_and(|state| state.is_unread) {
-            let why = "it is too large or damaged, so the policy cannot be applied to it";
+            let why = "it is too large or cannot be read, so the policy cannot be applied to it";
             return Err(ApiError::IndexFileRefused(ReadError::TooLarge(
                 why.to_owned(),
             )));
