@@ -118,6 +118,9 @@ pub(super) enum ApiError {
     /// Git did not understand a request.
     #[error("This is not a request that git understands.")]
     GitRequest(#[source] GitComplaint),
+    /// An object that is no state of the git index. Holds its id.
+    #[error("The mirror gives git clients only the states of its own git index, and {0} is none.")]
+    GitCommitRefused(String),
     /// A request of another type than the one that git sends.
     #[error("The Content-Type of a git request is application/x-git-upload-pack-request.")]
     GitRequestType,
@@ -276,6 +279,7 @@ impl ApiError {
             Self::ReadOnly
             | Self::NeedsLogin
             | Self::GitServiceRefused
+            | Self::GitCommitRefused(_)
             | Self::RefusedByPolicy { .. } => StatusCode::FORBIDDEN,
             Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::GitRequestType => StatusCode::UNSUPPORTED_MEDIA_TYPE,

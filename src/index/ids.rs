@@ -70,8 +70,8 @@ impl<'de> Deserialize<'de> for ObjectId {
     }
 }
 
-/// The id of a commit of the upstream index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The id of a commit: of the upstream index, or of the git index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CommitId(pub(crate) ObjectId);
 
 impl CommitId {

@@ -374,6 +374,10 @@ mod tests {
             "not json",
             "{}",
             "[1,2]",
+            // Arrays of exactly the fields that a line has.
+            r#"["a","1.0.0",[],"00"]"#,
+            r#" ["a","1.0.0",[],"00",null,null,false,null,null,null]"#,
+            r#"["a","1.0.0","00",false,null,null,null,9]"#,
             r#"{"name":"a","vers":"1.0","deps":[],"cksum":""}"#,
             r#"{"name":"a/b","vers":"1.0.0","deps":[],"cksum":""}"#,
             r#"{"name":"a","vers":"1.0.0","deps":{},"cksum":""}"#,

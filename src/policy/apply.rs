@@ -49,6 +49,8 @@ pub(crate) struct FileState {
     pub(crate) left_out: u32,
     /// Lines without a publish time.
     pub(crate) without_time: u32,
+    /// Whether the file could not be read, so nothing is known of its versions, and it is not shown.
+    pub(crate) is_unread: bool,
     /// Differs between different decisions. 0 if there is no reason to name.
     pub(crate) digest: u64,
 }

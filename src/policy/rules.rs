@@ -24,7 +24,7 @@ pub(crate) const DECISIONS: u32 = 1;
 pub(crate) struct Facts {
     /// The crate files that are stored. Empty unless a rule needs them ([`Rules::need_stored_files`]).
     pub(crate) stored: Arc<HashSet<Checksum>>,
-    /// Policy time: the last successful fetch of the index, in whole minutes, as seconds since 1970. Holds end by this
+    /// Policy time: when the last successful fetch of the index began, in whole minutes, as seconds since 1970. Holds end by this
     /// time, so they cannot end while the mirror is cut off from what the upstream has deleted or yanked.
     pub(crate) policy_time: i64,
     /// The policy file.

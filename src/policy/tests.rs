@@ -614,6 +614,7 @@ proptest! {
                 frozen: held % 2,
                 left_out,
                 without_time,
+                is_unread: held == 2,
                 digest,
             });
             followed.set(&name, state.clone());

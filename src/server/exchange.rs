@@ -211,8 +211,13 @@ impl Exchange {
     /// An exchange without a connection, for calls of an application in tests.
     #[cfg(test)]
     pub(crate) fn with_nobody() -> Self {
-        let nowhere = IpAddr::from([0, 0, 0, 0]);
-        Self::begin(&Connection::new(0, nowhere), nowhere)
+        Self::with(IpAddr::from([0, 0, 0, 0]))
+    }
+
+    /// The same with a client at this address.
+    #[cfg(test)]
+    pub(crate) fn with(client: IpAddr) -> Self {
+        Self::begin(&Connection::new(0, client), client)
     }
 
     /// The address of the client.

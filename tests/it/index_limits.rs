@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::git_served::GitClone;
 use crate::support::{
     FIXTURES, GitIndex, GitServer, Mirror, Program, eventually, hermetic, index_line, index_path,
 };
@@ -40,14 +41,19 @@ impl Scene {
     }
 
     fn start(&self) -> Program {
-        let program = Program::start(&[
+        self.start_in(&self.data, &[])
+    }
+
+    fn start_in(&self, data: &TempDir, settings: &[(&str, &str)]) -> Program {
+        let own = [
             ("GIT_REPO_URL", self.url.as_str()),
-            ("DATA_DIR", self.data.path().to_str().unwrap()),
+            ("DATA_DIR", data.path().to_str().unwrap()),
             ("PUBLIC_URL", "http://mirror.example"),
             ("DOWNLOAD_MODE", "cache"),
             ("DOWNLOAD_URL", "http://127.0.0.1:9/{crate}"),
             ("STORAGE_URL", "memory://"),
-        ]);
+        ];
+        let program = Program::start(&[&own[..], settings].concat());
         program.wait_until_ready();
         program
     }
@@ -106,41 +112,75 @@ fn wait_until_refused(program: &Program, why: &str) -> u64 {
 #[test]
 fn an_index_file_that_is_too_large_gets_503_is_named_and_disturbs_nothing() {
     let scene = Scene::new();
-    let program = scene.start();
-    assert!(warnings(&program).is_empty());
+    let (program, data) = (scene.start(), TempDir::new().unwrap());
+    let policy = [
+        ("MIN_PUBLISH_AGE", "7 days"),
+        ("MIN_PUBLISH_AGE_UNKNOWN", "hold"),
+        ("HELD_DOWNLOADS", "deny"),
+    ];
+    let ruled = scene.start_in(&data, &policy);
+    assert!(warnings(&program).is_empty() && warnings(&ruled).is_empty());
     let line = index_line("enormous", "1.0.0", false);
     let content = line.repeat(LARGE_FILE_BYTES / line.len());
     let commit = scene.index.commit().crate_file("enormous", &content).send();
     program.wait_for_commit(&commit);
     let before = program.anonymous_kib();
-    for path in [
-        format!("/index/{}", index_path("enormous")),
-        "/api/v1/crates/enormous".to_owned(),
-        "/api/v1/crates/enormous/1.0.0".to_owned(),
-        "/api/v1/crates/enormous/1.0.0/dependencies".to_owned(),
-        "/api/v1/crates/enormous/1.0.0/download".to_owned(),
-    ] {
-        let answer = program.get(&path);
-        assert_eq!(answer.status, 503, "{path}: {answer:?}");
-        assert!(
-            answer.text().contains("bytes, and the mirror reads"),
-            "{answer:?}"
-        );
+    refuses_enormous(&program, "bytes, and the mirror reads");
+    // The policy knows nothing of its versions, so it must not let any of them pass, and must not call them absent.
+    ruled.wait_for_commit(&commit);
+    refuses_enormous(&ruled, "the policy cannot be applied to it");
+    let clone = GitClone::of(&format!("http://{}/git/index", ruled.address), &["--bare"]);
+    let files = clone.git(&["ls-tree", "-r", "--name-only", "HEAD"]);
+    assert!(
+        files.contains("itoa") && !files.contains("enormous"),
+        "{files}"
+    );
+    for program in [&program, &ruled] {
+        eventually("the file is named", || {
+            warnings(program)
+                .iter()
+                .any(|warning| warning.contains("enormous"))
+        });
     }
-    eventually("the file is named", || {
-        warnings(&program)
-            .iter()
-            .any(|warning| warning.contains("enormous"))
-    });
     for name in FIXTURES {
         assert_eq!(program.metadata(name).status, 200);
     }
     let used = program.anonymous_kib().saturating_sub(before);
     assert!(used < 16 * 1024, "{used} KiB for answers without content");
+    let small = index_line("enormous", "1.0.0", false);
+    let commit = scene.index.commit().crate_file("enormous", &small).send();
+    ruled.wait_for_commit(&commit);
+    let held = ruled.get("/api/v1/crates/enormous/1.0.0/download");
+    assert_eq!(held.status, 403, "{held:?}");
     let commit = scene.index.commit().delete_crate("enormous").send();
-    program.wait_for_commit(&commit);
-    eventually("there is no warning left", || warnings(&program).is_empty());
-    assert!(!program.output().contains("damaged"));
+    for program in [&program, &ruled] {
+        program.wait_for_commit(&commit);
+        eventually("there is no warning left", || warnings(program).is_empty());
+        assert_eq!(program.metadata("enormous").status, 404);
+        assert!(!program.output().contains("damaged"));
+    }
+}
+
+#[track_caller]
+fn refuses_enormous(program: &Program, why: &str) {
+    let file = index_path("enormous");
+    for path in [
+        format!("/index/{file}"),
+        format!("/at/2020-01-01/index/{file}"),
+        "/api/v1/crates/enormous".to_owned(),
+        "/api/v1/crates/Enormous/versions".to_owned(),
+        "/api/v1/crates/enormous/1.0.0".to_owned(),
+        "/api/v1/crates/enormous/1.0.0/dependencies".to_owned(),
+        "/api/v1/crates/enormous/1.0.0/download".to_owned(),
+        "/crates/enormous/enormous-1.0.0.crate".to_owned(),
+        "/policy/enormous".to_owned(),
+        "/policy/enormous/1.0.0".to_owned(),
+    ] {
+        let answer = program.get(&path);
+        assert_eq!(answer.status, 503, "{path}: {answer:?}");
+        assert!(answer.text().contains(why), "{path}: {answer:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+    }
 }
 
 #[test]

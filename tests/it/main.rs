@@ -40,6 +40,7 @@ mod policy_attack;
 mod policy_cargo;
 mod policy_cli;
 mod policy_refreshes;
+mod policy_stored;
 mod policy_surfaces;
 mod prefetch;
 mod prepared;

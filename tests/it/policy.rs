@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use crate::support::{Answer, GitIndex, Mirror};
+use crate::git_served::GitClone;
+use crate::support::{Answer, GitIndex, Mirror, eventually, index_path};
 
 const DAY: u64 = 86_400;
 
@@ -135,4 +136,42 @@ fn a_young_version_is_held_on_every_surface_until_it_is_old_enough() {
     scene.commit(&[("bar", &[line("bar", "1.0.0", 0, false)])]);
     mirror.wait_for_commit(&scene.index.head());
     assert_eq!(state(&mirror, "bar", "1.0.0"), "held");
+    two_spellings_of_a_name_are_held_alike(&scene, &mirror);
+}
+
+/// A strange index lists one name in two spellings. Each file follows the policy, on every surface.
+fn two_spellings_of_a_name_are_held_alike(scene: &Scene, mirror: &Mirror) {
+    let names = ["twin-crate", "twin_crate"];
+    let lines = names.map(|name| [line(name, "1.0.0", 2, false)]);
+    let commit = scene.commit(&[(names[0], &lines[0]), (names[1], &lines[1])]);
+    mirror.wait_for_git_commit(&commit);
+    let clone = GitClone::of(&format!("http://{}/git/index", mirror.address), &["--bare"]);
+    let mut feed = String::new();
+    eventually("the feed has both", || {
+        feed = mirror.get("/changes?since=1970-01-01T00:00:00Z").text();
+        names.iter().all(|name| feed.contains(name))
+    });
+    let found = mirror.get("/api/v1/crates?q=twin").json();
+    let found = found["crates"].as_array().unwrap();
+    assert_eq!(found.len(), 2);
+    for name in names {
+        let path = index_path(name);
+        assert_eq!(yanked(&mirror.get(&format!("/index/{path}"))), [true]);
+        let by_git = clone.git(&["show", &format!("HEAD:{path}")]);
+        assert!(by_git.contains(r#""yanked":true"#), "{by_git}");
+        for spelling in [name.to_owned(), name.to_uppercase()] {
+            let download = mirror.get(&format!("/api/v1/crates/{spelling}/1.0.0/download"));
+            assert_eq!(download.status, 403, "{download:?}");
+            assert_eq!(state(mirror, &spelling, "1.0.0"), "held");
+        }
+        let of_crate = format!(r#""crate":"{name}""#);
+        let mut added = feed.lines().filter(|line| line.contains(&of_crate));
+        let added = added.next().unwrap();
+        assert!(
+            added.contains(r#""yanked":true"#) && added.contains("held_until"),
+            "{added}"
+        );
+        let listed = found.iter().find(|found| found["id"] == name).unwrap();
+        assert_eq!(listed["max_version"], "0.0.0", "{listed}");
+    }
 }

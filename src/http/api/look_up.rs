@@ -12,7 +12,6 @@ use crate::http::error::ApiError;
 use crate::http::index::index_guard::{IndexGuard, ReadCost};
 use crate::http::index::version_table::VersionTable;
 use crate::http::state::AppState;
-use crate::observability::metrics::PolicySurface;
 use crate::package::{CrateHistory, CrateName, Release};
 use crate::server::Exchange;
 
@@ -60,7 +59,7 @@ pub(super) async fn with_version(
         if let Some(release) = history.find(&version) {
             return shape(history, release, index);
         }
-        if let (Some(blob), Some(table)) = (index.view.find(name), VersionTable::of(history)) {
+        if let (Ok(blob), Some(table)) = (index.find(name), VersionTable::of(history)) {
             index.state.version_tables.insert(blob, Arc::new(table));
         }
         Err(ApiError::version_not_found(name, &version))
@@ -78,13 +77,9 @@ async fn look_up(
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let Some(blob) = index.view.find(&name) else {
-        return Err(ApiError::CrateNotFound(name.to_string()));
-    };
+    let blob = index.find(&name)?;
     let reading_index = index.clone().with_decisions(exchange, &name).await?;
-    if let Some((file, _)) = index.view.source_file(&name) {
-        reading_index.count_policy(PolicySurface::Api, file);
-    }
+    reading_index.count_list([name.as_str()]);
     let read = move |file: &[u8]| {
         let history = CrateHistory::parse(file, &name)
             .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;

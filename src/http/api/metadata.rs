@@ -229,7 +229,7 @@ impl<'a> Spellings<'a> {
 
     fn look_up(&mut self, name: &str) -> Option<String> {
         let name = CrateName::try_from(name.to_owned()).ok()?;
-        let blob = self.index.view.find(&name)?;
+        let blob = self.index.find(&name).ok()?;
         let names = &self.index.state.published_names;
         if let Some(spelling) = names.get(&blob) {
             return Some(spelling.as_ref().to_owned());

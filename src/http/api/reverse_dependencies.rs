@@ -65,8 +65,8 @@ pub(crate) async fn list_reverse_dependencies(
     let name = name.parse()?;
     let index = IndexGuard::take(&state)?;
     // A crate that does not exist needs no catalog.
-    if index.view.find(&name).is_none() {
-        return Ok(index.mark(Err(ApiError::CrateNotFound(name.to_string()))));
+    if let Err(error) = index.find(&name) {
+        return Ok(index.mark(Err(error)));
     }
     let (skip, limit) = (page.skip(), page.per_page);
     let found = state.catalog.dependents(name.clone(), skip, limit).await?;
@@ -74,6 +74,8 @@ pub(crate) async fn list_reverse_dependencies(
     let Some(crate_name) = found.crate_name else {
         return Ok(index.mark(Err(ApiError::CrateNotFound(name.to_string()))));
     };
+    let names = found.dependents.iter().map(|found| found.name.as_str());
+    index.count_list(names);
     let rows = read_rows(&index, &exchange, found.dependents, crate_name.into());
     let answer = rows.await.and_then(|rows| rows.answer(found.total));
     Ok(index.mark_repeatable(answer))
@@ -115,7 +117,7 @@ async fn read_rows(
     for dependent in dependents {
         let name = CrateName::try_from(dependent.name.clone()).ok();
         let Some((name, blob)) =
-            name.and_then(|name| index.view.find(&name).map(|blob| (name, blob)))
+            name.and_then(|name| index.find(&name).ok().map(|blob| (name, blob)))
         else {
             continue;
         };

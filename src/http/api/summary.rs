@@ -59,6 +59,8 @@ pub(crate) async fn show_summary(
     IndexGuard::take(&state)?;
     let summary = state.catalog.summary(CRATES_MAX).await?;
     let index = IndexGuard::of(&state, summary.view);
+    let listed = summary.new_crates.iter().chain(&summary.just_updated);
+    index.count_list(listed.map(|found| found.name.as_str()));
     let views = |crates| {
         let crates: &[CrateSummary] = crates;
         let views = crates

@@ -87,8 +87,10 @@ impl Following {
         self.memory = None;
         loop {
             if let Some(page) = &mut self.page {
-                let cost = page.cost_of_next();
-                self.memory = Some(self.state.account.take(&self.exchange, cost).await?);
+                if self.memory.is_none() {
+                    let cost = page.cost_of_next();
+                    self.memory = Some(self.state.account.take(&self.exchange, cost).await?);
+                }
                 if let Some(parts) = page.next(&self.state).await? {
                     return Ok(events_of(&parts));
                 }
@@ -113,7 +115,11 @@ impl Following {
     async fn look(&mut self) -> Result<(), ApiError> {
         // Marked before the journal is read, so that no later change is missed.
         self.changes.mark_unchanged();
-        match Page::after(&self.state, &self.since, self.limit).await {
+        // A page is in memory as soon as it was found.
+        let cost = Page::cost(&self.since, self.limit);
+        let memory = self.state.account.take(&self.exchange, cost).await?;
+        let place = (&*self.state, &self.exchange);
+        match Page::after(place, &self.since, self.limit).await {
             Ok(page) => {
                 // Only the journal has pages without lines. The client knows its head already.
                 let is_news =
@@ -121,6 +127,7 @@ impl Following {
                 self.is_waiting = !is_news;
                 self.since = Since::Cursor(page.head.cursor.clone());
                 self.page = is_news.then_some(page);
+                self.memory = is_news.then_some(memory);
                 Ok(())
             }
             Err(ApiError::Busy) => {

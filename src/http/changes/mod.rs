@@ -97,7 +97,7 @@ async fn answer(
         .account
         .take(exchange, Page::cost(&since, limit))
         .await?;
-    let page = Page::after(state, &since, limit).await?;
+    let page = Page::after((state, exchange), &since, limit).await?;
     let commit = page.head.commit.parse().ok().and_then(commit_header);
     let body = match place {
         _ if !has_body => Body::empty(),

@@ -16,6 +16,7 @@ use crate::journal::{
     ChangeKind, ChangeLine, ChunkPlace, Head, Piece, StepCursor, VERSION_BYTES_MAX, VersionState,
 };
 use crate::package::{CrateName, IndexPath, Timestamp};
+use crate::server::Exchange;
 
 /// How often the catalog and the journal are asked until they show the same state. Both follow the index, each at its own
 /// pace. Less often in tests.
@@ -81,7 +82,7 @@ impl Page {
     /// # Errors
     /// 410 for a place that the journal does not know, and 503.
     pub(super) async fn after(
-        state: &AppState,
+        (state, exchange): (&AppState, &Exchange),
         since: &Since,
         limit: usize,
     ) -> Result<Self, ApiError> {
@@ -112,7 +113,7 @@ impl Page {
             ),
             Since::Cursor(Cursor::Publish(place, step)) => (place.clone(), Some(*step)),
         };
-        published(state, place, step, limit).await
+        published((state, exchange), place, step, limit).await
     }
 
     /// The memory that reading and sending such a page takes, in bytes.
@@ -184,7 +185,7 @@ impl FeedHead {
 /// The page of versions after a place in the list by publish time. `step` is where the journal goes on after the list;
 /// `None` for the first page of it.
 async fn published(
-    state: &AppState,
+    (state, exchange): (&AppState, &Exchange),
     place: PublishPlace,
     step: Option<StepCursor>,
     limit: usize,
@@ -198,7 +199,7 @@ async fn published(
             cursor: step,
             ..newest
         };
-        return make_page(found, limit, head).await;
+        return make_page((state, exchange), found, limit, head).await;
     }
     for _ in 0..TRIES_MAX {
         let found = versions(state, place.clone(), limit).await?;
@@ -211,7 +212,7 @@ async fn published(
         // The journal goes on where it shows what the catalog has shown. If it has not come so far yet, it goes on where it
         // is: some changes come twice.
         if let Some(head) = known.or_else(|| is_current().then(|| newest.clone())) {
-            return make_page(found, limit, head).await;
+            return make_page((state, exchange), found, limit, head).await;
         }
         // The catalog is behind, or shows a state that the journal has passed over.
         tokio::time::sleep(TRY_AGAIN).await;
@@ -231,9 +232,20 @@ async fn versions(
     Ok(found.await?)
 }
 
-/// Makes a page on a blocking thread: what the policy says about a crate is in its index file.
-async fn make_page(found: Publishes, limit: usize, head: Head) -> Result<Page, ApiError> {
-    let page = tokio::task::spawn_blocking(move || page_of(&found, limit, head));
+/// Makes a page on a blocking thread: what the policy says about a crate is in its index file. So it needs a permit, as
+/// other look-ups do.
+async fn make_page(
+    (state, exchange): (&AppState, &Exchange),
+    found: Publishes,
+    limit: usize,
+    head: Head,
+) -> Result<Page, ApiError> {
+    let permit = state.look_up_permits.take(exchange, 1).await?;
+    let page = tokio::task::spawn_blocking(move || {
+        // The permit goes along, as long as files are read.
+        let _permit = permit;
+        page_of(&found, limit, head)
+    });
     page.await.map_err(ApiError::internal)?
 }
 

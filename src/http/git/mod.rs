@@ -6,6 +6,7 @@
 //! shows.
 
 pub(super) mod output;
+mod wants;
 
 use std::io;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use super::state::AppState;
 use crate::index::{GitIndex, GitProtocol, GitRequest, IndexHandle, View};
 use crate::server::{Exchange, WeakExchange};
 use output::GitOutput;
+use wants::WantCheck;
 
 /// The service that git clients ask for, and the only one that they get.
 const UPLOAD_PACK: &str = "git-upload-pack";
@@ -220,6 +222,11 @@ async fn start(
     }
     let permit = state.git_permits.take(exchange, 1).await?;
     let (git, view, checked_by) = served.current(state)?;
+    let is_ruled = view.as_ref().is_some_and(|view| view.is_ruled());
+    let mut wants = is_ruled.then(|| WantCheck::new(Arc::clone(&git)));
+    if let Some(wants) = &mut wants {
+        wants.check(&beginning).await?;
+    }
     let protocol = headers
         .get("git-protocol")
         .and_then(|value| value.to_str().ok())
@@ -239,7 +246,7 @@ async fn start(
     let client = exchange.downgrade();
     let feeder = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Some(input) = input {
-            feed(beginning, rest, input, client).await;
+            feed(beginning, (rest, wants), input, client).await;
         }
         drop(reading);
     }));
@@ -272,11 +279,11 @@ async fn read_beginning(request: Body) -> Result<(Vec<u8>, Limited<Body>), ApiEr
     Ok((beginning, request))
 }
 
-/// Passes a request on as it comes. A request that ends early, is too long, or breaks its encoding ends the child's input.
-/// The child then says that the request was not complete.
+/// Passes a request on as it comes. A request that ends early, is too long, breaks its encoding, or wants what it must not
+/// get ends the child's input. The child then says that the request was not complete. The beginning was checked already.
 async fn feed(
     beginning: Vec<u8>,
-    mut rest: Limited<Body>,
+    (mut rest, mut wants): (Limited<Body>, Option<WantCheck>),
     mut child: ChildStdin,
     client: WeakExchange,
 ) {
@@ -300,6 +307,11 @@ async fn feed(
         let Ok(data) = frame.into_data() else {
             continue;
         };
+        if let Some(wants) = &mut wants
+            && wants.check(&data).await.is_err()
+        {
+            return;
+        }
         // A child that has read enough or has failed reads no more.
         if child.write_all(&data).await.is_err() {
             return;

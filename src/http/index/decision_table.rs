@@ -137,3 +137,69 @@ pub(crate) type DecisionTables = BoundedCache<TableKey, DecisionTable>;
 pub(crate) fn no_decisions() -> DecisionTables {
     bounded(TABLES_BYTES_MAX, TABLES_TYPICAL, TABLES_PARTS)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::policy::testing::{DAY, NOW, settings, time};
+    use crate::policy::{AdvisoryReader, Facts, Rule, Rules, decisions};
+
+    /// The table of an index file with a line for each of these times, all of the same version.
+    fn table(published: &[i64]) -> DecisionTable {
+        let mut reader = AdvisoryReader::default();
+        // Malware of the 19th: what was published later is another file.
+        let advisory = "```toml\n[advisory]\nid = \"RUSTSEC-2026-0001\"\npackage = \"a\"\ndate = \"2026-08-19\"\n\
+            categories = [\"malicious\"]\n[versions]\npatched = [\"> 1.0.0\"]\nunaffected = [\"< 1.0.0\"]\n```\n\n# A title\n";
+        assert_eq!(reader.add(advisory.as_bytes()).unwrap(), None);
+        let facts = Facts {
+            policy_time: NOW + 8 * DAY,
+            advisories: Some(Arc::new(reader.finish("0".repeat(40)))),
+            ..Facts::none()
+        };
+        let lines: String = published
+            .iter()
+            .map(|published| {
+                let time = time(*published);
+                format!("{{\"name\":\"a\",\"vers\":\"1.0.0\",\"pubtime\":\"{time}\"}}\n")
+            })
+            .collect();
+        let rules = Rules::new(vec![Rule::Policy(settings())]);
+        DecisionTable::new(decisions(&rules, &facts, "a", lines.as_bytes()))
+    }
+
+    #[test]
+    fn of_several_lines_of_a_version_the_strictest_decision_counts() {
+        let (denied, allowed, held) = (NOW - 1, NOW, NOW + 2 * DAY);
+        let state = |published: &[i64]| {
+            let refusal = table(published).refusal("1.0.0");
+            refusal.map_or(PolicyState::Allowed, |refusal| refusal.state)
+        };
+        for (lines, expected) in [
+            (&[denied][..], PolicyState::Denied),
+            (&[allowed], PolicyState::Allowed),
+            (&[held], PolicyState::Held),
+            (&[denied, held], PolicyState::Denied),
+            (&[held, denied], PolicyState::Denied),
+            (&[allowed, held], PolicyState::Held),
+            (&[held, allowed], PolicyState::Held),
+            (&[allowed, held, denied], PolicyState::Denied),
+        ] {
+            assert_eq!(state(lines), expected, "{lines:?}");
+        }
+        assert!(table(&[held]).refusal("1.0.1").is_none());
+    }
+
+    #[test]
+    fn a_table_of_thousands_of_versions_stays_in_memory() {
+        let tables = no_decisions();
+        let one = table(&[NOW]);
+        // Real crates have some thousands at most.
+        let versions = vec![one.versions[0].clone(); 8_000];
+        assert!(one.bytes() * versions.len() > 2 * 1024 * 1024);
+        let key = (None, BlobId::of(b"large"), "a".to_owned());
+        tables.insert(key.clone(), Arc::new(DecisionTable::new(versions)));
+        assert!(tables.get(&key).is_some());
+    }
+}

@@ -5,7 +5,6 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -17,13 +16,14 @@ use crate::http::api::answer_cache::MadeFrom;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::index::{BlobId, CommitId, GitIndex, ReadError, RefreshOutcome, View};
-use crate::package::{CrateHistory, CrateName, IndexLine, Timestamp};
+use crate::package::{CrateHistory, CrateName, IndexLine, IndexPath};
 use crate::server::{Exchange, Share, Shares};
 
 /// Names the upstream commit that an answer was made from.
 pub(crate) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
 
-/// Names the decisions of the policy that an answer shows. The same commit and the same policy mean the same bytes.
+/// Names the decisions of the policy that an answer shows. The same commit and the same policy mean the same bytes. In git
+/// answers they mean the same index files: the ids of our commits depend on those before them.
 pub(crate) const X_POLICY: HeaderName = HeaderName::from_static("x-policy");
 
 /// An index file of this size and more needs memory from the account before it is read, in bytes.
@@ -80,16 +80,6 @@ impl IndexGuard {
         }
     }
 
-    /// Policy time: the time of the last successful fetch, in whole minutes. If it is unknown, the time of the upstream's
-    /// commit, which is older. The decisions of the view are those of this time, even if it was made earlier: it is
-    /// replaced when one of them changes.
-    pub(crate) fn policy_time(&self) -> Option<Timestamp> {
-        let fetched = self.state.index.status().last_success;
-        let time = fetched.unwrap_or_else(|| self.view.commit_time());
-        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-        Timestamp::from_unix_seconds((seconds - seconds % 60).try_into().ok()?)
-    }
-
     /// Marks an answer that was made from the view, a failure too.
     pub(crate) fn mark(&self, answer: Result<Response, ApiError>) -> Response {
         let mut response = answer.into_response();
@@ -109,6 +99,36 @@ impl IndexGuard {
             .extensions_mut()
             .insert(MadeFrom(Arc::clone(&self.view)));
         response
+    }
+
+    /// Marks an answer that the time changes, too: the name of the decisions does not cover that.
+    pub(crate) fn mark_as_of_now(&self, answer: Result<Response, ApiError>) -> Response {
+        let mut response = self.mark(answer);
+        response.headers_mut().remove(X_POLICY);
+        response
+    }
+
+    /// The index file at exactly this path, as cargo asks for it.
+    ///
+    /// # Errors
+    /// 404, and 503 for a file that the policy could not read.
+    pub(crate) fn find_exactly(&self, path: &IndexPath) -> Result<BlobId, ApiError> {
+        self.check_is_read(path.file())?;
+        self.view.find_exactly(path).ok_or(ApiError::NotFound)
+    }
+
+    /// The index file of a crate, whatever the spelling of the name.
+    ///
+    /// # Errors
+    /// 404, and 503 for a file that the policy could not read.
+    pub(crate) fn find(&self, name: &CrateName) -> Result<BlobId, ApiError> {
+        if self.is_enforced()
+            && let Some((file, _)) = self.view.source_file(name)
+        {
+            self.check_is_read(file)?;
+        }
+        let no_crate = || ApiError::CrateNotFound(name.to_string());
+        self.view.find(name).ok_or_else(no_crate)
     }
 
     /// Looks for a newer view at the upstream: the index may be behind a publish.
@@ -135,7 +155,8 @@ impl IndexGuard {
 
     /// The version table of a crate, if it is in memory.
     pub(crate) fn version_table_now(&self, name: &CrateName) -> Option<Arc<VersionTable>> {
-        self.state.version_tables.get(&self.view.find(name)?)
+        let table = self.state.version_tables.get(&self.find(name).ok()?);
+        table.filter(|table| table.is_of(name))
     }
 
     /// The version table of a crate.
@@ -147,15 +168,17 @@ impl IndexGuard {
         exchange: &Exchange,
         name: &CrateName,
     ) -> Result<Arc<VersionTable>, ApiError> {
-        let no_crate = || ApiError::CrateNotFound(name.to_string());
-        let blob = self.view.find(name).ok_or_else(no_crate)?;
+        let blob = self.find(name)?;
         let crate_name = name.clone();
         let read = move |file: &[u8]| VersionTable::read(file, &crate_name);
-        let table = self.cached(exchange, blob, (&self.state.version_tables, blob), read);
-        table.await?.ok_or_else(no_crate)
+        // Two crates of a strange index may have the same file. Each has only the lines of its own name.
+        let is_right = |table: &VersionTable| table.is_of(name);
+        let tables = (&self.state.version_tables, blob);
+        let table = self.cached(exchange, blob, tables, is_right, read).await?;
+        table.ok_or_else(|| ApiError::CrateNotFound(name.to_string()))
     }
 
-    /// Returns what a cache has for a key, or what `read` makes of an index file, which the cache then has, too.
+    /// Returns what a cache has for a key, if that `is_right`, or what `read` makes of an index file, which the cache then has, too.
     ///
     /// # Errors
     /// As [`IndexGuard::read`].
@@ -164,9 +187,10 @@ impl IndexGuard {
         exchange: &Exchange,
         blob: BlobId,
         (cache, key): (&BoundedCache<K, V>, K),
+        is_right: impl Fn(&V) -> bool,
         read: impl Fn(&[u8]) -> Option<V> + Send + Sync + 'static,
     ) -> Result<Option<Arc<V>>, ApiError> {
-        let known = || cache.get(&key).map(Some);
+        let known = || cache.get(&key).filter(|known| is_right(known)).map(Some);
         let read = move |file: &[u8]| read(file).map(Arc::new);
         let cost = ReadCost {
             permits: &self.state.look_up_permits,
@@ -236,8 +260,12 @@ impl IndexGuard {
     }
 
     /// The size of a version's crate file in bytes, if the file is on the mirror's own disk; otherwise 0. Blocking.
+    ///
+    /// Answers of one commit and one policy are equal, and which files are stored changes with each download. So under a
+    /// policy it is 0, unless only stored files are listed.
     pub(crate) fn crate_size(&self, line: &IndexLine<'_>) -> u64 {
-        let files = self.state.crate_files.as_ref();
+        let varies = self.view.policy_id().is_some() && !self.view.may_hide();
+        let files = self.state.crate_files.as_ref().filter(|_| !varies);
         let size = files
             .zip(line.checksum())
             .and_then(|(files, checksum)| files.store().size_on_disk(&checksum));

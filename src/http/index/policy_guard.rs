@@ -10,7 +10,7 @@ use super::decision_table::DecisionTable;
 use super::index_guard::IndexGuard;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
-use crate::index::{AdvisoryHandle, AdvisoryState, BlobId, View};
+use crate::index::{AdvisoryHandle, AdvisoryState, BlobId, ReadError, View};
 use crate::observability::metrics::PolicySurface;
 use crate::package::{CrateName, CrateVersion};
 use crate::policy::{FileState, Mode, PolicyState};
@@ -29,12 +29,15 @@ impl IndexGuard {
         exchange: &Exchange,
         name: &CrateName,
     ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
-        let found = self.view.source_file(name);
-        let state = found.and_then(|(file, _)| self.view.policy_state(file));
-        match found.filter(|_| state.is_some_and(FileState::has_decisions)) {
-            Some((file, blob)) => Box::pin(self.read_decisions(exchange, file, blob)).await,
-            None => Ok(None),
+        let Some((file, blob)) = self.view.source_file(name) else {
+            return Ok(None);
+        };
+        self.check_is_read(file)?;
+        let state = self.view.policy_state(file);
+        if !state.is_some_and(FileState::has_decisions) {
+            return Ok(None);
         }
+        Box::pin(self.read_decisions(exchange, file, blob)).await
     }
 
     /// All decisions about the versions of a crate, whether the policy says anything about them or not.
@@ -48,6 +51,7 @@ impl IndexGuard {
     ) -> Result<Arc<DecisionTable>, ApiError> {
         let no_crate = || ApiError::CrateNotFound(name.to_string());
         let (file, blob) = self.view.source_file(name).ok_or_else(no_crate)?;
+        self.check_is_read(file)?;
         let table = self.read_decisions(exchange, file, blob).await?;
         table.ok_or_else(no_crate)
     }
@@ -65,7 +69,8 @@ impl IndexGuard {
             (!decided.is_empty()).then(|| DecisionTable::new(decided))
         };
         let tables = &self.state.decision_tables;
-        self.cached(exchange, blob, (tables, key), read).await
+        self.cached(exchange, blob, (tables, key), |_table| true, read)
+            .await
     }
 
     /// Looks up what the policy says about a crate, for the answer about it.
@@ -89,12 +94,49 @@ impl IndexGuard {
         Some(refusal.detail)
     }
 
-    /// Counts an answer in which the policy changes versions of this crate, or would.
-    pub(crate) fn count_policy(&self, surface: PolicySurface, name: &str) {
-        if let Some(state) = self.view.policy_state(name) {
-            let versions = [state.held, state.denied, state.frozen].map(u64::from);
-            count_policy(&self.state, &self.view, surface, versions);
+    /// Counts an answer in which the policy changes versions of crates, or would: once for each state. `files` are the names
+    /// of their index files. A `304` shows no version. `/changes` is no surface of its own: its lines tell what the policy did.
+    pub(crate) fn count_policy<'f>(
+        &self,
+        surface: PolicySurface,
+        files: impl IntoIterator<Item = &'f str>,
+    ) {
+        let states = files
+            .into_iter()
+            .filter_map(|file| self.view.policy_state(file));
+        let mut versions = [0; 3];
+        for state in states {
+            versions[0] += u64::from(state.held);
+            versions[1] += u64::from(state.denied);
+            versions[2] += u64::from(state.frozen);
         }
+        count_policy(&self.state, &self.view, surface, versions);
+    }
+
+    /// Counts an answer of the API that lists these crates.
+    pub(crate) fn count_list<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
+        if !self.view.has_policy() {
+            return;
+        }
+        let names = names.into_iter().map(str::to_owned);
+        let names = names.filter_map(|name| CrateName::try_from(name).ok());
+        let files = names.filter_map(|name| Some(self.view.source_file(&name)?.0));
+        self.count_policy(PolicySurface::Api, files);
+    }
+
+    /// Refuses an index file that is hidden because the policy could not read it: what it lists must not be called absent.
+    ///
+    /// # Errors
+    /// 503.
+    pub(super) fn check_is_read(&self, file_name: &str) -> Result<(), ApiError> {
+        let state = self.view.policy_state(file_name);
+        if self.is_enforced() && state.is_some_and(|state| state.is_unread) {
+            let why = "it is too large or cannot be read, so the policy cannot be applied to it";
+            return Err(ApiError::IndexFileRefused(ReadError::TooLarge(
+                why.to_owned(),
+            )));
+        }
+        Ok(())
     }
 
     /// Refuses a download that the policy does not allow, and logs and counts it. In audit mode it refuses none.
@@ -201,7 +243,7 @@ impl IndexGuard {
     }
 
     /// Whether there is a policy that changes answers.
-    fn is_enforced(&self) -> bool {
+    pub(super) fn is_enforced(&self) -> bool {
         let settings = self.view.policy_settings();
         settings.is_some_and(|settings| settings.mode == Mode::Enforce)
     }

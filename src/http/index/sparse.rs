@@ -156,9 +156,10 @@ pub(super) async fn answer_at(
     path: Option<&IndexPath>,
     time: Option<Timestamp>,
 ) -> Response {
-    let answer = match path.and_then(|path| index.view.find_exactly(path)) {
-        Some(blob) => send(index, exchange, headers, &FileAt { blob, time }).await,
-        None => Err(ApiError::NotFound),
+    let found = path.ok_or(ApiError::NotFound);
+    let answer = match found.and_then(|path| index.find_exactly(path)) {
+        Ok(blob) => send(index, exchange, headers, &FileAt { blob, time }).await,
+        Err(error) => Err(error),
     };
     let is_sent = answer.is_ok();
     let is_absent = matches!(answer, Err(ApiError::NotFound));
@@ -204,7 +205,7 @@ fn follow_policy(response: &mut Response, index: &IndexGuard, file_name: &str) {
         response.headers_mut().insert(header::CACHE_CONTROL, keep);
     }
     if response.status() == StatusCode::OK {
-        index.count_policy(PolicySurface::Sparse, file_name);
+        index.count_policy(PolicySurface::Sparse, [file_name]);
     }
 }
 

@@ -32,8 +32,10 @@ pub(crate) async fn config(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let index = IndexGuard::take(&state)?;
-    let answer = check(&index, &time).and_then(|()| registry(&state, &uri, &headers));
-    Ok(index.mark(answer))
+    if let Err(refused) = check(&index, &time) {
+        return Ok(index.mark_as_of_now(Err(refused)));
+    }
+    Ok(index.mark(registry(&state, &uri, &headers)))
 }
 
 /// An index file as of the time, or the way to a crate's page.
@@ -47,7 +49,7 @@ pub(crate) async fn file(
 ) -> Result<Response, ApiError> {
     let index = IndexGuard::take(&state)?;
     if let Err(refused) = check(&index, &time) {
-        return Ok(index.mark(Err(refused)));
+        return Ok(index.mark_as_of_now(Err(refused)));
     }
     let path = path.ok().map(|Path((_time, path))| path);
     match Target::of(&uri, path) {
@@ -60,7 +62,7 @@ pub(crate) async fn file(
 
 /// Refuses a time of which the mirror does not know the index yet.
 fn check(index: &IndexGuard, time: &Timestamp) -> Result<(), ApiError> {
-    let is_past = index.policy_time().is_some_and(|now| *time <= now);
+    let is_past = index.view.policy_time().is_some_and(|now| *time <= now);
     let refused = || ApiError::BadRequest(format!("{time} is in the future"));
     is_past.then_some(()).ok_or_else(refused)
 }

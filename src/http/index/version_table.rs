@@ -5,7 +5,7 @@
 
 use super::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::index::BlobId;
-use crate::package::{Checksum, CrateFile, CrateHistory, CrateName, CrateVersion};
+use crate::package::{Checksum, CrateFile, CrateHistory, CrateName, CrateVersion, canonical_order};
 
 /// All tables together, in bytes.
 const TABLES_BYTES_MAX: u64 = 12 * 1024 * 1024;
@@ -72,6 +72,11 @@ impl VersionTable {
             texts: texts.into(),
             entries: entries.into(),
         })
+    }
+
+    /// Whether it was read for this crate.
+    pub(crate) fn is_of(&self, name: &CrateName) -> bool {
+        canonical_order(self.name.as_str(), name.as_str()).is_eq()
     }
 
     /// The file of a version, if the index lists the version with a checksum.

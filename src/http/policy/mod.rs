@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::crate_in_path::{NameInPath, VersionInPath};
 use super::error::ApiError;
-use super::index::index_guard::{IndexGuard, X_POLICY};
+use super::index::index_guard::IndexGuard;
 use super::state::{AppState, DownloadPolicy};
 use crate::package::{CrateName, Timestamp};
 use crate::policy::{AllVersions, DecidedVersion, Mode, OneVersion, VersionCounts};
@@ -26,7 +26,7 @@ pub(crate) struct PolicyReport {
     pub(super) mode: &'static str,
     /// The settings, as they were written; null without a policy.
     pub(super) settings: Option<SettingsReport>,
-    /// The time that decides about ages: that of the last successful fetch in whole minutes.
+    /// The time that decides about ages: when the last successful fetch began, in whole minutes.
     #[schema(value_type = Option<String>, format = DateTime)]
     policy_time: Option<Timestamp>,
     /// That the policy file on the disk is not the one in force; null if it is. Paths and raw errors are on `/readyz`.
@@ -84,7 +84,7 @@ impl PolicyReport {
                 held_downloads: settings.held_downloads.name(),
                 yank_guard: settings.yank_guard.to_string(),
             }),
-            policy_time: settings.and_then(|_policy| index.policy_time()),
+            policy_time: settings.and_then(|_policy| view.policy_time()),
             policy_file_error: index.state.index.status().policy_file_error.map(|_error| {
                 "the policy file cannot be used, so an earlier version of it is in force: /readyz says why"
             }),
@@ -115,10 +115,8 @@ fn advisories_age(state: &AppState) -> Option<u64> {
 #[utoipa::path(get, path = "/policy", tag = "policy", responses((status = 200, body = PolicyReport, headers(("x-index-commit" = String)))))]
 pub(crate) async fn show(State(state): State<Arc<AppState>>) -> Result<Response, ApiError> {
     let index = IndexGuard::take(&state)?;
-    let mut response = index.mark(Ok(fresh_json(&PolicyReport::of(&index))));
-    // The same policy means the same bytes, and these tell the time and ages.
-    response.headers_mut().remove(X_POLICY);
-    Ok(response)
+    // It tells the time and ages.
+    Ok(index.mark_as_of_now(Ok(fresh_json(&PolicyReport::of(&index)))))
 }
 
 /// Shows what the policy says about the versions of a crate.

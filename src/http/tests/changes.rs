@@ -3,25 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::Request;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, TestMirror, settings};
+use super::{Answer, TestMirror, application, asked, settings};
 use crate::catalog::{Catalog, CatalogSettings, CatalogTask};
 use crate::clock::Clock;
 use crate::http::AppState;
 use crate::index::testing::{TestIndex, line};
 use crate::journal::{Journal, JournalSettings, JournalTask};
+use crate::server::Exchange;
 
 /// A task that ends when it is told to.
-struct Running {
+pub(super) struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Running {
-    fn start<F: Future<Output: Send> + Send + 'static>(
+    pub(super) fn start<F: Future<Output: Send> + Send + 'static>(
         run: impl FnOnce(CancellationToken) -> F,
     ) -> Self {
         let stop = CancellationToken::new();
@@ -30,7 +33,7 @@ impl Running {
         Self { stop, task }
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
@@ -119,6 +122,11 @@ async fn a_list_since_a_time_leads_to_the_place_where_the_journal_shows_the_same
     catalog_is_at(&first).await;
     let (listed, at_first) = read(&ask(SINCE).await);
     assert_eq!(listed, ["0.1.0"]);
+    assert_eq!(
+        mirror.state.look_up_permits.usage(),
+        (0, 1),
+        "it reads index files"
+    );
 
     // The catalog stays behind, so the cursor is before the last step.
     its_catalog.end().await;
@@ -144,6 +152,17 @@ async fn a_list_since_a_time_leads_to_the_place_where_the_journal_shows_the_same
     catalog_is_at(&third).await;
     let (listed, cursor) = read(&ask(SINCE).await);
     assert_eq!((listed.len(), cursor), (3, at_second));
+    // Each page of a list needs a permit, as other look-ups do.
+    let (mut since, mut listed) = (SINCE.to_owned(), Vec::new());
+    for _page in 0..3 {
+        mirror.state.look_up_permits.usage();
+        let (more, cursor) = read(&ask(&format!("{since}&limit=1")).await);
+        listed.extend(more);
+        since = format!("/changes?since={cursor}");
+        assert_eq!(mirror.state.look_up_permits.usage(), (0, 1), "{cursor}");
+    }
+    assert_eq!(listed, ["0.1.0", "0.2.0", "0.3.0"]);
+    limits_of_followers(&mirror).await;
 
     // The catalog shows a state that the journal never had, so no place matches.
     its_catalog.end().await;
@@ -152,4 +171,39 @@ async fn a_list_since_a_time_leads_to_the_place_where_the_journal_shows_the_same
     let refused = ask(SINCE).await;
     assert_eq!(refused.status, 503);
     assert_eq!(refused.header("retry-after"), "5");
+}
+
+/// A peer has 32 places, and all peers together have 256.
+async fn limits_of_followers(mirror: &TestMirror) {
+    let follow = async |peer: u8| {
+        let request = Request::builder().uri("/changes");
+        let request = request.header("accept", "text/event-stream");
+        let mut asked = asked(request.body(Body::empty()).unwrap());
+        asked.exchange = Exchange::with([10, 0, 0, peer].into());
+        let exchange = asked.exchange.clone();
+        let answer = application(Arc::clone(&mirror.state))(asked).await.response;
+        (exchange, answer)
+    };
+    let mut followers = Vec::new();
+    for peer in 1..=8 {
+        for _place in 0..32 {
+            let (exchange, answer) = follow(peer).await;
+            assert_eq!(answer.status(), 200);
+            followers.push((exchange, answer));
+        }
+        let (_exchange, refused) = follow(peer).await;
+        assert_eq!(refused.status(), 503);
+        assert_eq!(refused.headers()["retry-after"], "5");
+    }
+    let permits = &mirror.state.follower_permits;
+    let ninth = Exchange::with([10, 0, 0, 9].into());
+    assert_eq!(permits.usage().0, 256);
+    assert!(permits.try_take(&ninth, 1).is_none());
+    // A place is free again when its answer ends.
+    followers.pop();
+    assert_eq!(permits.usage().0, 255);
+    assert_eq!(follow(9).await.1.status(), 200);
+    followers.clear();
+    assert_eq!(permits.usage().0, 0);
+    assert_eq!(follow(1).await.1.status(), 200);
 }

@@ -4,6 +4,7 @@ mod changes;
 mod downloads;
 mod metadata;
 mod pages;
+mod policy;
 mod refusals;
 mod sparse;
 mod versions;

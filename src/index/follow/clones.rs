@@ -50,8 +50,8 @@ pub(crate) struct Clones {
 
 /// What a successful refresh did.
 pub(crate) enum Refreshed {
-    /// It fetched from the upstream.
-    Fetched,
+    /// It fetched from the upstream, and began at this time.
+    Fetched(SystemTime),
     /// It served the clone on disk, because the settings forbid a fetch.
     NotAsked,
 }
@@ -115,7 +115,7 @@ impl Clones {
             .as_ref()
             .filter(|_| publisher.maker.has_rules())
         {
-            Some(repository) => publisher.show(repository),
+            Some(repository) => publisher.show(repository, None),
             None => Ok(()),
         }
     }
@@ -141,16 +141,16 @@ impl Clones {
                 self.show_again(publisher)?;
                 return Ok(Refreshed::NotAsked);
             }
-            Some(repository) if !replace => self.fetch(&repository, publisher)?,
+            Some(repository) if !replace => self.fetch(&repository, publisher),
             current => {
                 if current.is_some() {
                     self.repairs.note(now);
                     self.failures = 0;
                 }
-                self.clone_anew(publisher)?;
+                self.clone_anew(publisher)
             }
         }
-        Ok(Refreshed::Fetched)
+        .map(Refreshed::Fetched)
     }
 
     /// Locks the data directory and serves the clone in it. Does nothing if that is done already, unless the directory
@@ -229,8 +229,7 @@ impl Clones {
         publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
         let repository = Arc::new(repository);
-        publisher.maker.note_fetch(last_success);
-        let view = publisher.maker.view(&repository)?;
+        let view = publisher.maker.view_of_fetch(&repository, last_success)?;
         self.handle.remember_success(last_success);
         publisher.publish(view, "serving the index found on disk");
         self.retired.extend(self.current.replace(repository));
@@ -262,14 +261,16 @@ impl Clones {
         damaged.then_some(repository)
     }
 
+    /// Fetches, and publishes the result. Returns when the fetch began.
     fn fetch(
         &mut self,
         repository: &Arc<Repository>,
         publisher: &mut Publisher,
-    ) -> Result<(), RefreshError> {
+    ) -> Result<SystemTime, RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
         let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
         let outgoing = self.settings.outgoing.clone();
+        let began = self.settings.clock.now();
         let fetched = self.transfer(Phase::Fetching, move |progress| {
             fetch::fetch(&path, &url, &outgoing, progress)
         });
@@ -288,19 +289,17 @@ impl Clones {
             }
             return Err(error.into());
         }
-        let record = self.record();
-        publisher.maker.note_fetch(record.last_success());
-        if let Err(error) = publisher.show(repository) {
+        if let Err(error) = publisher.show(repository, Some(began)) {
             if let RefreshError::Refused(_) = error {
                 self.forget_refused(repository, publisher);
             }
             return Err(error);
         }
         // Not fatal. A failure only means that the time of this fetch is lost after a restart.
-        if let Err(error) = clone_dir::write_record(repository.path(), &record) {
+        if let Err(error) = clone_dir::write_record(repository.path(), &self.record(began)) {
             tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
         }
-        Ok(())
+        Ok(began)
     }
 
     /// Points the clone's branch back to the served commit, so a restart serves that one.
@@ -328,8 +327,8 @@ impl Clones {
             .run(&progress, self.settings.url.is_local(), transfer)
     }
 
-    pub(crate) fn record(&self) -> CloneRecord {
-        CloneRecord::new(&self.settings.url, Some(self.settings.clock.now()))
+    fn record(&self, began: SystemTime) -> CloneRecord {
+        CloneRecord::new(&self.settings.url, Some(began))
     }
 
     /// Makes the clone smaller if it is too large. After a failure the clone stays as it is, and works as before.
@@ -358,14 +357,14 @@ impl Clones {
                         error = why,
                         "small packs could not be rolled up; the clone will be replaced"
                     );
-                    self.clone_anew(publisher)
+                    self.clone_anew(publisher).map(drop)
                 }
                 other => other,
             },
             Ok(Due::Renewal) if self.settings.may_renew() => {
                 // The new clone may be as large, with many files that rules have edited.
                 self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
-                self.clone_anew(publisher)
+                self.clone_anew(publisher).map(drop)
             }
             // Only the upstream can tell which objects belong to the index.
             Ok(Due::Renewal) => return,
@@ -394,16 +393,20 @@ impl Clones {
         let rolled_up = if progress.is_stopped() {
             Err(FetchError::Stopped.into())
         } else {
-            rolled_up.map_err(RefreshError::from)
+            rolled_up.map(|()| None).map_err(RefreshError::from)
         };
         self.replace_by(&path, rolled_up, "small packs were rolled up", publisher)
     }
 
-    /// Makes a new clone, and replaces the current one with it.
-    pub(crate) fn clone_anew(&mut self, publisher: &mut Publisher) -> Result<(), RefreshError> {
+    /// Makes a new clone, and replaces the current one with it. Returns when the transfer began.
+    pub(crate) fn clone_anew(
+        &mut self,
+        publisher: &mut Publisher,
+    ) -> Result<SystemTime, RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
+        let began = self.settings.clock.now();
         let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
-            return Ok(());
+            return Ok(began);
         };
         tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         let (target, url) = (path.clone(), self.settings.url.clone());
@@ -414,22 +417,23 @@ impl Clones {
             })
             .map_err(RefreshError::from)
             .and_then(|()| {
-                let record = self.record();
-                publisher.maker.note_fetch(record.last_success());
-                Ok(clone_dir::write_record(&path, &record)?)
+                clone_dir::write_record(&path, &self.record(began))?;
+                Ok(Some(began))
             });
-        self.replace_by(&path, cloned, "serving the index", publisher)
+        self.replace_by(&path, cloned, "serving the index", publisher)?;
+        Ok(began)
     }
 
-    /// Replaces the current clone with the new one at `path`, if it was made successfully.
+    /// Replaces the current clone with the new one at `path`, if it was made successfully: by a fetch that began at this
+    /// time, or else from the current one.
     fn replace_by(
         &mut self,
         path: &Path,
-        made: Result<(), RefreshError>,
+        made: Result<Option<SystemTime>, RefreshError>,
         message: &str,
         publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
-        match made.and_then(|()| self.take_over(path, publisher)) {
+        match made.and_then(|began| self.take_over(path, began, publisher)) {
             Ok((repository, view)) => {
                 publisher.publish(view, message);
                 self.retired.extend(self.current.replace(repository));
@@ -449,11 +453,12 @@ impl Clones {
     fn take_over(
         &self,
         path: &Path,
+        began: Option<SystemTime>,
         publisher: &mut Publisher,
     ) -> Result<(Arc<Repository>, View), RefreshError> {
         let repository = Arc::new(Repository::open(path, Access::Full)?);
         // Before `activate`: a clone that cannot be read must not become the clone in use.
-        let view = publisher.maker.view(&repository)?;
+        let view = publisher.maker.view_of_fetch(&repository, began)?;
         if let Some(directory) = &self.directory {
             directory.activate(path)?;
         }

@@ -134,7 +134,7 @@ impl Follower {
         let began = Instant::now();
         let tried = self.clones.refresh(&mut self.publisher);
         let outcome = match &tried {
-            Ok(Refreshed::Fetched) => RefreshOutcome::Fetched,
+            Ok(Refreshed::Fetched(_)) => RefreshOutcome::Fetched,
             Ok(Refreshed::NotAsked) => RefreshOutcome::NotNow,
             Err(_) => RefreshOutcome::Failed,
         };
@@ -158,7 +158,7 @@ impl Follower {
 
     fn count(&self, tried: &Result<Refreshed, RefreshError>, took: Duration) {
         let result = match tried {
-            Ok(Refreshed::Fetched) => OK,
+            Ok(Refreshed::Fetched(_)) => OK,
             Ok(Refreshed::NotAsked) | Err(RefreshError::Fetch(FetchError::Stopped)) => return,
             Err(_) if !self.settings.may_fetch() => return,
             Err(_) => FAILED,
@@ -172,7 +172,7 @@ impl Follower {
             Ok(refreshed) => {
                 self.locked_since = None;
                 match refreshed {
-                    Refreshed::Fetched => self.handle.succeeded(self.settings.clock.now()),
+                    Refreshed::Fetched(began) => self.handle.succeeded(began),
                     Refreshed::NotAsked => self.handle.recovered(),
                 }
                 self.clones.after_success(&mut self.publisher);

@@ -7,17 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::policy_facts::{PolicyFacts, PolicyLookup};
 use crate::clock::Clock;
-use crate::index::IndexHandle;
+use crate::index::source::clone_dir;
+use crate::index::source::fetch::UPSTREAM_HEAD;
 use crate::index::status::ProgressCell;
 use crate::index::testing::{TestIndex, checksum};
 use crate::index::view::build::build;
 use crate::index::view::policy::ViewPolicy;
+use crate::index::{IndexHandle, ShownFlag};
 use crate::package::{CrateName, IndexPath};
 use crate::policy::testing::{CRATES, DAY, MINUTE, NOW, databases, policy_files, time};
-use crate::policy::{Facts, Rule, Rules, SeenYanks, Settings, UnknownAge};
+use crate::policy::{DECISIONS, Facts, PolicyFile, Rule, Rules, SeenYanks, Settings, UnknownAge};
 
 /// One version in the index of the upstream.
 #[derive(Clone, Debug)]
@@ -474,6 +477,192 @@ fn a_freeze_follows_what_the_upstream_does_and_survives_restarts() {
     world.turn_clock(1);
     world.step(AS_USUAL);
     assert_eq!(world.found("fnv"), (0, 0));
+}
+
+#[test]
+fn what_an_earlier_build_has_decided_is_not_served() {
+    let mut world = World::new(settings("7 days", "0", UnknownAge::Allow));
+    world.files.get_mut("fnv").unwrap().push(Version {
+        text: "1.0.8".to_owned(),
+        published: Some(NOW - DAY),
+        yanked: false,
+        is_compact: true,
+    });
+    world.step(AS_USUAL);
+    assert_eq!(world.found("fnv"), (1, 0));
+    let clone = clone_dir::current_in(&world.index.data_dir()).unwrap();
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(clone.join(name)).unwrap()).unwrap()
+    };
+    let write = |name: &str, value: &Value| {
+        std::fs::write(clone.join(name), value.to_string()).unwrap();
+    };
+    // From the same rules and facts that one has decided to hold nothing.
+    let (mut record, mut states) = (read("pruned.json"), read("policy-states.json"));
+    let of_now = format!("policy-{DECISIONS}-");
+    let fingerprint = record["held"]
+        .as_str()
+        .unwrap()
+        .replace(&of_now, "policy-0-");
+    record["held"] = fingerprint.into();
+    record["pruned"] = record["source"].clone();
+    states["states"] = serde_json::json!({});
+    write("pruned.json", &record);
+    write("policy-states.json", &states);
+    world.step(RESTART);
+    assert_eq!(world.found("fnv"), (1, 0));
+}
+
+/// An index whose clock is ten minutes ahead as soon as a clone has the upstream's commit.
+struct SlowFetch {
+    index: TestIndex,
+    began: Arc<AtomicI64>,
+    commit: Arc<Mutex<String>>,
+}
+
+impl SlowFetch {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let mut index = TestIndex::new(files);
+        let (began, commit) = (Arc::new(AtomicI64::new(NOW)), Arc::new(Mutex::default()));
+        let (clones, seconds, wanted) = (
+            index.data_dir().join("index"),
+            Arc::clone(&began),
+            Arc::clone(&commit),
+        );
+        index.settings_mut(|follower| {
+            follower.rules = Rules::new(vec![Rule::Policy(settings(
+                "7 days",
+                "0",
+                UnknownAge::Allow,
+            ))]);
+            follower.clock = Clock::custom(move || {
+                let mut clones = std::fs::read_dir(&clones).into_iter().flatten().flatten();
+                let has_commit = |clone: std::fs::DirEntry| {
+                    let git = git2::Repository::open_bare(clone.path()).ok()?;
+                    let head = git.refname_to_id(UPSTREAM_HEAD).ok()?;
+                    Some(head.to_string() == *wanted.lock().unwrap())
+                };
+                let is_fetched = clones.any(|clone| has_commit(clone) == Some(true));
+                let ahead = if is_fetched { 10 * MINUTE } else { 0 };
+                let now = seconds.load(Ordering::Relaxed) + ahead;
+                SystemTime::UNIX_EPOCH + Duration::from_secs(now.try_into().unwrap())
+            });
+        });
+        Self {
+            index,
+            began,
+            commit,
+        }
+    }
+
+    fn upstream(&self) -> git2::Repository {
+        git2::Repository::open_bare(self.index.data_dir().with_file_name("upstream")).unwrap()
+    }
+
+    /// Fetches the upstream's commit, beginning at this time.
+    fn fetch_at(&mut self, seconds: i64) {
+        let head = self.upstream().head().unwrap().target().unwrap();
+        *self.commit.lock().unwrap() = head.to_string();
+        self.began.store(seconds, Ordering::Relaxed);
+        self.index.try_refresh();
+    }
+
+    fn policy_time(&self) -> String {
+        let view = self.index.handle.view().unwrap();
+        view.policy_time().unwrap().to_string()
+    }
+}
+
+/// A version of `a` that is held until so many seconds after [`NOW`].
+fn held_until(seconds: i64) -> String {
+    let time = time(NOW + seconds - 7 * DAY);
+    format!(r#"{{"name":"a","vers":"1.0.0","deps":[],"cksum":"","pubtime":"{time}"}}"#)
+}
+
+#[test]
+fn policy_time_is_when_the_fetch_began() {
+    let line = held_until(5 * MINUTE);
+    let mut slow = SlowFetch::new(&[("1/a", &line)]);
+    let began = |slow: &SlowFetch, seconds: i64| {
+        let clone = clone_dir::current_in(&slow.index.data_dir()).unwrap();
+        let record = clone_dir::read_record(&clone).unwrap().last_success();
+        assert_eq!(record, slow.index.handle.status().last_success);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap());
+        assert_eq!(record, Some(time));
+        slow.policy_time()
+    };
+    let is_held = |slow: &SlowFetch| {
+        let view = slow.index.handle.view().unwrap();
+        view.policy_state("a").is_some_and(|state| state.held == 1)
+    };
+    slow.fetch_at(NOW);
+    assert_eq!(began(&slow, NOW), time(NOW).to_string());
+    slow.index.commit(&[("1/a", &line), ("1/b", "new")]);
+    let next = NOW + MINUTE + 7;
+    slow.fetch_at(next);
+    assert_eq!(began(&slow, next), time(NOW + MINUTE).to_string());
+    // During this fetch, too, the upstream may have deleted the version.
+    assert!(is_held(&slow));
+    slow.commit.lock().unwrap().clear();
+    // Nothing is new but the time.
+    slow.began.store(NOW + 2 * MINUTE, Ordering::Relaxed);
+    slow.index.refresh();
+    assert_eq!(slow.policy_time(), time(NOW + 2 * MINUTE).to_string());
+    slow.began.store(NOW + 5 * MINUTE, Ordering::Relaxed);
+    slow.index.refresh();
+    assert!(!is_held(&slow));
+}
+
+#[test]
+fn a_commit_that_is_refused_ends_no_hold() {
+    let mut slow = SlowFetch::new(&[("1/a", &held_until(DAY))]);
+    slow.fetch_at(NOW);
+    let upstream = slow.upstream();
+    let head = upstream.head().unwrap().peel_to_commit().unwrap();
+    let (who, text) = (head.author(), "x".repeat(2 * 1024 * 1024));
+    let large = upstream.commit(None, &who, &who, &text, &head.tree().unwrap(), &[&head]);
+    upstream
+        .reference("refs/heads/master", large.unwrap(), true, "moved")
+        .unwrap();
+    slow.fetch_at(NOW + 2 * DAY);
+    let error = slow.index.handle.status().last_error.unwrap();
+    assert!(error.contains("refused"), "{error}");
+    // The index that is served is shown again, although it could not be fetched.
+    std::fs::write(upstream.path().join("refs/heads/master"), "damaged").unwrap();
+    slow.index.try_refresh();
+    assert!(slow.index.handle.status().failures == 2);
+    assert_eq!(slow.policy_time(), time(NOW).to_string());
+    let view = slow.index.handle.view().unwrap();
+    assert_eq!(view.policy_state("a").unwrap().held, 1);
+}
+
+#[test]
+fn a_flag_that_the_upstream_has_set_is_not_called_the_policys() {
+    let mut world = World::new(settings("7 days", "0", UnknownAge::Allow));
+    world.facts.lock().unwrap().file =
+        Arc::new(PolicyFile::parse("bans.deny = [\"fnv:<1.0.3\"]").unwrap());
+    let file = world.files.get_mut("fnv").unwrap();
+    for (text, published, yanked) in [
+        ("1.0.1", NOW - 90 * DAY, true),
+        ("1.0.8", NOW - DAY, false),
+        ("1.0.9", NOW - DAY, true),
+    ] {
+        file.push(Version {
+            text: text.to_owned(),
+            published: Some(published),
+            yanked,
+            is_compact: true,
+        });
+    }
+    world.step(AS_USUAL);
+    let view = world.index.handle.view().unwrap();
+    let flags: BTreeMap<String, ShownFlag> = view.flags_of("fnv").unwrap().into_iter().collect();
+    let until = ShownFlag::HeldUntil(Some(time(NOW + 6 * DAY)));
+    let expected = [
+        ("1.0.2".to_owned(), ShownFlag::Denied(true)),
+        ("1.0.8".to_owned(), until),
+    ];
+    assert_eq!(flags, expected.into());
 }
 
 proptest! {

@@ -1,4 +1,5 @@
-//! Policy time: the time of the last successful fetch, in whole minutes.
+//! Policy time: when the last successful fetch began, in whole minutes. What the upstream publishes or deletes during a fetch
+//! may be missing in it.
 
 use std::time::SystemTime;
 
@@ -10,13 +11,13 @@ use crate::index::source::snapshot::Source;
 const CLOCK_CORRECTION_MAX: i64 = 600;
 
 /// Policy time, in seconds since 1970; `None` if the time of the last fetch is unknown.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PolicyTime(Option<i64>);
 
 impl PolicyTime {
-    /// Notes the time of the last successful fetch.
-    pub(super) fn note_fetch(&mut self, at: Option<SystemTime>) {
-        let Some(time) = at.and_then(seconds) else {
+    /// Notes when the last successful fetch began.
+    pub(super) fn note_fetch(&mut self, began: Option<SystemTime>) {
+        let Some(time) = began.and_then(seconds) else {
             return;
         };
         let time = whole_minutes(time);

@@ -1,7 +1,7 @@
 //! The publisher of views: swaps the pointer that requests read, and keeps the git index of the view with it.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::error::RefreshError;
 use super::settings::{FollowerSettings, GitIndexSettings};
@@ -45,14 +45,19 @@ impl Publisher {
         }
     }
 
-    /// Publishes the view of a clone, if it differs from the current one.
-    pub(crate) fn show(&mut self, repository: &Arc<Repository>) -> Result<(), RefreshError> {
-        let view = self.maker.view(repository);
+    /// Publishes the view of a clone, if it differs from the current one. If there was a fetch, it began at this time.
+    pub(crate) fn show(
+        &mut self,
+        repository: &Arc<Repository>,
+        began: Option<SystemTime>,
+    ) -> Result<(), RefreshError> {
+        let view = self.maker.view_of_fetch(repository, began);
         // The handles have read the whole index. Closing them frees that memory.
         repository.close_idle_handles();
         let previous = self.handle.view();
         match (view, previous) {
             (Ok(view), Some(previous)) if previous.shows_the_same_as(&view) => {
+                previous.confirm(&view);
                 self.bring_git_index_up_to_date(&previous);
             }
             (Ok(view), _) => self.publish(view, "the index has changed"),

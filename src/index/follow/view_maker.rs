@@ -103,26 +103,34 @@ impl ViewMaker {
         self.facts = Some(self.look_up_facts());
     }
 
-    /// Notes the time of the last successful fetch, before the view of what it has fetched is made. Policy time is this
-    /// time in whole minutes.
-    pub(super) fn note_fetch(&mut self, at: Option<SystemTime>) {
-        self.policy_time.note_fetch(at);
-    }
-
     /// Drops facts that were not used.
     pub(super) fn forget_facts(&mut self) {
         self.facts = None;
     }
 
+    /// Makes the view of a clone whose last successful fetch began at this time, if that is news. After a failure policy time
+    /// is what it was: the mirror shows something older.
+    pub(super) fn view_of_fetch(
+        &mut self,
+        repository: &Arc<Repository>,
+        began: Option<SystemTime>,
+    ) -> Result<View, RefreshError> {
+        let before = self.policy_time;
+        self.policy_time.note_fetch(began);
+        self.view(repository)
+            .inspect_err(|_failed| self.policy_time = before)
+    }
+
     /// Makes the view of a clone. It has no git index yet.
-    pub(super) fn view(&mut self, repository: &Arc<Repository>) -> Result<View, RefreshError> {
+    fn view(&mut self, repository: &Arc<Repository>) -> Result<View, RefreshError> {
         let previous = self.handle.view();
         let previous = previous.as_deref();
         let stop = self.handle.stopping();
         let source = Source::read(repository, previous.map(|view| &**view.source()), stop)?;
         let source = Arc::new(source);
         if self.rules.are_empty() {
-            return Ok(View::without_rules(source));
+            let policy_time = self.policy_time.of(&source, &self.clock);
+            return Ok(View::without_rules(source, policy_time));
         }
         let (mut tree, mut policy) = self.tree_through_rules(&source, previous)?;
         // Without an earlier view most directories are those of the source.
@@ -139,7 +147,12 @@ impl ViewMaker {
             }
             root => root?,
         };
-        Ok(View::through(source, policy, root))
+        // Of the facts: if there are no new ones, the decisions are those of an earlier time.
+        let policy_time = match (self.rules.policy(), &policy.facts) {
+            (Some(_policy), Some(facts)) => facts.policy_time,
+            _ => self.policy_time.of(&source, &self.clock),
+        };
+        Ok(View::through(source, policy, root, policy_time))
     }
 
     /// Makes the tree that the rules show of a source. Starts from the last tree if it is known what has changed since.

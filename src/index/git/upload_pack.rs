@@ -3,6 +3,7 @@
 //! libgit2 cannot serve, so each request gets a `git` child process. HTTP, and the number of children, are decided
 //! elsewhere (`http::git`).
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,9 @@ use crate::index::ids::{CommitId, ObjectId};
 use crate::index::source::clone_dir;
 use crate::index::source::repository::Repository;
 use crate::observability::metrics::CountedOne;
+
+/// How many states before its own a client may ask for by their ids: those of a week, with a commit a minute.
+const EARLIER_STATES_MAX: usize = 10_000;
 
 /// The bytes of a child's stderr that are kept.
 const STDERR_BYTES_MAX: u64 = 1_024;
@@ -198,6 +202,24 @@ impl GitIndex {
             _repository: repository,
             program,
         }
+    }
+
+    /// The states before this one, as far as they can be read. Clients may be about to fetch one of them. Blocking.
+    pub(crate) fn earlier_states(&self) -> HashSet<CommitId> {
+        let mut earlier = HashSet::new();
+        let mut walk = || -> Result<(), git2::Error> {
+            let git = git2::Repository::open_bare(&self.path)?;
+            let mut commit = git.find_commit(self.tip.to_oid()?)?;
+            while earlier.len() < EARLIER_STATES_MAX && commit.parent_count() > 0 {
+                commit = commit.parent(0)?;
+                earlier.insert(CommitId(commit.id().into()));
+            }
+            Ok(())
+        };
+        if let Err(error) = walk() {
+            tracing::debug!(error = %error, "the history of the git index cannot be read");
+        }
+        earlier
     }
 
     /// Starts a child that answers a request.

@@ -44,10 +44,12 @@ impl Directory {
         mut found: Vec<(String, ObjectId)>,
         mut directories: Vec<Subdirectory>,
     ) -> Self {
-        directories.sort_unstable_by(|(left, _), (right, _)| {
-            canonical_order(left, right).then(left.cmp(right))
-        });
+        directories
+            .sort_by(|(left, _), (right, _)| canonical_order(left, right).then(left.cmp(right)));
         found.sort_by(|(left, _), (right, _)| file_order(left, right));
+        // A tree of an upstream can list a name twice. The first one counts, for everybody.
+        found.dedup_by(|(next, _), (first, _)| next == first);
+        directories.dedup_by(|(next, _), (first, _)| next == first);
         let mut names = String::with_capacity(found.iter().map(|(name, _)| name.len()).sum());
         let mut files = Vec::with_capacity(found.len());
         for (name, blob) in found {

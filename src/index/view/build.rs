@@ -281,7 +281,13 @@ fn show(
             let read = repository.read_blob(blob, |content| {
                 apply(rules, facts, name, content, &mut counts)
             });
-            let unread = |file| (file, FileState::default());
+            let unread = |file| {
+                let state = FileState {
+                    is_unread: rules.policy().is_some(),
+                    ..FileState::default()
+                };
+                (file, state)
+            };
             let (file, state) = match read {
                 // A file that is too large is listed without changes. A request for it gets 503 with the reason. Under a
                 // policy it is hidden: git clients would get it as it is.
@@ -528,6 +534,46 @@ mod tests {
         let rules = (&stored_only(), &facts(&[1]));
         let again = build(&source, Some(&earlier), rules, &progress).unwrap();
         assert_eq!(again.tree, built.tree);
+    }
+
+    #[test]
+    fn of_two_index_files_with_one_name_the_first_one_counts_for_everything() {
+        let index = index_of(&[("1/a", line("a", 1))]);
+        let repository = Arc::clone(source_of(&index).repository());
+        let git = git2::Repository::open_bare(repository.path()).unwrap();
+        let blob = |number: u8| git.blob((line("abcd", number) + "\n").as_bytes()).unwrap();
+        let (first, second) = (blob(1), blob(2));
+        let cd = raw_tree(
+            &git,
+            &[("100644", "abcd", first), ("100644", "abcd", second)],
+        );
+        let other = raw_tree(&git, &[("100644", "abcd", second)]);
+        let ab = raw_tree(&git, &[("40000", "cd", cd), ("40000", "cd", other)]);
+        let root = raw_tree(&git, &[("40000", "ab", ab)]);
+        let tree = git.find_tree(root).unwrap();
+        let who = git2::Signature::now("index", "index@example.invalid").unwrap();
+        let commit = git.commit(None, &who, &who, "hostile", &tree, &[]).unwrap();
+        git.reference(UPSTREAM_HEAD, commit, true, "fetched")
+            .unwrap();
+        let progress = ProgressCell::default();
+        let source = Source::read(&repository, None, progress.stop_flag()).unwrap();
+        assert_eq!(source.root().count, 1);
+        // The first file has a denied version, the second one has none.
+        let rules = Rules::new(vec![Rule::Policy(crate::policy::testing::settings())]);
+        let file = crate::policy::PolicyFile::parse("bans.deny = [\"abcd@0.1.0\"]").unwrap();
+        let facts = Facts {
+            file: Arc::new(file),
+            ..Facts::none()
+        };
+        let built = build(&source, None, (&rules, &facts), &progress).unwrap();
+        assert_eq!((built.files_read, built.states.totals.denied), (1, 1));
+        let shown = source
+            .read_tree(built.tree, None, progress.stop_flag())
+            .unwrap();
+        let name = CrateName::try_from("abcd".to_owned()).unwrap();
+        let shown = shown.find(&IndexPath::from(&name)).unwrap();
+        let yanked = line("abcd", 1).replace("\"yanked\":false", "\"yanked\":true") + "\n";
+        assert_eq!(BlobId(shown), BlobId::of(yanked.as_bytes()));
     }
 
     #[test]

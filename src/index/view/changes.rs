@@ -47,9 +47,6 @@ pub(crate) fn for_each_change<'a, E>(
         };
         let earlier = old.next_if(|_| order.is_le()).map(|(_, blob)| blob);
         let later = new.next_if(|_| order.is_ge()).map(|(_, blob)| blob);
-        // A tree of an upstream can list a name twice. The first one counts.
-        while old.next_if(|(next, _)| *next == name).is_some() {}
-        while new.next_if(|(next, _)| *next == name).is_some() {}
         if earlier != later {
             visit(FileChange {
                 name,

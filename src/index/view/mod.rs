@@ -7,6 +7,7 @@ pub(super) mod listing;
 pub(super) mod policy;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use self::policy::{PolicyId, ViewPolicy};
@@ -15,12 +16,12 @@ use super::ids::{BlobId, CommitId};
 use super::limits::ReadError;
 use super::source::directory::Directory;
 use super::source::snapshot::Source;
-use crate::package::{CrateName, IndexPath};
-use crate::policy::{DecidedVersion, Facts, FileState, Rules, Settings, Totals, decisions};
+use crate::package::{CrateName, IndexPath, Timestamp};
+use crate::policy::{DecidedVersion, Facts, FileState, Mode, Rules, Settings, Totals, decisions};
 
 /// One state of the index that the mirror shows.
 ///
-/// Invariants: it never changes. The sparse index, the git index, the API and downloads of one view show the same.
+/// Invariants: it never changes, except for its time. The sparse index, the git index, the API and downloads of one view show the same.
 /// Without rules it shares the directories of its source.
 #[derive(Debug)]
 pub(crate) struct View {
@@ -30,26 +31,35 @@ pub(crate) struct View {
     /// `None` without rules.
     policy: Option<Arc<ViewPolicy>>,
     git_index: Option<Arc<GitIndex>>,
+    /// Policy time, in seconds since 1970. A refresh that finds nothing new makes it later.
+    policy_time: AtomicI64,
 }
 
 impl View {
     /// Shows a source without changes.
-    pub(super) fn without_rules(source: Arc<Source>) -> Self {
+    pub(super) fn without_rules(source: Arc<Source>, policy_time: i64) -> Self {
         Self {
             root: Arc::clone(source.root()),
             source,
             policy: None,
             git_index: None,
+            policy_time: policy_time.into(),
         }
     }
 
     /// Shows `root`, which rules have made of a source.
-    pub(super) fn through(source: Arc<Source>, policy: ViewPolicy, root: Arc<Directory>) -> Self {
+    pub(super) fn through(
+        source: Arc<Source>,
+        policy: ViewPolicy,
+        root: Arc<Directory>,
+        policy_time: i64,
+    ) -> Self {
         Self {
             source,
             root,
             policy: Some(Arc::new(policy)),
             git_index: None,
+            policy_time: policy_time.into(),
         }
     }
 
@@ -65,7 +75,23 @@ impl View {
             root: Arc::clone(&self.root),
             policy: self.policy.clone(),
             git_index: None,
+            policy_time: self.seconds().into(),
         }
+    }
+
+    /// Takes the time of a view that shows the same: its decisions still hold at that time.
+    pub(super) fn confirm(&self, same: &Self) {
+        self.policy_time.store(same.seconds(), Ordering::Relaxed);
+    }
+
+    fn seconds(&self) -> i64 {
+        self.policy_time.load(Ordering::Relaxed)
+    }
+
+    /// Policy time: when the last successful fetch of what this view shows began, in whole minutes. If that is unknown, the
+    /// time of the upstream's commit, which is older.
+    pub(crate) fn policy_time(&self) -> Option<Timestamp> {
+        Timestamp::from_unix_seconds(self.seconds())
     }
 
     /// Whether another view has the same commit, the same files and the same decisions.
@@ -129,13 +155,18 @@ impl View {
         self.policy.as_ref()?.facts.as_ref()
     }
 
-    /// The name of the decisions that this view shows; `None` if no rule changes anything that is shown.
+    /// Whether rules change what is shown.
+    pub(crate) fn is_ruled(&self) -> bool {
+        let policy = self.policy.as_ref();
+        policy.is_some_and(|policy| !policy.rules.only_watch())
+    }
+
+    /// The name of the decisions that this view shows; `None` if no rule changes anything that is shown, and in audit mode:
+    /// what is only noted must not look like another state, whatever other rules there are.
     pub(crate) fn policy_id(&self) -> Option<PolicyId> {
-        let policy = self
-            .policy
-            .as_ref()
-            .filter(|policy| !policy.rules.only_watch())?;
-        Some(policy.id())
+        let is_audit = |settings: &Settings| settings.mode == Mode::Audit;
+        let is_named = self.is_ruled() && !self.policy_settings().is_some_and(is_audit);
+        self.decisions_id().filter(|_| is_named)
     }
 
     /// The name of the decisions, also of those that are only noted.
@@ -159,7 +190,17 @@ impl View {
 
     /// The upstream's index file of a crate, whatever the spelling of the name: its name and its id.
     pub(crate) fn source_file(&self, name: &CrateName) -> Option<(&str, BlobId)> {
-        let found = self.source.root().find_named(&IndexPath::from(name));
+        let (path, source) = (IndexPath::from(name), self.source.root());
+        let mut found = source.find_named(&path);
+        // A strange index has two spellings of one name, and only the other one is shown. Look-ups read that one, so the
+        // decisions must be about it. A file that could not be read is no reason to look at another one.
+        if let (Some((file, _)), Some((shown, _))) = (found, self.root.find_named(&path))
+            && file != shown
+            && !self.policy_state(file).is_some_and(|state| state.is_unread)
+        {
+            let shown = CrateName::try_from(shown.to_owned()).ok()?;
+            found = source.find_named(&IndexPath::from(&shown));
+        }
         found.map(|(file, blob)| (file, BlobId(blob)))
     }
 

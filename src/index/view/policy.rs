@@ -34,7 +34,7 @@ impl fmt::Display for PolicyId {
 pub(crate) struct ViewPolicy {
     pub(super) rules: Rules,
     /// `None` without a policy: the facts of the other rules are large, and nobody asks for them later.
-    pub(super) facts: Option<Facts>,
+    pub(in crate::index) facts: Option<Facts>,
     pub(super) states: Arc<States>,
     id: PolicyId,
 }

@@ -3,6 +3,7 @@
 mod content;
 mod damage;
 mod service;
+pub(crate) mod wants;
 mod wire;
 
 use std::fs;
@@ -48,9 +49,14 @@ impl Scene {
     }
 
     fn of(index: GitIndex) -> Self {
+        Self::with(index, &[])
+    }
+
+    fn with(index: GitIndex, settings: &[(&str, &str)]) -> Self {
         let server = GitServer::start(&index);
         let data = TempDir::new().unwrap();
-        let mirror = start(&server, &data, &[("PUBLIC_URL", PUBLIC_URL)]);
+        let settings = [&[("PUBLIC_URL", PUBLIC_URL)], settings].concat();
+        let mirror = start(&server, &data, &settings);
         mirror.wait_until_ready();
         Self {
             index,
