@@ -221,7 +221,8 @@ impl IndexGuard {
         Some(refusal.detail)
     }
 
-    /// Counts an answer in which the policy changes versions of crates, or would. `files` are the names of their index files.
+    /// Counts an answer in which the policy changes versions of crates, or would: once for each state. `files` are the names
+    /// of their index files. A `304` shows no version. `/changes` is no surface of its own: its lines tell what the policy did.
     pub(crate) fn count_policy<'f>(
         &self,
         surface: PolicySurface,

@@ -289,16 +289,13 @@ async fn audit_mode_holds_up_no_redirect() {
 
 #[tokio::test]
 async fn every_answer_of_the_api_that_shows_a_changed_version_is_counted() {
-    let dependent = line("bar", "1.0.0", 1, 3).replace(
-        "\"deps\":[]",
-        r#""deps":[{"name":"foo-x","req":"*","features":[],"optional":false,"default_features":true,"target":null,"kind":"normal"}]"#,
-    );
-    let both = line("bar", "0.9.0", 30, 3)
-        + &dependent.replace("1.0.0", "0.9.5").replace(
-            &time(NOW - DAY).to_string(),
-            &time(NOW - 20 * DAY).to_string(),
+    let depends = |version: &str, days: i64| {
+        line("bar", version, days, 3).replace(
+            "\"deps\":[]",
+            r#""deps":[{"name":"foo-x","req":"*","features":[],"optional":false,"default_features":true,"target":null,"kind":"normal"}]"#,
         )
-        + &dependent;
+    };
+    let both = depends("0.9.5", 20) + &depends("1.0.0", 1);
     let scene = Scene::new(
         &[
             (
