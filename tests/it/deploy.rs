@@ -261,15 +261,19 @@ fn what_deploy_files_set_are_settings_with_valid_values() {
 }
 
 #[test]
-fn the_image_has_a_toolchain_that_can_build_this_and_one_debian() {
+fn the_image_has_digests_a_toolchain_that_can_build_this_and_one_debian() {
     let file = read("Containerfile");
     let image = |name: &str| {
         let line = file
             .lines()
-            .find_map(|line| line.strip_prefix(&format!("ARG {name}=")));
-        line.unwrap().rsplit_once(':').unwrap().1.to_owned()
+            .find_map(|line| line.strip_prefix(&format!("FROM docker.io/library/{name}:")));
+        let (tag, digest) = line.unwrap().split_once("@sha256:").unwrap();
+        let digest = digest.split(' ').next().unwrap();
+        let is_hexadecimal = digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(digest.len() == 64 && is_hexadecimal, "{name}: {digest}");
+        tag.to_owned()
     };
-    let (rust, base) = (image("RUST_IMAGE"), image("BASE_IMAGE"));
+    let (rust, base) = (image("rust"), image("debian"));
     let (version, debian) = rust.split_once("-slim-").unwrap();
     assert_eq!(base, format!("{debian}-slim"));
     let minor = |version: &str| version.split('.').nth(1).unwrap().parse::<u32>().unwrap();
