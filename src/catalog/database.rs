@@ -14,6 +14,7 @@ use super::questions::{CrateSummary, Dependent, Publish, PublishPlace};
 use super::record::{CrateRecord, ListedVersion, ShownCrate};
 use crate::index::{BlobId, StopFlag};
 use crate::package::{Checksum, Timestamp};
+use crate::sqlite::of_another_version;
 
 /// Changes with every change of the tables. A file with another number is built again.
 const SCHEMA: i32 = 3;
@@ -168,7 +169,7 @@ impl Database {
             .connection
             .pragma_query_value(None, "user_version", |row| row.get(0))?;
         if schema != SCHEMA {
-            return Err(rusqlite::Error::QueryReturnedNoRows);
+            return Err(of_another_version());
         }
         Ok(database)
     }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::handle::Catalog;
 use super::worker::{CatalogSettings, Worker};
 use crate::index::IndexHandle;
+use crate::observability::LastFailure;
 
 /// The pause after the first failure. It doubles with each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ impl CatalogTask {
         } = self;
         let stop_flag = worker.stop_flag();
         let mut changes = index.view_changes();
-        let mut failures = 0_u32;
+        let (mut failures, told) = (0_u32, LastFailure::default());
         while !stop.is_cancelled() {
             // Before the look at the view: a change after it must not be missed.
             changes.mark_unchanged();
@@ -64,9 +65,19 @@ impl CatalogTask {
                 }
             }
             failures = match result {
-                Ok(()) => 0,
+                Ok(()) => {
+                    // The worker has an event of each success.
+                    told.is_over();
+                    0
+                }
                 Err(error) => {
-                    tracing::warn!(error = %error, "the catalog could not be brought up to date");
+                    let why = error.to_string();
+                    if told.is_news(&why) {
+                        tracing::warn!(
+                            error = why,
+                            "the catalog could not be brought up to date; this is tried again"
+                        );
+                    }
                     failures.saturating_add(1)
                 }
             };

@@ -8,6 +8,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, OptionalExtension, Row, p
 
 use super::cursor::StepCursor;
 use crate::index::StopFlag;
+use crate::sqlite::of_another_version;
 
 /// Changes with every change of the tables. A file with another number is replaced, and followers start again.
 const SCHEMA: i32 = 1;
@@ -131,7 +132,7 @@ impl Database {
                     connection.execute_batch(TABLES)?;
                     connection.pragma_update(None, "user_version", SCHEMA)
                 }
-                _ => Err(rusqlite::Error::QueryReturnedNoRows),
+                _ => Err(of_another_version()),
             }
         })?;
         Ok(database)

@@ -158,6 +158,11 @@ impl Shares {
         self.table().is_fair(&claim, &self.0.settings)
     }
 
+    /// How much is in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.table().used
+    }
+
     /// How much is in use, and the most that was in use since the last call.
     pub(crate) fn usage(&self) -> (u64, u64) {
         let mut table = self.table();

@@ -261,6 +261,25 @@ fn what_deploy_files_set_are_settings_with_valid_values() {
 }
 
 #[test]
+fn the_ingress_admits_every_route_but_the_internal_ones() {
+    let router = include_str!("../../src/http/router.rs");
+    let texts = router
+        .lines()
+        .flat_map(|line| line.split('"').skip(1).step_by(2));
+    let firsts = texts.filter_map(|text| text.strip_prefix('/')?.split('/').next());
+    let mut routes: BTreeSet<String> = firsts.map(|first| format!("/{first}")).collect();
+    for internal in ["/metrics", "/readyz", "/status"] {
+        assert!(routes.remove(internal), "{internal}");
+    }
+    let ingress = read("kubernetes/ingress/ingress.yaml");
+    let paths = ingress
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- path: "));
+    let admitted: BTreeSet<String> = paths.map(str::to_owned).collect();
+    assert_eq!(admitted, routes);
+}
+
+#[test]
 fn the_image_has_digests_a_toolchain_that_can_build_this_and_one_debian() {
     let file = read("Containerfile");
     let image = |name: &str| {

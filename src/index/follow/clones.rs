@@ -23,6 +23,7 @@ use crate::index::source::upkeep::{self, Due};
 use crate::index::status::{ClonesSize, Phase, ProgressCell};
 use crate::index::view::View;
 use crate::memory::return_freed_blocks;
+use crate::observability::LastFailure;
 
 /// The number of local failures in a row after which a new clone replaces the current one.
 const LOCAL_FAILURES_MAX: u32 = 3;
@@ -46,6 +47,8 @@ pub(crate) struct Clones {
     /// The earliest time to make the clone smaller again.
     next_upkeep: Option<Instant>,
     transfers: Transfers,
+    /// What the log has told of the record that could not be written.
+    unwritten: LastFailure,
 }
 
 /// What a successful refresh did.
@@ -69,6 +72,7 @@ impl Clones {
             repairs: Repairs::default(),
             next_upkeep: None,
             transfers: Transfers::default(),
+            unwritten: LastFailure::default(),
         }
     }
 
@@ -293,8 +297,12 @@ impl Clones {
             return Err(error);
         }
         // Not fatal. A failure only means that the time of this fetch is lost after a restart.
-        if let Err(error) = clone_dir::write_record(repository.path(), &record) {
-            tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
+        let written = clone_dir::write_record(repository.path(), &record);
+        if let Some(error) = self.unwritten.news_of(&written) {
+            tracing::warn!(
+                error,
+                "the time of this fetch could not be written to DATA_DIR"
+            );
         }
         Ok(())
     }

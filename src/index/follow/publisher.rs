@@ -33,6 +33,7 @@ use crate::index::view::build::{Earlier, ListedFiles, build};
 use crate::index::view::large_files::LargeFiles;
 use crate::index::view::policy::ViewPolicy;
 use crate::memory::return_freed_blocks;
+use crate::observability::LastFailure;
 use crate::package::Checksum;
 use crate::policy::{Facts, Rule, Rules, States};
 
@@ -61,6 +62,8 @@ pub(crate) struct Publisher {
     git_index: Option<GitIndexSettings>,
     /// The states of the git index that requests may still read.
     git_indexes: Vec<Weak<GitIndex>>,
+    /// What the log has told of a git index that could not be made.
+    git_index_told: LastFailure,
     clock: Clock,
     /// Facts that were looked up in advance, before the data directory was locked.
     facts: Option<Result<Facts, RefreshError>>,
@@ -149,6 +152,7 @@ impl Publisher {
             facts: None,
             facts_are_known: true,
             large_files: LargeFiles::default(),
+            git_index_told: LastFailure::default(),
             damage_checks: DamageChecks::default(),
             repairs: Repairs::default(),
             #[cfg(test)]
@@ -338,7 +342,14 @@ impl Publisher {
         self.git_indexes.retain(|index| index.strong_count() > 0);
         let in_use = self.git_indexes.iter().filter_map(Weak::upgrade);
         let in_use = in_use.map(|index| index.tip()).collect();
-        match overlay::bring_up_to_date(repository.path(), shown, &settings.config, &in_use) {
+        let made = overlay::bring_up_to_date(repository.path(), shown, &settings.config, &in_use);
+        if let Some(error) = self.git_index_told.news_of(&made) {
+            tracing::warn!(
+                error,
+                "the git index could not be brought up to date; git clients get 503 until it can"
+            );
+        }
+        match made {
             Ok(tip) => {
                 let index = Arc::new(GitIndex::new(
                     view.commit(),
@@ -349,8 +360,7 @@ impl Publisher {
                 self.git_indexes.push(Arc::downgrade(&index));
                 Some(index)
             }
-            Err(error) => {
-                tracing::warn!(error = %error, "the git index could not be brought up to date; git clients get 503 until it can");
+            Err(_logged) => {
                 // The git index may be damaged.
                 self.handle.request_damage_check();
                 None
