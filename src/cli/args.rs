@@ -315,8 +315,7 @@ mod tests {
         }
         let shown = |arguments: &[&str]| parse(arguments).unwrap_err().to_string();
         assert_eq!(shown(&["help"]), shown(&["--help"]));
-        let mut command = Arguments::command();
-        command.build();
+        let command = Arguments::command();
         for subcommand in command.get_subcommands().map(clap::Command::get_name) {
             assert_eq!(shown(&["help", subcommand]), shown(&[subcommand, "--help"]));
         }

@@ -457,7 +457,7 @@ fn log(source: &Source, file: &CrateFile, error: &TryError) {
             upstream,
             "crate.file" = %file,
             error = why,
-            "a crate file could not be fetched from an upstream"
+            "a crate file could not be fetched from an upstream; further failures like this one are not logged"
         ),
     }
 }

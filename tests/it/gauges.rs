@@ -224,6 +224,8 @@ fn every_gauge_returns_to_its_start_whatever_becomes_of_requests() {
         }
         assert_eq!(client.get("/livez").await.status, 200);
     });
+    // With the connection of its client.
+    drop(runtime);
     breaks.store(false, Ordering::Relaxed);
 
     // Git processes that are killed, and those whose clients leave.

@@ -416,7 +416,10 @@ impl Clones {
         let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
             return Ok(());
         };
-        tracing::info!(index.upstream = %self.settings.url, "cloning the index");
+        // Each retry of a first clone is the same news.
+        if self.handle.status().failures == 0 {
+            tracing::info!(index.upstream = %self.settings.url, "cloning the index");
+        }
         let (target, url) = (path.clone(), self.settings.url.clone());
         let outgoing = self.outgoing();
         let cloned = self
