@@ -7,7 +7,6 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::SystemTime;
 
 use axum::body::Body;
 use crates_io_mirror::Clock;
@@ -159,14 +158,14 @@ fn every_gauge_returns_to_its_start_whatever_becomes_of_requests() {
     // In threads that serve requests, this clock can panic. All others are threads of the background.
     let breaks = Arc::new(AtomicBool::new(false));
     let clock = {
-        let breaks = Arc::clone(&breaks);
+        let (breaks, system) = (Arc::clone(&breaks), Clock::system());
         Clock::custom(move || {
             let is_background = thread::current().name() == Some("background");
             assert!(
                 is_background || !breaks.load(Ordering::Relaxed),
                 "the test wants a panic"
             );
-            SystemTime::now()
+            system.now()
         })
     };
     let mirror = Mirror::start_at(&settings, clock);
