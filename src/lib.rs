@@ -24,6 +24,7 @@
 //! | `package` | names, versions, checksums, index lines: pure values |
 //! | `policy` | pure rules: what is shown of the index, and why |
 //! | `prefetch` | which crate files are wanted, and fetching them |
+//! | `printable` | texts from outside, without what a terminal does not show |
 //! | `process_one` | reaping orphans when the program is the first process of a container |
 //! | `server` | connections: accepting, TLS, HTTP/1 and HTTP/2, fair shares of memory and turns |
 //! | `sqlite` | what the embedded databases share: files, connections, questions, the task that follows views |
@@ -58,6 +59,7 @@ mod outgoing;
 mod package;
 mod policy;
 mod prefetch;
+mod printable;
 mod process_one;
 mod server;
 mod sqlite;

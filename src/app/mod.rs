@@ -204,6 +204,8 @@ impl App {
         let settings = Settings {
             #[cfg(feature = "otlp")]
             traces: traces.clone(),
+            #[cfg(feature = "otlp")]
+            trusted_proxies: config.trusted_proxies.clone(),
             download_policy,
             download: config.downloads.first.clone(),
             public_url,

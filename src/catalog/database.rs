@@ -13,7 +13,7 @@ use super::questions::{CrateSummary, Dependent, Publish, PublishPlace};
 use super::record::{CrateRecord, ListedVersion};
 use crate::index::{BlobId, StopFlag};
 use crate::package::{Checksum, Timestamp};
-use crate::sqlite::Database;
+use crate::sqlite::{Database, of_another_version};
 
 /// Changes with every change of the tables. A file with another number is built again.
 const SCHEMA: i32 = 3;
@@ -162,7 +162,7 @@ impl Crates {
             .connection
             .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))?;
         if schema != SCHEMA {
-            return Err(rusqlite::Error::QueryReturnedNoRows);
+            return Err(of_another_version());
         }
         Ok(database)
     }

@@ -194,7 +194,6 @@ impl Worker {
                 .or_else(|| directory.newest().ok().flatten());
             let removed = match database.filter(|_| is_damaged) {
                 Some(database) => {
-                    tracing::warn!(error = %error, "the catalog is damaged, and is built again");
                     self.catalog.withdraw();
                     removed.and_then(|()| remove_database(&database))
                 }

@@ -25,7 +25,6 @@ const WAIT_SECONDS_DEFAULT: u32 = 600;
     name = "crates-io-mirror",
     version = VERSION_AND_COMMIT.as_str(),
     after_help = about_settings(),
-    disable_help_subcommand = true,
     max_term_width = 100
 )]
 pub(super) struct Arguments {
@@ -267,7 +266,9 @@ mod tests {
             let help = subcommand.render_long_help().to_string();
             let name = subcommand.get_name();
             assert!(
-                name == "serve" || help.contains("Exit codes:") || help.contains("Examples:"),
+                ["serve", "help"].contains(&name)
+                    || help.contains("Exit codes:")
+                    || help.contains("Examples:"),
                 "{name}"
             );
         }
@@ -309,8 +310,15 @@ mod tests {
 
     #[test]
     fn help_and_version_are_no_failures() {
-        for argument in ["--help", "--version"] {
+        for argument in ["--help", "--version", "help"] {
             assert_eq!(parse(&[argument]).unwrap_err().exit_code(), 0);
         }
+        let shown = |arguments: &[&str]| parse(arguments).unwrap_err().to_string();
+        assert_eq!(shown(&["help"]), shown(&["--help"]));
+        let command = Arguments::command();
+        for subcommand in command.get_subcommands().map(clap::Command::get_name) {
+            assert_eq!(shown(&["help", subcommand]), shown(&[subcommand, "--help"]));
+        }
+        assert_eq!(parse(&["help", "nonsense"]).unwrap_err().exit_code(), 2);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use parking_lot::Mutex;
 
-use crate::observability::without_controls;
+use crate::printable::printable;
 use crate::stdout;
 
 /// The streams of a subcommand.
@@ -84,9 +84,9 @@ impl Terminal {
         drop(self.write_all(&self.notes, event));
     }
 
-    /// Writes a line without control characters: texts from lock files, archives and upstreams must not move the cursor.
+    /// Writes a printable line: texts from lock files, archives, policies and upstreams must not move the cursor.
     fn write(&self, stream: &Stream, line: &str) -> io::Result<()> {
-        let line = without_controls(line);
+        let line = printable(line);
         self.write_all(stream, format!("{line}\n").as_bytes())
     }
 
@@ -148,11 +148,11 @@ mod tests {
     use super::testing::remembering;
 
     #[test]
-    fn control_characters_are_never_written_raw() {
+    fn what_is_not_printable_is_never_written_raw() {
         let (terminal, written) = remembering();
         terminal.note("a\x1b[2Jb\rc\u{9b}d");
-        terminal.result("e\nf\tg").unwrap();
+        terminal.result("e\nf\tg\u{202e}h").unwrap();
         assert_eq!(written.notes(), "a\\u001b[2Jb\\u000dc\\u009bd\n");
-        assert_eq!(written.results(), "e\\u000af\\u0009g\n");
+        assert_eq!(written.results(), "e\\u000af\\u0009g\\u202eh\n");
     }
 }

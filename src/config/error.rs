@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::table::{Secrets, TABLE};
+use crate::printable::printable;
 
 /// The longest part of a bad value that is shown.
 const SHOWN_CHARACTERS_MAX: usize = 200;
@@ -70,17 +71,8 @@ fn without_secrets(text: &str) -> String {
         None => word.to_owned(),
     };
     let shown = text.split(' ').map(hide).collect::<Vec<_>>().join(" ");
-    shown
-        .chars()
-        .take(SHOWN_CHARACTERS_MAX)
-        .flat_map(|character| {
-            if character.is_control() {
-                character.escape_default().collect()
-            } else {
-                vec![character]
-            }
-        })
-        .collect()
+    let shown: String = shown.chars().take(SHOWN_CHARACTERS_MAX).collect();
+    printable(&shown).into_owned()
 }
 
 /// Like [`without_secrets`], without queries and fragments, too: they may contain a token or a signature.
@@ -105,7 +97,7 @@ mod tests {
     fn an_error_shows_the_value_on_one_line_without_secrets() {
         for (value, shown) in [
             ("plain", "plain"),
-            ("a\nb", "a\\nb"),
+            ("a\nb\u{202e}", "a\\u000ab\\u202e"),
             ("https://user:pass@host/path", "https://***@host/path"),
             ("https://user:p@ss@host/path", "https://***@host/path"),
             ("https://user:p/ss@host/path", "https://***@host/path"),

@@ -15,12 +15,18 @@ use crate::catalog::CatalogError;
 use crate::index::ReadError;
 use crate::journal::{JournalError, OffReason};
 use crate::package::{CrateFile, CrateName, CrateVersion};
+use crate::printable::printable;
 use crate::server::Exhausted;
 use crate::sqlite::AskError;
 use crate::store::GetError;
 
 /// How long a client should wait for the index, in seconds. Cargo honours up to 10.
 const RETRY_AFTER_SECONDS: u64 = 5;
+
+const JSON: &str = "application/json";
+
+/// Git shows bodies of exactly this type.
+const PLAIN_TEXT: &str = "text/plain";
 
 /// The answer to every write. Cargo shows it to people who tried to publish, yank or change owners.
 const READ_ONLY: &str = "This is a read-only mirror of crates.io. To publish, yank or change owners, use crates.io \
@@ -306,9 +312,14 @@ impl ApiError {
 }
 
 impl ApiError {
-    /// The answer with this text as its body.
-    fn answer(&self, content_type: &'static str, body: String) -> Response {
+    /// The answer with this text as its body. cargo and git print bodies as they come, and a reason or a name in one may be
+    /// from outside, so only printable characters are sent.
+    fn answer(&self, content_type: &'static str, body: &str) -> Response {
         let status = self.status();
+        let mut body = printable(body).into_owned();
+        if content_type == PLAIN_TEXT {
+            body.push('\n');
+        }
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
         if let Some(seconds) = self.retry_after_seconds() {
             response
@@ -348,15 +359,14 @@ impl IntoResponse for ApiError {
             errors: [Detail { detail: &detail }],
         })
         .unwrap_or_default();
-        self.answer("application/json", body)
+        self.answer(JSON, &body)
     }
 }
 
 impl IntoResponse for PlainText {
     fn into_response(self) -> Response {
         let Self(error) = self;
-        // Git shows bodies of exactly this type.
-        error.answer("text/plain", format!("{error}\n"))
+        error.answer(PLAIN_TEXT, &error.to_string())
     }
 }
 

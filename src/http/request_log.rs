@@ -52,8 +52,9 @@ struct RequestShown {
     client: IpAddr,
     uri: Uri,
     user_agent: Option<HeaderValue>,
+    /// The span that the request names, and whether a trusted proxy did.
     #[cfg(feature = "otlp")]
-    parent: opentelemetry::Context,
+    named: (opentelemetry::Context, bool),
 }
 
 /// What is known of the answer when it begins.
@@ -98,10 +99,12 @@ impl RequestLog {
                 uri: asked.request.uri().clone(),
                 user_agent: headers.get(header::USER_AGENT).cloned(),
                 #[cfg(feature = "otlp")]
-                parent: if state.settings.traces.is_some() {
-                    Traces::parent(headers)
+                named: if state.settings.traces.is_some() {
+                    let connected = asked.exchange.connection().address();
+                    let is_trusted = state.settings.trusted_proxies.contains(connected);
+                    (Traces::named_by(headers), is_trusted)
                 } else {
-                    opentelemetry::Context::default()
+                    (opentelemetry::Context::default(), false)
                 },
             }),
         }))
@@ -262,7 +265,8 @@ impl RequestSeen {
         }
         let method = method.unwrap_or("HTTP");
         traces.record(Ended {
-            parent: &request.parent,
+            named: &request.named.0,
+            is_trusted: request.named.1,
             name: route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}")),
             took,
             has_failed: answer.is_some_and(|(answer, _)| answer.status.is_server_error()),

@@ -17,6 +17,8 @@ use crate::journal::Journal;
 use crate::observability::metrics::Metrics;
 #[cfg(feature = "otlp")]
 use crate::observability::traces::Traces;
+#[cfg(feature = "otlp")]
+use crate::server::TrustedProxies;
 use crate::server::{Shares, SharesSettings, TakingBack};
 use crate::store::CrateFiles;
 use crate::upstream::DownloadTemplate;
@@ -73,6 +75,9 @@ pub(crate) struct Settings {
     /// Where spans of requests go; `None` makes none.
     #[cfg(feature = "otlp")]
     pub(crate) traces: Option<Traces>,
+    /// The proxies whose requests name the parents of spans.
+    #[cfg(feature = "otlp")]
+    pub(crate) trusted_proxies: TrustedProxies,
     /// Tells the age of the last successful fetch.
     pub(crate) clock: Clock,
     /// How many answers may be made from the index at a time. Each needs a thread, and several times the memory of the

@@ -7,7 +7,7 @@ use rusqlite::{OpenFlags, OptionalExtension, Row, params};
 
 use super::cursor::StepCursor;
 use crate::index::StopFlag;
-use crate::sqlite::Database;
+use crate::sqlite::{Database, of_another_version};
 
 /// Changes with every change of the tables. A file with another number is replaced, and followers start again.
 const SCHEMA: i32 = 1;
@@ -122,7 +122,7 @@ impl JournalFile {
                     connection.execute_batch(TABLES)?;
                     connection.pragma_update(None, "user_version", SCHEMA)
                 }
-                _ => Err(rusqlite::Error::QueryReturnedNoRows),
+                _ => Err(of_another_version()),
             }
         })?;
         Ok(database)

@@ -173,7 +173,6 @@ impl Worker {
         }
         self.database = None;
         if is_damaged {
-            tracing::warn!(error = %error, "the change journal is damaged and begins anew");
             self.journal.turn_off(OffReason::Failed);
             if let Err(error) = remove_database(&self.file()) {
                 tracing::debug!(error = %error, "the damaged change journal could not be removed");

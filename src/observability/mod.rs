@@ -4,6 +4,7 @@
 //! wait, new events are dropped, and a later event says how many.
 
 mod event;
+mod last_failure;
 pub(crate) mod metrics;
 mod queue;
 #[cfg(feature = "otlp")]
@@ -16,7 +17,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use event::EventLayer;
-pub(crate) use event::{LogFormat, without_controls};
+pub(crate) use event::LogFormat;
+pub(crate) use last_failure::LastFailure;
 use queue::{LogQueue, LogQueueGuard};
 
 use crate::clock::Clock;

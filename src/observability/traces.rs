@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{Span, SpanBuilder, SpanKind, Status, TracerProvider};
+use opentelemetry::trace::{
+    Link, Span, SpanBuilder, SpanKind, Status, TraceContextExt, TracerProvider,
+};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
@@ -85,8 +87,10 @@ pub(crate) enum TracesError {
 /// A request that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended<'r> {
-    /// What [`Traces::parent`] returned for it.
-    pub(crate) parent: &'r Context,
+    /// What [`Traces::named_by`] returned for it.
+    pub(crate) named: &'r Context,
+    /// Whether a trusted proxy has sent that.
+    pub(crate) is_trusted: bool,
     /// The name of the span.
     pub(crate) name: String,
     /// How long it took until now.
@@ -154,19 +158,31 @@ impl Traces {
         })
     }
 
-    /// What a request says of its parent.
-    pub(crate) fn parent(headers: &HeaderMap) -> Context {
+    /// The span that a request names in its headers.
+    pub(crate) fn named_by(headers: &HeaderMap) -> Context {
         TraceContextPropagator::new().extract_with_context(&Context::new(), &Traceparent(headers))
     }
 
     /// Takes the span of a request. Never waits.
+    ///
+    /// The parent of a span decides whether it is sampled. So only a trusted proxy names the parent: others could have all
+    /// their requests sampled, or none. What they name becomes a link of a new trace, as for any public endpoint
+    /// (<https://www.w3.org/TR/trace-context/#privacy-considerations>).
     pub(crate) fn record(&self, ended: Ended<'_>) {
         let now = self.clock.now();
+        let nobody = Context::new();
+        let named = ended.named.span().span_context().clone();
+        let (parent, links) = match ended.is_trusted {
+            true => (ended.named, Vec::new()),
+            false if named.is_valid() => (&nobody, vec![Link::with_context(named)]),
+            false => (&nobody, Vec::new()),
+        };
         let mut span = SpanBuilder::from_name(ended.name)
             .with_kind(SpanKind::Server)
             .with_start_time(now.checked_sub(ended.took).unwrap_or(now))
             .with_attributes(ended.attributes)
-            .start_with_context(&self.tracer, ended.parent);
+            .with_links(links)
+            .start_with_context(&self.tracer, parent);
         if ended.has_failed {
             span.set_status(Status::error(""));
         }
@@ -256,12 +272,10 @@ impl SpanExporter for Exporter {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::TraceContextExt;
-
     use super::*;
 
     #[test]
-    fn the_parent_is_read_from_a_valid_traceparent_and_from_nothing_else() {
+    fn the_named_span_is_read_from_a_valid_traceparent_and_from_nothing_else() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let of = |value: &str| {
             let headers: HeaderMap = [(
@@ -270,7 +284,7 @@ mod tests {
             )]
             .into_iter()
             .collect();
-            Traces::parent(&headers).span().span_context().clone()
+            Traces::named_by(&headers).span().span_context().clone()
         };
         assert_eq!(of(good).span_id().to_string(), "b7ad6b7169203331");
         assert!(of(good).is_sampled() && of(good).is_remote());
@@ -287,7 +301,7 @@ mod tests {
             assert!(!of(bad).is_valid(), "{bad}");
         }
         assert!(
-            !Traces::parent(&HeaderMap::new())
+            !Traces::named_by(&HeaderMap::new())
                 .span()
                 .span_context()
                 .is_valid()

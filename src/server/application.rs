@@ -5,6 +5,7 @@ use std::future::Future;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
+use axum::http::header;
 use axum::response::Response;
 use hyper::body::Incoming;
 
@@ -86,7 +87,13 @@ impl Answered {
     pub(super) fn begin(self, exchange: &Exchange) -> Response {
         let Self { response, end } = self;
         if !response.body().is_end_stream() {
-            exchange.begin_body(response.body().size_hint().exact(), end);
+            // hyper sends as many bytes as the header says, and then no longer asks whether the body is at its end.
+            let in_header = || {
+                let length = response.headers().get(header::CONTENT_LENGTH)?;
+                length.to_str().ok()?.parse().ok()
+            };
+            let length = response.body().size_hint().exact().or_else(in_header);
+            exchange.begin_body(length, end);
         } else if let Some(end) = end {
             end(Sent::default());
         }

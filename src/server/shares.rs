@@ -159,6 +159,11 @@ impl Shares {
         self.0.table.lock().is_fair(&claim, &self.0.settings)
     }
 
+    /// How much is in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.0.table.lock().used
+    }
+
     /// How much is in use, and the most that was in use since the last call.
     pub(crate) fn usage(&self) -> (u64, u64) {
         let mut table = self.0.table.lock();

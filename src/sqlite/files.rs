@@ -81,3 +81,11 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
         _ => true,
     }
 }
+
+/// The error of a database with another schema, which counts as damage: it is made again.
+pub(crate) fn of_another_version() -> rusqlite::Error {
+    // Of all errors of the library, this one shows only the text.
+    rusqlite::Error::ToSqlConversionFailure(
+        "it was made by another version of the mirror, and is made again".into(),
+    )
+}

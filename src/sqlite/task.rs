@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::questions::Questions;
 use crate::index::{IndexHandle, StopFlag, backoff, on_blocking_thread};
+use crate::observability::LastFailure;
 
 /// How often there is a step while the index does not change.
 const STEP_EVERY: Duration = Duration::from_secs(60);
@@ -57,7 +58,7 @@ impl<W: FollowsViews> DatabaseTask<W> {
         } = self;
         let stop_flag = worker.stop_flag();
         let mut changes = index.view_changes();
-        let mut failures = 0_u32;
+        let (mut failures, told) = (0_u32, LastFailure::default());
         while !stop.is_cancelled() {
             // Before the look at the view: a change after it must not be missed.
             changes.mark_unchanged();
@@ -68,9 +69,21 @@ impl<W: FollowsViews> DatabaseTask<W> {
             };
             worker = back;
             failures = match result {
-                Ok(()) => 0,
+                Ok(()) => {
+                    if told.is_over() {
+                        tracing::info!("{} is up to date again", questions.name);
+                    }
+                    0
+                }
                 Err(error) => {
-                    tracing::warn!(error = %error, "{} could not be brought up to date", questions.name);
+                    let why = error.to_string();
+                    if told.is_news(&why) {
+                        tracing::warn!(
+                            error = why,
+                            "{} could not be brought up to date; this is tried again",
+                            questions.name
+                        );
+                    }
                     failures.saturating_add(1)
                 }
             };

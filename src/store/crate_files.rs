@@ -22,6 +22,7 @@ use super::in_flight::{FetchState, Fetched, InFlight, PAUSE_WHEN_FULL, Reporter,
 use super::objects::Reading;
 use super::spool::Spool;
 use super::stored_file::StoredFile;
+use crate::observability::LastFailure;
 use crate::observability::metrics::TimedResults;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
@@ -87,6 +88,8 @@ struct Inner {
     memory: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// What the log has told of the store.
+    told: LastFailure,
     /// Fetches run here: a thread that serves requests may end before the other requests have their file.
     runtime: Handle,
 }
@@ -103,6 +106,7 @@ impl CrateFiles {
             memory: Arc::new(Semaphore::new(MEMORY_KIB_MAX)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            told: LastFailure::default(),
             runtime: Handle::current(),
         }))
     }
@@ -367,6 +371,9 @@ impl CrateFiles {
         if done.is_ok() {
             self.counters().stored_files.add(1);
             self.counters().stored_bytes.add(bytes);
+            if self.0.told.is_over() {
+                tracing::info!("the store of crate files works again");
+            }
         }
         fetched.stored = done.map_err(|error| {
             self.note_store_failure(file, &error);
@@ -431,6 +438,17 @@ impl CrateFiles {
     fn note_store_failure(&self, file: &CrateFile, error: &StoreError) {
         self.counters().store_failures.add(1);
         self.store().close_files();
-        tracing::error!("crate.file" = %file, error = %error, "the store of crate files failed");
+        let is_news = match error {
+            // The text of a cloud's error names the file.
+            StoreError::Object(_) => self.0.told.is_news("cloud"),
+            other => self.0.told.is_news(&other.to_string()),
+        };
+        if is_news {
+            tracing::error!(
+                "crate.file" = %file,
+                error = %error,
+                "the store of crate files failed; files are served without being stored if that is possible"
+            );
+        }
     }
 }

@@ -20,6 +20,7 @@ use super::client::{ClientError, ClientSettings, FetchLimits, Upstreams, is_insi
 use super::template::DownloadTemplate;
 use super::templates::DownloadTemplates;
 use crate::clock::Clock;
+use crate::observability::LastFailure;
 use crate::observability::metrics::{FAILED, OK, TimedResults};
 use crate::outgoing::certificates;
 use crate::package::{Checksum, CrateFile};
@@ -69,6 +70,8 @@ struct Source {
     is_private: OnceCell<bool>,
     /// It asked for a pause until then.
     not_before: Mutex<Option<Instant>>,
+    /// What the log has told of it.
+    told: LastFailure,
 }
 
 /// Takes the bytes of a file before its checksum is known.
@@ -98,7 +101,7 @@ pub(crate) enum FetchError<E> {
         actual: Checksum,
     },
     /// An upstream did not answer in time.
-    #[error("an upstream was silent for too long")]
+    #[error("an upstream timed out")]
     TimedOut,
     /// An upstream asks for a pause.
     #[error("an upstream has too much to do")]
@@ -137,6 +140,7 @@ impl CrateSources {
             template: template.clone(),
             is_private: OnceCell::new(),
             not_before: Mutex::new(None),
+            told: LastFailure::default(),
         };
         let wants_tls = templates.iter().any(DownloadTemplate::is_https);
         if wants_tls && certificates::are_missing() {
@@ -177,7 +181,13 @@ impl CrateSources {
         let mut result = FetchError::Missing;
         for source in &self.sources {
             match self.fetch_from(source, file, receiver).await {
-                Ok(bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    if source.told.is_over() {
+                        let upstream = &source.template.base;
+                        tracing::info!(upstream, "an upstream of crate files works again");
+                    }
+                    return Ok(bytes);
+                }
                 Err(TryFailure::Receiver(error)) => return Err(FetchError::Receiver(error)),
                 Err(TryFailure::Upstream(error)) => {
                     log(source, file, &error);
@@ -371,8 +381,19 @@ fn worse<E>(before: FetchError<E>, error: TryError, file: &CrateFile) -> FetchEr
     }
 }
 
+/// Logs a failure: one of a file by itself, one of an upstream only when it begins. Each request has an event of its own,
+/// with the cause.
 fn log(source: &Source, file: &CrateFile, error: &TryError) {
     let upstream = &source.template.base;
+    let is_news = match error {
+        TryError::Missing | TryError::Corrupt { .. } => true,
+        TryError::TimedOut => source.told.is_news("timed out"),
+        TryError::Busy(_) => source.told.is_news("asks for a pause"),
+        TryError::Transient(why) | TryError::Useless(why) => source.told.is_news(why),
+    };
+    if !is_news {
+        return;
+    }
     match error {
         TryError::Missing => {
             tracing::info!(upstream, "crate.file" = %file, "an upstream has no such crate file");
@@ -385,7 +406,7 @@ fn log(source: &Source, file: &CrateFile, error: &TryError) {
             "a crate file is not what the index says, and is not kept"
         ),
         TryError::TimedOut => {
-            tracing::warn!(upstream, "crate.file" = %file, "an upstream of crate files is silent");
+            tracing::warn!(upstream, "crate.file" = %file, "an upstream of crate files timed out");
         }
         TryError::Busy(pause) => tracing::warn!(
             upstream,
@@ -397,7 +418,7 @@ fn log(source: &Source, file: &CrateFile, error: &TryError) {
             upstream,
             "crate.file" = %file,
             error = why,
-            "a crate file could not be fetched from an upstream"
+            "a crate file could not be fetched from an upstream; further failures like this one are not logged"
         ),
     }
 }

@@ -261,15 +261,38 @@ fn deploy_files_set_only_existing_settings_with_valid_values() {
 }
 
 #[test]
-fn the_image_has_a_toolchain_that_can_build_this_and_one_debian() {
+fn the_ingress_admits_every_route_but_the_internal_ones() {
+    let router = include_str!("../../src/http/router.rs");
+    let texts = router
+        .lines()
+        .flat_map(|line| line.split('"').skip(1).step_by(2));
+    let firsts = texts.filter_map(|text| text.strip_prefix('/')?.split('/').next());
+    let mut routes: BTreeSet<String> = firsts.map(|first| format!("/{first}")).collect();
+    for internal in ["/metrics", "/readyz", "/status"] {
+        assert!(routes.remove(internal), "{internal}");
+    }
+    let ingress = read("kubernetes/ingress/ingress.yaml");
+    let paths = ingress
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- path: "));
+    let admitted: BTreeSet<String> = paths.map(str::to_owned).collect();
+    assert_eq!(admitted, routes);
+}
+
+#[test]
+fn the_image_has_digests_a_toolchain_that_can_build_this_and_one_debian() {
     let file = read("Containerfile");
     let image = |name: &str| {
         let line = file
             .lines()
-            .find_map(|line| line.strip_prefix(&format!("ARG {name}=")));
-        line.unwrap().rsplit_once(':').unwrap().1.to_owned()
+            .find_map(|line| line.strip_prefix(&format!("FROM docker.io/library/{name}:")));
+        let (tag, digest) = line.unwrap().split_once("@sha256:").unwrap();
+        let digest = digest.split(' ').next().unwrap();
+        let is_hexadecimal = digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(digest.len() == 64 && is_hexadecimal, "{name}: {digest}");
+        tag.to_owned()
     };
-    let (rust, base) = (image("RUST_IMAGE"), image("BASE_IMAGE"));
+    let (rust, base) = (image("rust"), image("debian"));
     let (version, debian) = rust.split_once("-slim-").unwrap();
     assert_eq!(base, format!("{debian}-slim"));
     let minor = |version: &str| version.split('.').nth(1).unwrap().parse::<u32>().unwrap();

@@ -24,6 +24,7 @@ mod documents;
 mod environments;
 mod every_file;
 mod follows;
+mod gauges;
 mod git_served;
 mod headers;
 mod hostile;

@@ -579,7 +579,18 @@ fn a_renewed_certificate_moves_its_metric_and_the_log_says_the_settings_and_requ
         id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
         "{id}"
     );
+    eventually("the fetch of the index has failed again", || {
+        let failures = series(&get("/metrics"))["index_failures"];
+        failures >= 2.0
+    });
     let output = program.output();
+    for told_once in ["the index could not be fetched", "cloning the index"] {
+        assert_eq!(
+            output.matches(told_once).count(),
+            1,
+            "{told_once}: {output}"
+        );
+    }
     let line = output
         .lines()
         .find(|line| line.contains("the settings in effect"))

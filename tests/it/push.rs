@@ -140,6 +140,8 @@ fn a_failed_push_is_retried_counted_and_shown_and_affects_nothing_else() {
     eventually("failures are counted", || {
         push_status(&program)["failures"].as_u64() >= Some(2)
     });
+    let told = program.output();
+    assert_eq!(told.matches("could not be pushed").count(), 1, "{told}");
     let commit = scene.publish("1.0.0");
     program.wait_for_commit(&commit);
     let status = push_status(&program);

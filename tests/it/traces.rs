@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::{AcceptLoop, Connection, Mirror, Request};
+use crate::support::{AcceptLoop, Connection, Mirror, Request, peer, request_from};
 
 /// A stop can wait 3 s for a collector that hangs. The rest is for a busy machine.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
@@ -54,6 +54,7 @@ impl Collector {
                 &format!("http://{}", self.accepting.address()),
             ),
             ("OTEL_SERVICE_NAME", "mirror-of-the-test"),
+            ("TRUSTED_PROXIES", "127.0.0.1"),
         ])
     }
 }
@@ -73,6 +74,7 @@ fn a_collector_gets_a_span_of_each_request_with_its_parent() {
         mirror.request("GET", path, &headers).status
     };
     let (trace, parent, unwanted) = ([0xa1_u8; 16], [0xb2_u8; 8], [0xc3_u8; 16]);
+    let (of_client, span_of_client) = ([0xd4_u8; 16], [0xe5_u8; 8]);
     let hex = |bytes: &[u8]| {
         bytes
             .iter()
@@ -86,6 +88,15 @@ fn a_collector_gets_a_span_of_each_request_with_its_parent() {
     assert_eq!(get("/index/se/rd/serde", "nonsense", "without-parent"), 503);
     assert_eq!(get("/livez", &not_sampled, "not-sampled"), 200);
     assert_eq!(mirror.request("BREW", "/nowhere", &[]).status, 404);
+    // Whoever is no trusted proxy decides nothing, neither that a request is sampled nor that it is not.
+    for flags in ["00", "01"] {
+        let named = format!("00-{}-{}-{flags}", hex(&of_client), hex(&span_of_client));
+        let id = format!("untrusted-{flags}");
+        let headers = [("traceparent", named.as_str()), ("x-request-id", &id)];
+        let path = ("GET", "/livez");
+        let answer = request_from(peer(2), mirror.address, path, &headers, &[]);
+        assert_eq!(answer.unwrap().status, 200);
+    }
     // A stop sends what waits.
     mirror.stop();
 
@@ -121,7 +132,17 @@ fn a_collector_gets_a_span_of_each_request_with_its_parent() {
     ]
     .concat();
     assert!(contains(&status), "no status 302");
+    // What an untrusted client names is a link: 0x0a is its trace, and 0x12 its span. It is never a parent.
+    let link = [field(0x0a, &of_client), field(0x12, &span_of_client)].concat();
+    let links = sent.windows(link.len()).filter(|at| *at == link).count();
+    assert_eq!(links, 2);
+    let traces = field(0x0a, &of_client);
+    let traces = sent.windows(traces.len()).filter(|at| *at == traces);
+    assert_eq!(traces.count(), 2, "a span is part of the client's trace");
+    assert!(!contains(&field(0x22, &span_of_client)));
     for text in [
+        "untrusted-00",
+        "untrusted-01",
         "mirror-of-the-test",
         "with-parent",
         "without-parent",

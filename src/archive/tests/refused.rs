@@ -4,7 +4,7 @@ use std::io;
 
 use super::*;
 use crate::archive::entry::EntryName;
-use crate::observability::without_controls;
+use crate::printable::{is_printable, printable};
 
 #[test]
 fn entries_that_no_export_writes_are_refused() {
@@ -160,18 +160,18 @@ fn a_time_in_the_future_counts_as_unknown() {
 }
 
 #[test]
-fn control_characters_of_a_manifest_are_never_printed_raw() {
+fn what_is_not_printable_in_a_manifest_is_never_printed_raw() {
     let archive = with_manifest(2, |manifest| {
         let base = commit(1).to_string();
         manifest["index_base"] = base.clone().into();
         manifest["base"] =
-            serde_json::json!({"index_commit": base, "archive": "a\u{1b}[2J\r\u{9b}b"});
+            serde_json::json!({"index_commit": base, "archive": "a\u{1b}[2J\r\u{9b}\u{202e}b"});
     });
     let refused = into_nothing(&archive).0.unwrap_err();
-    let name = r"`a\u001b[2J\u000d\u009bb`";
+    let name = r"`a\u001b[2J\u000d\u009b\u202eb`";
     // As the terminal does with every line.
     let text = refused.to_string();
-    let printed = without_controls(&text);
+    let printed = printable(&text);
     assert!(printed.contains(name), "{printed}");
-    assert!(!printed.contains(char::is_control));
+    assert!(printed.chars().all(is_printable));
 }

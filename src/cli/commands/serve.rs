@@ -10,6 +10,7 @@ use crate::app::{App, runtime, start_logging};
 use crate::config::{Config, Origin};
 use crate::memory::return_large_blocks;
 use crate::observability::Logging;
+use crate::printable::printable;
 use crate::process_one::reap_as_process_one;
 
 /// Exit code for bad settings.
@@ -79,6 +80,7 @@ fn log_settings() {
 
 fn fail(error: &dyn Error, code: u8) -> ExitCode {
     // One line says why the program did not run. The exit code stands, whether or not the line can be read.
-    let _unread = writeln!(std::io::stderr(), "{error}");
+    let line = error.to_string();
+    let _unread = writeln!(std::io::stderr(), "{}", printable(&line));
     ExitCode::from(code)
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +16,7 @@ use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
 use crate::index::{AdvisoryHandle, AdvisoryState, IndexStatus, Phase, PushStatus};
 use crate::policy::Advisories;
+use crate::printable::printable;
 
 /// The process answers.
 pub(crate) async fn live() -> &'static str {
@@ -31,12 +31,19 @@ pub(crate) async fn ready(State(state): State<Arc<AppState>>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (
-        status,
-        [(header::CACHE_CONTROL, "no-store")],
-        Json(readiness),
-    )
-        .into_response()
+    report(status, &readiness)
+}
+
+/// A report as JSON. People read it in terminals, and it has errors of upstreams as they came, so all that is not printable is
+/// escaped.
+pub(super) fn report(status: StatusCode, report: &impl Serialize) -> Response {
+    // Numbers and texts can always be serialised.
+    let json = serde_json::to_string(report).unwrap_or_default();
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, printable(&json).into_owned()).into_response()
 }
 
 /// Whether the mirror should get traffic, and why not.

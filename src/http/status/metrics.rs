@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::health::Readiness;
@@ -78,6 +78,7 @@ fn page(state: &Arc<AppState>, is_open_metrics: bool) -> Result<String, fmt::Err
         None => register_upstream(&mut ours, &TimedResults::default()),
     }
     state.metrics.register(&mut ours);
+    register_shares(&mut ours, state);
     let mut process = Registry::default();
     register_process(&mut process);
     let mut page = String::with_capacity(32 * 1024);
@@ -94,8 +95,33 @@ fn page(state: &Arc<AppState>, is_open_metrics: bool) -> Result<String, fmt::Err
     Ok(page)
 }
 
+/// What requests have of limited things. All of it is given back at their ends.
+fn register_shares(registry: &mut Registry, state: &AppState) {
+    registry.register(
+        "client_memory_bytes",
+        "Memory that is kept for clients",
+        ConstGauge::new(state.account.used()),
+    );
+    let permits = Family::<[(&str, &str); 1], Gauge>::default();
+    for (kind, shares) in [
+        ("look_ups", &state.look_up_permits),
+        ("index_files", &state.index_file_permits),
+        ("whole_files", &state.whole_file_permits),
+        ("git", &state.git_permits),
+        ("followers", &state.follower_permits),
+    ] {
+        let used = i64::try_from(shares.used()).unwrap_or(i64::MAX);
+        permits.get_or_create(&[("kind", kind)]).set(used);
+    }
+    registry.register(
+        "permits_in_use",
+        "Permits that requests have: to read index files or whole crate files, to run git, to follow the change feed",
+        permits,
+    );
+}
+
 fn register_build(registry: &mut Registry) {
-    let build = Family::<[(&str, &str); 2], prometheus_client::metrics::gauge::Gauge>::default();
+    let build = Family::<[(&str, &str); 2], Gauge>::default();
     let labels = [("version", VERSION), ("commit", COMMIT)];
     build.get_or_create(&labels).set(1);
     registry.register("build_info", "Which build this is", build);

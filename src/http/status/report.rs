@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::IntoResponse;
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Serialize;
 
-use super::health::{Readiness, utc};
+use super::health::{self, Readiness, utc};
 use crate::build_info;
 use crate::http::index::index_guard::{IndexGuard, git_index};
 use crate::http::policy::PolicyReport;
@@ -68,7 +67,7 @@ impl CrateFilesReport {
 }
 
 /// The report.
-pub(crate) async fn show(State(state): State<Arc<AppState>>) -> impl IntoResponse {
+pub(crate) async fn show(State(state): State<Arc<AppState>>) -> Response {
     let readiness = Readiness::of(&state);
     let index = &readiness.index;
     let report = Report {
@@ -89,7 +88,7 @@ pub(crate) async fn show(State(state): State<Arc<AppState>>) -> impl IntoRespons
             .map(|index| PolicyReport::of(&index)),
         readiness,
     };
-    ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+    health::report(StatusCode::OK, &report)
 }
 
 /// The value of the setting `DOWNLOAD_MODE`.

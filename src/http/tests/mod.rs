@@ -226,6 +226,8 @@ fn settings(template: &str) -> Settings {
         tls: false,
         #[cfg(feature = "otlp")]
         traces: None,
+        #[cfg(feature = "otlp")]
+        trusted_proxies: crate::server::TrustedProxies::default(),
         hsts_max_age_secs: None,
         upstream: "https://git.example/index.git".to_owned(),
         max_staleness: Some(Duration::from_secs(3600)),

@@ -53,6 +53,20 @@ async fn a_wrong_method_gives_405_with_the_allowed_ones_and_the_envelope() {
 }
 
 #[tokio::test]
+async fn an_error_has_only_printable_characters_and_says_the_same_in_json() {
+    let mirror = TestMirror::ready();
+    // A mark of direction, a control character of eight bits, and a variation selector. cargo prints the body as it comes.
+    let answer = mirror.get("/api/v1/crates/%E2%80%AE%C2%9B%EF%B8%8Fx").await;
+    assert_eq!(answer.status, 404);
+    assert_eq!(
+        answer.detail(),
+        "crate `\u{202e}\u{9b}\u{fe0f}x` does not exist"
+    );
+    let body = std::str::from_utf8(&answer.body).unwrap();
+    assert!(body.contains(r"`\u202e\u009b\ufe0fx`"), "{body}");
+}
+
+#[tokio::test]
 async fn an_unknown_route_is_404_in_the_envelope() {
     let mirror = TestMirror::ready();
     for path in [

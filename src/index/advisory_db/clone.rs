@@ -27,6 +27,7 @@ use crate::index::source::transfers::Transfers;
 use crate::index::source::upkeep::{self, Due};
 use crate::index::status::{Phase, ProgressCell};
 use crate::memory::return_freed_blocks;
+use crate::observability::LastFailure;
 
 /// The number of local failures in a row after which a new clone replaces the current one.
 const LOCAL_FAILURES_MAX: u32 = 3;
@@ -69,7 +70,9 @@ pub(super) struct DatabaseClone {
     next_upkeep: Option<Instant>,
     transfers: Transfers,
     /// The last failure in the log. So the log reports each change once.
-    logged: Option<String>,
+    told: LastFailure,
+    /// The same of the record that could not be written.
+    unwritten: LastFailure,
 }
 
 impl DatabaseClone {
@@ -92,7 +95,8 @@ impl DatabaseClone {
             next_check: None,
             next_upkeep: None,
             transfers: Transfers::default(),
-            logged: None,
+            told: LastFailure::default(),
+            unwritten: LastFailure::default(),
         }
     }
 
@@ -112,7 +116,7 @@ impl DatabaseClone {
     pub(super) fn refresh(&mut self) -> Option<(u32, Duration)> {
         let error = match self.try_refresh() {
             Ok(()) => {
-                if self.logged.take().is_some() {
+                if self.told.is_over() {
                     tracing::info!(advisories.upstream = %self.settings.url, "the advisory database is up to date again");
                 }
                 self.maintain();
@@ -126,7 +130,7 @@ impl DatabaseClone {
         self.drop_retired();
         let failures = self.handle.work().failed(&error, false);
         let why = error.to_string();
-        if self.logged.as_ref() != Some(&why) {
+        if self.told.is_news(&why) {
             let meanwhile = match self.handle.copy() {
                 Some(_) => "the last copy stays in use",
                 None => "there are no advisories until a copy exists",
@@ -136,7 +140,6 @@ impl DatabaseClone {
                 error = why,
                 "the advisory database could not be fetched; {meanwhile}"
             );
-            self.logged = Some(why);
         }
         let asked = match &error {
             DatabaseError::Fetch(FetchError::Busy { retry_after, .. }) => {
@@ -522,8 +525,12 @@ impl DatabaseClone {
     /// Notes the time of a fetch. A failure only means that it is lost after a restart.
     fn write_record(&self, clone: &Path) {
         let record = CloneRecord::new(&self.settings.url, Some(self.settings.clock.now()));
-        if let Err(error) = clone_dir::write_record(clone, &record) {
-            tracing::warn!(error = %error, "the time of this fetch of the advisory database could not be written to DATA_DIR");
+        let written = clone_dir::write_record(clone, &record);
+        if let Some(error) = self.unwritten.news_of(&written) {
+            tracing::warn!(
+                error,
+                "the time of this fetch of the advisory database could not be written to DATA_DIR"
+            );
         }
     }
 

@@ -23,6 +23,7 @@ use crate::index::source::upkeep::{self, Due};
 use crate::index::status::{ClonesSize, Phase, ProgressCell};
 use crate::index::view::View;
 use crate::memory::return_freed_blocks;
+use crate::observability::LastFailure;
 
 /// The number of local failures in a row after which a new clone replaces the current one.
 const LOCAL_FAILURES_MAX: u32 = 3;
@@ -46,6 +47,8 @@ pub(crate) struct Clones {
     /// The earliest time to make the clone smaller again.
     next_upkeep: Option<Instant>,
     transfers: Transfers,
+    /// What the log has told of the record that could not be written.
+    unwritten: LastFailure,
 }
 
 /// What a successful refresh did.
@@ -69,6 +72,7 @@ impl Clones {
             repairs: Repairs::default(),
             next_upkeep: None,
             transfers: Transfers::default(),
+            unwritten: LastFailure::default(),
         }
     }
 
@@ -296,8 +300,12 @@ impl Clones {
             return Err(error);
         }
         // Not fatal. A failure only means that the time of this fetch is lost after a restart.
-        if let Err(error) = clone_dir::write_record(repository.path(), &self.record(began)) {
-            tracing::warn!(error = %error, "the time of this fetch could not be written to DATA_DIR");
+        let written = clone_dir::write_record(repository.path(), &self.record(began));
+        if let Some(error) = self.unwritten.news_of(&written) {
+            tracing::warn!(
+                error,
+                "the time of this fetch could not be written to DATA_DIR"
+            );
         }
         Ok(began)
     }
@@ -408,7 +416,10 @@ impl Clones {
         let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
             return Ok(began);
         };
-        tracing::info!(index.upstream = %self.settings.url, "cloning the index");
+        // Each retry of a first clone is the same news.
+        if self.handle.status().failures == 0 {
+            tracing::info!(index.upstream = %self.settings.url, "cloning the index");
+        }
         let (target, url) = (path.clone(), self.settings.url.clone());
         let outgoing = self.settings.outgoing.clone();
         let cloned = self

@@ -20,6 +20,7 @@ use crate::index::retry::{backoff, jittered};
 use crate::index::source::fetch::FetchError;
 use crate::index::source::retry_after::pause_of;
 use crate::index::status::Phase;
+use crate::observability::LastFailure;
 use crate::observability::metrics::{FAILED, OK};
 
 /// The pause between two steps where the settings forbid fetches. A step removes replaced clones and finds imports.
@@ -39,6 +40,8 @@ pub(crate) struct Follower {
     locked_since: Option<Instant>,
     /// Why another attempt would be useless.
     hopeless: Option<String>,
+    /// What the log has told of.
+    told: LastFailure,
 }
 
 /// Why the background task ended by itself.
@@ -62,6 +65,7 @@ impl Follower {
             handle,
             locked_since: None,
             hopeless: None,
+            told: LastFailure::default(),
         }
     }
 
@@ -175,6 +179,9 @@ impl Follower {
                     Refreshed::Fetched(began) => self.handle.succeeded(began),
                     Refreshed::NotAsked => self.handle.recovered(),
                 }
+                if self.told.is_over() {
+                    tracing::info!(index.upstream = %self.settings.url, "the index is up to date again");
+                }
                 self.clones.after_success(&mut self.publisher);
                 self.handle.enter(Phase::Idle);
                 let wake_anyway = self.clones.has_retired()
@@ -203,13 +210,15 @@ impl Follower {
                         "redirects to crate files work, look-ups answer 503 until a clone succeeds"
                     }
                 };
-                tracing::warn!(
-                    index.upstream = %self.settings.url,
-                    index.failures = failures,
-                    retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-                    error = %error,
-                    "the index could not be fetched; {meanwhile}"
-                );
+                let why = error.to_string();
+                if self.told.is_news(&why) {
+                    tracing::warn!(
+                        index.upstream = %self.settings.url,
+                        retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                        error = why,
+                        "the index could not be fetched; {meanwhile}"
+                    );
+                }
                 Some(pause)
             }
         }
@@ -247,10 +256,12 @@ impl Follower {
     /// Notes a failure of an offline mirror, logs it if it is new, and returns the pause.
     fn note_offline_failure(&self, error: &RefreshError) -> Duration {
         let why = error.to_string();
-        let is_known = self.handle.status().last_error.as_deref() == Some(&why);
         self.handle.failed(error, error.is_lasting());
-        if !is_known {
-            tracing::warn!(error = %error, "the index on disk cannot be served; this is tried again every few seconds");
+        if self.told.is_news(&why) {
+            tracing::warn!(
+                error = why,
+                "the index on disk cannot be served; this is tried again every few seconds"
+            );
         }
         NO_INDEX_PAUSE
     }

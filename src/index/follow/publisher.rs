@@ -14,6 +14,7 @@ use crate::index::retry::Repairs;
 use crate::index::source::repository::Repository;
 use crate::index::view::View;
 use crate::index::view::large_files::LargeFiles;
+use crate::observability::LastFailure;
 
 /// The owner of the pointer that requests read.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Publisher {
     git_index: Option<GitIndexSettings>,
     /// The states of the git index that requests may still read.
     git_indexes: Vec<Weak<GitIndex>>,
+    /// What the log has told of a git index that could not be made.
+    git_index_told: LastFailure,
     large_files: LargeFiles,
     /// The damage checks of the git index. Clients can trigger them.
     damage_checks: DamageChecks,
@@ -40,6 +43,7 @@ impl Publisher {
             git_index: settings.git_index.clone(),
             git_indexes: Vec::new(),
             large_files: LargeFiles::default(),
+            git_index_told: LastFailure::default(),
             damage_checks: DamageChecks::default(),
             repairs: Repairs::default(),
         }
@@ -177,7 +181,14 @@ impl Publisher {
         self.git_indexes.retain(|index| index.strong_count() > 0);
         let in_use = self.git_indexes.iter().filter_map(Weak::upgrade);
         let in_use = in_use.map(|index| index.tip).collect();
-        match overlay::bring_up_to_date(repository.path(), shown, &settings.config, &in_use) {
+        let made = overlay::bring_up_to_date(repository.path(), shown, &settings.config, &in_use);
+        if let Some(error) = self.git_index_told.news_of(&made) {
+            tracing::warn!(
+                error,
+                "the git index could not be brought up to date; git clients get 503 until it can"
+            );
+        }
+        match made {
             Ok(tip) => {
                 let index = Arc::new(GitIndex::new(
                     view.commit(),
@@ -188,8 +199,7 @@ impl Publisher {
                 self.git_indexes.push(Arc::downgrade(&index));
                 Some(index)
             }
-            Err(error) => {
-                tracing::warn!(error = %error, "the git index could not be brought up to date; git clients get 503 until it can");
+            Err(_logged) => {
                 // The git index may be damaged.
                 self.handle.request_damage_check();
                 None

@@ -21,6 +21,7 @@ use crate::index::handle::IndexHandle;
 use crate::index::ids::ObjectId;
 use crate::index::retry::backoff;
 use crate::index::source::remote_url::RemoteUrl;
+use crate::observability::LastFailure;
 
 /// The longest time for one push. The first push sends the whole index.
 const PUSH_TIME_MAX: Duration = Duration::from_secs(3_600);
@@ -79,6 +80,8 @@ pub(crate) struct Pusher {
     handle: IndexHandle,
     /// The commit that the remote has, as far as the mirror knows.
     pushed: Option<ObjectId>,
+    /// What the log has told of.
+    told: LastFailure,
 }
 
 impl Pusher {
@@ -90,6 +93,7 @@ impl Pusher {
             settings,
             handle,
             pushed: None,
+            told: LastFailure::default(),
         }
     }
 
@@ -132,6 +136,8 @@ impl Pusher {
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
         self.pushed = Some(index.tip);
+        // The event of each push says that it works again.
+        self.told.is_over();
         let commit = index.commit.to_string();
         tracing::info!(index.commit = commit, index.remote = %self.settings.url, "the index was pushed");
         self.handle.note_push(|status| {
@@ -149,12 +155,14 @@ impl Pusher {
             _ => self.settings.url.redact(&error.to_string()),
         };
         let pause = backoff(in_a_row, Duration::ZERO);
-        tracing::warn!(
-            index.remote = %self.settings.url,
-            retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-            error = error,
-            "the index could not be pushed; serving goes on"
-        );
+        if self.told.is_news(&error) {
+            tracing::warn!(
+                index.remote = %self.settings.url,
+                retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                error,
+                "the index could not be pushed; serving goes on"
+            );
+        }
         self.handle.note_push(|status| {
             status.failures += 1;
             status.last_error = Some(error);

@@ -1,4 +1,5 @@
-//! The standard metrics of a process, from `/proc`. On systems without it there are none.
+//! The standard metrics of a process, from `/proc`
+//! (<https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>). On systems without it there are none.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -36,11 +37,23 @@ pub(crate) fn register_process(registry: &mut Registry) {
             "Memory of the process, whether in RAM or not",
             "VmSize:",
         ),
+        (
+            "process_heap_bytes",
+            "Memory of the process that only it can write, whether in RAM or not",
+            "VmData:",
+        ),
+        ("process_threads", "Threads of the process", "Threads:"),
     ] {
-        if let Some(bytes) = bytes_of(&status, field) {
-            registry.register(name, help, ConstGauge::new(bytes));
+        if let Some(value) = value_of(&status, field) {
+            registry.register(name, help, ConstGauge::new(value));
         }
     }
+    registry.register(
+        "process_virtual_memory_max_bytes",
+        "The most memory that the system allows, 18446744073709551615 without a limit",
+        // As Go's client shows it.
+        ConstGauge::new(getrlimit(Resource::As).current.unwrap_or(u64::MAX)),
+    );
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         registry.register(
             "process_open_fds",
@@ -78,8 +91,11 @@ fn boot_time() -> Option<f64> {
     lines.find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
 }
 
-fn bytes_of(status: &str, field: &str) -> Option<u64> {
+/// A number in `/proc/self/status`: `VmRSS:  1234 kB` in bytes, `Threads:  5` as it is.
+fn value_of(status: &str, field: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(field))?;
-    let kibibytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
+    match value.trim().strip_suffix("kB") {
+        Some(kibibytes) => kibibytes.trim().parse::<u64>().ok()?.checked_mul(1024),
+        None => value.trim().parse().ok(),
+    }
 }

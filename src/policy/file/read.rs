@@ -12,6 +12,7 @@ use toml::value::{Datetime, Offset};
 use super::spec::{Spec, SpecError, Stars};
 use super::{Denial, Exemption, PolicyFile, PolicyFileError, WARNINGS_MAX};
 use crate::policy::age::Age;
+use crate::printable::printable;
 
 /// The length of a text from the file, and of a message about it.
 const TEXT_CHARACTERS_MAX: usize = 300;
@@ -370,21 +371,12 @@ fn note(text: &str) -> Option<String> {
     (!words.is_empty()).then(|| on_one_line(&words.join(" ")))
 }
 
-/// A text without control characters, cut after [`TEXT_CHARACTERS_MAX`].
+/// A printable text, cut after [`TEXT_CHARACTERS_MAX`].
 fn on_one_line(text: &str) -> String {
-    let mut line = String::new();
-    let mut characters = text.chars();
-    for character in characters.by_ref().take(TEXT_CHARACTERS_MAX) {
-        match character {
-            '\'' | '"' | '\\' => line.push(character),
-            // It escapes everything that is invisible, too, such as marks that change the direction of the text.
-            other => line.extend(other.escape_debug()),
-        }
+    match text.char_indices().nth(TEXT_CHARACTERS_MAX) {
+        None => printable(text).into_owned(),
+        Some((end, _next)) => printable(text.get(..end).unwrap_or_default()).into_owned() + "…",
     }
-    if characters.next().is_some() {
-        line.push('…');
-    }
-    line
 }
 
 /// Where the lines of a text end.

@@ -112,7 +112,7 @@ fn a_denial_has_its_reason_and_its_substitute_and_the_first_one_counts() {
         "#,
     );
     let first = Denial {
-        reason: Some("two lines \\u{7}".to_owned()),
+        reason: Some("two lines \\u0007".to_owned()),
         use_instead: Some("b".to_owned()),
     };
     assert_eq!(file.denial("a", &version("1.0.0")), Some(&first));
@@ -430,11 +430,7 @@ fn an_error_names_the_line_and_the_entry() {
             "`reason` is not a key of [mirror] age",
         ),
         ("[mirror]\n[mirror]", 2, ""),
-        (
-            "[bans]\ndeny = [\"\\u0007\\u202e\"]",
-            2,
-            "`\\u{7}\\u{202e}`",
-        ),
+        ("[bans]\ndeny = [\"\\u0007\\u202e\"]", 2, "`\\u0007\\u202e`"),
     ] {
         let error = error_of(text);
         let begin = format!("line {line}: ");

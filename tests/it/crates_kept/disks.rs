@@ -117,5 +117,15 @@ fn files_are_served_although_the_disk_is_read_only() {
         held.checksums.is_empty() && held.staged.is_empty(),
         "{held:?}"
     );
+    // These answers come from memory, whole, and the failure of the store is told once.
+    let path = scene.origin.files[3].download_path();
+    let event = crate::support::eventually_some("the requests are logged", || {
+        let mut events = scene.program.request_events().into_iter();
+        events.find(|event| event["path"] == path)
+    });
+    assert!(event["cut"].is_null(), "{event}");
+    let told = scene.program.output();
+    let told = told.matches("the store of crate files failed").count();
+    assert!(told <= 2, "{told}");
     assert_eq!(scene.program.get("/readyz").status, 200);
 }

@@ -27,6 +27,13 @@ fn every_line_of_the_protocol_about_reading_holds() {
         if let Some(commit) = answer.header("x-index-commit") {
             assert_eq!(commit, scene.commit, "{path}");
         }
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/json"),
+            "{path}"
+        );
+        // cargo prints the bodies of errors as they come.
+        assert!(!answer.text().contains('\u{202e}'), "{path}");
         let json = answer.json();
         let mut complain = |what: String| failures.push(format!("{line}\n    {path}\n    {what}"));
         // Other paths are not endpoints, or are normalised first.
@@ -59,6 +66,8 @@ fn every_line_of_the_protocol_about_reading_holds() {
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 
     objects_have_their_fields_in_order(&scene);
+    ids_and_links_are_complete(&scene);
+    long_queries_are_answered(&scene);
     pages_meet_every_crate_once(&scene);
     methods_and_encodings(&scene);
     assert_valid_and_complete(&description.json);
@@ -143,6 +152,48 @@ fn objects_have_their_fields_in_order(scene: &Scene) {
     assert_eq!(single["version"]["id"], joined);
 }
 
+/// Section 5.2: ids in descending order, and all links in theirs. Section 5.5: what is known of the site.
+fn ids_and_links_are_complete(scene: &Scene) {
+    let tracks = scene.mirror.get("/api/v1/crates/tracks");
+    let json = tracks.json();
+    let ids: Vec<i64> = serde_json::from_value(json["crate"]["versions"].clone()).unwrap();
+    assert!(ids.is_sorted_by(|left, right| left > right), "{ids:?}");
+    assert_eq!(
+        json["crate"]["versions"],
+        lines::at(&json, "/versions/*/id")
+    );
+    let links = r#""links":{"version_downloads":"/api/v1/crates/tracks/downloads","versions":null,"owners":"/api/v1/crates/tracks/owners","owner_team":"/api/v1/crates/tracks/owner_team","owner_user":"/api/v1/crates/tracks/owner_user","reverse_dependencies":"/api/v1/crates/tracks/reverse_dependencies"}"#;
+    assert!(tracks.text().contains(links), "{}", tracks.text());
+    let site = scene.mirror.get("/api/v1/site_metadata").json();
+    assert_eq!(site["deployed_sha"], site["commit"]);
+    let base = site["cdn_base"].as_str().unwrap();
+    assert!(
+        base.starts_with("https://") && !base.ends_with('/'),
+        "{base}"
+    );
+    let unknown = scene.mirror.request("HEAD", "/api/v1/no-such-route", &[]);
+    assert_eq!((unknown.status, unknown.body.len()), (404, 0));
+}
+
+/// Section 5.5: a query of 10 kB, and a thousand ids.
+fn long_queries_are_answered(scene: &Scene) {
+    let get = |query: &str| scene.mirror.get(&format!("/api/v1/crates?{query}"));
+    for long in [
+        "a".repeat(10_000),
+        "%E4%BA%AC".repeat(1_100),
+        "-".repeat(10_000),
+    ] {
+        let answer = get(&format!("q={long}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["crates"], json!([]));
+    }
+    let ids: String = (0..1_000)
+        .map(|number| format!("ids[]=no-{number}&"))
+        .collect();
+    let answer = get(&format!("{ids}ids[]=syn"));
+    assert_eq!(lines::at(&answer.json(), "/crates/*/name"), json!(["syn"]));
+}
+
 /// Section 5.5: every order, by numbers and by seek.
 fn pages_meet_every_crate_once(scene: &Scene) {
     let get = |query: &str| scene.mirror.get(&format!("/api/v1/crates{query}")).json();
@@ -195,6 +246,7 @@ fn methods_and_encodings(scene: &Scene) {
     for path in [
         "/api/v1/crates?q=io",
         "/api/v1/summary",
+        "/api/v1/site_metadata",
         "/api/v1/crates/inflector/reverse_dependencies",
         "/api/v1/crates/inflector/owners",
         "/api/v1/crates/no/owners",
@@ -213,7 +265,8 @@ fn methods_and_encodings(scene: &Scene) {
         let vary = (get.body.len() >= 32).then_some("accept-encoding");
         assert_eq!(get.header("vary"), vary, "{path}");
         assert_eq!(get.header("etag"), None, "{path}");
-        let cached = path.ends_with("/summary").then_some("public, max-age=15");
+        let is_of_the_site = path.ends_with("/summary") || path.ends_with("/site_metadata");
+        let cached = is_of_the_site.then_some("public, max-age=15");
         assert_eq!(get.header("cache-control"), cached, "{path}");
         let packed = mirror.request("GET", path, &[("Accept-Encoding", "gzip")]);
         assert_eq!(packed.body, get.body, "{path}");

@@ -1,0 +1,64 @@
+//! Failures that last, such as an upstream that is down or a full disk: the log tells of each one once, and of its end.
+//!
+//! A task that tries again every minute would otherwise write the same line 1,440 times a day. `/readyz` and `/metrics` say
+//! that a failure lasts.
+
+use std::fmt::Display;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The last failure of one kind of work.
+#[derive(Debug, Default)]
+pub(crate) struct LastFailure(Mutex<Option<String>>);
+
+impl LastFailure {
+    /// Notes a failure. Returns whether it is another one than the last time.
+    pub(crate) fn is_news(&self, why: &str) -> bool {
+        let mut last = self.last();
+        let is_news = last.as_deref() != Some(why);
+        if is_news {
+            *last = Some(why.to_owned());
+        }
+        is_news
+    }
+
+    /// Notes a success. Returns whether it ends a failure.
+    pub(crate) fn is_over(&self) -> bool {
+        self.last().take().is_some()
+    }
+
+    /// Notes an outcome. Returns the text of a failure that is news.
+    pub(crate) fn news_of<T>(&self, outcome: &Result<T, impl Display>) -> Option<String> {
+        match outcome {
+            Ok(_) => {
+                self.is_over();
+                None
+            }
+            Err(error) => Some(error.to_string()).filter(|why| self.is_news(why)),
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_news_once_and_its_end_as_well() {
+        let last = LastFailure::default();
+        assert!(!last.is_over());
+        let seen = ["down", "down", "full", "full", "down"].map(|why| last.is_news(why));
+        assert_eq!(seen, [true, false, true, false, true]);
+        assert!(last.is_over() && !last.is_over());
+        assert!(last.is_news("down"));
+        let outcomes = [Err("down"), Err("full"), Ok(()), Err("full")];
+        let news = outcomes.map(|outcome| last.news_of(&outcome));
+        assert_eq!(
+            news,
+            [None, Some("full".to_owned()), None, Some("full".to_owned())]
+        );
+    }
+}
