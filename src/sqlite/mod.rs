@@ -6,7 +6,9 @@ mod questions;
 mod task;
 
 pub(crate) use connection::{Database, Readers};
-pub(crate) use files::{DirectoryLock, is_damage, lock_directory, of_another_version, remove_database, remove_file};
+pub(crate) use files::{
+    DirectoryLock, is_damage, lock_directory, of_another_version, remove_database, remove_file,
+};
 #[cfg(test)]
 pub(crate) use questions::ANSWERED_MAX;
 pub(crate) use questions::{AskError, Questions};

@@ -9,7 +9,9 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::answer_cache::Moment;
 use crate::http::error::ApiError;
+use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
 use crate::server::Exchange;
 
@@ -34,10 +36,16 @@ pub(in crate::http) async fn answer(
     let Some(view) = view else {
         return Ok(next.run(request).await);
     };
-    let answers = state.answer_cache.of(&view);
-    if let Some(response) = answers.get(question) {
+    let moment = state.crate_files.as_ref().map(|files| Moment {
+        stored_files: files.counters().stored_files.get(),
+        stored_bytes: files.counters().stored_bytes.get(),
+        second: state.started.elapsed().as_secs(),
+    });
+    let answers = state.answer_cache.of(&view, moment);
+    if let Some((response, shown)) = answers.get(question) {
         let bytes = response.body().size_hint().lower();
         state.account.keep(&exchange, bytes).await?;
+        IndexGuard::of(&state, view).count_again(shown);
         return Ok(response);
     }
     let question = Box::from(question);

@@ -1,6 +1,6 @@
 //! Answers of the web API in memory, as long as nothing can change them.
 //!
-//! One view gives one answer to a question, so an answer that was made from the current view is sent again, whoever asks,
+//! One view gives one answer to a question, except for the sizes of stored crate files. So an answer that was made from the current view is sent again, whoever asks,
 //! until there is another view. That costs no permit and no look at the index: a crate with a hundred versions is answered
 //! ten times as fast (`benches/compare/api.sh`).
 
@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use crate::http::index::bounded_cache::{BoundedCache, Weighed, bounded};
+use crate::http::index::index_guard::ShownVersions;
 use crate::index::View;
 
 /// All answers together, in bytes.
@@ -29,9 +30,24 @@ const ENTRY_BYTES: usize = 1_536;
 /// Few parts, so that the largest answer fits into one.
 const CACHE_PARTS: usize = 2;
 
-/// The view that an answer was made from.
+/// What an answer was made from.
 #[derive(Clone, Debug)]
-pub(crate) struct MadeFrom(pub(crate) Arc<View>);
+pub(crate) struct MadeFrom {
+    /// The view.
+    pub(crate) view: Arc<View>,
+    /// What the policy has to do with it.
+    pub(crate) shown: ShownVersions,
+}
+
+/// What an answer depends on besides the question and the view. Answers tell the sizes of stored crate files. This process
+/// knows at once what it stores itself, so the answers from before are forgotten. Others may store something, too, so no
+/// answer is older than a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    pub(super) stored_files: u64,
+    pub(super) stored_bytes: u64,
+    pub(super) second: u64,
+}
 
 /// The answers of the newest view that was asked for something.
 #[derive(Debug, Default)]
@@ -42,6 +58,8 @@ pub(crate) struct AnswerCache(ArcSwapOption<ViewAnswers>);
 pub(super) struct ViewAnswers {
     /// It does not keep the view alive, but its address: no other view can have it.
     view: Weak<View>,
+    /// `None` if no crate files are stored.
+    moment: Option<Moment>,
     answers: BoundedCache<Box<str>, Answer>,
 }
 
@@ -49,6 +67,7 @@ pub(super) struct ViewAnswers {
 struct Answer {
     headers: HeaderMap,
     body: Bytes,
+    shown: ShownVersions,
 }
 
 impl Weighed for Answer {
@@ -58,16 +77,18 @@ impl Weighed for Answer {
 }
 
 impl AnswerCache {
-    /// The answers of this view.
-    pub(super) fn of(&self, view: &Arc<View>) -> Arc<ViewAnswers> {
+    /// The answers of this view at this moment.
+    pub(super) fn of(&self, view: &Arc<View>, moment: Option<Moment>) -> Arc<ViewAnswers> {
         let known = self.0.load();
         if let Some(known) = known.as_ref()
-            && std::ptr::eq(known.view.as_ptr(), Arc::as_ptr(view))
+            && known.is_of(view)
+            && known.moment == moment
         {
             return Arc::clone(known);
         }
         let new = Arc::new(ViewAnswers {
             view: Arc::downgrade(view),
+            moment,
             answers: bounded(CACHE_BYTES_MAX, TYPICAL_ANSWERS, CACHE_PARTS),
         });
         // Of two requests that come first, the answers of one are forgotten.
@@ -77,22 +98,28 @@ impl AnswerCache {
 }
 
 impl ViewAnswers {
-    /// The answer to this question, which is a path with its query.
-    pub(super) fn get(&self, question: &str) -> Option<Response> {
+    fn is_of(&self, view: &Arc<View>) -> bool {
+        std::ptr::eq(self.view.as_ptr(), Arc::as_ptr(view))
+    }
+
+    /// The answer to this question, which is a path with its query, and what the policy has to do with it.
+    pub(super) fn get(&self, question: &str) -> Option<(Response, ShownVersions)> {
         let answer = self.answers.get(question)?;
         let mut response = Response::new(Body::from(answer.body.clone()));
         *response.headers_mut() = answer.headers.clone();
-        Some(response)
+        Some((response, answer.shown))
     }
 
     /// Keeps an answer if it was made from this view: the catalog may answer from the one before.
     pub(super) async fn remember(&self, question: Box<str>, response: Response) -> Response {
         let made_from = response.extensions().get::<MadeFrom>();
-        let is_current =
-            made_from.is_some_and(|made| std::ptr::eq(Arc::as_ptr(&made.0), self.view.as_ptr()));
+        let Some(made_from) = made_from.filter(|made| self.is_of(&made.view)) else {
+            return response;
+        };
+        let shown = made_from.shown;
         let bytes = response.body().size_hint().exact();
         let is_small = bytes.is_some_and(|bytes| bytes <= ANSWER_BYTES_MAX);
-        if response.status() != StatusCode::OK || !is_current || !is_small {
+        if response.status() != StatusCode::OK || !is_small {
             return response;
         }
         let (head, body) = response.into_parts();
@@ -101,6 +128,7 @@ impl ViewAnswers {
         let answer = Answer {
             headers: head.headers.clone(),
             body: body.clone(),
+            shown,
         };
         self.answers.insert(question, Arc::new(answer));
         Response::from_parts(head, Body::from(body))

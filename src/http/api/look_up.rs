@@ -31,8 +31,8 @@ pub(super) async fn with_crate(
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(state)?;
-    let answer = look_up(&index, exchange, name, shape).await;
+    let mut index = IndexGuard::take(state)?;
+    let answer = look_up(&mut index, exchange, name, shape).await;
     Ok(index.mark_repeatable(answer))
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn with_version(
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(state)?;
+    let mut index = IndexGuard::take(state)?;
     let table = index.version_table_now(&name);
     if table.is_some_and(|table| !table.lists(&version)) {
         return Ok(index.mark(Err(ApiError::version_not_found(&name, &version))));
@@ -64,12 +64,12 @@ pub(super) async fn with_version(
         }
         Err(ApiError::version_not_found(name, &version))
     };
-    let answer = look_up(&index, exchange, name, shape).await;
+    let answer = look_up(&mut index, exchange, name, shape).await;
     Ok(index.mark_repeatable(answer))
 }
 
 async fn look_up(
-    index: &IndexGuard,
+    index: &mut IndexGuard,
     exchange: &Exchange,
     name: CrateName,
     shape: impl Fn(&CrateName, &CrateHistory<'_>, &IndexGuard) -> Result<Response, ApiError>
@@ -79,7 +79,7 @@ async fn look_up(
 ) -> Result<Response, ApiError> {
     let blob = index.find(&name)?;
     let reading_index = index.clone().with_decisions(exchange, &name).await?;
-    reading_index.count_list([name.as_str()]);
+    index.count_list([name.as_str()]);
     let read = move |file: &[u8]| {
         let history = CrateHistory::parse(file, &name)
             .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;

@@ -70,7 +70,7 @@ pub(crate) async fn list_reverse_dependencies(
     }
     let (skip, limit) = (page.skip(), page.per_page);
     let found = state.catalog.dependents(name.clone(), skip, limit).await?;
-    let index = IndexGuard::of(&state, found.view);
+    let mut index = IndexGuard::of(&state, found.view);
     let Some(crate_name) = found.crate_name else {
         return Ok(index.mark(Err(ApiError::CrateNotFound(name.to_string()))));
     };

@@ -138,7 +138,7 @@ pub(crate) async fn search_crates(
         },
     };
     let found = state.catalog.search(search).await?;
-    let index = IndexGuard::of(&state, found.view);
+    let mut index = IndexGuard::of(&state, found.view);
     index.count_list(found.crates.iter().map(|found| found.name.as_str()));
     let answer = page.answer(found.total, &found.crates, found.last.as_ref(), text);
     Ok(index.mark_repeatable(accounted_json(&index, &exchange, answer).await))

@@ -58,7 +58,7 @@ pub(crate) async fn show_summary(
     // An operator must hear why there is no index, and not only that there is no catalog.
     IndexGuard::take(&state)?;
     let summary = state.catalog.summary(CRATES_MAX).await?;
-    let index = IndexGuard::of(&state, summary.view);
+    let mut index = IndexGuard::of(&state, summary.view);
     let listed = summary.new_crates.iter().chain(&summary.just_updated);
     index.count_list(listed.map(|found| found.name.as_str()));
     let views = |crates| {

@@ -32,6 +32,10 @@ const ACCOUNTED_FILE_BYTES_MIN: u64 = 64 * 1024;
 /// What reading a version table takes, as a multiple of the index file: the file, and its lines as they were read.
 const TABLE_FACTOR: u64 = 4;
 
+/// How many versions in an answer are held, denied and frozen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ShownVersions(pub(super) [u64; 3]);
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexGuard {
@@ -39,6 +43,8 @@ pub(crate) struct IndexGuard {
     pub(crate) view: Arc<View>,
     /// What the policy says about the versions of the crate that the answer is about, if it says anything.
     pub(super) decisions: Option<Arc<DecisionTable>>,
+    /// What was counted for the answer.
+    pub(super) shown: ShownVersions,
 }
 
 /// What a request needs to read an index file.
@@ -77,6 +83,7 @@ impl IndexGuard {
             state: Arc::clone(state),
             view,
             decisions: None,
+            shown: ShownVersions::default(),
         }
     }
 
@@ -95,9 +102,10 @@ impl IndexGuard {
     /// The same for an answer that depends on nothing but the question and the view, so it may be sent again.
     pub(crate) fn mark_repeatable(&self, answer: Result<Response, ApiError>) -> Response {
         let mut response = self.mark(answer);
-        response
-            .extensions_mut()
-            .insert(MadeFrom(Arc::clone(&self.view)));
+        response.extensions_mut().insert(MadeFrom {
+            view: Arc::clone(&self.view),
+            shown: self.shown,
+        });
         response
     }
 

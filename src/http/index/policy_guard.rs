@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
 use super::decision_table::DecisionTable;
-use super::index_guard::IndexGuard;
+use super::index_guard::{IndexGuard, ShownVersions};
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::index::{AdvisoryHandle, AdvisoryState, BlobId, ReadError, View};
@@ -100,28 +100,34 @@ impl IndexGuard {
         &self,
         surface: PolicySurface,
         files: impl IntoIterator<Item = &'f str>,
-    ) {
+    ) -> ShownVersions {
         let states = files
             .into_iter()
             .filter_map(|file| self.view.policy_state(file));
-        let mut versions = [0; 3];
+        let mut versions = ShownVersions::default();
         for state in states {
-            versions[0] += u64::from(state.held);
-            versions[1] += u64::from(state.denied);
-            versions[2] += u64::from(state.frozen);
+            versions.0[0] += u64::from(state.held);
+            versions.0[1] += u64::from(state.denied);
+            versions.0[2] += u64::from(state.frozen);
         }
         count_policy(&self.state, &self.view, surface, versions);
+        versions
     }
 
-    /// Counts an answer of the API that lists these crates.
-    pub(crate) fn count_list<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
+    /// Counts an answer of the API that lists these crates. The guard remembers the count for [`IndexGuard::mark_repeatable`].
+    pub(crate) fn count_list<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
         if !self.view.has_policy() {
             return;
         }
         let names = names.into_iter().map(str::to_owned);
         let names = names.filter_map(|name| CrateName::try_from(name).ok());
         let files = names.filter_map(|name| Some(self.view.source_file(&name)?.0));
-        self.count_policy(PolicySurface::Api, files);
+        self.shown = self.count_policy(PolicySurface::Api, files);
+    }
+
+    /// Counts an answer of the API that is sent again.
+    pub(crate) fn count_again(&self, versions: ShownVersions) {
+        count_policy(&self.state, &self.view, PolicySurface::Api, versions);
     }
 
     /// Refuses an index file that is hidden because the policy could not read it: what it lists must not be called absent.
@@ -263,7 +269,12 @@ impl IndexGuard {
 }
 
 /// Counts an answer with so many versions that are held, denied and frozen.
-fn count_policy(state: &AppState, view: &View, surface: PolicySurface, versions: [u64; 3]) {
+fn count_policy(
+    state: &AppState,
+    view: &View,
+    surface: PolicySurface,
+    ShownVersions(versions): ShownVersions,
+) {
     let Some(settings) = view.policy_settings() else {
         return;
     };
@@ -281,7 +292,7 @@ fn count_policy(state: &AppState, view: &View, surface: PolicySurface, versions:
 /// Counts a fetch of the git index.
 pub(crate) fn count_git_fetch(state: &AppState, view: &View) {
     if let Some(totals) = view.policy_totals() {
-        let versions = [totals.held, totals.denied, totals.frozen];
+        let versions = ShownVersions([totals.held, totals.denied, totals.frozen]);
         count_policy(state, view, PolicySurface::Git, versions);
     }
 }
