@@ -39,6 +39,10 @@ pub(crate) struct MadeFrom {
     pub(crate) shown: ShownVersions,
 }
 
+/// An answer that has this among its extensions has more the next time, so it is made anew.
+#[derive(Clone, Debug)]
+pub(crate) struct NotYetComplete;
+
 /// What an answer depends on besides the question and the view. Answers tell the sizes of stored crate files. This process
 /// knows at once what it stores itself, so the answers from before are forgotten. Others may store something, too, so no
 /// answer is older than a second.
@@ -119,7 +123,8 @@ impl ViewAnswers {
         let shown = made_from.shown;
         let bytes = response.body().size_hint().exact();
         let is_small = bytes.is_some_and(|bytes| bytes <= ANSWER_BYTES_MAX);
-        if response.status() != StatusCode::OK || !is_small {
+        let is_complete = response.extensions().get::<NotYetComplete>().is_none();
+        if response.status() != StatusCode::OK || !is_small || !is_complete {
             return response;
         }
         let (head, body) = response.into_parts();

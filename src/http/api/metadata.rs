@@ -9,6 +9,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::answer_cache::NotYetComplete;
 use super::json::{CrateView, DependencyView, Include, VersionView};
 use super::look_up::{json, with_crate, with_version};
 use super::query::{ApiQuery, given};
@@ -194,7 +195,11 @@ pub(crate) async fn list_dependencies(
             dependencies.push(DependencyView::new(release, place, dependency, name));
         }
         dependencies.sort_by(|left, right| left.order().cmp(&right.order()));
-        json(&DependenciesAnswer { dependencies })
+        let mut answer = json(&DependenciesAnswer { dependencies })?;
+        if spellings.is_cut {
+            answer.extensions_mut().insert(NotYetComplete);
+        }
+        Ok(answer)
     })
     .await
 }
@@ -205,6 +210,8 @@ struct Spellings<'a> {
     known: HashMap<String, String>,
     reads_left: usize,
     bytes_left: u64,
+    /// Whether a name was not looked up because of these limits.
+    is_cut: bool,
 }
 
 impl<'a> Spellings<'a> {
@@ -214,6 +221,7 @@ impl<'a> Spellings<'a> {
             known: HashMap::new(),
             reads_left: SPELLINGS_READ_MAX,
             bytes_left: SPELLINGS_BYTES_MAX,
+            is_cut: false,
         }
     }
 
@@ -234,9 +242,11 @@ impl<'a> Spellings<'a> {
         if let Some(spelling) = names.get(&blob) {
             return Some(spelling.as_ref().to_owned());
         }
-        self.reads_left = self.reads_left.checked_sub(1)?;
         let bytes = self.index.bytes_of(blob)?;
-        self.bytes_left = self.bytes_left.checked_sub(bytes)?;
+        let left = self.reads_left.checked_sub(1);
+        let left = left.zip(self.bytes_left.checked_sub(bytes));
+        self.is_cut |= left.is_none();
+        (self.reads_left, self.bytes_left) = left?;
         let spelling = self.index.published_name(&name, blob)?;
         names.insert(blob, spelling.as_str().into());
         Some(spelling)
