@@ -1,15 +1,17 @@
 //! What the policy is decided from while the mirror runs: the last good policy file, and the advisories.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::config::{ConfigError, PolicyConfig};
 use crate::index::{PolicyFacts, PolicyLookup};
 use crate::policy::{Advisories, PolicyFile};
 
-/// The pause between the two readings of a file that has changed. Editors and `cp` write what a file may contain at most
-/// within milliseconds.
+/// The pause between the two readings of a file that has changed. Editors and `cp` write the largest policy file within
+/// milliseconds.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// What the policy is decided from. Each look-up, which is one for each refresh, reads the policy file again. The file
@@ -26,7 +28,7 @@ pub(crate) fn policy_in_force(
         ..PolicyFacts::default()
     });
     PolicyLookup::new(move || {
-        let mut facts = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = in_force.lock();
         #[expect(
             clippy::disallowed_methods,
             reason = "look-ups are on a thread that may block"
@@ -67,7 +69,7 @@ enum NotUsable {
     Bad(#[from] ConfigError),
     /// It has no content. A disk that is full, or a program that ended between emptying and writing, leaves such a file.
     #[error(
-        "POLICY_FILE: the file is empty, and was not before; a comment is enough if it shall deny nothing"
+        "POLICY_FILE: the file is empty, and was not before; write a comment into it if nothing is to be denied"
     )]
     Emptied,
     /// Two readings differ.

@@ -4,7 +4,9 @@
 //! thing and shape the answer. What index lines mean is in `package`, how the index gets here is in `index`, and where
 //! crate files are is in `store` and `upstream`.
 
+mod answer_cache;
 mod api;
+mod bounded_cache;
 mod changes;
 mod crate_files;
 mod crate_in_path;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 
-use super::api::answer_cache::AnswerCache;
+use super::answer_cache::AnswerCache;
 use super::changes::followers::Followers;
 use super::index::decision_table::{DecisionTables, no_decisions};
 use super::index::file_cache::FileCache;

@@ -150,6 +150,11 @@ impl CrateStore {
         self.objects.contains(checksum).await
     }
 
+    /// Whether the files are on a disk of this machine, and not in a cloud.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.disk().is_some()
+    }
+
     /// The size of a file on a disk, in bytes, without a look at its bytes. `None` for a cloud, where this would be a request.
     /// Blocking.
     pub(crate) fn size_on_disk(&self, checksum: &Checksum) -> Option<u64> {

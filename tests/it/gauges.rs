@@ -27,8 +27,9 @@ const RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
 /// How many clients do the same. More could not have a git process each on a small machine.
 const CLIENTS: usize = 2;
 
-/// Gauges of the mirror that move by themselves.
-const MOVING: [&str; 2] = [
+/// Gauges of the mirror that move by themselves, and the caches, which keep what they have.
+const MOVING: [&str; 3] = [
+    "crates_io_mirror_cache_bytes",
     "crates_io_mirror_index_age_seconds",
     "crates_io_mirror_index_last_success_timestamp_seconds",
 ];

@@ -462,6 +462,15 @@ fn content(answer: Answer) -> Vec<u8> {
     }
 }
 
+/// What the caches of the mirror have, in MiB.
+fn cached_mib(client: Client) -> f64 {
+    let page = client.get("/metrics").text();
+    let lines = page.lines();
+    let caches = lines.filter_map(|line| line.strip_prefix("crates_io_mirror_cache_bytes{"));
+    let bytes = caches.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap());
+    bytes.sum::<f64>() / 1024.0 / 1024.0
+}
+
 /// The anonymous memory of this process, in MiB.
 fn memory_mib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -552,8 +561,12 @@ fn answers_of_one_commit_and_one_policy_always_agree() {
             if refresh == refreshes / 10 {
                 memory = memory_mib();
             }
-            if refresh % 500 == 499 {
-                println!("{refresh} refreshes, {} MiB", memory_mib());
+            if refresh % 250 == 249 {
+                let caches = cached_mib(client);
+                println!(
+                    "{refresh} refreshes, {} MiB, caches {caches:.1} MiB",
+                    memory_mib()
+                );
             }
             // Holds begin and end. Sometimes the clock goes back, by a little or by much.
             let step = match random.u8(..20) {

@@ -9,7 +9,7 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::answer_cache::Moment;
+use crate::http::answer_cache::Moment;
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
@@ -36,16 +36,17 @@ pub(in crate::http) async fn answer(
     let Some(view) = view else {
         return Ok(next.run(request).await);
     };
-    let moment = state.crate_files.as_ref().map(|files| Moment {
+    let index = IndexGuard::of(&state, view);
+    let moment = index.sized_files().map(|files| Moment {
         stored_files: files.counters().stored_files.get(),
         stored_bytes: files.counters().stored_bytes.get(),
         second: state.started.elapsed().as_secs(),
     });
-    let answers = state.answer_cache.of(&view, moment);
-    if let Some((response, shown)) = answers.get(question) {
+    let answers = state.answer_cache.of(&index.view, moment);
+    if let Some((response, counted)) = answers.get(question) {
         let bytes = response.body().size_hint().lower();
         state.account.keep(&exchange, bytes).await?;
-        IndexGuard::of(&state, view).count_again(shown);
+        index.count_again(counted);
         return Ok(response);
     }
     let question = Box::from(question);

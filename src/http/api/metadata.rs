@@ -9,10 +9,10 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer_cache::NotYetComplete;
 use super::json::{CrateView, DependencyView, Include, VersionView};
 use super::look_up::{json, with_crate, with_version};
 use super::query::{ApiQuery, given};
+use crate::http::answer_cache::NotYetComplete;
 use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;

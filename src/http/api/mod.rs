@@ -9,7 +9,6 @@
 )]
 
 pub(super) mod answer_again;
-pub(super) mod answer_cache;
 pub(super) mod downloads;
 mod json;
 mod look_up;

@@ -1,6 +1,6 @@
 //! What the policy says about the versions of a crate, in memory for further requests.
 
-use super::bounded_cache::{BoundedCache, Weighed, bounded};
+use crate::http::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::index::{BlobId, PolicyId};
 use crate::package::Timestamp;
 use crate::policy::{DecidedVersion, PolicyState, Reason, version_instead};

@@ -12,7 +12,7 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
-use super::bounded_cache::{BoundedCache, Weighed, bounded};
+use crate::http::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::http::semantics::encoding::Encoding;
 use crate::index::BlobId;
 use crate::package::{Timestamp, as_of};
@@ -205,6 +205,11 @@ impl Weighed for CachedFile {
 }
 
 impl FileCache {
+    /// The bytes of the files in it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.weight()
+    }
+
     /// An empty cache.
     pub(crate) fn new() -> Self {
         Self {

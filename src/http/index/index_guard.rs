@@ -9,15 +9,16 @@ use std::sync::Arc;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 
-use super::bounded_cache::{BoundedCache, Weighed};
 use super::decision_table::DecisionTable;
 use super::version_table::VersionTable;
-use crate::http::api::answer_cache::MadeFrom;
+use crate::http::answer_cache::{MadeFrom, PolicyStates};
+use crate::http::bounded_cache::{BoundedCache, Weighed};
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::index::{BlobId, CommitId, GitIndex, ReadError, RefreshOutcome, View};
 use crate::package::{CrateHistory, CrateName, IndexLine, IndexPath};
 use crate::server::{Exchange, Share, Shares};
+use crate::store::CrateFiles;
 
 /// Names the upstream commit that an answer was made from.
 pub(crate) const X_INDEX_COMMIT: HeaderName = HeaderName::from_static("x-index-commit");
@@ -32,11 +33,7 @@ const ACCOUNTED_FILE_BYTES_MIN: u64 = 64 * 1024;
 /// What reading a version table takes, as a multiple of the index file: the file, and its lines as they were read.
 const TABLE_FACTOR: u64 = 4;
 
-/// How many versions in an answer are held, denied and frozen.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ShownVersions(pub(super) [u64; 3]);
-
-/// See the module.
+/// A view of the index for one request, with the state that all requests share.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexGuard {
     pub(crate) state: Arc<AppState>,
@@ -44,7 +41,7 @@ pub(crate) struct IndexGuard {
     /// What the policy says about the versions of the crate that the answer is about, if it says anything.
     pub(super) decisions: Option<Arc<DecisionTable>>,
     /// What was counted for the answer.
-    pub(super) shown: ShownVersions,
+    pub(super) counted: PolicyStates,
 }
 
 /// What a request needs to read an index file.
@@ -83,7 +80,7 @@ impl IndexGuard {
             state: Arc::clone(state),
             view,
             decisions: None,
-            shown: ShownVersions::default(),
+            counted: PolicyStates::default(),
         }
     }
 
@@ -99,12 +96,13 @@ impl IndexGuard {
         response
     }
 
-    /// The same for an answer that depends on nothing but the question and the view, so it may be sent again.
+    /// The same for an answer that depends on nothing but the question, the view and the sizes of stored files, so it may be
+    /// sent again.
     pub(crate) fn mark_repeatable(&self, answer: Result<Response, ApiError>) -> Response {
         let mut response = self.mark(answer);
         response.extensions_mut().insert(MadeFrom {
             view: Arc::clone(&self.view),
-            shown: self.shown,
+            counted: self.counted,
         });
         response
     }
@@ -267,14 +265,20 @@ impl IndexGuard {
         self.readable(self.view.blob_bytes(blob))
     }
 
-    /// The size of a version's crate file in bytes, if the file is on the mirror's own disk; otherwise 0. Blocking.
+    /// The crate files whose sizes answers tell: those on the mirror's own disk.
     ///
     /// Answers of one commit and one policy are equal, and which files are stored changes with each download. So under a
-    /// policy it is 0, unless only stored files are listed.
-    pub(crate) fn crate_size(&self, line: &IndexLine<'_>) -> u64 {
+    /// policy there are none, unless only stored files are listed.
+    pub(crate) fn sized_files(&self) -> Option<&CrateFiles> {
         let varies = self.view.policy_id().is_some() && !self.view.may_hide();
-        let files = self.state.crate_files.as_ref().filter(|_| !varies);
-        let size = files
+        let files = self.state.crate_files.as_ref();
+        files.filter(|files| !varies && files.store().is_on_disk())
+    }
+
+    /// The size of a version's crate file in bytes; 0 if answers do not tell it. Blocking.
+    pub(crate) fn crate_size(&self, line: &IndexLine<'_>) -> u64 {
+        let size = self
+            .sized_files()
             .zip(line.checksum())
             .and_then(|(files, checksum)| files.store().size_on_disk(&checksum));
         size.unwrap_or(0)

@@ -1,7 +1,6 @@
 //! What comes from the index: the guard through which all handlers read it, what they remember of it, and the sparse index, now
 //! and as of earlier times.
 
-pub(super) mod bounded_cache;
 pub(super) mod decision_table;
 pub(super) mod file_cache;
 pub(super) mod index_guard;

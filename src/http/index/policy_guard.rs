@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
 use super::decision_table::DecisionTable;
-use super::index_guard::{IndexGuard, ShownVersions};
+use super::index_guard::IndexGuard;
+use crate::http::answer_cache::PolicyStates;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::index::{AdvisoryHandle, AdvisoryState, BlobId, ReadError, View};
@@ -100,18 +101,19 @@ impl IndexGuard {
         &self,
         surface: PolicySurface,
         files: impl IntoIterator<Item = &'f str>,
-    ) -> ShownVersions {
+    ) -> PolicyStates {
         let states = files
             .into_iter()
             .filter_map(|file| self.view.policy_state(file));
-        let mut versions = ShownVersions::default();
+        let mut shown = [false; 3];
         for state in states {
-            versions.0[0] += u64::from(state.held);
-            versions.0[1] += u64::from(state.denied);
-            versions.0[2] += u64::from(state.frozen);
+            let versions = [state.held, state.denied, state.frozen];
+            for (shown, versions) in shown.iter_mut().zip(versions) {
+                *shown |= versions > 0;
+            }
         }
-        count_policy(&self.state, &self.view, surface, versions);
-        versions
+        count_policy(&self.state, &self.view, surface, PolicyStates(shown));
+        PolicyStates(shown)
     }
 
     /// Counts an answer of the API that lists these crates. The guard remembers the count for [`IndexGuard::mark_repeatable`].
@@ -122,12 +124,12 @@ impl IndexGuard {
         let names = names.into_iter().map(str::to_owned);
         let names = names.filter_map(|name| CrateName::try_from(name).ok());
         let files = names.filter_map(|name| Some(self.view.source_file(&name)?.0));
-        self.shown = self.count_policy(PolicySurface::Api, files);
+        self.counted = self.count_policy(PolicySurface::Api, files);
     }
 
     /// Counts an answer of the API that is sent again.
-    pub(crate) fn count_again(&self, versions: ShownVersions) {
-        count_policy(&self.state, &self.view, PolicySurface::Api, versions);
+    pub(crate) fn count_again(&self, counted: PolicyStates) {
+        count_policy(&self.state, &self.view, PolicySurface::Api, counted);
     }
 
     /// Refuses an index file that is hidden because the policy could not read it: what it lists must not be called absent.
@@ -268,22 +270,18 @@ impl IndexGuard {
     }
 }
 
-/// Counts an answer with so many versions that are held, denied and frozen.
+/// Counts an answer that shows versions in these states.
 fn count_policy(
     state: &AppState,
     view: &View,
     surface: PolicySurface,
-    ShownVersions(versions): ShownVersions,
+    PolicyStates(shown): PolicyStates,
 ) {
     let Some(settings) = view.policy_settings() else {
         return;
     };
     let states = [PolicyState::Held, PolicyState::Denied, PolicyState::Frozen];
-    for (policy_state, _) in states
-        .into_iter()
-        .zip(versions)
-        .filter(|(_, versions)| *versions > 0)
-    {
+    for (policy_state, _) in states.into_iter().zip(shown).filter(|(_, shown)| *shown) {
         let metrics = &state.metrics.policy;
         metrics.count(policy_state.name(), surface, settings.mode.name());
     }
@@ -292,7 +290,8 @@ fn count_policy(
 /// Counts a fetch of the git index.
 pub(crate) fn count_git_fetch(state: &AppState, view: &View) {
     if let Some(totals) = view.policy_totals() {
-        let versions = ShownVersions([totals.held, totals.denied, totals.frozen]);
-        count_policy(state, view, PolicySurface::Git, versions);
+        let versions = [totals.held, totals.denied, totals.frozen];
+        let shown = PolicyStates(versions.map(|versions| versions > 0));
+        count_policy(state, view, PolicySurface::Git, shown);
     }
 }

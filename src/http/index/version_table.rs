@@ -3,7 +3,7 @@
 //! A request for a crate file needs one checksum, and the index file with the checksum may have megabytes. So the first
 //! request for a crate remembers the checksums of all its versions. This also tells which versions do not exist.
 
-use super::bounded_cache::{BoundedCache, Weighed, bounded};
+use crate::http::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::index::BlobId;
 use crate::package::{Checksum, CrateFile, CrateHistory, CrateName, CrateVersion, canonical_order};
 

@@ -118,6 +118,21 @@ fn register_shares(registry: &mut Registry, state: &AppState) {
         "Permits that requests have: to read index files or whole crate files, to run git, to follow the change feed",
         permits,
     );
+    let caches = Family::<[(&str, &str); 1], Gauge>::default();
+    for (cache, bytes) in [
+        ("index_files", state.index_files.bytes()),
+        ("version_tables", state.version_tables.weight()),
+        ("decisions", state.decision_tables.weight()),
+        ("api_answers", state.answer_cache.bytes()),
+    ] {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        caches.get_or_create(&[("cache", cache)]).set(bytes);
+    }
+    registry.register(
+        "cache_bytes",
+        "What is kept in memory because it may be asked for again",
+        caches,
+    );
 }
 
 fn register_build(registry: &mut Registry) {

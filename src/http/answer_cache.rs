@@ -1,8 +1,7 @@
 //! Answers of the web API in memory, as long as nothing can change them.
 //!
-//! One view gives one answer to a question, except for the sizes of stored crate files. So an answer that was made from the current view is sent again, whoever asks,
-//! until there is another view. That costs no permit and no look at the index: a crate with a hundred versions is answered
-//! ten times as fast (`benches/compare/api.sh`).
+//! An answer depends on the question, the view, and the sizes of the stored crate files. As long as all of these stay, it is
+//! sent again, whoever asks. That costs no permit and no look at the index (`benches/compare/api.sh`).
 
 use std::sync::{Arc, Weak};
 
@@ -11,8 +10,7 @@ use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use crate::http::index::bounded_cache::{BoundedCache, Weighed, bounded};
-use crate::http::index::index_guard::ShownVersions;
+use super::bounded_cache::{BoundedCache, Weighed, bounded};
 use crate::index::View;
 
 /// All answers together, in bytes.
@@ -30,39 +28,45 @@ const ENTRY_BYTES: usize = 1_536;
 /// Few parts, so that the largest answer fits into one.
 const CACHE_PARTS: usize = 2;
 
-/// What an answer was made from.
+/// What an answer was made from: an extension of the response.
 #[derive(Clone, Debug)]
 pub(crate) struct MadeFrom {
     /// The view.
     pub(crate) view: Arc<View>,
-    /// What the policy has to do with it.
-    pub(crate) shown: ShownVersions,
+    /// What was counted for it.
+    pub(crate) counted: PolicyStates,
 }
+
+/// Whether an answer shows versions that are held, denied and frozen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PolicyStates(pub(super) [bool; 3]);
 
 /// An answer that has this among its extensions has more the next time, so it is made anew.
 #[derive(Clone, Debug)]
 pub(crate) struct NotYetComplete;
 
-/// What an answer depends on besides the question and the view. Answers tell the sizes of stored crate files. This process
-/// knows at once what it stores itself, so the answers from before are forgotten. Others may store something, too, so no
-/// answer is older than a second.
+/// What stands for the sizes of the stored crate files. What this process stores counts at once. Other processes may store
+/// files, too, so no answer is older than a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
+    /// How many files are stored.
     pub(super) stored_files: u64,
+    /// How many bytes they have.
     pub(super) stored_bytes: u64,
+    /// The time, in seconds.
     pub(super) second: u64,
 }
 
-/// The answers of the newest view that was asked for something.
+/// The answers that were made from one view: the newest one when the last question came.
 #[derive(Debug, Default)]
 pub(crate) struct AnswerCache(ArcSwapOption<ViewAnswers>);
 
 /// The answers of one view.
 #[derive(Debug)]
 pub(super) struct ViewAnswers {
-    /// It does not keep the view alive, but its address: no other view can have it.
+    /// As long as it is here, no other view has the same address. The view itself may be gone.
     view: Weak<View>,
-    /// `None` if no crate files are stored.
+    /// `None` if answers have no sizes of stored files.
     moment: Option<Moment>,
     answers: BoundedCache<Box<str>, Answer>,
 }
@@ -71,7 +75,7 @@ pub(super) struct ViewAnswers {
 struct Answer {
     headers: HeaderMap,
     body: Bytes,
-    shown: ShownVersions,
+    counted: PolicyStates,
 }
 
 impl Weighed for Answer {
@@ -81,6 +85,12 @@ impl Weighed for Answer {
 }
 
 impl AnswerCache {
+    /// The bytes of the answers in it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let answers = self.0.load();
+        answers.as_ref().map_or(0, |known| known.answers.weight())
+    }
+
     /// The answers of this view at this moment.
     pub(super) fn of(&self, view: &Arc<View>, moment: Option<Moment>) -> Arc<ViewAnswers> {
         let known = self.0.load();
@@ -107,11 +117,11 @@ impl ViewAnswers {
     }
 
     /// The answer to this question, which is a path with its query, and what the policy has to do with it.
-    pub(super) fn get(&self, question: &str) -> Option<(Response, ShownVersions)> {
+    pub(super) fn get(&self, question: &str) -> Option<(Response, PolicyStates)> {
         let answer = self.answers.get(question)?;
         let mut response = Response::new(Body::from(answer.body.clone()));
         *response.headers_mut() = answer.headers.clone();
-        Some((response, answer.shown))
+        Some((response, answer.counted))
     }
 
     /// Keeps an answer if it was made from this view: the catalog may answer from the one before.
@@ -120,7 +130,7 @@ impl ViewAnswers {
         let Some(made_from) = made_from.filter(|made| self.is_of(&made.view)) else {
             return response;
         };
-        let shown = made_from.shown;
+        let counted = made_from.counted;
         let bytes = response.body().size_hint().exact();
         let is_small = bytes.is_some_and(|bytes| bytes <= ANSWER_BYTES_MAX);
         let is_complete = response.extensions().get::<NotYetComplete>().is_none();
@@ -133,7 +143,7 @@ impl ViewAnswers {
         let answer = Answer {
             headers: head.headers.clone(),
             body: body.clone(),
-            shown,
+            counted,
         };
         self.answers.insert(question, Arc::new(answer));
         Response::from_parts(head, Body::from(body))
