@@ -237,8 +237,9 @@ impl NameTable {
         let end = skip.saturating_add(page.limit);
         if order == CrateOrder::Name {
             // They are in this order already, except for the exact one.
-            if let Some(exact) = listed.iter().position(|named| is_exact(named)) {
-                listed.get_mut(..=exact).unwrap_or_default().rotate_right(1);
+            // A strange index has several exact ones: `a-b` and `a_b`.
+            if listed.iter().any(|named| is_exact(named)) {
+                listed.sort_by_key(|named| !is_exact(named));
             }
         } else {
             listed = latest(listed, order, end);

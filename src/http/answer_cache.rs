@@ -66,8 +66,6 @@ pub(crate) struct AnswerCache(ArcSwapOption<ViewAnswers>);
 pub(super) struct ViewAnswers {
     /// As long as it is here, no other view has the same address. The view itself may be gone.
     view: Weak<View>,
-    /// `None` if answers have no sizes of stored files.
-    moment: Option<Moment>,
     answers: BoundedCache<Box<str>, Answer>,
 }
 
@@ -76,6 +74,8 @@ struct Answer {
     headers: HeaderMap,
     body: Bytes,
     counted: PolicyStates,
+    /// `None` if answers have no sizes of stored files.
+    moment: Option<Moment>,
 }
 
 impl Weighed for Answer {
@@ -91,18 +91,16 @@ impl AnswerCache {
         answers.as_ref().map_or(0, |known| known.answers.weight())
     }
 
-    /// The answers of this view at this moment.
-    pub(super) fn of(&self, view: &Arc<View>, moment: Option<Moment>) -> Arc<ViewAnswers> {
+    /// The answers of this view.
+    pub(super) fn of(&self, view: &Arc<View>) -> Arc<ViewAnswers> {
         let known = self.0.load();
         if let Some(known) = known.as_ref()
             && known.is_of(view)
-            && known.moment == moment
         {
             return Arc::clone(known);
         }
         let new = Arc::new(ViewAnswers {
             view: Arc::downgrade(view),
-            moment,
             answers: bounded(CACHE_BYTES_MAX, TYPICAL_ANSWERS, CACHE_PARTS),
         });
         // Of two requests that come first, the answers of one are forgotten.
@@ -117,15 +115,25 @@ impl ViewAnswers {
     }
 
     /// The answer to this question, which is a path with its query, and what the policy has to do with it.
-    pub(super) fn get(&self, question: &str) -> Option<(Response, PolicyStates)> {
-        let answer = self.answers.get(question)?;
+    pub(super) fn get(
+        &self,
+        question: &str,
+        moment: Option<Moment>,
+    ) -> Option<(Response, PolicyStates)> {
+        let answer = self.answers.get(question);
+        let answer = answer.filter(|answer| answer.moment == moment)?;
         let mut response = Response::new(Body::from(answer.body.clone()));
         *response.headers_mut() = answer.headers.clone();
         Some((response, answer.counted))
     }
 
     /// Keeps an answer if it was made from this view: the catalog may answer from the one before.
-    pub(super) async fn remember(&self, question: Box<str>, response: Response) -> Response {
+    pub(super) async fn remember(
+        &self,
+        question: Box<str>,
+        moment: Option<Moment>,
+        response: Response,
+    ) -> Response {
         let made_from = response.extensions().get::<MadeFrom>();
         let Some(made_from) = made_from.filter(|made| self.is_of(&made.view)) else {
             return response;
@@ -140,10 +148,13 @@ impl ViewAnswers {
         let (head, body) = response.into_parts();
         // It is in memory as a whole, so this neither waits nor fails.
         let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+        // A copy of exactly its size: the buffer of a serialiser may be twice as large.
+        let body = Bytes::copy_from_slice(&body);
         let answer = Answer {
             headers: head.headers.clone(),
             body: body.clone(),
             counted,
+            moment,
         };
         self.answers.insert(question, Arc::new(answer));
         Response::from_parts(head, Body::from(body))

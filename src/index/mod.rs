@@ -39,7 +39,9 @@ pub(crate) use follow::served_index::{ServedFile, ServedIndex, ServedIndexSettin
 pub(crate) use follow::settings::{FollowerSettings, GitIndexSettings, Network};
 pub(crate) use follow::stored_files::{IndexFilesOf, Stopping, StoredFiles};
 pub(crate) use git::push::{PushEnvironment, Pusher, PusherSettings};
-pub(crate) use git::upload_pack::{GitChild, GitIndex, GitProgram, GitProtocol, GitRequest};
+pub(crate) use git::upload_pack::{
+    GitChild, GitIndex, GitProgram, GitProtocol, GitRequest, NamedCommit,
+};
 pub(crate) use handle::IndexHandle;
 pub(crate) use ids::{BlobId, CommitId};
 pub(crate) use limits::ReadError;

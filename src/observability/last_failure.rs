@@ -4,7 +4,8 @@
 //! that a failure lasts.
 
 use std::fmt::Display;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 /// The last failure of one kind of work.
 #[derive(Debug, Default)]
@@ -12,8 +13,8 @@ pub(crate) struct LastFailure(Mutex<Option<String>>);
 
 impl LastFailure {
     /// Notes a failure. Returns whether it is another one than the last time.
-    pub(crate) fn is_news(&self, why: &str) -> bool {
-        let mut last = self.last();
+    pub(crate) fn note_failure(&self, why: &str) -> bool {
+        let mut last = self.0.lock();
         let is_news = last.as_deref() != Some(why);
         if is_news {
             *last = Some(why.to_owned());
@@ -22,23 +23,19 @@ impl LastFailure {
     }
 
     /// Notes a success. Returns whether it ends a failure.
-    pub(crate) fn is_over(&self) -> bool {
-        self.last().take().is_some()
+    pub(crate) fn note_success(&self) -> bool {
+        self.0.lock().take().is_some()
     }
 
     /// Notes an outcome. Returns the text of a failure that is news.
     pub(crate) fn news_of<T>(&self, outcome: &Result<T, impl Display>) -> Option<String> {
         match outcome {
             Ok(_) => {
-                self.is_over();
+                self.note_success();
                 None
             }
-            Err(error) => Some(error.to_string()).filter(|why| self.is_news(why)),
+            Err(error) => Some(error.to_string()).filter(|why| self.note_failure(why)),
         }
-    }
-
-    fn last(&self) -> MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,11 +46,11 @@ mod tests {
     #[test]
     fn a_failure_is_news_once_and_its_end_as_well() {
         let last = LastFailure::default();
-        assert!(!last.is_over());
-        let seen = ["down", "down", "full", "full", "down"].map(|why| last.is_news(why));
+        assert!(!last.note_success());
+        let seen = ["down", "down", "full", "full", "down"].map(|why| last.note_failure(why));
         assert_eq!(seen, [true, false, true, false, true]);
-        assert!(last.is_over() && !last.is_over());
-        assert!(last.is_news("down"));
+        assert!(last.note_success() && !last.note_success());
+        assert!(last.note_failure("down"));
         let outcomes = [Err("down"), Err("full"), Ok(()), Err("full")];
         let news = outcomes.map(|outcome| last.news_of(&outcome));
         assert_eq!(

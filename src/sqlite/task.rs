@@ -70,14 +70,14 @@ impl<W: FollowsViews> DatabaseTask<W> {
             worker = back;
             failures = match result {
                 Ok(()) => {
-                    if told.is_over() {
+                    if told.note_success() {
                         tracing::info!("{} is up to date again", questions.name);
                     }
                     0
                 }
                 Err(error) => {
                     let why = error.to_string();
-                    if told.is_news(&why) {
+                    if told.note_failure(&why) {
                         tracing::warn!(
                             error = why,
                             "{} could not be brought up to date; this is tried again",

@@ -371,7 +371,7 @@ impl CrateFiles {
         if done.is_ok() {
             self.counters().stored_files.add(1);
             self.counters().stored_bytes.add(bytes);
-            if self.0.told.is_over() {
+            if self.0.told.note_success() {
                 tracing::info!("the store of crate files works again");
             }
         }
@@ -439,9 +439,9 @@ impl CrateFiles {
         self.counters().store_failures.add(1);
         self.store().close_files();
         let is_news = match error {
-            // The text of a cloud's error names the file.
-            StoreError::Object(_) => self.0.told.is_news("cloud"),
-            other => self.0.told.is_news(&other.to_string()),
+            // The text of these errors names the file, so only their kinds are compared.
+            StoreError::Object(error) => self.0.told.note_failure(kind_of(error)),
+            other => self.0.told.note_failure(&other.to_string()),
         };
         if is_news {
             tracing::error!(
@@ -450,5 +450,14 @@ impl CrateFiles {
                 "the store of crate files failed; files are served without being stored if that is possible"
             );
         }
+    }
+}
+
+fn kind_of(error: &object_store::Error) -> &'static str {
+    use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
+    match error {
+        NotFound { .. } => "not found",
+        PermissionDenied { .. } | Unauthenticated { .. } => "refused",
+        _ => "failed",
     }
 }

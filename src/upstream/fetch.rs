@@ -182,7 +182,7 @@ impl CrateSources {
         for source in &self.sources {
             match self.fetch_from(source, file, receiver).await {
                 Ok(bytes) => {
-                    if source.told.is_over() {
+                    if source.told.note_success() {
                         let upstream = &source.template.base;
                         tracing::info!(upstream, "an upstream of crate files works again");
                     }
@@ -387,9 +387,9 @@ fn log(source: &Source, file: &CrateFile, error: &TryError) {
     let upstream = &source.template.base;
     let is_news = match error {
         TryError::Missing | TryError::Corrupt { .. } => true,
-        TryError::TimedOut => source.told.is_news("timed out"),
-        TryError::Busy(_) => source.told.is_news("asks for a pause"),
-        TryError::Transient(why) | TryError::Useless(why) => source.told.is_news(why),
+        TryError::TimedOut => source.told.note_failure("timed out"),
+        TryError::Busy(_) => source.told.note_failure("asks for a pause"),
+        TryError::Transient(why) | TryError::Useless(why) => source.told.note_failure(why),
     };
     if !is_news {
         return;

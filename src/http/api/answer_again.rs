@@ -10,7 +10,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::http::answer_cache::Moment;
-use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
 use crate::server::Exchange;
@@ -18,23 +17,20 @@ use crate::server::Exchange;
 /// The length of the path and the query of a question that is remembered, in bytes.
 const QUESTION_BYTES_MAX: usize = 512;
 
-/// Sends an answer of the current view again, or lets the handler make it.
-///
-/// # Errors
-/// 503 if the account has no memory for the answer.
+/// Sends an answer of the current view again, or lets the handler make it. 503 if the account has no memory for it.
 pub(in crate::http) async fn answer(
     State(state): State<Arc<AppState>>,
     Extension(exchange): Extension<Exchange>,
     request: Request,
     next: Next,
-) -> Result<Response, ApiError> {
+) -> Response {
     let uri = request.uri();
     let question = uri.path_and_query().map_or(uri.path(), |all| all.as_str());
     // The answer to HEAD has no body here.
     let is_asked = request.method() == Method::GET && question.len() <= QUESTION_BYTES_MAX;
     let view = state.index.view().filter(|_| is_asked);
     let Some(view) = view else {
-        return Ok(next.run(request).await);
+        return next.run(request).await;
     };
     let index = IndexGuard::of(&state, view);
     let moment = index.sized_files().map(|files| Moment {
@@ -42,13 +38,22 @@ pub(in crate::http) async fn answer(
         stored_bytes: files.counters().stored_bytes.get(),
         second: state.started.elapsed().as_secs(),
     });
-    let answers = state.answer_cache.of(&index.view, moment);
-    if let Some((response, counted)) = answers.get(question) {
+    let answers = state.answer_cache.of(&index.view);
+    if let Some((response, counted)) = answers.get(question, moment) {
+        // What waits here must not keep the answers of an old view in memory.
+        drop(answers);
         let bytes = response.body().size_hint().lower();
-        state.account.keep(&exchange, bytes).await?;
+        if let Err(exhausted) = state.account.keep(&exchange, bytes).await {
+            return index.mark(Err(exhausted.into()));
+        }
         index.count_again(counted);
-        return Ok(response);
+        return response;
     }
-    let question = Box::from(question);
-    Ok(answers.remember(question, next.run(request).await).await)
+    let (question, answers) = (Box::from(question), Arc::downgrade(&answers));
+    drop(index);
+    let response = next.run(request).await;
+    match answers.upgrade() {
+        Some(answers) => answers.remember(question, moment, response).await,
+        None => response,
+    }
 }

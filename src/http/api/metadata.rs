@@ -210,7 +210,7 @@ struct Spellings<'a> {
     known: HashMap<String, String>,
     reads_left: usize,
     bytes_left: u64,
-    /// Whether a name was not looked up because of these limits.
+    /// Whether a name was not looked up, because of these limits or because its file could not be read.
     is_cut: bool,
 }
 
@@ -242,12 +242,16 @@ impl<'a> Spellings<'a> {
         if let Some(spelling) = names.get(&blob) {
             return Some(spelling.as_ref().to_owned());
         }
-        let bytes = self.index.bytes_of(blob)?;
+        let bytes = self.index.bytes_of(blob);
+        self.is_cut |= bytes.is_none();
+        let bytes = bytes?;
         let left = self.reads_left.checked_sub(1);
         let left = left.zip(self.bytes_left.checked_sub(bytes));
         self.is_cut |= left.is_none();
         (self.reads_left, self.bytes_left) = left?;
-        let spelling = self.index.published_name(&name, blob)?;
+        let spelling = self.index.published_name(&name, blob);
+        self.is_cut |= spelling.is_none();
+        let spelling = spelling?;
         names.insert(blob, spelling.as_str().into());
         Some(spelling)
     }

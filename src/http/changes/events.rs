@@ -117,7 +117,10 @@ impl Following {
         self.changes.mark_unchanged();
         // A page is in memory as soon as it was found.
         let cost = Page::cost(&self.since, self.limit);
-        let memory = self.state.account.take(&self.exchange, cost).await?;
+        let Ok(memory) = self.state.account.take(&self.exchange, cost).await else {
+            // Others have all of it. There may be nothing to send anyway.
+            return Ok(());
+        };
         let place = (&*self.state, &self.exchange);
         match Page::after(place, &self.since, self.limit).await {
             Ok(page) => {
@@ -131,6 +134,7 @@ impl Following {
                 Ok(())
             }
             Err(ApiError::Busy) => {
+                drop(memory);
                 tokio::time::sleep(BUSY_PAUSE).await;
                 Ok(())
             }

@@ -1,37 +1,36 @@
-//! The commits that a git client asks for by their ids.
+//! The commits that a git client names: those that it asks for, and those at which its history ends.
 //!
 //! git's `upload-pack` gives any object that the repository has, listed or not (gitnamespaces(7), "Security"). The git index
 //! borrows the objects of the clone, among them the upstream's commits and index files, to which no rule was applied. So
-//! under rules a client gets only the states of the git index itself.
+//! under rules a client gets only the states of the git index itself. A client that wants to deepen its history gets the
+//! parents of the commits at which it ends, so those must be such states, too.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::http::error::ApiError;
-use crate::index::{CommitId, GitIndex};
+use crate::http::error::{ApiError, GitComplaint};
+use crate::index::{GitIndex, NamedCommit};
 
 /// The length of a packet's head: the packet's length in hexadecimal, the head included.
 const HEAD_BYTES: usize = 4;
 
 const WANT: &[u8] = b"want ";
 
-/// The part of a packet that is looked at: a want and its id.
-const WANT_BYTES: usize = WANT.len() + 40;
+const SHALLOW: &[u8] = b"shallow ";
+
+/// The part of a packet that is looked at: the longer word, and an id.
+const NAMED_BYTES: usize = SHALLOW.len() + 40;
 
 /// Looks at a request on its way to git.
 pub(super) struct WantCheck {
     git: Arc<GitIndex>,
-    /// The states before the current one; looked up once, if a client asks for one.
-    earlier: Option<Arc<HashSet<CommitId>>>,
     packets: Packets,
 }
 
 impl WantCheck {
-    /// For a request to this state.
+    /// Looks at a request that this state of the git index answers.
     pub(super) fn new(git: Arc<GitIndex>) -> Self {
         Self {
             git,
-            earlier: None,
             packets: Packets::default(),
         }
     }
@@ -41,29 +40,25 @@ impl WantCheck {
     /// # Errors
     /// 403 for an object that is no state of the git index.
     pub(super) async fn check(&mut self, bytes: &[u8]) -> Result<(), ApiError> {
-        let mut wanted = self.packets.wants_in(bytes);
-        wanted.retain(|commit| commit.0 != self.git.tip);
-        if wanted.is_empty() {
+        let mut named = self.packets.named_in(bytes);
+        named.retain(|named| named.commit.0 != self.git.tip);
+        if named.is_empty() {
             return Ok(());
         }
-        let earlier = match &self.earlier {
-            Some(earlier) => Arc::clone(earlier),
-            None => {
-                let git = Arc::clone(&self.git);
-                let found = tokio::task::spawn_blocking(move || git.earlier_states());
-                let found = Arc::new(found.await.map_err(ApiError::internal)?);
-                Arc::clone(self.earlier.insert(found))
-            }
-        };
-        match wanted.iter().find(|commit| !earlier.contains(commit)) {
-            Some(commit) => Err(ApiError::GitCommitRefused(commit.to_string())),
-            None => Ok(()),
+        let git = Arc::clone(&self.git);
+        let refused = tokio::task::spawn_blocking(move || git.refused_of(&named)).await;
+        match refused.map_err(ApiError::internal)? {
+            Ok(None) => Ok(()),
+            Ok(Some(commit)) => Err(ApiError::GitCommitRefused(commit.to_string())),
+            Err(error) => Err(ApiError::GitFailed(GitComplaint(
+                error.message().to_owned(),
+            ))),
         }
     }
 }
 
-/// Reads packets piece by piece (gitprotocol-common(5), "pkt-line"). After what git would refuse it may find anything: git
-/// then ends.
+/// Reads packets piece by piece (gitprotocol-common(5), "pkt-line"). What it finds after a broken packet does not
+/// matter, because git ends there.
 #[derive(Default)]
 struct Packets {
     /// The part of a head that was read.
@@ -75,8 +70,8 @@ struct Packets {
 }
 
 impl Packets {
-    fn wants_in(&mut self, mut bytes: &[u8]) -> Vec<CommitId> {
-        let mut wants = Vec::new();
+    fn named_in(&mut self, mut bytes: &[u8]) -> Vec<NamedCommit> {
+        let mut found = Vec::new();
         while !bytes.is_empty() {
             if self.left == 0 {
                 let (part, rest) = split(bytes, HEAD_BYTES - self.head.len());
@@ -94,21 +89,25 @@ impl Packets {
             let (part, rest) = split(bytes, self.left);
             bytes = rest;
             self.left -= part.len();
-            let (part, _) = split(part, WANT_BYTES - self.content.len());
+            let (part, _) = split(part, NAMED_BYTES - self.content.len());
             self.content.extend_from_slice(part);
             if self.left == 0 {
-                wants.extend(want(&self.content));
+                found.extend(named(&self.content));
                 self.content.clear();
             }
         }
-        wants
+        found
     }
 }
 
-/// The commit that a packet asks for.
-fn want(content: &[u8]) -> Option<CommitId> {
-    let id = content.strip_prefix(WANT)?;
-    std::str::from_utf8(id).ok()?.parse().ok()
+/// The commit that a packet names.
+fn named(content: &[u8]) -> Option<NamedCommit> {
+    let (id, is_wanted) = match content.strip_prefix(WANT) {
+        Some(id) => (id.get(..40).unwrap_or(id), true),
+        None => (content.strip_prefix(SHALLOW)?, false),
+    };
+    let commit = std::str::from_utf8(id).ok()?.parse().ok()?;
+    Some(NamedCommit { commit, is_wanted })
 }
 
 /// So many bytes at most, and the rest.
@@ -121,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wants_are_found_wherever_a_request_is_cut() {
+    fn named_commits_are_found_wherever_a_request_is_cut() {
         let id = |digit: &str| digit.repeat(40);
         let packet = |text: &str| format!("{:04x}{text}", text.len() + HEAD_BYTES);
         let request = [
@@ -138,19 +137,25 @@ mod tests {
             packet(&format!("not a want {}\n", id("4"))),
             packet(&format!("want {}\n", "5".repeat(39))),
             packet(&format!("want {}", id("c"))),
+            packet(&format!("shallow {}\n", id("d"))),
+            packet(&format!("shallow {}", id("e"))),
+            packet("deepen 1"),
             "0000".to_owned(),
         ]
         .concat();
-        let expected = ["2", "b", "c"].map(|digit| id(digit).parse().unwrap());
+        let expected = ["2", "b", "c", "d", "e"].map(|digit| NamedCommit {
+            commit: id(digit).parse().unwrap(),
+            is_wanted: !matches!(digit, "d" | "e"),
+        });
         for size in 1..request.len() {
             let mut packets = Packets::default();
             let pieces = request.as_bytes().chunks(size);
-            let found: Vec<CommitId> = pieces.flat_map(|piece| packets.wants_in(piece)).collect();
+            let found: Vec<_> = pieces.flat_map(|piece| packets.named_in(piece)).collect();
             assert_eq!(found, expected, "{size}");
         }
         let mut packets = Packets::default();
         for junk in ["zzzz", "ffff", "+fff", "\u{e9}\u{e9}", "0003", "0000"] {
-            packets.wants_in(junk.as_bytes());
+            packets.named_in(junk.as_bytes());
         }
     }
 }

@@ -116,7 +116,7 @@ impl DatabaseClone {
     pub(super) fn refresh(&mut self) -> Option<(u32, Duration)> {
         let error = match self.try_refresh() {
             Ok(()) => {
-                if self.told.is_over() {
+                if self.told.note_success() {
                     tracing::info!(advisories.upstream = %self.settings.url, "the advisory database is up to date again");
                 }
                 self.maintain();
@@ -130,7 +130,7 @@ impl DatabaseClone {
         self.drop_retired();
         let failures = self.handle.work().failed(&error, false);
         let why = error.to_string();
-        if self.told.is_news(&why) {
+        if self.told.note_failure(&why) {
             let meanwhile = match self.handle.copy() {
                 Some(_) => "the last copy stays in use",
                 None => "there are no advisories until a copy exists",

@@ -179,7 +179,7 @@ impl Follower {
                     Refreshed::Fetched(began) => self.handle.succeeded(began),
                     Refreshed::NotAsked => self.handle.recovered(),
                 }
-                if self.told.is_over() {
+                if self.told.note_success() {
                     tracing::info!(index.upstream = %self.settings.url, "the index is up to date again");
                 }
                 self.clones.after_success(&mut self.publisher);
@@ -211,7 +211,7 @@ impl Follower {
                     }
                 };
                 let why = error.to_string();
-                if self.told.is_news(&why) {
+                if self.told.note_failure(&why) {
                     tracing::warn!(
                         index.upstream = %self.settings.url,
                         retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
@@ -257,7 +257,7 @@ impl Follower {
     fn note_offline_failure(&self, error: &RefreshError) -> Duration {
         let why = error.to_string();
         self.handle.failed(error, error.is_lasting());
-        if self.told.is_news(&why) {
+        if self.told.note_failure(&why) {
             tracing::warn!(
                 error = why,
                 "the index on disk cannot be served; this is tried again every few seconds"

@@ -26,6 +26,7 @@ use crate::index::view::View;
 use crate::index::view::build::{Earlier, ListedFiles, build};
 use crate::index::view::policy::ViewPolicy;
 use crate::memory::return_freed_blocks;
+use crate::observability::LastFailure;
 use crate::package::Checksum;
 use crate::policy::{Facts, Rules, States};
 
@@ -48,8 +49,8 @@ pub(crate) struct ViewMaker {
     clock: Clock,
     /// Facts that were looked up in advance, before the data directory was locked.
     facts: Option<Result<Facts, RefreshError>>,
-    /// Whether the last look-up of facts succeeded. So the log reports each change once.
-    pub(super) facts_are_known: bool,
+    /// What the log has told of look-ups that failed.
+    pub(super) facts_told: LastFailure,
     /// The number of index files that were read for the last tree.
     #[cfg(test)]
     pub(crate) files_read: usize,
@@ -87,7 +88,7 @@ impl ViewMaker {
             last: None,
             clock: settings.clock.clone(),
             facts: None,
-            facts_are_known: true,
+            facts_told: LastFailure::default(),
             #[cfg(test)]
             files_read: 0,
         }
@@ -442,7 +443,7 @@ impl ViewMaker {
         })
     }
 
-    /// Looks up the facts that the rules need. Logs the first failure, and the first success after it.
+    /// Looks up the facts that the rules need.
     fn look_up_facts(&mut self) -> Result<Facts, RefreshError> {
         let lookup = self.stored_files.as_ref();
         let found = match lookup.filter(|_| self.rules.need_stored_files()) {
@@ -452,18 +453,22 @@ impl ViewMaker {
         if found.as_ref().is_err_and(|error| error.is::<Stopping>()) {
             return Err(FetchError::Stopped.into());
         }
-        let were_known = std::mem::replace(&mut self.facts_are_known, found.is_ok());
-        match (&found, were_known) {
-            (Err(error), true) => tracing::warn!(
-                error = %error,
-                "the stored crate files are unknown; the index shows those that were stored before"
-            ),
-            (Ok(_), false) => {
-                tracing::info!("the stored crate files are known again");
+        let stored = match found {
+            Ok(stored) => stored,
+            Err(error) => {
+                let error = error.to_string();
+                if self.facts_told.note_failure(&error) {
+                    tracing::warn!(
+                        error,
+                        "the stored crate files are unknown; the index shows those that were stored before"
+                    );
+                }
+                return Err(RefreshError::StoredFiles(error));
             }
-            _ => {}
+        };
+        if self.facts_told.note_success() {
+            tracing::info!("the stored crate files are known again");
         }
-        let stored = found.map_err(|error| RefreshError::StoredFiles(error.to_string()))?;
         let policy = self.policy_lookup.as_ref().map(PolicyLookup::ask);
         let policy = policy.unwrap_or_default();
         self.handle.note_policy_file(policy.file_error);

@@ -137,7 +137,7 @@ impl Pusher {
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
         self.pushed = Some(index.tip);
         // The event of each push says that it works again.
-        self.told.is_over();
+        self.told.note_success();
         let commit = index.commit.to_string();
         tracing::info!(index.commit = commit, index.remote = %self.settings.url, "the index was pushed");
         self.handle.note_push(|status| {
@@ -155,7 +155,7 @@ impl Pusher {
             _ => self.settings.url.redact(&error.to_string()),
         };
         let pause = backoff(in_a_row, Duration::ZERO);
-        if self.told.is_news(&error) {
+        if self.told.note_failure(&error) {
             tracing::warn!(
                 index.remote = %self.settings.url,
                 retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),

@@ -12,6 +12,8 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use git2::OdbLookupFlags;
+use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -138,6 +140,28 @@ pub(crate) struct GitIndex {
     /// Without symlinks, because git compares `safe.directory` to the resolved path.
     pub(crate) path: PathBuf,
     program: GitProgram,
+    /// The states before this one, if a client has named one.
+    earlier: Mutex<Option<HashSet<CommitId>>>,
+}
+
+/// A commit in a client's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NamedCommit {
+    /// Its id.
+    pub(crate) commit: CommitId,
+    /// Whether the client asks for it. Otherwise the client's history ends there.
+    pub(crate) is_wanted: bool,
+}
+
+/// The states before this one. Clients may be about to fetch one of them.
+fn earlier_states(git: &git2::Repository, tip: ObjectId) -> Result<HashSet<CommitId>, git2::Error> {
+    let mut earlier = HashSet::new();
+    let mut commit = git.find_commit(tip.to_oid()?)?;
+    while earlier.len() < EARLIER_STATES_MAX && commit.parent_count() > 0 {
+        commit = commit.parent(0)?;
+        earlier.insert(CommitId(commit.id().into()));
+    }
+    Ok(earlier)
 }
 
 /// The protocol version in a client's request: `version=2`, possibly followed by more such pairs.
@@ -184,6 +208,7 @@ impl GitIndex {
             path: path.canonicalize().unwrap_or(path),
             _repository: repository,
             program,
+            earlier: Mutex::default(),
         }
     }
 
@@ -201,25 +226,36 @@ impl GitIndex {
             path: path.canonicalize().unwrap_or(path),
             _repository: repository,
             program,
+            earlier: Mutex::default(),
         }
     }
 
-    /// The states before this one, as far as they can be read. Clients may be about to fetch one of them. Blocking.
-    pub(crate) fn earlier_states(&self) -> HashSet<CommitId> {
-        let mut earlier = HashSet::new();
-        let mut walk = || -> Result<(), git2::Error> {
-            let git = git2::Repository::open_bare(&self.path)?;
-            let mut commit = git.find_commit(self.tip.to_oid()?)?;
-            while earlier.len() < EARLIER_STATES_MAX && commit.parent_count() > 0 {
-                commit = commit.parent(0)?;
-                earlier.insert(CommitId(commit.id().into()));
-            }
-            Ok(())
+    /// The first of these commits that a client must not name, because it is no state of this git index. A history may end
+    /// at commits that this machine does not have: git passes over them. Blocking.
+    ///
+    /// # Errors
+    /// If the history of the git index cannot be read.
+    pub(crate) fn refused_of(
+        &self,
+        named: &[NamedCommit],
+    ) -> Result<Option<CommitId>, git2::Error> {
+        let git = git2::Repository::open_bare(&self.path)?;
+        let odb = git.odb()?;
+        // One request looks the states up, and the others wait for it.
+        let mut earlier = self.earlier.lock();
+        let earlier = match &mut *earlier {
+            Some(earlier) => earlier,
+            unknown => unknown.insert(earlier_states(&git, self.tip)?),
         };
-        if let Err(error) = walk() {
-            tracing::debug!(error = %error, "the history of the git index cannot be read");
+        for NamedCommit { commit, is_wanted } in named {
+            if earlier.contains(commit) {
+                continue;
+            }
+            if *is_wanted || odb.exists_ext(commit.0.to_oid()?, OdbLookupFlags::NO_REFRESH) {
+                return Ok(Some(*commit));
+            }
         }
-        earlier
+        Ok(None)
     }
 
     /// Starts a child that answers a request.

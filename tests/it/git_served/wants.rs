@@ -70,6 +70,16 @@ fn under_rules_a_client_gets_the_states_of_the_git_index_and_nothing_of_the_upst
         assert!(!fetch("0", id) && !fetch("2", id), "{id}");
     }
 
+    // A client whose history ends at a commit of the upstream would get what is before that.
+    let tip = scene.tip();
+    let (want, end) = (format!("want {tip}\n"), format!("shallow {commit}\n"));
+    let deepen = "deepen 2147483647\n";
+    let old = [&want, &end, deepen].map(packet).concat();
+    let old = [&old[..], b"0000", &packet("done\n")].concat();
+    assert_plain(&scene.post(&[], &old), 403, &commit);
+    let new = version_2(&[&want, &end, deepen]);
+    assert_plain(&scene.post(&[VERSION_2], &new), 403, &commit);
+
     // However late it is asked for: behind what the mirror reads before it starts git, and in small pieces.
     let have = format!("have {}\n", "1".repeat(40));
     let shallow = packet(&format!("shallow {}\n", "1".repeat(40)));
