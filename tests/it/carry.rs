@@ -8,7 +8,7 @@ use crates_io_mirror::Config;
 use tempfile::TempDir;
 
 use crate::support::{
-    CrateFile, HeldFiles, Mirror, Origin, Program, S3Fault, S3Server, eventually,
+    CrateFile, Mirror, Origin, Program, S3Fault, S3Server, StoredFiles, eventually,
 };
 
 const AIR_GAP: &str = include_str!("../../docs/air-gap.md");
@@ -124,7 +124,7 @@ impl Gap {
     }
 
     fn held_inside(&self) -> usize {
-        let held = HeldFiles::look(&self.inside.path().join("crates"));
+        let held = StoredFiles::look(&self.inside.path().join("crates"));
         assert!(held.staged.is_empty(), "{:?}", held.staged);
         held.checksums.len()
     }
@@ -439,7 +439,7 @@ fn a_stopped_import_leaves_only_complete_files() {
         &["import", "-"],
         &borrowed(&settings),
         &content[..half],
-        || scratch(gap.inside.path()).exists() && !HeldFiles::look(&crates).staged.is_empty(),
+        || scratch(gap.inside.path()).exists() && !StoredFiles::look(&crates).staged.is_empty(),
     ));
     assert_eq!((run.code, run.results.as_str()), (Some(1), ""));
     assert!(run.notes.starts_with("stopped; "), "{}", run.notes);

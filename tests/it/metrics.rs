@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::git_served::GitClone;
 use crate::support::{
     Authority, Client, Connection, CrateFile, GitIndex, Http2, Mirror, Origin, Program,
-    UpstreamFault, borrowed, eventually, get_by_http1, held_path, tls,
+    UpstreamFault, borrowed, eventually, get_by_http1, stored_path, tls,
 };
 
 const DOCUMENT: &str = include_str!("../../docs/metrics.md");
@@ -499,7 +499,7 @@ fn the_store_counts_evicted_files_failures_and_damaged_files() {
     assert_eq!(mirror.get(&file.download_path()).status, 200);
     eventually_counted(&mirror, "store_failures_total", |count| count >= 1.0);
     std::fs::remove_file(&store).unwrap();
-    let path = held_path(&store, &file.checksum());
+    let path = stored_path(&store, &file.checksum());
     eventually("the file is stored again", || {
         mirror.get(&file.download_path()).status == 200 && path.is_file()
     });

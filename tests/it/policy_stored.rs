@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::git_served::GitClone;
 use crate::git_served::wants::ask_for;
 use crate::support::{
-    Answer, CrateFile, CrateUpstream, GitIndex, Mirror, eventually, held_path, index_path,
+    Answer, CrateFile, CrateUpstream, GitIndex, Mirror, eventually, index_path, stored_path,
 };
 
 const OLD: &str = "2020-01-01T00:00:00Z";
@@ -83,7 +83,7 @@ fn stored_files_follow_the_policy_in_cache_mode_and_in_a_pruned_index() {
 
     let store = data.path().join("crates");
     for (file, (.., is_stored)) in files.iter().zip(VERSIONS) {
-        let path = held_path(&store, &file.checksum());
+        let path = stored_path(&store, &file.checksum());
         if is_stored {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, file.bytes()).unwrap();

@@ -9,7 +9,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::support::{
-    CrateFile, HeldFiles, Mirror, Origin, Program, Project, UpstreamFault, borrowed, succeeds,
+    CrateFile, Mirror, Origin, Program, Project, StoredFiles, UpstreamFault, borrowed, succeeds,
 };
 
 /// The output and the exit code of a run.
@@ -51,8 +51,8 @@ fn settings(origin: &Origin, data: &TempDir) -> Vec<(&'static str, String)> {
     settings
 }
 
-fn held(data: &TempDir) -> HeldFiles {
-    HeldFiles::look(&data.path().join("crates"))
+fn held(data: &TempDir) -> StoredFiles {
+    StoredFiles::look(&data.path().join("crates"))
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::support::{CrateFile, HeldFiles, Origin, Program};
+use crate::support::{CrateFile, Origin, Program, StoredFiles};
 
 /// Exit code, standard output, standard error.
 fn run(origin: &Origin, data: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -51,7 +51,7 @@ fn damage_is_found_and_repaired_from_the_upstream() {
     assert_eq!((code, results), (Some(0), damaged.checksum() + "\n"));
     assert!(said.contains("was fetched again: kept-001 1.0.0"), "{said}");
     // `look` fails if a file is not what its name says.
-    let held = HeldFiles::look(&data.path().join("crates"));
+    let held = StoredFiles::look(&data.path().join("crates"));
     assert_eq!(held.checksums.len(), 3);
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::{done, offline, run_verb, serves};
-use crate::support::{CrateFile, HeldFiles, Origin};
+use crate::support::{CrateFile, Origin, StoredFiles};
 
 /// An archive with three crates, and a second one with a fourth crate.
 struct Scene {
@@ -127,7 +127,7 @@ fn a_changed_crate_file_is_skipped_and_can_be_imported_later() {
     let (code, said) = scene.import(&archive);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(&late.checksum()), "{said}");
-    let held = HeldFiles::look(&scene.inside.path().join("crates"));
+    let held = StoredFiles::look(&scene.inside.path().join("crates"));
     assert_eq!((held.checksums.len(), held.staged.len()), (3, 0));
     assert!(!serves(&mirror, late));
     let (code, said) = scene.import_from(&scene.path("second.tar"));

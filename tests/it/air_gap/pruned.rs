@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{done, offline, serves};
 use crate::git_served::GitClone;
-use crate::support::{CrateFile, Mirror, Origin, eventually, held_path, index_path};
+use crate::support::{CrateFile, Mirror, Origin, eventually, index_path, stored_path};
 
 /// The crates that one surface lists.
 type Listed<'o> = BTreeSet<&'o str>;
@@ -60,7 +60,7 @@ fn versions_appear_and_disappear_with_their_stored_files() {
     );
     wait_until_listed(&mirror, &origin, &[first, second, third]);
     let asked = origin.fetched();
-    fs::remove_file(held_path(&data.path().join("crates"), &second.checksum())).unwrap();
+    fs::remove_file(stored_path(&data.path().join("crates"), &second.checksum())).unwrap();
     wait_until_listed(&mirror, &origin, &[first, third]);
     assert!(!serves(&mirror, second));
     assert_eq!(origin.fetched(), asked, "the upstream got a request");

@@ -1,6 +1,7 @@
 //! Answers to downloads: headers, ranges, conditions.
 
 use super::*;
+use crate::support::stored_path;
 
 /// A stored file: its mirror, its path and its bytes.
 fn scene() -> (Scene, String, Vec<u8>) {
@@ -40,6 +41,33 @@ fn a_download_has_all_its_headers() {
         let expected = if method == "HEAD" { &[][..] } else { &bytes };
         assert!(answer.body == expected);
     }
+}
+
+#[test]
+fn the_api_tells_the_size_of_a_file_as_soon_as_it_is_stored_and_soon_if_another_process_stored_it()
+{
+    let scene = Scene::of(2);
+    let size = |number: usize| {
+        let path = scene.origin.files[number].download_path();
+        let path = path.strip_suffix("/download").unwrap();
+        scene.mirror.get(path).json()["version"]["crate_size"].as_u64()
+    };
+    let [first, second] = &scene.origin.files[..] else {
+        panic!("two files");
+    };
+    assert_eq!((size(0), size(1), size(0)), (Some(0), Some(0), Some(0)));
+    assert_serves(&scene.mirror, first);
+    wait_until_stored(&scene.store(), first);
+    let bytes = Some(first.bytes().len() as u64);
+    // The file is in its place before it is counted.
+    eventually("the size is known", || size(0) == bytes);
+    assert_eq!(size(1), Some(0));
+    let place = |file: &CrateFile| stored_path(&scene.store(), &file.checksum());
+    std::fs::create_dir_all(place(second).parent().unwrap()).unwrap();
+    std::fs::write(place(second), second.bytes()).unwrap();
+    eventually("the other process's file is noticed", || {
+        size(1) == Some(second.bytes().len() as u64)
+    });
 }
 
 #[test]

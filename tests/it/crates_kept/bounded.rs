@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::support::{connect_from, held_path, peer};
+use crate::support::{connect_from, peer, stored_path};
 
 const FILE_LENGTH: usize = 10_000;
 
@@ -40,7 +40,7 @@ fn wait_until_just_these_are_held(scene: &Scene, numbers: &[usize]) {
 fn use_file(scene: &Scene, number: usize) {
     let file = &scene.origin.files[number];
     assert_serves(&scene.mirror, file);
-    let path = held_path(&scene.store(), &file.checksum());
+    let path = stored_path(&scene.store(), &file.checksum());
     let before = std::fs::metadata(&path)
         .ok()
         .and_then(|data| data.accessed().ok());
@@ -211,7 +211,7 @@ fn foreign_files_in_the_store_stay_and_do_not_disturb_eviction() {
     let path = |name: &str| store.path().join(name);
     let origin = Origin::of(1);
     let checksum = origin.files[0].checksum();
-    let in_backup = held_path(Path::new("backup"), &checksum);
+    let in_backup = stored_path(Path::new("backup"), &checksum);
     let others = [
         in_backup.to_str().unwrap().to_owned(),
         format!("00/00/{checksum}.crate"),
@@ -250,7 +250,7 @@ fn foreign_files_in_the_store_stay_and_do_not_disturb_eviction() {
     eventually("the store is within its bound", || {
         let held = files
             .iter()
-            .filter(|file| held_path(store.path(), &file.checksum()).exists());
+            .filter(|file| stored_path(store.path(), &file.checksum()).exists());
         (2..=3).contains(&held.count())
     });
     for other in &others {

@@ -106,7 +106,7 @@ fn a_bucket_stores_small_files_and_large_ones() {
             assert_serves(&scene.mirror, file);
         }
     }
-    let held = HeldFiles::look(&bucket.bucket());
+    let held = StoredFiles::look(&bucket.bucket());
     assert_eq!(held.checksums.len(), 2, "{held:?}");
     assert_eq!(scene.origin.fetched().len(), 2);
     assert!(!scene.store().exists(), "the disk has crate files");
@@ -145,11 +145,11 @@ fn wrong_bytes_never_get_into_the_bucket() {
         }
         scene.origin.upstream.heal();
     }
-    assert!(HeldFiles::look(&bucket.bucket()).checksums.is_empty());
+    assert!(StoredFiles::look(&bucket.bucket()).checksums.is_empty());
     for file in &scene.origin.files {
         assert_serves(&scene.mirror, file);
     }
-    assert_eq!(HeldFiles::look(&bucket.bucket()).checksums.len(), 2);
+    assert_eq!(StoredFiles::look(&bucket.bucket()).checksums.len(), 2);
 }
 
 #[test]
@@ -160,10 +160,10 @@ fn files_are_served_although_a_bucket_refuses_writes() {
     for _ in 0..2 {
         assert_serves(&scene.mirror, &scene.origin.files[0]);
     }
-    assert!(HeldFiles::look(&bucket.bucket()).checksums.is_empty());
+    assert!(StoredFiles::look(&bucket.bucket()).checksums.is_empty());
     bucket.set(S3Fault::None);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
-    assert_eq!(HeldFiles::look(&bucket.bucket()).checksums.len(), 1);
+    assert_eq!(StoredFiles::look(&bucket.bucket()).checksums.len(), 1);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_bucket_that_hangs_delays_only_the_first_requests() {
     bucket.set(S3Fault::None);
     eventually("the bucket is used again", || {
         assert_serves(&scene.mirror, &scene.origin.files[3]);
-        HeldFiles::look(&bucket.bucket()).checksums.len() == 4
+        StoredFiles::look(&bucket.bucket()).checksums.len() == 4
     });
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use super::bucket::{LARGE_LENGTH, scene, small_and_large};
 use super::counted::count;
 use super::*;
-use crate::support::{Connection, S3Fault, S3Server, held_path};
+use crate::support::{Connection, S3Fault, S3Server, stored_path};
 
 /// A bucket with two files, and a mirror that knows that they are stored.
 fn knowing() -> (Scene, S3Server) {
@@ -22,7 +22,7 @@ fn knowing() -> (Scene, S3Server) {
 /// Changes every object.
 fn change(scene: &Scene, bucket: &S3Server, change: impl Fn(&Path, Vec<u8>)) {
     for file in &scene.origin.files {
-        let path = held_path(&bucket.bucket(), &file.checksum());
+        let path = stored_path(&bucket.bucket(), &file.checksum());
         assert!(path.is_file());
         change(&path, file.bytes());
     }
@@ -36,7 +36,7 @@ fn is_fetched_again(scene: &Scene, bucket: &S3Server) {
         assert_serves(&scene.mirror, file);
         assert_eq!(scene.requests(number), 2);
     }
-    assert_eq!(HeldFiles::look(&bucket.bucket()).checksums.len(), 2);
+    assert_eq!(StoredFiles::look(&bucket.bucket()).checksums.len(), 2);
     assert_eq!(count(&scene.mirror, "store_failures_total"), 0);
 }
 
@@ -46,7 +46,7 @@ fn assert_cut_and_removed(scene: &Scene, bucket: &S3Server) {
     for file in &scene.origin.files {
         let answer = scene.mirror.try_request("GET", &file.download_path(), &[]);
         assert!(answer.is_err(), "{}: {answer:?}", file.name);
-        let path = held_path(&bucket.bucket(), &file.checksum());
+        let path = stored_path(&bucket.bucket(), &file.checksum());
         eventually("the damaged object is removed", || !path.exists());
     }
 }
@@ -56,7 +56,7 @@ fn damage(scene: &Scene, bucket: &S3Server, place: usize) {
     for file in &scene.origin.files {
         let mut bytes = file.bytes();
         bytes[place] ^= 1;
-        fs::write(held_path(&bucket.bucket(), &file.checksum()), bytes).unwrap();
+        fs::write(stored_path(&bucket.bucket(), &file.checksum()), bytes).unwrap();
     }
 }
 
@@ -73,7 +73,7 @@ fn a_damaged_object_is_never_sent_completely_and_is_removed() {
             assert_serves(&scene.mirror, file);
         }
     }
-    assert_eq!(HeldFiles::look(&bucket.bucket()).checksums.len(), 2);
+    assert_eq!(StoredFiles::look(&bucket.bucket()).checksums.len(), 2);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn parts_cost_one_read_of_the_whole_file_and_a_later_change_is_noticed() {
     assert_eq!(read, 1 + 2, "reads of the whole file");
     let mut bytes = file.bytes();
     bytes[20] ^= 1;
-    fs::write(held_path(&bucket.bucket(), &file.checksum()), bytes).unwrap();
+    fs::write(stored_path(&bucket.bucket(), &file.checksum()), bytes).unwrap();
     let spoilt = part(&scene.mirror, file, &[("Range", "bytes=0-99")]);
     assert!(spoilt.is_err(), "{spoilt:?}");
     let start = LARGE_LENGTH - 5;

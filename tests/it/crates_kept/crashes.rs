@@ -29,24 +29,24 @@ fn an_incomplete_file_of_a_killed_process_is_never_found() {
         let client = Client::new(first.address);
         let asking = threads.spawn(move || client.try_request("GET", &path, &[]));
         eventually("a part of the file is on the disk", || {
-            let held = HeldFiles::look(&store);
+            let held = StoredFiles::look(&store);
             assert!(held.checksums.is_empty(), "{held:?}");
             !held.staged.is_empty()
         });
         first.kill();
         assert!(asking.join().unwrap().is_err(), "the client got an answer");
     });
-    let left = HeldFiles::look(&store);
+    let left = StoredFiles::look(&store);
     assert!(left.checksums.is_empty() && !left.staged.is_empty());
 
     origin.upstream.heal();
     let second = program(&origin, &data);
     eventually("the incomplete file is removed", || {
-        HeldFiles::look(&store).staged.is_empty()
+        StoredFiles::look(&store).staged.is_empty()
     });
     assert_serves(&second, file);
-    wait_until_held(&store, file);
-    assert!(HeldFiles::look(&store).staged.is_empty());
+    wait_until_stored(&store, file);
+    assert!(StoredFiles::look(&store).staged.is_empty());
 }
 
 #[test]
@@ -73,13 +73,13 @@ fn kills_at_any_moment_leave_no_wrong_file() {
             }
             let enough = FILES * round / 5;
             eventually("some files are stored", || {
-                HeldFiles::look(&store).checksums.len() >= enough
+                StoredFiles::look(&store).checksums.len() >= enough
             });
             running.kill();
         });
         println!(
             "round {round}: {} held",
-            HeldFiles::look(&store).checksums.len()
+            StoredFiles::look(&store).checksums.len()
         );
     }
     let last = program(&origin, &data);
@@ -87,7 +87,7 @@ fn kills_at_any_moment_leave_no_wrong_file() {
         assert_serves(&last, file);
     }
     eventually("exactly the files of the upstream are stored", || {
-        let held = HeldFiles::look(&store);
+        let held = StoredFiles::look(&store);
         held.staged.is_empty() && held.checksums.len() == FILES
     });
 }

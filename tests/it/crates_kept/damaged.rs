@@ -4,13 +4,13 @@ use std::fs;
 use std::time::SystemTime;
 
 use super::*;
-use crate::support::held_path;
+use crate::support::stored_path;
 
 /// A mirror with one file, which is stored, and the path of the stored file.
 fn holding() -> (Scene, PathBuf) {
     let scene = Scene::of(1);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
-    let path = held_path(&scene.store(), &scene.origin.files[0].checksum());
+    let path = stored_path(&scene.store(), &scene.origin.files[0].checksum());
     assert!(path.is_file());
     (scene, path)
 }
@@ -110,7 +110,7 @@ fn an_incomplete_file_is_never_served_and_the_next_start_removes_it() {
     let mirror = mirror(&origin, data.path(), &[], |_config| ());
     assert_serves(&mirror, file);
     eventually("the incomplete file is removed", || {
-        HeldFiles::look(&store).staged.is_empty()
+        StoredFiles::look(&store).staged.is_empty()
     });
     let scene = Scene {
         mirror,
@@ -137,7 +137,7 @@ fn a_store_removed_while_the_mirror_runs_is_created_again() {
     for number in [1, 0, 1, 0] {
         assert_serves(&scene.mirror, &scene.origin.files[number]);
     }
-    wait_until_held(&scene.store(), &scene.origin.files[1]);
+    wait_until_stored(&scene.store(), &scene.origin.files[1]);
     scene.restarted(&[]).ends_well();
 }
 
@@ -152,5 +152,5 @@ fn files_are_served_although_a_file_is_in_the_place_of_the_store() {
     }
     fs::remove_file(scene.store()).unwrap();
     assert_serves(&scene.mirror, &scene.origin.files[1]);
-    wait_until_held(&scene.store(), &scene.origin.files[1]);
+    wait_until_stored(&scene.store(), &scene.origin.files[1]);
 }

@@ -48,8 +48,8 @@ fn scene(disk: Disk) -> Scene {
 
 impl Scene {
     /// The store as the program sees it.
-    fn held(&self) -> HeldFiles {
-        HeldFiles::look(&self.program.sees(self.directory.path()))
+    fn held(&self) -> StoredFiles {
+        StoredFiles::look(&self.program.sees(self.directory.path()))
     }
 
     /// The large file fits on neither disk. An error is right; wrong bytes and `404` are not.
@@ -90,14 +90,14 @@ fn files_are_served_although_the_disk_is_full() {
     assert!(held.checksums.len() >= 2, "{held:?}");
     let store = scene.program.sees(scene.directory.path());
     for checksum in &held.checksums {
-        std::fs::remove_file(crate::support::held_path(&store, checksum)).unwrap();
+        std::fs::remove_file(crate::support::stored_path(&store, checksum)).unwrap();
     }
     let mut files = scene.origin.files[..4].iter();
     let not_kept = files.find(|file| !held.checksums.contains(&file.checksum()));
     let not_kept = not_kept.unwrap();
     eventually("the file is stored", || {
         assert_serves(&scene.program, not_kept);
-        HeldFiles::look(&store)
+        StoredFiles::look(&store)
             .checksums
             .contains(&not_kept.checksum())
     });

@@ -29,7 +29,7 @@ use crates_io_mirror::Config;
 use tempfile::TempDir;
 
 use crate::support::{
-    Answer, Client, CrateFile, HeldFiles, Mirror, Origin, UpstreamFault, borrowed, eventually,
+    Answer, Client, CrateFile, Mirror, Origin, StoredFiles, UpstreamFault, borrowed, eventually,
 };
 
 /// A crate file never changes, so clients may keep it for a year.
@@ -92,8 +92,8 @@ impl Scene {
         self.data.path().join("crates")
     }
 
-    fn held(&self) -> HeldFiles {
-        HeldFiles::look(&self.store())
+    fn held(&self) -> StoredFiles {
+        StoredFiles::look(&self.store())
     }
 
     /// How many requests the upstream got for a file.
@@ -174,10 +174,10 @@ fn assert_serves(mirror: &Client, file: &CrateFile) {
 
 /// Waits until a file is stored.
 #[track_caller]
-fn wait_until_held(store: &Path, file: &CrateFile) {
+fn wait_until_stored(store: &Path, file: &CrateFile) {
     let checksum = file.checksum();
     eventually("the file is stored", || {
-        HeldFiles::look(store).checksums.contains(&checksum)
+        StoredFiles::look(store).checksums.contains(&checksum)
     });
 }
 

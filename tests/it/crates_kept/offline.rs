@@ -48,7 +48,7 @@ fn a_missing_file_gives_404_with_the_reason() {
 fn a_damaged_file_is_not_served_and_not_fetched() {
     let scene = Scene::of(1);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
-    let path = crate::support::held_path(&scene.store(), &scene.origin.files[0].checksum());
+    let path = crate::support::stored_path(&scene.store(), &scene.origin.files[0].checksum());
     let Scene {
         mirror: stopping,
         origin,

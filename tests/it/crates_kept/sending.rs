@@ -6,7 +6,7 @@ use std::io::Read;
 use rustix::fs::{Advice, fadvise};
 
 use super::*;
-use crate::support::{Connection, held_path};
+use crate::support::{Connection, stored_path};
 
 /// Larger than one part that is sent, and no multiple of it.
 const LARGE: usize = 1_300_007;
@@ -145,7 +145,7 @@ fn ends_short_when_the_file_is_cut(directory: &Path) {
     let origin = Origin::with(vec![CrateFile::noise("huge", "1.0.0", 1, HUGE)]);
     let scene = Scene::with(origin, &[("STORAGE_URL", place)]);
     let file = &scene.origin.files[0];
-    let held = held_path(store.path(), &file.checksum());
+    let held = stored_path(store.path(), &file.checksum());
     assert_eq!(
         scene
             .mirror
@@ -193,7 +193,7 @@ fn files_that_are_not_in_the_page_cache_are_sent() {
     let scene = scene();
     let file = &scene.origin.files[0];
     let (path, bytes) = (file.download_path(), file.bytes());
-    let held = File::open(held_path(&scene.store(), &file.checksum())).unwrap();
+    let held = File::open(stored_path(&scene.store(), &file.checksum())).unwrap();
     held.sync_all().unwrap();
     let forget = || fadvise(&held, 0, None, Advice::DontNeed).unwrap();
     forget();

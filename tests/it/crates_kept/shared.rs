@@ -55,7 +55,7 @@ fn two_mirrors_share_a_directory() {
     let settings = [("STORAGE_URL", store.path().to_str().unwrap())];
     let mut pair = Pair::start(Origin::of(20), &settings);
     pair.serve_everything();
-    let held = HeldFiles::look(store.path());
+    let held = StoredFiles::look(store.path());
     assert_eq!(held.checksums.len(), 20);
     assert!(held.staged.is_empty(), "{held:?}");
 }
@@ -82,16 +82,16 @@ fn a_mirror_that_starts_leaves_the_incomplete_file_of_another_one() {
     std::thread::scope(|threads| {
         let asking = threads.spawn(|| assert_serves(&scene.mirror, file));
         eventually("a part of the file is on the disk", || {
-            !HeldFiles::look(store.path()).staged.is_empty()
+            !StoredFiles::look(store.path()).staged.is_empty()
         });
         let data = TempDir::new().unwrap();
         let second = mirror(&scene.origin, data.path(), &settings, |_config| ());
-        assert!(!HeldFiles::look(store.path()).staged.is_empty());
+        assert!(!StoredFiles::look(store.path()).staged.is_empty());
         scene.origin.upstream.open_gate();
         asking.join().unwrap();
         assert_serves(&second, file);
     });
-    assert!(HeldFiles::look(store.path()).staged.is_empty());
+    assert!(StoredFiles::look(store.path()).staged.is_empty());
 }
 
 /// The program with its data in `data`.
@@ -111,11 +111,11 @@ fn hangs_while(first: &Program, origin: &Origin, store: &Path, meanwhile: impl F
     let answer = std::thread::scope(|threads| {
         let asking = threads.spawn(|| first.get(&file.download_path()));
         eventually("a part of the file is on the disk", || {
-            !HeldFiles::look(store).staged.is_empty()
+            !StoredFiles::look(store).staged.is_empty()
         });
         meanwhile();
         // `look` fails if an incomplete file has a key.
-        drop(HeldFiles::look(store));
+        drop(StoredFiles::look(store));
         origin.upstream.open_gate();
         asking.join().unwrap()
     });
@@ -125,7 +125,7 @@ fn hangs_while(first: &Program, origin: &Origin, store: &Path, meanwhile: impl F
         assert_fails(&answer, 503);
     }
     assert_serves(first, file);
-    let held = HeldFiles::look(store);
+    let held = StoredFiles::look(store);
     assert_eq!(held.checksums, [file.checksum()].into());
     assert!(held.staged.is_empty(), "{held:?}");
     answer
@@ -143,7 +143,7 @@ fn two_processes_with_one_store_can_assemble_the_same_file_at_the_same_time() {
         let second = program(&origin, data[1].path(), &more);
         second.wait_until_ready();
         assert_serves(&second, &origin.files[0]);
-        assert_eq!(HeldFiles::look(store.path()).checksums.len(), 1);
+        assert_eq!(StoredFiles::look(store.path()).checksums.len(), 1);
     });
     assert_eq!(answer.status, 200);
     assert_eq!(origin.fetched().len(), 2);
@@ -162,7 +162,7 @@ fn a_second_process_with_the_same_data_costs_at_most_one_fetch() {
         // time.
         second = Some(program(&origin, data.path(), &[]));
         eventually("the incomplete file is removed", || {
-            HeldFiles::look(&store).staged.is_empty()
+            StoredFiles::look(&store).staged.is_empty()
         });
     });
 }
@@ -174,7 +174,7 @@ fn two_mirrors_share_a_bucket() {
     let settings = borrowed(&its);
     let mut pair = Pair::start(Origin::of(10), &settings);
     pair.serve_everything();
-    let held = HeldFiles::look(&bucket.bucket());
+    let held = StoredFiles::look(&bucket.bucket());
     assert_eq!(held.checksums.len(), 10);
 }
 

@@ -91,7 +91,7 @@ fn a_fetch_continues_after_all_clients_have_disconnected() {
     // After this answer, the mirror has had time to notice.
     assert_eq!(scene.mirror.get("/livez").status, 200);
     scene.origin.upstream.open_gate();
-    wait_until_held(&scene.store(), &scene.origin.files[0]);
+    wait_until_stored(&scene.store(), &scene.origin.files[0]);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     assert_eq!(scene.requests(0), 1);
 }
@@ -106,7 +106,7 @@ fn a_request_that_waits_too_long_gets_503_and_the_fetch_continues() {
         assert_fails(&scene.download(0), 503);
     }
     scene.origin.upstream.open_gate();
-    wait_until_held(&scene.store(), &scene.origin.files[0]);
+    wait_until_stored(&scene.store(), &scene.origin.files[0]);
     assert_serves(&scene.mirror, &scene.origin.files[0]);
     assert_eq!(scene.requests(0), 1);
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{GitIndex, Mirror, eventually, held_path};
+use crate::support::{GitIndex, Mirror, eventually, stored_path};
 
 /// The size of the stored crate file, in bytes.
 pub(super) const STORED_BYTES: usize = 321;
@@ -28,7 +28,7 @@ impl Scene {
         }
         let commit = commit.send();
         let data = TempDir::new().unwrap();
-        let stored = held_path(&data.path().join("crates"), STORED);
+        let stored = stored_path(&data.path().join("crates"), STORED);
         std::fs::create_dir_all(stored.parent().unwrap()).unwrap();
         std::fs::write(stored, [0; STORED_BYTES]).unwrap();
         let mirror = Mirror::start(&[

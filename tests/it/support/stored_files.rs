@@ -7,7 +7,7 @@ use super::content::checksum;
 
 /// The files of a store at one moment.
 #[derive(Debug, Default)]
-pub(crate) struct HeldFiles {
+pub(crate) struct StoredFiles {
     /// The checksums of the crate files. Each was verified.
     pub(crate) checksums: BTreeSet<String>,
     /// Files that are being written, or that a killed mirror was writing.
@@ -16,7 +16,7 @@ pub(crate) struct HeldFiles {
     pub(crate) bytes: u64,
 }
 
-impl HeldFiles {
+impl StoredFiles {
     /// Reads a directory, and fails if a crate file is not what its name says. A directory that does not exist has no
     /// files.
     #[track_caller]
@@ -42,7 +42,7 @@ impl HeldFiles {
                 && let Ok(bytes) = std::fs::read(&path)
             {
                 let found = checksum(&bytes);
-                assert_eq!(path, held_path(store, &found), "the file has other bytes");
+                assert_eq!(path, stored_path(store, &found), "the file has other bytes");
                 self.bytes += u64::try_from(bytes.len()).unwrap();
                 self.checksums.insert(found);
             }
@@ -51,7 +51,7 @@ impl HeldFiles {
 }
 
 /// The path of the file with this checksum in a store.
-pub(crate) fn held_path(store: &Path, checksum: &str) -> PathBuf {
+pub(crate) fn stored_path(store: &Path, checksum: &str) -> PathBuf {
     let (first, rest) = checksum.split_at(2);
     let (second, _) = rest.split_at(2);
     store
