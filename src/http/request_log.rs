@@ -100,7 +100,7 @@ impl RequestLog {
                 user_agent: headers.get(header::USER_AGENT).cloned(),
                 #[cfg(feature = "otlp")]
                 named: if state.settings.traces.is_some() {
-                    let connected = asked.exchange.connection().address();
+                    let connected = asked.exchange.connection().address;
                     let is_trusted = state.settings.trusted_proxies.contains(connected);
                     (Traces::named_by(headers), is_trusted)
                 } else {

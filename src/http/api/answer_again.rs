@@ -25,7 +25,9 @@ pub(in crate::http) async fn answer(
     next: Next,
 ) -> Response {
     let uri = request.uri();
-    let question = uri.path_and_query().map_or(uri.path(), |all| all.as_str());
+    let question = uri
+        .path_and_query()
+        .map_or_else(|| uri.path(), |all| all.as_str());
     // The answer to HEAD has no body here.
     let is_asked = request.method() == Method::GET && question.len() <= QUESTION_BYTES_MAX;
     let view = state.index.view().filter(|_| is_asked);
