@@ -26,7 +26,7 @@ pub(crate) fn is_printable(character: char) -> bool {
     if character.is_ascii() {
         return !character.is_ascii_control();
     }
-    // The standard library escapes exactly the others. By itself it also escapes an accent, but not behind a letter.
+    // The standard library escapes exactly the others, and accents, unless they follow a letter.
     let is_shown =
         character.escape_debug().len() == 1 || format!("a{character}").escape_debug().count() == 2;
     is_shown && !BLANK.iter().any(|range| range.contains(&character))

@@ -279,8 +279,8 @@ async fn read_beginning(request: Body) -> Result<(Vec<u8>, Limited<Body>), ApiEr
     Ok((beginning, request))
 }
 
-/// Passes a request on as it comes. A request that ends early, is too long, breaks its encoding, or wants what it must not
-/// get ends the child's input. The child then says that the request was not complete. The beginning was checked already.
+/// Passes a request on as it comes. A request that ends early, is too long, breaks its encoding, or names a commit that is
+/// refused ends the child's input. The child then says that the request was not complete. The beginning was checked already.
 async fn feed(
     beginning: Vec<u8>,
     (mut rest, mut wants): (Limited<Body>, Option<WantCheck>),

@@ -34,7 +34,7 @@ use crate::policy::{Facts, Rules, States};
 /// all index files are read.
 const CHANGED_MAX: usize = 20_000;
 
-/// The maker of views.
+/// Makes the views of the clones that it is given.
 #[derive(Debug)]
 pub(crate) struct ViewMaker {
     handle: IndexHandle,
@@ -69,7 +69,7 @@ struct LastFacts {
 type Shown = (ObjectId, ViewPolicy);
 
 impl ViewMaker {
-    /// Makes a maker. It looks up nothing yet.
+    /// One without a view. It looks up nothing yet.
     pub(super) fn new(settings: &FollowerSettings, handle: IndexHandle) -> Self {
         Self {
             handle,
@@ -109,8 +109,8 @@ impl ViewMaker {
         self.facts = None;
     }
 
-    /// Makes the view of a clone whose last successful fetch began at this time, if that is news. After a failure policy time
-    /// is what it was: the mirror shows something older.
+    /// Makes the view of a clone. `began` is when its last fetch began, if there was one since the last view: policy time. After
+    /// a failure policy time is what it was, because the mirror shows something older.
     pub(super) fn view_of_fetch(
         &mut self,
         repository: &Arc<Repository>,
