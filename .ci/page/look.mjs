@@ -162,7 +162,7 @@ try {
   await stale.waitFor("stale");
   await look("stale", stale.url);
 
-  const ready = await mirror("ready", { GIT_REPO_URL: index });
+  const ready = await mirror("ready", { GIT_REPO_URL: index, MIN_PUBLISH_AGE: "7 days" });
   await ready.waitFor("ready", (status) => status.git_index);
   await look("ready", ready.url);
   await look("me", `${ready.url}/me`);
