@@ -4,7 +4,7 @@
 #
 #   kill_loop.sh [CRATES] [ROUNDS]      2000 crates, 60 rounds of two kills each
 #
-# Packs are rolled up at 4 instead of 256, and a clone is replaced when 100 kB of it are old. So kills hit upkeep as
+# Packs are rolled up at 4 instead of 64, and a clone is replaced when 100 kB of it are old. So kills hit upkeep as
 # often as anything else. The index comes from BENCH_INDEX or MAKE_INDEX, or is a simple one: see first_snapshot.sh. It
 # is copied, and the copy gets the commits.
 #

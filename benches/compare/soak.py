@@ -23,7 +23,7 @@ REPORTS = 10
 GIVE_UP_SECONDS = 120
 FULL_CLONES = 3
 GIT_PAUSE_SECONDS = 1.0
-LINE = b'{"name":"%b","vers":"99.%d.0","deps":[],"cksum":"%b","features":{},"yanked":false}\n'
+LINE = b'{"name":"%b","vers":"99.%d.0","deps":[],"cksum":"%b","features":{},"yanked":false,"pubtime":"%b"}\n'
 
 
 def blob_id(content):
@@ -70,7 +70,8 @@ class Upstream:
         ]
         for path in changed:
             name = path.rpartition(b"/")[2]
-            self.content[path] += LINE % (name, number, hashlib.sha256(b"%d" % number).hexdigest().encode())
+            published = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()).encode()
+            self.content[path] += LINE % (name, number, hashlib.sha256(b"%d" % number).hexdigest().encode(), published)
             stream.append(b"M 100644 inline %b\ndata %d\n%b\n" % (path, len(self.content[path]), self.content[path]))
         stream.append(b"checkpoint\nget-mark :1\n")
         self.importer.stdin.write(b"".join(stream))

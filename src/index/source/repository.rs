@@ -241,3 +241,52 @@ impl std::fmt::Debug for Repository {
             .finish()
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn open_packs(repository: &Path) -> usize {
+        let opened = std::fs::read_dir("/proc/self/fd").unwrap();
+        opened
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .filter(|path| path.starts_with(repository))
+            .count()
+    }
+
+    #[test]
+    fn readers_share_the_open_packs_and_idle_handles_keep_none() {
+        const PACKS: usize = 12;
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        let git = git2::Repository::init_bare(&path).unwrap();
+        let ids: Vec<Oid> = (0..PACKS)
+            .map(|number| {
+                let id = git.blob(format!("content {number}").as_bytes()).unwrap();
+                let mut pack = git.packbuilder().unwrap();
+                pack.insert_object(id, None).unwrap();
+                pack.write(&path.join("objects/pack"), 0o644).unwrap();
+                let name = id.to_string();
+                let (directory, file) = name.split_at(2);
+                std::fs::remove_file(path.join("objects").join(directory).join(file)).unwrap();
+                id
+            })
+            .collect();
+        drop(git);
+        let repository = Repository::open(&path, Access::ReadOnly).unwrap();
+        let read_all = || {
+            for &id in &ids {
+                repository.read_object(id.into()).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            // A second handle: the first one is lent.
+            let lent = repository.with(|_| Ok(scope.spawn(read_all).join()));
+            lent.unwrap().unwrap();
+            read_all();
+        });
+        assert_eq!(open_packs(&path), PACKS);
+        repository.close_idle_handles();
+        assert_eq!(open_packs(&path), 0);
+    }
+}

@@ -20,7 +20,8 @@ use crate::index::stop::StopFlag;
 /// The limits at which the mirror makes the clone smaller.
 #[derive(Clone, Copy, Debug)]
 pub struct UpkeepLimits {
-    /// The number of packs at which small packs are rolled up.
+    /// The number of packs at which small packs are rolled up. libgit2 keeps each pack open that it has read from, until
+    /// the handle of the repository is closed.
     pub packs_max: usize,
     /// A new clone replaces a clone that has this many bytes more than twice its largest pack.
     pub slack_bytes: u64,
@@ -29,7 +30,7 @@ pub struct UpkeepLimits {
 impl Default for UpkeepLimits {
     fn default() -> Self {
         Self {
-            packs_max: 256,
+            packs_max: 64,
             slack_bytes: 64 * 1024 * 1024,
         }
     }

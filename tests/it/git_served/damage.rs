@@ -19,7 +19,12 @@ fn quiet() -> Scene {
         // No fetch in this time: only a request of a client can cause a repair.
         ("REFRESH_INTERVAL_SECS", "3600"),
     ];
+    let before = scene.server.seen().len();
     let mirror = start(&scene.server, &scene.data, &settings);
+    // The only fetch, which finds nothing new, has one request. The index is served before it.
+    eventually("the only fetch has begun", || {
+        scene.server.seen().len() > before
+    });
     mirror.wait_for_git_commit(&scene.index.head());
     Scene { mirror, ..scene }
 }
