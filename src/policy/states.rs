@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::apply::FileState;
 
 /// The index files about which the policy has something to say, by the name of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(
-    from = "BTreeMap<Box<str>, FileState>",
-    into = "BTreeMap<Box<str>, FileState>"
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "BTreeMap<Box<str>, FileState>")]
 pub(crate) struct States {
-    files: BTreeMap<Box<str>, FileState>,
+    /// The names are shared, because every refresh makes a new map of nearly the same files.
+    files: BTreeMap<Arc<str>, FileState>,
     /// The sums.
     pub(crate) totals: Totals,
 }
@@ -38,17 +37,17 @@ pub(crate) struct Totals {
 
 impl From<BTreeMap<Box<str>, FileState>> for States {
     fn from(files: BTreeMap<Box<str>, FileState>) -> Self {
-        let mut totals = Totals::default();
-        for (name, state) in &files {
-            totals.add(name, state);
+        let mut states = Self::default();
+        for (name, state) in files {
+            states.set(&name, Some(state));
         }
-        Self { files, totals }
+        states
     }
 }
 
-impl From<States> for BTreeMap<Box<str>, FileState> {
-    fn from(states: States) -> Self {
-        states.files
+impl Serialize for States {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.files.iter().map(|(name, state)| (&**name, state)))
     }
 }
 
@@ -66,6 +65,11 @@ impl States {
         if let Some(before) = before {
             self.totals.subtract(name, &before);
         }
+    }
+
+    /// The number of files.
+    pub(crate) fn count(&self) -> usize {
+        self.files.len()
     }
 
     /// The state of a file; `None` if the policy has nothing to say about it.

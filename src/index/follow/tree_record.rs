@@ -1,6 +1,9 @@
 //! What a clone remembers of its last tree through rules: a record of what the tree was made from, and what the policy has
 //! found.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::index::ids::ObjectId;
 use crate::index::source::clone_dir::write_atomically;
 use crate::index::source::repository::Repository;
-use crate::policy::{Rule, Rules, States};
+use crate::policy::{FileState, Rule, Rules, States};
 
 /// The file in a clone that records its last tree through rules. Its name and its keys are those of older versions.
 const RECORD: &str = "pruned.json";
@@ -76,18 +79,64 @@ impl TreeRecord {
     }
 }
 
-/// The content of the file with the states.
+/// A line of the file with the states. The first one has the states of all files. Each further line has those that one
+/// more tree has changed; `None` for files without a state.
 #[derive(Deserialize, Serialize)]
-struct StatesFile<S> {
+struct StatesLine<S> {
     id: String,
+    /// The id of the line before; nothing in the first one.
+    #[serde(default)]
+    after: String,
     states: S,
+}
+
+/// The states on disk.
+#[derive(Clone, Debug)]
+pub(super) struct StoredStates {
+    /// The id of the last line; empty without a policy.
+    pub(super) id: String,
+    /// How many changes follow the first line. `None` if another run of the mirror has written them: more lines may follow
+    /// than this run has read.
+    changes: Option<usize>,
+}
+
+impl StoredStates {
+    /// Those that a record names.
+    pub(super) fn of_record(record: &TreeRecord) -> Self {
+        Self {
+            id: record.states.clone(),
+            changes: None,
+        }
+    }
+
+    /// Without a policy there are none.
+    pub(super) fn none() -> Self {
+        Self {
+            id: String::new(),
+            changes: None,
+        }
+    }
 }
 
 /// Reads what the policy had found for the tree with this id of the states; `None` if that is not known any more.
 pub(super) fn read_states(clone: &Path, id: &str) -> Option<States> {
     let text = std::fs::read(clone.join(STATES)).ok()?;
-    let file: StatesFile<States> = serde_json::from_slice(&text).ok()?;
-    (file.id == id).then_some(file.states)
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let whole: StatesLine<States> = serde_json::from_slice(lines.next()?).ok()?;
+    let (mut last, mut states) = (whole.id, whole.states);
+    // A crash can leave a line of a tree that has no record.
+    while last != id {
+        let line: StatesLine<BTreeMap<String, Option<FileState>>> =
+            serde_json::from_slice(lines.next()?).ok()?;
+        if line.after != last {
+            return None;
+        }
+        for (name, state) in line.states {
+            states.set(&name, state);
+        }
+        last = line.id;
+    }
+    Some(states)
 }
 
 /// Whether there is a file with states.
@@ -95,19 +144,129 @@ pub(super) fn has_states(clone: &Path) -> bool {
     clone.join(STATES).exists()
 }
 
-/// Writes what the policy has found, and returns the id of the file.
-pub(super) fn write_states(clone: &Path, states: &States) -> String {
-    // A file by another id is no use to the record, so both are never mixed up.
+/// Writes what the policy has found. With `before`, those are on the disk, and only the states of these files differ.
+pub(super) fn write_states(
+    clone: &Path,
+    states: &States,
+    before: Option<(&StoredStates, &[String])>,
+) -> StoredStates {
+    // A state by another id is no use to the record, so both are never mixed up.
     let id = format!("{:016x}", fastrand::u64(..));
-    let file = StatesFile {
+    // Reading takes as long as twice the states, at most.
+    if let Some((before, changed)) = before
+        && let Some(changes) = before.changes.map(|changes| changes + changed.len())
+        && changes <= states.count()
+        && add_line(clone, (&before.id, &id), states, changed).is_ok()
+    {
+        let changes = Some(changes);
+        return StoredStates { id, changes };
+    }
+    let line = StatesLine {
         id: id.clone(),
+        after: String::new(),
         states,
     };
-    let written = serde_json::to_vec(&file)
+    let written = serde_json::to_vec(&line)
         .map_err(Into::into)
         .and_then(|text| write_atomically(clone, STATES, &text));
-    if let Err(error) = written {
+    if let Err(error) = &written {
         tracing::warn!(error = %error, "the decisions of the policy could not be written to DATA_DIR; a restart makes them again");
     }
-    id
+    StoredStates {
+        id,
+        changes: written.is_ok().then_some(0),
+    }
+}
+
+/// Adds a line to the file with the states. After an error the file is useless from there on.
+fn add_line(
+    clone: &Path,
+    (after, id): (&str, &str),
+    states: &States,
+    changed: &[String],
+) -> io::Result<()> {
+    let changed: BTreeMap<_, _> = changed.iter().map(|name| (name, states.of(name))).collect();
+    let line = StatesLine {
+        id: id.to_owned(),
+        after: after.to_owned(),
+        states: changed,
+    };
+    let mut text = b"\n".to_vec();
+    serde_json::to_writer(&mut text, &line)?;
+    let mut file = File::options().append(true).open(clone.join(STATES))?;
+    file.write_all(&text)?;
+    file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(versions: u32) -> Option<FileState> {
+        Some(FileState {
+            held: versions,
+            ..FileState::default()
+        })
+    }
+
+    #[test]
+    fn changed_states_are_added_to_the_file_until_they_are_as_many_as_all() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let clone = directory.path();
+        let lines = || {
+            let text = std::fs::read_to_string(clone.join(STATES)).unwrap();
+            text.lines().count()
+        };
+        let mut states = States::default();
+        for number in 0..4 {
+            states.set(&format!("crate-{number}"), held(1));
+        }
+        let mut stored = write_states(clone, &states, None);
+        let mut all = vec![(stored.id.clone(), states.clone())];
+        // The last change removes a state, so only three are left.
+        for (number, state, lines_then) in [(0, held(2), 2), (1, held(3), 3), (2, None, 4)] {
+            let name = format!("crate-{number}");
+            states.set(&name, state);
+            stored = write_states(clone, &states, Some((&stored, &[name])));
+            assert_eq!(lines(), lines_then);
+            all.push((stored.id.clone(), states.clone()));
+        }
+        for (id, states) in &all {
+            assert_eq!(read_states(clone, id).as_ref(), Some(states));
+        }
+        let name = "crate-3".to_owned();
+        states.set(&name, held(9));
+        stored = write_states(clone, &states, Some((&stored, &[name])));
+        assert_eq!(lines(), 1);
+        assert_eq!(read_states(clone, &stored.id), Some(states));
+        assert_eq!(read_states(clone, &all[0].0), None);
+    }
+
+    #[test]
+    fn states_are_not_added_to_those_of_another_run_and_an_incomplete_line_is_not_read() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (clone, name) = (directory.path(), "serde".to_owned());
+        let mut states = States::default();
+        states.set(&name, held(1));
+        let first = write_states(clone, &states, None);
+        let before = states.clone();
+        states.set(&name, held(2));
+        let names = std::slice::from_ref(&name);
+        let second = write_states(clone, &states, Some((&first, names)));
+        let whole = std::fs::read(clone.join(STATES)).unwrap();
+        std::fs::write(clone.join(STATES), &whole[..whole.len() - 1]).unwrap();
+        assert_eq!(read_states(clone, &first.id), Some(before));
+        assert_eq!(read_states(clone, &second.id), None);
+        // A line after another one than the last: the file was replaced.
+        let other = r#"{"id":"other","states":{}}"#;
+        std::fs::write(clone.join(STATES), other).unwrap();
+        let third = write_states(clone, &states, Some((&first, names)));
+        assert_eq!(read_states(clone, &third.id), None);
+        let of_another_run = StoredStates {
+            changes: None,
+            ..third
+        };
+        let last = write_states(clone, &states, Some((&of_another_run, names)));
+        assert_eq!(read_states(clone, &last.id), Some(states));
+    }
 }

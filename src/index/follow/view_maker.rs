@@ -11,7 +11,7 @@ use super::policy_facts::PolicyLookup;
 use super::policy_time::PolicyTime;
 use super::settings::FollowerSettings;
 use super::stored_files::{IndexFilesOf, Stopping, StoredFiles};
-use super::tree_record::{TreeRecord, has_states, read_states, write_states};
+use super::tree_record::{StoredStates, TreeRecord, has_states, read_states, write_states};
 use super::yank_watch::{Before, YankWatch};
 use crate::clock::Clock;
 use crate::index::handle::IndexHandle;
@@ -23,7 +23,7 @@ use crate::index::source::snapshot::Source;
 use crate::index::source::visit_files::entries_of;
 use crate::index::status::Phase;
 use crate::index::view::View;
-use crate::index::view::build::{Earlier, ListedFiles, build};
+use crate::index::view::build::{Built, Earlier, ListedFiles, build};
 use crate::index::view::policy::ViewPolicy;
 use crate::memory::return_freed_blocks;
 use crate::observability::LastFailure;
@@ -61,8 +61,9 @@ pub(crate) struct ViewMaker {
 struct LastFacts {
     fingerprint: String,
     facts: Facts,
-    states_id: String,
     states: Arc<States>,
+    /// The same on disk.
+    stored_states: StoredStates,
 }
 
 /// What the rules show of a source: a tree, and what it was decided from.
@@ -207,7 +208,10 @@ impl ViewMaker {
             && states.due(facts.policy_time).next().is_none()
         {
             // Same source, same rules, same facts: the tree exists already.
-            self.remember(fingerprint, &facts, states, last.states.clone());
+            let stored = self
+                .stored(&last.states)
+                .unwrap_or_else(|| StoredStates::of_record(last));
+            self.remember(fingerprint, &facts, states, stored);
             return_freed_blocks();
             return Ok(self.shown(last.shown, facts, Arc::clone(states)));
         }
@@ -219,6 +223,7 @@ impl ViewMaker {
             let affected = self.affected(source, &last, &states, &facts, same_facts)?;
             self.earlier(source, &last, states, affected, previous)
         });
+        let states_before = earlier.as_ref().map(|earlier| Arc::clone(&earlier.states));
         let progress = self.handle.begin(Phase::Pruning);
         let built = build(source, earlier.as_ref(), (&self.rules, &facts), &progress)?;
         repository.close_idle_handles();
@@ -242,17 +247,17 @@ impl ViewMaker {
             index.left_out = built.counts.left_out,
             "the rules were applied to the files that have changed"
         );
-        let states_id = self.write_states(repository.path(), &built.states);
+        let stored = self.write_states(repository.path(), &built, states_before.as_ref());
         TreeRecord {
             source: source.root().tree,
             fingerprint: fingerprint.clone(),
             shown: built.tree,
             rules: self.rules.names(),
             policy_time: facts.policy_time,
-            states: states_id.clone(),
+            states: stored.id.clone(),
         }
         .write(repository.path());
-        self.remember(fingerprint, &facts, &built.states, states_id);
+        self.remember(fingerprint, &facts, &built.states, stored);
         Ok(self.shown(built.tree, facts, built.states))
     }
 
@@ -306,26 +311,41 @@ impl ViewMaker {
         let known = self
             .last
             .as_ref()
-            .filter(|known| known.states_id == last.states);
+            .filter(|known| known.stored_states.id == last.states);
         if let Some(known) = known {
             return Some(Arc::clone(&known.states));
         }
         read_states(clone, &last.states).map(Arc::new)
     }
 
-    /// Writes what the policy has found, if it is something new, and returns the id of the file.
-    fn write_states(&self, clone: &Path, states: &Arc<States>) -> String {
+    /// The states with this id on disk, if this run of the mirror has written them.
+    fn stored(&self, id: &str) -> Option<StoredStates> {
+        let known = self.last.as_ref().map(|known| &known.stored_states);
+        known.filter(|stored| stored.id == id).cloned()
+    }
+
+    /// Writes what the policy has found, if it is something new. `before` are the states that the tree was made from.
+    fn write_states(
+        &self,
+        clone: &Path,
+        built: &Built,
+        before: Option<&Arc<States>>,
+    ) -> StoredStates {
         if self.rules.policy().is_none() {
-            return String::new();
+            return StoredStates::none();
         }
-        let known = self
-            .last
-            .as_ref()
-            .filter(|known| Arc::ptr_eq(&known.states, states));
-        if let Some(known) = known.filter(|_| has_states(clone)) {
-            return known.states_id.clone();
+        let known = self.last.as_ref();
+        let known = known.filter(|known| before.is_some_and(|it| Arc::ptr_eq(&known.states, it)));
+        let known = known.map(|known| &known.stored_states);
+        match (known, &built.changed_states) {
+            (Some(known), Some(changed)) if changed.is_empty() && has_states(clone) => {
+                known.clone()
+            }
+            (Some(known), Some(changed)) => {
+                write_states(clone, &built.states, Some((known, changed)))
+            }
+            (None, _) | (_, None) => write_states(clone, &built.states, None),
         }
-        write_states(clone, states)
     }
 
     /// Keeps what the last tree was made with. Without a policy nobody asks for it.
@@ -334,13 +354,13 @@ impl ViewMaker {
         fingerprint: String,
         facts: &Facts,
         states: &Arc<States>,
-        states_id: String,
+        stored_states: StoredStates,
     ) {
         self.last = self.rules.policy().map(|_policy| LastFacts {
             fingerprint,
             facts: facts.clone(),
-            states_id,
             states: Arc::clone(states),
+            stored_states,
         });
     }
 

@@ -146,7 +146,9 @@ impl PackWriter<'_> {
     /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not report which
     /// trees it wrote.
     fn note_trees(&mut self, tree: &Tree<'_>, alike: Option<&Tree<'_>>) -> Result<(), git2::Error> {
-        if alike.is_some_and(|alike| alike.id() == tree.id()) || self.written.exists(tree.id()) {
+        // Without a refresh: nobody else writes trees meanwhile.
+        let is_written = |id| self.written.exists_ext(id, OdbLookupFlags::NO_REFRESH);
+        if alike.is_some_and(|alike| alike.id() == tree.id()) || is_written(tree.id()) {
             return Ok(());
         }
         self.ids.push(tree.id());

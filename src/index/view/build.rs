@@ -93,6 +93,8 @@ pub(crate) struct Built {
     pub(crate) counts: Counts,
     /// What the policy has found in all files.
     pub(crate) states: Arc<States>,
+    /// The names of the files whose state differs from the earlier one. `None` if there was no earlier one.
+    pub(crate) changed_states: Option<Vec<String>>,
 }
 
 /// Builds the tree of `source` through rules, and writes it into the clone. With an `earlier` state it reads only the
@@ -154,59 +156,73 @@ fn try_build(
     }
     let files_read = work.entries.len();
     let mut states = earlier.map_or_else(Arc::default, |earlier| Arc::clone(&earlier.states));
+    let mut changed_states = Vec::new();
+    for name in std::mem::take(&mut work.gone) {
+        if set_state(&mut states, &name, None) {
+            changed_states.push(name);
+        }
+    }
     let clone = source.repository().path();
-    let (shown, counts) = std::thread::scope(|scope| {
-        let (send, receive) = sync_channel(WAITING_MAX);
+    let base = earlier.map(|earlier| earlier.shown.tree);
+    // Trees that the clone has already are not written again: those of the earlier tree, or those of the upstream.
+    let alike = base.unwrap_or_else(|| source.root().tree);
+    let (counts, tree) = std::thread::scope(|scope| {
+        let (send, contents) = sync_channel(WAITING_MAX);
+        let (finish, changes) = sync_channel(1);
+        // The contents and the trees go into the same pack: every refresh adds one.
         let writer = std::thread::Builder::new().spawn_scoped(scope, move || {
-            write_packed(clone, progress, |writer| write_contents(writer, &receive))
+            write_packed(clone, progress, |writer| {
+                write_contents(writer, &contents)?;
+                match changes.recv() {
+                    Ok(changes) => Ok(Some(writer.update_tree(base, alike, changes)?)),
+                    Err(_nothing_to_change) => Ok::<_, BuildError>(None),
+                }
+            })
         })?;
         let entries = std::mem::take(&mut work.entries);
         let shown = show(source, entries, (rules, facts), &send, progress);
         drop(send);
+        let counts = shown.map(|(shown, counts)| {
+            for (name, blob, state) in shown {
+                match blob {
+                    Some(blob) => work.changes.extend(change(&name, Some(blob))),
+                    None => work.hide(&name, earlier),
+                }
+                if set_state(&mut states, &name, Some(state)) {
+                    changed_states.push(name);
+                }
+            }
+            if !rules.only_watch() {
+                // Fails if the writer has ended with an error, which comes next.
+                let _sent = finish.send(work.changes);
+            }
+            counts
+        });
+        drop(finish);
         // The writer's error first: if writing failed, `show` failed only because its channel was closed.
-        writer
+        let tree = writer
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        shown
-    })?;
-    for name in &work.gone {
-        set_state(&mut states, name, None);
-    }
-    for (name, blob, state) in shown {
-        set_state(&mut states, &name, Some(state));
-        match blob {
-            Some(blob) => work.changes.extend(change(&name, Some(blob))),
-            None => work.hide(&name, earlier),
-        }
-    }
-    if rules.only_watch() {
-        return Ok(Built {
-            tree: source.root().tree,
-            files_read,
-            counts,
-            states,
-        });
-    }
-    let base = earlier.map(|earlier| earlier.shown.tree);
-    // Trees that the clone has already are not written again: those of the earlier tree, or those of the upstream.
-    let alike = base.unwrap_or_else(|| source.root().tree);
-    let tree = write_packed(clone, progress, |writer| {
-        writer.update_tree(base, alike, work.changes)
+        Ok::<_, BuildError>((counts?, tree))
     })?;
     Ok(Built {
-        tree,
+        tree: tree.unwrap_or(source.root().tree),
         files_read,
         counts,
         states,
+        changed_states: earlier.map(|_| changed_states),
     })
 }
 
-/// Replaces the state of a file. Most files have none before and after, and then the shared map is not copied.
-fn set_state(states: &mut Arc<States>, name: &str, state: Option<FileState>) {
+/// Replaces the state of a file, and returns whether it was another one. Most files have none before and after, and then
+/// the shared map is not copied.
+fn set_state(states: &mut Arc<States>, name: &str, state: Option<FileState>) -> bool {
     let state = state.filter(|state| *state != FileState::default());
-    if states.of(name) != state.as_ref() {
+    let is_new = states.of(name) != state.as_ref();
+    if is_new {
         Arc::make_mut(states).set(name, state);
     }
+    is_new
 }
 
 /// The work that remains.
