@@ -38,10 +38,9 @@ pub(crate) use follow::refresh_once::{LockedIndex, RefreshOnceError, open_curren
 pub(crate) use follow::served_index::{ServedFile, ServedIndex, ServedIndexSettings};
 pub(crate) use follow::settings::{FollowerSettings, GitIndexSettings, Network};
 pub(crate) use follow::stored_files::{IndexFilesOf, Stopping, StoredFiles};
+pub(crate) use git::program::GitProgram;
 pub(crate) use git::push::{PushEnvironment, Pusher, PusherSettings};
-pub(crate) use git::upload_pack::{
-    GitChild, GitIndex, GitProgram, GitProtocol, GitRequest, NamedCommit,
-};
+pub(crate) use git::upload_pack::{GitChild, GitIndex, GitProtocol, GitRequest, NamedCommit};
 pub(crate) use handle::IndexHandle;
 pub(crate) use ids::{BlobId, CommitId};
 pub(crate) use limits::ReadError;

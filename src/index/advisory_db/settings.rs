@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::index::follow::settings::Network;
-use crate::index::git::upload_pack::GitProgram;
+use crate::index::git::program::GitProgram;
 use crate::index::source::fetch::Outgoing;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::UpkeepLimits;

@@ -13,7 +13,7 @@ use super::handle::{AdvisoryHandle, AdvisoryState};
 use super::settings::AdvisorySettings;
 use crate::clock::Clock;
 use crate::index::follow::settings::Network;
-use crate::index::git::upload_pack::GitProgram;
+use crate::index::git::program::GitProgram;
 use crate::index::handle::IndexHandle;
 use crate::index::source::clone_dir::CloneDir;
 use crate::index::source::libgit2::configure;

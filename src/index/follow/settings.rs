@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::policy_facts::PolicyLookup;
 use super::stored_files::{IndexFilesOf, StoredFiles};
 use crate::clock::Clock;
-use crate::index::git::upload_pack::GitProgram;
+use crate::index::git::program::GitProgram;
 use crate::index::source::fetch::Outgoing;
 use crate::index::source::remote_url::RemoteUrl;
 use crate::index::source::upkeep::UpkeepLimits;

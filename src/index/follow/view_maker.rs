@@ -34,6 +34,10 @@ use crate::policy::{Facts, Rules, States};
 /// all index files are read.
 const CHANGED_MAX: usize = 20_000;
 
+/// Reading this many index files leaves memory that is worth returning to the system. That takes milliseconds, and more
+/// when the memory is used again.
+const MANY_FILES: usize = 1_000;
+
 /// Makes the views of the clones that it is given.
 #[derive(Debug)]
 pub(crate) struct ViewMaker {
@@ -235,7 +239,9 @@ impl ViewMaker {
             }
         }
         drop(earlier);
-        return_freed_blocks();
+        if built.files_read > MANY_FILES {
+            return_freed_blocks();
+        }
         #[cfg(test)]
         {
             self.files_read = built.files_read;

@@ -16,7 +16,8 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::overlay::SERVED_BRANCH;
-use super::upload_pack::{GitIndex, GitProgram, configure, kill_group, trust};
+use super::program::{GitProgram, configure, kill_group, trust};
+use super::upload_pack::GitIndex;
 use crate::index::handle::IndexHandle;
 use crate::index::ids::ObjectId;
 use crate::index::retry::backoff;

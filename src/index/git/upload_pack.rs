@@ -4,9 +4,8 @@
 //! elsewhere (`http::git`).
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -14,13 +13,11 @@ use std::task::{Context, Poll};
 
 use git2::OdbLookupFlags;
 use parking_lot::Mutex;
-use prometheus_client::metrics::gauge::Gauge;
-use rustix::fs::{Access, access};
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use super::overlay::namespace;
+use super::program::{GitProgram, configure, kill_group, trust};
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::source::clone_dir;
 use crate::index::source::repository::Repository;
@@ -31,19 +28,6 @@ const EARLIER_STATES_MAX: usize = 10_000;
 
 /// The bytes of a child's stderr that are kept.
 const STDERR_BYTES_MAX: u64 = 1_024;
-
-/// The settings of every child. They limit it to its share of a small machine: one thread, and little memory for deltas
-/// (almost all deltas are sent as they are on disk).
-const CHILD_SETTINGS: [&str; 7] = [
-    "pack.threads=1",
-    "pack.windowMemory=32m",
-    "pack.deltaCacheSize=16m",
-    "core.deltaBaseCacheLimit=32m",
-    "gc.auto=0",
-    // The repository must not name programs. Its configuration file is our own (`disarm`).
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-];
 
 /// The branch of a clone that is served as it is. RustSec's repository has the same.
 pub(crate) const CLONE_BRANCH: &str = "refs/heads/main";
@@ -57,73 +41,6 @@ const CLONE_SETTINGS: [&str; 3] = [
     // protocol allows that anyway.
     "uploadpack.allowAnySHA1InWant=true",
 ];
-
-/// Lets git use this repository even if it belongs to another user, because a container may map users differently. That
-/// is safe here, because the repository has our own configuration (`disarm`).
-pub(super) fn trust(command: &mut Command, repository: &Path) {
-    let mut setting = OsString::from("safe.directory=");
-    setting.push(repository);
-    command.arg("-c").arg(setting);
-}
-
-/// The `git` program of this machine.
-#[derive(Clone, Debug)]
-pub(crate) struct GitProgram {
-    search_path: OsString,
-    processes: Gauge,
-}
-
-impl GitProgram {
-    /// Searches `git` in the directories of this search path (`PATH`).
-    pub(crate) fn new(search_path: OsString) -> Self {
-        Self {
-            search_path,
-            processes: Gauge::default(),
-        }
-    }
-
-    /// The same program, whose running processes this counts.
-    pub(crate) fn counted_by(self, processes: &Gauge) -> Self {
-        Self {
-            processes: processes.clone(),
-            ..self
-        }
-    }
-
-    /// Counts one more process until the result is dropped.
-    pub(super) fn count_one(&self) -> CountedOne {
-        CountedOne::of(&self.processes)
-    }
-
-    /// Where `git` is; just its name if it is nowhere. Searched each time, because an upgrade may move it.
-    ///
-    /// A command without a path costs more: the standard library would fork this process and copy its page tables, because
-    /// the child has another `PATH`.
-    fn path(&self) -> PathBuf {
-        std::env::split_paths(&self.search_path)
-            .map(|directory| directory.join("git"))
-            .find(|path| access(path, Access::EXEC_OK).is_ok() && path.is_file())
-            .unwrap_or_else(|| PathBuf::from("git"))
-    }
-
-    /// Makes a git command. It gets only the search path of the mirror's environment, which contains secrets.
-    pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(self.path());
-        command
-            .env_clear()
-            .env("PATH", &self.search_path)
-            .env("LC_ALL", "C");
-        configure(&mut command, &CHILD_SETTINGS);
-        command
-    }
-}
-
-/// Adds git settings to a command.
-pub(crate) fn configure(command: &mut Command, settings: &[&str]) {
-    for setting in settings {
-        command.args(["-c", setting]);
-    }
-}
 
 /// One state of the git index, or of a clone that is served as it is. As long as it exists, the mirror does not remove its
 /// directory, nor the references of a state of the git index.
@@ -367,37 +284,11 @@ impl Drop for GitChild {
     }
 }
 
-/// Kills a child and all processes that it has started. Does nothing if the child was already waited for.
-pub(super) fn kill_group(child: &Child) {
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
-    if let Some(group) = group {
-        // Fails if the child has just ended: then no process is left.
-        let _gone = kill_process_group(group, Signal::KILL);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::index::follow::settings::GitIndexSettings;
     use crate::index::testing::TestIndex;
-
-    #[test]
-    fn git_is_started_by_its_path_because_forking_a_large_process_costs_much() {
-        let directory = tempfile::tempdir().unwrap();
-        let (first, second) = (directory.path().join("1"), directory.path().join("2"));
-        // A directory of that name is no program.
-        std::fs::create_dir_all(first.join("git")).unwrap();
-        std::fs::create_dir(&second).unwrap();
-        let search_path = std::env::join_paths([&first, &second]).unwrap();
-        let program = || GitProgram::new(search_path.clone()).path();
-        assert_eq!(program(), PathBuf::from("git"));
-        std::os::unix::fs::symlink("/bin/sh", second.join("git")).unwrap();
-        assert_eq!(program(), second.join("git"));
-    }
 
     /// What git finds in the namespace is checked by reading it. Starting git here would disturb tests that lock files: a
     /// new process has a copy of every lock until its program runs.

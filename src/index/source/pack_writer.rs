@@ -1,6 +1,7 @@
 //! Writes many git objects into packs. Single files for each object would take a hundred times as long, because each
 //! file would be flushed to the disk.
 
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -71,9 +72,11 @@ pub(crate) fn write_packed<T, E: From<git2::Error>>(
 /// view with 250,000 edited files (`benches/compare/view.sh`).
 fn without_deltas(repository: &Path) -> Result<Config, git2::Error> {
     let file = repository.join(PACKING);
-    write_atomically(repository, PACKING, NO_DELTAS.as_bytes()).map_err(|error| {
-        git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, error.to_string())
-    })?;
+    if !fs::read(&file).is_ok_and(|content| content == NO_DELTAS.as_bytes()) {
+        write_atomically(repository, PACKING, NO_DELTAS.as_bytes()).map_err(|error| {
+            git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, error.to_string())
+        })?;
+    }
     let mut config = Config::new()?;
     config.add_file(&file, ConfigLevel::Local, false)?;
     Ok(config)
