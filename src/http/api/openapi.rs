@@ -3,9 +3,10 @@
 
 use std::sync::{Arc, LazyLock};
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{
@@ -13,7 +14,6 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi};
 
-use super::look_up::json;
 use super::{
     downloads, metadata, not_in_index, owners, reverse_dependencies, search, site_metadata,
     summary, versions,
@@ -24,6 +24,7 @@ use crate::http::error::{ApiError, Envelope};
 use crate::http::policy;
 use crate::http::semantics::base_url::base_url;
 use crate::http::state::AppState;
+use crate::server::Exchange;
 
 /// What a reader should know before anything else.
 const DESCRIPTION: &str = "The read half of the web API of crates.io, answered from a copy of its index. \
@@ -81,7 +82,9 @@ const MAY_BE_ABSENT: [(&str, &str); 2] = [
 )]
 struct Description;
 
-static DESCRIBED: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(Description::openapi);
+/// The description as JSON, without the address of the mirror. Written once, because that takes milliseconds.
+static DESCRIBED: LazyLock<serde_json::Result<String>> =
+    LazyLock::new(|| serde_json::to_string(&Description::openapi()));
 
 /// Shows this description.
 #[utoipa::path(
@@ -92,13 +95,20 @@ static DESCRIBED: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(Description
 )]
 pub(crate) async fn show(
     State(state): State<Arc<AppState>>,
+    Extension(exchange): Extension<Exchange>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let url = base_url(&state.settings, &uri, &headers)?;
-    let mut description = DESCRIBED.clone();
-    description.servers = Some(vec![Server::new(url)]);
-    json(&description)
+    let described = DESCRIBED.as_ref().map_err(ApiError::internal)?;
+    let members = described.strip_prefix('{').unwrap_or(described);
+    let server = serde_json::to_string(&Server::new(url)).map_err(ApiError::internal)?;
+    // First the account: every client gets a copy.
+    let bytes = (server.len() + described.len()) as u64;
+    state.account.keep(&exchange, bytes).await?;
+    let body = format!("{{\"servers\":[{server}],{members}");
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, json)], body).into_response())
 }
 
 /// What holds for all endpoints.

@@ -24,16 +24,13 @@ use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::retry_after::pause_of;
 use crate::index::source::transfers::Transfers;
-use crate::index::source::upkeep::{self, Due};
+use crate::index::source::upkeep::{self, Due, FAILURE_PAUSE, RENEWAL_PAUSE};
 use crate::index::status::{Phase, ProgressCell};
 use crate::memory::return_freed_blocks;
 use crate::observability::LastFailure;
 
 /// The number of local failures in a row after which a new clone replaces the current one.
 const LOCAL_FAILURES_MAX: u32 = 3;
-
-/// The pause after a failure to make the clone smaller.
-const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 
 /// The shortest pause between two damage checks that clients cause.
 const CHECK_PAUSE_MIN: Duration = Duration::from_secs(5);
@@ -549,7 +546,7 @@ impl DatabaseClone {
             Ok(Due::RollUp) => self.roll_up(&repository),
             Ok(Due::Renewal) => {
                 // The new clone may be as large.
-                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
+                self.next_upkeep = now.checked_add(RENEWAL_PAUSE);
                 self.clone_anew()
             }
             Err(error) => Err(error.into()),
@@ -557,7 +554,7 @@ impl DatabaseClone {
         match done {
             Ok(()) | Err(DatabaseError::Fetch(FetchError::Stopped)) => {}
             Err(error) => {
-                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
+                self.next_upkeep = self.next_upkeep.max(now.checked_add(FAILURE_PAUSE));
                 tracing::warn!(error = %error, "the advisory database could not be made smaller; this is tried again later");
             }
         }
@@ -583,6 +580,9 @@ impl DatabaseClone {
         // A count of 1 is our own reference.
         self.retired
             .retain(|repository| Arc::strong_count(repository) > 1);
+        for repository in &self.retired {
+            repository.close_idle_handles();
+        }
         self.sweep();
     }
 

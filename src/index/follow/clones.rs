@@ -19,7 +19,7 @@ use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
 use crate::index::source::transfers::Transfers;
-use crate::index::source::upkeep::{self, Due};
+use crate::index::source::upkeep::{self, Due, FAILURE_PAUSE, RENEWAL_PAUSE};
 use crate::index::status::{ClonesSize, Phase, ProgressCell};
 use crate::index::view::View;
 use crate::memory::return_freed_blocks;
@@ -27,9 +27,6 @@ use crate::observability::LastFailure;
 
 /// The number of local failures in a row after which a new clone replaces the current one.
 const LOCAL_FAILURES_MAX: u32 = 3;
-
-/// The pause after a failure to make the clone smaller.
-const UPKEEP_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 
 /// The owner of the clones.
 #[derive(Debug)]
@@ -371,7 +368,7 @@ impl Clones {
             },
             Ok(Due::Renewal) if self.settings.may_renew() => {
                 // The new clone may be as large, with many files that rules have edited.
-                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
+                self.next_upkeep = now.checked_add(RENEWAL_PAUSE);
                 self.clone_anew(publisher).map(drop)
             }
             // Only the upstream can tell which objects belong to the index.
@@ -381,7 +378,7 @@ impl Clones {
         match done {
             Ok(()) | Err(RefreshError::Fetch(FetchError::Stopped)) => {}
             Err(error) => {
-                self.next_upkeep = now.checked_add(UPKEEP_PAUSE);
+                self.next_upkeep = self.next_upkeep.max(now.checked_add(FAILURE_PAUSE));
                 tracing::warn!(error = %error, "the clone could not be made smaller; this is tried again later");
             }
         }
@@ -481,6 +478,10 @@ impl Clones {
         // A count of 1 is our own reference: no view, and so no request, uses the clone.
         self.retired
             .retain(|repository| Arc::strong_count(repository) > 1);
+        // A client can read one for hours, and only seldom needs the packs that its handles keep open.
+        for repository in &self.retired {
+            repository.close_idle_handles();
+        }
         self.sweep();
     }
 

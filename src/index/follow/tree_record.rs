@@ -98,6 +98,8 @@ pub(super) struct StoredStates {
     /// How many changes follow the first line. `None` if another run of the mirror has written them: more lines may follow
     /// than this run has read.
     changes: Option<usize>,
+    /// Whether they could be written.
+    pub(super) are_on_disk: bool,
 }
 
 impl StoredStates {
@@ -106,6 +108,7 @@ impl StoredStates {
         Self {
             id: record.states.clone(),
             changes: None,
+            are_on_disk: true,
         }
     }
 
@@ -114,6 +117,7 @@ impl StoredStates {
         Self {
             id: String::new(),
             changes: None,
+            are_on_disk: true,
         }
     }
 }
@@ -158,23 +162,25 @@ pub(super) fn write_states(
         && changes <= states.count()
         && add_line(clone, (&before.id, &id), states, changed).is_ok()
     {
-        let changes = Some(changes);
-        return StoredStates { id, changes };
+        return StoredStates {
+            id,
+            changes: Some(changes),
+            are_on_disk: true,
+        };
     }
     let line = StatesLine {
         id: id.clone(),
         after: String::new(),
         states,
     };
-    let written = serde_json::to_vec(&line)
-        .map_err(Into::into)
-        .and_then(|text| write_atomically(clone, STATES, &text));
+    let written = text_of(&line).and_then(|text| write_atomically(clone, STATES, &text));
     if let Err(error) = &written {
         tracing::warn!(error = %error, "the decisions of the policy could not be written to DATA_DIR; a restart makes them again");
     }
     StoredStates {
         id,
         changes: written.is_ok().then_some(0),
+        are_on_disk: written.is_ok(),
     }
 }
 
@@ -191,11 +197,16 @@ fn add_line(
         after: after.to_owned(),
         states: changed,
     };
-    let mut text = b"\n".to_vec();
-    serde_json::to_writer(&mut text, &line)?;
     let mut file = File::options().append(true).open(clone.join(STATES))?;
-    file.write_all(&text)?;
+    file.write_all(&text_of(&line)?)?;
     file.sync_data()
+}
+
+/// The line with its end: a power failure in the middle of the next one must not damage it.
+fn text_of(line: &StatesLine<impl Serialize>) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -254,11 +265,11 @@ mod tests {
         let names = std::slice::from_ref(&name);
         let second = write_states(clone, &states, Some((&first, names)));
         let whole = std::fs::read(clone.join(STATES)).unwrap();
-        std::fs::write(clone.join(STATES), &whole[..whole.len() - 1]).unwrap();
+        std::fs::write(clone.join(STATES), &whole[..whole.len() - 2]).unwrap();
         assert_eq!(read_states(clone, &first.id), Some(before));
         assert_eq!(read_states(clone, &second.id), None);
         // A line after another one than the last: the file was replaced.
-        let other = r#"{"id":"other","states":{}}"#;
+        let other = "{\"id\":\"other\",\"states\":{}}\n";
         std::fs::write(clone.join(STATES), other).unwrap();
         let third = write_states(clone, &states, Some((&first, names)));
         assert_eq!(read_states(clone, &third.id), None);

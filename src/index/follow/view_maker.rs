@@ -239,7 +239,8 @@ impl ViewMaker {
             }
         }
         drop(earlier);
-        if built.files_read > MANY_FILES {
+        // After a restart all directories were read, too.
+        if built.files_read > MANY_FILES || previous.is_none() {
             return_freed_blocks();
         }
         #[cfg(test)]
@@ -344,7 +345,9 @@ impl ViewMaker {
         let known = known.filter(|known| before.is_some_and(|it| Arc::ptr_eq(&known.states, it)));
         let known = known.map(|known| &known.stored_states);
         match (known, &built.changed_states) {
-            (Some(known), Some(changed)) if changed.is_empty() && has_states(clone) => {
+            (Some(known), Some(changed))
+                if changed.is_empty() && known.are_on_disk && has_states(clone) =>
+            {
                 known.clone()
             }
             (Some(known), Some(changed)) => {

@@ -25,6 +25,9 @@ const NO_DELTAS: &str = "[pack]\n\tdeltaCacheSize = 1\n";
 /// The bytes of objects that are collected in memory before they become a pack.
 const GATHERED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// The bytes of contents that wait in memory for the trees, to become one pack with them.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
+
 /// Read-only, because packs never change.
 const PACK_MODE: u32 = 0o444;
 
@@ -72,7 +75,11 @@ pub(crate) fn write_packed<T, E: From<git2::Error>>(
 /// view with 250,000 edited files (`benches/compare/view.sh`).
 fn without_deltas(repository: &Path) -> Result<Config, git2::Error> {
     let file = repository.join(PACKING);
-    if !fs::read(&file).is_ok_and(|content| content == NO_DELTAS.as_bytes()) {
+    // Of this length only, because in a prepared data directory it could be anything, even a device.
+    let is_ours = |found: fs::Metadata| found.is_file() && found.len() == NO_DELTAS.len() as u64;
+    if !fs::symlink_metadata(&file).is_ok_and(is_ours)
+        || !fs::read(&file).is_ok_and(|content| content == NO_DELTAS.as_bytes())
+    {
         write_atomically(repository, PACKING, NO_DELTAS.as_bytes()).map_err(|error| {
             git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, error.to_string())
         })?;
@@ -122,6 +129,10 @@ impl PackWriter<'_> {
         alike: ObjectId,
         mut changes: Vec<TreeChange>,
     ) -> Result<ObjectId, git2::Error> {
+        // The contents need no memory while the trees are made. Those of a refresh are few.
+        if self.bytes > KEPT_BYTES_MAX {
+            self.flush()?;
+        }
         let base = match base {
             Some(base) => base.to_oid()?,
             // libgit2 needs a base, so an empty tree is written first.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use git2::{ObjectType, Oid};
+use git2::{ErrorClass, ErrorCode, ObjectType, Oid};
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
 use super::borrowed_clone::BorrowedClone;
 use super::clone_dir::{self, Access};
@@ -148,6 +149,16 @@ impl Repository {
             }
             result
         });
+        let result = result.map_err(|error| match error {
+            ReadError::Git(error) if error.code() == ErrorCode::NotFound && are_no_files_left() => {
+                ReadError::Git(git2::Error::new(
+                    ErrorCode::GenericError,
+                    ErrorClass::Os,
+                    "too many open files",
+                ))
+            }
+            error => error,
+        });
         if let Err(error) = &result
             && error.may_be_damage()
         {
@@ -224,6 +235,16 @@ impl Repository {
     fn read_object(&self, id: ObjectId) -> Result<(), ReadError> {
         self.with(|git| Ok(git.odb()?.read(id.to_oid()?).map(drop)?))
     }
+}
+
+/// Whether the system gives this process no more file descriptors. libgit2 then does not find the objects of packs that it
+/// cannot open.
+fn are_no_files_left() -> bool {
+    let opened = File::open("/dev/null");
+    opened.is_err_and(|error| {
+        let errno = Errno::from_io_error(&error);
+        errno.is_some_and(|errno| matches!(errno, Errno::MFILE | Errno::NFILE))
+    })
 }
 
 /// A commit's time in the type of the clock. A commit can claim any time: one before 1970 counts as 1970.

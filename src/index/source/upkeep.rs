@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use git2::{Odb, OdbLookupFlags, Repository};
 
@@ -35,6 +36,13 @@ impl Default for UpkeepLimits {
         }
     }
 }
+
+/// The pause after a new clone has replaced the current one because of old history.
+pub(crate) const RENEWAL_PAUSE: Duration = Duration::from_secs(6 * 3_600);
+
+/// The pause after a failure to make the clone smaller. Meanwhile the packs become more, and each takes a file descriptor
+/// while it is read.
+pub(crate) const FAILURE_PAUSE: Duration = Duration::from_secs(30 * 60);
 
 /// The largest pack that is rolled up. libgit2 compares all its objects again, which takes a minute for this size.
 const ROLLED_PACK_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -149,7 +157,8 @@ fn copy_in_parts(from: &Path, to: &Path, stop: &StopFlag) -> io::Result<()> {
     while io::copy(&mut (&from).take(COPIED_BYTES), &mut to)? > 0 {
         stop.check().map_err(io::Error::other)?;
     }
-    Ok(())
+    // Before the copy replaces the clone.
+    to.sync_all()
 }
 
 fn pack_small_ones(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
