@@ -111,11 +111,10 @@ impl NameTable {
                 chunks.extend(chunk.cloned());
                 continue;
             };
-            for found in chunk.into_iter().flat_map(|chunk| chunk.all()) {
-                if !without.contains_key(&found.row()) {
-                    builder.add(found.name(), *found.named);
-                }
-            }
+            let crates = chunk.into_iter().flat_map(|chunk| chunk.all());
+            crates
+                .filter(|found| !without.contains_key(&found.row()))
+                .for_each(|found| builder.add(found.name(), *found.named));
             chunks.extend(builder.build().chunks);
         }
         Self { chunks }
@@ -143,10 +142,6 @@ impl NameTable {
         rest.take_while(move |(_, found)| lowercase_order(found.name(), name).is_eq())
     }
 
-    fn all(&self) -> impl Iterator<Item = Found<'_>> {
-        self.chunks.iter().flat_map(|chunk| chunk.all())
-    }
-
     /// How many chunks it has, and how many of them are also those of another table.
     #[cfg(test)]
     pub(super) fn chunks_shared(&self, other: &Self) -> (usize, usize) {
@@ -158,11 +153,9 @@ impl NameTable {
     /// Finds the crates of a page.
     pub(super) fn search(&self, search: &Search) -> Rows {
         let text = canonical(&search.text);
-        let matching = self.matching(&text, &search.filter);
-        let listed = matching
-            .into_iter()
-            .filter(|found| search.include_yanked || !found.named.is_yanked)
-            .collect();
+        let listed = self
+            .matching(&text, &search.filter)
+            .filter(|found| search.include_yanked || !found.named.is_yanked);
         page(listed, search.order, &text, &search.page)
     }
 
@@ -173,53 +166,53 @@ impl NameTable {
             start: Start::Skip(0),
             limit,
         };
-        let crates = self.all().filter(again).collect();
+        let crates = self.matching("", &CrateFilter::None).filter(again);
         page(crates, CrateOrder::Updated, "", &first)
     }
 
-    /// The crates that match, in the order of the table.
-    fn matching(&self, text: &str, filter: &CrateFilter) -> Vec<Found<'_>> {
-        match filter {
-            CrateFilter::None if text.is_empty() => self.all().collect(),
-            CrateFilter::None => self.containing(text),
-            CrateFilter::Letter(letter) => {
-                let first = letter.to_ascii_lowercase();
-                let mut matching = self.matching(text, &CrateFilter::None);
-                matching.retain(|found| found.canonical_name().starts_with(first));
-                matching
-            }
-            CrateFilter::Names(names) => {
-                let names: BTreeSet<&String> = names.iter().collect();
-                let found = names.into_iter().filter_map(|name| self.find(name));
-                let mut matching: Vec<Found<'_>> = found
-                    .filter(|found| is_match(found.canonical_name(), text))
-                    .collect();
-                matching.sort_by(|left, right| name_order(left.key(), right.key()));
-                matching
-            }
-        }
-    }
-
-    /// The crates whose name contains the text, by the rule of [`Search::text`].
-    fn containing(&self, text: &str) -> Vec<Found<'_>> {
+    /// The crates that match, in the order of the table. They are found chunk by chunk: a list of all of them is a large
+    /// block of memory, which takes longer than the search.
+    fn matching<'a>(
+        &'a self,
+        text: &'a str,
+        filter: &CrateFilter,
+    ) -> impl Iterator<Item = Found<'a>> {
+        let (named, letter, chunks) = match filter {
+            CrateFilter::None => (Vec::new(), None, self.chunks.as_slice()),
+            CrateFilter::Letter(letter) => (Vec::new(), Some(letter), self.chunks.as_slice()),
+            CrateFilter::Names(names) => (self.named(names), None, [].as_slice()),
+        };
+        let first = letter.map(char::to_ascii_lowercase);
         let is_word = text.len() <= WORD_BYTES_MAX;
         let needle = if is_word {
             format!("{SEPARATOR}{text}")
         } else {
             text.to_owned()
         };
-        let finder = memmem::Finder::new(&needle);
-        let mut found = Vec::new();
-        for chunk in &self.chunks {
-            chunk.containing(&finder, is_word, &mut found);
-        }
-        found
+        let finder = memmem::Finder::new(&needle).into_owned();
+        let containing = chunks.iter().flat_map(move |chunk| match text.is_empty() {
+            true => chunk.all().collect(),
+            false => chunk.containing(&finder, is_word),
+        });
+        let named = named.into_iter();
+        named
+            .filter(|found| is_match(found.canonical_name(), text))
+            .chain(containing)
+            .filter(move |found| {
+                first.is_none_or(|first| found.canonical_name().starts_with(first))
+            })
     }
 
-    /// The crate with exactly this published name.
-    fn find(&self, name: &str) -> Option<Found<'_>> {
-        let mut spellings = self.spellings(name).map(|(_, found)| found);
-        spellings.find(|found| found.name() == name)
+    /// The crates with exactly these published names, in the order of the table.
+    fn named(&self, names: &[String]) -> Vec<Found<'_>> {
+        let names: BTreeSet<&String> = names.iter().collect();
+        let find = |name: &String| {
+            let mut spellings = self.spellings(name).map(|(_, found)| found);
+            spellings.find(|found| found.name() == name)
+        };
+        let mut found: Vec<Found<'_>> = names.into_iter().filter_map(find).collect();
+        found.sort_by(|left, right| name_order(left.key(), right.key()));
+        found
     }
 }
 
@@ -232,41 +225,30 @@ impl Chunk {
         self.crates.iter().map(|named| self.found(named))
     }
 
-    /// Finds the crates whose name contains the text of a finder. If that is a word, it begins with a separator.
-    fn containing<'a>(
-        &'a self,
-        finder: &memmem::Finder<'_>,
-        is_word: bool,
-        found: &mut Vec<Found<'a>>,
-    ) {
+    /// The crates whose name contains the text of a finder. If that is a word, it begins with a separator.
+    fn containing(&self, finder: &memmem::Finder<'_>, is_word: bool) -> Vec<Found<'_>> {
+        // Enough for a common text: growth takes a part of the time.
+        let mut found = Vec::with_capacity(self.crates.len() / 16);
         let bytes = self.canonical.as_bytes();
-        let (mut from, mut at) = (0, 0);
+        let (mut from, mut crates) = (0, self.crates.as_slice());
         while let Some(hit) = bytes.get(from..).and_then(|rest| finder.find(rest)) {
             let end = from + hit + finder.needle().len();
             // The separator before a word may be the one before the name.
             let begin = from + hit + usize::from(is_word);
             // Hits and names rise together, so each name is passed once.
-            while self
-                .crates
-                .get(at)
-                .is_some_and(|named| named.end() <= begin)
-            {
-                at += 1;
-            }
-            let Some(named) = self.crates.get(at) else {
-                break;
-            };
-            let is_inside = named.start as usize <= begin && end <= named.end();
-            if is_inside {
+            let passed = crates.iter().take_while(|named| named.end() <= begin);
+            crates = crates.get(passed.count()..).unwrap_or_default();
+            let Some(named) = crates.first() else { break };
+            if named.start as usize <= begin && end <= named.end() {
+                // One hit in a name is enough.
                 found.push(self.found(named));
-            }
-            // One hit in a name is enough. Another one may begin inside of a hit that crosses two names.
-            from = if is_inside {
-                named.end()
+                from = named.end();
             } else {
-                from + hit + 1
-            };
+                // Another hit may begin inside of this one, which crosses two names.
+                from += hit + 1;
+            }
         }
+        found
     }
 }
 
@@ -291,8 +273,12 @@ impl<'a> Found<'a> {
 }
 
 /// A page of these crates, which are in the order of the table.
-fn page<'a>(mut listed: Vec<Found<'a>>, order: CrateOrder, text: &str, page: &Page) -> Rows {
-    let total = listed.len();
+fn page<'a>(
+    listed: impl Iterator<Item = Found<'a>>,
+    order: CrateOrder,
+    text: &str,
+    page: &Page,
+) -> Rows {
     let is_exact = |found: &Found<'a>| {
         order == CrateOrder::Name && !text.is_empty() && found.canonical_name() == text
     };
@@ -302,23 +288,30 @@ fn page<'a>(mut listed: Vec<Found<'a>>, order: CrateOrder, text: &str, page: &Pa
         number: found.named.number,
         name: found.name(),
     };
-    let skip = match &page.start {
-        Start::Skip(skip) => *skip,
-        Start::After(last) => {
-            listed.retain(|found| place(found).order(last, order).is_gt());
-            0
-        }
+    let (skip, after) = match &page.start {
+        Start::Skip(skip) => (*skip, None),
+        Start::After(last) => (0, Some(last)),
     };
     let end = skip.saturating_add(page.limit);
-    if order == CrateOrder::Name {
+    let mut total = 0;
+    let listed = listed
+        .inspect(|_| total += 1)
+        .filter(|found| after.is_none_or(|last| place(found).order(last, order).is_gt()));
+    let listed = if order == CrateOrder::Name {
         // They are in this order already, except for the exact one.
         // A strange index has several exact ones: `a-b` and `a_b`.
-        if listed.iter().any(is_exact) {
-            listed.sort_by_key(|found| !is_exact(found));
-        }
+        let (mut first, mut others) = (Vec::new(), Vec::new());
+        // As in `latest`, faster than with `for`.
+        listed.for_each(|found| match is_exact(&found) {
+            true => first.push(found),
+            false if others.len() < end => others.push(found),
+            false => {}
+        });
+        first.append(&mut others);
+        first
     } else {
-        listed = latest(listed, order, end);
-    }
+        latest(listed, order, end)
+    };
     let begin = skip.min(listed.len());
     let rows = listed.get(begin..end.min(listed.len())).unwrap_or_default();
     Rows {
@@ -329,14 +322,19 @@ fn page<'a>(mut listed: Vec<Found<'a>>, order: CrateOrder, text: &str, page: &Pa
 }
 
 /// The first ones of these crates, in an order by time or by number.
-fn latest(crates: Vec<Found<'_>>, order: CrateOrder, count: usize) -> Vec<Found<'_>> {
+fn latest<'a>(
+    crates: impl Iterator<Item = Found<'a>>,
+    order: CrateOrder,
+    count: usize,
+) -> Vec<Found<'a>> {
     let mut first = Vec::new();
     let mut last = None;
-    for found in crates {
+    // With `for`, an iterator over chunks takes twice the time.
+    crates.for_each(|found| {
         // The keys stand side by side: to find each in the table, at each comparison, takes most of the time.
         let key = Reverse((found.named.time(order), found.named.number));
         if last.is_some_and(|last| key > last) {
-            continue;
+            return;
         }
         first.push((key, found));
         // Of many crates, nearly all are behind the last one that is wanted, as soon as it is known.
@@ -345,7 +343,7 @@ fn latest(crates: Vec<Found<'_>>, order: CrateOrder, count: usize) -> Vec<Found<
             last = Some(*key);
             first.truncate(count);
         }
-    }
+    });
     first.sort_unstable_by_key(|(key, _)| *key);
     first.truncate(count);
     first.into_iter().map(|(_, found)| found).collect()
