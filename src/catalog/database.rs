@@ -203,16 +203,18 @@ impl Crates {
             .optional()
     }
 
-    /// Removes a crate.
-    pub(super) fn remove(&self, row: i64) -> rusqlite::Result<()> {
+    /// Removes a crate. Returns its row with its published name, if it was shown.
+    pub(super) fn remove(&self, row: i64) -> rusqlite::Result<Option<(i64, String)>> {
         for statement in [
             "DELETE FROM versions WHERE crate = ?1",
             "DELETE FROM dependencies WHERE crate = ?1",
-            "DELETE FROM crates WHERE id = ?1",
         ] {
             self.prepare(statement)?.execute([row])?;
         }
-        Ok(())
+        let mut statement = self.prepare("DELETE FROM crates WHERE id = ?1 RETURNING name")?;
+        let removed = statement.query_row([row], |removed| removed.get(0));
+        let name: Option<String> = removed.optional()?.flatten();
+        Ok(name.map(|name| (row, name)))
     }
 
     /// Adds a crate that is not there, and returns its row. `None` for `row` gives it a new one.

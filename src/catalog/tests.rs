@@ -1,7 +1,7 @@
 //! Tests of the whole catalog, with real git indexes: answers are compared with a simple model, and a catalog that has
 //! followed with one that was built afresh.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::database::Crates;
 use super::handle::WAITING_MAX;
+use super::names::{NameTable, TableBuilder};
 use super::questions::CrateList;
+use super::record::ShownCrate;
 use super::worker::{WorkError, Worker};
 use super::{
     Catalog, CatalogError, CatalogSettings, CatalogState, CatalogTask, CrateFilter, CrateOrder,
@@ -23,7 +25,7 @@ use super::{
 };
 use crate::index::testing::{TestIndex, checksum, read_crate};
 use crate::index::{IndexFilesOf, IndexHandle, StoredFiles};
-use crate::package::{Checksum, CrateHistory, CrateName, IndexPath, canonical_order};
+use crate::package::{Checksum, CrateHistory, CrateName, IndexPath, Timestamp, canonical_order};
 use crate::policy::{Rule, Rules};
 use crate::sqlite::{ANSWERED_MAX, AskError, FollowsViews};
 
@@ -345,6 +347,137 @@ fn dependents_are_crates_whose_default_version_is_not_yanked() {
     // The catalog cannot read the lines of `junk`.
     let files: Vec<String> = files.unwrap().names.into_iter().collect();
     assert_eq!(files, ["junk", "serde"]);
+}
+
+/// Crates by their row.
+type Shown = BTreeMap<i64, ShownCrate>;
+
+fn table_of(shown: &Shown) -> NameTable {
+    let mut builder = TableBuilder::default();
+    for (row, shown) in shown {
+        builder.push_shown(*row, shown);
+    }
+    builder.build()
+}
+
+/// A crate whose name shares parts with others, and has several spellings, as in a strange index.
+fn random_shown(random: &mut fastrand::Rng, row: i64) -> ShownCrate {
+    let count = random.usize(1..5);
+    let name: String = (0..count)
+        .map(|at| match at {
+            0 => random.choice(['a', 'b', 'A']).unwrap(),
+            _ => random.choice(['a', 'b', 'A', 'B', '-', '_']).unwrap(),
+        })
+        .collect();
+    let mut time = || Timestamp::from_unix_seconds(random.i64(0..4)).unwrap();
+    let summary = CrateSummary {
+        name,
+        created_at: time(),
+        updated_at: time(),
+        num_versions: 1,
+        is_yanked: random.bool(),
+        default_version: "1.0.0".to_owned(),
+        max_version: None,
+        newest_version: None,
+        max_stable_version: None,
+    };
+    ShownCrate {
+        summary,
+        number: random.i64(0..4) * 1_000 + row,
+        default_id: 0,
+    }
+}
+
+/// Makes a random search in two tables, page by page, in both ways to name a page.
+fn check_random_search(random: &mut fastrand::Rng, table: &NameTable, fresh: &NameTable) {
+    let names = [
+        "a", "b", "ab", "A-b", "a_b", "aB", "a-b", "Ab", "ab", "none",
+    ];
+    let filters = [
+        CrateFilter::None,
+        CrateFilter::Letter('A'),
+        CrateFilter::Names(names.map(str::to_owned).to_vec()),
+    ];
+    let orders = [
+        CrateOrder::Name,
+        CrateOrder::Id,
+        CrateOrder::Updated,
+        CrateOrder::Created,
+    ];
+    let texts = ["", "a", "b", "ab", "_a", "abA", "b-a", "a_b", "b_b", "zz"];
+    let mut search = Search {
+        filter: random.choice(filters).unwrap(),
+        include_yanked: random.bool(),
+        order: random.choice(orders).unwrap(),
+        page: Page {
+            start: Start::Skip(0),
+            limit: random.usize(1..20),
+        },
+        ..text(random.choice(texts).unwrap())
+    };
+    let mut seen = 0;
+    loop {
+        let found = table.search(&search);
+        search.page.start = Start::Skip(seen);
+        assert_eq!(found, fresh.search(&search), "{search:?}");
+        seen += found.rows.len();
+        let Some(last) = found.last else { break };
+        search.page.start = Start::After(last);
+    }
+    let limit = search.page.limit;
+    assert_eq!(table.just_updated(limit), fresh.just_updated(limit));
+}
+
+#[test]
+fn an_updated_table_of_names_answers_like_a_fresh_one_and_shares_what_has_not_changed() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut shown = Shown::new();
+    let mut table = NameTable::default();
+    for step in 0..90 {
+        let is_emptied = step % 30 == 29;
+        let changed: BTreeSet<i64> = match is_emptied {
+            true => shown.keys().copied().collect(),
+            false => (0..random.usize(0..8)).map(|_| random.i64(0..60)).collect(),
+        };
+        let (mut without, mut with) = (BTreeMap::new(), Shown::new());
+        for row in &changed {
+            let removed = shown.remove(row).map(|removed| removed.summary.name);
+            if !is_emptied && random.u8(..) < 200 {
+                let mut added = random_shown(&mut random, *row);
+                if let Some(name) = removed.as_ref().filter(|_| random.bool()) {
+                    added.summary.name.clone_from(name);
+                }
+                with.insert(*row, added);
+            }
+            without.extend(removed.map(|name| (*row, name)));
+        }
+        shown.extend(with.clone());
+        let updated = table.updated(&without, with.iter().map(|(row, shown)| (*row, shown)));
+        let (chunks, shared) = updated.chunks_shared(&table);
+        assert!(
+            chunks - shared <= 3 * changed.len(),
+            "{step}: {chunks} {shared}"
+        );
+        table = updated;
+        let fresh = table_of(&shown);
+        assert_eq!((table.count(), fresh.count()), (shown.len(), shown.len()));
+        // Every chunk has a crate, and none too many.
+        assert!(chunks <= shown.len() && shown.len() <= 4 * chunks);
+        for _ in 0..20 {
+            check_random_search(&mut random, &table, &fresh);
+        }
+    }
+    // A new time makes one chunk anew.
+    let shown: Shown = (0..100)
+        .map(|row| (row, random_shown(&mut random, row)))
+        .collect();
+    let (table, name) = (table_of(&shown), shown[&50].summary.name.clone());
+    let updated = table.updated(&[(50, name)].into(), [(50, &shown[&50])].into_iter());
+    let (chunks, shared) = updated.chunks_shared(&table);
+    assert_eq!(
+        (chunks, shared + 1),
+        (table.chunks_shared(&table).0, chunks)
+    );
 }
 
 /// A random index of a few crates, whose names share parts.

@@ -1,6 +1,6 @@
 //! The work of the background task: builds the database, and brings it up to date with a view. Everything here blocks.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -359,7 +359,8 @@ impl Open {
             commit: view.commit().to_string(),
             trees: trees_of(listing),
         };
-        let mut without: HashSet<i64> = difference.gone.iter().copied().collect();
+        // The removed rows of shown crates, with their published names.
+        let mut without: BTreeMap<i64, String> = BTreeMap::new();
         let mut with: Vec<(i64, ShownCrate)> = Vec::new();
         tracing::debug!(
             catalog.changes = changes,
@@ -367,15 +368,14 @@ impl Open {
         );
         // The names are made before the end of the transaction, so that they can be published at once after it.
         let names = self.database.transaction(|database| {
-            for row in &difference.gone {
-                database.remove(*row)?;
+            for row in difference.gone {
+                without.extend(database.remove(row)?);
             }
             for_each_record(view, difference.read, stop, |record| {
                 let key = key_of(&record.file);
                 let row = database.row_of(key, &record.file)?;
                 if let Some(row) = row {
-                    database.remove(row)?;
-                    without.insert(row);
+                    without.extend(database.remove(row)?);
                 }
                 let row = database.add(key, row, &record)?;
                 with.extend(record.summary.map(|shown| (row, shown)));
