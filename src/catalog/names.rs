@@ -5,7 +5,7 @@
 //! takes about 65 bytes. All else is read from the database, for the crates of one page.
 //!
 //! The crates lie in chunks. An update makes only the chunks of changed crates anew, and shares the others with the table
-//! before it. So it costs what has changed.
+//! before it. So its cost depends on the changed crates.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +24,8 @@ const WORD_BYTES_MAX: usize = 2;
 /// a name is found like any other.
 const SEPARATOR: char = '_';
 
-/// The largest number of crates in a chunk. Smaller chunks make updates faster, and larger ones searches. Small in tests, so
-/// that a few crates make many chunks.
+/// The largest number of crates in a chunk. Smaller chunks make updates faster, and larger chunks make searches faster. It is
+/// small in tests: there a few crates make many chunks.
 const CHUNK_CRATES_MAX: usize = if cfg!(test) { 4 } else { 2_048 };
 
 /// The table. Immutable: an update makes a new one.
@@ -68,7 +68,7 @@ struct Found<'a> {
     named: &'a NamedCrate,
 }
 
-/// A place in the order of the table: name and number of a crate.
+/// What the table is sorted by: name and number of a crate.
 type Key<'a> = (&'a str, i64);
 
 /// A page of rows in the database.
@@ -85,13 +85,14 @@ impl NameTable {
         self.chunks.iter().map(|chunk| chunk.crates.len()).sum()
     }
 
-    /// The same crates without these rows, which have these published names, and with these crates.
+    /// The same crates without these rows, which have these published names, and with these crates. Small chunks are not
+    /// merged: a restart makes all chunks anew.
     pub(super) fn updated<'a>(
         &self,
         without: &BTreeMap<i64, String>,
         with: impl Iterator<Item = (i64, &'a ShownCrate)>,
     ) -> Self {
-        // The chunks that are made anew, by their place, with what is added to each.
+        // The chunks that are made anew, by their position, with what is added to each.
         let mut anew: BTreeMap<usize, TableBuilder> = BTreeMap::new();
         for (row, name) in without {
             let mut spellings = self.spellings(name);
@@ -120,16 +121,18 @@ impl NameTable {
         Self { chunks }
     }
 
-    /// The place of the chunk that a crate with this key belongs to: the last one that begins before it.
+    /// The position of the chunk that a crate with this key belongs to: the last one that does not begin after it.
     fn chunk_of(&self, key: Key<'_>) -> usize {
-        let is_before = |chunk: &Arc<Chunk>| {
+        let begins_in_time = |chunk: &Arc<Chunk>| {
             let first = chunk.all().next();
-            first.is_some_and(|found| name_order(found.key(), key).is_lt())
+            first.is_some_and(|found| name_order(found.key(), key).is_le())
         };
-        self.chunks.partition_point(is_before).saturating_sub(1)
+        self.chunks
+            .partition_point(begins_in_time)
+            .saturating_sub(1)
     }
 
-    /// The crates with this name in lower case, each with the place of its chunk: one at most, except in a strange index.
+    /// The crates with this name in lower case, each with the position of its chunk. Only a strange index has several.
     fn spellings<'a>(&'a self, name: &str) -> impl Iterator<Item = (usize, Found<'a>)> {
         // Not after any of them, by the order of numbers.
         let key = (name, i64::MAX);
@@ -170,8 +173,8 @@ impl NameTable {
         page(crates, CrateOrder::Updated, "", &first)
     }
 
-    /// The crates that match, in the order of the table. They are found chunk by chunk: a list of all of them is a large
-    /// block of memory, which takes longer than the search.
+    /// The crates that match, in the order of the table. They are found chunk by chunk: one list of all of them would be a
+    /// large block of memory, and getting it from the system takes longer than the search.
     fn matching<'a>(
         &'a self,
         text: &'a str,
@@ -478,7 +481,7 @@ impl TableBuilder {
         crates.sort_by(|left, right| {
             name_order((name(left), left.number), (name(right), right.number))
         });
-        // Chunks of about one size: none is a small rest, which every search would pay for.
+        // All chunks get about the same size. A small last chunk would slow every search.
         let count = crates.len().div_ceil(CHUNK_CRATES_MAX).max(1);
         let size = crates.len().div_ceil(count).max(1);
         let chunks = crates.chunks(size).map(|crates| {

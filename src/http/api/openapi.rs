@@ -83,7 +83,7 @@ const MAY_BE_ABSENT: [(&str, &str); 2] = [
 struct Description;
 
 /// The description as JSON, without the address of the mirror. Written once, because that takes milliseconds.
-static DESCRIBED: LazyLock<serde_json::Result<String>> =
+static DESCRIPTION_JSON: LazyLock<serde_json::Result<String>> =
     LazyLock::new(|| serde_json::to_string(&Description::openapi()));
 
 /// Shows this description.
@@ -100,7 +100,7 @@ pub(crate) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let url = base_url(&state.settings, &uri, &headers)?;
-    let described = DESCRIBED.as_ref().map_err(ApiError::internal)?;
+    let described = DESCRIPTION_JSON.as_ref().map_err(ApiError::internal)?;
     let members = described.strip_prefix('{').unwrap_or(described);
     let server = serde_json::to_string(&Server::new(url)).map_err(ApiError::internal)?;
     // First the account: every client gets a copy.

@@ -16,7 +16,7 @@ use crate::policy::{FileState, Rule, Rules, States};
 /// The file in a clone that records its last tree through rules. Its name and its keys are those of older versions.
 const RECORD: &str = "pruned.json";
 
-/// The file in a clone with what the policy has found in the index files of the last tree.
+/// The file in a clone with what the policy has found in the index files of the last trees.
 const STATES: &str = "policy-states.json";
 
 /// The input of a tree through rules, and its id.
@@ -36,7 +36,7 @@ pub(super) struct TreeRecord {
     /// Policy time, in seconds since 1970.
     #[serde(default)]
     pub(super) policy_time: i64,
-    /// The id of the file with the states; empty without a policy.
+    /// The id of the line with the states; empty without a policy.
     #[serde(default)]
     pub(super) states: String,
 }
@@ -79,8 +79,8 @@ impl TreeRecord {
     }
 }
 
-/// A line of the file with the states. The first one has the states of all files. Each further line has those that one
-/// more tree has changed; `None` for files without a state.
+/// A line of the file with the states. The first line has the states of all files. Each further line has the states that
+/// the next tree has changed; `None` for files without a state.
 #[derive(Deserialize, Serialize)]
 struct StatesLine<S> {
     id: String,
@@ -90,19 +90,19 @@ struct StatesLine<S> {
     states: S,
 }
 
-/// The states on disk.
+/// What is known of the states on disk.
 #[derive(Clone, Debug)]
-pub(super) struct StoredStates {
+pub(super) struct StatesOnDisk {
     /// The id of the last line; empty without a policy.
     pub(super) id: String,
-    /// How many changes follow the first line. `None` if another run of the mirror has written them: more lines may follow
-    /// than this run has read.
+    /// How many changes follow the first line; `None` if this run of the mirror has not written that line. After a crash
+    /// more lines may follow than this run has read.
     changes: Option<usize>,
     /// Whether they could be written.
     pub(super) are_on_disk: bool,
 }
 
-impl StoredStates {
+impl StatesOnDisk {
     /// Those that a record names.
     pub(super) fn of_record(record: &TreeRecord) -> Self {
         Self {
@@ -148,21 +148,21 @@ pub(super) fn has_states(clone: &Path) -> bool {
     clone.join(STATES).exists()
 }
 
-/// Writes what the policy has found. With `before`, those are on the disk, and only the states of these files differ.
+/// Writes what the policy has found. `before`: the states on disk, and the names of the files whose state differs from them.
 pub(super) fn write_states(
     clone: &Path,
     states: &States,
-    before: Option<(&StoredStates, &[String])>,
-) -> StoredStates {
-    // A state by another id is no use to the record, so both are never mixed up.
+    before: Option<(&StatesOnDisk, &[String])>,
+) -> StatesOnDisk {
+    // The record names the id. States with another id are not read.
     let id = format!("{:016x}", fastrand::u64(..));
-    // Reading takes as long as twice the states, at most.
+    // So the file takes at most twice as long to read.
     if let Some((before, changed)) = before
         && let Some(changes) = before.changes.map(|changes| changes + changed.len())
         && changes <= states.count()
         && add_line(clone, (&before.id, &id), states, changed).is_ok()
     {
-        return StoredStates {
+        return StatesOnDisk {
             id,
             changes: Some(changes),
             are_on_disk: true,
@@ -177,14 +177,14 @@ pub(super) fn write_states(
     if let Err(error) = &written {
         tracing::warn!(error = %error, "the decisions of the policy could not be written to DATA_DIR; a restart makes them again");
     }
-    StoredStates {
+    StatesOnDisk {
         id,
         changes: written.is_ok().then_some(0),
         are_on_disk: written.is_ok(),
     }
 }
 
-/// Adds a line to the file with the states. After an error the file is useless from there on.
+/// Adds a line to the file with the states. An error can leave half a line: the caller then writes the whole file.
 fn add_line(
     clone: &Path,
     (after, id): (&str, &str),
@@ -202,7 +202,7 @@ fn add_line(
     file.sync_data()
 }
 
-/// The line with its end: a power failure in the middle of the next one must not damage it.
+/// The line with its line break, so that an incomplete next line does not damage it.
 fn text_of(line: &StatesLine<impl Serialize>) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_states_are_added_to_the_file_until_they_are_as_many_as_all() {
+    fn changed_states_are_added_to_the_file_until_they_are_more_than_all() {
         let directory = tempfile::TempDir::new().unwrap();
         let clone = directory.path();
         let lines = || {
@@ -273,7 +273,7 @@ mod tests {
         std::fs::write(clone.join(STATES), other).unwrap();
         let third = write_states(clone, &states, Some((&first, names)));
         assert_eq!(read_states(clone, &third.id), None);
-        let of_another_run = StoredStates {
+        let of_another_run = StatesOnDisk {
             changes: None,
             ..third
         };

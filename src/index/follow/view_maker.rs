@@ -11,7 +11,7 @@ use super::policy_facts::PolicyLookup;
 use super::policy_time::PolicyTime;
 use super::settings::FollowerSettings;
 use super::stored_files::{IndexFilesOf, Stopping, StoredFiles};
-use super::tree_record::{StoredStates, TreeRecord, has_states, read_states, write_states};
+use super::tree_record::{StatesOnDisk, TreeRecord, has_states, read_states, write_states};
 use super::yank_watch::{Before, YankWatch};
 use crate::clock::Clock;
 use crate::index::handle::IndexHandle;
@@ -67,7 +67,7 @@ struct LastFacts {
     facts: Facts,
     states: Arc<States>,
     /// The same on disk.
-    stored_states: StoredStates,
+    on_disk: StatesOnDisk,
 }
 
 /// What the rules show of a source: a tree, and what it was decided from.
@@ -211,23 +211,24 @@ impl ViewMaker {
             && last.source == source.root().tree
             && states.due(facts.policy_time).next().is_none()
         {
-            // Same source, same rules, same facts: the tree exists already.
-            let stored = self
-                .stored(&last.states)
-                .unwrap_or_else(|| StoredStates::of_record(last));
-            self.remember(fingerprint, &facts, states, stored);
+            // Same source, same rules, same facts: the tree exists already. The facts may have been large.
+            let on_disk = self.on_disk(&last.states);
+            let on_disk = on_disk.unwrap_or_else(|| StatesOnDisk::of_record(last));
+            self.remember(fingerprint, &facts, states, on_disk);
             return_freed_blocks();
             return Ok(self.shown(last.shown, facts, Arc::clone(states)));
         }
         if !repository.is_writable() {
             return Err(RefreshError::NowhereToBuild);
         }
+        let before = last
+            .as_ref()
+            .and_then(|(last, _)| self.on_disk(&last.states));
         // Without an earlier state all files are read, which is always correct.
         let earlier = last.and_then(|(last, states)| {
             let affected = self.affected(source, &last, &states, &facts, same_facts)?;
             self.earlier(source, &last, states, affected, previous)
         });
-        let states_before = earlier.as_ref().map(|earlier| Arc::clone(&earlier.states));
         let progress = self.handle.begin(Phase::Pruning);
         let built = build(source, earlier.as_ref(), (&self.rules, &facts), &progress)?;
         repository.close_idle_handles();
@@ -254,17 +255,17 @@ impl ViewMaker {
             index.left_out = built.counts.left_out,
             "the rules were applied to the files that have changed"
         );
-        let stored = self.write_states(repository.path(), &built, states_before.as_ref());
+        let on_disk = self.write_states(repository.path(), &built, before);
         TreeRecord {
             source: source.root().tree,
             fingerprint: fingerprint.clone(),
             shown: built.tree,
             rules: self.rules.names(),
             policy_time: facts.policy_time,
-            states: stored.id.clone(),
+            states: on_disk.id.clone(),
         }
         .write(repository.path());
-        self.remember(fingerprint, &facts, &built.states, stored);
+        self.remember(fingerprint, &facts, &built.states, on_disk);
         Ok(self.shown(built.tree, facts, built.states))
     }
 
@@ -318,40 +319,38 @@ impl ViewMaker {
         let known = self
             .last
             .as_ref()
-            .filter(|known| known.stored_states.id == last.states);
+            .filter(|known| known.on_disk.id == last.states);
         if let Some(known) = known {
             return Some(Arc::clone(&known.states));
         }
         read_states(clone, &last.states).map(Arc::new)
     }
 
-    /// The states with this id on disk, if this run of the mirror has written them.
-    fn stored(&self, id: &str) -> Option<StoredStates> {
-        let known = self.last.as_ref().map(|known| &known.stored_states);
-        known.filter(|stored| stored.id == id).cloned()
+    /// What is on disk of the states with this id, if this run of the mirror has written or read them.
+    fn on_disk(&self, id: &str) -> Option<StatesOnDisk> {
+        let known = self.last.as_ref().map(|known| &known.on_disk);
+        known.filter(|on_disk| on_disk.id == id).cloned()
     }
 
-    /// Writes what the policy has found, if it is something new. `before` are the states that the tree was made from.
+    /// Writes what the policy has found, if it is something new. `before` is what is on disk of the states that the tree was
+    /// made from.
     fn write_states(
         &self,
         clone: &Path,
         built: &Built,
-        before: Option<&Arc<States>>,
-    ) -> StoredStates {
+        before: Option<StatesOnDisk>,
+    ) -> StatesOnDisk {
         if self.rules.policy().is_none() {
-            return StoredStates::none();
+            return StatesOnDisk::none();
         }
-        let known = self.last.as_ref();
-        let known = known.filter(|known| before.is_some_and(|it| Arc::ptr_eq(&known.states, it)));
-        let known = known.map(|known| &known.stored_states);
-        match (known, &built.changed_states) {
-            (Some(known), Some(changed))
-                if changed.is_empty() && known.are_on_disk && has_states(clone) =>
+        match (before, &built.changed_states) {
+            (Some(before), Some(changed))
+                if changed.is_empty() && before.are_on_disk && has_states(clone) =>
             {
-                known.clone()
+                before
             }
-            (Some(known), Some(changed)) => {
-                write_states(clone, &built.states, Some((known, changed)))
+            (Some(before), Some(changed)) => {
+                write_states(clone, &built.states, Some((&before, changed)))
             }
             (None, _) | (_, None) => write_states(clone, &built.states, None),
         }
@@ -363,13 +362,13 @@ impl ViewMaker {
         fingerprint: String,
         facts: &Facts,
         states: &Arc<States>,
-        stored_states: StoredStates,
+        on_disk: StatesOnDisk,
     ) {
         self.last = self.rules.policy().map(|_policy| LastFacts {
             fingerprint,
             facts: facts.clone(),
             states: Arc::clone(states),
-            stored_states,
+            on_disk,
         });
     }
 

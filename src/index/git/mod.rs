@@ -1,4 +1,4 @@
-//! The git index: its commits, its server, the `git` program, its damage check, and the push to another host.
+//! The git index: its commits, its server, its damage check, the push to another host, and the `git` program.
 
 pub(super) mod damage_check;
 pub(super) mod overlay;

@@ -75,7 +75,8 @@ pub(crate) fn write_packed<T, E: From<git2::Error>>(
 /// view with 250,000 edited files (`benches/compare/view.sh`).
 fn without_deltas(repository: &Path) -> Result<Config, git2::Error> {
     let file = repository.join(PACKING);
-    // Of this length only, because in a prepared data directory it could be anything, even a device.
+    // Writing the same again would flush it at every refresh. It is read only if it is a file of this length: in a prepared data
+    // directory there could be anything, even a device.
     let is_ours = |found: fs::Metadata| found.is_file() && found.len() == NO_DELTAS.len() as u64;
     if !fs::symlink_metadata(&file).is_ok_and(is_ours)
         || !fs::read(&file).is_ok_and(|content| content == NO_DELTAS.as_bytes())
@@ -129,7 +130,7 @@ impl PackWriter<'_> {
         alike: ObjectId,
         mut changes: Vec<TreeChange>,
     ) -> Result<ObjectId, git2::Error> {
-        // The contents need no memory while the trees are made. Those of a refresh are few.
+        // Frees large contents before the trees are made.
         if self.bytes > KEPT_BYTES_MAX {
             self.flush()?;
         }
@@ -160,7 +161,7 @@ impl PackWriter<'_> {
     /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not report which
     /// trees it wrote.
     fn note_trees(&mut self, tree: &Tree<'_>, alike: Option<&Tree<'_>>) -> Result<(), git2::Error> {
-        // Without a refresh: nobody else writes trees meanwhile.
+        // NO_REFRESH: libgit2 would read the directory of packs again, and nothing else writes trees now.
         let is_written = |id| self.written.exists_ext(id, OdbLookupFlags::NO_REFRESH);
         if alike.is_some_and(|alike| alike.id() == tree.id()) || is_written(tree.id()) {
             return Ok(());

@@ -150,7 +150,9 @@ impl Repository {
             result
         });
         let result = result.map_err(|error| match error {
-            ReadError::Git(error) if error.code() == ErrorCode::NotFound && are_no_files_left() => {
+            ReadError::Git(error)
+                if error.code() == ErrorCode::NotFound && is_out_of_file_descriptors() =>
+            {
                 ReadError::Git(git2::Error::new(
                     ErrorCode::GenericError,
                     ErrorClass::Os,
@@ -239,7 +241,7 @@ impl Repository {
 
 /// Whether the system gives this process no more file descriptors. libgit2 then does not find the objects of packs that it
 /// cannot open.
-fn are_no_files_left() -> bool {
+fn is_out_of_file_descriptors() -> bool {
     let opened = File::open("/dev/null");
     opened.is_err_and(|error| {
         let errno = Errno::from_io_error(&error);
@@ -263,7 +265,8 @@ impl std::fmt::Debug for Repository {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 

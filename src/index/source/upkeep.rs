@@ -37,10 +37,10 @@ impl Default for UpkeepLimits {
     }
 }
 
-/// The pause after a new clone has replaced the current one because of old history.
+/// The pause after an attempt to replace a clone that is full of old history.
 pub(crate) const RENEWAL_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 
-/// The pause after a failure to make the clone smaller. Meanwhile the packs become more, and each takes a file descriptor
+/// The pause after another failure to make a clone smaller. More packs arrive meanwhile, and each takes a file descriptor
 /// while it is read.
 pub(crate) const FAILURE_PAUSE: Duration = Duration::from_secs(30 * 60);
 
@@ -157,7 +157,7 @@ fn copy_in_parts(from: &Path, to: &Path, stop: &StopFlag) -> io::Result<()> {
     while io::copy(&mut (&from).take(COPIED_BYTES), &mut to)? > 0 {
         stop.check().map_err(io::Error::other)?;
     }
-    // Before the copy replaces the clone.
+    // Flushed, because the copy will replace the clone.
     to.sync_all()
 }
 

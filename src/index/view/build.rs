@@ -168,8 +168,8 @@ fn try_build(
     let alike = base.unwrap_or_else(|| source.root().tree);
     let (counts, tree) = std::thread::scope(|scope| {
         let (send, contents) = sync_channel(WAITING_MAX);
-        let (finish, changes) = sync_channel(1);
-        // The contents and the trees go into the same pack: every refresh adds one.
+        let (send_changes, changes) = sync_channel(1);
+        // Small contents and the trees share a pack, so that a refresh adds one pack instead of two.
         let writer = std::thread::Builder::new().spawn_scoped(scope, move || {
             write_packed(clone, progress, |writer| {
                 write_contents(writer, &contents)?;
@@ -193,12 +193,12 @@ fn try_build(
                 }
             }
             if !rules.only_watch() {
-                // Fails if the writer has ended with an error, which comes next.
-                let _sent = finish.send(work.changes);
+                // Fails if the writer has ended with an error, which is returned below.
+                let _sent = send_changes.send(work.changes);
             }
             counts
         });
-        drop(finish);
+        drop(send_changes);
         // The writer's error first: if writing failed, `show` failed only because its channel was closed.
         let tree = writer
             .join()
@@ -214,7 +214,7 @@ fn try_build(
     })
 }
 
-/// Replaces the state of a file, and returns whether it was another one. Most files have none before and after, and then
+/// Replaces the state of a file, and returns whether it has changed. Most files have none before and after, and then
 /// the shared map is not copied.
 fn set_state(states: &mut Arc<States>, name: &str, state: Option<FileState>) -> bool {
     let state = state.filter(|state| *state != FileState::default());

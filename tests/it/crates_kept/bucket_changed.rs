@@ -272,8 +272,8 @@ fn a_peer_that_wants_parts_of_many_files_leaves_another_peer_its_turn() {
     let place = order
         .iter()
         .position(|path| path.contains(&last.checksum()));
-    // On a busy machine a few permits go to other requests before this request, which has arrived, asks for one. In the
-    // order of their arrival it is the last one.
+    // On a busy machine a request that has arrived may ask for its permit late, so a few others can come first. In the order
+    // of arrival it would be the last one.
     assert!(
         place.unwrap() <= AT_A_TIME + 4,
         "{place:?} of {}",
