@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use askama::Template;
+use axum::Extension;
+use axum::body::HttpBody as _;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
@@ -21,6 +23,7 @@ use crate::http::index::index_guard::IndexGuard;
 use crate::http::policy::PolicyReport;
 use crate::http::semantics::base_url::root_path;
 use crate::http::state::AppState;
+use crate::server::Exchange;
 
 /// How often a browser asks again while the index is cloned, in seconds. It is a header: a `meta` element would be an
 /// obstacle for people who use a screen reader.
@@ -83,6 +86,7 @@ fn versions(count: &u64, state: &str) -> String {
 /// The page.
 pub(crate) async fn show(
     State(state): State<Arc<AppState>>,
+    Extension(exchange): Extension<Exchange>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -103,6 +107,9 @@ pub(crate) async fn show(
         uptime: HumanDuration(Duration::from_secs(state.started.elapsed().as_secs())),
     };
     let mut response = html(StatusCode::OK, &page)?;
+    // The longest page by far: clients that do not read it must not take more memory than others.
+    let bytes = response.body().size_hint().lower();
+    state.account.keep(&exchange, bytes).await?;
     let headers = response.headers_mut();
     headers.insert(header::VARY, HeaderValue::from_static(VARY));
     if page.state == MirrorState::Cloning {

@@ -109,7 +109,7 @@ fn metadata_that_nobody_reads_takes_bounded_memory() {
     let (length, path) = longest.unwrap();
     println!("{length} bytes at {path}");
     assert!(length > 24 * 1024, "{length}");
-    for path in [&path, "/api/openapi.json"] {
+    for path in [&path, "/api/openapi.json", "/"] {
         assert_bounded(&scene, 48, |client| {
             client.get(std::iter::repeat_n(path, STREAMS));
         });
