@@ -233,7 +233,6 @@ impl Worker {
             self.build(&view, &listing)?;
         }
         let what = if is_followed { "followed" } else { "built" };
-        return_freed_blocks();
         let published = self.catalog.published();
         tracing::info!(
             index.commit = %view.commit(),
@@ -329,7 +328,9 @@ impl Worker {
         open.publish(view, names.build(), &self.catalog)?;
         // The old one is closed first. Questions that are still being answered from it keep its files open.
         let path = self.open.insert(open).path.clone();
-        Ok(self.directory()?.sweep(&path)?)
+        self.directory()?.sweep(&path)?;
+        return_freed_blocks();
+        Ok(())
     }
 }
 
@@ -390,8 +391,12 @@ impl Open {
             })
         })?;
         self.state = state;
-        self.listing = Some(listing.clone());
         self.publish(view, names, catalog)?;
+        let is_first = self.listing.replace(listing.clone()).is_none();
+        // A small step leaves little memory, and the next one uses it again.
+        if is_first || changes > FOLLOWED_MIN {
+            return_freed_blocks();
+        }
         Ok(true)
     }
 

@@ -22,16 +22,23 @@ impl IndexPath {
     /// or no crate name.
     pub(crate) fn parse(path: &str) -> Option<Self> {
         let (directories, name) = path.rsplit_once('/')?;
-        // Every request for an index file comes through here, so the expected directories are compared, not made.
-        let in_place = match parts(name)? {
-            (first, None) => directories == first,
-            (first, Some(second)) => directories.split_once('/') == Some((first, second)),
-        };
-        let is_lowercase = !name.bytes().any(|byte| byte.is_ascii_uppercase());
-        (in_place && is_lowercase && CrateName::is_valid(name)).then(|| Self {
+        Self::is_path(directories, name).then(|| Self {
             path: path.to_owned(),
             file: directories.len() + 1,
         })
+    }
+
+    /// Whether an index file can have this name in these directories.
+    pub(crate) fn is_path(directories: &str, name: &str) -> bool {
+        // Every request for an index file and every file of a new directory comes through here, so the expected
+        // directories are compared, not made.
+        let in_place = match parts(name) {
+            None => false,
+            Some((first, None)) => directories == first,
+            Some((first, Some(second))) => directories.split_once('/') == Some((first, second)),
+        };
+        let is_lowercase = || !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        in_place && is_lowercase() && CrateName::is_valid(name)
     }
 
     /// The directories above the file, in order: one or two of them.

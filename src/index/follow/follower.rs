@@ -29,6 +29,10 @@ const IDLE_PAUSE: Duration = Duration::from_secs(60);
 /// The pause between two steps of an offline mirror without a readable index.
 pub(super) const NO_INDEX_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often the handles of the clone are closed that nobody uses. An open pack keeps up to 16 MB of what was read from it,
+/// and a new handle costs a millisecond.
+const CLOSE_HANDLES_EVERY: Duration = Duration::from_secs(30);
+
 /// The background task.
 #[derive(Debug)]
 pub(crate) struct Follower {
@@ -103,18 +107,18 @@ impl Follower {
                     tokio::time::sleep(follower.publisher.wait_for_damage_check()).await;
                     handle.damage_check_requested().await;
                 };
-                tokio::select! {
+                let work: fn(&mut Self) = tokio::select! {
                     () = &mut pause => break,
                     () = repair, if may_repair => break,
                     () = handle.on_demand().requested() => break,
                     () = handle.facts_changed() => break,
-                    // A damage check sends no requests, so the pause continues after it.
-                    () = damage_check => {}
+                    // These send no requests, so the pause continues after them.
+                    () = damage_check => |follower| follower.publisher.check_git_index(),
+                    () = tokio::time::sleep(CLOSE_HANDLES_EVERY) => Self::close_idle_handles,
                     () = stop.cancelled() => break 'running,
-                }
-                let check = |follower: &mut Self| follower.publisher.check_git_index();
+                };
                 let end = || handle.stop();
-                follower = match on_blocking_thread(follower, check, &stop, end).await? {
+                follower = match on_blocking_thread(follower, work, &stop, end).await? {
                     Some((follower, ())) => follower,
                     None => break 'running,
                 };
@@ -158,6 +162,12 @@ impl Follower {
             self.clones.close();
         }
         pause
+    }
+
+    fn close_idle_handles(&mut self) {
+        if let Some(view) = self.handle.view() {
+            view.close_idle_handles();
+        }
     }
 
     fn count(&self, tried: &Result<Refreshed, RefreshError>, took: Duration) {
@@ -432,6 +442,28 @@ mod tests {
             assert_eq!(running.handle.refresh_now().await, RefreshOutcome::NotNow);
             running.end().await;
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(start_paused = true)]
+    async fn a_clone_that_nobody_reads_has_no_open_packs_after_a_while() {
+        let index = TestIndex::new(&[("1/a", "content")]);
+        let running = Running::start(settings_of(&index));
+        running.phase(Phase::Idle).await;
+        let open_files = || {
+            let opened = std::fs::read_dir("/proc/self/fd").unwrap();
+            let files = opened.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+            let pack = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "pack");
+            let data_dir = index.data_dir().canonicalize().unwrap();
+            files
+                .filter(|path| path.starts_with(&data_dir) && pack(path))
+                .count()
+        };
+        assert_eq!(read_crate(&running.handle, "a").as_deref(), Some("content"));
+        assert!(open_files() > 0);
+        tokio::time::sleep(CLOSE_HANDLES_EVERY * 2).await;
+        assert_eq!(open_files(), 0);
+        running.end().await;
     }
 
     #[tokio::test]

@@ -133,12 +133,11 @@ impl Directory {
 
     /// Finds the directory with exactly this name in this directory itself.
     pub(crate) fn directory(&self, name: &str) -> Option<&Arc<Self>> {
-        equal_run(&self.directories, |(candidate, _)| {
-            canonical_order(candidate, name)
-        })
-        .iter()
-        .find(|(candidate, _)| candidate.as_ref() == name)
-        .map(|(_, directory)| directory)
+        let found = self
+            .directories
+            .binary_search_by(|(candidate, _)| file_order(candidate, name));
+        let (_, directory) = self.directories.get(found.ok()?)?;
+        Some(directory)
     }
 
     fn name(&self, file: &File) -> &str {

@@ -1,26 +1,22 @@
 //! Writes many git objects into packs. Single files for each object would take a hundred times as long, because each
 //! file would be flushed to the disk.
+//!
+//! libgit2's `PackBuilder` can do this, too. It searches for deltas unless settings of the repository prevent that (200 s
+//! of the 220 s of a view with 250,000 edited files), and compresses at zlib's usual level. Here the compression of a
+//! refresh takes XXX of its 8 ms (`benches/compare/view.sh`). The roll-up in `upkeep.rs` does it thoroughly later.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use git2::build::TreeUpdateBuilder;
-use git2::{
-    Config, ConfigLevel, ErrorClass, ErrorCode, FileMode, Indexer, Mempack, ObjectType, Odb,
-    OdbLookupFlags, Oid, PackBuilder, PackBuilderStage, Repository, Tree,
-};
+use git2::{FileMode, Indexer, Mempack, ObjectType, Odb, OdbLookupFlags, Oid, Repository, Tree};
+use sha1::{Digest as _, Sha1};
 
-use super::clone_dir::{self, write_atomically};
+use super::clone_dir;
 use crate::index::ids::ObjectId;
 use crate::index::status::ProgressCell;
-use crate::index::stop::StopFlag;
-
-/// The file with the settings for packs, in the repository. Only this module reads it.
-const PACKING: &str = "packing.config";
-
-/// libgit2 1.9 takes this as the size from which objects have no deltas, and not as the size of a cache.
-const NO_DELTAS: &str = "[pack]\n\tdeltaCacheSize = 1\n";
 
 /// The bytes of objects that are collected in memory before they become a pack.
 const GATHERED_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -29,7 +25,7 @@ const GATHERED_BYTES_MAX: usize = 32 * 1024 * 1024;
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Read-only, because packs never change.
-const PACK_MODE: u32 = 0o444;
+pub(super) const PACK_MODE: u32 = 0o444;
 
 /// The priority of the memory backend: higher than the backends of the repository, so libgit2 writes to memory.
 const FIRST: i32 = 1_000;
@@ -54,7 +50,6 @@ pub(crate) fn write_packed<T, E: From<git2::Error>>(
     work: impl FnOnce(&mut PackWriter<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
     let git = Repository::open_bare(repository)?;
-    git.set_config(&without_deltas(repository)?)?;
     let plain = Repository::open_bare(repository)?;
     let odb = git.odb()?;
     let mut writer = PackWriter {
@@ -69,53 +64,6 @@ pub(crate) fn write_packed<T, E: From<git2::Error>>(
     let made = work(&mut writer)?;
     writer.flush()?;
     Ok(made)
-}
-
-/// Settings for a repository whose packs are written without deltas. The search for deltas took 200 s of the 220 s of a
-/// view with 250,000 edited files (`benches/compare/view.sh`).
-fn without_deltas(repository: &Path) -> Result<Config, git2::Error> {
-    let file = repository.join(PACKING);
-    // Writing the same again would flush it at every refresh. It is read only if it is a file of this length: in a prepared data
-    // directory there could be anything, even a device.
-    let is_ours = |found: fs::Metadata| found.is_file() && found.len() == NO_DELTAS.len() as u64;
-    if !fs::symlink_metadata(&file).is_ok_and(is_ours)
-        || !fs::read(&file).is_ok_and(|content| content == NO_DELTAS.as_bytes())
-    {
-        write_atomically(repository, PACKING, NO_DELTAS.as_bytes()).map_err(|error| {
-            git2::Error::new(ErrorCode::GenericError, ErrorClass::Os, error.to_string())
-        })?;
-    }
-    let mut config = Config::new()?;
-    config.add_file(&file, ConfigLevel::Local, false)?;
-    Ok(config)
-}
-
-/// Packs the objects of `builder` into a file in `directory`, and returns the name of the pack. Ends with an error once
-/// `stop` is set.
-///
-/// `PackBuilder::write` does the same, but a stop cannot interrupt it while it compresses and writes.
-pub(crate) fn write_pack<'b>(
-    builder: &mut PackBuilder<'b>,
-    odb: &Odb<'_>,
-    directory: &Path,
-    stop: &'b StopFlag,
-) -> Result<String, git2::Error> {
-    // libgit2 calls this while it compares objects, which takes seconds.
-    builder.set_progress_callback(|_stage: PackBuilderStage, _done, _all| !stop.is_set())?;
-    let mut indexer = Indexer::new(Some(odb), directory, PACK_MODE, false)?;
-    indexer.progress(|_indexed| !stop.is_set());
-    let mut failure = None;
-    let written = builder.foreach(|part| {
-        failure = indexer.write_all(part).err();
-        failure.is_none() && !stop.is_set()
-    });
-    builder.unset_progress_callback()?;
-    match (written, failure) {
-        // The indexer failed. `io::Error` hides the reason, but libgit2 keeps it as its last error.
-        (Err(_), Some(_refused)) => Err(git2::Error::last_error(-1)),
-        (Err(error), None) => Err(error),
-        (Ok(()), _) => indexer.commit(),
-    }
 }
 
 /// A change of a tree: a path, and the file that is there afterwards; `None` removes the file.
@@ -207,27 +155,128 @@ impl PackWriter<'_> {
         Ok(id.into())
     }
 
+    /// Writes the collected objects into a pack, and frees them.
     fn flush(&mut self) -> Result<(), git2::Error> {
         if self.ids.is_empty() {
             return Ok(());
         }
-        let mut builder = self.git.packbuilder()?;
-        // One thread, because the mirror serves requests at the same time.
-        builder.set_threads(1);
-        for id in self.ids.drain(..) {
-            builder.insert_object(id, None)?;
-        }
+        // A tree that stands at two paths was noted twice, and a pack must not have an object twice.
+        self.ids.sort_unstable();
+        self.ids.dedup();
         let directory = clone_dir::pack_directory(self.git.path());
-        write_pack(
-            &mut builder,
-            self.odb,
-            &directory,
-            self.progress.stop_flag(),
-        )?;
-        // The objects are on disk now. The builder borrows them, so it goes before they are freed.
-        drop(builder);
+        let mut indexer = Indexer::new(Some(self.odb), &directory, PACK_MODE, false)?;
+        self.write_pack(&mut indexer)?;
+        indexer.commit()?;
+        self.ids.clear();
         self.gathered.reset()?;
         self.bytes = 0;
         self.odb.refresh()
+    }
+
+    /// Writes the collected objects in the format of git's `gitformat-pack`, without deltas.
+    fn write_pack(&self, indexer: &mut Indexer<'_>) -> Result<(), git2::Error> {
+        let mut hash = Sha1::new();
+        let mut write = |part: &[u8]| {
+            hash.update(part);
+            // `io::Error` hides the reason, but libgit2 keeps it as its last error.
+            let written = indexer.write_all(part);
+            written.map_err(|_hidden| git2::Error::last_error(-1))
+        };
+        let count = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        // One for all: its tables take longer to make than most objects take to compress.
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        write(b"PACK\0\0\0\x02")?;
+        write(&count.to_be_bytes())?;
+        for id in &self.ids {
+            if self.progress.is_stopped() {
+                return Err(git2::Error::from_str("stopped"));
+            }
+            let object = self.odb.read(*id)?;
+            let head = head_of(object.kind(), object.data().len());
+            let packed = encoder.reset(head).and_then(|_empty| {
+                encoder.write_all(object.data())?;
+                encoder.reset(Vec::new())
+            });
+            write(&packed.map_err(|error| git2::Error::from_str(&error.to_string()))?)?;
+        }
+        let written = indexer.write_all(&hash.finalize());
+        written.map_err(|_hidden| git2::Error::last_error(-1))
+    }
+}
+
+/// The head of an object in a pack: the kind in three bits, and the length in four bits, then seven bits in each byte. The
+/// lowest come first, and the highest bit of a byte says that another byte follows.
+fn head_of(kind: ObjectType, length: usize) -> Vec<u8> {
+    let lowest_byte = |number: usize| number.to_le_bytes()[0];
+    let kind = match kind {
+        ObjectType::Tree => 2,
+        // Nothing but trees and contents is written here.
+        _ => 3,
+    };
+    let mut head = vec![kind << 4 | lowest_byte(length & 0x0f)];
+    let mut rest = length >> 4;
+    while rest > 0 {
+        if let Some(last) = head.last_mut() {
+            *last |= 0x80;
+        }
+        head.push(lowest_byte(rest & 0x7f));
+        rest >>= 7;
+    }
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn objects_of_every_length_can_be_read_from_the_pack() {
+        let directory = TempDir::new().unwrap();
+        drop(Repository::init_bare(directory.path()).unwrap());
+        // At each limit the head of an object gets a byte more.
+        let contents: Vec<Vec<u8>> = [0, 1, 15, 16, 2_047, 2_048, 262_143, 262_144, 3_000_000]
+            .map(|length| {
+                (0..length)
+                    .map(|n: usize| (n * n / 7).to_le_bytes()[0])
+                    .collect()
+            })
+            .into();
+        let progress = ProgressCell::default();
+        let ids = write_packed::<_, git2::Error>(directory.path(), &progress, |writer| {
+            let write = |content: &Vec<u8>| writer.write(ObjectType::Blob, content);
+            contents.iter().map(write).collect::<Result<Vec<_>, _>>()
+        })
+        .unwrap();
+        let git = Repository::open_bare(directory.path()).unwrap();
+        for (id, content) in ids.iter().zip(&contents) {
+            let blob = git.find_blob(id.to_oid().unwrap()).unwrap();
+            assert_eq!(blob.content(), content, "{} bytes", content.len());
+        }
+        let check = std::process::Command::new("git")
+            .args(["fsck", "--strict", "--no-dangling"])
+            .current_dir(directory.path())
+            .status();
+        assert!(check.unwrap().success());
+    }
+
+    #[test]
+    fn a_tree_at_two_paths_is_in_the_pack_once() {
+        let directory = TempDir::new().unwrap();
+        let git = Repository::init_bare(directory.path()).unwrap();
+        let empty = git.treebuilder(None).unwrap().write().unwrap().into();
+        let progress = ProgressCell::default();
+        let tree = write_packed::<_, git2::Error>(directory.path(), &progress, |writer| {
+            let blob = writer.write(ObjectType::Blob, b"content")?;
+            let file = |path: &str| (path.into(), Some((blob, FileMode::Blob)));
+            writer.update_tree(None, empty, vec![file("one/file"), file("two/file")])
+        })
+        .unwrap();
+        let git = Repository::open_bare(directory.path()).unwrap();
+        let tree = git.find_tree(tree.to_oid().unwrap()).unwrap();
+        let id = |name| tree.get_name(name).unwrap().id();
+        assert_eq!(id("one"), id("two"));
+        assert!(git.find_tree(id("one")).is_ok());
     }
 }

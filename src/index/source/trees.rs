@@ -2,6 +2,7 @@
 //! memory, so this counts everything against the limits.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::index::limits::{
 use crate::index::source::directory::Directory;
 use crate::index::source::libgit2::check_size;
 use crate::index::stop::StopFlag;
-use crate::package::{CrateName, IndexPath};
+use crate::package::IndexPath;
 
 /// The modes of ordinary files. Symlinks and submodules have other modes, and are not followed.
 const MODES_OF_FILES: [&[u8]; 2] = [b"100644", b"100755"];
@@ -93,7 +94,7 @@ impl<'r> Reader<'r> {
     fn directory(
         &mut self,
         tree: ObjectId,
-        path: &str,
+        path: impl fmt::Display,
         previous: Option<&Arc<Directory>>,
     ) -> Result<Arc<Directory>, ReadError> {
         if let Some(previous) = previous.filter(|previous| previous.tree == tree) {
@@ -101,6 +102,8 @@ impl<'r> Reader<'r> {
             self.count(previous.count, previous.directory_count)?;
             return Ok(Arc::clone(previous));
         }
+        // Not before: most directories are shared.
+        let path = &*path.to_string();
         let content = self.content(tree.to_oid()?)?;
         let mut files = Vec::new();
         let mut below = Vec::new();
@@ -111,7 +114,7 @@ impl<'r> Reader<'r> {
             let Ok(name) = std::str::from_utf8(entry.name) else {
                 continue;
             };
-            if entry.is_file() && belongs_at(name, path) {
+            if entry.is_file() && IndexPath::is_path(path, name) {
                 files.push((name.to_owned(), entry.id));
             } else if entry.is_tree() && may_lead_to_files(name, path) {
                 below.push((name.to_owned(), entry.id));
@@ -122,13 +125,10 @@ impl<'r> Reader<'r> {
         self.count(files.len(), 0)?;
         let mut directories = Vec::with_capacity(below.len());
         for (name, tree) in below {
-            let path = if path.is_empty() {
-                name.clone()
-            } else {
-                format!("{path}/{name}")
-            };
             let before = previous.and_then(|previous| previous.directory(&name));
-            let directory = self.directory(tree, &path, before)?;
+            let separator = if path.is_empty() { "" } else { "/" };
+            let path = format_args!("{path}{separator}{name}");
+            let directory = self.directory(tree, path, before)?;
             // Drops empty directories: two trees can describe millions of them.
             if directory.count > 0 {
                 self.count(0, 1)?;
@@ -273,24 +273,6 @@ impl<'a> Iterator for Entries<'a> {
 fn split_at_byte(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|byte| *byte == separator)?;
     Some((bytes.get(..end)?, bytes.get(end + 1..)?))
-}
-
-/// Whether an index file with this name belongs into the directory `path`.
-fn belongs_at(name: &str, path: &str) -> bool {
-    // A cheap check of the first letters, without a copy, rejects most foreign names. There may be millions of them.
-    let begins_so = path.len() < 3
-        || path
-            .split('/')
-            .try_fold(name, |rest, part| match part {
-                "3" => Some(rest),
-                part => rest.strip_prefix(part),
-            })
-            .is_some();
-    begins_so
-        && CrateName::try_from(name.to_owned()).is_ok_and(|name| {
-            let expected = IndexPath::from(&name);
-            expected.prefix() == path && expected.file() == name.as_str()
-        })
 }
 
 /// Whether index files can be in the directory `name` of `path`, or below it: `1`, `2`, `3/a`, `ab/cd`. This also

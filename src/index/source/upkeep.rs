@@ -7,15 +7,15 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use git2::{Odb, OdbLookupFlags, Repository};
+use git2::{Indexer, Odb, OdbLookupFlags, PackBuilder, PackBuilderStage, Repository};
 
 use super::clone_dir::{self, is_leftover, remove_tree};
 use super::libgit2::{MemoryLimit, with_memory_limit};
-use super::pack_writer::write_pack;
+use super::pack_writer::PACK_MODE;
 use crate::index::stop::StopFlag;
 
 /// The limits at which the mirror makes the clone smaller.
@@ -202,6 +202,34 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     }
     remove_tree(&rolling)?;
     Ok(())
+}
+
+/// Packs the objects of `builder` into a file in `directory`. Ends with an error once
+/// `stop` is set.
+///
+/// `PackBuilder::write` does the same, but a stop cannot interrupt it while it compresses and writes.
+fn write_pack<'b>(
+    builder: &mut PackBuilder<'b>,
+    odb: &Odb<'_>,
+    directory: &Path,
+    stop: &'b StopFlag,
+) -> Result<(), git2::Error> {
+    // libgit2 calls this while it compares objects, which takes seconds.
+    builder.set_progress_callback(|_stage: PackBuilderStage, _done, _all| !stop.is_set())?;
+    let mut indexer = Indexer::new(Some(odb), directory, PACK_MODE, false)?;
+    indexer.progress(|_indexed| !stop.is_set());
+    let mut failure = None;
+    let written = builder.foreach(|part| {
+        failure = indexer.write_all(part).err();
+        failure.is_none() && !stop.is_set()
+    });
+    builder.unset_progress_callback()?;
+    match (written, failure) {
+        // The indexer failed. `io::Error` hides the reason, but libgit2 keeps it as its last error.
+        (Err(_), Some(_refused)) => Err(git2::Error::last_error(-1)),
+        (Err(error), None) => Err(error),
+        (Ok(()), _) => indexer.commit().map(drop),
+    }
 }
 
 /// Moves the small packs and the loose objects out of a repository. No process may read the repository yet.
