@@ -5,13 +5,16 @@
 //! of the 220 s of a view with 250,000 edited files), and compresses at zlib's usual level. Here the compression of a
 //! refresh takes XXX of its 8 ms (`benches/compare/view.sh`). The roll-up in `upkeep.rs` does it thoroughly later.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use git2::build::TreeUpdateBuilder;
-use git2::{FileMode, Indexer, Mempack, ObjectType, Odb, OdbLookupFlags, Oid, Repository, Tree};
+use git2::{FileMode, Indexer, Mempack, ObjectType, Odb, OdbLookupFlags, Oid, Repository};
 use sha1::{Digest as _, Sha1};
 
 use super::clone_dir;
@@ -71,11 +74,10 @@ pub(crate) type TreeChange = (Vec<u8>, Option<(ObjectId, FileMode)>);
 
 impl PackWriter<'_> {
     /// Applies changes to the tree `base`, or to an empty tree, and writes the result. Directories without files
-    /// vanish. Trees that `alike` has at the same path are not written again.
+    /// vanish.
     pub(crate) fn update_tree(
         &mut self,
         base: Option<ObjectId>,
-        alike: ObjectId,
         mut changes: Vec<TreeChange>,
     ) -> Result<ObjectId, git2::Error> {
         // Frees large contents before the trees are made.
@@ -92,46 +94,33 @@ impl PackWriter<'_> {
         // A tree of an upstream can list a name twice, and libgit2 refuses two changes of one path.
         changes.dedup_by(|(later, _), (first, _)| later == first);
         let mut updates = TreeUpdateBuilder::new();
-        for (path, file) in changes {
+        for (path, file) in &changes {
             match file {
-                Some((id, mode)) => updates.upsert(path, id.to_oid()?, mode),
-                None => updates.remove(path),
+                Some((id, mode)) => updates.upsert(&**path, id.to_oid()?, *mode),
+                None => updates.remove(&**path),
             };
         }
         let base = self.git.find_tree(base)?;
         let updated = updates.create_updated(self.git, &base)?;
-        let updated = self.git.find_tree(updated)?;
-        let alike = self.git.find_tree(alike.to_oid()?)?;
-        self.note_trees(&updated, Some(&alike))?;
-        Ok(updated.id().into())
+        let root = self.git.find_tree(updated)?;
+        self.note_tree(updated);
+        // The other new trees are on the way to a changed file. libgit2 does not report which trees it wrote.
+        let directories = changes.iter().flat_map(|(path, _)| directories_of(path));
+        for directory in directories.collect::<BTreeSet<_>>() {
+            // A directory that has become empty is gone.
+            if let Ok(tree) = root.get_path(Path::new(OsStr::from_bytes(directory))) {
+                self.note_tree(tree.id());
+            }
+        }
+        Ok(updated.into())
     }
 
-    /// Collects the trees that `alike` does not have at the same path, for the next pack. libgit2 does not report which
-    /// trees it wrote.
-    fn note_trees(&mut self, tree: &Tree<'_>, alike: Option<&Tree<'_>>) -> Result<(), git2::Error> {
+    /// Collects a tree for the next pack, unless the repository has it.
+    fn note_tree(&mut self, tree: Oid) {
         // NO_REFRESH: libgit2 would read the directory of packs again, and nothing else writes trees now.
-        let is_written = |id| self.written.exists_ext(id, OdbLookupFlags::NO_REFRESH);
-        if alike.is_some_and(|alike| alike.id() == tree.id()) || is_written(tree.id()) {
-            return Ok(());
+        if !self.written.exists_ext(tree, OdbLookupFlags::NO_REFRESH) {
+            self.ids.push(tree);
         }
-        self.ids.push(tree.id());
-        for entry in tree {
-            if entry.kind() != Some(ObjectType::Tree) {
-                continue;
-            }
-            let before = alike.and_then(|alike| alike.get_name_bytes(entry.name_bytes()));
-            // Most are the same. Nothing of them is read: the root has more than a thousand.
-            if before
-                .as_ref()
-                .is_some_and(|before| before.id() == entry.id())
-            {
-                continue;
-            }
-            let before = before.and_then(|before| self.git.find_tree(before.id()).ok());
-            let below = self.git.find_tree(entry.id())?;
-            self.note_trees(&below, before.as_ref())?;
-        }
-        Ok(())
     }
 
     /// Writes an object unless it exists already, and returns its id.
@@ -204,6 +193,12 @@ impl PackWriter<'_> {
     }
 }
 
+/// The directories above the file at this path: `se` and `se/rd` for `se/rd/serde`.
+fn directories_of(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    ends.filter_map(|(end, _)| path.get(..end))
+}
+
 /// The head of an object in a pack: the kind in three bits, and the length in four bits, then seven bits in each byte. The
 /// lowest come first, and the highest bit of a byte says that another byte follows.
 fn head_of(kind: ObjectType, length: usize) -> Vec<u8> {
@@ -264,13 +259,12 @@ mod tests {
     #[test]
     fn a_tree_at_two_paths_is_in_the_pack_once() {
         let directory = TempDir::new().unwrap();
-        let git = Repository::init_bare(directory.path()).unwrap();
-        let empty = git.treebuilder(None).unwrap().write().unwrap().into();
+        drop(Repository::init_bare(directory.path()).unwrap());
         let progress = ProgressCell::default();
         let tree = write_packed::<_, git2::Error>(directory.path(), &progress, |writer| {
             let blob = writer.write(ObjectType::Blob, b"content")?;
             let file = |path: &str| (path.into(), Some((blob, FileMode::Blob)));
-            writer.update_tree(None, empty, vec![file("one/file"), file("two/file")])
+            writer.update_tree(None, vec![file("one/file"), file("two/file")])
         })
         .unwrap();
         let git = Repository::open_bare(directory.path()).unwrap();

@@ -164,8 +164,6 @@ fn try_build(
     }
     let clone = source.repository().path();
     let base = earlier.map(|earlier| earlier.shown.tree);
-    // Trees that the clone has already are not written again: those of the earlier tree, or those of the upstream.
-    let alike = base.unwrap_or_else(|| source.root().tree);
     let (counts, tree) = std::thread::scope(|scope| {
         let (send, contents) = sync_channel(WAITING_MAX);
         let (send_changes, changes) = sync_channel(1);
@@ -174,7 +172,7 @@ fn try_build(
             write_packed(clone, progress, |writer| {
                 write_contents(writer, &contents)?;
                 match changes.recv() {
-                    Ok(changes) => Ok(Some(writer.update_tree(base, alike, changes)?)),
+                    Ok(changes) => Ok(Some(writer.update_tree(base, changes)?)),
                     Err(_nothing_to_change) => Ok::<_, BuildError>(None),
                 }
             })
