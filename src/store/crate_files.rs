@@ -408,7 +408,7 @@ impl CrateFiles {
             FetchError::Corrupt { .. } => GetError::Corrupt(error.to_string().into()),
             FetchError::TimedOut => GetError::TimedOut,
             FetchError::Busy(pause) => GetError::Busy(pause),
-            FetchError::Failed(why) => GetError::Failed(why.into()),
+            FetchError::Transient(why) | FetchError::Useless(why) => GetError::Failed(why.into()),
             FetchError::Receiver(error) => {
                 let error = StoreError::from(error);
                 self.note_store_failure(file, &error);
