@@ -70,9 +70,7 @@ impl DiskFile {
             file.noting_failure(file.file.read_exact_at(&mut buffer, range.start))?;
             Ok(Bytes::from(buffer))
         };
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(io::Error::other)?
+        on_a_blocking_thread(read).await
     }
 
     /// Reads from the page cache, which never waits. `None` if the bytes must come from the disk.
@@ -112,22 +110,6 @@ impl DiskFile {
         let mut byte = [0];
         let parts = &mut [io::IoSliceMut::new(&mut byte)];
         preadv2(&self.file, parts, at, ReadWriteFlags::NOWAIT) == Ok(1)
-    }
-
-    /// Lets the kernel send a part to a socket. Returns how much of it was sent: at least one byte.
-    #[cfg(target_os = "linux")]
-    fn send(
-        &self,
-        mut at: u64,
-        bytes: usize,
-        socket: std::os::fd::BorrowedFd<'_>,
-    ) -> io::Result<usize> {
-        let sent = rustix::fs::sendfile(socket, &self.file, Some(&mut at), bytes)?;
-        if sent == 0 && bytes > 0 {
-            // The file was truncated in the meantime.
-            return self.noting_failure(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        Ok(sent)
     }
 }
 
@@ -175,7 +157,7 @@ impl FilePart {
     }
 
     /// Lets the kernel send at most this many bytes from its beginning to a socket, without waiting. Removes the sent
-    /// bytes.
+    /// bytes, at least one.
     pub(crate) fn send_to(
         &mut self,
         socket: std::os::fd::BorrowedFd<'_>,
@@ -183,10 +165,25 @@ impl FilePart {
     ) -> io::Result<usize> {
         let bytes = usize::try_from(self.bytes_left()).unwrap_or(usize::MAX);
         let bytes = bytes.min(bytes_max);
-        let sent = self.file.send(self.range.start, bytes, socket)?;
-        self.range.start += sent as u64;
+        let file = &self.file.file;
+        // The kernel moves the beginning.
+        let sent = rustix::fs::sendfile(socket, file, Some(&mut self.range.start), bytes)?;
+        if sent == 0 && bytes > 0 {
+            // The file was truncated in the meantime.
+            let truncated = Err(io::ErrorKind::UnexpectedEof.into());
+            return self.file.noting_failure(truncated);
+        }
         Ok(sent)
     }
+}
+
+/// Runs something that waits for the disk away from the async workers.
+pub(crate) async fn on_a_blocking_thread<T: Send + 'static, E: From<io::Error> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
 
 fn buffer_for(range: &Range<u64>) -> Vec<u8> {

@@ -70,9 +70,10 @@ impl<'c, R: Read> CheckedReader<'c, R> {
 
     /// Compares the checksum, after all bytes were read.
     fn conclude(&mut self) {
-        let hash: [u8; 32] = self.hash.clone().finalize().into();
         self.state = match self.expected {
-            Some(expected) if expected != Checksum::from(hash) => ReadState::WrongChecksum,
+            Some(expected) if expected != Checksum::of(self.hash.clone()) => {
+                ReadState::WrongChecksum
+            }
             _ => ReadState::Intact,
         };
     }

@@ -23,7 +23,6 @@ use super::objects::Reading;
 use super::spool::Spool;
 use super::stored_file::StoredFile;
 use crate::observability::LastFailure;
-use crate::observability::metrics::TimedResults;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
 
@@ -121,16 +120,9 @@ impl CrateFiles {
         &self.store().counters
     }
 
-    /// How many answers of upstreams did not match the checksum of the index.
-    pub(crate) fn mismatches(&self) -> u64 {
-        let sources = self.0.settings.sources.as_ref();
-        sources.map_or(0, CrateSources::mismatches)
-    }
-
-    /// Counts the requests to upstreams; `None` if there are none.
-    pub(crate) fn upstream_requests(&self) -> Option<&TimedResults> {
-        let sources = self.0.settings.sources.as_ref();
-        sources.map(|sources| &sources.requests)
+    /// Where missing files come from; `None` if nothing is fetched.
+    pub(crate) fn sources(&self) -> Option<&CrateSources> {
+        self.0.settings.sources.as_ref()
     }
 
     /// How long a request waits for a file.
@@ -140,7 +132,7 @@ impl CrateFiles {
 
     /// Whether missing files can be fetched.
     pub(crate) fn fetches(&self) -> bool {
-        self.0.settings.sources.is_some()
+        self.sources().is_some()
     }
 
     /// A stored file, if no look-up is needed to find it.
@@ -261,12 +253,7 @@ impl CrateFiles {
                 files.store().close_expired();
             }
         };
-        let until_stopped = async move {
-            tokio::select! {
-                () = tidying => {}
-                () = stop.cancelled() => {}
-            }
-        };
+        let until_stopped = stop.run_until_cancelled_owned(tidying);
         self.0.tasks.spawn_on(until_stopped, &self.0.runtime);
     }
 
@@ -286,10 +273,9 @@ impl CrateFiles {
 
     async fn run_fetch(self, file: CrateFile, reporter: Reporter) {
         let entry = self.0.in_flight.entry(file.checksum);
-        let fetched = tokio::select! {
-            fetched = self.fetch(&file, &reporter) => fetched,
-            () = self.0.stop.cancelled() => Err(GetError::Stopping),
-        };
+        let fetch = self.fetch(&file, &reporter);
+        let fetched = self.0.stop.run_until_cancelled(fetch).await;
+        let fetched = fetched.unwrap_or(Err(GetError::Stopping));
         self.note(&file, &fetched);
         let stored = fetched.as_ref().ok();
         let stored = stored.and_then(|fetched| fetched.stored.is_ok().then_some(fetched.bytes));
@@ -316,7 +302,7 @@ impl CrateFiles {
                 stored: Ok(()),
             });
         }
-        let Some(sources) = &self.0.settings.sources else {
+        let Some(sources) = self.sources() else {
             return Err(GetError::NotStored);
         };
         let mut spool = self.store().spool(&file.checksum);

@@ -1,6 +1,7 @@
 //! Crate files as the objects of a directory, a bucket or the memory: what all backends have in common.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,7 +41,6 @@ pub(crate) struct UnverifiedFile {
 #[derive(Debug)]
 pub(super) struct Objects {
     pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) prefix: Path,
     /// Whether a removal is a bulk request.
     pub(super) deletes_in_bulk: bool,
 }
@@ -48,8 +48,7 @@ pub(super) struct Objects {
 impl Objects {
     /// The key of a file.
     pub(super) fn key(&self, checksum: &Checksum) -> Path {
-        let path = path_of(checksum);
-        path.split('/').fold(self.prefix.clone(), Path::join)
+        Path::from(path_of(checksum))
     }
 
     /// Whether there is a file with this key, without a look at its bytes.
@@ -87,11 +86,6 @@ impl Objects {
             Err(error) => Err(error.into()),
         }
     }
-
-    /// The prefix to list; `None` for everything.
-    pub(super) fn list_prefix(&self) -> Option<&Path> {
-        (!self.prefix.as_ref().is_empty()).then_some(&self.prefix)
-    }
 }
 
 /// The place of a file below the root of a store: `ab/cd/abcd….crate`. The directories stay small enough for tools to
@@ -102,12 +96,13 @@ pub(super) fn path_of(checksum: &Checksum) -> String {
     format!("{}/{}/{name}{EXTENSION}", part(0, 2), part(2, 4))
 }
 
-/// Whether a file can have this size. A crash may leave an empty file in the place of another one.
-pub(super) fn is_plausible_size(checksum: &Checksum, size: u64) -> bool {
-    size > 0 || checksum_of(Sha256::new()) == *checksum
+/// The bytes in a range that lies inside them.
+pub(super) fn slice_of(bytes: &Bytes, range: Range<u64>) -> Bytes {
+    let place = |at| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(place(range.start)..place(range.end))
 }
 
-/// The checksum of all bytes that were hashed.
-pub(super) fn checksum_of(digest: Sha256) -> Checksum {
-    Checksum::from(<[u8; 32]>::from(digest.finalize()))
+/// Whether a file can have this size. A crash may leave an empty file in the place of another one.
+pub(super) fn is_plausible_size(checksum: &Checksum, size: u64) -> bool {
+    size > 0 || Checksum::of(Sha256::new()) == *checksum
 }

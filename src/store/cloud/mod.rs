@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::counters::Counters;
 use super::damage::{DamagedFiles, FileHealth};
 use super::error::StoreError;
-use super::objects::{EXTENSION, ListedFile, Objects, Reading, checksum_of, is_plausible_size};
+use super::objects::{EXTENSION, ListedFile, Objects, Reading, is_plausible_size};
 use crate::package::Checksum;
 use blocks::{BLOCK_BYTES, BlockHasher, Blocks, BlocksOfFiles, check_blocks};
 use whole_file::{check_whole, is_damage};
@@ -218,7 +218,7 @@ impl Cloud {
 
     /// All files, in no order.
     pub(super) fn list(&self) -> BoxStream<'_, Result<ListedFile, StoreError>> {
-        let listed = self.objects.store.list(self.objects.list_prefix());
+        let listed = self.objects.store.list(None);
         let files = listed.filter_map(async |object| match object {
             Ok(object) => self.listed(&object).map(Ok),
             // It was removed during the listing.
@@ -253,7 +253,7 @@ impl Cloud {
             size += part.len() as u64;
             digest.update(&part);
         }
-        Ok(if checksum_of(digest) == *checksum {
+        Ok(if Checksum::of(digest) == *checksum {
             FileHealth::Intact { size }
         } else {
             FileHealth::Damaged
