@@ -22,18 +22,9 @@ pub(crate) struct DiskFile {
     pub(crate) file: File,
     /// Whether reading it failed, as it does when another process truncates it.
     failed: AtomicBool,
+    /// Whether its file system is in memory. Such a file system may not answer `RWF_NOWAIT`, and never makes a reader wait.
     #[cfg(target_os = "linux")]
-    lies_in: LiesIn,
-}
-
-/// Where the bytes of a file are.
-#[cfg(target_os = "linux")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LiesIn {
-    /// Always in memory. Such a file system may not answer `RWF_NOWAIT`, and never makes a reader wait.
-    Memory,
-    /// On a disk, and perhaps also in the page cache.
-    Disk,
+    lies_in_memory: bool,
 }
 
 impl DiskFile {
@@ -42,7 +33,8 @@ impl DiskFile {
         Self {
             failed: AtomicBool::new(false),
             #[cfg(target_os = "linux")]
-            lies_in: lies_in(&file),
+            lies_in_memory: rustix::fs::fstatfs(&file)
+                .is_ok_and(|system| u64::try_from(system.f_type) == Ok(TMPFS_MAGIC)),
             file,
         }
     }
@@ -104,7 +96,7 @@ impl DiskFile {
     fn is_in_memory(&self, at: u64) -> bool {
         use rustix::io::{ReadWriteFlags, preadv2};
 
-        if self.lies_in == LiesIn::Memory {
+        if self.lies_in_memory {
             return true;
         }
         let mut byte = [0];
@@ -189,12 +181,4 @@ pub(crate) async fn on_a_blocking_thread<T: Send + 'static, E: From<io::Error> +
 fn buffer_for(range: &Range<u64>) -> Vec<u8> {
     // Callers ask for about a hundred kilobytes.
     vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default()]
-}
-
-#[cfg(target_os = "linux")]
-fn lies_in(file: &File) -> LiesIn {
-    match rustix::fs::fstatfs(file) {
-        Ok(system) if u64::try_from(system.f_type) == Ok(TMPFS_MAGIC) => LiesIn::Memory,
-        _ => LiesIn::Disk,
-    }
 }

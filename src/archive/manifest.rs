@@ -8,6 +8,9 @@ use super::error::{ArchiveError, FORMAT, IndexError};
 use crate::clock::Clock;
 use crate::index::{CommitId, RemoteUrl};
 
+/// The program, as manifests name it.
+pub(super) const TOOL: &str = concat!("crates-io-mirror ", env!("CARGO_PKG_VERSION"));
+
 /// The most index files: more than any clone has packs.
 const INDEX_FILES_MAX: u64 = 10_000;
 

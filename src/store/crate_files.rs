@@ -250,7 +250,9 @@ impl CrateFiles {
                     }
                 }
                 tokio::time::sleep(OPEN_TIME_MAX).await;
-                files.store().close_expired();
+                if let Some(disk) = files.store().disk() {
+                    disk.close_expired(std::time::Instant::now());
+                }
             }
         };
         let until_stopped = stop.run_until_cancelled_owned(tidying);
@@ -423,7 +425,10 @@ impl CrateFiles {
 
     fn note_store_failure(&self, file: &CrateFile, error: &StoreError) {
         self.counters().store_failures.add(1);
-        self.store().close_files();
+        if let Some(disk) = self.store().disk() {
+            // They may take up disk space.
+            disk.close_all();
+        }
         let is_news = match error {
             // The text of these errors names the file, so only their kinds are compared.
             StoreError::Object(error) => self.0.told.note_failure(kind_of(error)),

@@ -18,7 +18,7 @@ use super::disk::directory::Disk;
 use super::disk::uploads::UPLOADS;
 use super::error::StoreError;
 use super::location::StorageLocation;
-use super::objects::{ListedFile, Objects, UnverifiedFile};
+use super::objects::{ListedFile, Objects, UnverifiedFile, key_of};
 use super::spool::Spool;
 use super::stored_file::StoredFile;
 use crate::clock::Clock;
@@ -107,7 +107,8 @@ impl CrateStore {
         })
     }
 
-    fn disk(&self) -> Option<&Disk> {
+    /// The files, if they are on a disk of this machine and not in a cloud.
+    pub(super) fn disk(&self) -> Option<&Disk> {
         match &self.backend {
             Backend::Disk(disk) => Some(disk),
             Backend::Cloud(_) => None,
@@ -194,23 +195,9 @@ impl CrateStore {
         match &self.backend {
             Backend::Disk(disk) => {
                 disk.forget(checksum);
-                self.objects.delete(&self.objects.key(checksum)).await
+                self.objects.delete(&key_of(checksum)).await
             }
             Backend::Cloud(cloud) => cloud.remove(checksum).await,
-        }
-    }
-
-    /// Closes all files, because they may take up disk space, now that the store has failed.
-    pub(super) fn close_files(&self) {
-        if let Some(disk) = self.disk() {
-            disk.close_all();
-        }
-    }
-
-    /// Closes files that have been open for too long.
-    pub(super) fn close_expired(&self) {
-        if let Some(disk) = self.disk() {
-            disk.close_expired(std::time::Instant::now());
         }
     }
 
@@ -221,7 +208,7 @@ impl CrateStore {
             Path::from(UPLOADS).join(name)
         });
         let objects = Arc::clone(&self.objects.store);
-        Spool::new(objects, self.objects.key(checksum), staged)
+        Spool::new(objects, key_of(checksum), staged)
     }
 
     /// Whether a file of this size is larger than the whole store may be.

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error as ObjectError, ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
@@ -46,14 +46,9 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// The key of a file.
-    pub(super) fn key(&self, checksum: &Checksum) -> Path {
-        Path::from(path_of(checksum))
-    }
-
     /// Whether there is a file with this key, without a look at its bytes.
     pub(super) async fn contains(&self, checksum: &Checksum) -> Result<bool, StoreError> {
-        match self.store.head(&self.key(checksum)).await {
+        match self.store.head(&key_of(checksum)).await {
             Ok(found) => Ok(is_plausible_size(checksum, found.size)),
             Err(ObjectError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error.into()),
@@ -65,13 +60,10 @@ impl Objects {
         &self,
         checksum: &Checksum,
     ) -> Result<Option<UnverifiedFile>, StoreError> {
-        match self.store.get(&self.key(checksum)).await {
+        match self.store.get(&key_of(checksum)).await {
             Ok(got) => Ok(Some(UnverifiedFile {
                 size: got.meta.size,
-                content: got
-                    .into_stream()
-                    .map(|part| part.map_err(io::Error::other))
-                    .boxed(),
+                content: got.into_stream().map_err(failed_read).boxed(),
             })),
             Err(ObjectError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -86,6 +78,16 @@ impl Objects {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The key of a file.
+pub(super) fn key_of(checksum: &Checksum) -> Path {
+    Path::from(path_of(checksum))
+}
+
+/// A failure during a reading. Its text is that of a [`StoreError`].
+pub(super) fn failed_read(error: ObjectError) -> io::Error {
+    io::Error::other(StoreError::from(error))
 }
 
 /// The place of a file below the root of a store: `ab/cd/abcd….crate`. The directories stay small enough for tools to

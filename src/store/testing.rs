@@ -5,6 +5,7 @@ use std::sync::Arc;
 use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 
+use super::objects::key_of;
 use super::{CrateStore, DamagedFiles, StorageLocation, StoreSettings};
 use crate::clock::Clock;
 use crate::package::Checksum;
@@ -35,7 +36,7 @@ pub(crate) fn memory_store() -> Arc<CrateStore> {
 
 /// Puts this content under any checksum.
 pub(crate) async fn put(store: &CrateStore, checksum: &Checksum, content: &str) {
-    let key = store.objects.key(checksum);
+    let key = key_of(checksum);
     let content = content.to_owned().into_bytes();
     store.objects.store.put(&key, content.into()).await.unwrap();
 }

@@ -60,7 +60,7 @@ pub(super) fn resolve(
     };
     for root in roots {
         let by = Asker::Person(root.to_string());
-        closure.wait_for(&root.name, root.version.clone(), Need::Sure, by);
+        closure.wait_for(&root.name, root.version.clone(), Severity::Problem, by);
     }
     while !closure.waiting.is_empty() {
         for (name, requests) in mem::take(&mut closure.waiting) {
@@ -77,14 +77,6 @@ pub(super) fn resolve(
     })
 }
 
-/// Whether every build needs it. Optional dependencies are followed, because a feature can turn them on. But hardly any
-/// build needs all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Need {
-    Perhaps,
-    Sure,
-}
-
 /// Where a request comes from.
 #[derive(Clone)]
 enum Asker {
@@ -96,7 +88,8 @@ enum Asker {
 
 struct Request {
     wanted: VersionWanted,
-    need: Need,
+    /// How bad it is if nothing matches.
+    severity: Severity,
     by: Asker,
 }
 
@@ -106,9 +99,9 @@ struct Closure {
     /// The requests to resolve next, by crate.
     waiting: BTreeMap<String, Vec<Request>>,
     /// The requests so far, and how urgent each was.
-    asked: HashMap<(String, String), Need>,
+    asked: HashMap<(String, String), Severity>,
     /// The versions that were followed, and how urgently.
-    chosen: HashMap<(String, String), Need>,
+    chosen: HashMap<(String, String), Severity>,
     /// One finding for each requirement that nothing matches.
     unresolved: BTreeMap<(String, String), Finding>,
     /// Dependencies on crates of other registries.
@@ -117,14 +110,22 @@ struct Closure {
 
 impl Closure {
     /// Requests a version, unless that was done before with the same urgency.
-    fn wait_for(&mut self, name: &CrateName, wanted: VersionWanted, need: Need, by: Asker) {
+    fn wait_for(&mut self, name: &CrateName, wanted: VersionWanted, severity: Severity, by: Asker) {
         let key = (name.to_lowercase(), wanted.to_string());
         // The roots come first, so a request of a person is never dropped for the same request of a crate.
-        if self.asked.get(&key).is_some_and(|before| *before >= need) {
+        if self
+            .asked
+            .get(&key)
+            .is_some_and(|before| *before >= severity)
+        {
             return;
         }
-        self.asked.insert(key, need);
-        let request = Request { wanted, need, by };
+        self.asked.insert(key, severity);
+        let request = Request {
+            wanted,
+            severity,
+            by,
+        };
         let waiting = self.waiting.entry(name.to_lowercase()).or_default();
         waiting.push(request);
     }
@@ -140,13 +141,9 @@ impl Closure {
         let Ok(crate_name) = CrateName::try_from(name.to_owned()) else {
             return Ok(());
         };
-        let read = index.index_file(&crate_name, |file| {
-            self.resolve_in(Some(file), &crate_name, requests);
-        })?;
-        if read.is_none() {
-            self.resolve_in(None, &crate_name, requests);
-        }
-        Ok(())
+        index.index_file(&crate_name, |file| {
+            self.resolve_in(file, &crate_name, requests);
+        })
     }
 
     fn resolve_in(
@@ -177,7 +174,7 @@ impl Closure {
             Asker::Person(spec) => Finding::of_spec(spec, why),
             Asker::Crate(dependent) => {
                 let requirement = format!("{name}@{}", request.wanted);
-                Finding::of_dependency(severity(request.need), dependent, &requirement, why)
+                Finding::of_dependency(request.severity, dependent, &requirement, why)
             }
         };
         // A later finding for the same requirement is more urgent.
@@ -189,15 +186,15 @@ impl Closure {
     fn follow(&mut self, release: &Release<'_>, file: CrateFile, request: &Request) {
         let key = (file.name.to_lowercase(), file.version.to_string());
         let before = self.chosen.get(&key).copied();
-        if before.is_some_and(|before| before >= request.need) {
+        if before.is_some_and(|before| before >= request.severity) {
             return;
         }
-        self.chosen.insert(key, request.need);
+        self.chosen.insert(key, request.severity);
         let dependent = format!("{}@{}", file.name, file.version);
         self.files.push(file);
         for dependency in &release.line.dependencies {
             if self.is_followed(dependency, &request.by) {
-                self.ask_for(dependency, &dependent, request.need);
+                self.ask_for(dependency, &dependent, request.severity);
             }
         }
     }
@@ -211,11 +208,11 @@ impl Closure {
         }
     }
 
-    fn ask_for(&mut self, dependency: &IndexDependency, dependent: &str, need: Need) {
-        let need = if dependency.optional {
-            Need::Perhaps
-        } else {
-            need
+    fn ask_for(&mut self, dependency: &IndexDependency, dependent: &str, severity: Severity) {
+        // Optional dependencies are followed, because a feature can turn them on. But hardly any build needs all of them.
+        let severity = match dependency.optional {
+            true => Severity::Warning,
+            false => severity,
         };
         let (name, req) = (dependency.crate_name.clone(), dependency.req.clone());
         if dependency.registry.is_some() {
@@ -232,10 +229,10 @@ impl Closure {
         match parsed {
             Ok((name, requirement)) => {
                 let by = Asker::Crate(dependent.to_owned());
-                self.wait_for(&name, VersionWanted::Highest(requirement), need, by);
+                self.wait_for(&name, VersionWanted::Highest(requirement), severity, by);
             }
             Err(why) => {
-                let finding = Finding::of_dependency(severity(need), dependent, &requirement, why);
+                let finding = Finding::of_dependency(severity, dependent, &requirement, why);
                 let before = self.unresolved.entry((name, req));
                 let before = before.or_insert_with(|| finding.clone());
                 if before.severity == Severity::Warning {
@@ -243,12 +240,5 @@ impl Closure {
                 }
             }
         }
-    }
-}
-
-fn severity(need: Need) -> Severity {
-    match need {
-        Need::Perhaps => Severity::Warning,
-        Need::Sure => Severity::Problem,
     }
 }
