@@ -67,7 +67,10 @@ pub(super) fn resolve(
             if stop.is_cancelled() {
                 return Ok(Resolved::default());
             }
-            closure.resolve(index, &name, &requests)?;
+            // The text came from a valid name.
+            if let Ok(name) = CrateName::try_from(name) {
+                index.index_file(&name, |file| closure.resolve(file, &name, &requests))?;
+            }
         }
     }
     Ok(Resolved {
@@ -131,27 +134,7 @@ impl Closure {
     }
 
     /// Resolves all requests for one crate.
-    fn resolve(
-        &mut self,
-        index: &ServedIndex,
-        name: &str,
-        requests: &[Request],
-    ) -> Result<(), ReadError> {
-        // The text came from a valid name.
-        let Ok(crate_name) = CrateName::try_from(name.to_owned()) else {
-            return Ok(());
-        };
-        index.index_file(&crate_name, |file| {
-            self.resolve_in(file, &crate_name, requests);
-        })
-    }
-
-    fn resolve_in(
-        &mut self,
-        file: Option<&ServedFile<'_>>,
-        name: &CrateName,
-        requests: &[Request],
-    ) {
+    fn resolve(&mut self, file: Option<&ServedFile<'_>>, name: &CrateName, requests: &[Request]) {
         let parsed = file.and_then(|file| Some((file, CrateHistory::parse(&file.content, name)?)));
         for request in requests {
             let choice = parsed.as_ref().ok_or(NoChoice::NoCrate);
