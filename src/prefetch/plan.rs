@@ -126,8 +126,8 @@ impl Plan {
         plan.add_locked(&wanted.locked, index, stop)?;
         let resolved = resolve(index, &wanted.crates, wanted.dependencies, stop)?;
         resolved.files.into_iter().for_each(|file| plan.add(file));
-        plan.findings.extend(resolved.findings);
-        plan.elsewhere = resolved.elsewhere;
+        plan.findings.extend(resolved.unresolved.into_values());
+        plan.elsewhere = resolved.elsewhere.len();
         Ok(plan)
     }
 

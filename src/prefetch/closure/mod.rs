@@ -36,10 +36,10 @@ pub(crate) enum Dependencies {
 pub(super) struct Resolved {
     /// The chosen files. One may be in it twice.
     pub(super) files: Vec<CrateFile>,
-    /// Requirements that nothing matches.
-    pub(super) findings: Vec<Finding>,
-    /// How many dependencies belong to other registries.
-    pub(super) elsewhere: usize,
+    /// One finding for each requirement that nothing matches.
+    pub(super) unresolved: BTreeMap<(String, String), Finding>,
+    /// Dependencies on crates of other registries.
+    pub(super) elsewhere: BTreeSet<(String, String)>,
 }
 
 /// Finds crates with their dependencies. Ends early without an error when stopped. Blocking.
@@ -50,13 +50,11 @@ pub(super) fn resolve(
     stop: &CancellationToken,
 ) -> Result<Resolved, ReadError> {
     let mut closure = Closure {
-        files: Vec::new(),
+        resolved: Resolved::default(),
         dependencies,
         waiting: BTreeMap::new(),
         asked: HashMap::new(),
         chosen: HashMap::new(),
-        unresolved: BTreeMap::new(),
-        elsewhere: BTreeSet::new(),
     };
     for root in roots {
         let by = Asker::Person(root.to_string());
@@ -73,11 +71,7 @@ pub(super) fn resolve(
             }
         }
     }
-    Ok(Resolved {
-        files: closure.files,
-        findings: closure.unresolved.into_values().collect(),
-        elsewhere: closure.elsewhere.len(),
-    })
+    Ok(closure.resolved)
 }
 
 /// Where a request comes from.
@@ -97,7 +91,7 @@ struct Request {
 }
 
 struct Closure {
-    files: Vec<CrateFile>,
+    resolved: Resolved,
     dependencies: Dependencies,
     /// The requests to resolve next, by crate.
     waiting: BTreeMap<String, Vec<Request>>,
@@ -105,10 +99,6 @@ struct Closure {
     asked: HashMap<(String, String), Severity>,
     /// The versions that were followed, and how urgently.
     chosen: HashMap<(String, String), Severity>,
-    /// One finding for each requirement that nothing matches.
-    unresolved: BTreeMap<(String, String), Finding>,
-    /// Dependencies on crates of other registries.
-    elsewhere: BTreeSet<(String, String)>,
 }
 
 impl Closure {
@@ -162,7 +152,7 @@ impl Closure {
         };
         // A later finding for the same requirement is more urgent.
         let key = (name.to_owned(), request.wanted.to_string());
-        self.unresolved.insert(key, finding);
+        self.resolved.unresolved.insert(key, finding);
     }
 
     /// Takes a version, and requests its dependencies.
@@ -174,7 +164,7 @@ impl Closure {
         }
         self.chosen.insert(key, request.severity);
         let dependent = format!("{}@{}", file.name, file.version);
-        self.files.push(file);
+        self.resolved.files.push(file);
         for dependency in &release.line.dependencies {
             if self.is_followed(dependency, &request.by) {
                 self.ask_for(dependency, &dependent, request.severity);
@@ -199,7 +189,7 @@ impl Closure {
         };
         let (name, req) = (dependency.crate_name.clone(), dependency.req.clone());
         if dependency.registry.is_some() {
-            self.elsewhere.insert((name, req));
+            self.resolved.elsewhere.insert((name, req));
             return;
         }
         let requirement = format!("{name}@{req}");
@@ -216,7 +206,7 @@ impl Closure {
             }
             Err(why) => {
                 let finding = Finding::of_dependency(severity, dependent, &requirement, why);
-                let before = self.unresolved.entry((name, req));
+                let before = self.resolved.unresolved.entry((name, req));
                 let before = before.or_insert_with(|| finding.clone());
                 if before.severity == Severity::Warning {
                     *before = finding;
