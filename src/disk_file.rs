@@ -22,18 +22,9 @@ pub(crate) struct DiskFile {
     pub(crate) file: File,
     /// Whether reading it failed, as it does when another process truncates it.
     failed: AtomicBool,
+    /// Whether its file system is in memory. Such a file system may not answer `RWF_NOWAIT`, and never makes a reader wait.
     #[cfg(target_os = "linux")]
-    lies_in: LiesIn,
-}
-
-/// Where the bytes of a file are.
-#[cfg(target_os = "linux")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LiesIn {
-    /// Always in memory. Such a file system may not answer `RWF_NOWAIT`, and never makes a reader wait.
-    Memory,
-    /// On a disk, and perhaps also in the page cache.
-    Disk,
+    lies_in_memory: bool,
 }
 
 impl DiskFile {
@@ -42,7 +33,8 @@ impl DiskFile {
         Self {
             failed: AtomicBool::new(false),
             #[cfg(target_os = "linux")]
-            lies_in: lies_in(&file),
+            lies_in_memory: rustix::fs::fstatfs(&file)
+                .is_ok_and(|system| u64::try_from(system.f_type) == Ok(TMPFS_MAGIC)),
             file,
         }
     }
@@ -70,9 +62,7 @@ impl DiskFile {
             file.noting_failure(file.file.read_exact_at(&mut buffer, range.start))?;
             Ok(Bytes::from(buffer))
         };
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(io::Error::other)?
+        on_a_blocking_thread(read).await
     }
 
     /// Reads from the page cache, which never waits. `None` if the bytes must come from the disk.
@@ -106,28 +96,12 @@ impl DiskFile {
     fn is_in_memory(&self, at: u64) -> bool {
         use rustix::io::{ReadWriteFlags, preadv2};
 
-        if self.lies_in == LiesIn::Memory {
+        if self.lies_in_memory {
             return true;
         }
         let mut byte = [0];
         let parts = &mut [io::IoSliceMut::new(&mut byte)];
         preadv2(&self.file, parts, at, ReadWriteFlags::NOWAIT) == Ok(1)
-    }
-
-    /// Lets the kernel send a part to a socket. Returns how much of it was sent: at least one byte.
-    #[cfg(target_os = "linux")]
-    fn send(
-        &self,
-        mut at: u64,
-        bytes: usize,
-        socket: std::os::fd::BorrowedFd<'_>,
-    ) -> io::Result<usize> {
-        let sent = rustix::fs::sendfile(socket, &self.file, Some(&mut at), bytes)?;
-        if sent == 0 && bytes > 0 {
-            // The file was truncated in the meantime.
-            return self.noting_failure(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        Ok(sent)
     }
 }
 
@@ -175,7 +149,7 @@ impl FilePart {
     }
 
     /// Lets the kernel send at most this many bytes from its beginning to a socket, without waiting. Removes the sent
-    /// bytes.
+    /// bytes, at least one.
     pub(crate) fn send_to(
         &mut self,
         socket: std::os::fd::BorrowedFd<'_>,
@@ -183,21 +157,28 @@ impl FilePart {
     ) -> io::Result<usize> {
         let bytes = usize::try_from(self.bytes_left()).unwrap_or(usize::MAX);
         let bytes = bytes.min(bytes_max);
-        let sent = self.file.send(self.range.start, bytes, socket)?;
-        self.range.start += sent as u64;
+        let file = &self.file.file;
+        // The kernel moves the beginning.
+        let sent = rustix::fs::sendfile(socket, file, Some(&mut self.range.start), bytes)?;
+        if sent == 0 && bytes > 0 {
+            // The file was truncated in the meantime.
+            let truncated = Err(io::ErrorKind::UnexpectedEof.into());
+            return self.file.noting_failure(truncated);
+        }
         Ok(sent)
     }
+}
+
+/// Runs something that waits for the disk away from the async workers.
+pub(crate) async fn on_a_blocking_thread<T: Send + 'static, E: From<io::Error> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
 
 fn buffer_for(range: &Range<u64>) -> Vec<u8> {
     // Callers ask for about a hundred kilobytes.
     vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or_default()]
-}
-
-#[cfg(target_os = "linux")]
-fn lies_in(file: &File) -> LiesIn {
-    match rustix::fs::fstatfs(file) {
-        Ok(system) if u64::try_from(system.f_type) == Ok(TMPFS_MAGIC) => LiesIn::Memory,
-        _ => LiesIn::Disk,
-    }
 }

@@ -15,7 +15,7 @@ use crate::index::{
 };
 use crate::policy::{HeldDownloads, Mode, Rule, Rules};
 use crate::store::{
-    Counters, CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
+    CrateFiles, CrateFilesSettings, CrateStore, DamagedFiles, StoreError, StoreSettings,
 };
 use crate::upstream::{ClientError, ClientSettings, CrateSources, find_redirect};
 
@@ -148,7 +148,7 @@ pub(crate) fn open_keeper(
         clock: clock.clone(),
     };
     Ok(CrateFiles::new(CrateFilesSettings {
-        store: Arc::new(CrateStore::open(store, Arc::new(Counters::default()))?),
+        store: Arc::new(CrateStore::open(store)?),
         sources,
         missing_remembered: config.missing_remembered,
         wait_max: config.fetch_wait_max,

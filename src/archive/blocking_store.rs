@@ -46,12 +46,8 @@ impl Waiter {
     }
 
     fn wait<T>(&self, work: impl Future<Output = T>) -> io::Result<T> {
-        self.runtime.block_on(async {
-            tokio::select! {
-                done = work => Ok(done),
-                () = self.stop.cancelled() => Err(io::Error::other("stopped")),
-            }
-        })
+        let done = self.runtime.block_on(self.stop.run_until_cancelled(work));
+        done.ok_or_else(|| io::Error::other("stopped"))
     }
 }
 

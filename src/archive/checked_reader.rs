@@ -32,17 +32,23 @@ pub(super) struct CheckedReader<'c, R> {
     hash: Sha256,
     /// What is known of the content so far.
     pub(super) state: ReadState,
-    failure: Option<String>,
+    /// The last failure of the inner reader. `io::copy` does not tell failures of reading from failures of writing.
+    pub(super) failure: Option<String>,
     stop: &'c CancellationToken,
 }
 
 impl<'c, R: Read> CheckedReader<'c, R> {
-    /// Content of this size.
-    pub(super) fn sized(inner: R, bytes: u64, stop: &'c CancellationToken) -> Self {
+    /// Content of this size, and with this checksum if one is known.
+    pub(super) fn new(
+        inner: R,
+        bytes: u64,
+        expected: Option<Checksum>,
+        stop: &'c CancellationToken,
+    ) -> Self {
         Self {
             inner,
             bytes_left: bytes,
-            expected: None,
+            expected,
             hash: Sha256::new(),
             state: ReadState::Unfinished,
             failure: None,
@@ -50,29 +56,12 @@ impl<'c, R: Read> CheckedReader<'c, R> {
         }
     }
 
-    /// Content of this size and with this checksum.
-    pub(super) fn hashed(
-        inner: R,
-        bytes: u64,
-        checksum: Checksum,
-        stop: &'c CancellationToken,
-    ) -> Self {
-        Self {
-            expected: Some(checksum),
-            ..Self::sized(inner, bytes, stop)
-        }
-    }
-
-    /// The last failure of the inner reader. `io::copy` does not tell failures of reading from failures of writing.
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
-    }
-
     /// Compares the checksum, after all bytes were read.
     fn conclude(&mut self) {
-        let hash: [u8; 32] = self.hash.clone().finalize().into();
         self.state = match self.expected {
-            Some(expected) if expected != Checksum::from(hash) => ReadState::WrongChecksum,
+            Some(expected) if expected != Checksum::of(self.hash.clone()) => {
+                ReadState::WrongChecksum
+            }
             _ => ReadState::Intact,
         };
     }
@@ -125,7 +114,7 @@ mod tests {
     fn read(content: &[u8], bytes: u64, of: &[u8]) -> (io::Result<u64>, ReadState) {
         let stop = CancellationToken::new();
         let hash: [u8; 32] = Sha256::digest(of).into();
-        let mut checked = CheckedReader::hashed(content, bytes, hash.into(), &stop);
+        let mut checked = CheckedReader::new(content, bytes, Some(hash.into()), &stop);
         let copied = io::copy(&mut checked, &mut io::sink());
         (copied, checked.state)
     }
@@ -149,7 +138,7 @@ mod tests {
     #[test]
     fn reading_ends_with_an_error_when_it_is_stopped() {
         let stop = CancellationToken::new();
-        let mut checked = CheckedReader::sized(&b"content"[..], 7, &stop);
+        let mut checked = CheckedReader::new(&b"content"[..], 7, None, &stop);
         stop.cancel();
         assert!(io::copy(&mut checked, &mut io::sink()).is_err());
         assert_eq!(checked.state, ReadState::Stopped);

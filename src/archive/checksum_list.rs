@@ -1,5 +1,6 @@
 //! `held.txt`: sorted checksums, one a line.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use crate::package::Checksum;
@@ -49,8 +50,7 @@ impl ChecksumList {
     pub(super) fn reader(&self) -> impl Read + '_ {
         Lines {
             checksums: self.0.iter(),
-            line: Vec::new(),
-            given: 0,
+            rest: VecDeque::new(),
         }
     }
 
@@ -89,24 +89,19 @@ fn parse(digits: &[u8]) -> Option<Checksum> {
 
 struct Lines<'c> {
     checksums: std::slice::Iter<'c, Checksum>,
-    line: Vec<u8>,
-    /// How much of the line was read.
-    given: usize,
+    /// What is left of the current line.
+    rest: VecDeque<u8>,
 }
 
 impl Read for Lines<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.given >= self.line.len() {
-            let Some(checksum) = self.checksums.next() else {
-                return Ok(0);
-            };
-            self.line = format!("{checksum}\n").into_bytes();
-            self.given = 0;
+        if self.rest.is_empty()
+            && let Some(checksum) = self.checksums.next()
+        {
+            self.rest.extend(checksum.hex());
+            self.rest.push_back(b'\n');
         }
-        let mut rest = self.line.get(self.given..).unwrap_or_default();
-        let read = rest.read(buffer)?;
-        self.given += read;
-        Ok(read)
+        self.rest.read(buffer)
     }
 }
 

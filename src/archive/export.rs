@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::blocking_store::BlockingStore;
 use super::checksum_list::ChecksumList;
 use super::earlier::{Earlier, EarlierError};
-use super::error::IndexError;
+use super::error::{FORMAT, IndexError};
 use super::event::ArchiveEvent;
-use super::manifest::{End, commit_id, past_seconds};
+use super::manifest::{End, Manifest, TOOL, commit_id, past_seconds};
 use super::output::Output;
 use super::write::{Contents, WriteError, write_archive};
 use crate::clock::Clock;
@@ -114,16 +114,25 @@ fn gather(
             (stored.without(before), stored.with(before))
         }
     };
-    let contents = Contents {
-        fetched: index
+    let manifest = Manifest {
+        format: FORMAT,
+        tool: TOOL.to_owned(),
+        upstream,
+        index_commit: index.commit.to_string(),
+        index_base: index_base.map(|base| base.to_string()),
+        index_fetched: index
             .fetched
             .and_then(|time| past_seconds(time, &job.clock)),
+        index_files: u64::try_from(index.packs.len()).unwrap_or(u64::MAX),
+        crate_files: new.count(),
+        held_files: all.count(),
+        base,
+    };
+    let contents = Contents {
+        manifest,
         index,
-        upstream,
-        index_base,
         new,
         all,
-        base,
     };
     Ok((contents, denied.count()))
 }

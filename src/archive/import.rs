@@ -154,15 +154,13 @@ struct Importing<'i> {
     /// The manifest, without a time that cannot be true.
     manifest: Manifest,
     index: IndexTarget,
-    index_part: IndexPart,
     store: BlockingStore,
     /// The files of the store before the import.
     before: ChecksumList,
     /// The crate files of the archive, in order.
     passed: Vec<Checksum>,
-    stored: u64,
-    already_stored: u64,
-    damaged: u64,
+    /// What was imported so far.
+    imported: Imported,
     report: &'i mut dyn FnMut(ArchiveEvent),
 }
 
@@ -203,19 +201,22 @@ impl<'i> Importing<'i> {
             action: job.action,
             manifest,
             index,
-            index_part,
             store,
             before,
             passed: Vec::new(),
-            stored: 0,
-            already_stored: 0,
-            damaged: 0,
+            imported: Imported {
+                stored: 0,
+                already_stored: 0,
+                damaged: 0,
+                lost: 0,
+                index: index_part,
+            },
             report,
         })
     }
 
     fn replaces_the_index(&self) -> bool {
-        self.index_part == IndexPart::Wanted && self.action == ImportAction::Import
+        self.imported.index == IndexPart::Wanted && self.action == ImportAction::Import
     }
 
     fn take<R: Read>(&mut self, file: &mut ArchivedFile<'_, R>) -> Result<(), ImportError> {
@@ -247,15 +248,15 @@ impl<'i> Importing<'i> {
         (self.report)(ArchiveEvent::Passed { bytes });
         match (content.state, put) {
             (ReadState::WrongChecksum, _) => {
-                self.damaged += 1;
+                self.imported.damaged += 1;
                 (self.report)(ArchiveEvent::Damaged(checksum));
             }
             // The reader reports a truncated archive.
             (ReadState::TooShort | ReadState::TooLong | ReadState::Stopped, _) => {}
             (_, Err(refused)) => return Err(refused.into()),
-            (_, Ok(())) if is_here => self.already_stored += 1,
+            (_, Ok(())) if is_here => self.imported.already_stored += 1,
             (_, Ok(())) => {
-                self.stored += 1;
+                self.imported.stored += 1;
                 if is_put {
                     (self.report)(ArchiveEvent::Stored(checksum));
                 }
@@ -269,11 +270,8 @@ impl<'i> Importing<'i> {
             !self.before.contains(checksum) && self.passed.binary_search(checksum).is_err()
         };
         Imported {
-            stored: self.stored,
-            already_stored: self.already_stored,
-            damaged: self.damaged,
             lost: u64::try_from(expected.iter().filter(is_lost).count()).unwrap_or(u64::MAX),
-            index: self.index_part,
+            ..self.imported
         }
     }
 }

@@ -8,6 +8,9 @@ use super::error::{ArchiveError, FORMAT, IndexError};
 use crate::clock::Clock;
 use crate::index::{CommitId, RemoteUrl};
 
+/// The program, as manifests name it.
+pub(super) const TOOL: &str = concat!("crates-io-mirror ", env!("CARGO_PKG_VERSION"));
+
 /// The most index files: more than any clone has packs.
 const INDEX_FILES_MAX: u64 = 10_000;
 
@@ -101,8 +104,7 @@ fn is_commit(text: &str) -> bool {
 
 /// A commit of a manifest.
 pub(super) fn commit_id(text: &str) -> Result<CommitId, IndexError> {
-    text.parse()
-        .map_err(|error: <CommitId as std::str::FromStr>::Err| IndexError::new(error))
+    text.parse::<CommitId>().map_err(IndexError::new)
 }
 
 /// A time in seconds since 1970. `None` if it is ahead of the clock: an index of that time would be newer than every later

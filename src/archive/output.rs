@@ -11,29 +11,11 @@ use std::path::{Path, PathBuf};
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// An archive during writing. If it is dropped before [`Output::complete`], it leaves nothing behind.
-pub(super) enum Output {
-    /// A temporary file beside the target.
-    File {
-        /// Dropped before the file: as long as the file is locked, no other export has begun again.
-        partial: Partial,
-        writer: BufWriter<File>,
-        target: PathBuf,
-    },
-    /// Standard output, without its own line buffer.
-    Standard(BufWriter<File>),
-}
-
-/// Removes the temporary file when dropped, unless it was renamed.
-pub(super) struct Partial(Option<PathBuf>);
-
-impl Partial {
-    fn rename(mut self, target: &Path) -> io::Result<()> {
-        if let Some(path) = &self.0 {
-            fs::rename(path, target)?;
-        }
-        self.0 = None;
-        Ok(())
-    }
+pub(super) struct Output {
+    /// Standard output is here without its own line buffer.
+    writer: BufWriter<File>,
+    /// The temporary file beside the target, and the target; `None` for standard output and for a complete archive.
+    partial: Option<(PathBuf, PathBuf)>,
 }
 
 /// Opens the temporary file for this process only. A leftover of a killed export is overwritten.
@@ -80,7 +62,7 @@ impl Output {
                 return Err(io::Error::other("standard output is a terminal"));
             }
             let file = File::from(stdout.as_fd().try_clone_to_owned()?);
-            return Ok(Self::Standard(BufWriter::with_capacity(BUFFER_BYTES, file)));
+            return Ok(Self::new(file, None));
         }
         let name = target
             .file_name()
@@ -93,55 +75,43 @@ impl Output {
         partial.push(".partial");
         let partial = target.with_file_name(partial);
         let file = open_partial(&partial)?;
-        Ok(Self::File {
-            partial: Partial(Some(partial)),
-            writer: BufWriter::with_capacity(BUFFER_BYTES, file),
-            target: target.to_owned(),
-        })
+        Ok(Self::new(file, Some((partial, target.to_owned()))))
+    }
+
+    fn new(file: File, partial: Option<(PathBuf, PathBuf)>) -> Self {
+        let writer = BufWriter::with_capacity(BUFFER_BYTES, file);
+        Self { writer, partial }
     }
 
     /// Gives the archive its name.
-    pub(super) fn complete(self) -> io::Result<()> {
-        match self {
-            Self::File {
-                writer,
-                partial,
-                target,
-            } => {
-                let file = writer
-                    .into_inner()
-                    .map_err(io::IntoInnerError::into_error)?;
-                file.sync_all()?;
-                partial.rename(&target)?;
-                sync_directory_of(&target);
-                Ok(())
-            }
-            Self::Standard(mut stdout) => stdout.flush(),
+    pub(super) fn complete(mut self) -> io::Result<()> {
+        self.writer.flush()?;
+        if let Some((partial, target)) = &self.partial {
+            self.writer.get_ref().sync_all()?;
+            fs::rename(partial, target)?;
+            sync_directory_of(target);
         }
+        self.partial = None;
+        Ok(())
     }
 }
 
-impl Drop for Partial {
+impl Drop for Output {
+    /// Removes the temporary file while it is still locked: until then no other export begins again.
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            drop(fs::remove_file(path));
+        if let Some((partial, _target)) = &self.partial {
+            drop(fs::remove_file(partial));
         }
     }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::File { writer, .. } => writer.write(bytes),
-            Self::Standard(stdout) => stdout.write(bytes),
-        }
+        self.writer.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::File { writer, .. } => writer.flush(),
-            Self::Standard(stdout) => stdout.flush(),
-        }
+        self.writer.flush()
     }
 }
 

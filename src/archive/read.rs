@@ -82,14 +82,14 @@ impl<'r, R: Read> ArchiveReader<'r, R> {
         let bytes = entry.size();
         let (name, content) = match name {
             EntryName::Index(file) if self.last_crate.is_none() => {
-                let content = CheckedReader::sized(entry, bytes, self.stop);
+                let content = CheckedReader::new(entry, bytes, None, self.stop);
                 (ArchivedName::Index(file), content)
             }
             EntryName::Crate(checksum) if self.last_crate < Some(checksum) => {
                 if !self.beginning.files.contains(&checksum) {
                     return Err(malformed(&name, "it is not in held.txt"));
                 }
-                let content = CheckedReader::hashed(entry, bytes, checksum, self.stop);
+                let content = CheckedReader::new(entry, bytes, Some(checksum), self.stop);
                 (ArchivedName::Crate(checksum), content)
             }
             EntryName::End => {

@@ -11,31 +11,21 @@ use super::blocking_store::BlockingStore;
 use super::checked_reader::{CheckedReader, ReadState};
 use super::checksum_list::ChecksumList;
 use super::entry::{EntryName, is_index_name};
-use super::error::FORMAT;
 use super::event::ArchiveEvent;
-use super::manifest::{Base, End, Manifest};
-use crate::index::{CommitId, IndexExport};
+use super::manifest::{End, Manifest};
+use crate::index::IndexExport;
 use crate::package::Checksum;
-
-/// The program, as manifests name it.
-const TOOL: &str = concat!("crates-io-mirror ", env!("CARGO_PKG_VERSION"));
 
 /// The content of an archive.
 pub(super) struct Contents {
+    /// The description of the rest.
+    pub(super) manifest: Manifest,
     /// The index.
     pub(super) index: IndexExport,
-    /// The upstream of the index.
-    pub(super) upstream: String,
-    /// The commit that the index builds on.
-    pub(super) index_base: Option<CommitId>,
-    /// When the index was last fetched, in seconds since 1970.
-    pub(super) fetched: Option<u64>,
     /// The crate files of this archive.
     pub(super) new: ChecksumList,
     /// All files that the target will have.
     pub(super) all: ChecksumList,
-    /// The archive that this one builds on.
-    pub(super) base: Option<Base>,
 }
 
 /// Why an archive could not be written.
@@ -62,11 +52,10 @@ pub(super) fn write_archive(
     stop: &CancellationToken,
 ) -> Result<End, WriteError> {
     let mut tar = Builder::new(to);
-    let manifest = contents.manifest();
     report(ArchiveEvent::Begun {
-        crate_files: manifest.crate_files,
+        crate_files: contents.manifest.crate_files,
     });
-    write_json(&mut tar, &EntryName::Manifest, &manifest)?;
+    write_json(&mut tar, &EntryName::Manifest, &contents.manifest)?;
     let (list, bytes) = (contents.all.reader(), contents.all.bytes());
     EntryName::Checksums
         .write(&mut tar, bytes, list)
@@ -86,23 +75,6 @@ pub(super) fn write_archive(
     let mut to = tar.into_inner().map_err(WriteError::Target)?;
     to.flush().map_err(WriteError::Target)?;
     Ok(end)
-}
-
-impl Contents {
-    fn manifest(&self) -> Manifest {
-        Manifest {
-            format: FORMAT,
-            tool: TOOL.to_owned(),
-            upstream: self.upstream.clone(),
-            index_commit: self.index.commit.to_string(),
-            index_base: self.index_base.map(|base| base.to_string()),
-            index_fetched: self.fetched,
-            index_files: u64::try_from(self.index.packs.len()).unwrap_or(u64::MAX),
-            crate_files: self.new.count(),
-            held_files: self.all.count(),
-            base: self.base.clone(),
-        }
-    }
 }
 
 fn write_json(
@@ -131,7 +103,7 @@ fn write_index_file(
     let unreadable = |error: io::Error| WriteError::Index(format!("`{name}`: {error}"));
     let file = File::open(pack).map_err(unreadable)?;
     let bytes = file.metadata().map_err(unreadable)?.len();
-    let mut content = CheckedReader::sized(file, bytes, stop);
+    let mut content = CheckedReader::new(file, bytes, None, stop);
     let written = EntryName::Index(name.clone()).write(tar, bytes, &mut content);
     match (content.state, written) {
         (ReadState::Stopped, _) => Err(WriteError::Stopped),
@@ -153,12 +125,12 @@ fn write_crate_file(
         .map_err(|error| not_read(error.to_string()))?;
     let file = opened.ok_or_else(|| not_read("it was removed meanwhile".to_owned()))?;
     let bytes = file.bytes;
-    let mut content = CheckedReader::hashed(file, bytes, checksum, stop);
+    let mut content = CheckedReader::new(file, bytes, Some(checksum), stop);
     let written = EntryName::Crate(checksum).write(tar, bytes, &mut content);
-    match (content.state, content.failure(), written) {
+    match (content.state, content.failure, written) {
         (ReadState::Stopped, _, _) => Err(WriteError::Stopped),
         (ReadState::Intact, _, Ok(())) => Ok(bytes),
-        (ReadState::Intact | ReadState::Unfinished, Some(why), _) => Err(not_read(why.to_owned())),
+        (ReadState::Intact | ReadState::Unfinished, Some(why), _) => Err(not_read(why)),
         (ReadState::Intact | ReadState::Unfinished, None, Err(error)) => {
             Err(WriteError::Target(error))
         }

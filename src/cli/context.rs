@@ -248,7 +248,7 @@ impl Context {
         store: &CrateStore,
         files: &[Checksum],
     ) -> Outcome {
-        if store.evicted() == 0 {
+        if store.counters.evicted.get() == 0 {
             return outcome;
         }
         let stored = match store.checksums().await {

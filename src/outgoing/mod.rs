@@ -6,6 +6,17 @@ mod proxies;
 pub(crate) use certificates::use_ring;
 pub(crate) use proxies::{NotAProxy, Proxies, VARIABLES as PROXY_VARIABLES, shown as shown_proxy};
 
+/// An error with its causes.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// The first cause of an error: the rule that was broken, or the error of the system.
 pub(crate) fn first_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;

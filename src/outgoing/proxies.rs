@@ -37,13 +37,10 @@ pub(crate) struct Proxies {
 }
 
 /// The hosts that are reached directly.
+///
+/// Invariant: `*`, which stands for all hosts, is the only one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Exceptions {
-    #[default]
-    None,
-    Everything,
-    These(Vec<String>),
-}
+struct Exceptions(Vec<String>);
 
 /// A variable whose value is no HTTP proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +74,17 @@ impl Proxies {
 
     /// The proxy for a URL; `None` for a direct connection.
     pub(crate) fn of(&self, url: &Url) -> Option<&Url> {
-        let proxy = match url.scheme() {
+        let proxy = self.of_scheme(url.scheme())?;
+        let host = url.host()?;
+        (!self.exceptions.contain(&host)).then_some(proxy)
+    }
+
+    fn of_scheme(&self, scheme: &str) -> Option<&Url> {
+        match scheme {
             "http" => self.http.as_ref(),
             "https" => self.https.as_ref(),
             _ => None,
-        }?;
-        let host = url.host()?;
-        (!self.exceptions.contain(&host)).then_some(proxy)
+        }
     }
 
     /// The hosts of the proxies.
@@ -97,24 +98,14 @@ impl Proxies {
     /// The same decision for a client that takes one proxy for all URLs of a scheme, and a list of exceptions. Without a
     /// proxy such a client reads the environment by its own rules, so there is always one.
     pub(crate) fn for_scheme(&self, scheme: &str) -> (String, String) {
-        let proxy = match scheme {
-            "http" => self.http.as_ref(),
-            _ => self.https.as_ref(),
-        };
         let everything = "*,0.0.0.0/0,::/0";
-        match (proxy, &self.exceptions) {
-            (None, _) | (_, Exceptions::Everything) => {
-                ("http://127.0.0.1:9".to_owned(), everything.to_owned())
+        match self.of_scheme(scheme) {
+            Some(proxy) if !self.exceptions.contain_all() => {
+                let hosts = self.exceptions.0.iter().map(String::as_str);
+                let direct: Vec<&str> = std::iter::once(METADATA_HOSTS).chain(hosts).collect();
+                (proxy.to_string(), direct.join(","))
             }
-            (Some(proxy), Exceptions::None) => (proxy.to_string(), METADATA_HOSTS.to_owned()),
-            (Some(proxy), Exceptions::These(hosts)) => {
-                let hosts = hosts.iter().filter(|host| *host != "*");
-                let hosts: Vec<&str> = hosts.map(String::as_str).collect();
-                (
-                    proxy.to_string(),
-                    format!("{METADATA_HOSTS},{}", hosts.join(",")),
-                )
-            }
+            _ => ("http://127.0.0.1:9".to_owned(), everything.to_owned()),
         }
     }
 }
@@ -165,26 +156,23 @@ fn parse(text: &str) -> Option<Url> {
 impl Exceptions {
     fn parse(text: &str) -> Self {
         if text.trim() == "*" {
-            return Self::Everything;
+            return Self(vec!["*".to_owned()]);
         }
         let words = text.split(|character: char| character == ',' || character.is_whitespace());
-        let hosts: Vec<String> = words
-            .map(|word| word.trim_matches('.').to_ascii_lowercase())
-            .filter(|word| !word.is_empty())
-            .collect();
-        if hosts.is_empty() {
-            Self::None
-        } else {
-            Self::These(hosts)
-        }
+        let hosts = words.map(|word| word.trim_matches('.').to_ascii_lowercase());
+        // Among others, `*` means nothing.
+        let hosts = hosts.filter(|host| !host.is_empty() && host != "*");
+        Self(hosts.collect())
+    }
+
+    fn contain_all(&self) -> bool {
+        self.0 == ["*"]
     }
 
     fn contain(&self, host: &Host<&str>) -> bool {
-        let hosts = match self {
-            Self::None => return false,
-            Self::Everything => return true,
-            Self::These(hosts) => hosts,
-        };
+        if self.contain_all() {
+            return true;
+        }
         let address: IpAddr = match host {
             Host::Domain(name) => {
                 let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -192,38 +180,34 @@ impl Exceptions {
                     let subdomain = name.strip_suffix(domain.as_str());
                     subdomain.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
                 };
-                return hosts.iter().any(is_in);
+                return self.0.iter().any(is_in);
             }
             Host::Ipv4(address) => (*address).into(),
             Host::Ipv6(address) => (*address).into(),
         };
-        hosts.iter().any(|network| is_in_network(address, network))
+        let mut networks = self.0.iter();
+        networks.any(|network| is_in_network(address, network))
     }
 }
 
 /// Whether an address is this one, or in this network: `10.0.0.0/8`.
 fn is_in_network(address: IpAddr, network: &str) -> bool {
     let (base, bits) = match network.split_once('/') {
-        Some((base, bits)) => (base, bits.parse().ok()),
-        None => (network, Some(u32::MAX)),
+        Some((base, bits)) => (base, Some(bits)),
+        None => (network, None),
     };
     let base = base.trim_start_matches('[').trim_end_matches(']').parse();
-    let (Ok(base), Some(bits)) = (base, bits) else {
-        return false;
-    };
-    let same = |ours: u128, theirs: u128, width: u32| {
-        let bits = if bits == u32::MAX { width } else { bits };
-        let shift = width.checked_sub(bits);
-        // A shift by the whole width, for /0, is `None`: every address matches.
-        shift.is_some_and(|shift| (ours ^ theirs).checked_shr(shift).unwrap_or(0) == 0)
-    };
-    match (address, base) {
-        (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-            same(u32::from(ours).into(), u32::from(theirs).into(), 32)
+    let (differing, width) = match (address, base) {
+        (IpAddr::V4(ours), Ok(IpAddr::V4(theirs))) => {
+            (u128::from(ours.to_bits() ^ theirs.to_bits()), 32_u32)
         }
-        (IpAddr::V6(ours), IpAddr::V6(theirs)) => same(ours.into(), theirs.into(), 128),
-        _ => false,
-    }
+        (IpAddr::V6(ours), Ok(IpAddr::V6(theirs))) => (ours.to_bits() ^ theirs.to_bits(), 128),
+        _ => return false,
+    };
+    let bits = bits.map_or(Some(width), |bits| bits.parse().ok());
+    let shift = bits.and_then(|bits| width.checked_sub(bits));
+    // A shift by the whole width, for /0, is `None`: every address matches.
+    shift.is_some_and(|shift| differing.checked_shr(shift).unwrap_or(0) == 0)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha256};
+
 use super::write_hex;
 
 /// The SHA-256 that the index's `cksum` field gives of a crate file. Shown in lower-case hexadecimal.
@@ -39,6 +41,11 @@ impl FromStr for Checksum {
 }
 
 impl Checksum {
+    /// The checksum of all bytes that were hashed.
+    pub(crate) fn of(digest: Sha256) -> Self {
+        Self(digest.finalize().into())
+    }
+
     /// The bytes of the hash.
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         &self.0

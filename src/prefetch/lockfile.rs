@@ -93,11 +93,14 @@ pub(crate) fn parse_lockfile(
     if let Some(version) = raw.version.filter(|version| *version > KNOWN_VERSION) {
         return Err(LockfileError::TooNew(version));
     }
-    let metadata = raw.metadata;
-    let packages = raw.package.into_iter();
-    packages
-        .filter_map(|package| package.into_locked(&metadata, own))
-        .collect()
+    let mut packages = Vec::new();
+    for package in &raw.package {
+        let source = package.source.as_deref().unwrap_or_default();
+        if source.starts_with("registry+") || source.starts_with("sparse+") {
+            packages.push(package.locked(source, &raw.metadata, own)?);
+        }
+    }
+    Ok(packages)
 }
 
 #[derive(Deserialize)]
@@ -119,48 +122,33 @@ struct RawPackage {
 }
 
 impl RawPackage {
-    fn into_locked(
-        self,
+    fn locked(
+        &self,
+        source: &str,
         metadata: &HashMap<String, toml::Value>,
         own: &OwnSources,
-    ) -> Option<Result<LockedPackage, LockfileError>> {
-        let source = self.source.as_deref()?;
-        let from_registry = source.starts_with("registry+") || source.starts_with("sparse+");
-        if !from_registry {
-            return None;
-        }
-        let registry = if own.have(source) {
-            Registry::Own
-        } else {
-            Registry::Unknown
-        };
-        let checksum = self.checksum.clone().or_else(|| {
-            let key = format!("checksum {} {} ({source})", self.name, self.version);
-            let text = metadata.get(&key)?.as_str()?;
-            // Version 1 writes this for an unknown checksum.
-            (text != "<none>").then(|| text.to_owned())
-        });
-        Some(self.checked(checksum, registry))
-    }
-
-    fn checked(
-        self,
-        checksum: Option<String>,
-        registry: Registry,
     ) -> Result<LockedPackage, LockfileError> {
+        let Self { name, version, .. } = self;
         let bad = |what| LockfileError::Package {
-            name: self.name.clone(),
-            version: self.version.clone(),
+            name: name.clone(),
+            version: version.clone(),
             what,
         };
+        let checksum = self.checksum.as_deref().or_else(|| {
+            let key = format!("checksum {name} {version} ({source})");
+            let text = metadata.get(&key)?.as_str()?;
+            // Version 1 writes this for an unknown checksum.
+            (text != "<none>").then_some(text)
+        });
+        let checksum = checksum.map(str::parse).transpose();
         Ok(LockedPackage {
-            name: CrateName::try_from(self.name.clone()).map_err(|_why| bad("name"))?,
-            version: CrateVersion::try_from(self.version.clone()).map_err(|_why| bad("version"))?,
-            checksum: checksum
-                .map(|text| text.parse())
-                .transpose()
-                .map_err(|_why| bad("checksum"))?,
-            registry,
+            name: CrateName::try_from(name.clone()).map_err(|_why| bad("name"))?,
+            version: CrateVersion::try_from(version.clone()).map_err(|_why| bad("version"))?,
+            checksum: checksum.map_err(|_why| bad("checksum"))?,
+            registry: match own.have(source) {
+                true => Registry::Own,
+                false => Registry::Unknown,
+            },
         })
     }
 }

@@ -21,4 +21,4 @@ pub(crate) use fetch::{
 };
 pub(crate) use finding::Severity;
 pub(crate) use lockfile::OwnSources;
-pub(crate) use plan::{InputError, Plan, Wanted, every_file, visit_index_files};
+pub(crate) use plan::{InputError, Plan, Wanted, every_file};

@@ -6,7 +6,6 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::closure::choose::{NoChoice, crate_file};
@@ -127,8 +126,8 @@ impl Plan {
         plan.add_locked(&wanted.locked, index, stop)?;
         let resolved = resolve(index, &wanted.crates, wanted.dependencies, stop)?;
         resolved.files.into_iter().for_each(|file| plan.add(file));
-        plan.findings.extend(resolved.findings);
-        plan.elsewhere = resolved.elsewhere;
+        plan.findings.extend(resolved.unresolved.into_values());
+        plan.elsewhere = resolved.elsewhere.len();
         Ok(plan)
     }
 
@@ -174,29 +173,20 @@ impl Plan {
             let Some(first) = packages.first() else {
                 continue;
             };
-            let read = index.index_file(&first.name, |file| {
-                let history = CrateHistory::parse(&file.content, &first.name);
-                self.add_locked_of_crate(packages, history.map(|history| (history, file)).as_ref());
+            index.index_file(&first.name, |file| {
+                let listed = file.and_then(|file| {
+                    Some((CrateHistory::parse(&file.content, &first.name)?, file))
+                });
+                for package in packages {
+                    match locked_file(package, listed.as_ref()) {
+                        Ok(Some(file)) => self.add(file),
+                        Ok(None) => self.locked_elsewhere += 1,
+                        Err(finding) => self.findings.push(finding),
+                    }
+                }
             })?;
-            if read.is_none() {
-                self.add_locked_of_crate(packages, None);
-            }
         }
         Ok(())
-    }
-
-    fn add_locked_of_crate(
-        &mut self,
-        packages: &[&LockedPackage],
-        listed: Option<&(CrateHistory<'_>, &ServedFile<'_>)>,
-    ) {
-        for package in packages {
-            match locked_file(package, listed) {
-                Ok(Some(file)) => self.add(file),
-                Ok(None) => self.locked_elsewhere += 1,
-                Err(finding) => self.findings.push(finding),
-            }
-        }
     }
 }
 
@@ -234,33 +224,12 @@ pub(crate) fn every_file(
     mut take: impl FnMut(Result<CrateFile, Finding>) -> ControlFlow<()> + Send,
 ) -> Result<u64, ReadError> {
     let mut denied = 0;
-    visit_index_files(index, |name, file| {
+    index.for_each_file(|name, file| {
         let (files, denied_of_crate) = files_of_crate(name, file);
         denied += denied_of_crate;
         files.into_iter().try_for_each(&mut take)
     })?;
     Ok(denied)
-}
-
-/// Gives every index file to `visit`, until `visit` breaks off. Blocking.
-pub(crate) fn visit_index_files(
-    index: &ServedIndex,
-    visit: impl FnMut(&CrateName, &ServedFile<'_>) -> ControlFlow<()> + Send,
-) -> Result<(), ReadError> {
-    // The index asks for `Fn`, hence the lock.
-    let visit = Mutex::new(visit);
-    let visited = index.for_each_file(|name, file| {
-        let mut visit = visit.lock();
-        match visit(name, file) {
-            ControlFlow::Continue(()) => Ok(()),
-            // An end without an error.
-            ControlFlow::Break(()) => Err(None),
-        }
-    });
-    match visited {
-        Ok(()) | Err(None) => Ok(()),
-        Err(Some(error)) => Err(error),
-    }
 }
 
 /// The files of a crate, and the number of those that the policy denies.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts that only grow.
+/// Counts that only grow, and how much is stored.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Requests for stored files.
@@ -24,28 +24,9 @@ pub(crate) struct Counters {
     /// Files that were removed to keep the store within its limit.
     pub(crate) evicted: Counter,
     /// Stored files: those of the last count and those that came and went since. Other processes may have added more.
-    pub(crate) stored_files: Level,
+    pub(crate) stored_files: Counter,
     /// Their bytes.
-    pub(crate) stored_bytes: Level,
-}
-
-/// A number that goes up and down.
-#[derive(Debug, Default)]
-pub(crate) struct Level(AtomicU64);
-
-impl Level {
-    /// The current value.
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    pub(super) fn add(&self, more: u64) {
-        self.0.fetch_add(more, Ordering::Relaxed);
-    }
+    pub(crate) stored_bytes: Counter,
 }
 
 /// One of them.
@@ -56,6 +37,10 @@ impl Counter {
     /// The current value.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     pub(super) fn add(&self, more: u64) {

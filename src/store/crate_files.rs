@@ -23,7 +23,6 @@ use super::objects::Reading;
 use super::spool::Spool;
 use super::stored_file::StoredFile;
 use crate::observability::LastFailure;
-use crate::observability::metrics::TimedResults;
 use crate::package::{Checksum, CrateFile};
 use crate::upstream::{CrateSources, FetchError};
 
@@ -121,16 +120,9 @@ impl CrateFiles {
         &self.store().counters
     }
 
-    /// How many answers of upstreams did not match the checksum of the index.
-    pub(crate) fn mismatches(&self) -> u64 {
-        let sources = self.0.settings.sources.as_ref();
-        sources.map_or(0, CrateSources::mismatches)
-    }
-
-    /// Counts the requests to upstreams; `None` if there are none.
-    pub(crate) fn upstream_requests(&self) -> Option<&TimedResults> {
-        let sources = self.0.settings.sources.as_ref();
-        sources.map(|sources| &sources.requests)
+    /// Where missing files come from; `None` if nothing is fetched.
+    pub(crate) fn sources(&self) -> Option<&CrateSources> {
+        self.0.settings.sources.as_ref()
     }
 
     /// How long a request waits for a file.
@@ -140,7 +132,7 @@ impl CrateFiles {
 
     /// Whether missing files can be fetched.
     pub(crate) fn fetches(&self) -> bool {
-        self.0.settings.sources.is_some()
+        self.sources().is_some()
     }
 
     /// A stored file, if no look-up is needed to find it.
@@ -258,15 +250,12 @@ impl CrateFiles {
                     }
                 }
                 tokio::time::sleep(OPEN_TIME_MAX).await;
-                files.store().close_expired();
+                if let Some(disk) = files.store().disk() {
+                    disk.close_expired(std::time::Instant::now());
+                }
             }
         };
-        let until_stopped = async move {
-            tokio::select! {
-                () = tidying => {}
-                () = stop.cancelled() => {}
-            }
-        };
+        let until_stopped = stop.run_until_cancelled_owned(tidying);
         self.0.tasks.spawn_on(until_stopped, &self.0.runtime);
     }
 
@@ -286,10 +275,9 @@ impl CrateFiles {
 
     async fn run_fetch(self, file: CrateFile, reporter: Reporter) {
         let entry = self.0.in_flight.entry(file.checksum);
-        let fetched = tokio::select! {
-            fetched = self.fetch(&file, &reporter) => fetched,
-            () = self.0.stop.cancelled() => Err(GetError::Stopping),
-        };
+        let fetch = self.fetch(&file, &reporter);
+        let fetched = self.0.stop.run_until_cancelled(fetch).await;
+        let fetched = fetched.unwrap_or(Err(GetError::Stopping));
         self.note(&file, &fetched);
         let stored = fetched.as_ref().ok();
         let stored = stored.and_then(|fetched| fetched.stored.is_ok().then_some(fetched.bytes));
@@ -316,7 +304,7 @@ impl CrateFiles {
                 stored: Ok(()),
             });
         }
-        let Some(sources) = &self.0.settings.sources else {
+        let Some(sources) = self.sources() else {
             return Err(GetError::NotStored);
         };
         let mut spool = self.store().spool(&file.checksum);
@@ -408,7 +396,7 @@ impl CrateFiles {
             FetchError::Corrupt { .. } => GetError::Corrupt(error.to_string().into()),
             FetchError::TimedOut => GetError::TimedOut,
             FetchError::Busy(pause) => GetError::Busy(pause),
-            FetchError::Failed(why) => GetError::Failed(why.into()),
+            FetchError::Transient(why) | FetchError::Useless(why) => GetError::Failed(why.into()),
             FetchError::Receiver(error) => {
                 let error = StoreError::from(error);
                 self.note_store_failure(file, &error);
@@ -437,7 +425,10 @@ impl CrateFiles {
 
     fn note_store_failure(&self, file: &CrateFile, error: &StoreError) {
         self.counters().store_failures.add(1);
-        self.store().close_files();
+        if let Some(disk) = self.store().disk() {
+            // They may take up disk space.
+            disk.close_all();
+        }
         let is_news = match error {
             // The text of these errors names the file, so only their kinds are compared.
             StoreError::Object(error) => self.0.told.note_failure(kind_of(error)),

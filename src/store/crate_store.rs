@@ -17,9 +17,9 @@ use super::damage::{DamagedFiles, FileHealth};
 use super::disk::directory::Disk;
 use super::disk::uploads::UPLOADS;
 use super::error::StoreError;
-use super::location::{Place, StorageLocation};
-use super::objects::{ListedFile, Objects, UnverifiedFile};
-use super::spool::{Assembly, Spool};
+use super::location::StorageLocation;
+use super::objects::{ListedFile, Objects, UnverifiedFile, key_of};
+use super::spool::Spool;
 use super::stored_file::StoredFile;
 use crate::clock::Clock;
 use crate::package::Checksum;
@@ -46,7 +46,8 @@ pub(crate) struct CrateStore {
     pub(crate) location: StorageLocation,
     /// How many bytes may be stored; `None` for no limit.
     pub(crate) bytes_max: Option<u64>,
-    pub(super) counters: Arc<Counters>,
+    /// What happened to its files.
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// What keeps the files.
@@ -61,13 +62,11 @@ pub(super) enum Backend {
 impl CrateStore {
     /// Opens the store. Makes its directory if it is on a disk. Blocking. Must be called inside the runtime that does the
     /// store's work in the background.
-    pub(crate) fn open(
-        settings: StoreSettings,
-        counters: Arc<Counters>,
-    ) -> Result<Self, StoreError> {
-        let (mut disk, bytes_max) = (None, settings.bytes_max);
-        let (store, prefix): (Arc<dyn ObjectStore>, Path) = match settings.location.place() {
-            Place::Disk { path, use_of } => {
+    pub(crate) fn open(settings: StoreSettings) -> Result<Self, StoreError> {
+        let counters = Arc::new(Counters::default());
+        let mut disk = None;
+        let store: Arc<dyn ObjectStore> = match &settings.location {
+            StorageLocation::Disk { path, use_of } => {
                 std::fs::create_dir_all(path).map_err(|source| StoreError::Open {
                     path: path.clone(),
                     source,
@@ -82,14 +81,13 @@ impl CrateStore {
                     settings.clock,
                     Arc::clone(&counters),
                 ));
-                (Arc::new(files), Path::default())
+                Arc::new(files)
             }
-            Place::Cloud(cloud) => (cloud.open(Some(&Handle::current()))?, cloud.prefix()),
-            Place::Memory => (Arc::new(InMemory::new()), Path::default()),
+            StorageLocation::Cloud(cloud) => cloud.open(Some(&Handle::current()))?,
+            StorageLocation::Memory => Arc::new(InMemory::new()),
         };
         let objects = Arc::new(Objects {
             store,
-            prefix,
             deletes_in_bulk: settings.location.deletes_in_bulk(),
         });
         let backend = match disk {
@@ -104,12 +102,13 @@ impl CrateStore {
             objects,
             backend,
             location: settings.location,
-            bytes_max,
+            bytes_max: settings.bytes_max,
             counters,
         })
     }
 
-    fn disk(&self) -> Option<&Disk> {
+    /// The files, if they are on a disk of this machine and not in a cloud.
+    pub(super) fn disk(&self) -> Option<&Disk> {
         match &self.backend {
             Backend::Disk(disk) => Some(disk),
             Backend::Cloud(_) => None,
@@ -196,40 +195,20 @@ impl CrateStore {
         match &self.backend {
             Backend::Disk(disk) => {
                 disk.forget(checksum);
-                self.objects.delete(&self.objects.key(checksum)).await
+                self.objects.delete(&key_of(checksum)).await
             }
             Backend::Cloud(cloud) => cloud.remove(checksum).await,
         }
     }
 
-    /// Closes all files, because they may take up disk space, now that the store has failed.
-    pub(super) fn close_files(&self) {
-        if let Some(disk) = self.disk() {
-            disk.close_all();
-        }
-    }
-
-    /// Closes files that have been open for too long.
-    pub(super) fn close_expired(&self) {
-        if let Some(disk) = self.disk() {
-            disk.close_expired(std::time::Instant::now());
-        }
-    }
-
     /// Takes the bytes of a file that is to be stored.
     pub(crate) fn spool(&self, checksum: &Checksum) -> Spool {
-        let assembly = match &self.backend {
-            Backend::Disk(_) => {
-                let name = format!("{checksum}-{:016x}", fastrand::u64(..));
-                Assembly::At(Path::from(UPLOADS).join(name))
-            }
-            Backend::Cloud(_) => Assembly::AtKey,
-        };
-        Spool::new(
-            Arc::clone(&self.objects.store),
-            self.objects.key(checksum),
-            assembly,
-        )
+        let staged = self.is_on_disk().then(|| {
+            let name = format!("{checksum}-{:016x}", fastrand::u64(..));
+            Path::from(UPLOADS).join(name)
+        });
+        let objects = Arc::clone(&self.objects.store);
+        Spool::new(objects, key_of(checksum), staged)
     }
 
     /// Whether a file of this size is larger than the whole store may be.
@@ -292,11 +271,6 @@ impl CrateStore {
                 tracing::warn!(error = %error, "no room could be made in the store of crate files");
             }
         }
-    }
-
-    /// How many files were removed to keep the store within its limit.
-    pub(crate) fn evicted(&self) -> u64 {
-        self.counters.evicted.get()
     }
 
     /// Removes unfinished files of a crash. Blocking.

@@ -10,6 +10,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::SpawnedReqwestConnector;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use tokio::runtime::Handle;
 use url::Url;
@@ -28,10 +29,7 @@ const RETRY_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Where crate files are stored.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct StorageLocation(Place);
-
-#[derive(Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum StorageLocation {
     /// A directory.
     Disk { path: PathBuf, use_of: DiskUse },
     /// A bucket or container, with a prefix.
@@ -42,7 +40,7 @@ pub(super) enum Place {
 
 /// Whether other processes may write to a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DiskUse {
+pub(crate) enum DiskUse {
     /// No: it is in `DATA_DIR`, which belongs to one mirror.
     Alone,
     /// Yes: several mirrors may share it.
@@ -50,9 +48,11 @@ pub(super) enum DiskUse {
 }
 
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct CloudPlace {
+pub(crate) struct CloudPlace {
     provider: Provider,
     url: Url,
+    /// The prefix of each key.
+    prefix: Path,
     /// The clouds' variables. Secrets are among them.
     variables: Vec<(String, String)>,
     /// Boxed, because the other places have no proxies.
@@ -84,10 +84,10 @@ pub(crate) enum LocationError {
 impl StorageLocation {
     /// A directory that no other process uses.
     pub(crate) fn within(path: PathBuf) -> Self {
-        Self(Place::Disk {
+        Self::Disk {
             path,
             use_of: DiskUse::Alone,
-        })
+        }
     }
 
     /// Reads `STORAGE_URL`: a path, or a URL with the scheme `file`, `s3`, `gs`, `az` (and its older names) or
@@ -96,11 +96,9 @@ impl StorageLocation {
         text: &str,
         variables: Vec<(String, String)>,
     ) -> Result<Self, LocationError> {
-        let disk = |path| {
-            Self(Place::Disk {
-                path,
-                use_of: DiskUse::Shared,
-            })
+        let disk = |path| Self::Disk {
+            path,
+            use_of: DiskUse::Shared,
         };
         if !text.contains("://") {
             // A URL with one slash missing must not count as a directory.
@@ -124,22 +122,21 @@ impl StorageLocation {
                 let path = url.to_file_path().map_err(|()| LocationError::NotAUrl)?;
                 return Ok(disk(path));
             }
-            "memory" => return Ok(Self(Place::Memory)),
+            "memory" => return Ok(Self::Memory),
             "s3" | "s3a" => Provider::Amazon,
             "gs" => Provider::Google,
             "az" | "azure" | "abfs" | "abfss" | "adl" => Provider::Microsoft,
             _ => return Err(LocationError::Scheme),
         };
+        let prefix = Path::from_url_path(url.path()).map_err(|_no_path| LocationError::NotAUrl)?;
         let cloud = CloudPlace {
             provider,
+            prefix,
             url,
             variables,
             proxies: Box::default(),
         };
-        // Errors must be known before the port is bound. With a bad prefix the whole bucket would count as ours.
-        cloud
-            .read_prefix()
-            .map_err(|_not_a_path| LocationError::NotAUrl)?;
+        // Errors must be known before the port is bound.
         cloud.open(None).map_err(|_its_text_may_hold_secrets| {
             if !cloud.speaks_plain_http() && certificates::are_missing() {
                 LocationError::NoCertificates
@@ -147,29 +144,25 @@ impl StorageLocation {
                 LocationError::Incomplete
             }
         })?;
-        Ok(Self(Place::Cloud(cloud)))
+        Ok(Self::Cloud(cloud))
     }
 
     /// The same place, with these proxies on the way to a cloud.
     pub(crate) fn through(mut self, proxies: Proxies) -> Self {
-        if let Place::Cloud(cloud) = &mut self.0 {
+        if let Self::Cloud(cloud) = &mut self {
             *cloud.proxies = proxies;
         }
         self
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.0
-    }
-
     /// Whether crate files are on a disk of this machine.
     pub(crate) fn is_disk(&self) -> bool {
-        matches!(self.0, Place::Disk { .. })
+        matches!(self, Self::Disk { .. })
     }
 
     /// Whether a removal is a bulk request, which S3 has and not every store that speaks S3.
     pub(crate) fn deletes_in_bulk(&self) -> bool {
-        let Place::Cloud(cloud) = &self.0 else {
+        let Self::Cloud(cloud) = self else {
             return false;
         };
         let mut names = cloud.variables.iter().map(|(name, _value)| name);
@@ -178,12 +171,12 @@ impl StorageLocation {
 
     /// Whether crate files are gone when this process ends.
     pub(crate) fn is_memory(&self) -> bool {
-        self.0 == Place::Memory
+        *self == Self::Memory
     }
 
     /// The clouds' variables that the store uses, with secrets hidden.
     pub(crate) fn used_variables(&self) -> Vec<(&str, String)> {
-        let Place::Cloud(cloud) = &self.0 else {
+        let Self::Cloud(cloud) = self else {
             return Vec::new();
         };
         let used = cloud.variables.iter().filter(|(name, _)| cloud.uses(name));
@@ -194,7 +187,7 @@ impl StorageLocation {
     /// A text on one line without the clouds' secrets, which a cloud may repeat.
     pub(crate) fn redact(&self, text: &str) -> String {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let Place::Cloud(cloud) = &self.0 else {
+        let Self::Cloud(cloud) = self else {
             return text;
         };
         let hidden = cloud.variables.iter().flat_map(|(name, value)| {
@@ -225,10 +218,10 @@ impl StorageLocation {
 impl fmt::Display for StorageLocation {
     /// Without secrets: a URL with credentials is refused.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Place::Disk { path, .. } => path.display().fmt(formatter),
-            Place::Cloud(cloud) => formatter.write_str(&shown(&cloud.url)),
-            Place::Memory => formatter.write_str("memory://"),
+        match self {
+            Self::Disk { path, .. } => path.display().fmt(formatter),
+            Self::Cloud(cloud) => formatter.write_str(&shown(&cloud.url)),
+            Self::Memory => formatter.write_str("memory://"),
         }
     }
 }
@@ -286,17 +279,25 @@ impl CloudPlace {
         let (proxy, exceptions) = self
             .proxies
             .for_scheme(if is_plain { "http" } else { "https" });
-        let client = client_options()
+        let client = ClientOptions::new()
+            .with_timeout_disabled()
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_read_timeout(SILENCE_TIMEOUT)
             .with_allow_http(is_plain)
             .with_proxy_url(proxy)
             .with_proxy_excludes(exceptions)
             // Otherwise the library fails without certificates, even if it never uses them.
             .with_no_system_certificates(is_plain && certificates::are_missing());
+        let retries = RetryConfig {
+            max_retries: RETRIES_MAX,
+            retry_timeout: RETRY_TIME_MAX,
+            ..RetryConfig::default()
+        };
         macro_rules! build {
             ($builder:ty) => {{
                 let mut builder = <$builder>::new()
                     .with_client_options(client)
-                    .with_retry(retries());
+                    .with_retry(retries);
                 if let Some(runtime) = runtime {
                     builder =
                         builder.with_http_connector(SpawnedReqwestConnector::new(runtime.clone()));
@@ -307,7 +308,8 @@ impl CloudPlace {
                         builder = builder.with_config(key, value);
                     }
                 }
-                Ok(Arc::new(builder.with_url(self.url.as_str()).build()?) as Arc<dyn ObjectStore>)
+                let bucket = builder.with_url(self.url.as_str()).build()?;
+                Ok(Arc::new(PrefixStore::new(bucket, self.prefix.clone())) as Arc<dyn ObjectStore>)
             }};
         }
         match self.provider {
@@ -323,16 +325,6 @@ impl CloudPlace {
             .iter()
             .any(|(name, value)| is_address(name) && value.starts_with("http://"))
     }
-
-    /// The prefix of each key.
-    pub(super) fn prefix(&self) -> Path {
-        // `parse` has checked it.
-        self.read_prefix().unwrap_or_default()
-    }
-
-    fn read_prefix(&self) -> Result<Path, object_store::path::Error> {
-        Path::from_url_path(self.url.path())
-    }
 }
 
 /// Whether this is the scheme of a place, or of a URL that people take for one.
@@ -346,21 +338,6 @@ fn is_scheme(text: &str) -> bool {
 /// Whether a cloud's variable is an address.
 fn is_address(name: &str) -> bool {
     name.contains("ENDPOINT") || name.ends_with("BASE_URL")
-}
-
-fn client_options() -> ClientOptions {
-    ClientOptions::new()
-        .with_timeout_disabled()
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_read_timeout(SILENCE_TIMEOUT)
-}
-
-fn retries() -> RetryConfig {
-    RetryConfig {
-        max_retries: RETRIES_MAX,
-        retry_timeout: RETRY_TIME_MAX,
-        ..RetryConfig::default()
-    }
 }
 
 #[cfg(test)]
@@ -460,11 +437,11 @@ mod tests {
     fn variables_of_clouds_are_used_and_never_shown() {
         let place = parse("s3://bucket/a").unwrap();
         assert!(!format!("{place:?}").contains("s3cret"));
-        let Place::Cloud(cloud) = place.place() else {
+        let StorageLocation::Cloud(cloud) = &place else {
             panic!("not a cloud");
         };
         let opened = format!("{:?}", cloud.open(None).unwrap());
         assert!(opened.contains("eu-west-1"), "{opened}");
-        assert_eq!(cloud.prefix().as_ref(), "a");
+        assert_eq!(cloud.prefix.as_ref(), "a");
     }
 }

@@ -1,11 +1,12 @@
 //! Crate files as the objects of a directory, a bucket or the memory: what all backends have in common.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{Error as ObjectError, ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
@@ -40,21 +41,14 @@ pub(crate) struct UnverifiedFile {
 #[derive(Debug)]
 pub(super) struct Objects {
     pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) prefix: Path,
     /// Whether a removal is a bulk request.
     pub(super) deletes_in_bulk: bool,
 }
 
 impl Objects {
-    /// The key of a file.
-    pub(super) fn key(&self, checksum: &Checksum) -> Path {
-        let path = path_of(checksum);
-        path.split('/').fold(self.prefix.clone(), Path::join)
-    }
-
     /// Whether there is a file with this key, without a look at its bytes.
     pub(super) async fn contains(&self, checksum: &Checksum) -> Result<bool, StoreError> {
-        match self.store.head(&self.key(checksum)).await {
+        match self.store.head(&key_of(checksum)).await {
             Ok(found) => Ok(is_plausible_size(checksum, found.size)),
             Err(ObjectError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error.into()),
@@ -66,13 +60,10 @@ impl Objects {
         &self,
         checksum: &Checksum,
     ) -> Result<Option<UnverifiedFile>, StoreError> {
-        match self.store.get(&self.key(checksum)).await {
+        match self.store.get(&key_of(checksum)).await {
             Ok(got) => Ok(Some(UnverifiedFile {
                 size: got.meta.size,
-                content: got
-                    .into_stream()
-                    .map(|part| part.map_err(io::Error::other))
-                    .boxed(),
+                content: got.into_stream().map_err(failed_read).boxed(),
             })),
             Err(ObjectError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -87,11 +78,16 @@ impl Objects {
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    /// The prefix to list; `None` for everything.
-    pub(super) fn list_prefix(&self) -> Option<&Path> {
-        (!self.prefix.as_ref().is_empty()).then_some(&self.prefix)
-    }
+/// The key of a file.
+pub(super) fn key_of(checksum: &Checksum) -> Path {
+    Path::from(path_of(checksum))
+}
+
+/// A failure during a reading. Its text is that of a [`StoreError`].
+pub(super) fn failed_read(error: ObjectError) -> io::Error {
+    io::Error::other(StoreError::from(error))
 }
 
 /// The place of a file below the root of a store: `ab/cd/abcd….crate`. The directories stay small enough for tools to
@@ -102,12 +98,13 @@ pub(super) fn path_of(checksum: &Checksum) -> String {
     format!("{}/{}/{name}{EXTENSION}", part(0, 2), part(2, 4))
 }
 
-/// Whether a file can have this size. A crash may leave an empty file in the place of another one.
-pub(super) fn is_plausible_size(checksum: &Checksum, size: u64) -> bool {
-    size > 0 || checksum_of(Sha256::new()) == *checksum
+/// The bytes in a range that lies inside them.
+pub(super) fn slice_of(bytes: &Bytes, range: Range<u64>) -> Bytes {
+    let place = |at| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.slice(place(range.start)..place(range.end))
 }
 
-/// The checksum of all bytes that were hashed.
-pub(super) fn checksum_of(digest: Sha256) -> Checksum {
-    Checksum::from(<[u8; 32]>::from(digest.finalize()))
+/// Whether a file can have this size. A crash may leave an empty file in the place of another one.
+pub(super) fn is_plausible_size(checksum: &Checksum, size: u64) -> bool {
+    size > 0 || Checksum::of(Sha256::new()) == *checksum
 }

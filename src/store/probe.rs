@@ -1,17 +1,16 @@
 //! Checks whether the store can be used. Leaves nothing behind.
 
 use std::path::{Path as DiskPath, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use object_store::path::Path;
 use object_store::{Error as ObjectError, ObjectStoreExt};
 
-use super::counters::Counters;
 use super::crate_store::{CrateStore, StoreSettings};
 use super::damage::DamagedFiles;
 use super::error::StoreError;
-use super::location::{Place, StorageLocation};
+use super::location::StorageLocation;
 use super::objects::Objects;
 use crate::clock::Clock;
 
@@ -49,9 +48,9 @@ pub(crate) enum ProbeError {
 
 /// Does everything that a mirror does with its store, once, with a file of a few bytes.
 pub(crate) async fn probe(location: &StorageLocation, access: Access) -> Result<(), ProbeError> {
-    let _made = match location.place() {
-        Place::Disk { path, .. } => NewDirectories::up_to(path),
-        Place::Cloud(_) | Place::Memory => NewDirectories(Vec::new()),
+    let _made = match location {
+        StorageLocation::Disk { path, .. } => NewDirectories::up_to(path),
+        StorageLocation::Cloud(_) | StorageLocation::Memory => NewDirectories(Vec::new()),
     };
     let settings = StoreSettings {
         location: location.clone(),
@@ -59,11 +58,10 @@ pub(crate) async fn probe(location: &StorageLocation, access: Access) -> Result<
         damaged_files: DamagedFiles::Leave,
         clock: Clock::system(),
     };
-    let store =
-        CrateStore::open(settings, Arc::new(Counters::default())).map_err(ProbeError::Open)?;
+    let store = CrateStore::open(settings).map_err(ProbeError::Open)?;
     let objects = &store.objects;
     // One object is enough: a bucket can have many other objects.
-    if let Some(Err(error)) = objects.store.list(objects.list_prefix()).next().await {
+    if let Some(Err(error)) = objects.store.list(None).next().await {
         return Err(ProbeError::List(error.into()));
     }
     match access {
@@ -73,8 +71,7 @@ pub(crate) async fn probe(location: &StorageLocation, access: Access) -> Result<
 }
 
 async fn write_read_and_remove(objects: &Objects) -> Result<(), ProbeError> {
-    let name = format!("{PROBE}-{:016x}", fastrand::u64(..));
-    let key = objects.prefix.clone().join(name);
+    let key = Path::from(format!("{PROBE}-{:016x}", fastrand::u64(..)));
     let content = Bytes::from_static(CONTENT);
     let put = objects.store.put(&key, content.clone().into()).await;
     put.map_err(|error| ProbeError::Put(error.into()))?;

@@ -21,21 +21,14 @@ use crate::upstream::Receiver;
 /// The size of a part: the smallest that S3 takes. A file up to this size stays in memory.
 pub(super) const PART_BYTES: usize = 5 * 1024 * 1024;
 
-/// Where a file is assembled.
-#[derive(Debug)]
-pub(super) enum Assembly {
-    /// At its key: the store shows nothing before the file is complete, and keeps uploads apart.
-    AtKey,
-    /// At this place on a disk.
-    At(Path),
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Spool {
     objects: Arc<dyn ObjectStore>,
     key: Path,
-    assembly: Assembly,
+    /// The place on a disk where the file is assembled. A cloud assembles it at its key: it shows nothing before the file
+    /// is complete, and keeps uploads apart.
+    staged: Option<Path>,
     waiting: BytesMut,
     /// All bytes, after [`Spool::content`].
     whole: Option<Bytes>,
@@ -43,11 +36,11 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, assembly: Assembly) -> Self {
+    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, staged: Option<Path>) -> Self {
         Self {
             objects,
             key,
-            assembly,
+            staged,
             waiting: BytesMut::new(),
             whole: None,
             upload: None,
@@ -75,8 +68,8 @@ impl Spool {
         self,
         assembled: Result<(), ObjectError>,
     ) -> Result<(), ObjectError> {
-        match (&self.assembly, assembled) {
-            (Assembly::At(place), Ok(())) => {
+        match (&self.staged, assembled) {
+            (Some(place), Ok(())) => {
                 let renamed = self.objects.rename(place, &self.key).await;
                 if renamed.is_err() {
                     // The file may still be there.
@@ -84,10 +77,10 @@ impl Spool {
                 }
                 renamed
             }
-            (Assembly::At(_), Err(error)) => Err(error),
-            (Assembly::AtKey, Ok(())) => Ok(()),
+            (Some(_), Err(error)) => Err(error),
+            (None, Ok(())) => Ok(()),
             // Another mirror may have completed the same file first, which ends our upload in some clouds.
-            (Assembly::AtKey, Err(error)) => match self.objects.head(&self.key).await {
+            (None, Err(error)) => match self.objects.head(&self.key).await {
                 Ok(_put_by_another) => Ok(()),
                 Err(_nor_there) => Err(error),
             },
@@ -107,11 +100,8 @@ impl Spool {
             None => self.waiting.split().freeze(),
         };
         match self.upload.take() {
-            None => {
-                let put = self.objects.put(self.place(), last.into());
-                put.await.map(drop)
-            }
             Some(upload) => complete(upload, last).await,
+            None => self.objects.put(self.place(), last.into()).await.map(drop),
         }
     }
 
@@ -122,10 +112,7 @@ impl Spool {
 
     /// Where the file is assembled.
     pub(super) fn place(&self) -> &Path {
-        match &self.assembly {
-            Assembly::AtKey => &self.key,
-            Assembly::At(place) => place,
-        }
+        self.staged.as_ref().unwrap_or(&self.key)
     }
 
     /// Takes the next bytes.

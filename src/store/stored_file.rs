@@ -11,7 +11,7 @@ use super::cloud::Cloud;
 #[cfg(target_os = "linux")]
 use super::disk::open_file::OpenFile;
 use super::error::StoreError;
-use super::objects::Reading;
+use super::objects::{Reading, slice_of};
 use crate::disk_file::DiskFile;
 #[cfg(target_os = "linux")]
 use crate::disk_file::FilePart;
@@ -80,8 +80,7 @@ impl StoredFile {
     pub(crate) async fn read(&self, range: Range<u64>) -> Result<Reading, StoreError> {
         match &self.source {
             Source::Memory(bytes) => {
-                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                let part = bytes.slice(place(range.start)..place(range.end));
+                let part = slice_of(bytes, range);
                 Ok(stream::once(async { Ok(part) }).boxed())
             }
             Source::Disk(file) => Ok(read_file(Arc::clone(file), range)),

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 
-use super::objects::checksum_of;
-use super::{Counters, CrateStore, DamagedFiles, StorageLocation, StoreSettings};
+use super::objects::key_of;
+use super::{CrateStore, DamagedFiles, StorageLocation, StoreSettings};
 use crate::clock::Clock;
 use crate::package::Checksum;
 
 /// The checksum of this content.
 pub(crate) fn checksum(content: &str) -> Checksum {
-    checksum_of(Sha256::new_with_prefix(content))
+    Checksum::of(Sha256::new_with_prefix(content))
 }
 
 /// An empty store at this place.
@@ -23,7 +23,7 @@ pub(crate) fn store_at(location: StorageLocation, bytes_max: Option<u64>) -> Arc
         damaged_files: DamagedFiles::Remove,
         clock: Clock::system(),
     };
-    Arc::new(CrateStore::open(settings, Arc::new(Counters::default())).unwrap())
+    Arc::new(CrateStore::open(settings).unwrap())
 }
 
 /// An empty store in memory.
@@ -36,7 +36,7 @@ pub(crate) fn memory_store() -> Arc<CrateStore> {
 
 /// Puts this content under any checksum.
 pub(crate) async fn put(store: &CrateStore, checksum: &Checksum, content: &str) {
-    let key = store.objects.key(checksum);
+    let key = key_of(checksum);
     let content = content.to_owned().into_bytes();
     store.objects.store.put(&key, content.into()).await.unwrap();
 }

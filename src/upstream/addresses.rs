@@ -65,32 +65,41 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// Where a client may connect to.
-#[derive(Clone, Debug)]
-pub(super) enum Reach {
-    /// Anywhere.
-    Everywhere,
-    /// Public addresses only, except for these hosts: the proxies, which the operator chose.
-    Public { except: Arc<[String]> },
+/// Which upstreams a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upstreams {
+    /// Those on the internet. The client never connects to a private address.
+    Public,
+    /// Those in the operator's own network. They may redirect the mirror to others there.
+    Inside,
 }
 
 /// Looks up names for a client. URLs with an address instead of a name do not come here.
+#[derive(Clone)]
 pub(super) struct Names {
     pub(super) resolver: Resolver,
-    pub(super) reach: Reach,
+    pub(super) upstreams: Upstreams,
+    /// The hosts of the proxies. They may have private addresses, because the operator chose them.
+    pub(super) proxies: Arc<[String]>,
+}
+
+impl Names {
+    /// Whether this is the host of a proxy.
+    pub(super) fn is_proxy(&self, host: &str) -> bool {
+        let mut proxies = self.proxies.iter();
+        proxies.any(|proxy| proxy.eq_ignore_ascii_case(host))
+    }
 }
 
 impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
-        let (resolver, reach) = (self.resolver.clone(), self.reach.clone());
+        let names = self.clone();
         let resolving = async move {
             let name = name.as_str();
-            let mut addresses = resolver.look_up(name).await?;
-            if let Reach::Public { except } = reach
-                && !except.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
-            {
+            let mut addresses = names.resolver.look_up(name).await?;
+            if names.upstreams == Upstreams::Public && !names.is_proxy(name) {
                 // The client connects only to the addresses returned here, so a later answer of the DNS changes nothing.
-                addresses.retain(|address| !resolver.is_private(*address));
+                addresses.retain(|address| !names.resolver.is_private(*address));
                 if addresses.is_empty() {
                     return Err("it has no public address".into());
                 }

@@ -13,40 +13,51 @@ const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// The pause for an upstream that is busy and names none.
 const PAUSE_DEFAULT: Duration = Duration::from_secs(2);
 
-/// Why one try failed, by what to do next.
-#[derive(Debug)]
-pub(super) enum TryError {
-    /// There is no such file at this upstream.
+/// Why a file could not be fetched, by what to do next. `E` is the error of the receiver.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FetchError<E> {
+    /// No upstream has the file.
+    #[error("no upstream has it")]
     Missing,
-    /// The bytes have another checksum.
-    Corrupt { actual: Checksum },
-    /// It did not send anything in time.
+    /// The bytes do not have the checksum of the index.
+    #[error("the checksum of what came is {actual}, the index says {expected}")]
+    Corrupt {
+        /// The checksum in the index.
+        expected: Checksum,
+        /// The checksum of the bytes.
+        actual: Checksum,
+    },
+    /// An upstream did not answer in time.
+    #[error("an upstream timed out")]
     TimedOut,
-    /// It asks for a pause.
+    /// An upstream asks for a pause.
+    #[error("an upstream has too much to do")]
     Busy(Duration),
-    /// Another try may help.
+    /// An upstream cannot be reached, or answers with an error. Another try may help.
+    #[error("{0}")]
     Transient(String),
-    /// Another try does not help.
+    /// The same, and another try does not help.
+    #[error("{0}")]
     Useless(String),
+    /// The receiver could not take the bytes.
+    #[error("the bytes could not be written")]
+    Receiver(E),
 }
 
 /// Accepts an answer whose body is the file.
-pub(super) fn accept(response: Response, now: SystemTime) -> Result<Response, TryError> {
-    match response.status() {
-        StatusCode::OK => Ok(response),
+pub(super) fn accept<E>(response: Response, now: SystemTime) -> Result<Response, FetchError<E>> {
+    Err(match response.status() {
+        StatusCode::OK => return Ok(response),
         // S3 answers 403 for a missing file if the bucket may not be listed.
-        StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::GONE => Err(TryError::Missing),
+        StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::GONE => FetchError::Missing,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            Err(TryError::Busy(pause(&response, now)))
+            FetchError::Busy(pause(&response, now))
         }
-        StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => Err(TryError::Transient(
-            format!("it answered {}", response.status()),
-        )),
-        status if status.is_server_error() => {
-            Err(TryError::Transient(format!("it answered {status}")))
+        status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+            FetchError::Transient(format!("it answered {status}"))
         }
-        status => Err(TryError::Useless(format!("it answered {status}"))),
-    }
+        status => FetchError::Useless(format!("it answered {status}")),
+    })
 }
 
 /// The pause that an upstream asks for in `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.

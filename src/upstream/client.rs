@@ -9,7 +9,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Proxy, header};
 use url::{Host, Url};
 
-use super::addresses::{Names, Reach, Resolver};
+use super::addresses::{Names, Resolver, Upstreams};
 use crate::outgoing::{Proxies, certificates};
 
 /// How many redirects of one request are followed.
@@ -69,26 +69,13 @@ pub(crate) struct ClientSettings {
     pub(crate) proxies: Proxies,
 }
 
-/// Which upstreams a client is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upstreams {
-    /// Those on the internet. The client never connects to a private address.
-    Public,
-    /// Those in the operator's own network. They may redirect the mirror to others there.
-    Inside,
-}
-
 impl ClientSettings {
     /// A client with our `User-Agent` that leaves bodies as they are, and connects only to allowed addresses.
     pub(super) fn build(&self, upstreams: Upstreams) -> Result<Client, ClientError> {
         let names = Arc::new(Names {
             resolver: self.resolver.clone(),
-            reach: match upstreams {
-                Upstreams::Inside => Reach::Everywhere,
-                Upstreams::Public => Reach::Public {
-                    except: self.proxies.hosts().into(),
-                },
-            },
+            upstreams,
+            proxies: self.proxies.hosts().into(),
         });
         // A crate file is already compressed, and compressing it again would change the bytes that are hashed.
         let identity = header::HeaderValue::from_static("identity");
@@ -111,7 +98,8 @@ impl ClientSettings {
 /// Follows a few redirects, but none from https to http. Refuses a redirect with a user in its URL, because libraries
 /// write the URL to the log.
 fn redirects(names: &Names, proxies: Proxies) -> Policy {
-    let (resolver, reach) = (names.resolver.clone(), names.reach.clone());
+    let names = names.clone();
+    let is_public = names.upstreams == Upstreams::Public;
     Policy::custom(move |attempt| {
         let before = attempt.previous();
         let leaves_tls = attempt.url().scheme() != "https"
@@ -122,15 +110,15 @@ fn redirects(names: &Names, proxies: Proxies) -> Policy {
             attempt.error("a redirect from https to http")
         } else if !attempt.url().username().is_empty() || attempt.url().password().is_some() {
             attempt.error("a redirect with credentials in its URL")
-        } else if matches!(reach, Reach::Public { .. })
-            && address_in(attempt.url()).is_some_and(|address| resolver.is_private(address))
+        } else if is_public
+            && address_in(attempt.url()).is_some_and(|address| names.resolver.is_private(address))
         {
             // Host names are checked when they are looked up.
             attempt.error("a redirect from a public host to a private address")
-        } else if let Reach::Public { except } = &reach
+        } else if is_public
             && proxies.of(attempt.url()).is_none()
             && let Some(host) = attempt.url().host_str()
-            && except.iter().any(|proxy| proxy.eq_ignore_ascii_case(host))
+            && names.is_proxy(host)
         {
             // A proxy may have a private address, but only for requests through it, not to it.
             attempt.error("a redirect from a public host to a proxy")

@@ -1,6 +1,5 @@
 //! Fetching one crate file from the first upstream that has it, and checking it against the index.
 
-use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +13,15 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::addresses::Resolver;
-use super::answer::{self, TryError};
-use super::client::{ClientError, ClientSettings, FetchLimits, Upstreams, is_inside};
+use super::addresses::{Resolver, Upstreams};
+use super::answer::{FetchError, accept};
+use super::client::{ClientError, ClientSettings, FetchLimits, is_inside};
 use super::template::DownloadTemplate;
 use super::templates::DownloadTemplates;
 use crate::clock::Clock;
 use crate::observability::LastFailure;
 use crate::observability::metrics::{FAILED, OK, TimedResults};
-use crate::outgoing::certificates;
+use crate::outgoing::{certificates, with_causes};
 use crate::package::{Checksum, CrateFile};
 
 /// How often one upstream is tried for one file, if another try may help.
@@ -86,45 +85,6 @@ pub(crate) trait Receiver: Send {
     fn write(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// Why a file could not be fetched.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FetchError<E> {
-    /// No upstream has the file.
-    #[error("no upstream has it")]
-    Missing,
-    /// The bytes do not have the checksum of the index.
-    #[error("the checksum of what came is {actual}, the index says {expected}")]
-    Corrupt {
-        /// The checksum in the index.
-        expected: Checksum,
-        /// The checksum of the bytes.
-        actual: Checksum,
-    },
-    /// An upstream did not answer in time.
-    #[error("an upstream timed out")]
-    TimedOut,
-    /// An upstream asks for a pause.
-    #[error("an upstream has too much to do")]
-    Busy(Duration),
-    /// An upstream cannot be reached, or answers with an error.
-    #[error("{0}")]
-    Failed(String),
-    /// The receiver could not take the bytes.
-    #[error("the bytes could not be written")]
-    Receiver(E),
-}
-
-enum TryFailure<E> {
-    Upstream(TryError),
-    Receiver(E),
-}
-
-impl<E> From<TryError> for TryFailure<E> {
-    fn from(error: TryError) -> Self {
-        Self::Upstream(error)
-    }
-}
-
 impl CrateSources {
     /// Connects to nothing yet.
     ///
@@ -136,24 +96,26 @@ impl CrateSources {
         clock: Clock,
     ) -> Result<Self, ClientError> {
         let source = |template: &DownloadTemplate| Source {
-            host: host_of(template),
+            // Without user, password and port.
+            host: template.origin.host_str().unwrap_or("unknown").to_owned(),
             template: template.clone(),
             is_private: OnceCell::new(),
             not_before: Mutex::new(None),
             told: LastFailure::default(),
         };
-        let wants_tls = templates.iter().any(DownloadTemplate::is_https);
+        let is_https = |template: &DownloadTemplate| template.origin.scheme() == "https";
+        let wants_tls = templates.iter().any(is_https);
         if wants_tls && certificates::are_missing() {
             return Err(ClientError::NoCertificates);
         }
+        let sources: Vec<Source> = templates.iter().map(source).collect();
         let requests = TimedResults::default();
-        for template in templates.iter() {
-            let results = [OK, MISSING, CORRUPT, FAILED];
-            requests.begin(&results, Some(&host_of(template)));
+        for source in &sources {
+            requests.begin(&[OK, MISSING, CORRUPT, FAILED], Some(&source.host));
         }
         Ok(Self {
             requests,
-            sources: templates.iter().map(source).collect(),
+            sources,
             public_client: settings.build(Upstreams::Public)?,
             private_client: settings.build(Upstreams::Inside)?,
             resolver: settings.resolver,
@@ -188,10 +150,10 @@ impl CrateSources {
                     }
                     return Ok(bytes);
                 }
-                Err(TryFailure::Receiver(error)) => return Err(FetchError::Receiver(error)),
-                Err(TryFailure::Upstream(error)) => {
+                Err(error @ FetchError::Receiver(_)) => return Err(error),
+                Err(error) => {
                     log(source, file, &error);
-                    result = worse(result, error, file);
+                    result = worse(result, error);
                 }
             }
         }
@@ -204,7 +166,7 @@ impl CrateSources {
         source: &Source,
         file: &CrateFile,
         receiver: &mut R,
-    ) -> Result<u64, TryFailure<R::Error>> {
+    ) -> Result<u64, FetchError<R::Error>> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -212,30 +174,24 @@ impl CrateSources {
             receiver.restart().await;
             let began = Instant::now();
             let attempt = self.try_once(source, file, receiver);
-            let tried = match timeout(FILE_TIME_MAX, attempt).await {
-                Ok(tried) => tried,
-                Err(_elapsed) => Err(TryError::TimedOut.into()),
-            };
+            let tried = timeout(FILE_TIME_MAX, attempt).await;
+            let tried = tried.unwrap_or(Err(FetchError::TimedOut));
             if let Some(result) = result_of(&tried) {
                 self.requests
                     .note(result, Some(&source.host), began.elapsed());
             }
-            let failure = match tried {
-                Ok(bytes) => return Ok(bytes),
-                Err(failure) => failure,
-            };
-            match failure {
-                TryFailure::Upstream(TryError::Busy(pause)) => {
+            match tried {
+                Err(FetchError::Busy(pause)) => {
                     source.pause_for(pause);
                     if tries == TRIES_MAX {
-                        return Err(TryError::Busy(pause).into());
+                        return Err(FetchError::Busy(pause));
                     }
                 }
-                TryFailure::Upstream(TryError::Transient(_)) if tries < TRIES_MAX => {
+                Err(FetchError::Transient(_)) if tries < TRIES_MAX => {
                     let pause = self.limits.retry_pause.mul_f64(f64::from(1 << (tries - 1)));
                     tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
                 }
-                other => return Err(other),
+                other => return other,
             }
         }
     }
@@ -245,7 +201,7 @@ impl CrateSources {
         source: &Source,
         file: &CrateFile,
         receiver: &mut R,
-    ) -> Result<u64, TryFailure<R::Error>> {
+    ) -> Result<u64, FetchError<R::Error>> {
         let url = source
             .template
             .expand(&file.name, &file.version, Some(&file.checksum));
@@ -255,29 +211,29 @@ impl CrateSources {
         };
         let answer = timeout(self.limits.head_timeout, answer).await;
         let answer = answer
-            .map_err(|_elapsed| TryError::TimedOut)?
+            .map_err(|_elapsed| FetchError::TimedOut)?
             .map_err(reason)?;
-        let mut body = answer::accept(answer, self.clock.now())?;
+        let mut body = accept(answer, self.clock.now())?;
         let began = Instant::now();
         let (mut digest, mut bytes) = (Sha256::new(), 0);
         while let Some(part) = self.next_part(&mut body).await? {
             bytes += part.len() as u64;
             if bytes > FILE_BYTES_MAX {
-                return Err(TryError::Useless("the file is larger than 1 GiB".to_owned()).into());
+                let why = "the file is larger than 1 GiB".to_owned();
+                return Err(FetchError::Useless(why));
             }
             if is_too_slow(bytes, began.elapsed()) {
-                return Err(TryError::TimedOut.into());
+                return Err(FetchError::TimedOut);
             }
             digest.update(&part);
-            receiver.write(part).await.map_err(TryFailure::Receiver)?;
+            receiver.write(part).await.map_err(FetchError::Receiver)?;
         }
-        let actual = Checksum::from(<[u8; 32]>::from(digest.finalize()));
-        if actual == file.checksum {
-            Ok(bytes)
-        } else {
-            self.mismatches.fetch_add(1, Ordering::Relaxed);
-            Err(TryError::Corrupt { actual }.into())
+        let (expected, actual) = (file.checksum, Checksum::of(digest));
+        if actual == expected {
+            return Ok(bytes);
         }
+        self.mismatches.fetch_add(1, Ordering::Relaxed);
+        Err(FetchError::Corrupt { expected, actual })
     }
 
     /// The client for an upstream: it decides which redirects are followed.
@@ -294,22 +250,23 @@ impl CrateSources {
         }
     }
 
-    async fn next_part(&self, body: &mut Response) -> Result<Option<Bytes>, TryError> {
+    async fn next_part<E>(&self, body: &mut Response) -> Result<Option<Bytes>, FetchError<E>> {
         let part = timeout(self.limits.silence_timeout, body.chunk()).await;
-        part.map_err(|_elapsed| TryError::TimedOut)?.map_err(reason)
+        part.map_err(|_elapsed| FetchError::TimedOut)?
+            .map_err(reason)
     }
 }
 
 impl Source {
     /// Waits for the pause that the upstream asked for, if it is short.
-    async fn wait_for_its_pause(&self) -> Result<(), TryError> {
+    async fn wait_for_its_pause<E>(&self) -> Result<(), FetchError<E>> {
         let not_before = *self.not_before.lock();
         let Some(not_before) = not_before else {
             return Ok(());
         };
         let pause = not_before.saturating_duration_since(Instant::now());
         if pause > PAUSE_WAITED_MAX {
-            return Err(TryError::Busy(pause));
+            return Err(FetchError::Busy(pause));
         }
         tokio::time::sleep(pause).await;
         Ok(())
@@ -323,21 +280,14 @@ impl Source {
     }
 }
 
-/// The host of an upstream, without user, password and port.
-fn host_of(template: &DownloadTemplate) -> String {
-    let origin = template.origin();
-    let host = origin.as_ref().and_then(Url::host_str);
-    host.unwrap_or("unknown").to_owned()
-}
-
 /// The result to count. A failure of the receiver says nothing about the upstream.
-fn result_of<E>(tried: &Result<u64, TryFailure<E>>) -> Option<&'static str> {
+fn result_of<E>(tried: &Result<u64, FetchError<E>>) -> Option<&'static str> {
     match tried {
         Ok(_) => Some(OK),
-        Err(TryFailure::Upstream(TryError::Missing)) => Some(MISSING),
-        Err(TryFailure::Upstream(TryError::Corrupt { .. })) => Some(CORRUPT),
-        Err(TryFailure::Upstream(_)) => Some(FAILED),
-        Err(TryFailure::Receiver(_)) => None,
+        Err(FetchError::Missing) => Some(MISSING),
+        Err(FetchError::Corrupt { .. }) => Some(CORRUPT),
+        Err(FetchError::Receiver(_)) => None,
+        Err(_) => Some(FAILED),
     }
 }
 
@@ -347,78 +297,69 @@ fn is_too_slow(bytes: u64, elapsed: Duration) -> bool {
 }
 
 /// The reason of a failed request. Its text has no URL, because a URL may contain secrets.
-fn reason(error: reqwest::Error) -> TryError {
+fn reason<E>(error: reqwest::Error) -> FetchError<E> {
     let error = error.without_url();
     if error.is_timeout() {
-        return TryError::TimedOut;
-    }
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    if error.is_redirect() || error.is_builder() {
-        TryError::Useless(text)
+        FetchError::TimedOut
+    } else if error.is_redirect() || error.is_builder() {
+        FetchError::Useless(with_causes(&error))
     } else {
-        TryError::Transient(text)
+        FetchError::Transient(with_causes(&error))
     }
 }
 
 /// The error after one more upstream has failed. A file is missing only if all upstreams lack it.
-fn worse<E>(before: FetchError<E>, error: TryError, file: &CrateFile) -> FetchError<E> {
-    match error {
-        TryError::Missing => before,
-        TryError::Corrupt { actual } => FetchError::Corrupt {
-            expected: file.checksum,
-            actual,
-        },
+fn worse<E>(before: FetchError<E>, error: FetchError<E>) -> FetchError<E> {
+    match (&before, &error) {
+        (_, FetchError::Missing) => before,
+        (_, FetchError::Corrupt { .. }) => error,
         // Wrong bytes are worse than no bytes.
-        _ if matches!(before, FetchError::Corrupt { .. }) => before,
-        TryError::TimedOut => FetchError::TimedOut,
-        TryError::Busy(pause) => FetchError::Busy(pause),
-        TryError::Transient(why) | TryError::Useless(why) => FetchError::Failed(why),
+        (FetchError::Corrupt { .. }, _) => before,
+        _ => error,
     }
 }
 
 /// Logs a failure: one of a file by itself, one of an upstream only when it begins. Each request has an event of its own,
 /// with the cause.
-fn log(source: &Source, file: &CrateFile, error: &TryError) {
+fn log<E>(source: &Source, file: &CrateFile, error: &FetchError<E>) {
     let upstream = &source.template.base;
     let is_news = match error {
-        TryError::Missing | TryError::Corrupt { .. } => true,
-        TryError::TimedOut => source.told.note_failure("timed out"),
-        TryError::Busy(_) => source.told.note_failure("asks for a pause"),
-        TryError::Transient(why) | TryError::Useless(why) => source.told.note_failure(why),
+        FetchError::Missing | FetchError::Corrupt { .. } => true,
+        FetchError::TimedOut => source.told.note_failure("timed out"),
+        FetchError::Busy(_) => source.told.note_failure("asks for a pause"),
+        FetchError::Transient(why) | FetchError::Useless(why) => source.told.note_failure(why),
+        // It is no failure of an upstream.
+        FetchError::Receiver(_) => false,
     };
     if !is_news {
         return;
     }
     match error {
-        TryError::Missing => {
+        FetchError::Missing => {
             tracing::info!(upstream, "crate.file" = %file, "an upstream has no such crate file");
         }
-        TryError::Corrupt { actual } => tracing::error!(
+        FetchError::Corrupt { expected, actual } => tracing::error!(
             upstream,
             "crate.file" = %file,
-            expected = %file.checksum,
+            expected = %expected,
             actual = %actual,
             "a crate file is not what the index says, and is not kept"
         ),
-        TryError::TimedOut => {
+        FetchError::TimedOut => {
             tracing::warn!(upstream, "crate.file" = %file, "an upstream of crate files timed out");
         }
-        TryError::Busy(pause) => tracing::warn!(
+        FetchError::Busy(pause) => tracing::warn!(
             upstream,
             "crate.file" = %file,
             pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
             "an upstream of crate files asks for a pause"
         ),
-        TryError::Transient(why) | TryError::Useless(why) => tracing::warn!(
+        FetchError::Transient(why) | FetchError::Useless(why) => tracing::warn!(
             upstream,
             "crate.file" = %file,
             error = why,
             "a crate file could not be fetched from an upstream; further failures like this one are not logged"
         ),
+        FetchError::Receiver(_) => {}
     }
 }

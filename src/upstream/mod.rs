@@ -11,9 +11,10 @@ mod template;
 mod templates;
 
 pub use addresses::Resolver;
+pub(crate) use answer::FetchError;
 pub use client::FetchLimits;
 pub(crate) use client::{ClientError, ClientSettings};
-pub(crate) use fetch::{CrateSources, FetchError, Receiver};
+pub(crate) use fetch::{CrateSources, Receiver};
 pub(crate) use redirect::{check_answers, find_redirect};
 pub(crate) use template::{DownloadTemplate, TemplateError};
 pub(crate) use templates::DownloadTemplates;

@@ -5,7 +5,8 @@ use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
-use super::client::{ClientSettings, Upstreams, is_inside};
+use super::addresses::Upstreams;
+use super::client::{ClientSettings, is_inside};
 use super::template::DownloadTemplate;
 use crate::outgoing::first_cause;
 

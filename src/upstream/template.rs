@@ -9,11 +9,11 @@ const DEFAULT_SUFFIX: &str = "/{crate}/{version}/download";
 
 /// The placeholders of cargo (cargo book, "Registry index configuration").
 const PLACEHOLDERS: [(&str, Placeholder); 5] = [
-    ("{crate}", Placeholder::Crate),
-    ("{version}", Placeholder::Version),
-    ("{prefix}", Placeholder::Prefix),
-    ("{lowerprefix}", Placeholder::LowerPrefix),
-    ("{sha256-checksum}", Placeholder::Checksum),
+    ("crate", Placeholder::Crate),
+    ("version", Placeholder::Version),
+    ("prefix", Placeholder::Prefix),
+    ("lowerprefix", Placeholder::LowerPrefix),
+    ("sha256-checksum", Placeholder::Checksum),
 ];
 
 /// The place of crate files: a URL with cargo's placeholders for a crate's name, version, index directories and checksum.
@@ -27,6 +27,8 @@ pub(crate) struct DownloadTemplate {
     pieces: Vec<Piece>,
     /// The scheme, host and path in front of the crate files, without credentials and without a trailing slash.
     pub(crate) base: String,
+    /// A URL with the scheme, the host and the port of all files, without credentials.
+    pub(crate) origin: url::Url,
     /// Whether the template contains the checksum, so that a URL needs the index.
     pub(crate) needs_checksum: bool,
     /// Whether it contains a user or a password.
@@ -72,25 +74,18 @@ impl DownloadTemplate {
     pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
         let has_placeholder = PLACEHOLDERS
             .iter()
-            .any(|(placeholder, _)| text.contains(placeholder));
+            .any(|(name, _)| text.contains(&format!("{{{name}}}")));
         let full = if has_placeholder {
             text.to_owned()
         } else {
             format!("{}{DEFAULT_SUFFIX}", text.trim_end_matches('/'))
         };
-        let pieces = take_apart(&full);
         if !full.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TemplateError::Character);
         }
-        // A brace that is left is a misspelt placeholder, because no URL has a plain brace.
-        let is_stray =
-            |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains(['{', '}']));
-        if pieces.iter().any(is_stray) {
-            return Err(TemplateError::Placeholder);
-        }
+        let pieces = take_apart(&full).ok_or(TemplateError::Placeholder)?;
         // The other rules are the same for every crate, so one sample is enough.
-        let sample: String = pieces.iter().map(|piece| piece.sample()).collect();
-        let url = url::Url::parse(&sample).map_err(|_not_a_url| TemplateError::NotAUrl)?;
+        let url = url::Url::parse(&sample(&pieces)).map_err(|_not_a_url| TemplateError::NotAUrl)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(TemplateError::Scheme);
         }
@@ -99,26 +94,14 @@ impl DownloadTemplate {
             has_credentials: !url.username().is_empty() || url.password().is_some(),
             has_query: url.query().is_some() || url.fragment().is_some(),
             base: base_of(&full, &url),
+            origin: without_credentials(url),
             pieces,
         })
     }
 
-    /// A URL with the scheme, the host and the port of all files.
-    pub(crate) fn origin(&self) -> Option<url::Url> {
-        let mut url = url::Url::parse(&self.sample()).ok()?;
-        url.set_username("").ok()?;
-        url.set_password(None).ok()?;
-        Some(url)
-    }
-
     /// The URL of a crate file that probably does not exist, with any credentials.
     pub(super) fn sample(&self) -> String {
-        self.pieces.iter().map(|piece| piece.sample()).collect()
-    }
-
-    /// Whether the scheme is `https`.
-    pub(super) fn is_https(&self) -> bool {
-        self.origin().is_some_and(|url| url.scheme() == "https")
+        sample(&self.pieces)
     }
 
     /// The URL of a crate file, with the name as typed. A `+` in the version becomes `%2B`, because object stores read a
@@ -165,36 +148,34 @@ impl fmt::Debug for DownloadTemplate {
     }
 }
 
-impl Piece {
-    fn sample(&self) -> &str {
-        match self {
-            Self::Text(text) => text,
-            Self::Placeholder(_) => "x",
-        }
-    }
+fn sample(pieces: &[Piece]) -> String {
+    let sample = |piece: &Piece| match piece {
+        Piece::Text(text) => text.clone(),
+        Piece::Placeholder(_) => "x".to_owned(),
+    };
+    pieces.iter().map(sample).collect()
 }
 
-fn take_apart(template: &str) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut rest = template;
-    loop {
-        let next = PLACEHOLDERS
-            .iter()
-            .filter_map(|(text, placeholder)| rest.find(text).map(|at| (at, *text, *placeholder)))
-            .min_by_key(|(at, ..)| *at);
-        let Some((at, text, placeholder)) = next else {
-            if !rest.is_empty() {
-                pieces.push(Piece::Text(rest.to_owned()));
-            }
-            return pieces;
-        };
-        let (before, after) = rest.split_at(at);
-        if !before.is_empty() {
-            pieces.push(Piece::Text(before.to_owned()));
-        }
-        pieces.push(Piece::Placeholder(placeholder));
-        rest = after.strip_prefix(text).unwrap_or_default();
+/// `None` if a brace belongs to none of the placeholders. No URL has a plain brace.
+fn take_apart(template: &str) -> Option<Vec<Piece>> {
+    let (first, others) = template.split_once('{')?;
+    let mut pieces = vec![Piece::Text(first.to_owned())];
+    for part in others.split('{') {
+        let (name, text) = part.split_once('}')?;
+        let (_, placeholder) = PLACEHOLDERS.iter().find(|(known, _)| *known == name)?;
+        pieces.push(Piece::Placeholder(*placeholder));
+        pieces.push(Piece::Text(text.to_owned()));
     }
+    pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
+    let is_stray = |piece: &Piece| matches!(piece, Piece::Text(text) if text.contains('}'));
+    (!pieces.iter().any(is_stray)).then_some(pieces)
+}
+
+fn without_credentials(mut url: url::Url) -> url::Url {
+    // Neither can fail: an http URL always has a host.
+    let _no_host = url.set_username("");
+    let _no_host = url.set_password(None);
+    url
 }
 
 /// The text before the first placeholder, without a last `crates` folder, query, credentials and trailing slashes. Empty if
@@ -209,10 +190,8 @@ fn base_of(template: &str, sample: &url::Url) -> String {
     match url::Url::parse(head) {
         // A user before a placeholder must not count as a host: `https://user:1{crate}@host/`.
         Ok(url) if url.host() != sample.host() || url.port() != sample.port() => String::new(),
-        Ok(mut url) => {
-            // Neither can fail: an http URL always has a host.
-            let _no_host = url.set_username("");
-            let _no_host = url.set_password(None);
+        Ok(url) => {
+            let url = without_credentials(url);
             url.as_str().trim_end_matches('/').to_owned()
         }
         Err(_) => String::new(),

@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::blocking_store::BlockingStore;
 use super::checksum_list::ChecksumList;
+use super::error::FORMAT;
 use super::event::ArchiveEvent;
 use super::import::{ImportAction, ImportError, ImportJob, Imported, import_from};
-use super::manifest::Base;
+use super::manifest::{Base, Manifest, TOOL};
 use super::write::{Contents, WriteError, write_archive};
 use crate::clock::Clock;
 use crate::index::testing::TestIndex;
@@ -124,14 +125,23 @@ fn written(
         Some(base) => export_since(&snapshot, base, scratch.path()).unwrap(),
         None => export_all(&snapshot, scratch.path()).unwrap(),
     };
-    let contents = Contents {
-        index: export,
+    let manifest = Manifest {
+        format: FORMAT,
+        tool: TOOL.to_owned(),
         upstream: "https://git.example/index".to_owned(),
-        index_base,
-        fetched: Some(FETCHED),
+        index_commit: export.commit.to_string(),
+        index_base: index_base.map(|base: CommitId| base.to_string()),
+        index_fetched: Some(FETCHED),
+        index_files: export.packs.len() as u64,
+        crate_files: new.count(),
+        held_files: all.count(),
+        base,
+    };
+    let contents = Contents {
+        manifest,
+        index: export,
         new,
         all,
-        base,
     };
     let stop = CancellationToken::new();
     let store = BlockingStore::new(store, &stop);

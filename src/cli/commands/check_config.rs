@@ -347,11 +347,9 @@ async fn ask_git(variable: &'static str, url: &RemoteUrl, config: &Config) -> An
 
 async fn ask_crate_files(config: &Config, template: &DownloadTemplate) -> Answered {
     let settings = client_settings(config);
-    let origin = template
-        .origin()
-        .map(|url| url.origin().ascii_serialization());
+    let origin = template.origin.origin().ascii_serialization();
     let asking = check_answers(&settings, template);
-    Answered::when("DOWNLOAD_URL", origin.unwrap_or_default(), asking).await
+    Answered::when("DOWNLOAD_URL", origin, asking).await
 }
 
 async fn ask_store(config: &Config, access: Access) -> Answered {
@@ -408,7 +406,10 @@ fn upstreams(config: &Config) -> Vec<(&'static str, Url)> {
         |(name, url): (_, Option<&RemoteUrl>)| Some((name, Url::parse(url?.address()).ok()?));
     let mut upstreams: Vec<(&str, Url)> = repositories.into_iter().filter_map(parsed).collect();
     if config.download_mode == DownloadMode::Cache {
-        let urls = config.downloads.iter().filter_map(DownloadTemplate::origin);
+        let urls = config
+            .downloads
+            .iter()
+            .map(|template| template.origin.clone());
         upstreams.extend(urls.map(|url| ("DOWNLOAD_URL", url)));
     }
     upstreams

@@ -27,6 +27,7 @@ use crate::index::{ClonesSize, Phase};
 use crate::observability::metrics::{FAILED, OK, PREFIX, TimedResults, register_process};
 use crate::server::Exchange;
 use crate::store::{Counters, CrateFiles};
+use crate::upstream::CrateSources;
 
 /// The format that every Prometheus reads.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -285,6 +286,7 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
         stored_files,
         stored_bytes,
     } = crate_files.counters();
+    let sources = crate_files.sources();
     registry.register(
         "crate_files",
         "Requests for crate files: stored ones, and how the fetches of the others ended",
@@ -305,7 +307,7 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
         (
             "crate_file_checksum_mismatches",
             "Answers of upstreams that were not what the index says",
-            crate_files.mismatches(),
+            sources.map_or(0, CrateSources::mismatches),
         ),
         (
             "store_failures",
@@ -342,8 +344,8 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
             ConstGauge::new(limit),
         );
     }
-    match crate_files.upstream_requests() {
-        Some(requests) => register_upstream(registry, requests),
+    match sources {
+        Some(sources) => register_upstream(registry, &sources.requests),
         None => register_upstream(registry, &TimedResults::default()),
     }
 }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -143,16 +144,20 @@ impl ServedIndex {
             .collect()
     }
 
-    /// Reads a crate's index file as it is served. The name may have any spelling. `None` if there is no such crate.
-    /// Blocking.
-    pub(crate) fn index_file<T>(
+    /// Reads a crate's index file as it is served. The name may have any spelling. `read` gets `None` if there is no such
+    /// crate. Blocking.
+    pub(crate) fn index_file(
         &self,
         name: &CrateName,
-        read: impl FnOnce(&ServedFile<'_>) -> T,
-    ) -> Result<Option<T>, ReadError> {
-        self.source.index_file(name, |file_name, content| {
-            read(&self.served(file_name, content))
-        })
+        mut read: impl FnMut(Option<&ServedFile<'_>>),
+    ) -> Result<(), ReadError> {
+        let found = self.source.index_file(name, |file_name, content| {
+            read(Some(&self.served(file_name, content)));
+        })?;
+        if found.is_none() {
+            read(None);
+        }
+        Ok(())
     }
 
     /// The decisions about the versions of a crate. The name may have any spelling. `None` if there is no such crate.
@@ -166,19 +171,25 @@ impl ServedIndex {
         })
     }
 
-    /// Passes every index file to `visit` as it is served, one at a time. Ends with the first error. Blocking.
-    pub(crate) fn for_each_file<E>(
+    /// Passes every index file to `visit` as it is served, one at a time, until `visit` breaks off. Blocking.
+    pub(crate) fn for_each_file(
         &self,
-        visit: impl Fn(&CrateName, &ServedFile<'_>) -> Result<(), E> + Sync,
-    ) -> Result<(), E>
-    where
-        E: From<ReadError> + Send,
-    {
-        // One thread is fast enough for what the visitors do.
-        let threads = NonZeroUsize::MIN;
-        self.source.for_each_index_file(threads, |name, content| {
-            visit(name, &self.served(name.as_str(), content))
-        })
+        visit: impl FnMut(&CrateName, &ServedFile<'_>) -> ControlFlow<()> + Send,
+    ) -> Result<(), ReadError> {
+        // One thread is fast enough for what the visitors do. The source asks for `Fn`, hence the lock.
+        let (threads, visit) = (NonZeroUsize::MIN, Mutex::new(visit));
+        let visited = self.source.for_each_index_file(threads, |name, content| {
+            let mut visit = visit.lock();
+            match visit(name, &self.served(name.as_str(), content)) {
+                ControlFlow::Continue(()) => Ok(()),
+                // An end without an error.
+                ControlFlow::Break(()) => Err(None),
+            }
+        });
+        match visited {
+            Ok(()) | Err(None) => Ok(()),
+            Err(Some(error)) => Err(error),
+        }
     }
 
     /// Counts what the policy holds, denies and keeps unyanked. Blocking.

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use super::remote_url::RemoteUrl;
-use crate::outgoing::{Proxies, certificates};
+use crate::outgoing::{Proxies, certificates, with_causes};
 
 /// Our own URL scheme. libgit2 must not know it.
 pub(super) const SCHEME: &str = "proxied+http";
@@ -241,14 +241,7 @@ fn check_type(answer: Response, is_listing: bool) -> io::Result<Response> {
 
 /// Describes an error with its causes, and without the URL, which may contain a token.
 fn described(error: reqwest::Error) -> io::Error {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    io::Error::other(text)
+    io::Error::other(with_causes(&error.without_url()))
 }
 
 impl Read for Exchange {

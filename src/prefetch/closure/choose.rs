@@ -70,22 +70,14 @@ fn highest<'h, 'f>(
     requirement: &VersionReq,
 ) -> Result<&'h Release<'f>, NoChoice> {
     let matching = |release: &&Release<'_>| requirement.matches(release.version().semver());
-    let by_version = |left: &&Release<'_>, right: &&Release<'_>| {
-        let (left, right) = (left.version().semver(), right.version().semver());
-        left.cmp(right)
-    };
-    if let Some(release) = history.visible().filter(matching).max_by(by_version) {
-        return Ok(release);
-    }
-    Err(
-        if history.releases().iter().any(|release| matching(&release)) {
-            NoChoice::AllYanked
-        } else if *requirement == VersionReq::STAR {
-            NoChoice::OnlyPreReleases
-        } else {
-            NoChoice::NoVersion
-        },
-    )
+    let visible = history.visible().filter(matching);
+    visible
+        .max_by_key(|release| release.version().semver())
+        .ok_or_else(|| match history.releases().iter().any(|it| matching(&it)) {
+            true => NoChoice::AllYanked,
+            false if *requirement == VersionReq::STAR => NoChoice::OnlyPreReleases,
+            false => NoChoice::NoVersion,
+        })
 }
 
 #[cfg(test)]

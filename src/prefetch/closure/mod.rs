@@ -36,10 +36,10 @@ pub(crate) enum Dependencies {
 pub(super) struct Resolved {
     /// The chosen files. One may be in it twice.
     pub(super) files: Vec<CrateFile>,
-    /// Requirements that nothing matches.
-    pub(super) findings: Vec<Finding>,
-    /// How many dependencies belong to other registries.
-    pub(super) elsewhere: usize,
+    /// One finding for each requirement that nothing matches.
+    pub(super) unresolved: BTreeMap<(String, String), Finding>,
+    /// Dependencies on crates of other registries.
+    pub(super) elsewhere: BTreeSet<(String, String)>,
 }
 
 /// Finds crates with their dependencies. Ends early without an error when stopped. Blocking.
@@ -50,39 +50,28 @@ pub(super) fn resolve(
     stop: &CancellationToken,
 ) -> Result<Resolved, ReadError> {
     let mut closure = Closure {
-        files: Vec::new(),
+        resolved: Resolved::default(),
         dependencies,
         waiting: BTreeMap::new(),
         asked: HashMap::new(),
         chosen: HashMap::new(),
-        unresolved: BTreeMap::new(),
-        elsewhere: BTreeSet::new(),
     };
     for root in roots {
         let by = Asker::Person(root.to_string());
-        closure.wait_for(&root.name, root.version.clone(), Need::Sure, by);
+        closure.wait_for(&root.name, root.version.clone(), Severity::Problem, by);
     }
     while !closure.waiting.is_empty() {
         for (name, requests) in mem::take(&mut closure.waiting) {
             if stop.is_cancelled() {
                 return Ok(Resolved::default());
             }
-            closure.resolve(index, &name, &requests)?;
+            // The text came from a valid name.
+            if let Ok(name) = CrateName::try_from(name) {
+                index.index_file(&name, |file| closure.resolve(file, &name, &requests))?;
+            }
         }
     }
-    Ok(Resolved {
-        files: closure.files,
-        findings: closure.unresolved.into_values().collect(),
-        elsewhere: closure.elsewhere.len(),
-    })
-}
-
-/// Whether every build needs it. Optional dependencies are followed, because a feature can turn them on. But hardly any
-/// build needs all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Need {
-    Perhaps,
-    Sure,
+    Ok(closure.resolved)
 }
 
 /// Where a request comes from.
@@ -96,65 +85,46 @@ enum Asker {
 
 struct Request {
     wanted: VersionWanted,
-    need: Need,
+    /// How bad it is if nothing matches.
+    severity: Severity,
     by: Asker,
 }
 
 struct Closure {
-    files: Vec<CrateFile>,
+    resolved: Resolved,
     dependencies: Dependencies,
     /// The requests to resolve next, by crate.
     waiting: BTreeMap<String, Vec<Request>>,
     /// The requests so far, and how urgent each was.
-    asked: HashMap<(String, String), Need>,
+    asked: HashMap<(String, String), Severity>,
     /// The versions that were followed, and how urgently.
-    chosen: HashMap<(String, String), Need>,
-    /// One finding for each requirement that nothing matches.
-    unresolved: BTreeMap<(String, String), Finding>,
-    /// Dependencies on crates of other registries.
-    elsewhere: BTreeSet<(String, String)>,
+    chosen: HashMap<(String, String), Severity>,
 }
 
 impl Closure {
     /// Requests a version, unless that was done before with the same urgency.
-    fn wait_for(&mut self, name: &CrateName, wanted: VersionWanted, need: Need, by: Asker) {
+    fn wait_for(&mut self, name: &CrateName, wanted: VersionWanted, severity: Severity, by: Asker) {
         let key = (name.to_lowercase(), wanted.to_string());
         // The roots come first, so a request of a person is never dropped for the same request of a crate.
-        if self.asked.get(&key).is_some_and(|before| *before >= need) {
+        if self
+            .asked
+            .get(&key)
+            .is_some_and(|before| *before >= severity)
+        {
             return;
         }
-        self.asked.insert(key, need);
-        let request = Request { wanted, need, by };
+        self.asked.insert(key, severity);
+        let request = Request {
+            wanted,
+            severity,
+            by,
+        };
         let waiting = self.waiting.entry(name.to_lowercase()).or_default();
         waiting.push(request);
     }
 
     /// Resolves all requests for one crate.
-    fn resolve(
-        &mut self,
-        index: &ServedIndex,
-        name: &str,
-        requests: &[Request],
-    ) -> Result<(), ReadError> {
-        // The text came from a valid name.
-        let Ok(crate_name) = CrateName::try_from(name.to_owned()) else {
-            return Ok(());
-        };
-        let read = index.index_file(&crate_name, |file| {
-            self.resolve_in(Some(file), &crate_name, requests);
-        })?;
-        if read.is_none() {
-            self.resolve_in(None, &crate_name, requests);
-        }
-        Ok(())
-    }
-
-    fn resolve_in(
-        &mut self,
-        file: Option<&ServedFile<'_>>,
-        name: &CrateName,
-        requests: &[Request],
-    ) {
+    fn resolve(&mut self, file: Option<&ServedFile<'_>>, name: &CrateName, requests: &[Request]) {
         let parsed = file.and_then(|file| Some((file, CrateHistory::parse(&file.content, name)?)));
         for request in requests {
             let choice = parsed.as_ref().ok_or(NoChoice::NoCrate);
@@ -177,27 +147,27 @@ impl Closure {
             Asker::Person(spec) => Finding::of_spec(spec, why),
             Asker::Crate(dependent) => {
                 let requirement = format!("{name}@{}", request.wanted);
-                Finding::of_dependency(severity(request.need), dependent, &requirement, why)
+                Finding::of_dependency(request.severity, dependent, &requirement, why)
             }
         };
         // A later finding for the same requirement is more urgent.
         let key = (name.to_owned(), request.wanted.to_string());
-        self.unresolved.insert(key, finding);
+        self.resolved.unresolved.insert(key, finding);
     }
 
     /// Takes a version, and requests its dependencies.
     fn follow(&mut self, release: &Release<'_>, file: CrateFile, request: &Request) {
         let key = (file.name.to_lowercase(), file.version.to_string());
         let before = self.chosen.get(&key).copied();
-        if before.is_some_and(|before| before >= request.need) {
+        if before.is_some_and(|before| before >= request.severity) {
             return;
         }
-        self.chosen.insert(key, request.need);
+        self.chosen.insert(key, request.severity);
         let dependent = format!("{}@{}", file.name, file.version);
-        self.files.push(file);
+        self.resolved.files.push(file);
         for dependency in &release.line.dependencies {
             if self.is_followed(dependency, &request.by) {
-                self.ask_for(dependency, &dependent, request.need);
+                self.ask_for(dependency, &dependent, request.severity);
             }
         }
     }
@@ -211,15 +181,15 @@ impl Closure {
         }
     }
 
-    fn ask_for(&mut self, dependency: &IndexDependency, dependent: &str, need: Need) {
-        let need = if dependency.optional {
-            Need::Perhaps
-        } else {
-            need
+    fn ask_for(&mut self, dependency: &IndexDependency, dependent: &str, severity: Severity) {
+        // Optional dependencies are followed, because a feature can turn them on. But hardly any build needs all of them.
+        let severity = match dependency.optional {
+            true => Severity::Warning,
+            false => severity,
         };
         let (name, req) = (dependency.crate_name.clone(), dependency.req.clone());
         if dependency.registry.is_some() {
-            self.elsewhere.insert((name, req));
+            self.resolved.elsewhere.insert((name, req));
             return;
         }
         let requirement = format!("{name}@{req}");
@@ -232,23 +202,16 @@ impl Closure {
         match parsed {
             Ok((name, requirement)) => {
                 let by = Asker::Crate(dependent.to_owned());
-                self.wait_for(&name, VersionWanted::Highest(requirement), need, by);
+                self.wait_for(&name, VersionWanted::Highest(requirement), severity, by);
             }
             Err(why) => {
-                let finding = Finding::of_dependency(severity(need), dependent, &requirement, why);
-                let before = self.unresolved.entry((name, req));
+                let finding = Finding::of_dependency(severity, dependent, &requirement, why);
+                let before = self.resolved.unresolved.entry((name, req));
                 let before = before.or_insert_with(|| finding.clone());
                 if before.severity == Severity::Warning {
                     *before = finding;
                 }
             }
         }
-    }
-}
-
-fn severity(need: Need) -> Severity {
-    match need {
-        Need::Perhaps => Severity::Warning,
-        Need::Sure => Severity::Problem,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::{fmt, io, mem};
+use std::{io, mem};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::whole_file::damaged;
 use crate::package::Checksum;
-use crate::store::objects::{Reading, checksum_of};
+use crate::store::objects::{Reading, slice_of};
 
 /// The length of a block. Each reader of a part keeps one in memory.
 pub(super) const BLOCK_BYTES: u64 = 64 * 1024;
@@ -38,6 +38,7 @@ pub(super) type Blocks = Arc<[Checksum]>;
 ///
 /// One cache behind a lock instead of a sharded one, because a shard takes no entry larger than itself. The 256 shards
 /// of a machine with 64 processors would exclude files from 32 MB on.
+#[derive(Debug)]
 pub(super) struct BlocksOfFiles(Mutex<Cache<Checksum, Blocks, ByBytes>>);
 
 impl BlocksOfFiles {
@@ -60,12 +61,6 @@ impl BlocksOfFiles {
 
     pub(super) fn remove(&self, checksum: &Checksum) {
         self.0.lock().remove(checksum);
-    }
-}
-
-impl fmt::Debug for BlocksOfFiles {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("BlocksOfFiles")
     }
 }
 
@@ -111,7 +106,7 @@ impl BlockHasher {
 
     fn end_block(&mut self) {
         self.bytes = 0;
-        self.blocks.push(checksum_of(mem::take(&mut self.digest)));
+        self.blocks.push(Checksum::of(mem::take(&mut self.digest)));
     }
 }
 
@@ -123,49 +118,27 @@ pub(super) fn check_blocks(
     range: Range<u64>,
     report: impl Future<Output = ()> + Send + 'static,
 ) -> Reading {
-    struct State<R> {
-        parts: Reading,
-        blocks: Blocks,
-        /// The bytes still to come.
-        range: Range<u64>,
-        read: BytesMut,
-        report: R,
-    }
-
-    let state = State {
-        parts,
-        blocks,
-        range,
-        read: BytesMut::new(),
-        report: Some(Box::pin(report)),
-    };
-    let checked = stream::try_unfold(state, |mut state| async move {
-        if state.range.is_empty() {
+    let begin = (parts, BytesMut::new(), blocks, range, Box::pin(report));
+    let checked = stream::try_unfold(begin, |state| async move {
+        // `range` has the bytes still to come.
+        let (mut parts, mut read, blocks, range, report) = state;
+        if range.is_empty() {
             return Ok(None);
         }
-        let number = state.range.start / BLOCK_BYTES;
-        let Some(block) = next_block(&mut state.parts, &mut state.read).await? else {
+        let number = range.start / BLOCK_BYTES;
+        let Some(block) = next_block(&mut parts, &mut read).await? else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        let expected = usize::try_from(number)
-            .ok()
-            .and_then(|number| state.blocks.get(number));
-        if expected != Some(&checksum_of(Sha256::new_with_prefix(&block))) {
-            if let Some(report) = state.report.take() {
-                report.await;
-            }
+        let expected = usize::try_from(number).ok();
+        let expected = expected.and_then(|number| blocks.get(number));
+        if expected != Some(&Checksum::of(Sha256::new_with_prefix(&block))) {
+            report.await;
             return Err(damaged());
         }
         let begins = number * BLOCK_BYTES;
-        let within = |at: u64| {
-            usize::try_from(at - begins)
-                .unwrap_or(usize::MAX)
-                .min(block.len())
-        };
-        let end = state.range.end.min(begins + BLOCK_BYTES);
-        let part = block.slice(within(state.range.start)..within(end));
-        state.range.start = end;
-        Ok(Some((part, state)))
+        let end = range.end.min(begins + BLOCK_BYTES);
+        let part = slice_of(&block, range.start - begins..end - begins);
+        Ok(Some((part, (parts, read, blocks, end..range.end, report))))
     });
     checked.boxed()
 }

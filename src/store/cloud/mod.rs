@@ -22,7 +22,9 @@ use tokio::time::Instant;
 use super::counters::Counters;
 use super::damage::{DamagedFiles, FileHealth};
 use super::error::StoreError;
-use super::objects::{EXTENSION, ListedFile, Objects, Reading, checksum_of, is_plausible_size};
+use super::objects::{
+    EXTENSION, ListedFile, Objects, Reading, failed_read, is_plausible_size, key_of,
+};
 use crate::package::Checksum;
 use blocks::{BLOCK_BYTES, BlockHasher, Blocks, BlocksOfFiles, check_blocks};
 use whole_file::{check_whole, is_damage};
@@ -69,7 +71,7 @@ impl Cloud {
         if let Some(size) = self.sizes.get(checksum) {
             return Ok(Some(size));
         }
-        let key = self.objects.key(checksum);
+        let key = key_of(checksum);
         match self.ask(self.objects.store.head(&key)).await {
             Ok(found) if is_plausible_size(checksum, found.size) => {
                 self.sizes.insert(*checksum, found.size);
@@ -151,13 +153,12 @@ impl Cloud {
         }
         let mut whole = self.read_whole(checksum, size).await?;
         let mut hasher = BlockHasher::default();
-        loop {
-            match whole.try_next().await {
-                Ok(Some(part)) => hasher.update(&part),
-                Ok(None) => break,
-                Err(error) if is_damage(&error) => return Err(StoreError::Changed),
-                Err(error) => return Err(error.into()),
-            }
+        let failed = |error: io::Error| match is_damage(&error) {
+            true => StoreError::Changed,
+            false => error.into(),
+        };
+        while let Some(part) = whole.try_next().await.map_err(failed)? {
+            hasher.update(&part);
         }
         let blocks = hasher.finish();
         self.blocks.insert(*checksum, Arc::clone(&blocks));
@@ -198,7 +199,7 @@ impl Cloud {
             range: range.map(GetRange::Bounded),
             ..GetOptions::default()
         };
-        let key = self.objects.key(checksum);
+        let key = key_of(checksum);
         let got = match self.ask(self.objects.store.get_opts(&key, options)).await {
             Ok(got) if got.meta.size != size => Err(StoreError::Changed),
             Err(StoreError::Object(ObjectError::NotFound { .. })) => Err(StoreError::Changed),
@@ -211,16 +212,16 @@ impl Cloud {
         let counters = Arc::clone(&self.counters);
         let parts = got?.into_stream().map_err(move |error| {
             counters.store_failures.add(1);
-            io::Error::other(error)
+            failed_read(error)
         });
         Ok(parts.boxed())
     }
 
     /// All files, in no order.
     pub(super) fn list(&self) -> BoxStream<'_, Result<ListedFile, StoreError>> {
-        let listed = self.objects.store.list(self.objects.list_prefix());
-        let files = listed.filter_map(async |object| match object {
-            Ok(object) => self.listed(&object).map(Ok),
+        let objects = self.objects.store.list(None);
+        let files = objects.filter_map(async |object| match object {
+            Ok(object) => listed(&object).map(Ok),
             // It was removed during the listing.
             Err(ObjectError::NotFound { .. }) => None,
             Err(error) => Some(Err(error.into())),
@@ -228,32 +229,17 @@ impl Cloud {
         files.boxed()
     }
 
-    /// The file of an object. `None` if the object is not ours: a bucket can contain other objects, and copies of our
-    /// files.
-    fn listed(&self, object: &ObjectMeta) -> Option<ListedFile> {
-        let name = object.location.filename()?.strip_suffix(EXTENSION)?;
-        let checksum = name.parse().ok()?;
-        let is_in_place = self.objects.key(&checksum) == object.location;
-        is_in_place.then_some(ListedFile {
-            checksum,
-            size: object.size,
-        })
-    }
-
     /// Reads a file and hashes it.
     pub(super) async fn verify(&self, checksum: &Checksum) -> Result<FileHealth, StoreError> {
-        let key = self.objects.key(checksum);
-        let mut parts = match self.objects.store.get(&key).await {
-            Ok(got) => got.into_stream(),
-            Err(ObjectError::NotFound { .. }) => return Ok(FileHealth::Missing),
-            Err(error) => return Err(error.into()),
+        let Some(mut file) = self.objects.open(checksum).await? else {
+            return Ok(FileHealth::Missing);
         };
         let (mut digest, mut size) = (Sha256::new(), 0);
-        while let Some(part) = parts.try_next().await? {
+        while let Some(part) = file.content.try_next().await? {
             size += part.len() as u64;
             digest.update(&part);
         }
-        Ok(if checksum_of(digest) == *checksum {
+        Ok(if Checksum::of(digest) == *checksum {
             FileHealth::Intact { size }
         } else {
             FileHealth::Damaged
@@ -263,6 +249,18 @@ impl Cloud {
     /// Removes a file.
     pub(super) async fn remove(&self, checksum: &Checksum) -> Result<(), StoreError> {
         self.sizes.remove(checksum);
-        self.objects.delete(&self.objects.key(checksum)).await
+        self.objects.delete(&key_of(checksum)).await
     }
+}
+
+/// The file of an object. `None` if the object is not ours: a bucket can contain other objects, and copies of our
+/// files.
+fn listed(object: &ObjectMeta) -> Option<ListedFile> {
+    let name = object.location.filename()?.strip_suffix(EXTENSION)?;
+    let checksum = name.parse().ok()?;
+    let is_in_place = key_of(&checksum) == object.location;
+    is_in_place.then_some(ListedFile {
+        checksum,
+        size: object.size,
+    })
 }

@@ -1,13 +1,12 @@
 //! Hashing a whole file on its way from a cloud to a client, which never gets the end of a damaged one.
 
-use std::{io, mem};
+use std::io;
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use crate::package::Checksum;
-use crate::store::objects::{Reading, checksum_of};
+use crate::store::objects::Reading;
 
 /// The bytes do not match the checksum.
 #[derive(Debug, thiserror::Error)]
@@ -30,42 +29,23 @@ pub(super) fn check_whole(
     checksum: Checksum,
     report: impl Future<Output = ()> + Send + 'static,
 ) -> Reading {
-    struct State<R> {
-        parts: Reading,
-        digest: Sha256,
-        kept_back: Option<Bytes>,
-        report: R,
-    }
-
-    let state = State {
-        parts,
-        digest: Sha256::new(),
-        kept_back: None,
-        report: Some(Box::pin(report)),
-    };
-    let checked = stream::try_unfold(state, move |mut state| async move {
-        loop {
-            match state.parts.try_next().await? {
-                Some(part) => {
-                    state.digest.update(&part);
-                    if let Some(before) = state.kept_back.replace(part) {
-                        return Ok(Some((before, state)));
-                    }
-                }
-                None => {
-                    let Some(last) = state.kept_back.take() else {
-                        return Ok(None);
-                    };
-                    if checksum_of(mem::take(&mut state.digest)) == checksum {
-                        return Ok(Some((last, state)));
-                    }
-                    if let Some(report) = state.report.take() {
-                        report.await;
-                    }
-                    return Err(damaged());
-                }
+    let begin = (parts, Sha256::new(), None, Box::pin(report));
+    let checked = stream::try_unfold(begin, move |state| async move {
+        let (mut parts, mut digest, mut kept_back, report) = state;
+        while let Some(part) = parts.try_next().await? {
+            digest.update(&part);
+            if let Some(before) = kept_back.replace(part) {
+                return Ok(Some((before, (parts, digest, kept_back, report))));
             }
         }
+        let Some(last) = kept_back else {
+            return Ok(None);
+        };
+        if Checksum::of(digest) != checksum {
+            report.await;
+            return Err(damaged());
+        }
+        Ok(Some((last, (parts, Sha256::new(), None, report))))
     });
     checked.boxed()
 }

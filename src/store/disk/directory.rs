@@ -12,13 +12,12 @@ use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
-use super::blocking::on_a_blocking_thread;
 use super::eviction::SizeLimit;
 use super::open_file::{Finding, Identity, NotOpened, OpenFile};
 use super::uploads::remove_leftovers;
 use super::walk::walk;
 use crate::clock::Clock;
-use crate::disk_file::DiskFile;
+use crate::disk_file::{DiskFile, on_a_blocking_thread};
 use crate::package::Checksum;
 use crate::store::counters::Counters;
 use crate::store::damage::{DamagedFiles, FileHealth};
@@ -103,7 +102,8 @@ impl Disk {
         };
         match self.open_files.get_or_insert_async(checksum, open).await {
             Ok(file) => {
-                self.hashed.insert(*checksum, file.finding());
+                let finding = Finding::Intact(file.identity);
+                self.hashed.insert(*checksum, finding);
                 Ok(Some(file))
             }
             Err(NotOpened::Missing) => Ok(self.find_unstored(checksum)),
@@ -126,7 +126,7 @@ impl Disk {
         let written = self.identity_of(place).await;
         let opened = on_a_blocking_thread(move || {
             // The file was hashed on its way here.
-            let known = written.map(Finding::intact);
+            let known = written.map(Finding::Intact);
             let opened = OpenFile::open(&path, &expected, known, None);
             std::fs::remove_file(&path)?;
             match opened {
@@ -143,7 +143,7 @@ impl Disk {
         if unstored.len() >= UNSTORED_MAX {
             return Ok(None);
         }
-        unstored.insert(*checksum, (Arc::downgrade(&file.file), file.identity()));
+        unstored.insert(*checksum, (Arc::downgrade(&file.file), file.identity));
         Ok(Some(file))
     }
 
@@ -154,7 +154,7 @@ impl Disk {
     }
 
     async fn deal_with_damaged(&self, checksum: &Checksum, path: PathBuf, identity: Identity) {
-        let finding = Finding::damaged(identity);
+        let finding = Finding::Damaged(identity);
         if self.hashed.get(checksum) == Some(finding) {
             return;
         }
@@ -193,8 +193,8 @@ impl Disk {
     /// Remembers that a file was hashed on its way here, so that the first reader need not hash it again.
     pub(crate) fn note_intact(&self, checksum: &Checksum, identity: Identity, bytes: u64) {
         // If fewer bytes reached the disk, the first read finds that.
-        if identity.size() == bytes {
-            self.hashed.insert(*checksum, Finding::intact(identity));
+        if identity.size == bytes {
+            self.hashed.insert(*checksum, Finding::Intact(identity));
         }
     }
 
@@ -203,12 +203,7 @@ impl Disk {
         let root = self.root.clone();
         let listed = on_a_blocking_thread(move || {
             let mut files = Vec::new();
-            walk(&root, &mut |file| {
-                files.push(ListedFile {
-                    checksum: file.checksum,
-                    size: file.size,
-                });
-            })?;
+            walk(&root, &mut |file, _used_at| files.push(file))?;
             Ok::<_, io::Error>(files)
         });
         let files = listed.map_ok(|files| stream::iter(files.into_iter().map(Ok)));

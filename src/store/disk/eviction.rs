@@ -9,8 +9,8 @@ use std::{fs, io};
 
 use tokio::sync::Mutex;
 
-use super::blocking::on_a_blocking_thread;
 use super::walk::walk;
+use crate::disk_file::on_a_blocking_thread;
 use crate::package::Checksum;
 use crate::store::objects::path_of;
 
@@ -24,16 +24,11 @@ const SLACK_FRACTION: u64 = 64;
 #[derive(Debug)]
 pub(super) struct SizeLimit {
     pub(super) bytes_max: u64,
-    /// The bytes at the last look and those that came since. Other processes may have added more.
+    /// The bytes at the last look and those that came since. Other processes may have added more. Before the first look
+    /// there are too many.
     bytes: AtomicU64,
     /// The lock of the task that walks over all files.
-    look: Mutex<Looked>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Looked {
-    Never,
-    Before,
+    look: Mutex<()>,
 }
 
 /// What was removed.
@@ -48,8 +43,8 @@ impl SizeLimit {
     pub(super) fn new(bytes_max: u64) -> Self {
         Self {
             bytes_max,
-            bytes: AtomicU64::new(0),
-            look: Mutex::new(Looked::Never),
+            bytes: AtomicU64::new(bytes_max.saturating_add(1)),
+            look: Mutex::default(),
         }
     }
 
@@ -70,9 +65,9 @@ impl SizeLimit {
     ) -> io::Result<Evicted> {
         let size = newest.map_or(0, |(_checksum, size)| size);
         self.bytes.fetch_add(size, Ordering::Relaxed);
-        let mut looked = self.look.lock().await;
+        let _looking = self.look.lock().await;
         let bytes = self.bytes.load(Ordering::Relaxed);
-        if *looked == Looked::Before && bytes <= self.bytes_max {
+        if bytes <= self.bytes_max {
             return Ok(Evicted {
                 files: Vec::new(),
                 failure: Ok(()),
@@ -84,7 +79,6 @@ impl SizeLimit {
         let evict = move || Ok::<_, io::Error>(evict(&root, bytes_max, target, newest));
         let evicted = on_a_blocking_thread(evict).await?;
         self.bytes.store(evicted.bytes_left, Ordering::Relaxed);
-        *looked = Looked::Before;
         Ok(evicted)
     }
 }
@@ -92,12 +86,12 @@ impl SizeLimit {
 /// Blocking. Skips a file that cannot be read or removed.
 fn evict(root: &Path, bytes_max: u64, target: u64, newest: Option<Checksum>) -> Evicted {
     let mut files = Vec::new();
-    let mut failure = walk(root, &mut |file| files.push(file));
-    let mut left: u64 = files.iter().map(|file| file.size).sum();
+    let mut failure = walk(root, &mut |file, used_at| files.push((used_at, file)));
+    let mut left: u64 = files.iter().map(|(_used_at, file)| file.size).sum();
     let mut removed = Vec::new();
     if left > bytes_max {
-        files.sort_by_key(|file| file.used_at);
-        for file in files {
+        files.sort_by_key(|(used_at, _file)| *used_at);
+        for (_used_at, file) in files {
             if left <= target {
                 break;
             }

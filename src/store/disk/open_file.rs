@@ -1,7 +1,7 @@
 //! A hashed file of the store, open for reading.
 
 use std::fs::{File, FileTimes};
-use std::io::{self, Read};
+use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use sha2::{Digest, Sha256};
 
 use crate::disk_file::DiskFile;
 use crate::package::Checksum;
-use crate::store::objects::checksum_of;
 
 /// How long a file is kept open. Then a removed or replaced file is noticed.
 pub(crate) const OPEN_TIME_MAX: Duration = Duration::from_secs(10);
@@ -28,7 +27,8 @@ const HASH_BUFFER_BYTES: usize = 120 * 1024;
 pub(crate) struct OpenFile {
     /// The open file, to read it or to have it sent.
     pub(crate) file: Arc<DiskFile>,
-    identity: Identity,
+    /// Tells it from its successors.
+    pub(super) identity: Identity,
     opened: Instant,
     /// When its use was last noted, in milliseconds after it was opened.
     noted: AtomicU64,
@@ -36,34 +36,11 @@ pub(crate) struct OpenFile {
 
 /// What hashing a file found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    identity: Identity,
-    integrity: Integrity,
-}
-
-impl Finding {
-    pub(super) fn intact(identity: Identity) -> Self {
-        let integrity = Integrity::Intact;
-        Self {
-            identity,
-            integrity,
-        }
-    }
-
-    pub(super) fn damaged(identity: Identity) -> Self {
-        let integrity = Integrity::Damaged;
-        Self {
-            identity,
-            integrity,
-        }
-    }
-}
-
-/// Whether the bytes of a file match its checksum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Integrity {
-    Intact,
-    Damaged,
+pub(crate) enum Finding {
+    /// The bytes match the checksum.
+    Intact(Identity),
+    /// They do not.
+    Damaged(Identity),
 }
 
 /// Identifies a file among its successors. It changes when the file is replaced or written to, and not when it is read
@@ -72,7 +49,7 @@ enum Integrity {
 pub(crate) struct Identity {
     device: u64,
     inode: u64,
-    size: u64,
+    pub(super) size: u64,
     modified: (i64, i64),
 }
 
@@ -85,10 +62,6 @@ impl Identity {
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
         })
-    }
-
-    pub(crate) fn size(self) -> u64 {
-        self.size
     }
 }
 
@@ -116,20 +89,21 @@ impl OpenFile {
         known: Option<Finding>,
         used_at: Option<SystemTime>,
     ) -> Result<Self, NotOpened> {
-        let mut file = File::open(path)?;
+        let file = File::open(path)?;
         let identity = Identity::of(&file)?;
-        let integrity = match known.filter(|known| known.identity == identity) {
-            Some(known) => known.integrity,
-            None if hash(&mut file)? == *expected => Integrity::Intact,
-            None => Integrity::Damaged,
+        let is_intact = match known {
+            Some(Finding::Intact(known)) if known == identity => true,
+            Some(Finding::Damaged(known)) if known == identity => false,
+            _ => hash(&file)? == *expected,
         };
-        if integrity == Integrity::Damaged {
+        if !is_intact {
             return Err(NotOpened::Damaged(identity));
         }
+        let opened = Self::intact(Arc::new(DiskFile::new(file)), identity);
         if let Some(now) = used_at {
-            note_use(&file, now);
+            opened.note_use(now);
         }
-        Ok(Self::intact(Arc::new(DiskFile::new(file)), identity))
+        Ok(opened)
     }
 
     /// A file whose bytes match the checksum.
@@ -142,16 +116,6 @@ impl OpenFile {
         }
     }
 
-    /// Tells it from its successors.
-    pub(super) fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    /// What hashing it found.
-    pub(crate) fn finding(&self) -> Finding {
-        Finding::intact(self.identity)
-    }
-
     /// Whether it must be opened again: it has been open for too long, or cannot be read.
     pub(crate) fn is_expired(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.opened) > OPEN_TIME_MAX || self.file.has_failed()
@@ -159,7 +123,9 @@ impl OpenFile {
 
     /// Sets the time of last use. Blocking.
     pub(crate) fn note_use(&self, now: SystemTime) {
-        note_use(&self.file.file, now);
+        let times = FileTimes::new().set_accessed(now);
+        // On a read-only disk nothing can be evicted either, so the order does not matter.
+        let _not_noted = self.file.file.set_times(times);
     }
 
     /// How many bytes it has.
@@ -180,17 +146,9 @@ impl OpenFile {
     }
 }
 
-fn hash(file: &mut File) -> io::Result<Checksum> {
-    let (mut digest, mut buffer) = (Sha256::new(), vec![0; HASH_BUFFER_BYTES]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(checksum_of(digest)),
-            bytes => digest.update(buffer.get(..bytes).unwrap_or_default()),
-        }
-    }
-}
-
-fn note_use(file: &File, now: SystemTime) {
-    // On a read-only disk nothing can be evicted either, so the order does not matter.
-    let _not_noted = file.set_times(FileTimes::new().set_accessed(now));
+fn hash(file: &File) -> io::Result<Checksum> {
+    let mut digest = Sha256::new();
+    let mut buffered = BufReader::with_capacity(HASH_BUFFER_BYTES, file);
+    io::copy(&mut buffered, &mut digest)?;
+    Ok(Checksum::of(digest))
 }

@@ -54,18 +54,12 @@ fn is_leftover(
     opened_at: SystemTime,
     now: SystemTime,
 ) -> bool {
-    let age = now.duration_since(written_at);
-    // A time so far in the future means that the clock was set back. The writer has ended long ago.
-    if age
-        .as_ref()
-        .is_err_and(|ahead| ahead.duration() > LEFTOVER_AGE)
-    {
-        return true;
-    }
-    match use_of {
+    match (now.duration_since(written_at), use_of) {
+        // A time so far in the future means that the clock was set back. The writer has ended long ago.
+        (Err(ahead), _) if ahead.duration() > LEFTOVER_AGE => true,
         // This process may already be writing. Another process that writes loses one fetch.
-        DiskUse::Alone => written_at + DISK_TIME_LAG < opened_at,
-        DiskUse::Shared => age.is_ok_and(|age| age > LEFTOVER_AGE),
+        (_, DiskUse::Alone) => written_at + DISK_TIME_LAG < opened_at,
+        (age, DiskUse::Shared) => age.is_ok_and(|age| age > LEFTOVER_AGE),
     }
 }
 

@@ -8,18 +8,10 @@ use std::time::SystemTime;
 use std::{fs, io};
 
 use crate::package::Checksum;
-use crate::store::objects::{EXTENSION, path_of};
+use crate::store::objects::{EXTENSION, ListedFile, path_of};
 
-/// A complete file.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct WalkedFile {
-    pub(super) checksum: Checksum,
-    pub(super) size: u64,
-    pub(super) used_at: SystemTime,
-}
-
-/// Shows every file. Blocking. Skips unreadable files, and returns the first such failure at the end.
-pub(super) fn walk(root: &Path, found: &mut dyn FnMut(WalkedFile)) -> io::Result<()> {
+/// Shows every complete file, and when it was last used. Blocking. Skips unreadable files, and returns the first such failure at the end.
+pub(super) fn walk(root: &Path, found: &mut dyn FnMut(ListedFile, SystemTime)) -> io::Result<()> {
     let mut failure = Ok(());
     for first in directories(root, &mut failure) {
         for second in directories(&first, &mut failure) {
@@ -35,11 +27,9 @@ pub(super) fn walk(root: &Path, found: &mut dyn FnMut(WalkedFile)) -> io::Result
                 let is_in_place =
                     below_root.join(entry.file_name()) == Path::new(&path_of(&checksum));
                 if is_in_place && metadata.is_file() {
-                    found(WalkedFile {
-                        checksum,
-                        size: metadata.len(),
-                        used_at: metadata.accessed().unwrap_or(SystemTime::UNIX_EPOCH),
-                    });
+                    let size = metadata.len();
+                    let used_at = metadata.accessed().unwrap_or(SystemTime::UNIX_EPOCH);
+                    found(ListedFile { checksum, size }, used_at);
                 }
             }
         }
@@ -97,7 +87,7 @@ mod tests {
     /// The files below a directory, and whether all of it could be read.
     fn found(root: &Path) -> (Vec<(String, u64)>, io::Result<()>) {
         let mut files = Vec::new();
-        let walked = walk(root, &mut |file| {
+        let walked = walk(root, &mut |file, _used_at| {
             files.push((file.checksum.to_string(), file.size));
         });
         files.sort();

@@ -11,7 +11,7 @@ use object_store::ObjectStoreExt;
 
 use super::s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use super::{file, keep, open};
-use crate::store::objects::ListedFile;
+use crate::store::objects::{ListedFile, key_of};
 use crate::store::{CrateStore, FileHealth, StorageLocation};
 use crate::upstream::Receiver;
 
@@ -179,7 +179,7 @@ async fn check_what_is_not_kept(store: &Arc<CrateStore>) {
 async fn check_damage(store: &Arc<CrateStore>) {
     let (bytes, checksum) = file(1_000, 3);
     keep(store, &bytes, &checksum).await;
-    let key = store.objects.key(&checksum);
+    let key = key_of(&checksum);
     store
         .objects
         .store

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::objects::checksum_of;
 use super::testing::store_at;
 use super::{CrateStore, StorageLocation};
 use crate::package::Checksum;
@@ -29,7 +28,7 @@ fn file(size: usize, seed: u8) -> (Bytes, Checksum) {
     let bytes: Vec<u8> = (0..size)
         .map(|at| ((at / 7 + at * 31) % 251).to_le_bytes()[0] ^ seed)
         .collect();
-    let checksum = checksum_of(Sha256::new_with_prefix(&bytes));
+    let checksum = Checksum::of(Sha256::new_with_prefix(&bytes));
     (bytes.into(), checksum)
 }
 

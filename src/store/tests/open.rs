@@ -9,6 +9,7 @@ use super::{file, keep, open};
 use crate::store::crate_store::Backend;
 use crate::store::disk::directory::Disk;
 use crate::store::disk::open_file::OPEN_TIME_MAX;
+use crate::store::objects::key_of;
 use crate::store::{CrateStore, StorageLocation};
 use crate::upstream::Receiver;
 
@@ -38,7 +39,7 @@ async fn a_removed_file_is_closed_even_if_it_is_not_requested_again() {
     keep(&store, &bytes, &checksum).await;
     let found = store.find(&checksum).await.unwrap();
     assert!(found.is_some());
-    let path = root.join(store.objects.key(&checksum).as_ref());
+    let path = root.join(key_of(&checksum).as_ref());
     std::fs::remove_file(&path).unwrap();
     drop(found);
     let disk = disk_of(&store);
@@ -60,7 +61,7 @@ async fn a_file_that_was_hashed_on_its_way_into_the_store_is_not_hashed_again() 
     spool.write(bytes.clone()).await.unwrap();
     store.put(&checksum, 1000, spool).await.unwrap();
     // Only hashing can find that the bytes have changed.
-    let path = root.join(store.objects.key(&checksum).as_ref());
+    let path = root.join(key_of(&checksum).as_ref());
     let replace_unnoticed = |content: &[u8]| {
         let stored = std::fs::File::options().write(true).open(&path).unwrap();
         let modified = stored.metadata().unwrap().modified().unwrap();

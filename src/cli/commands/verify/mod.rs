@@ -15,7 +15,7 @@ use crate::cli::context::{Context, Failed, OpenError, Outcome};
 use crate::cli::progress::Progress;
 use crate::index::{ReadError, ServedIndex};
 use crate::package::{Checksum, CrateFile, CrateHistory};
-use crate::prefetch::{NoChoice, crate_file, ensure_patiently, visit_index_files};
+use crate::prefetch::{NoChoice, crate_file, ensure_patiently};
 use crate::store::{CrateFiles, CrateStore, FileHealth, StoreError};
 
 /// Files that are hashed at a time, for each processor.
@@ -244,7 +244,7 @@ fn find(
     index: &ServedIndex,
 ) -> Result<BTreeMap<Checksum, Result<CrateFile, NoChoice>>, ReadError> {
     let (mut found, mut refused) = (BTreeMap::new(), BTreeMap::new());
-    visit_index_files(index, |name, file| {
+    index.for_each_file(|name, file| {
         let history = CrateHistory::parse(&file.content, name);
         for release in history.iter().flat_map(CrateHistory::releases) {
             if let Some(checksum) = release.line.checksum()
