@@ -415,12 +415,6 @@ fn feed_is_off(reason: OffReason) -> &'static str {
     }
 }
 
-impl From<Exhausted> for PlainText {
-    fn from(exhausted: Exhausted) -> Self {
-        Self(exhausted.into())
-    }
-}
-
 impl From<ApiError> for PlainText {
     fn from(error: ApiError) -> Self {
         Self(error)

@@ -3,6 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
+use axum::body::HttpBody;
+use axum::extract::FromRequestParts;
+use axum::extract::rejection::ExtensionRejection;
+use axum::http::request::Parts;
+use axum::response::Response;
 use quick_cache::sync::Cache;
 
 use super::answer_cache::AnswerCache;
@@ -19,7 +25,7 @@ use crate::observability::metrics::Metrics;
 use crate::observability::traces::Traces;
 #[cfg(feature = "otlp")]
 use crate::server::TrustedProxies;
-use crate::server::{Shares, SharesSettings, TakingBack};
+use crate::server::{Exchange, Exhausted, Shares, SharesSettings, TakingBack};
 use crate::store::CrateFiles;
 use crate::upstream::DownloadTemplate;
 
@@ -146,6 +152,26 @@ pub(crate) struct AppState {
     pub(super) crate_files: Option<CrateFiles>,
 }
 
+/// What a handler gets for its request: what all requests share, and the exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestState {
+    pub(super) state: Arc<AppState>,
+    pub(super) exchange: Exchange,
+}
+
+impl FromRequestParts<Arc<AppState>> for RequestState {
+    type Rejection = ExtensionRejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<AppState>,
+    ) -> Result<Self, ExtensionRejection> {
+        let Extension(exchange) = Extension::from_request_parts(parts, state).await?;
+        let state = Arc::clone(state);
+        Ok(Self { state, exchange })
+    }
+}
+
 impl AppState {
     /// The state of a mirror that answers from `index`. It sends `crate_files`, or else redirects.
     pub(crate) fn new(
@@ -212,5 +238,16 @@ impl AppState {
             published_names: Cache::new(PUBLISHED_NAMES_MAX),
             crate_files,
         })
+    }
+
+    /// Accounts for an answer whose body is in memory.
+    pub(super) async fn keep(
+        &self,
+        exchange: &Exchange,
+        answer: Response,
+    ) -> Result<Response, Exhausted> {
+        let bytes = answer.body().size_hint().lower();
+        self.account.keep(exchange, bytes).await?;
+        Ok(answer)
     }
 }

@@ -1,9 +1,5 @@
 //! `GET /api/v1/crates/{name}/downloads` and `…/{version}/downloads`. The mirror counts no downloads, so there are none.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use chrono::NaiveDate;
 use serde::de::Error;
@@ -15,9 +11,8 @@ use super::look_up::{existing_crate, existing_version, json, with_crate};
 use super::query::{ApiQuery, check_include, given};
 use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
+use crate::http::state::RequestState;
 use crate::package::Release;
-use crate::server::Exchange;
 
 /// How many versions crates.io counts one by one.
 const VERSIONS_MAX: usize = 5;
@@ -93,17 +88,16 @@ pub(crate) struct VersionDownloadsAnswer {
     responses((status = 200, body = CrateDownloadsAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_crate_downloads(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
     ApiQuery(query): ApiQuery<CrateDownloadsQuery>,
 ) -> Result<Response, ApiError> {
     let includes_versions = check_include(query.include.as_deref(), "versions")?;
     let name = name.parse()?;
     if !includes_versions {
-        return existing_crate(&state, &exchange, name, &CrateDownloadsAnswer::with(None)).await;
+        return existing_crate(request, name, &CrateDownloadsAnswer::with(None)).await;
     }
-    with_crate(&state, &exchange, name, move |name, history, index| {
+    with_crate(request, name, move |name, history, index| {
         let mut highest: Vec<&Release<'_>> = history.releases().iter().collect();
         highest.sort_by(|left, right| right.precedence_order(left));
         highest.truncate(VERSIONS_MAX);
@@ -123,13 +117,12 @@ pub(crate) async fn list_crate_downloads(
     responses((status = 200, body = VersionDownloadsAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_version_downloads(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     wanted: VersionInPath,
     ApiQuery(_query): ApiQuery<VersionDownloadsQuery>,
 ) -> Result<Response, ApiError> {
     let none = VersionDownloadsAnswer {
         version_downloads: [],
     };
-    existing_version(&state, &exchange, wanted, &none).await
+    existing_version(request, wanted, &none).await
 }

@@ -9,11 +9,10 @@ use serde::Serialize;
 
 use crate::http::crate_in_path::VersionInPath;
 use crate::http::error::ApiError;
-use crate::http::index::index_guard::{IndexGuard, ReadCost};
+use crate::http::index::index_guard::IndexGuard;
 use crate::http::index::version_table::VersionTable;
-use crate::http::state::AppState;
+use crate::http::state::RequestState;
 use crate::package::{CrateHistory, CrateName, Release};
-use crate::server::Exchange;
 
 /// What a look-up takes, as a multiple of the index file: the file, its lines as they were read, and the answer.
 pub(super) const LOOK_UP_FACTOR: u64 = 5;
@@ -23,16 +22,15 @@ pub(super) const LOOK_UP_FACTOR: u64 = 5;
 /// # Errors
 /// 503 before the first view. All other failures come back as `Ok` with an error's status, so that they carry the commit.
 pub(super) async fn with_crate(
-    state: &Arc<AppState>,
-    exchange: &Exchange,
+    request: RequestState,
     name: CrateName,
     shape: impl Fn(&CrateName, &CrateHistory<'_>, &IndexGuard) -> Result<Response, ApiError>
     + Send
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let mut index = IndexGuard::take(state)?;
-    let answer = look_up(&mut index, exchange, name, shape).await;
+    let mut index = IndexGuard::take(request)?;
+    let answer = look_up(&mut index, name, shape).await;
     Ok(index.mark_repeatable(answer))
 }
 
@@ -42,15 +40,14 @@ pub(super) async fn with_crate(
 /// # Errors
 /// As [`with_crate`].
 pub(super) async fn with_version(
-    state: &Arc<AppState>,
-    exchange: &Exchange,
+    request: RequestState,
     VersionInPath { name, version }: VersionInPath,
     shape: impl Fn(&CrateHistory<'_>, &Release<'_>, &IndexGuard) -> Result<Response, ApiError>
     + Send
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let mut index = IndexGuard::take(state)?;
+    let mut index = IndexGuard::take(request)?;
     let table = index.version_table_now(&name);
     if table.is_some_and(|table| !table.lists(&version)) {
         return Ok(index.mark(Err(ApiError::version_not_found(&name, &version))));
@@ -64,13 +61,12 @@ pub(super) async fn with_version(
         }
         Err(ApiError::version_not_found(name, &version))
     };
-    let answer = look_up(&mut index, exchange, name, shape).await;
+    let answer = look_up(&mut index, name, shape).await;
     Ok(index.mark_repeatable(answer))
 }
 
 async fn look_up(
     index: &mut IndexGuard,
-    exchange: &Exchange,
     name: CrateName,
     shape: impl Fn(&CrateName, &CrateHistory<'_>, &IndexGuard) -> Result<Response, ApiError>
     + Send
@@ -78,28 +74,23 @@ async fn look_up(
     + 'static,
 ) -> Result<Response, ApiError> {
     let blob = index.find(&name)?;
-    let reading_index = index.clone().with_decisions(exchange, &name).await?;
+    let reading_index = index.clone().with_decisions(&name).await?;
     index.count_list([name.as_str()]);
     let read = move |file: &[u8]| {
         let history = CrateHistory::parse(file, &name)
             .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
         shape(&name, &history, &reading_index)
     };
-    let cost = ReadCost {
-        permits: &index.state.look_up_permits,
-        factor: LOOK_UP_FACTOR,
-    };
-    let (answer, share) = index.read(exchange, blob, cost, || None, read).await?;
+    let permits = &index.state.look_up_permits;
+    let answer = index.read(blob, permits, LOOK_UP_FACTOR, || None, read);
+    let (answer, share) = answer.await?;
     let response = answer.into_response();
     // From here on the account keeps memory for the answer only.
-    let bytes = response.body().size_hint().lower();
-    match share {
-        Some(mut share) => {
-            share.shrink_to(bytes);
-            exchange.keep(share);
-        }
-        None => index.state.account.keep(exchange, bytes).await?,
-    }
+    let Some(mut share) = share else {
+        return Ok(index.state.keep(&index.exchange, response).await?);
+    };
+    share.shrink_to(response.body().size_hint().lower());
+    index.exchange.keep(share);
     Ok(response)
 }
 
@@ -108,14 +99,13 @@ async fn look_up(
 /// # Errors
 /// As [`with_crate`].
 pub(super) async fn existing_crate(
-    state: &Arc<AppState>,
-    exchange: &Exchange,
+    request: RequestState,
     name: CrateName,
     answer: &impl Serialize,
 ) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(state)?;
+    let index = IndexGuard::take(request)?;
     // The table tells whether there is a crate, and is mostly in memory.
-    let table = Box::pin(index.version_table(exchange, &name)).await;
+    let table = Box::pin(index.version_table(&name)).await;
     Ok(index.mark_repeatable(table.and_then(|_table| json(answer))))
 }
 
@@ -124,13 +114,12 @@ pub(super) async fn existing_crate(
 /// # Errors
 /// As [`with_crate`].
 pub(super) async fn existing_version(
-    state: &Arc<AppState>,
-    exchange: &Exchange,
+    request: RequestState,
     VersionInPath { name, version }: VersionInPath,
     answer: &impl Serialize,
 ) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(state)?;
-    let table = Box::pin(index.version_table(exchange, &name)).await;
+    let index = IndexGuard::take(request)?;
+    let table = Box::pin(index.version_table(&name)).await;
     Ok(index.mark_repeatable(table.and_then(|table| {
         if table.lists(&version) {
             json(answer)
@@ -143,13 +132,10 @@ pub(super) async fn existing_version(
 /// A short answer that was made without reading an index file. Its bytes are in the account.
 pub(super) async fn accounted_json(
     index: &IndexGuard,
-    exchange: &Exchange,
     answer: Result<impl Serialize, ApiError>,
 ) -> Result<Response, ApiError> {
     let response = json(&answer?)?;
-    let bytes = response.body().size_hint().lower();
-    index.state.account.keep(exchange, bytes).await?;
-    Ok(response)
+    Ok(index.state.keep(&index.exchange, response).await?)
 }
 
 /// A value as a JSON answer, serialised where this is called: on the blocking thread, not on an async worker.

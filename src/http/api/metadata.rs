@@ -1,12 +1,8 @@
 //! `GET /api/v1/crates/{name}`, `…/{version}` and `…/{version}/dependencies`.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use utoipa::{IntoParams, ToSchema};
 
 use super::json::{CrateView, DependencyView, Include, VersionView};
@@ -16,9 +12,8 @@ use crate::http::answer_cache::NotYetComplete;
 use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
-use crate::http::state::AppState;
+use crate::http::state::RequestState;
 use crate::package::CrateName;
-use crate::server::Exchange;
 
 /// How many index files one request reads for the published spelling of the dependencies of a version. The others that are
 /// not remembered keep the spelling of the index line, which is nearly always the same.
@@ -75,36 +70,30 @@ pub(crate) struct DependenciesAnswer<'a> {
     responses((status = 200, body = CrateAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn show_crate(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
     ApiQuery(query): ApiQuery<CrateQuery>,
 ) -> Result<Response, ApiError> {
     let include = Include::parse(query.include.as_deref())?;
-    with_crate(
-        &state,
-        &exchange,
-        name.parse()?,
-        move |_, history, index| {
-            let view = |release| VersionView::new(release, history.name(), index);
-            let versions = match include {
-                Include { versions: true, .. } => {
-                    Some(history.releases().iter().rev().map(view).collect())
-                }
-                Include {
-                    default_version: true,
-                    ..
-                } => Some(history.default_release().into_iter().map(view).collect()),
-                _ => None,
-            };
-            json(&CrateAnswer {
-                krate: CrateView::new(history, include),
-                versions,
-                keywords: include.keywords.then_some([]),
-                categories: include.categories.then_some([]),
-            })
-        },
-    )
+    with_crate(request, name.parse()?, move |_, history, index| {
+        let view = |release| VersionView::new(release, history.name(), index);
+        let versions = match include {
+            Include { versions: true, .. } => {
+                Some(history.releases().iter().rev().map(view).collect())
+            }
+            Include {
+                default_version: true,
+                ..
+            } => Some(history.default_release().into_iter().map(view).collect()),
+            _ => None,
+        };
+        json(&CrateAnswer {
+            krate: CrateView::new(history, include),
+            versions,
+            keywords: include.keywords.then_some([]),
+            categories: include.categories.then_some([]),
+        })
+    })
     .await
 }
 
@@ -162,11 +151,10 @@ impl Include {
     responses((status = 200, body = VersionAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn show_version(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     wanted: VersionInPath,
 ) -> Result<Response, ApiError> {
-    with_version(&state, &exchange, wanted, |history, release, index| {
+    with_version(request, wanted, |history, release, index| {
         json(&VersionAnswer {
             version: VersionView::new(release, history.name(), index),
         })
@@ -183,11 +171,10 @@ pub(crate) async fn show_version(
     responses((status = 200, body = DependenciesAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_dependencies(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     wanted: VersionInPath,
 ) -> Result<Response, ApiError> {
-    with_version(&state, &exchange, wanted, |_, release, index| {
+    with_version(request, wanted, |_, release, index| {
         let mut spellings = Spellings::new(index);
         let mut dependencies = Vec::with_capacity(release.line.dependencies.len());
         for (place, dependency) in release.line.dependencies.iter().enumerate() {

@@ -1,9 +1,6 @@
 //! `GET /api/v1/crates`: search, and lists of crates in several orders.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -17,9 +14,8 @@ use super::query::{ApiQuery, TextWithoutNull, given};
 use crate::catalog::{CrateFilter, CrateOrder, CrateSummary, Page, Place, Search, Start};
 use crate::http::error::{ApiError, Envelope};
 use crate::http::index::index_guard::IndexGuard;
-use crate::http::state::AppState;
+use crate::http::state::RequestState;
 use crate::package::canonical_order;
-use crate::server::Exchange;
 
 /// How many results of a search by relevance have pages with numbers.
 const RELEVANT_MAX: usize = 1_000;
@@ -104,8 +100,7 @@ pub(crate) struct SearchMeta {
     ),
 )]
 pub(crate) async fn search_crates(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     ApiQuery(query): ApiQuery<SearchQuery>,
     ApiQuery(pages): ApiQuery<PageQuery>,
     RawQuery(raw_query): RawQuery,
@@ -122,10 +117,10 @@ pub(crate) async fn search_crates(
     let text = query.text();
     page.page.refuse_beyond_relevance(query.is_by_relevance())?;
     let start = page.page.search_start()?;
-    let index = IndexGuard::take(&state)?;
+    let mut index = IndexGuard::take(request)?;
     let Some(filter) = filter else {
         let nothing = page.answer(0, &[], None, text);
-        return Ok(index.mark_repeatable(accounted_json(&index, &exchange, nothing).await));
+        return Ok(index.mark_repeatable(accounted_json(&index, nothing).await));
     };
     let search = Search {
         text: text.to_owned(),
@@ -137,11 +132,11 @@ pub(crate) async fn search_crates(
             limit: page.page.per_page,
         },
     };
-    let found = state.catalog.search(search).await?;
-    let mut index = IndexGuard::of(&state, found.view);
+    let found = index.state.catalog.search(search).await?;
+    index.view = found.view;
     index.count_list(found.crates.iter().map(|found| found.name.as_str()));
     let answer = page.answer(found.total, &found.crates, found.last.as_ref(), text);
-    Ok(index.mark_repeatable(accounted_json(&index, &exchange, answer).await))
+    Ok(index.mark_repeatable(accounted_json(&index, answer).await))
 }
 
 impl SearchQuery {

@@ -10,13 +10,12 @@ use serde::{Serialize, Serializer};
 use super::cursor::{Cursor, Since};
 use crate::catalog::{Publish, PublishPlace, Publishes};
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
+use crate::http::state::{AppState, RequestState};
 use crate::index::ShownFlag;
 use crate::journal::{
     ChangeKind, ChangeLine, ChunkPlace, Head, Piece, StepCursor, VERSION_BYTES_MAX, VersionState,
 };
 use crate::package::{CrateName, IndexPath, Timestamp};
-use crate::server::Exchange;
 
 /// How often the catalog and the journal are asked until they show the same state. Both follow the index, each at its own
 /// pace. Less often in tests.
@@ -82,19 +81,20 @@ impl Page {
     /// # Errors
     /// 410 for a place that the journal does not know, and 503.
     pub(super) async fn after(
-        (state, exchange): (&AppState, &Exchange),
+        request: &RequestState,
         since: &Since,
         limit: usize,
     ) -> Result<Self, ApiError> {
+        let journal = &request.state.journal;
         let (place, step) = match since {
             Since::Now => {
                 return Ok(Self {
                     rest: Rest::Nothing,
-                    head: FeedHead::of(state.journal.head().await?),
+                    head: FeedHead::of(journal.head().await?),
                 });
             }
             Since::Cursor(Cursor::Step(step)) => {
-                let steps = state.journal.steps_after(*step, limit).await?;
+                let steps = journal.steps_after(*step, limit).await?;
                 return Ok(Self {
                     rest: match steps.from {
                         Some(from) => Rest::Steps(from, steps.head.cursor),
@@ -113,7 +113,7 @@ impl Page {
             ),
             Since::Cursor(Cursor::Publish(place, step)) => (place.clone(), Some(*step)),
         };
-        published((state, exchange), place, step, limit).await
+        published(request, place, step, limit).await
     }
 
     /// The memory that reading and sending such a page takes, in bytes.
@@ -185,11 +185,12 @@ impl FeedHead {
 /// The page of versions after a place in the list by publish time. `step` is where the journal goes on after the list;
 /// `None` for the first page of it.
 async fn published(
-    (state, exchange): (&AppState, &Exchange),
+    request: &RequestState,
     place: PublishPlace,
     step: Option<StepCursor>,
     limit: usize,
 ) -> Result<Page, ApiError> {
+    let state = &request.state;
     // Before the catalog is asked: its answer is then at least as new.
     let newest = state.journal.head().await?;
     if let Some(step) = step {
@@ -199,7 +200,7 @@ async fn published(
             cursor: step,
             ..newest
         };
-        return make_page((state, exchange), found, limit, head).await;
+        return make_page(request, found, limit, head).await;
     }
     for _ in 0..TRIES_MAX {
         let found = versions(state, place.clone(), limit).await?;
@@ -212,7 +213,7 @@ async fn published(
         // The journal goes on where it shows what the catalog has shown. If it has not come so far yet, it goes on where it
         // is: some changes come twice.
         if let Some(head) = known.or_else(|| is_current().then(|| newest.clone())) {
-            return make_page((state, exchange), found, limit, head).await;
+            return make_page(request, found, limit, head).await;
         }
         // The catalog is behind, or shows a state that the journal has passed over.
         tokio::time::sleep(TRY_AGAIN).await;
@@ -235,12 +236,13 @@ async fn versions(
 /// Makes a page on a blocking thread: what the policy says about a crate is in its index file. So it needs a permit, as
 /// other look-ups do.
 async fn make_page(
-    (state, exchange): (&AppState, &Exchange),
+    request: &RequestState,
     found: Publishes,
     limit: usize,
     head: Head,
 ) -> Result<Page, ApiError> {
-    let permit = state.look_up_permits.take(exchange, 1).await?;
+    let permits = &request.state.look_up_permits;
+    let permit = permits.take(&request.exchange, 1).await?;
     let page = tokio::task::spawn_blocking(move || {
         // The permit goes along, as long as files are read.
         let _permit = permit;
