@@ -183,15 +183,14 @@ impl AppState {
         crate_files: Option<CrateFiles>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let pace_min = PACE_MIN;
+        let taken_from = |age_min| TakingBack::From { pace_min, age_min };
         let account = Shares::new(SharesSettings {
             capacity: ACCOUNT_BYTES,
             connection_max: ACCOUNT_BYTES_OF_ONE_CONNECTION,
             connection_free: ACCOUNT_BYTES_FREE,
             wait_max: WAIT_MAX,
-            taking_back: TakingBack::From {
-                pace_min: PACE_MIN,
-                age_min: MEMORY_AGE_MIN,
-            },
+            taking_back: taken_from(MEMORY_AGE_MIN),
         });
         let permits = |count: usize, taking_back| {
             let capacity = count as u64;
@@ -207,20 +206,8 @@ impl AppState {
             look_up_permits: permits(settings.index_reads_max, TakingBack::Never),
             index_file_permits: permits(settings.index_reads_max, TakingBack::Never),
             whole_file_permits: permits(WHOLE_FILES_MAX, TakingBack::Never),
-            git_permits: permits(
-                settings.git_children_max,
-                TakingBack::From {
-                    pace_min: PACE_MIN,
-                    age_min: GIT_AGE_MIN,
-                },
-            ),
-            follower_permits: permits(
-                FOLLOWERS_MAX,
-                TakingBack::From {
-                    pace_min: PACE_MIN,
-                    age_min: FOLLOWER_AGE_MIN,
-                },
-            ),
+            git_permits: permits(settings.git_children_max, taken_from(GIT_AGE_MIN)),
+            follower_permits: permits(FOLLOWERS_MAX, taken_from(FOLLOWER_AGE_MIN)),
             metrics_permits: permits(1, TakingBack::Never),
             settings,
             started: Instant::now(),

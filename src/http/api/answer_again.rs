@@ -9,7 +9,9 @@ use axum::response::Response;
 
 use crate::http::answer_cache::Moment;
 use crate::http::index::index_guard::IndexGuard;
+use crate::http::index::policy_guard::count_policy;
 use crate::http::state::RequestState;
+use crate::observability::metrics::PolicySurface;
 
 /// The length of the path and the query of a question that is remembered, in bytes.
 const QUESTION_BYTES_MAX: usize = 512;
@@ -43,7 +45,7 @@ pub(in crate::http) async fn answer(
         let kept = index.state.keep(&index.exchange, response).await;
         return match kept {
             Ok(response) => {
-                index.count_again(counted);
+                count_policy(&index.state, &index.view, PolicySurface::Api, counted);
                 response
             }
             Err(exhausted) => index.mark(Err(exhausted.into())),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::json::VersionView;
-use super::look_up::{existing_crate, existing_version, json, with_crate};
+use super::look_up::{existing, json, with_crate};
 use super::query::{ApiQuery, check_include, given};
 use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
@@ -41,7 +41,7 @@ fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NaiveDate>,
 }
 
 /// The downloads of a crate: none.
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(crate) struct CrateDownloadsAnswer<'a> {
     /// The highest versions, if they are included.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,23 +52,11 @@ pub(crate) struct CrateDownloadsAnswer<'a> {
     meta: DownloadsMeta,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(crate) struct DownloadsMeta {
     /// Always empty.
     #[schema(value_type = Vec<Object>)]
     extra_downloads: [(); 0],
-}
-
-impl<'a> CrateDownloadsAnswer<'a> {
-    fn with(versions: Option<Vec<VersionView<'a>>>) -> Self {
-        Self {
-            versions,
-            version_downloads: [],
-            meta: DownloadsMeta {
-                extra_downloads: [],
-            },
-        }
-    }
 }
 
 /// The downloads of a version: none.
@@ -95,7 +83,7 @@ pub(crate) async fn list_crate_downloads(
     let includes_versions = check_include(query.include.as_deref(), "versions")?;
     let name = name.parse()?;
     if !includes_versions {
-        return existing_crate(request, name, &CrateDownloadsAnswer::with(None)).await;
+        return existing(request, name, None, &CrateDownloadsAnswer::default()).await;
     }
     with_crate(request, name, move |name, history, index| {
         let mut highest: Vec<&Release<'_>> = history.releases().iter().collect();
@@ -103,7 +91,10 @@ pub(crate) async fn list_crate_downloads(
         highest.truncate(VERSIONS_MAX);
         let views = highest.into_iter();
         let views = views.map(|release| VersionView::new(release, name.as_str(), index));
-        json(&CrateDownloadsAnswer::with(Some(views.collect())))
+        json(&CrateDownloadsAnswer {
+            versions: Some(views.collect()),
+            ..CrateDownloadsAnswer::default()
+        })
     })
     .await
 }
@@ -118,11 +109,11 @@ pub(crate) async fn list_crate_downloads(
 )]
 pub(crate) async fn list_version_downloads(
     request: RequestState,
-    wanted: VersionInPath,
+    VersionInPath { name, version }: VersionInPath,
     ApiQuery(_query): ApiQuery<VersionDownloadsQuery>,
 ) -> Result<Response, ApiError> {
     let none = VersionDownloadsAnswer {
         version_downloads: [],
     };
-    existing_version(request, wanted, &none).await
+    existing(request, name, Some(&version), &none).await
 }

@@ -12,7 +12,7 @@ use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
 use crate::http::index::version_table::VersionTable;
 use crate::http::state::RequestState;
-use crate::package::{CrateHistory, CrateName, Release};
+use crate::package::{CrateHistory, CrateName, CrateVersion, Release};
 
 /// What a look-up takes, as a multiple of the index file: the file, its lines as they were read, and the answer.
 pub(super) const LOOK_UP_FACTOR: u64 = 5;
@@ -29,9 +29,7 @@ pub(super) async fn with_crate(
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let mut index = IndexGuard::take(request)?;
-    let answer = look_up(&mut index, name, shape).await;
-    Ok(index.mark_repeatable(answer))
+    Ok(look_up(IndexGuard::take(request)?, name, shape).await)
 }
 
 /// Answers from one version of a crate. A request for a version that does not exist makes the mirror remember all versions
@@ -47,7 +45,7 @@ pub(super) async fn with_version(
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let mut index = IndexGuard::take(request)?;
+    let index = IndexGuard::take(request)?;
     let table = index.version_table_now(&name);
     if table.is_some_and(|table| !table.lists(&version)) {
         return Ok(index.mark(Err(ApiError::version_not_found(&name, &version))));
@@ -61,71 +59,58 @@ pub(super) async fn with_version(
         }
         Err(ApiError::version_not_found(name, &version))
     };
-    let answer = look_up(&mut index, name, shape).await;
-    Ok(index.mark_repeatable(answer))
+    Ok(look_up(index, name, shape).await)
 }
 
 async fn look_up(
-    index: &mut IndexGuard,
+    mut index: IndexGuard,
     name: CrateName,
     shape: impl Fn(&CrateName, &CrateHistory<'_>, &IndexGuard) -> Result<Response, ApiError>
     + Send
     + Sync
     + 'static,
-) -> Result<Response, ApiError> {
-    let blob = index.find(&name)?;
-    let reading_index = index.clone().with_decisions(&name).await?;
-    index.count_list([name.as_str()]);
-    let read = move |file: &[u8]| {
-        let history = CrateHistory::parse(file, &name)
-            .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
-        shape(&name, &history, &reading_index)
+) -> Response {
+    let answer = async {
+        let blob = index.find(&name)?;
+        let reading_index = index.clone().with_decisions(&name).await?;
+        index.count_list([name.as_str()]);
+        let read = move |file: &[u8]| {
+            let history = CrateHistory::parse(file, &name)
+                .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
+            shape(&name, &history, &reading_index)
+        };
+        let permits = &index.state.look_up_permits;
+        let answer = index.read(blob, permits, LOOK_UP_FACTOR, || None, read);
+        let (answer, share) = answer.await?;
+        let response = answer.into_response();
+        // From here on the account keeps memory for the answer only.
+        let Some(mut share) = share else {
+            return Ok(index.state.keep(&index.exchange, response).await?);
+        };
+        share.shrink_to(response.body().size_hint().lower());
+        index.exchange.keep(share);
+        Ok(response)
     };
-    let permits = &index.state.look_up_permits;
-    let answer = index.read(blob, permits, LOOK_UP_FACTOR, || None, read);
-    let (answer, share) = answer.await?;
-    let response = answer.into_response();
-    // From here on the account keeps memory for the answer only.
-    let Some(mut share) = share else {
-        return Ok(index.state.keep(&index.exchange, response).await?);
-    };
-    share.shrink_to(response.body().size_hint().lower());
-    index.exchange.keep(share);
-    Ok(response)
+    let answer = answer.await;
+    index.mark_repeatable(answer)
 }
 
-/// The same answer for every crate that exists: what the index does not tell.
+/// The same answer for every crate that exists, or for each that has the `version`: what the index does not tell.
 ///
 /// # Errors
 /// As [`with_crate`].
-pub(super) async fn existing_crate(
+pub(super) async fn existing(
     request: RequestState,
     name: CrateName,
+    version: Option<&CrateVersion>,
     answer: &impl Serialize,
 ) -> Result<Response, ApiError> {
     let index = IndexGuard::take(request)?;
-    // The table tells whether there is a crate, and is mostly in memory.
+    // The table tells whether there is such a crate, and is mostly in memory.
     let table = Box::pin(index.version_table(&name)).await;
-    Ok(index.mark_repeatable(table.and_then(|_table| json(answer))))
-}
-
-/// The same answer for every version that exists.
-///
-/// # Errors
-/// As [`with_crate`].
-pub(super) async fn existing_version(
-    request: RequestState,
-    VersionInPath { name, version }: VersionInPath,
-    answer: &impl Serialize,
-) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(request)?;
-    let table = Box::pin(index.version_table(&name)).await;
-    Ok(index.mark_repeatable(table.and_then(|table| {
-        if table.lists(&version) {
-            json(answer)
-        } else {
-            Err(ApiError::version_not_found(&name, &version))
-        }
+    Ok(index.mark_repeatable(table.and_then(|table| match version {
+        Some(version) if !table.lists(version) => Err(ApiError::version_not_found(&name, version)),
+        _ => json(answer),
     })))
 }
 

@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::json::{CrateView, DependencyView, Include, VersionView};
 use super::look_up::{json, with_crate, with_version};
 use super::query::{ApiQuery, given};
+use crate::catalog::CrateSummary;
 use crate::http::answer_cache::NotYetComplete;
 use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
@@ -76,6 +77,9 @@ pub(crate) async fn show_crate(
 ) -> Result<Response, ApiError> {
     let include = Include::parse(query.include.as_deref())?;
     with_crate(request, name.parse()?, move |_, history, index| {
+        let no_version = || ApiError::CrateNotFound(history.name().to_owned());
+        let default = history.default_release().ok_or_else(no_version)?;
+        let summary = CrateSummary::of(history, default);
         let view = |release| VersionView::new(release, history.name(), index);
         let versions = match include {
             Include { versions: true, .. } => {
@@ -84,11 +88,11 @@ pub(crate) async fn show_crate(
             Include {
                 default_version: true,
                 ..
-            } => Some(history.default_release().into_iter().map(view).collect()),
+            } => Some(vec![view(default)]),
             _ => None,
         };
         json(&CrateAnswer {
-            krate: CrateView::new(history, include),
+            krate: CrateView::of_file(&summary, history, include),
             versions,
             keywords: include.keywords.then_some([]),
             categories: include.categories.then_some([]),
@@ -105,20 +109,13 @@ impl Include {
         downloads: true,
         default_version: true,
     };
-    const NOTHING: Self = Self {
-        versions: false,
-        keywords: false,
-        categories: false,
-        downloads: false,
-        default_version: false,
-    };
 
     /// Reads `?include=`, a list with commas. Without it everything is included, for old clients.
     fn parse(text: Option<&str>) -> Result<Self, ApiError> {
         let Some(text) = text else {
             return Ok(Self::ALL);
         };
-        let mut include = Self::NOTHING;
+        let mut include = Self::default();
         for part in text.split(',') {
             match part {
                 // crates.io has no badges any more, and still allows this.

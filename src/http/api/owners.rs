@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::look_up::existing_crate;
+use super::look_up::existing;
 use crate::http::crate_in_path::NameInPath;
 use crate::http::error::ApiError;
 use crate::http::state::RequestState;
@@ -38,7 +38,7 @@ pub(crate) async fn list_owners(
     request: RequestState,
     name: NameInPath,
 ) -> Result<Response, ApiError> {
-    existing_crate(request, name.parse()?, &UsersAnswer { users: [] }).await
+    existing(request, name.parse()?, None, &UsersAnswer { users: [] }).await
 }
 
 /// Lists the users who own a crate. The index names none.
@@ -53,7 +53,7 @@ pub(crate) async fn list_user_owners(
     request: RequestState,
     name: NameInPath,
 ) -> Result<Response, ApiError> {
-    existing_crate(request, name.parse()?, &UsersAnswer { users: [] }).await
+    existing(request, name.parse()?, None, &UsersAnswer { users: [] }).await
 }
 
 /// Lists the teams that own a crate. The index names none.
@@ -68,5 +68,5 @@ pub(crate) async fn list_team_owners(
     request: RequestState,
     name: NameInPath,
 ) -> Result<Response, ApiError> {
-    existing_crate(request, name.parse()?, &TeamsAnswer { teams: [] }).await
+    existing(request, name.parse()?, None, &TeamsAnswer { teams: [] }).await
 }

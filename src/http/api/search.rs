@@ -226,7 +226,7 @@ impl Paged {
         let is_exact = |found: &CrateSummary| canonical_order(&found.name, text).is_eq();
         let views = crates
             .iter()
-            .map(|found| CrateView::of_summary(found, is_exact(found)));
+            .map(|found| CrateView::in_list(found, is_exact(found)));
         let is_full = self.page.is_full(crates.len());
         let (next_page, prev_page) = match (&self.page.start, last) {
             (PageStart::Number(page), _) => (

@@ -55,10 +55,10 @@ pub(crate) async fn show_summary(request: RequestState) -> Result<Response, ApiE
     index.count_list(listed.map(|found| found.name.as_str()));
     let views = |crates| {
         let crates: &[CrateSummary] = crates;
-        let views = crates
-            .iter()
-            .map(|found| CrateView::of_summary(found, false));
-        views.collect()
+        let views = crates.iter();
+        views
+            .map(|found| CrateView::in_list(found, false))
+            .collect()
     };
     let answer = SummaryAnswer {
         num_downloads: 0,

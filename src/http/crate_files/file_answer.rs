@@ -161,7 +161,7 @@ impl FileRequest<'_> {
                     return Ok(response);
                 }
                 Err(error) if is_last_try => {
-                    return Err(ApiError::crate_file_unavailable(file, error.into()));
+                    return Err(unavailable(file, error));
                 }
                 // A second look finds what is there now, or fetches what the store cannot give.
                 Err(_) => is_last_try = true,
@@ -201,7 +201,7 @@ impl FileRequest<'_> {
 
     async fn get(&self, file: &CrateFile) -> Result<StoredFile, ApiError> {
         let stored = self.crate_files.get(file).await;
-        stored.map_err(|error| ApiError::crate_file_unavailable(file, error))
+        stored.map_err(|error| unavailable(file, error))
     }
 
     /// A range of a file that is in memory or in a cloud; or why the store does not give it.
@@ -233,7 +233,7 @@ impl FileRequest<'_> {
             in_time.unwrap_or_else(|_elapsed| {
                 let file = format!("{} {}", self.wanted.name, self.wanted.version.as_str());
                 let source = GetError::Pending;
-                Err(ApiError::CrateFileLater { file, source })
+                Err(ApiError::CrateFileUnavailable { file, source })
             })
         })
     }
@@ -249,6 +249,13 @@ fn memory_for(stored: &StoredFile, length: u64, exchange: &Exchange) -> u64 {
         0
     } else {
         READING_BYTES.min(length)
+    }
+}
+
+fn unavailable(file: &CrateFile, why: impl Into<GetError>) -> ApiError {
+    ApiError::CrateFileUnavailable {
+        file: file.to_string(),
+        source: why.into(),
     }
 }
 

@@ -224,7 +224,7 @@ async fn start(
         .windows(LIST_REFS.len())
         .any(|text| text == LIST_REFS);
     let is_fetch = request == GitRequest::Exchange && !lists_refs;
-    let input = child.take_stdin();
+    let (commit, input) = (child.commit(), child.take_stdin());
     let client = exchange.downgrade();
     let feeder = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Some(input) = input {
@@ -244,7 +244,7 @@ async fn start(
         if is_fetch {
             count_git_fetch(state, view);
         }
-        headers.extend(commit_header(output.commit));
+        headers.extend(commit_header(commit));
         headers.extend(policy_header(view));
     }
     Ok((output, headers))

@@ -192,7 +192,7 @@ fn compress(plain: &[u8]) -> Option<Bytes> {
 /// The cache; one for the whole process.
 #[derive(Debug)]
 pub(crate) struct FileCache {
-    files: BoundedCache<BlobId, CachedFile>,
+    pub(crate) files: BoundedCache<BlobId, CachedFile>,
     /// The ids of earlier states.
     states: Cache<FileAt, Result<BlobId, NothingThen>>,
 }
@@ -205,11 +205,6 @@ impl Weighed for CachedFile {
 }
 
 impl FileCache {
-    /// The bytes of the files in it.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.files.weight()
-    }
-
     /// An empty cache.
     pub(crate) fn new() -> Self {
         Self {
@@ -221,10 +216,6 @@ impl FileCache {
     /// The file with this id, if it is in memory.
     pub(crate) fn get(&self, id: BlobId) -> Option<Arc<CachedFile>> {
         self.files.get(&id)
-    }
-
-    fn insert(&self, id: BlobId, file: Arc<CachedFile>) {
-        self.files.insert(id, file);
     }
 
     /// The id of the bytes to send, if that needs no look at the file.
@@ -261,7 +252,7 @@ impl FileCache {
         // Many times have the same state, and compressing it takes longer than everything else.
         let file = self.get(id).unwrap_or_else(|| {
             let file = Arc::new(CachedFile::new(bytes));
-            self.insert(id, Arc::clone(&file));
+            self.files.insert(id, Arc::clone(&file));
             file
         });
         (id, file)
@@ -341,10 +332,11 @@ mod tests {
             })
         };
         let largest = BlobId::of(b"largest");
-        cache.insert(largest, file(5_500_000));
+        cache.files.insert(largest, file(5_500_000));
         assert!(cache.get(largest).is_some());
         for number in 0..200_u32 {
-            cache.insert(BlobId::of(&number.to_le_bytes()), file(1_000_000));
+            let id = BlobId::of(&number.to_le_bytes());
+            cache.files.insert(id, file(1_000_000));
         }
         let weight = cache.files.weight();
         assert!(weight <= CACHE_BYTES_MAX, "{weight}");

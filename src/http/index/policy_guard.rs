@@ -62,8 +62,8 @@ impl IndexGuard {
         let key = (self.view.decisions_id(), blob, file.to_owned());
         let (view, file) = (Arc::clone(&self.view), file.to_owned());
         let read = move |content: &[u8]| {
-            let decided = view.decisions(&file, content);
-            (!decided.is_empty()).then(|| DecisionTable::new(decided))
+            let versions = view.decisions(&file, content);
+            (!versions.is_empty()).then_some(DecisionTable { versions })
         };
         let tables = &self.state.decision_tables;
         self.cached(blob, (tables, key), |_table| true, read).await
@@ -116,11 +116,6 @@ impl IndexGuard {
         let names = names.filter_map(|name| CrateName::try_from(name).ok());
         let files = names.filter_map(|name| Some(self.view.source_file(&name)?.0));
         self.counted = self.count_policy(PolicySurface::Api, files);
-    }
-
-    /// Counts an answer of the API that is sent again.
-    pub(crate) fn count_again(&self, counted: PolicyStates) {
-        count_policy(&self.state, &self.view, PolicySurface::Api, counted);
     }
 
     /// Refuses an index file that is hidden because the policy could not read it: what it lists must not be called absent.
@@ -253,7 +248,7 @@ impl IndexGuard {
 }
 
 /// Counts an answer that shows versions in these states.
-fn count_policy(
+pub(crate) fn count_policy(
     state: &AppState,
     view: &View,
     surface: PolicySurface,

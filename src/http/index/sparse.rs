@@ -16,7 +16,7 @@ use super::file_cache::{CachedBody, CachedFile, FileAt, Loaded, NothingThen, enc
 use super::index_guard::IndexGuard;
 use super::time_travel::TimeInPath;
 use crate::http::error::ApiError;
-use crate::http::semantics::base_url::base_url;
+use crate::http::semantics::base_url::{BASE_URL_VARIES, base_url};
 use crate::http::semantics::conditional::{has_any, known_tag};
 use crate::http::semantics::encoding::Encoding;
 use crate::http::state::{AppState, RequestState};
@@ -55,32 +55,19 @@ fn registry(state: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Response
     let content = registry_config(&base);
     let tag = format!("\"{}\"", BlobId::of(content.as_bytes()));
     let has_it = known_tag(headers, |known| (known == tag).then_some(())).is_some();
-    let not_modified = has_it || has_any(headers);
-    let (status, body) = if not_modified {
-        (StatusCode::NOT_MODIFIED, Body::empty())
+    let mut response = if has_it || has_any(headers) {
+        StatusCode::NOT_MODIFIED.into_response()
     } else {
-        (StatusCode::OK, Body::from(content))
+        ([(header::CONTENT_TYPE, "application/json")], content).into_response()
     };
-    let mut response = (status, body).into_response();
+    let tag = HeaderValue::try_from(tag).map_err(ApiError::internal)?;
     let answer = response.headers_mut();
-    answer.insert(
-        header::ETAG,
-        HeaderValue::try_from(tag).map_err(ApiError::internal)?,
-    );
-    if status == StatusCode::OK {
-        answer.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-    }
+    answer.insert(header::ETAG, tag);
     if state.settings.public_url.is_some() {
         answer.insert(header::CACHE_CONTROL, KEEP_FILE);
     } else {
         answer.insert(header::CACHE_CONTROL, KEEP_PRIVATELY);
-        answer.insert(
-            header::VARY,
-            HeaderValue::from_static("host, x-forwarded-proto"),
-        );
+        answer.insert(header::VARY, HeaderValue::from_static(BASE_URL_VARIES));
     }
     Ok(response)
 }
@@ -233,20 +220,16 @@ fn not_modified(blob: BlobId, headers: &HeaderMap) -> Option<Response> {
         // A shared cache that asks for a client without gzip must not hear that its gzip will do.
         encoding_in(blob, tag).filter(|known| *known == Encoding::Plain || *known == accepted)
     })?;
-    let mut response = StatusCode::NOT_MODIFIED.into_response();
-    describe(&mut response, tag_of(blob, encoding));
-    Some(response)
+    Some(head(StatusCode::NOT_MODIFIED, tag_of(blob, encoding)))
 }
 
 /// The file, or 304 for a client that is content with whatever it has.
 fn whole(blob: BlobId, (body, encoding): (&CachedBody, Encoding), headers: &HeaderMap) -> Response {
     if has_any(headers) {
-        let mut response = StatusCode::NOT_MODIFIED.into_response();
-        describe(&mut response, tag_of(blob, encoding));
-        return response;
+        return head(StatusCode::NOT_MODIFIED, tag_of(blob, encoding));
     }
-    let mut response = Response::new(Body::from(body.bytes.clone()));
-    describe(&mut response, tag_of(blob, encoding));
+    let mut response = head(StatusCode::OK, tag_of(blob, encoding));
+    *response.body_mut() = Body::from(body.bytes.clone());
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     if let Some(name) = encoding.name() {
@@ -256,12 +239,15 @@ fn whole(blob: BlobId, (body, encoding): (&CachedBody, Encoding), headers: &Head
 }
 
 /// What a file's answer and its 304 have in common.
-fn describe(response: &mut Response, tag: HeaderValue) {
+fn head(status: StatusCode, tag: HeaderValue) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
     let answer = response.headers_mut();
     answer.reserve(HEADERS_MAX);
     answer.insert(header::ETAG, tag);
     answer.insert(header::CACHE_CONTROL, KEEP_FILE);
     answer.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    response
 }
 
 /// What a load takes, as a multiple of the file: the file in both encodings, once as libgit2 has it, and once more while it

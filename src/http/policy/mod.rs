@@ -60,17 +60,13 @@ impl PolicyReport {
     /// The policy of a view.
     pub(crate) fn of(state: &AppState, view: &View) -> Self {
         let (settings, facts) = (view.policy_settings(), view.policy_facts());
-        let surfaces = match settings.map(|settings| settings.mode) {
-            None | Some(Mode::Audit) => Vec::new(),
-            Some(Mode::Enforce) => {
-                let refuses = state.settings.download_policy == DownloadPolicy::Enforce;
-                let download = refuses.then_some("download");
-                ["sparse", "git", "api"]
-                    .into_iter()
-                    .chain(download)
-                    .collect()
+        let mut surfaces = Vec::new();
+        if settings.is_some_and(|settings| settings.mode == Mode::Enforce) {
+            surfaces.extend(["sparse", "git", "api"]);
+            if state.settings.download_policy == DownloadPolicy::Enforce {
+                surfaces.push("download");
             }
-        };
+        }
         Self {
             mode: settings.map_or("off", |settings| settings.mode.name()),
             settings: settings.map(|settings| SettingsReport {
@@ -129,13 +125,10 @@ pub(crate) async fn show_crate(
     name: NameInPath,
 ) -> Result<Response, ApiError> {
     let name = name.parse()?;
-    let index = IndexGuard::take(request)?;
-    let answer = answer_about(&index, &name, |versions| {
-        Some(fresh_json(&AllVersions::of(versions)))
-    });
-    let answer = answer.await;
-    let no_crate = || ApiError::CrateNotFound(name.to_string());
-    Ok(index.mark(answer.and_then(|answer| answer.ok_or_else(no_crate))))
+    answer_about(request, &name, |versions| {
+        Ok(fresh_json(&AllVersions::of(versions)))
+    })
+    .await
 }
 
 /// Shows what the policy says about one version.
@@ -150,28 +143,29 @@ pub(crate) async fn show_version(
     request: RequestState,
     VersionInPath { name, version }: VersionInPath,
 ) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(request)?;
-    let answer = answer_about(&index, &name, |versions| {
+    answer_about(request, &name, |versions| {
         let mut all = versions.iter();
-        let decided = all.find(|decided| decided.version == version.as_str())?;
-        Some(fresh_json(&OneVersion::of(decided)))
-    });
-    let answer = answer.await;
-    let missing = || ApiError::version_not_found(&name, &version);
-    Ok(index.mark(answer.and_then(|answer| answer.ok_or_else(missing))))
+        let decided = all.find(|decided| decided.version == version.as_str());
+        let missing = || ApiError::version_not_found(&name, &version);
+        Ok(fresh_json(&OneVersion::of(decided.ok_or_else(missing)?)))
+    })
+    .await
 }
 
 /// An answer that is made from the decisions about a crate.
 async fn answer_about(
-    index: &IndexGuard,
+    request: RequestState,
     name: &CrateName,
-    shape: impl FnOnce(&[DecidedVersion]) -> Option<Response>,
-) -> Result<Option<Response>, ApiError> {
-    let table = Box::pin(index.all_decisions(name)).await?;
-    let Some(response) = shape(table.versions()) else {
-        return Ok(None);
+    shape: impl FnOnce(&[DecidedVersion]) -> Result<Response, ApiError>,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(request)?;
+    let answer = async {
+        let table = Box::pin(index.all_decisions(name)).await?;
+        let response = shape(&table.versions)?;
+        Ok(index.state.keep(&index.exchange, response).await?)
     };
-    Ok(Some(index.state.keep(&index.exchange, response).await?))
+    let answer = answer.await;
+    Ok(index.mark(answer))
 }
 
 /// JSON that no cache may keep without asking: policies change.

@@ -125,7 +125,7 @@ fn register_shares(registry: &mut Registry, state: &AppState) {
         gauges_by(
             "cache",
             [
-                ("index_files", state.index_files.bytes()),
+                ("index_files", state.index_files.files.weight()),
                 ("version_tables", state.version_tables.weight()),
                 ("decisions", state.decision_tables.weight()),
                 ("api_answers", state.answer_cache.bytes()),

@@ -12,11 +12,11 @@ use indicatif::{HumanCount, HumanDuration};
 use super::health::{MirrorState, Readiness, utc};
 use super::html::html;
 use super::report::mode;
-use super::set_up::{SetUp, VARY};
+use super::set_up::SetUp;
 use crate::clock::Clock;
 use crate::http::error::ApiError;
 use crate::http::policy::PolicyReport;
-use crate::http::semantics::base_url::root_path;
+use crate::http::semantics::base_url::{BASE_URL_VARIES, root_path};
 use crate::http::state::RequestState;
 
 /// How often a browser asks again while the index is cloned, in seconds. It is a header: a `meta` element would be an
@@ -104,7 +104,7 @@ pub(crate) async fn show(
     let response = html(StatusCode::OK, &page)?;
     let mut response = state.keep(&exchange, response).await?;
     let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static(VARY));
+    headers.insert(header::VARY, HeaderValue::from_static(BASE_URL_VARIES));
     if page.state == MirrorState::Cloning {
         headers.insert(header::REFRESH, REFRESH_SECONDS);
     }

@@ -7,12 +7,9 @@ use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::http::error::ApiError;
-use crate::http::semantics::base_url::base_url;
+use crate::http::semantics::base_url::{BASE_URL_VARIES, base_url};
 use crate::http::state::AppState;
 use crate::package::registry_config;
-
-/// What the answers that show a set-up depend on.
-pub(super) const VARY: &str = "host, x-forwarded-proto";
 
 /// The set-up for a mirror at one base URL.
 pub(super) struct SetUp {
@@ -94,7 +91,7 @@ pub(crate) async fn show(
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
-        (header::VARY, VARY),
+        (header::VARY, BASE_URL_VARIES),
     ];
     Ok((headers, text).into_response())
 }
