@@ -117,10 +117,9 @@ pub(super) async fn existing(
 /// A short answer that was made without reading an index file. Its bytes are in the account.
 pub(super) async fn accounted_json(
     index: &IndexGuard,
-    answer: Result<impl Serialize, ApiError>,
+    answer: &impl Serialize,
 ) -> Result<Response, ApiError> {
-    let response = json(&answer?)?;
-    Ok(index.state.keep(&index.exchange, response).await?)
+    Ok(index.state.keep(&index.exchange, json(answer)?).await?)
 }
 
 /// A value as a JSON answer, serialised where this is called: on the blocking thread, not on an async worker.

@@ -2,7 +2,6 @@
 
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use utoipa::{IntoParams, ToSchema};
 
 use super::json::{CrateView, DependencyView, Include, VersionView};
@@ -14,6 +13,7 @@ use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::RequestState;
+use crate::index::BlobId;
 use crate::package::CrateName;
 
 /// How many index files one request reads for the published spelling of the dependencies of a version. The others that are
@@ -191,7 +191,6 @@ pub(crate) async fn list_dependencies(
 /// The names of crates as in their own index files, as far as one request may read those.
 struct Spellings<'a> {
     index: &'a IndexGuard,
-    known: HashMap<String, String>,
     reads_left: usize,
     bytes_left: u64,
     /// Whether a name was not looked up, because of these limits or because its file could not be read.
@@ -202,7 +201,6 @@ impl<'a> Spellings<'a> {
     fn new(index: &'a IndexGuard) -> Self {
         Self {
             index,
-            known: HashMap::new(),
             reads_left: SPELLINGS_READ_MAX,
             bytes_left: SPELLINGS_BYTES_MAX,
             is_cut: false,
@@ -211,12 +209,7 @@ impl<'a> Spellings<'a> {
 
     /// The published name. A crate that the index does not list, or whose file cannot be read, keeps the spelling given.
     fn published(&mut self, name: &str) -> String {
-        if let Some(spelling) = self.known.get(name) {
-            return spelling.clone();
-        }
-        let spelling = self.look_up(name).unwrap_or_else(|| name.to_owned());
-        self.known.insert(name.to_owned(), spelling.clone());
-        spelling
+        self.look_up(name).unwrap_or_else(|| name.to_owned())
     }
 
     fn look_up(&mut self, name: &str) -> Option<String> {
@@ -226,17 +219,18 @@ impl<'a> Spellings<'a> {
         if let Some(spelling) = names.get(&blob) {
             return Some(spelling.as_ref().to_owned());
         }
-        let bytes = self.index.bytes_of(blob);
-        self.is_cut |= bytes.is_none();
-        let bytes = bytes?;
+        let spelling = self.read(&name, blob);
+        match &spelling {
+            Some(spelling) => names.insert(blob, spelling.as_str().into()),
+            None => self.is_cut = true,
+        }
+        spelling
+    }
+
+    fn read(&mut self, name: &CrateName, blob: BlobId) -> Option<String> {
+        let bytes = self.index.bytes_of(blob)?;
         let left = self.reads_left.checked_sub(1);
-        let left = left.zip(self.bytes_left.checked_sub(bytes));
-        self.is_cut |= left.is_none();
-        (self.reads_left, self.bytes_left) = left?;
-        let spelling = self.index.published_name(&name, blob);
-        self.is_cut |= spelling.is_none();
-        let spelling = spelling?;
-        names.insert(blob, spelling.as_str().into());
-        Some(spelling)
+        (self.reads_left, self.bytes_left) = left.zip(self.bytes_left.checked_sub(bytes))?;
+        self.index.published_name(name, blob)
     }
 }

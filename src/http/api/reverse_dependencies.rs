@@ -73,43 +73,18 @@ pub(crate) async fn list_reverse_dependencies(
     };
     let names = found.dependents.iter().map(|found| found.name.as_str());
     index.count_list(names);
-    let rows = read_rows(&index, found.dependents, crate_name.into());
-    let answer = rows.await.and_then(|rows| rows.answer(found.total));
+    let answer = answer(&index, found.dependents, crate_name.into(), found.total).await;
     Ok(index.mark_repeatable(answer))
 }
 
-/// The rows of an answer, serialised on blocking threads.
-#[derive(Default)]
-struct Rows {
-    dependencies: Vec<Box<RawValue>>,
-    /// With their ids.
-    versions: Vec<(i32, Box<RawValue>)>,
-}
-
-impl Rows {
-    fn answer(mut self, total: usize) -> Result<Response, ApiError> {
-        self.versions.sort_by_key(|(id, _version)| *id);
-        let is_empty = self.dependencies.is_empty();
-        json(&ReverseDependenciesAnswer {
-            dependencies: self.dependencies,
-            versions: self
-                .versions
-                .into_iter()
-                .map(|(_id, version)| version)
-                .collect(),
-            meta: Total {
-                total: if is_empty { 0 } else { total },
-            },
-        })
-    }
-}
-
-async fn read_rows(
+/// The answer. Its rows are serialised on blocking threads.
+async fn answer(
     index: &IndexGuard,
     dependents: Vec<Dependent>,
     crate_name: Arc<str>,
-) -> Result<Rows, ApiError> {
-    let mut rows = Rows::default();
+    total: usize,
+) -> Result<Response, ApiError> {
+    let (mut dependencies, mut versions) = (Vec::new(), Vec::new());
     for dependent in dependents {
         let name = CrateName::try_from(dependent.name.clone()).ok();
         let Some((name, blob)) =
@@ -136,11 +111,18 @@ async fn read_rows(
             // Twice: these pieces, and the answer that they become.
             let account = &index.state.account;
             account.keep(&index.exchange, 2 * bytes).await?;
-            rows.versions.push((id, version));
-            rows.dependencies.push(dependency);
+            versions.push((id, version));
+            dependencies.push(dependency);
         }
     }
-    Ok(rows)
+    versions.sort_by_key(|(id, _version)| *id);
+    json(&ReverseDependenciesAnswer {
+        meta: Total {
+            total: if dependencies.is_empty() { 0 } else { total },
+        },
+        dependencies,
+        versions: versions.into_iter().map(|(_id, version)| version).collect(),
+    })
 }
 
 /// The id of a dependent's version, the version, and its first dependency on the crate.

@@ -70,7 +70,7 @@ pub(crate) async fn show_summary(request: RequestState) -> Result<Response, ApiE
         popular_keywords: [],
         popular_categories: [],
     };
-    let mut answer = index.mark_repeatable(accounted_json(&index, Ok(answer)).await);
+    let mut answer = index.mark_repeatable(accounted_json(&index, &answer).await);
     if answer.status().is_success() {
         let fifteen_seconds = HeaderValue::from_static("public, max-age=15");
         answer

@@ -1,15 +1,16 @@
 //! `GET /api/v1/crates/{name}/versions`: sorted, filtered, and in pages on request.
 
+use std::collections::BTreeMap;
+
 use axum::extract::RawQuery;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
 use super::json::VersionView;
 use super::look_up::{json, with_crate};
 use super::pages::{
-    PageKinds, PageQuery, PageRequest, PageStart, query_with, read_seek_token, seek_token,
+    PageKinds, PageQuery, PageRequest, PageStart, query_with, read_seek_token, token,
 };
 use super::query::{ApiQuery, check_include, given};
 use crate::http::crate_in_path::NameInPath;
@@ -81,7 +82,7 @@ pub(crate) async fn list_versions(
         json(&VersionsAnswer {
             meta: VersionsMeta {
                 total: if page.is_empty() { 0 } else { releases.len() },
-                next_page: options.next_page(page, raw_query.as_deref().unwrap_or_default())?,
+                next_page: options.next_page(page, raw_query.as_deref().unwrap_or_default()),
                 release_tracks: options.release_tracks.then(|| Tracks::of(history)),
             },
             versions: page
@@ -156,15 +157,11 @@ impl Options {
     }
 
     /// The query of the next page.
-    fn next_page(&self, page: &[&Release<'_>], query: &str) -> Result<Option<String>, ApiError> {
-        let is_full = |request: &PageRequest| request.is_full(page.len());
-        match page.last() {
-            Some(last) if self.page.as_ref().is_some_and(is_full) => {
-                let token = seek_token(&Seek::of(self.sort, last))?;
-                Ok(Some(query_with(query, "seek", &token)))
-            }
-            _ => Ok(None),
-        }
+    fn next_page(&self, page: &[&Release<'_>], query: &str) -> Option<String> {
+        let request = self.page.as_ref()?;
+        let last = page.last().filter(|_| request.is_full(page.len()))?;
+        let token = token(&Seek::of(self.sort, last));
+        Some(query_with(query, "seek", &token))
     }
 }
 

@@ -36,15 +36,15 @@ const PUBLISH_BYTES: u64 = 1024;
 /// A page.
 #[derive(Debug)]
 pub(super) struct Page {
-    rest: Rest,
+    /// What was not read yet.
+    rest: Option<Rest>,
     /// The place after it.
     pub(super) head: FeedHead,
 }
 
-/// What was not read yet.
+/// Lines to be read.
 #[derive(Debug)]
 enum Rest {
-    Nothing,
     Steps(ChunkPlace, StepCursor),
     Versions(Vec<u8>),
 }
@@ -88,18 +88,14 @@ impl Page {
         let journal = &request.state.journal;
         let (place, step) = match since {
             Since::Now => {
-                return Ok(Self {
-                    rest: Rest::Nothing,
-                    head: FeedHead::of(journal.head().await?),
-                });
+                let head = FeedHead::of(journal.head().await?);
+                return Ok(Self { rest: None, head });
             }
             Since::Cursor(Cursor::Step(step)) => {
                 let steps = journal.steps_after(*step, limit).await?;
+                let through = steps.head.cursor;
                 return Ok(Self {
-                    rest: match steps.from {
-                        Some(from) => Rest::Steps(from, steps.head.cursor),
-                        None => Rest::Nothing,
-                    },
+                    rest: steps.from.map(|from| Rest::Steps(from, through)),
                     head: FeedHead::of(steps.head),
                 });
             }
@@ -127,15 +123,15 @@ impl Page {
     /// The memory that the next part takes, in bytes.
     pub(super) fn cost_of_next(&self) -> u64 {
         match &self.rest {
-            Rest::Nothing => HEAD_BYTES,
-            Rest::Steps(..) => PART_BYTES,
-            Rest::Versions(lines) => 2 * lines.len() as u64,
+            None => HEAD_BYTES,
+            Some(Rest::Steps(..)) => PART_BYTES,
+            Some(Rest::Versions(lines)) => 2 * lines.len() as u64,
         }
     }
 
     /// Whether nothing is left to be read.
     pub(super) fn is_empty(&self) -> bool {
-        matches!(self.rest, Rest::Nothing)
+        self.rest.is_none()
     }
 
     /// Reads the next lines, if there are more.
@@ -143,17 +139,15 @@ impl Page {
     /// # Errors
     /// As [`Page::after`]: the journal may forget a page that is read slowly.
     pub(super) async fn next(&mut self, state: &AppState) -> Result<Option<Vec<Part>>, ApiError> {
-        match std::mem::replace(&mut self.rest, Rest::Nothing) {
-            Rest::Nothing => Ok(None),
-            Rest::Versions(lines) => Ok(Some(vec![Part {
+        match self.rest.take() {
+            None => Ok(None),
+            Some(Rest::Versions(lines)) => Ok(Some(vec![Part {
                 lines,
                 end: Some(self.head.cursor.clone()),
             }])),
-            Rest::Steps(from, through) => {
+            Some(Rest::Steps(from, through)) => {
                 let (pieces, next) = state.journal.read(from, through).await?;
-                if let Some(next) = next {
-                    self.rest = Rest::Steps(next, through);
-                }
+                self.rest = next.map(|next| Rest::Steps(next, through));
                 let parts = pieces.into_iter().map(|Piece { lines, end }| Part {
                     lines,
                     end: end.map(Cursor::Step),
@@ -277,11 +271,7 @@ fn page_of(found: &Publishes, limit: usize, head: Head) -> Result<Page, ApiError
         None => Cursor::Step(head.cursor),
     };
     Ok(Page {
-        rest: if lines.is_empty() {
-            Rest::Nothing
-        } else {
-            Rest::Versions(lines)
-        },
+        rest: (!lines.is_empty()).then_some(Rest::Versions(lines)),
         head: FeedHead {
             cursor,
             commit,

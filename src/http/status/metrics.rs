@@ -146,79 +146,78 @@ fn register_index(registry: &mut Registry, state: &AppState) {
     let (index, advisories) = (&readiness.index, readiness.advisories.as_ref());
     let view = state.index.view();
     let totals = view.as_ref().and_then(|view| view.policy_totals());
-    for (name, help, value) in [
-        (
-            "ready",
-            "Whether the mirror should get traffic",
-            Some(u64::from(readiness.ready)),
-        ),
-        (
-            "index_crates",
-            "Crates that the index lists",
-            index.crates.map(|crates| crates as u64),
-        ),
-        (
-            "index_commit_timestamp_seconds",
-            "When the commit of the index was made, in seconds since 1970",
-            index.commit_time.map(seconds),
-        ),
-        (
-            "index_age_seconds",
-            "Time since the last successful fetch of the index",
-            index.age_seconds,
-        ),
-        (
-            "index_last_success_timestamp_seconds",
-            "When the last successful fetch of the index ended, in seconds since 1970",
-            index.last_success.map(seconds),
-        ),
-        (
-            "index_failures",
-            "Fetches of the index that failed since the last one that succeeded",
-            Some(u64::from(index.failures)),
-        ),
-        (
-            "index_disk_bytes",
-            "Bytes of the index on the disk, after the last fetch",
-            Some(status.size.bytes),
-        ),
-        (
-            "index_packs",
-            "Packs of the clone of the index, after the last fetch",
-            Some(status.size.packs as u64),
-        ),
-        (
-            "advisories_skipped",
-            "Files of the advisory database that are no usable advisories",
-            advisories
-                .and_then(|known| known.skipped)
-                .map(|files| files as u64),
-        ),
-        (
-            "advisories_age_seconds",
-            "Time since the last successful fetch of the advisory database",
-            advisories.and_then(|known| known.age_seconds),
-        ),
-        (
-            "policy_file_error",
-            "Whether POLICY_FILE cannot be used, so that an earlier one is in force",
-            totals.map(|_policy| u64::from(status.policy_file_error.is_some())),
-        ),
-        (
-            "policy_lines_left_out",
-            "Lines of the index that the policy leaves out, because they cannot be edited",
-            totals.map(|totals| totals.left_out),
-        ),
-        (
-            "index_lines_without_pubtime",
-            "Lines of the index without a publish time, counted while there is a policy",
-            totals.map(|totals| totals.without_time),
-        ),
-    ] {
-        if let Some(value) = value {
-            registry.register(name, help, ConstGauge::new(value));
-        }
-    }
+    register_gauges(
+        registry,
+        [
+            (
+                "ready",
+                "Whether the mirror should get traffic",
+                Some(u64::from(readiness.ready)),
+            ),
+            (
+                "index_crates",
+                "Crates that the index lists",
+                index.crates.map(|crates| crates as u64),
+            ),
+            (
+                "index_commit_timestamp_seconds",
+                "When the commit of the index was made, in seconds since 1970",
+                index.commit_time.map(seconds),
+            ),
+            (
+                "index_age_seconds",
+                "Time since the last successful fetch of the index",
+                index.age_seconds,
+            ),
+            (
+                "index_last_success_timestamp_seconds",
+                "When the last successful fetch of the index ended, in seconds since 1970",
+                index.last_success.map(seconds),
+            ),
+            (
+                "index_failures",
+                "Fetches of the index that failed since the last one that succeeded",
+                Some(u64::from(index.failures)),
+            ),
+            (
+                "index_disk_bytes",
+                "Bytes of the index on the disk, after the last fetch",
+                Some(status.size.bytes),
+            ),
+            (
+                "index_packs",
+                "Packs of the clone of the index, after the last fetch",
+                Some(status.size.packs as u64),
+            ),
+            (
+                "advisories_skipped",
+                "Files of the advisory database that are no usable advisories",
+                advisories
+                    .and_then(|known| known.skipped)
+                    .map(|files| files as u64),
+            ),
+            (
+                "advisories_age_seconds",
+                "Time since the last successful fetch of the advisory database",
+                advisories.and_then(|known| known.age_seconds),
+            ),
+            (
+                "policy_file_error",
+                "Whether POLICY_FILE cannot be used, so that an earlier one is in force",
+                totals.map(|_policy| u64::from(status.policy_file_error.is_some())),
+            ),
+            (
+                "policy_lines_left_out",
+                "Lines of the index that the policy leaves out, because they cannot be edited",
+                totals.map(|totals| totals.left_out),
+            ),
+            (
+                "index_lines_without_pubtime",
+                "Lines of the index without a publish time, counted while there is a policy",
+                totals.map(|totals| totals.without_time),
+            ),
+        ],
+    );
     let progress = match (index.phase, &view) {
         (Phase::Cloning, _) => index.progress.ratio(),
         (_, Some(_)) => 1.0,
@@ -309,22 +308,37 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
     ] {
         registry.register(name, help, ConstCounter::new(count));
     }
-    registry.register(
-        "store_files",
-        "Stored crate files, counted every hour; this process adds its own at once",
-        ConstGauge::new(stored_files.get()),
+    register_gauges(
+        registry,
+        [
+            (
+                "store_files",
+                "Stored crate files, counted every hour; this process adds its own at once",
+                Some(stored_files.get()),
+            ),
+            (
+                "store_bytes",
+                "Bytes of the stored crate files",
+                Some(stored_bytes.get()),
+            ),
+            (
+                "store_limit_bytes",
+                "STORAGE_MAX_BYTES, if it is set",
+                crate_files.store().bytes_max,
+            ),
+        ],
     );
-    registry.register(
-        "store_bytes",
-        "Bytes of the stored crate files",
-        ConstGauge::new(stored_bytes.get()),
-    );
-    if let Some(limit) = crate_files.store().bytes_max {
-        registry.register(
-            "store_limit_bytes",
-            "STORAGE_MAX_BYTES, if it is set",
-            ConstGauge::new(limit),
-        );
+}
+
+/// Registers each gauge that has a value.
+fn register_gauges<const N: usize>(
+    registry: &mut Registry,
+    gauges: [(&str, &str, Option<u64>); N],
+) {
+    for (name, help, value) in gauges {
+        if let Some(value) = value {
+            registry.register(name, help, ConstGauge::new(value));
+        }
     }
 }
 
