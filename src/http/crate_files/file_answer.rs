@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::http::crate_in_path::VersionInPath;
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
-use crate::http::semantics::conditional::{has_any, known_tag};
+use crate::http::semantics::conditional::{entity_tag, has_any, knows_tag};
 use crate::http::semantics::ranges::{Part, part_of};
 use crate::http::state::DownloadPolicy;
 use crate::package::CrateFile;
@@ -124,10 +124,9 @@ impl FileRequest<'_> {
     }
 
     async fn send(&self, index: &IndexGuard, file: &CrateFile) -> Result<Response, ApiError> {
-        let tag = tag_of(file);
-        let is_known = |known: &str| (known.as_bytes() == tag.as_bytes()).then_some(());
+        let tag = entity_tag(&file.checksum.hex(), "\"");
         // A client that has these bytes has what the index says, even if this mirror cannot get the file.
-        if known_tag(self.headers, is_known).is_some() {
+        if knows_tag(self.headers, &tag) {
             return Ok(head(StatusCode::NOT_MODIFIED, tag));
         }
         let mut stored = match self.crate_files.get_now(&file.checksum) {
@@ -139,9 +138,9 @@ impl FileRequest<'_> {
         }
         let mut is_last_try = false;
         loop {
-            let (mut response, range) = match self.head_of(&tag, stored.size)? {
-                (response, Some(range)) => (response, range),
-                (response, None) => return Ok(response),
+            let (mut response, range) = self.head_of(&tag, stored.size)?;
+            let Some(range) = range else {
+                return Ok(response);
             };
             // Before the answer begins, so that it is 503 if there is no memory in time.
             let (account, exchange) = (&index.state.account, &index.exchange);
@@ -257,12 +256,6 @@ fn unavailable(file: &CrateFile, why: impl Into<GetError>) -> ApiError {
         file: file.to_string(),
         source: why.into(),
     }
-}
-
-fn tag_of(file: &CrateFile) -> HeaderValue {
-    let tag = [b"\"".as_slice(), &file.checksum.hex(), b"\""].concat();
-    // Hexadecimal digits in quotes are always a valid value.
-    HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 /// What a file's answer and its 304 have in common.

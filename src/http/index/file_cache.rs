@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::http::bounded_cache::{BoundedCache, Weighed, bounded};
+use crate::http::semantics::conditional::entity_tag;
 use crate::http::semantics::encoding::Encoding;
 use crate::index::BlobId;
 use crate::package::{Timestamp, as_of};
@@ -59,18 +60,10 @@ pub(super) type Loaded = (BlobId, Arc<CachedFile>);
 
 /// The entity tag of an index file in this encoding. Different bytes have different tags.
 pub(super) fn tag_of(blob: BlobId, encoding: Encoding) -> HeaderValue {
-    // Of exactly its length, so that it becomes a header's value without another block of memory.
-    let tag = [
-        b"\"".as_slice(),
-        &blob.hex(),
-        tag_suffix(encoding).as_bytes(),
-    ]
-    .concat();
-    // Hexadecimal digits and the suffix are always a valid value.
-    HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
+    entity_tag(&blob.hex(), tag_end(encoding))
 }
 
-fn tag_suffix(encoding: Encoding) -> &'static str {
+fn tag_end(encoding: Encoding) -> &'static str {
     match encoding {
         Encoding::Plain => "\"",
         Encoding::Gzip => "-gzip\"",
@@ -80,10 +73,10 @@ fn tag_suffix(encoding: Encoding) -> &'static str {
 /// The encoding of this blob that an entity tag, in its quotes, names.
 pub(super) fn encoding_in(blob: BlobId, tag: &str) -> Option<Encoding> {
     let id = blob.hex();
-    let suffix = tag.as_bytes().strip_prefix(b"\"")?.strip_prefix(&id)?;
+    let end = tag.as_bytes().strip_prefix(b"\"")?.strip_prefix(&id)?;
     [Encoding::Plain, Encoding::Gzip]
         .into_iter()
-        .find(|encoding| tag_suffix(*encoding).as_bytes() == suffix)
+        .find(|encoding| tag_end(*encoding).as_bytes() == end)
 }
 
 /// An index file in both encodings.

@@ -17,7 +17,7 @@ use super::index_guard::IndexGuard;
 use super::time_travel::TimeInPath;
 use crate::http::error::ApiError;
 use crate::http::semantics::base_url::{BASE_URL_VARIES, base_url};
-use crate::http::semantics::conditional::{has_any, known_tag};
+use crate::http::semantics::conditional::{entity_tag, has_any, known_tag, knows_tag};
 use crate::http::semantics::encoding::Encoding;
 use crate::http::state::{AppState, RequestState};
 use crate::index::BlobId;
@@ -53,14 +53,12 @@ pub(crate) async fn config(
 fn registry(state: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
     let base = base_url(&state.settings, uri, headers)?;
     let content = registry_config(&base);
-    let tag = format!("\"{}\"", BlobId::of(content.as_bytes()));
-    let has_it = known_tag(headers, |known| (known == tag).then_some(())).is_some();
-    let mut response = if has_it || has_any(headers) {
+    let tag = entity_tag(&BlobId::of(content.as_bytes()).hex(), "\"");
+    let mut response = if knows_tag(headers, &tag) || has_any(headers) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         ([(header::CONTENT_TYPE, "application/json")], content).into_response()
     };
-    let tag = HeaderValue::try_from(tag).map_err(ApiError::internal)?;
     let answer = response.headers_mut();
     answer.insert(header::ETAG, tag);
     if state.settings.public_url.is_some() {
