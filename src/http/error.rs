@@ -211,16 +211,15 @@ impl ApiError {
     }
 
     fn retry_after_seconds(&self) -> Option<u64> {
-        let seconds = match self {
-            Self::RefusedByPolicy { retry_after, .. } => return *retry_after,
+        match self {
+            Self::RefusedByPolicy { retry_after, .. } => *retry_after,
             Self::CrateFileUnavailable {
                 source: GetError::Busy(pause),
                 ..
-            } => pause.as_secs().max(1),
-            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => RETRY_AFTER_SECONDS,
-            _ => return None,
-        };
-        Some(seconds)
+            } => Some(pause.as_secs().max(1)),
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_AFTER_SECONDS),
+            _ => None,
+        }
     }
 
     fn status(&self) -> StatusCode {
@@ -275,10 +274,9 @@ impl ApiError {
             body.push('\n');
         }
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
+        let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_seconds() {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         let may_change_soon = matches!(
             self,
@@ -287,9 +285,7 @@ impl ApiError {
                 | Self::RefusedByPolicy { .. }
         );
         if status.is_server_error() || may_change_soon {
-            response
-                .headers_mut()
-                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         // That a file does not exist is no failure.
         if status.is_server_error() || matches!(self, Self::GitRequest(_)) {

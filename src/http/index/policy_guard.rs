@@ -233,17 +233,10 @@ impl IndexGuard {
         settings.is_some_and(|settings| settings.mode == Mode::Enforce)
     }
 
-    /// How long anybody may keep an index file, in seconds: until the policy changes it, and never longer than `longest`.
-    pub(crate) fn seconds_to_keep(&self, file_name: &str, longest: u64) -> u64 {
-        let next = self
-            .view
-            .policy_state(file_name)
-            .and_then(|state| state.next_change);
-        match next.filter(|_| self.is_enforced()) {
-            // It changes with the first fetch at that time or later.
-            Some(next) => self.seconds_until(next).min(longest),
-            None => longest,
-        }
+    /// The seconds until the policy changes an index file, if it will: with the first fetch at that time or later.
+    pub(super) fn seconds_to_change(&self, file_name: &str) -> Option<u64> {
+        let next = self.view.policy_state(file_name)?.next_change?;
+        self.is_enforced().then(|| self.seconds_until(next))
     }
 }
 

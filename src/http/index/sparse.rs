@@ -163,8 +163,8 @@ async fn send(
 
 /// What the policy adds to an answer with an index file.
 fn follow_policy(response: &mut Response, index: &IndexGuard, file_name: &str) {
-    let seconds = index.seconds_to_keep(file_name, KEEP_FILE_SECONDS);
-    if seconds < KEEP_FILE_SECONDS
+    if let Some(seconds) = index.seconds_to_change(file_name)
+        && seconds < KEEP_FILE_SECONDS
         && let Ok(keep) = HeaderValue::try_from(format!("public, max-age={seconds}"))
     {
         response.headers_mut().insert(header::CACHE_CONTROL, keep);

@@ -57,9 +57,18 @@ pub(super) struct AdvisoriesReport {
 }
 
 impl PolicyReport {
+    /// The policy of the current view; `None` before the first one.
+    pub(crate) fn now(state: &AppState) -> Option<Self> {
+        let view = state.index.view()?;
+        Some(Self::of(state, &view))
+    }
+
     /// The policy of a view.
-    pub(crate) fn of(state: &AppState, view: &View) -> Self {
+    fn of(state: &AppState, view: &View) -> Self {
         let (settings, facts) = (view.policy_settings(), view.policy_facts());
+        let advisories = state.advisories.as_ref();
+        let fetched = advisories.and_then(|advisories| advisories.status().last_success);
+        let age = fetched.and_then(|fetched| state.settings.clock.age(fetched));
         let mut surfaces = Vec::new();
         if settings.is_some_and(|settings| settings.mode == Mode::Enforce) {
             surfaces.extend(["sparse", "git", "api"]);
@@ -83,7 +92,7 @@ impl PolicyReport {
                 .and_then(|facts| facts.advisories.as_ref())
                 .map(|advisories| AdvisoriesReport {
                     commit: advisories.commit.clone(),
-                    age_seconds: advisories_age(state),
+                    age_seconds: age.map(|age| age.as_secs()),
                     skipped: advisories.skipped,
                 }),
             versions: view
@@ -93,13 +102,6 @@ impl PolicyReport {
             surfaces,
         }
     }
-}
-
-/// Seconds since the advisory database was last fetched; `None` if the mirror does not know.
-fn advisories_age(state: &AppState) -> Option<u64> {
-    let last = state.advisories.as_ref()?.status().last_success?;
-    let age = state.settings.clock.age(last)?;
-    Some(age.as_secs())
 }
 
 /// Shows the policy.

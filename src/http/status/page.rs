@@ -93,11 +93,7 @@ pub(crate) async fn show(
         last_check: readiness.index.last_success.and_then(moment),
         readiness,
         mode: mode(&state),
-        policy: state
-            .index
-            .view()
-            .map(|view| PolicyReport::of(&state, &view))
-            .filter(|policy| policy.settings.is_some()),
+        policy: PolicyReport::now(&state).filter(|policy| policy.settings.is_some()),
         uptime: HumanDuration(Duration::from_secs(state.started.elapsed().as_secs())),
     };
     // The longest page by far: clients that do not read it must not take more memory than others.

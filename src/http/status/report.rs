@@ -83,10 +83,7 @@ pub(crate) async fn show(State(state): State<Arc<AppState>>) -> Response {
         git_index: git_index(&state).is_ok(),
         download_url: &state.settings.download.base,
         crate_files: state.crate_files.as_ref().map(CrateFilesReport::of),
-        policy: state
-            .index
-            .view()
-            .map(|view| PolicyReport::of(&state, &view)),
+        policy: PolicyReport::now(&state),
         readiness,
     };
     health::report(StatusCode::OK, &report)

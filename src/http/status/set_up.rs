@@ -79,12 +79,9 @@ pub(crate) async fn show(
         set_up.sparse()
     );
     if set_up.serves_git {
-        text.push_str("# The same with the git index, for cargo before 1.68:\n");
-        for line in set_up.git().lines() {
-            text.push_str("# ");
-            text.push_str(line);
-            text.push('\n');
-        }
+        let git = set_up.git().replace('\n', "\n# ");
+        text += "# The same with the git index, for cargo before 1.68:\n";
+        text += &format!("# {git}\n");
     } else {
         text.push_str("# The git index is off: the mirror's PUBLIC_URL is not set.\n");
     }
