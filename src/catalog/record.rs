@@ -108,29 +108,30 @@ impl CrateRecord {
         // A history has one release at least, so there is a default one.
         let shown = shown.and_then(|shown| Some((shown, shown.default_release()?)));
         if let Some((shown, default)) = shown {
-            self.summary = Some(ShownCrate::of(shown, default));
+            self.summary = Some(ShownCrate {
+                summary: CrateSummary::of(shown, default),
+                number: number_of(shown),
+                default_id: default.id,
+            });
             self.dependencies = dependencies_of(default);
         }
     }
 }
 
-impl ShownCrate {
-    fn of(history: &CrateHistory<'_>, default: &Release<'_>) -> Self {
+impl CrateSummary {
+    /// What an index file tells of a crate with this default version.
+    pub(crate) fn of(history: &CrateHistory<'_>, default: &Release<'_>) -> Self {
         let text = |version: Option<&CrateVersion>| version.map(CrateVersion::to_string);
         Self {
-            summary: CrateSummary {
-                name: history.name().to_owned(),
-                created_at: history.created_at(),
-                updated_at: history.updated_at(),
-                num_versions: u32::try_from(history.releases().len()).unwrap_or(u32::MAX),
-                is_yanked: default.line.yanked,
-                default_version: default.version().to_string(),
-                max_version: text(history.max_version()),
-                newest_version: text(history.newest_version()),
-                max_stable_version: text(history.max_stable_version()),
-            },
-            number: number_of(history),
-            default_id: default.id,
+            name: history.name().to_owned(),
+            created_at: history.created_at(),
+            updated_at: history.updated_at(),
+            num_versions: u32::try_from(history.releases().len()).unwrap_or(u32::MAX),
+            is_yanked: default.line.yanked,
+            default_version: default.version().to_string(),
+            max_version: text(history.max_version()),
+            newest_version: text(history.newest_version()),
+            max_stable_version: text(history.max_stable_version()),
         }
     }
 }

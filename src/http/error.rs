@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::catalog::CatalogError;
 use crate::index::ReadError;
 use crate::journal::{JournalError, OffReason};
-use crate::package::{CrateFile, CrateName, CrateVersion};
+use crate::package::{CrateName, CrateVersion};
 use crate::printable::printable;
 use crate::server::Exhausted;
 use crate::sqlite::AskError;
@@ -133,44 +133,12 @@ pub(super) enum ApiError {
     /// A push, or the protocol of before 2009.
     #[error("{READ_ONLY} Fetching needs git 1.6.6 or later.")]
     GitServiceRefused,
-    /// The mirror fetches nothing, and does not have the file.
-    #[error("crate file `{0}` is not stored by this mirror, which is offline")]
-    CrateFileNotStored(String),
     /// The view lists only stored files, and does not list this version. Holds crates.io's text.
     #[error("{0}. This mirror is offline and lists only versions whose file it has.")]
     CrateFileNotListed(String),
-    /// No upstream has the file, though the index lists it.
-    #[error("crate file `{0}` does not exist upstream")]
-    CrateFileMissing(String),
-    /// Upstreams sent other bytes than the index says.
-    #[error(
-        "crate file `{file}` cannot be served: what the upstream sent is not what the index says"
-    )]
-    CrateFileCorrupt {
-        /// Name and version.
-        file: String,
-        /// What happened.
-        source: GetError,
-    },
-    /// Upstreams cannot be reached, or answer with errors.
-    #[error("crate file `{file}` could not be fetched from the upstream")]
-    UpstreamFailed {
-        /// Name and version.
-        file: String,
-        /// What happened.
-        source: GetError,
-    },
-    /// Upstreams timed out.
-    #[error("crate file `{file}` could not be fetched: the upstream did not answer in time")]
-    UpstreamTimedOut {
-        /// Name and version.
-        file: String,
-        /// What happened.
-        source: GetError,
-    },
-    /// There may be a file, or an answer, later.
-    #[error("crate file `{file}` is not available yet. Try again in a few seconds.")]
-    CrateFileLater {
+    /// The index lists a file, and it cannot be sent.
+    #[error("crate file `{file}` {}", unavailable(source))]
+    CrateFileUnavailable {
         /// Name and version.
         file: String,
         /// What happened.
@@ -237,37 +205,21 @@ impl ApiError {
         }
     }
 
-    /// Why a crate file cannot be sent.
-    pub(super) fn crate_file_unavailable(file: &CrateFile, source: GetError) -> Self {
-        let file = file.to_string();
-        match source {
-            GetError::NotStored => Self::CrateFileNotStored(file),
-            GetError::Missing => Self::CrateFileMissing(file),
-            GetError::Corrupt(_) => Self::CrateFileCorrupt { file, source },
-            GetError::TimedOut => Self::UpstreamTimedOut { file, source },
-            GetError::Failed(_) => Self::UpstreamFailed { file, source },
-            GetError::Busy(_) | GetError::Pending | GetError::Store(_) | GetError::Stopping => {
-                Self::CrateFileLater { file, source }
-            }
-        }
-    }
-
     /// Whether the index lists no such thing.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::CrateNotFound(_) | Self::VersionNotFound { .. })
     }
 
     fn retry_after_seconds(&self) -> Option<u64> {
-        let seconds = match self {
-            Self::RefusedByPolicy { retry_after, .. } => return *retry_after,
-            Self::CrateFileLater {
+        match self {
+            Self::RefusedByPolicy { retry_after, .. } => *retry_after,
+            Self::CrateFileUnavailable {
                 source: GetError::Busy(pause),
                 ..
-            } => pause.as_secs().max(1),
-            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => RETRY_AFTER_SECONDS,
-            _ => return None,
-        };
-        Some(seconds)
+            } => Some(pause.as_secs().max(1)),
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_AFTER_SECONDS),
+            _ => None,
+        }
     }
 
     fn status(&self) -> StatusCode {
@@ -275,11 +227,15 @@ impl ApiError {
             Self::CrateNotFound(_)
             | Self::VersionNotFound { .. }
             | Self::NotFound
-            | Self::CrateFileNotStored(_)
-            | Self::CrateFileNotListed(_)
-            | Self::CrateFileMissing(_) => StatusCode::NOT_FOUND,
-            Self::CrateFileCorrupt { .. } | Self::UpstreamFailed { .. } => StatusCode::BAD_GATEWAY,
-            Self::UpstreamTimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
+            | Self::CrateFileNotListed(_) => StatusCode::NOT_FOUND,
+            Self::CrateFileUnavailable { source, .. } => match source {
+                GetError::NotStored | GetError::Missing => StatusCode::NOT_FOUND,
+                GetError::Corrupt(_) | GetError::Failed(_) => StatusCode::BAD_GATEWAY,
+                GetError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                GetError::Busy(_) | GetError::Pending | GetError::Store(_) | GetError::Stopping => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+            },
             Self::CursorGone => StatusCode::GONE,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::ReadOnly
@@ -304,14 +260,11 @@ impl ApiError {
             | Self::NoGitProgram
             | Self::NoGitProgramForAdvisories
             | Self::GitFailed(_)
-            | Self::CrateFileLater { .. }
             | Self::IndexUnreachable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
-}
 
-impl ApiError {
     /// The answer with this text as its body. cargo and git print bodies as they come, and a reason or a name in one may be
     /// from outside, so only printable characters are sent.
     fn answer(&self, content_type: &'static str, body: &str) -> Response {
@@ -321,25 +274,22 @@ impl ApiError {
             body.push('\n');
         }
         let mut response = (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
+        let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_seconds() {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         let may_change_soon = matches!(
             self,
-            Self::CrateFileNotStored(_)
+            Self::CrateFileUnavailable { .. }
                 | Self::CrateFileNotListed(_)
-                | Self::CrateFileMissing(_)
                 | Self::RefusedByPolicy { .. }
         );
         if status.is_server_error() || may_change_soon {
-            response
-                .headers_mut()
-                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
-        let mut source = std::error::Error::source(self);
-        if status.is_server_error() || source.is_some() {
+        // That a file does not exist is no failure.
+        if status.is_server_error() || matches!(self, Self::GitRequest(_)) {
+            let mut source = std::error::Error::source(self);
             let mut cause = self.to_string();
             while let Some(error) = source {
                 cause = format!("{cause}: {error}");
@@ -397,6 +347,22 @@ impl From<JournalError> for ApiError {
     }
 }
 
+/// Why a crate file cannot be sent.
+fn unavailable(source: &GetError) -> &'static str {
+    match source {
+        GetError::NotStored => "is not stored by this mirror, which is offline",
+        GetError::Missing => "does not exist upstream",
+        GetError::Corrupt(_) => {
+            "cannot be served: what the upstream sent is not what the index says"
+        }
+        GetError::Failed(_) => "could not be fetched from the upstream",
+        GetError::TimedOut => "could not be fetched: the upstream did not answer in time",
+        GetError::Busy(_) | GetError::Pending | GetError::Store(_) | GetError::Stopping => {
+            "is not available yet. Try again in a few seconds."
+        }
+    }
+}
+
 /// Why there is no change feed.
 fn feed_is_off(reason: OffReason) -> &'static str {
     match reason {
@@ -412,12 +378,6 @@ fn feed_is_off(reason: OffReason) -> &'static str {
         OffReason::Failed => {
             "The change feed is off: the mirror could not write its change journal. It tries again."
         }
-    }
-}
-
-impl From<Exhausted> for PlainText {
-    fn from(exhausted: Exhausted) -> Self {
-        Self(exhausted.into())
     }
 }
 

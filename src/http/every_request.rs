@@ -25,7 +25,7 @@ use super::path::{PathPrefix, normalize};
 use super::request_log::RequestLog;
 use super::router::router;
 use super::semantics::accept::prefers_html;
-use super::state::AppState;
+use super::state::{AppState, RequestState};
 use super::status::not_found;
 use crate::observability::metrics::Route;
 use crate::package::IndexPath;
@@ -110,7 +110,9 @@ impl EveryRequest {
                     (self.route_of(&response), response, wants_page)
                 }
                 Way::IndexFile(path, exchange, headers) => {
-                    let answer = sparse::answer(&self.state, &exchange, &headers, path.as_ref());
+                    let state = Arc::clone(&self.state);
+                    let request = RequestState { state, exchange };
+                    let answer = sparse::answer(request, &headers, path.as_ref());
                     // Most files exist. The header is read for the others only.
                     let response = answer.await.into_response();
                     let wants_page = is_not_found(&response) && prefers_html(&headers);
@@ -118,7 +120,7 @@ impl EveryRequest {
                 }
                 Way::CrateFile(route, wanted, exchange, headers) => {
                     let asked = (&Method::GET, &headers);
-                    let answer = download::answer(&self.state, &exchange, &wanted, asked);
+                    let answer = download::answer(&self.state, exchange, &wanted, asked);
                     let response = answer.await.into_response();
                     let wants_page = is_not_found(&response) && prefers_html(&headers);
                     (route, response, wants_page)

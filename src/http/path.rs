@@ -61,11 +61,8 @@ impl PathPrefix {
 
     fn rest_of<'p>(&self, path: &'p str) -> Option<&'p str> {
         let rest = path.strip_prefix(self.path.as_str())?;
-        let below = match rest.strip_prefix('/') {
-            Some(below) => below,
-            None if rest.is_empty() => "",
-            None => return None,
-        };
+        let is_all = || rest.is_empty().then_some("");
+        let below = rest.strip_prefix('/').or_else(is_all)?;
         // With the prefix `/index`, `/index/se/rd/serde` is an index file whose prefix the proxy has removed.
         (!self.is_ambiguous || begins_like_ours(below)).then_some(rest)
     }

@@ -66,21 +66,6 @@ struct AnswerSeen {
     cause: Option<Arc<str>>,
 }
 
-impl AnswerSeen {
-    fn of(response: &Response, route: Route) -> Self {
-        Self {
-            began: Instant::now(),
-            route,
-            status: response.status(),
-            commit: response.headers().get(X_INDEX_COMMIT).cloned(),
-            cause: response
-                .extensions()
-                .get::<Cause>()
-                .map(|Cause(cause)| Arc::clone(cause)),
-        }
-    }
-}
-
 impl RequestLog {
     /// The request has come.
     pub(super) fn begin(asked: &Asked, state: &Arc<AppState>) -> Self {
@@ -115,7 +100,14 @@ impl RequestLog {
         let Some(request) = self.0.take() else {
             return response.into();
         };
-        let answer = AnswerSeen::of(&response, route);
+        let cause = response.extensions().get::<Cause>();
+        let answer = AnswerSeen {
+            began: Instant::now(),
+            route,
+            status: response.status(),
+            commit: response.headers().get(X_INDEX_COMMIT).cloned(),
+            cause: cause.map(|Cause(cause)| Arc::clone(cause)),
+        };
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, request.request_id.clone());
         if response.body().is_end_stream() {

@@ -18,7 +18,7 @@ use super::changes;
 use super::crate_files::download;
 use super::error::ApiError;
 use super::git;
-use super::index::{sparse, time_travel};
+use super::index::sparse;
 use super::policy;
 use super::state::AppState;
 use super::status::{account, health, metrics, page, report, set_up};
@@ -37,8 +37,8 @@ pub(super) fn router(state: Arc<AppState>) -> Router {
         .route("/index/config.json", get(sparse::config))
         .route("/index/{*path}", get(sparse::file))
         // The same as of a time.
-        .route("/at/{time}/index/config.json", get(time_travel::config))
-        .route("/at/{time}/index/{*path}", get(time_travel::file));
+        .route("/at/{time}/index/config.json", get(sparse::config))
+        .route("/at/{time}/index/{*path}", get(sparse::file));
 
     // git: the same index for clients that want a repository, and the advisory database. Packs are compressed already; requests may come in gzip.
     let git = Router::new()

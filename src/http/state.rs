@@ -3,6 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
+use axum::body::HttpBody;
+use axum::extract::FromRequestParts;
+use axum::extract::rejection::ExtensionRejection;
+use axum::http::request::Parts;
+use axum::response::Response;
 use quick_cache::sync::Cache;
 
 use super::answer_cache::AnswerCache;
@@ -19,7 +25,7 @@ use crate::observability::metrics::Metrics;
 use crate::observability::traces::Traces;
 #[cfg(feature = "otlp")]
 use crate::server::TrustedProxies;
-use crate::server::{Shares, SharesSettings, TakingBack};
+use crate::server::{Exchange, Exhausted, Shares, SharesSettings, TakingBack};
 use crate::store::CrateFiles;
 use crate::upstream::DownloadTemplate;
 
@@ -146,6 +152,26 @@ pub(crate) struct AppState {
     pub(super) crate_files: Option<CrateFiles>,
 }
 
+/// What a handler gets for its request: what all requests share, and the exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestState {
+    pub(super) state: Arc<AppState>,
+    pub(super) exchange: Exchange,
+}
+
+impl FromRequestParts<Arc<AppState>> for RequestState {
+    type Rejection = ExtensionRejection;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<AppState>,
+    ) -> Result<Self, ExtensionRejection> {
+        let Extension(exchange) = Extension::from_request_parts(parts, state).await?;
+        let state = Arc::clone(state);
+        Ok(Self { state, exchange })
+    }
+}
+
 impl AppState {
     /// The state of a mirror that answers from `index`. It sends `crate_files`, or else redirects.
     pub(crate) fn new(
@@ -157,15 +183,14 @@ impl AppState {
         crate_files: Option<CrateFiles>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let pace_min = PACE_MIN;
+        let taken_from = |age_min| TakingBack::From { pace_min, age_min };
         let account = Shares::new(SharesSettings {
             capacity: ACCOUNT_BYTES,
             connection_max: ACCOUNT_BYTES_OF_ONE_CONNECTION,
             connection_free: ACCOUNT_BYTES_FREE,
             wait_max: WAIT_MAX,
-            taking_back: TakingBack::From {
-                pace_min: PACE_MIN,
-                age_min: MEMORY_AGE_MIN,
-            },
+            taking_back: taken_from(MEMORY_AGE_MIN),
         });
         let permits = |count: usize, taking_back| {
             let capacity = count as u64;
@@ -181,20 +206,8 @@ impl AppState {
             look_up_permits: permits(settings.index_reads_max, TakingBack::Never),
             index_file_permits: permits(settings.index_reads_max, TakingBack::Never),
             whole_file_permits: permits(WHOLE_FILES_MAX, TakingBack::Never),
-            git_permits: permits(
-                settings.git_children_max,
-                TakingBack::From {
-                    pace_min: PACE_MIN,
-                    age_min: GIT_AGE_MIN,
-                },
-            ),
-            follower_permits: permits(
-                FOLLOWERS_MAX,
-                TakingBack::From {
-                    pace_min: PACE_MIN,
-                    age_min: FOLLOWER_AGE_MIN,
-                },
-            ),
+            git_permits: permits(settings.git_children_max, taken_from(GIT_AGE_MIN)),
+            follower_permits: permits(FOLLOWERS_MAX, taken_from(FOLLOWER_AGE_MIN)),
             metrics_permits: permits(1, TakingBack::Never),
             settings,
             started: Instant::now(),
@@ -212,5 +225,16 @@ impl AppState {
             published_names: Cache::new(PUBLISHED_NAMES_MAX),
             crate_files,
         })
+    }
+
+    /// Accounts for an answer whose body is in memory.
+    pub(super) async fn keep(
+        &self,
+        exchange: &Exchange,
+        answer: Response,
+    ) -> Result<Response, Exhausted> {
+        let bytes = answer.body().size_hint().lower();
+        self.account.keep(exchange, bytes).await?;
+        Ok(answer)
     }
 }

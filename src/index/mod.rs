@@ -52,7 +52,7 @@ pub(crate) use source::local_upstream::check as check_local_upstream;
 pub(crate) use source::remote_url::{RemoteUrl, RemoteUrlError};
 pub(crate) use source::snapshot::Source;
 pub use source::upkeep::UpkeepLimits;
-pub(crate) use status::{ClonesSize, FetchProgress, IndexStatus, Phase, PushStatus};
+pub(crate) use status::{FetchProgress, IndexStatus, Phase, PushStatus};
 pub(crate) use stop::StopFlag;
 pub(crate) use view::View;
 pub(crate) use view::build::ListedFiles;

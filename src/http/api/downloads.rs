@@ -1,9 +1,5 @@
 //! `GET /api/v1/crates/{name}/downloads` and `…/{version}/downloads`. The mirror counts no downloads, so there are none.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use chrono::NaiveDate;
 use serde::de::Error;
@@ -11,13 +7,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::json::VersionView;
-use super::look_up::{existing_crate, existing_version, json, with_crate};
+use super::look_up::{existing, json, with_crate};
 use super::query::{ApiQuery, check_include, given};
 use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
+use crate::http::state::RequestState;
 use crate::package::Release;
-use crate::server::Exchange;
 
 /// How many versions crates.io counts one by one.
 const VERSIONS_MAX: usize = 5;
@@ -46,7 +41,7 @@ fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NaiveDate>,
 }
 
 /// The downloads of a crate: none.
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(crate) struct CrateDownloadsAnswer<'a> {
     /// The highest versions, if they are included.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,23 +52,11 @@ pub(crate) struct CrateDownloadsAnswer<'a> {
     meta: DownloadsMeta,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(crate) struct DownloadsMeta {
     /// Always empty.
     #[schema(value_type = Vec<Object>)]
     extra_downloads: [(); 0],
-}
-
-impl<'a> CrateDownloadsAnswer<'a> {
-    fn with(versions: Option<Vec<VersionView<'a>>>) -> Self {
-        Self {
-            versions,
-            version_downloads: [],
-            meta: DownloadsMeta {
-                extra_downloads: [],
-            },
-        }
-    }
 }
 
 /// The downloads of a version: none.
@@ -93,23 +76,25 @@ pub(crate) struct VersionDownloadsAnswer {
     responses((status = 200, body = CrateDownloadsAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_crate_downloads(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
     ApiQuery(query): ApiQuery<CrateDownloadsQuery>,
 ) -> Result<Response, ApiError> {
     let includes_versions = check_include(query.include.as_deref(), "versions")?;
     let name = name.parse()?;
     if !includes_versions {
-        return existing_crate(&state, &exchange, name, &CrateDownloadsAnswer::with(None)).await;
+        return existing(request, name, None, &CrateDownloadsAnswer::default()).await;
     }
-    with_crate(&state, &exchange, name, move |name, history, index| {
+    with_crate(request, name, move |name, history, index| {
         let mut highest: Vec<&Release<'_>> = history.releases().iter().collect();
         highest.sort_by(|left, right| right.precedence_order(left));
         highest.truncate(VERSIONS_MAX);
         let views = highest.into_iter();
         let views = views.map(|release| VersionView::new(release, name.as_str(), index));
-        json(&CrateDownloadsAnswer::with(Some(views.collect())))
+        json(&CrateDownloadsAnswer {
+            versions: Some(views.collect()),
+            ..CrateDownloadsAnswer::default()
+        })
     })
     .await
 }
@@ -123,13 +108,12 @@ pub(crate) async fn list_crate_downloads(
     responses((status = 200, body = VersionDownloadsAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_version_downloads(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
-    wanted: VersionInPath,
+    request: RequestState,
+    VersionInPath { name, version }: VersionInPath,
     ApiQuery(_query): ApiQuery<VersionDownloadsQuery>,
 ) -> Result<Response, ApiError> {
     let none = VersionDownloadsAnswer {
         version_downloads: [],
     };
-    existing_version(&state, &exchange, wanted, &none).await
+    existing(request, name, Some(&version), &none).await
 }

@@ -61,7 +61,7 @@ struct CrateLinks {
 }
 
 /// The parts of a crate that a client wants to see (`?include=`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the parts of an answer are independent of each other"
@@ -76,105 +76,64 @@ pub(crate) struct Include {
 
 impl<'a> CrateView<'a> {
     /// A crate by its index file.
-    pub(crate) fn new(history: &'a CrateHistory<'_>, include: Include) -> Self {
-        let default = history.default_release();
-        // A quirk of crates.io: without the versions it does not look for the highest of them.
-        let visible = include.versions.then_some(history);
-        let text = |version: &'a crate::package::CrateVersion| version.as_str();
-        let ids = |history: &CrateHistory<'_>| {
-            let releases = history.releases().iter().rev();
-            releases.map(|release| release.id).collect()
-        };
-        Self {
-            versions: visible.map(ids),
+    pub(crate) fn of_file(
+        summary: &'a CrateSummary,
+        history: &CrateHistory<'_>,
+        include: Include,
+    ) -> Self {
+        let mut view = Self {
             keywords: include.keywords.then_some([]),
             categories: include.categories.then_some([]),
             recent_downloads: include.downloads.then_some(0),
-            ..Self::from(Facts {
-                name: history.name(),
-                created_at: history.created_at(),
-                updated_at: history.updated_at(),
-                num_versions: history.releases().len(),
-                is_yanked: default.is_some_and(|release| release.line.yanked),
-                default_version: default.map(|release| release.version().as_str()),
-                max_version: visible.and_then(CrateHistory::max_version).map(text),
-                newest_version: visible.and_then(CrateHistory::newest_version).map(text),
-                max_stable_version: visible.and_then(CrateHistory::max_stable_version).map(text),
-                links_versions: !include.versions,
-            })
+            ..Self::in_list(summary, false)
+        };
+        if include.versions {
+            let releases = history.releases().iter().rev();
+            view.versions = Some(releases.map(|release| release.id).collect());
+            view.links.versions = None;
+        } else {
+            // A quirk of crates.io: without the versions it does not look for the highest of them.
+            view.max_version = NO_VERSION;
+            view.newest_version = NO_VERSION;
+            view.max_stable_version = None;
         }
+        view
     }
 
-    /// A crate in a list, by the catalog.
-    pub(crate) fn of_summary(summary: &'a CrateSummary, is_exact: bool) -> Self {
-        Self {
-            recent_downloads: Some(0),
-            exact_match: is_exact,
-            ..Self::from(Facts {
-                name: &summary.name,
-                created_at: summary.created_at.clone(),
-                updated_at: summary.updated_at.clone(),
-                num_versions: usize::try_from(summary.num_versions).unwrap_or(usize::MAX),
-                is_yanked: summary.is_yanked,
-                default_version: Some(&summary.default_version),
-                max_version: summary.max_version.as_deref(),
-                newest_version: summary.newest_version.as_deref(),
-                max_stable_version: summary.max_stable_version.as_deref(),
-                links_versions: true,
-            })
-        }
-    }
-}
-
-/// What an index file and the catalog both tell of a crate.
-struct Facts<'a> {
-    name: &'a str,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    num_versions: usize,
-    is_yanked: bool,
-    default_version: Option<&'a str>,
-    max_version: Option<&'a str>,
-    newest_version: Option<&'a str>,
-    max_stable_version: Option<&'a str>,
-    /// Whether the versions have a path, because they are not in the answer.
-    links_versions: bool,
-}
-
-impl<'a> From<Facts<'a>> for CrateView<'a> {
-    fn from(facts: Facts<'a>) -> Self {
-        let name = facts.name;
+    /// A crate in a list.
+    pub(crate) fn in_list(summary: &'a CrateSummary, is_exact: bool) -> Self {
+        let name = summary.name.as_str();
         let path = |rest: &str| format!("/api/v1/crates/{name}/{rest}");
         Self {
             id: name,
             name,
-            updated_at: facts.updated_at,
+            updated_at: summary.updated_at.clone(),
             versions: None,
             keywords: None,
             categories: None,
             badges: [],
-            created_at: facts.created_at,
+            created_at: summary.created_at.clone(),
             downloads: 0,
-            recent_downloads: None,
-            default_version: facts.default_version,
-            num_versions: facts.num_versions,
-            yanked: facts.is_yanked,
-            max_version: facts.max_version.unwrap_or(NO_VERSION),
-            newest_version: facts.newest_version.unwrap_or(NO_VERSION),
-            max_stable_version: facts.max_stable_version,
+            recent_downloads: Some(0),
+            default_version: Some(&summary.default_version),
+            num_versions: usize::try_from(summary.num_versions).unwrap_or(usize::MAX),
+            yanked: summary.is_yanked,
+            max_version: summary.max_version.as_deref().unwrap_or(NO_VERSION),
+            newest_version: summary.newest_version.as_deref().unwrap_or(NO_VERSION),
+            max_stable_version: summary.max_stable_version.as_deref(),
             description: None,
             homepage: None,
             documentation: None,
             repository: None,
             links: CrateLinks {
                 version_downloads: path("downloads"),
-                versions: facts.links_versions.then(|| path("versions")),
+                versions: Some(path("versions")),
                 owners: path("owners"),
                 owner_team: path("owner_team"),
                 owner_user: path("owner_user"),
                 reverse_dependencies: path("reverse_dependencies"),
             },
-            exact_match: false,
+            exact_match: is_exact,
             trustpub_only: false,
         }
     }

@@ -9,11 +9,10 @@ use serde::Serialize;
 
 use crate::http::crate_in_path::VersionInPath;
 use crate::http::error::ApiError;
-use crate::http::index::index_guard::{IndexGuard, ReadCost};
+use crate::http::index::index_guard::IndexGuard;
 use crate::http::index::version_table::VersionTable;
-use crate::http::state::AppState;
-use crate::package::{CrateHistory, CrateName, Release};
-use crate::server::Exchange;
+use crate::http::state::RequestState;
+use crate::package::{CrateHistory, CrateName, CrateVersion, Release};
 
 /// What a look-up takes, as a multiple of the index file: the file, its lines as they were read, and the answer.
 pub(super) const LOOK_UP_FACTOR: u64 = 5;
@@ -23,17 +22,14 @@ pub(super) const LOOK_UP_FACTOR: u64 = 5;
 /// # Errors
 /// 503 before the first view. All other failures come back as `Ok` with an error's status, so that they carry the commit.
 pub(super) async fn with_crate(
-    state: &Arc<AppState>,
-    exchange: &Exchange,
+    request: RequestState,
     name: CrateName,
     shape: impl Fn(&CrateName, &CrateHistory<'_>, &IndexGuard) -> Result<Response, ApiError>
     + Send
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let mut index = IndexGuard::take(state)?;
-    let answer = look_up(&mut index, exchange, name, shape).await;
-    Ok(index.mark_repeatable(answer))
+    Ok(look_up(IndexGuard::take(request)?, name, shape).await)
 }
 
 /// Answers from one version of a crate. A request for a version that does not exist makes the mirror remember all versions
@@ -42,15 +38,14 @@ pub(super) async fn with_crate(
 /// # Errors
 /// As [`with_crate`].
 pub(super) async fn with_version(
-    state: &Arc<AppState>,
-    exchange: &Exchange,
+    request: RequestState,
     VersionInPath { name, version }: VersionInPath,
     shape: impl Fn(&CrateHistory<'_>, &Release<'_>, &IndexGuard) -> Result<Response, ApiError>
     + Send
     + Sync
     + 'static,
 ) -> Result<Response, ApiError> {
-    let mut index = IndexGuard::take(state)?;
+    let index = IndexGuard::take(request)?;
     let table = index.version_table_now(&name);
     if table.is_some_and(|table| !table.lists(&version)) {
         return Ok(index.mark(Err(ApiError::version_not_found(&name, &version))));
@@ -64,92 +59,67 @@ pub(super) async fn with_version(
         }
         Err(ApiError::version_not_found(name, &version))
     };
-    let answer = look_up(&mut index, exchange, name, shape).await;
-    Ok(index.mark_repeatable(answer))
+    Ok(look_up(index, name, shape).await)
 }
 
 async fn look_up(
-    index: &mut IndexGuard,
-    exchange: &Exchange,
+    mut index: IndexGuard,
     name: CrateName,
     shape: impl Fn(&CrateName, &CrateHistory<'_>, &IndexGuard) -> Result<Response, ApiError>
     + Send
     + Sync
     + 'static,
-) -> Result<Response, ApiError> {
-    let blob = index.find(&name)?;
-    let reading_index = index.clone().with_decisions(exchange, &name).await?;
-    index.count_list([name.as_str()]);
-    let read = move |file: &[u8]| {
-        let history = CrateHistory::parse(file, &name)
-            .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
-        shape(&name, &history, &reading_index)
+) -> Response {
+    let answer = async {
+        let blob = index.find(&name)?;
+        let reading_index = index.clone().with_decisions(&name).await?;
+        index.count_list([name.as_str()]);
+        let read = move |file: &[u8]| {
+            let history = CrateHistory::parse(file, &name)
+                .ok_or_else(|| ApiError::CrateNotFound(name.to_string()))?;
+            shape(&name, &history, &reading_index)
+        };
+        let permits = &index.state.look_up_permits;
+        let answer = index.read(blob, permits, LOOK_UP_FACTOR, || None, read);
+        let (answer, share) = answer.await?;
+        let response = answer.into_response();
+        // From here on the account keeps memory for the answer only.
+        let Some(mut share) = share else {
+            return Ok(index.state.keep(&index.exchange, response).await?);
+        };
+        share.shrink_to(response.body().size_hint().lower());
+        index.exchange.keep(share);
+        Ok(response)
     };
-    let cost = ReadCost {
-        permits: &index.state.look_up_permits,
-        factor: LOOK_UP_FACTOR,
-    };
-    let (answer, share) = index.read(exchange, blob, cost, || None, read).await?;
-    let response = answer.into_response();
-    // From here on the account keeps memory for the answer only.
-    let bytes = response.body().size_hint().lower();
-    match share {
-        Some(mut share) => {
-            share.shrink_to(bytes);
-            exchange.keep(share);
-        }
-        None => index.state.account.keep(exchange, bytes).await?,
-    }
-    Ok(response)
+    let answer = answer.await;
+    index.mark_repeatable(answer)
 }
 
-/// The same answer for every crate that exists: what the index does not tell.
+/// The same answer for every crate that exists, or for each that has the `version`: what the index does not tell.
 ///
 /// # Errors
 /// As [`with_crate`].
-pub(super) async fn existing_crate(
-    state: &Arc<AppState>,
-    exchange: &Exchange,
+pub(super) async fn existing(
+    request: RequestState,
     name: CrateName,
+    version: Option<&CrateVersion>,
     answer: &impl Serialize,
 ) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(state)?;
-    // The table tells whether there is a crate, and is mostly in memory.
-    let table = Box::pin(index.version_table(exchange, &name)).await;
-    Ok(index.mark_repeatable(table.and_then(|_table| json(answer))))
-}
-
-/// The same answer for every version that exists.
-///
-/// # Errors
-/// As [`with_crate`].
-pub(super) async fn existing_version(
-    state: &Arc<AppState>,
-    exchange: &Exchange,
-    VersionInPath { name, version }: VersionInPath,
-    answer: &impl Serialize,
-) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(state)?;
-    let table = Box::pin(index.version_table(exchange, &name)).await;
-    Ok(index.mark_repeatable(table.and_then(|table| {
-        if table.lists(&version) {
-            json(answer)
-        } else {
-            Err(ApiError::version_not_found(&name, &version))
-        }
+    let index = IndexGuard::take(request)?;
+    // The table tells whether there is such a crate, and is mostly in memory.
+    let table = Box::pin(index.version_table(&name)).await;
+    Ok(index.mark_repeatable(table.and_then(|table| match version {
+        Some(version) if !table.lists(version) => Err(ApiError::version_not_found(&name, version)),
+        _ => json(answer),
     })))
 }
 
 /// A short answer that was made without reading an index file. Its bytes are in the account.
 pub(super) async fn accounted_json(
     index: &IndexGuard,
-    exchange: &Exchange,
-    answer: Result<impl Serialize, ApiError>,
+    answer: &impl Serialize,
 ) -> Result<Response, ApiError> {
-    let response = json(&answer?)?;
-    let bytes = response.body().size_hint().lower();
-    index.state.account.keep(exchange, bytes).await?;
-    Ok(response)
+    Ok(index.state.keep(&index.exchange, json(answer)?).await?)
 }
 
 /// A value as a JSON answer, serialised where this is called: on the blocking thread, not on an async worker.

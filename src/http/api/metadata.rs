@@ -1,10 +1,5 @@
 //! `GET /api/v1/crates/{name}`, `…/{version}` and `…/{version}/dependencies`.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -12,13 +7,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::json::{CrateView, DependencyView, Include, VersionView};
 use super::look_up::{json, with_crate, with_version};
 use super::query::{ApiQuery, given};
+use crate::catalog::CrateSummary;
 use crate::http::answer_cache::NotYetComplete;
 use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
-use crate::http::state::AppState;
+use crate::http::state::RequestState;
+use crate::index::BlobId;
 use crate::package::CrateName;
-use crate::server::Exchange;
 
 /// How many index files one request reads for the published spelling of the dependencies of a version. The others that are
 /// not remembered keep the spelling of the index line, which is nearly always the same.
@@ -75,36 +71,33 @@ pub(crate) struct DependenciesAnswer<'a> {
     responses((status = 200, body = CrateAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn show_crate(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
     ApiQuery(query): ApiQuery<CrateQuery>,
 ) -> Result<Response, ApiError> {
     let include = Include::parse(query.include.as_deref())?;
-    with_crate(
-        &state,
-        &exchange,
-        name.parse()?,
-        move |_, history, index| {
-            let view = |release| VersionView::new(release, history.name(), index);
-            let versions = match include {
-                Include { versions: true, .. } => {
-                    Some(history.releases().iter().rev().map(view).collect())
-                }
-                Include {
-                    default_version: true,
-                    ..
-                } => Some(history.default_release().into_iter().map(view).collect()),
-                _ => None,
-            };
-            json(&CrateAnswer {
-                krate: CrateView::new(history, include),
-                versions,
-                keywords: include.keywords.then_some([]),
-                categories: include.categories.then_some([]),
-            })
-        },
-    )
+    with_crate(request, name.parse()?, move |_, history, index| {
+        let no_version = || ApiError::CrateNotFound(history.name().to_owned());
+        let default = history.default_release().ok_or_else(no_version)?;
+        let summary = CrateSummary::of(history, default);
+        let view = |release| VersionView::new(release, history.name(), index);
+        let versions = match include {
+            Include { versions: true, .. } => {
+                Some(history.releases().iter().rev().map(view).collect())
+            }
+            Include {
+                default_version: true,
+                ..
+            } => Some(vec![view(default)]),
+            _ => None,
+        };
+        json(&CrateAnswer {
+            krate: CrateView::of_file(&summary, history, include),
+            versions,
+            keywords: include.keywords.then_some([]),
+            categories: include.categories.then_some([]),
+        })
+    })
     .await
 }
 
@@ -116,20 +109,13 @@ impl Include {
         downloads: true,
         default_version: true,
     };
-    const NOTHING: Self = Self {
-        versions: false,
-        keywords: false,
-        categories: false,
-        downloads: false,
-        default_version: false,
-    };
 
     /// Reads `?include=`, a list with commas. Without it everything is included, for old clients.
     fn parse(text: Option<&str>) -> Result<Self, ApiError> {
         let Some(text) = text else {
             return Ok(Self::ALL);
         };
-        let mut include = Self::NOTHING;
+        let mut include = Self::default();
         for part in text.split(',') {
             match part {
                 // crates.io has no badges any more, and still allows this.
@@ -162,11 +148,10 @@ impl Include {
     responses((status = 200, body = VersionAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn show_version(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     wanted: VersionInPath,
 ) -> Result<Response, ApiError> {
-    with_version(&state, &exchange, wanted, |history, release, index| {
+    with_version(request, wanted, |history, release, index| {
         json(&VersionAnswer {
             version: VersionView::new(release, history.name(), index),
         })
@@ -183,11 +168,10 @@ pub(crate) async fn show_version(
     responses((status = 200, body = DependenciesAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_dependencies(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     wanted: VersionInPath,
 ) -> Result<Response, ApiError> {
-    with_version(&state, &exchange, wanted, |_, release, index| {
+    with_version(request, wanted, |_, release, index| {
         let mut spellings = Spellings::new(index);
         let mut dependencies = Vec::with_capacity(release.line.dependencies.len());
         for (place, dependency) in release.line.dependencies.iter().enumerate() {
@@ -207,7 +191,6 @@ pub(crate) async fn list_dependencies(
 /// The names of crates as in their own index files, as far as one request may read those.
 struct Spellings<'a> {
     index: &'a IndexGuard,
-    known: HashMap<String, String>,
     reads_left: usize,
     bytes_left: u64,
     /// Whether a name was not looked up, because of these limits or because its file could not be read.
@@ -218,7 +201,6 @@ impl<'a> Spellings<'a> {
     fn new(index: &'a IndexGuard) -> Self {
         Self {
             index,
-            known: HashMap::new(),
             reads_left: SPELLINGS_READ_MAX,
             bytes_left: SPELLINGS_BYTES_MAX,
             is_cut: false,
@@ -227,12 +209,7 @@ impl<'a> Spellings<'a> {
 
     /// The published name. A crate that the index does not list, or whose file cannot be read, keeps the spelling given.
     fn published(&mut self, name: &str) -> String {
-        if let Some(spelling) = self.known.get(name) {
-            return spelling.clone();
-        }
-        let spelling = self.look_up(name).unwrap_or_else(|| name.to_owned());
-        self.known.insert(name.to_owned(), spelling.clone());
-        spelling
+        self.look_up(name).unwrap_or_else(|| name.to_owned())
     }
 
     fn look_up(&mut self, name: &str) -> Option<String> {
@@ -242,17 +219,18 @@ impl<'a> Spellings<'a> {
         if let Some(spelling) = names.get(&blob) {
             return Some(spelling.as_ref().to_owned());
         }
-        let bytes = self.index.bytes_of(blob);
-        self.is_cut |= bytes.is_none();
-        let bytes = bytes?;
+        let spelling = self.read(&name, blob);
+        match &spelling {
+            Some(spelling) => names.insert(blob, spelling.as_str().into()),
+            None => self.is_cut = true,
+        }
+        spelling
+    }
+
+    fn read(&mut self, name: &CrateName, blob: BlobId) -> Option<String> {
+        let bytes = self.index.bytes_of(blob)?;
         let left = self.reads_left.checked_sub(1);
-        let left = left.zip(self.bytes_left.checked_sub(bytes));
-        self.is_cut |= left.is_none();
-        (self.reads_left, self.bytes_left) = left?;
-        let spelling = self.index.published_name(&name, blob);
-        self.is_cut |= spelling.is_none();
-        let spelling = spelling?;
-        names.insert(blob, spelling.as_str().into());
-        Some(spelling)
+        (self.reads_left, self.bytes_left) = left.zip(self.bytes_left.checked_sub(bytes))?;
+        self.index.published_name(name, blob)
     }
 }

@@ -16,7 +16,7 @@ pub(super) mod metadata;
 pub(super) mod not_in_index;
 pub(super) mod openapi;
 pub(super) mod owners;
-mod pages;
+pub(super) mod pages;
 pub(super) mod query;
 pub(super) mod reverse_dependencies;
 pub(super) mod search;

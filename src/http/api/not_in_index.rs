@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::look_up::json;
 use super::pages::{PageKinds, PageQuery};
 use super::query::ApiQuery;
-use crate::http::crate_in_path::VersionInPath;
+use crate::http::crate_in_path::{NameInPath, VersionInPath};
 use crate::http::error::{ApiError, Envelope};
 
 /// Pages of keywords and categories.
@@ -31,14 +31,14 @@ pub(crate) struct SortQuery {
     sort: Option<String>,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(crate) struct NoneInTotal {
     /// Always 0.
     total: u32,
 }
 
 /// No keywords.
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(crate) struct KeywordsAnswer {
     /// Always empty.
     #[schema(value_type = Vec<Object>)]
@@ -47,7 +47,7 @@ pub(crate) struct KeywordsAnswer {
 }
 
 /// No categories.
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(crate) struct CategoriesAnswer {
     /// Always empty.
     #[schema(value_type = Vec<Object>)]
@@ -71,7 +71,7 @@ pub(crate) struct UserStatsAnswer {
 }
 
 /// No authors.
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(crate) struct AuthorsAnswer {
     /// Always empty.
     #[schema(value_type = Vec<Object>)]
@@ -79,7 +79,7 @@ pub(crate) struct AuthorsAnswer {
     meta: AuthorNames,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 pub(crate) struct AuthorNames {
     /// Always empty.
     #[schema(value_type = Vec<String>)]
@@ -99,10 +99,7 @@ pub(crate) async fn list_keywords(
     ApiQuery(pages): ApiQuery<PageQuery>,
 ) -> Result<Response, ApiError> {
     pages.check(PAGES)?;
-    json(&KeywordsAnswer {
-        keywords: [],
-        meta: NoneInTotal { total: 0 },
-    })
+    json(&KeywordsAnswer::default())
 }
 
 /// Lists categories. The index has none.
@@ -118,10 +115,7 @@ pub(crate) async fn list_categories(
     ApiQuery(pages): ApiQuery<PageQuery>,
 ) -> Result<Response, ApiError> {
     pages.check(PAGES)?;
-    json(&CategoriesAnswer {
-        categories: [],
-        meta: NoneInTotal { total: 0 },
-    })
+    json(&CategoriesAnswer::default())
 }
 
 /// Lists the identifiers of categories. The index has none.
@@ -143,8 +137,8 @@ pub(crate) async fn list_category_slugs() -> Result<Response, ApiError> {
     params(("keyword" = String, Path)),
     responses((status = 404, body = Envelope<'_>, description = "always")),
 )]
-pub(crate) async fn show_keyword(path: Result<Path<String>, PathRejection>) -> ApiError {
-    unknown(path)
+pub(crate) async fn show_keyword(_name: NameInPath) -> ApiError {
+    ApiError::NotFound
 }
 
 /// Shows a category. The index has none.
@@ -155,8 +149,8 @@ pub(crate) async fn show_keyword(path: Result<Path<String>, PathRejection>) -> A
     params(("category" = String, Path)),
     responses((status = 404, body = Envelope<'_>, description = "always")),
 )]
-pub(crate) async fn show_category(path: Result<Path<String>, PathRejection>) -> ApiError {
-    unknown(path)
+pub(crate) async fn show_category(_name: NameInPath) -> ApiError {
+    ApiError::NotFound
 }
 
 /// Shows a user. The index names none.
@@ -167,8 +161,8 @@ pub(crate) async fn show_category(path: Result<Path<String>, PathRejection>) -> 
     params(("login" = String, Path)),
     responses((status = 404, body = Envelope<'_>, description = "always")),
 )]
-pub(crate) async fn show_user(path: Result<Path<String>, PathRejection>) -> ApiError {
-    unknown(path)
+pub(crate) async fn show_user(_name: NameInPath) -> ApiError {
+    ApiError::NotFound
 }
 
 /// Shows a team. The index names none.
@@ -179,13 +173,8 @@ pub(crate) async fn show_user(path: Result<Path<String>, PathRejection>) -> ApiE
     params(("login" = String, Path)),
     responses((status = 404, body = Envelope<'_>, description = "always")),
 )]
-pub(crate) async fn show_team(path: Result<Path<String>, PathRejection>) -> ApiError {
-    unknown(path)
-}
-
-/// Something with this name in its path, which does not exist.
-fn unknown(path: Result<Path<String>, PathRejection>) -> ApiError {
-    path.map_or_else(ApiError::from, |_name| ApiError::NotFound)
+pub(crate) async fn show_team(_name: NameInPath) -> ApiError {
+    ApiError::NotFound
 }
 
 /// Shows the downloads of a user's crates. The mirror counts none.
@@ -212,10 +201,7 @@ pub(crate) async fn show_user_stats(
     responses((status = 200, body = AuthorsAnswer)),
 )]
 pub(crate) async fn list_authors() -> Result<Response, ApiError> {
-    json(&AuthorsAnswer {
-        users: [],
-        meta: AuthorNames { names: [] },
-    })
+    json(&AuthorsAnswer::default())
 }
 
 /// Shows the readme of a version. The mirror has none.

@@ -1,10 +1,8 @@
 //! `GET /api/openapi.json`: a description of everything under `/api/` and of `/policy`, made from the handlers and the types
 //! of the answers.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use axum::Extension;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::path::Operation;
@@ -23,8 +21,7 @@ use crate::http::crate_files::download;
 use crate::http::error::{ApiError, Envelope};
 use crate::http::policy;
 use crate::http::semantics::base_url::base_url;
-use crate::http::state::AppState;
-use crate::server::Exchange;
+use crate::http::state::RequestState;
 
 /// What a reader should know before anything else.
 const DESCRIPTION: &str = "The read half of the web API of crates.io, answered from a copy of its index. \
@@ -94,8 +91,7 @@ static DESCRIPTION_JSON: LazyLock<serde_json::Result<String>> =
     responses((status = 200, description = "an OpenAPI 3.1 document", body = Object)),
 )]
 pub(crate) async fn show(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    RequestState { state, exchange }: RequestState,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -1,19 +1,14 @@
 //! `GET /api/v1/crates/{name}/owners`, `…/owner_user` and `…/owner_team`. The index does not name the owners of a crate, so
 //! the lists are empty.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::look_up::existing_crate;
+use super::look_up::existing;
 use crate::http::crate_in_path::NameInPath;
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
-use crate::server::Exchange;
+use crate::http::state::RequestState;
 
 /// No users.
 #[derive(Serialize, ToSchema)]
@@ -40,11 +35,10 @@ pub(crate) struct TeamsAnswer {
     responses((status = 200, body = UsersAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_owners(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
 ) -> Result<Response, ApiError> {
-    existing_crate(&state, &exchange, name.parse()?, &UsersAnswer { users: [] }).await
+    existing(request, name.parse()?, None, &UsersAnswer { users: [] }).await
 }
 
 /// Lists the users who own a crate. The index names none.
@@ -56,11 +50,10 @@ pub(crate) async fn list_owners(
     responses((status = 200, body = UsersAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_user_owners(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
 ) -> Result<Response, ApiError> {
-    existing_crate(&state, &exchange, name.parse()?, &UsersAnswer { users: [] }).await
+    existing(request, name.parse()?, None, &UsersAnswer { users: [] }).await
 }
 
 /// Lists the teams that own a crate. The index names none.
@@ -72,9 +65,8 @@ pub(crate) async fn list_user_owners(
     responses((status = 200, body = TeamsAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_team_owners(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
 ) -> Result<Response, ApiError> {
-    existing_crate(&state, &exchange, name.parse()?, &TeamsAnswer { teams: [] }).await
+    existing(request, name.parse()?, None, &TeamsAnswer { teams: [] }).await
 }

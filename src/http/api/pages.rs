@@ -116,17 +116,21 @@ impl PageRequest {
     }
 }
 
-/// The token of the page after an entry. Clients do not look inside.
-pub(super) fn seek_token(last: &impl Serialize) -> Result<String, ApiError> {
-    let json = serde_json::to_vec(last).map_err(ApiError::internal)?;
-    Ok(URL_SAFE_NO_PAD.encode(json))
+/// A value as the text of a token, which clients do not look into.
+pub(in crate::http) fn token(value: &impl Serialize) -> String {
+    // Numbers and texts can always be serialised.
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap_or_default())
 }
 
 /// What a token was made from.
+pub(in crate::http) fn read_token<T: DeserializeOwned>(token: &str) -> Option<T> {
+    let json = URL_SAFE_NO_PAD.decode(token).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+/// What the token of the parameter `seek` was made from.
 pub(super) fn read_seek_token<T: DeserializeOwned>(token: &str) -> Result<T, ApiError> {
-    let json = URL_SAFE_NO_PAD.decode(token).ok();
-    json.and_then(|json| serde_json::from_slice(&json).ok())
-        .ok_or_else(|| ApiError::BadRequest("invalid seek parameter".to_owned()))
+    read_token(token).ok_or_else(|| ApiError::BadRequest("invalid seek parameter".to_owned()))
 }
 
 /// A query string with another value for one parameter: the others keep their order, and this one comes last.
@@ -157,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_token_gives_back_what_it_was_made_from() {
-        assert_eq!(seek_token(&2).unwrap(), "Mg");
+        assert_eq!(token(&2), "Mg");
         assert_eq!(read_seek_token::<i32>("Mg").unwrap(), 2);
         for bad in ["", "!", "Mg==", "W10"] {
             assert!(read_seek_token::<i32>(bad).is_err(), "{bad}");

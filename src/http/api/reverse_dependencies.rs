@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -19,10 +17,9 @@ use super::query::ApiQuery;
 use crate::catalog::Dependent;
 use crate::http::crate_in_path::NameInPath;
 use crate::http::error::ApiError;
-use crate::http::index::index_guard::{IndexGuard, ReadCost};
-use crate::http::state::AppState;
+use crate::http::index::index_guard::IndexGuard;
+use crate::http::state::RequestState;
 use crate::package::{CrateHistory, CrateName, canonical_order};
-use crate::server::Exchange;
 
 /// Dependencies on a crate, and the versions that have them.
 #[derive(Serialize, ToSchema)]
@@ -53,8 +50,7 @@ pub(crate) struct Total {
     responses((status = 200, body = ReverseDependenciesAnswer, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_reverse_dependencies(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
     ApiQuery(pages): ApiQuery<PageQuery>,
 ) -> Result<Response, ApiError> {
@@ -63,57 +59,32 @@ pub(crate) async fn list_reverse_dependencies(
         seek: false,
     })?;
     let name = name.parse()?;
-    let index = IndexGuard::take(&state)?;
+    let mut index = IndexGuard::take(request)?;
     // A crate that does not exist needs no catalog.
     if let Err(error) = index.find(&name) {
         return Ok(index.mark(Err(error)));
     }
     let (skip, limit) = (page.skip(), page.per_page);
-    let found = state.catalog.dependents(name.clone(), skip, limit).await?;
-    let mut index = IndexGuard::of(&state, found.view);
+    let catalog = &index.state.catalog;
+    let found = catalog.dependents(name.clone(), skip, limit).await?;
+    index.view = found.view;
     let Some(crate_name) = found.crate_name else {
         return Ok(index.mark(Err(ApiError::CrateNotFound(name.to_string()))));
     };
     let names = found.dependents.iter().map(|found| found.name.as_str());
     index.count_list(names);
-    let rows = read_rows(&index, &exchange, found.dependents, crate_name.into());
-    let answer = rows.await.and_then(|rows| rows.answer(found.total));
+    let answer = answer(&index, found.dependents, crate_name.into(), found.total).await;
     Ok(index.mark_repeatable(answer))
 }
 
-/// The rows of an answer, serialised on blocking threads.
-#[derive(Default)]
-struct Rows {
-    dependencies: Vec<Box<RawValue>>,
-    /// With their ids.
-    versions: Vec<(i32, Box<RawValue>)>,
-}
-
-impl Rows {
-    fn answer(mut self, total: usize) -> Result<Response, ApiError> {
-        self.versions.sort_by_key(|(id, _version)| *id);
-        let is_empty = self.dependencies.is_empty();
-        json(&ReverseDependenciesAnswer {
-            dependencies: self.dependencies,
-            versions: self
-                .versions
-                .into_iter()
-                .map(|(_id, version)| version)
-                .collect(),
-            meta: Total {
-                total: if is_empty { 0 } else { total },
-            },
-        })
-    }
-}
-
-async fn read_rows(
+/// The answer. Its rows are serialised on blocking threads.
+async fn answer(
     index: &IndexGuard,
-    exchange: &Exchange,
     dependents: Vec<Dependent>,
     crate_name: Arc<str>,
-) -> Result<Rows, ApiError> {
-    let mut rows = Rows::default();
+    total: usize,
+) -> Result<Response, ApiError> {
+    let (mut dependencies, mut versions) = (Vec::new(), Vec::new());
     for dependent in dependents {
         let name = CrateName::try_from(dependent.name.clone()).ok();
         let Some((name, blob)) =
@@ -126,12 +97,10 @@ async fn read_rows(
             let history = CrateHistory::parse(file, &name)?;
             row(&history, &dependent, &crate_name, &for_size)
         };
-        let cost = ReadCost {
-            permits: &index.state.look_up_permits,
-            factor: LOOK_UP_FACTOR,
-        };
+        let permits = &index.state.look_up_permits;
+        let row = index.read(blob, permits, LOOK_UP_FACTOR, || None, read);
         // The share of a large file ends here. The answer has a share of its own.
-        let row = match index.read(exchange, blob, cost, || None, read).await {
+        let row = match row.await {
             Ok((row, _share)) => row,
             // The mirror serves all files but this one, and the answer is about many.
             Err(ApiError::IndexFileRefused(_)) => None,
@@ -140,12 +109,20 @@ async fn read_rows(
         if let Some((id, version, dependency)) = row {
             let bytes = (version.get().len() + dependency.get().len()) as u64;
             // Twice: these pieces, and the answer that they become.
-            index.state.account.keep(exchange, 2 * bytes).await?;
-            rows.versions.push((id, version));
-            rows.dependencies.push(dependency);
+            let account = &index.state.account;
+            account.keep(&index.exchange, 2 * bytes).await?;
+            versions.push((id, version));
+            dependencies.push(dependency);
         }
     }
-    Ok(rows)
+    versions.sort_by_key(|(id, _version)| *id);
+    json(&ReverseDependenciesAnswer {
+        meta: Total {
+            total: if dependencies.is_empty() { 0 } else { total },
+        },
+        dependencies,
+        versions: versions.into_iter().map(|(_id, version)| version).collect(),
+    })
 }
 
 /// The id of a dependent's version, the version, and its first dependency on the crate.

@@ -1,9 +1,6 @@
 //! `GET /api/v1/crates`: search, and lists of crates in several orders.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,15 +8,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::json::CrateView;
 use super::look_up::accounted_json;
 use super::pages::{
-    PAGE_MAX, PageKinds, PageQuery, PageRequest, PageStart, query_with, read_seek_token, seek_token,
+    PAGE_MAX, PageKinds, PageQuery, PageRequest, PageStart, query_with, read_seek_token, token,
 };
 use super::query::{ApiQuery, TextWithoutNull, given};
 use crate::catalog::{CrateFilter, CrateOrder, CrateSummary, Page, Place, Search, Start};
 use crate::http::error::{ApiError, Envelope};
 use crate::http::index::index_guard::IndexGuard;
-use crate::http::state::AppState;
+use crate::http::state::RequestState;
 use crate::package::canonical_order;
-use crate::server::Exchange;
 
 /// How many results of a search by relevance have pages with numbers.
 const RELEVANT_MAX: usize = 1_000;
@@ -104,8 +100,7 @@ pub(crate) struct SearchMeta {
     ),
 )]
 pub(crate) async fn search_crates(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     ApiQuery(query): ApiQuery<SearchQuery>,
     ApiQuery(pages): ApiQuery<PageQuery>,
     RawQuery(raw_query): RawQuery,
@@ -120,12 +115,21 @@ pub(crate) async fn search_crates(
         page,
     };
     let text = query.text();
-    page.page.refuse_beyond_relevance(query.is_by_relevance())?;
-    let start = page.page.search_start()?;
-    let index = IndexGuard::take(&state)?;
+    if query.is_by_relevance() && page.page.skip() >= RELEVANT_MAX {
+        return Err(ApiError::BadRequest(
+            "Cannot page beyond the first 1000 results when sorting by relevance. Please take a look at \
+             https://crates.io/data-access for alternatives."
+                .to_owned(),
+        ));
+    }
+    let start = match &page.page.start {
+        PageStart::Beginning | PageStart::Number(_) => Start::Skip(page.page.skip()),
+        PageStart::After(token) => Start::After(read_seek_token(token)?),
+    };
+    let mut index = IndexGuard::take(request)?;
     let Some(filter) = filter else {
         let nothing = page.answer(0, &[], None, text);
-        return Ok(index.mark_repeatable(accounted_json(&index, &exchange, nothing).await));
+        return Ok(index.mark_repeatable(accounted_json(&index, &nothing).await));
     };
     let search = Search {
         text: text.to_owned(),
@@ -137,11 +141,11 @@ pub(crate) async fn search_crates(
             limit: page.page.per_page,
         },
     };
-    let found = state.catalog.search(search).await?;
-    let mut index = IndexGuard::of(&state, found.view);
+    let found = index.state.catalog.search(search).await?;
+    index.view = found.view;
     index.count_list(found.crates.iter().map(|found| found.name.as_str()));
     let answer = page.answer(found.total, &found.crates, found.last.as_ref(), text);
-    Ok(index.mark_repeatable(accounted_json(&index, &exchange, answer).await))
+    Ok(index.mark_repeatable(accounted_json(&index, &answer).await))
 }
 
 impl SearchQuery {
@@ -194,26 +198,6 @@ impl SearchQuery {
     }
 }
 
-impl PageRequest {
-    fn refuse_beyond_relevance(&self, is_by_relevance: bool) -> Result<(), ApiError> {
-        if is_by_relevance && self.skip() >= RELEVANT_MAX {
-            return Err(ApiError::BadRequest(
-                "Cannot page beyond the first 1000 results when sorting by relevance. Please take a look at \
-                 https://crates.io/data-access for alternatives."
-                    .to_owned(),
-            ));
-        }
-        Ok(())
-    }
-
-    fn search_start(&self) -> Result<Start, ApiError> {
-        match &self.start {
-            PageStart::Beginning | PageStart::Number(_) => Ok(Start::Skip(self.skip())),
-            PageStart::After(token) => Ok(Start::After(read_seek_token(token)?)),
-        }
-    }
-}
-
 /// A page and the query that asked for it.
 struct Paged {
     query: String,
@@ -227,11 +211,11 @@ impl Paged {
         crates: &'a [CrateSummary],
         last: Option<&Place>,
         text: &str,
-    ) -> Result<SearchAnswer<'a>, ApiError> {
+    ) -> SearchAnswer<'a> {
         let is_exact = |found: &CrateSummary| canonical_order(&found.name, text).is_eq();
         let views = crates
             .iter()
-            .map(|found| CrateView::of_summary(found, is_exact(found)));
+            .map(|found| CrateView::in_list(found, is_exact(found)));
         let is_full = self.page.is_full(crates.len());
         let (next_page, prev_page) = match (&self.page.start, last) {
             (PageStart::Number(page), _) => (
@@ -239,19 +223,18 @@ impl Paged {
                 (*page > 1).then(|| self.page_number(page.saturating_sub(1))),
             ),
             (_, Some(last)) if is_full => {
-                let token = seek_token(last)?;
-                (Some(query_with(&self.query, "seek", &token)), None)
+                (Some(query_with(&self.query, "seek", &token(last))), None)
             }
             (_, _) => (None, None),
         };
-        Ok(SearchAnswer {
+        SearchAnswer {
             crates: views.collect(),
             meta: SearchMeta {
                 total: if crates.is_empty() { 0 } else { total },
                 next_page,
                 prev_page,
             },
-        })
+        }
     }
 
     fn page_number(&self, number: u32) -> String {

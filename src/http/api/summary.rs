@@ -1,9 +1,5 @@
 //! `GET /api/v1/summary`: the lists of crates.io's front page.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use serde::Serialize;
@@ -14,8 +10,7 @@ use super::look_up::accounted_json;
 use crate::catalog::CrateSummary;
 use crate::http::error::ApiError;
 use crate::http::index::index_guard::IndexGuard;
-use crate::http::state::AppState;
-use crate::server::Exchange;
+use crate::http::state::RequestState;
 
 /// How many crates each list has.
 const CRATES_MAX: usize = 10;
@@ -51,22 +46,19 @@ pub(crate) struct SummaryAnswer<'a> {
     tag = "other",
     responses((status = 200, body = SummaryAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
-pub(crate) async fn show_summary(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
-) -> Result<Response, ApiError> {
+pub(crate) async fn show_summary(request: RequestState) -> Result<Response, ApiError> {
     // An operator must hear why there is no index, and not only that there is no catalog.
-    IndexGuard::take(&state)?;
-    let summary = state.catalog.summary(CRATES_MAX).await?;
-    let mut index = IndexGuard::of(&state, summary.view);
+    let mut index = IndexGuard::take(request)?;
+    let summary = index.state.catalog.summary(CRATES_MAX).await?;
+    index.view = summary.view;
     let listed = summary.new_crates.iter().chain(&summary.just_updated);
     index.count_list(listed.map(|found| found.name.as_str()));
     let views = |crates| {
         let crates: &[CrateSummary] = crates;
-        let views = crates
-            .iter()
-            .map(|found| CrateView::of_summary(found, false));
-        views.collect()
+        let views = crates.iter();
+        views
+            .map(|found| CrateView::in_list(found, false))
+            .collect()
     };
     let answer = SummaryAnswer {
         num_downloads: 0,
@@ -78,7 +70,7 @@ pub(crate) async fn show_summary(
         popular_keywords: [],
         popular_categories: [],
     };
-    let mut answer = index.mark_repeatable(accounted_json(&index, &exchange, Ok(answer)).await);
+    let mut answer = index.mark_repeatable(accounted_json(&index, &answer).await);
     if answer.status().is_success() {
         let fifteen_seconds = HeaderValue::from_static("public, max-age=15");
         answer

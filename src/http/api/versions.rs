@@ -1,10 +1,8 @@
 //! `GET /api/v1/crates/{name}/versions`: sorted, filtered, and in pages on request.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -12,14 +10,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::json::VersionView;
 use super::look_up::{json, with_crate};
 use super::pages::{
-    PageKinds, PageQuery, PageRequest, PageStart, query_with, read_seek_token, seek_token,
+    PageKinds, PageQuery, PageRequest, PageStart, query_with, read_seek_token, token,
 };
 use super::query::{ApiQuery, check_include, given};
 use crate::http::crate_in_path::NameInPath;
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
+use crate::http::state::RequestState;
 use crate::package::{CrateHistory, Release};
-use crate::server::Exchange;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -67,40 +64,33 @@ pub(crate) struct VersionsMeta<'a> {
     responses((status = 200, body = VersionsAnswer<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn list_versions(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
     ApiQuery(query): ApiQuery<VersionsQuery>,
     ApiQuery(pages): ApiQuery<PageQuery>,
     RawQuery(raw_query): RawQuery,
 ) -> Result<Response, ApiError> {
     let options = Options::read(&query, pages)?;
-    with_crate(
-        &state,
-        &exchange,
-        name.parse()?,
-        move |name, history, index| {
-            let is_wanted = |release: &&Release<'_>| {
-                let num = release.version().as_str();
-                query.nums.is_empty() || query.nums.iter().any(|wanted| wanted == num)
-            };
-            let mut releases: Vec<&Release<'_>> =
-                history.releases().iter().filter(is_wanted).collect();
-            options.sort.apply(&mut releases);
-            let page = options.page(&releases);
-            json(&VersionsAnswer {
-                meta: VersionsMeta {
-                    total: if page.is_empty() { 0 } else { releases.len() },
-                    next_page: options.next_page(page, raw_query.as_deref().unwrap_or_default())?,
-                    release_tracks: options.release_tracks.then(|| Tracks::of(history)),
-                },
-                versions: page
-                    .iter()
-                    .map(|release| VersionView::new(release, name.as_str(), index))
-                    .collect(),
-            })
-        },
-    )
+    with_crate(request, name.parse()?, move |name, history, index| {
+        let is_wanted = |release: &&Release<'_>| {
+            let num = release.version().as_str();
+            query.nums.is_empty() || query.nums.iter().any(|wanted| wanted == num)
+        };
+        let mut releases: Vec<&Release<'_>> = history.releases().iter().filter(is_wanted).collect();
+        options.sort.apply(&mut releases);
+        let page = options.page(&releases);
+        json(&VersionsAnswer {
+            meta: VersionsMeta {
+                total: if page.is_empty() { 0 } else { releases.len() },
+                next_page: options.next_page(page, raw_query.as_deref().unwrap_or_default()),
+                release_tracks: options.release_tracks.then(|| Tracks::of(history)),
+            },
+            versions: page
+                .iter()
+                .map(|release| VersionView::new(release, name.as_str(), index))
+                .collect(),
+        })
+    })
     .await
 }
 
@@ -167,15 +157,11 @@ impl Options {
     }
 
     /// The query of the next page.
-    fn next_page(&self, page: &[&Release<'_>], query: &str) -> Result<Option<String>, ApiError> {
-        let is_full = |request: &PageRequest| request.is_full(page.len());
-        match page.last() {
-            Some(last) if self.page.as_ref().is_some_and(is_full) => {
-                let token = seek_token(&Seek::of(self.sort, last))?;
-                Ok(Some(query_with(query, "seek", &token)))
-            }
-            _ => Ok(None),
-        }
+    fn next_page(&self, page: &[&Release<'_>], query: &str) -> Option<String> {
+        let request = self.page.as_ref()?;
+        let last = page.last().filter(|_| request.is_full(page.len()))?;
+        let token = token(&Seek::of(self.sort, last));
+        Some(query_with(query, "seek", &token))
     }
 }
 

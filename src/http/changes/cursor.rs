@@ -3,11 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::DateTime;
 
 use crate::catalog::PublishPlace;
+use crate::http::api::pages::{read_token, token};
 use crate::http::error::ApiError;
 use crate::journal::StepCursor;
 
@@ -40,9 +39,7 @@ impl fmt::Display for Cursor {
         match self {
             Self::Step(step) => step.fmt(formatter),
             Self::Publish(place, step) => {
-                // Numbers and texts can always be serialised.
-                let json = serde_json::to_vec(&(step.number, step.mark, place));
-                formatter.write_str(&URL_SAFE_NO_PAD.encode(json.unwrap_or_default()))
+                formatter.write_str(&token(&(step.number, step.mark, place)))
             }
         }
     }
@@ -55,9 +52,7 @@ impl FromStr for Cursor {
         if let Ok(step) = text.parse() {
             return Ok(Self::Step(step));
         }
-        let json = URL_SAFE_NO_PAD.decode(text).ok();
-        let read = json.and_then(|json| serde_json::from_slice(&json).ok());
-        let (number, mark, place) = read.ok_or(NotACursor)?;
+        let (number, mark, place) = read_token(text).ok_or(NotACursor)?;
         Ok(Self::Publish(place, StepCursor { number, mark }))
     }
 }

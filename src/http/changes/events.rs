@@ -4,7 +4,6 @@
 //! sends the last one that it has seen as `Last-Event-ID`, so it gets a step that was cut once more from its beginning.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -15,8 +14,8 @@ use super::cursor::{Cursor, Since};
 use super::followers::Follower;
 use super::page::{Page, Part};
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
-use crate::server::{Exchange, Share};
+use crate::http::state::RequestState;
+use crate::server::Share;
 
 /// How often a client hears something, so that neither it nor a proxy takes the connection for dead.
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
@@ -29,8 +28,7 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A client that follows.
 pub(super) struct Following {
-    state: Arc<AppState>,
-    exchange: Exchange,
+    request: RequestState,
     /// The largest page.
     limit: usize,
     /// Where the client is, after the page.
@@ -49,16 +47,14 @@ pub(super) struct Following {
 impl Following {
     /// A client that begins with this page.
     pub(super) fn begin(
-        state: &Arc<AppState>,
-        exchange: &Exchange,
+        request: RequestState,
         (page, limit): (Page, usize),
         place: (Follower, Share),
     ) -> Self {
         Self {
             // Subscribed before the next look at the journal, so that no later change is missed.
-            changes: state.journal.changes(),
-            state: Arc::clone(state),
-            exchange: exchange.clone(),
+            changes: request.state.journal.changes(),
+            request,
             limit,
             since: Since::Cursor(page.head.cursor.clone()),
             page: Some(page),
@@ -72,7 +68,7 @@ impl Following {
     /// learns why.
     pub(super) fn body(self) -> Body {
         Body::from_stream(stream::unfold(self, |mut following| async move {
-            let journal = following.state.journal.clone();
+            let journal = following.request.state.journal.clone();
             let events = tokio::select! {
                 biased;
                 () = journal.stopped() => return None,
@@ -88,10 +84,11 @@ impl Following {
         loop {
             if let Some(page) = &mut self.page {
                 if self.memory.is_none() {
+                    let (account, exchange) = (&self.request.state.account, &self.request.exchange);
                     let cost = page.cost_of_next();
-                    self.memory = Some(self.state.account.take(&self.exchange, cost).await?);
+                    self.memory = Some(account.take(exchange, cost).await?);
                 }
-                if let Some(parts) = page.next(&self.state).await? {
+                if let Some(parts) = page.next(&self.request.state).await? {
                     return Ok(events_of(&parts));
                 }
                 let mut event = Vec::new();
@@ -117,12 +114,12 @@ impl Following {
         self.changes.mark_unchanged();
         // A page is in memory as soon as it was found.
         let cost = Page::cost(&self.since, self.limit);
-        let Ok(memory) = self.state.account.take(&self.exchange, cost).await else {
+        let RequestState { state, exchange } = &self.request;
+        let Ok(memory) = state.account.take(exchange, cost).await else {
             // Others have all of it. There may be nothing to send anyway.
             return Ok(());
         };
-        let place = (&*self.state, &self.exchange);
-        match Page::after(place, &self.since, self.limit).await {
+        match Page::after(&self.request, &self.since, self.limit).await {
             Ok(page) => {
                 // Only the journal has pages without lines. The client knows its head already.
                 let is_news =

@@ -11,9 +11,7 @@ mod page;
 use std::io;
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -21,10 +19,9 @@ use serde::Deserialize;
 
 use super::api::query::{ApiQuery, given};
 use super::error::ApiError;
-use super::index::index_guard::{IndexGuard, commit_header};
+use super::index::index_guard::{commit_header, current_view};
 use super::semantics::accept::asks_for;
-use super::state::AppState;
-use crate::server::Exchange;
+use super::state::{AppState, RequestState};
 use cursor::Since;
 use events::Following;
 use page::Page;
@@ -54,13 +51,12 @@ pub(crate) struct FeedQuery {
 
 /// The changes after a place.
 pub(crate) async fn show(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     method: Method,
     headers: HeaderMap,
     query: Result<ApiQuery<FeedQuery>, ApiError>,
 ) -> Response {
-    let answer = answer(&state, &exchange, (&method, &headers), query).await;
+    let answer = answer(request, (&method, &headers), query).await;
     let mut response = answer.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -69,8 +65,7 @@ pub(crate) async fn show(
 }
 
 async fn answer(
-    state: &Arc<AppState>,
-    exchange: &Exchange,
+    request: RequestState,
     (method, headers): (&Method, &HeaderMap),
     query: Result<ApiQuery<FeedQuery>, ApiError>,
 ) -> Result<Response, ApiError> {
@@ -85,8 +80,9 @@ async fn answer(
     let seen = seen.and_then(|id| id.to_str().ok());
     let since = Since::parse(seen.filter(|id| !id.is_empty()).or(query.since.as_deref()))?;
     // An operator must hear why there is no index, and not only that there is no journal.
-    IndexGuard::take(state)?;
+    current_view(&request.state)?;
     let has_body = method != Method::HEAD;
+    let RequestState { state, exchange } = &request;
     let place = if follows && has_body {
         let follower = state.followers.admit(exchange)?;
         Some((follower, state.follower_permits.take(exchange, 1).await?))
@@ -97,22 +93,23 @@ async fn answer(
         .account
         .take(exchange, Page::cost(&since, limit))
         .await?;
-    let page = Page::after((state, exchange), &since, limit).await?;
+    let page = Page::after(&request, &since, limit).await?;
     let commit = page.head.commit.parse().ok().and_then(commit_header);
     let body = match place {
         _ if !has_body => Body::empty(),
-        Some(place) => Following::begin(state, exchange, (page, limit), place).body(),
+        Some(place) => Following::begin(request, (page, limit), place).body(),
         None => {
             exchange.keep(memory);
             lines(Arc::clone(state), page)
         }
     };
     let kind = [(header::CONTENT_TYPE, if follows { EVENTS } else { LINES })];
-    let unbuffered = follows.then_some([(X_ACCEL_BUFFERING, HeaderValue::from_static("no"))]);
     let mut response = (kind, body).into_response();
     let answer = response.headers_mut();
-    answer.extend(commit.into_iter().flatten());
-    answer.extend(unbuffered.into_iter().flatten());
+    answer.extend(commit);
+    if follows {
+        answer.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    }
     Ok(response)
 }
 

@@ -10,13 +10,12 @@ use serde::{Serialize, Serializer};
 use super::cursor::{Cursor, Since};
 use crate::catalog::{Publish, PublishPlace, Publishes};
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
+use crate::http::state::{AppState, RequestState};
 use crate::index::ShownFlag;
 use crate::journal::{
     ChangeKind, ChangeLine, ChunkPlace, Head, Piece, StepCursor, VERSION_BYTES_MAX, VersionState,
 };
 use crate::package::{CrateName, IndexPath, Timestamp};
-use crate::server::Exchange;
 
 /// How often the catalog and the journal are asked until they show the same state. Both follow the index, each at its own
 /// pace. Less often in tests.
@@ -37,15 +36,15 @@ const PUBLISH_BYTES: u64 = 1024;
 /// A page.
 #[derive(Debug)]
 pub(super) struct Page {
-    rest: Rest,
+    /// What was not read yet.
+    rest: Option<Rest>,
     /// The place after it.
     pub(super) head: FeedHead,
 }
 
-/// What was not read yet.
+/// Lines to be read.
 #[derive(Debug)]
 enum Rest {
-    Nothing,
     Steps(ChunkPlace, StepCursor),
     Versions(Vec<u8>),
 }
@@ -82,24 +81,21 @@ impl Page {
     /// # Errors
     /// 410 for a place that the journal does not know, and 503.
     pub(super) async fn after(
-        (state, exchange): (&AppState, &Exchange),
+        request: &RequestState,
         since: &Since,
         limit: usize,
     ) -> Result<Self, ApiError> {
+        let journal = &request.state.journal;
         let (place, step) = match since {
             Since::Now => {
-                return Ok(Self {
-                    rest: Rest::Nothing,
-                    head: FeedHead::of(state.journal.head().await?),
-                });
+                let head = FeedHead::of(journal.head().await?);
+                return Ok(Self { rest: None, head });
             }
             Since::Cursor(Cursor::Step(step)) => {
-                let steps = state.journal.steps_after(*step, limit).await?;
+                let steps = journal.steps_after(*step, limit).await?;
+                let through = steps.head.cursor;
                 return Ok(Self {
-                    rest: match steps.from {
-                        Some(from) => Rest::Steps(from, steps.head.cursor),
-                        None => Rest::Nothing,
-                    },
+                    rest: steps.from.map(|from| Rest::Steps(from, through)),
                     head: FeedHead::of(steps.head),
                 });
             }
@@ -113,7 +109,7 @@ impl Page {
             ),
             Since::Cursor(Cursor::Publish(place, step)) => (place.clone(), Some(*step)),
         };
-        published((state, exchange), place, step, limit).await
+        published(request, place, step, limit).await
     }
 
     /// The memory that reading and sending such a page takes, in bytes.
@@ -127,15 +123,15 @@ impl Page {
     /// The memory that the next part takes, in bytes.
     pub(super) fn cost_of_next(&self) -> u64 {
         match &self.rest {
-            Rest::Nothing => HEAD_BYTES,
-            Rest::Steps(..) => PART_BYTES,
-            Rest::Versions(lines) => 2 * lines.len() as u64,
+            None => HEAD_BYTES,
+            Some(Rest::Steps(..)) => PART_BYTES,
+            Some(Rest::Versions(lines)) => 2 * lines.len() as u64,
         }
     }
 
     /// Whether nothing is left to be read.
     pub(super) fn is_empty(&self) -> bool {
-        matches!(self.rest, Rest::Nothing)
+        self.rest.is_none()
     }
 
     /// Reads the next lines, if there are more.
@@ -143,17 +139,15 @@ impl Page {
     /// # Errors
     /// As [`Page::after`]: the journal may forget a page that is read slowly.
     pub(super) async fn next(&mut self, state: &AppState) -> Result<Option<Vec<Part>>, ApiError> {
-        match std::mem::replace(&mut self.rest, Rest::Nothing) {
-            Rest::Nothing => Ok(None),
-            Rest::Versions(lines) => Ok(Some(vec![Part {
+        match self.rest.take() {
+            None => Ok(None),
+            Some(Rest::Versions(lines)) => Ok(Some(vec![Part {
                 lines,
                 end: Some(self.head.cursor.clone()),
             }])),
-            Rest::Steps(from, through) => {
+            Some(Rest::Steps(from, through)) => {
                 let (pieces, next) = state.journal.read(from, through).await?;
-                if let Some(next) = next {
-                    self.rest = Rest::Steps(next, through);
-                }
+                self.rest = next.map(|next| Rest::Steps(next, through));
                 let parts = pieces.into_iter().map(|Piece { lines, end }| Part {
                     lines,
                     end: end.map(Cursor::Step),
@@ -185,11 +179,12 @@ impl FeedHead {
 /// The page of versions after a place in the list by publish time. `step` is where the journal goes on after the list;
 /// `None` for the first page of it.
 async fn published(
-    (state, exchange): (&AppState, &Exchange),
+    request: &RequestState,
     place: PublishPlace,
     step: Option<StepCursor>,
     limit: usize,
 ) -> Result<Page, ApiError> {
+    let state = &request.state;
     // Before the catalog is asked: its answer is then at least as new.
     let newest = state.journal.head().await?;
     if let Some(step) = step {
@@ -199,7 +194,7 @@ async fn published(
             cursor: step,
             ..newest
         };
-        return make_page((state, exchange), found, limit, head).await;
+        return make_page(request, found, limit, head).await;
     }
     for _ in 0..TRIES_MAX {
         let found = versions(state, place.clone(), limit).await?;
@@ -212,7 +207,7 @@ async fn published(
         // The journal goes on where it shows what the catalog has shown. If it has not come so far yet, it goes on where it
         // is: some changes come twice.
         if let Some(head) = known.or_else(|| is_current().then(|| newest.clone())) {
-            return make_page((state, exchange), found, limit, head).await;
+            return make_page(request, found, limit, head).await;
         }
         // The catalog is behind, or shows a state that the journal has passed over.
         tokio::time::sleep(TRY_AGAIN).await;
@@ -235,12 +230,13 @@ async fn versions(
 /// Makes a page on a blocking thread: what the policy says about a crate is in its index file. So it needs a permit, as
 /// other look-ups do.
 async fn make_page(
-    (state, exchange): (&AppState, &Exchange),
+    request: &RequestState,
     found: Publishes,
     limit: usize,
     head: Head,
 ) -> Result<Page, ApiError> {
-    let permit = state.look_up_permits.take(exchange, 1).await?;
+    let permits = &request.state.look_up_permits;
+    let permit = permits.take(&request.exchange, 1).await?;
     let page = tokio::task::spawn_blocking(move || {
         // The permit goes along, as long as files are read.
         let _permit = permit;
@@ -275,11 +271,7 @@ fn page_of(found: &Publishes, limit: usize, head: Head) -> Result<Page, ApiError
         None => Cursor::Step(head.cursor),
     };
     Ok(Page {
-        rest: if lines.is_empty() {
-            Rest::Nothing
-        } else {
-            Rest::Versions(lines)
-        },
+        rest: (!lines.is_empty()).then_some(Rest::Versions(lines)),
         head: FeedHead {
             cursor,
             commit,

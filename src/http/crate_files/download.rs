@@ -8,20 +8,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::body::Bytes;
+use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::file_answer::FileRequest;
 use crate::http::crate_in_path::VersionInPath;
 use crate::http::error::{ApiError, Envelope};
 use crate::http::index::index_guard::IndexGuard;
-use crate::http::state::{AppState, DownloadPolicy};
+use crate::http::state::{AppState, DownloadPolicy, RequestState};
 use crate::package::canonical_order;
 use crate::server::Exchange;
 
@@ -54,19 +54,17 @@ const WATCH_TIME_MAX: Duration = Duration::from_millis(100);
     ),
 )]
 pub(crate) async fn download(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    RequestState { state, exchange }: RequestState,
     wanted: VersionInPath,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    answer(&state, &exchange, &wanted, (&method, &headers)).await
+    answer(&state, exchange, &wanted, (&method, &headers)).await
 }
 
 /// The same for `{name}/{name}-{version}.crate`.
 pub(crate) async fn cdn_file(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    RequestState { state, exchange }: RequestState,
     path: Result<Path<(String, String)>, PathRejection>,
     method: Method,
     headers: HeaderMap,
@@ -75,7 +73,7 @@ pub(crate) async fn cdn_file(
     let version = version_in(&name, &file).ok_or(ApiError::NotFound)?;
     let version = version.to_owned();
     let wanted = VersionInPath::parse(name, version)?;
-    answer(&state, &exchange, &wanted, (&method, &headers)).await
+    answer(&state, exchange, &wanted, (&method, &headers)).await
 }
 
 /// The version in the name of a crate file. The name of the crate tells where it begins: that may contain a `-` itself, and
@@ -89,19 +87,25 @@ fn version_in<'a>(name: &str, file: &'a str) -> Option<&'a str> {
 /// The crate file, a redirect to it, or its URL in JSON.
 pub(crate) async fn answer(
     state: &Arc<AppState>,
-    exchange: &Exchange,
+    exchange: Exchange,
     wanted: &VersionInPath,
     (method, headers): (&Method, &HeaderMap),
 ) -> Result<Response, ApiError> {
+    // Most redirects do without it.
+    let request = || RequestState {
+        state: Arc::clone(state),
+        exchange,
+    };
     if let Some(crate_files) = &state.crate_files {
+        let index = IndexGuard::take_for_download(request()).await?;
         let request = FileRequest {
-            state,
-            exchange,
             crate_files,
+            wanted,
             method,
             headers,
+            deadline: Instant::now() + crate_files.wait_max(),
         };
-        return request.answer(wanted).await;
+        return Ok(request.answer(index).await);
     }
     let VersionInPath { name, version } = wanted;
     let template = &state.settings.download;
@@ -109,23 +113,22 @@ pub(crate) async fn answer(
     if !template.needs_checksum && policy != DownloadPolicy::Enforce {
         if policy == DownloadPolicy::Watch {
             // It changes no answer, and must not delay one for long either.
-            let watch = Box::pin(watch(state, exchange, wanted));
+            let watch = Box::pin(watch(request(), wanted));
             let _watched = tokio::time::timeout(WATCH_TIME_MAX, watch).await;
         }
         return redirect(template.expand(name, version, None), headers);
     }
-    let index = IndexGuard::take_for_download(state).await?;
-    let answer = Box::pin(redirect_to_listed(&index, exchange, wanted)).await;
+    let index = IndexGuard::take_for_download(request()).await?;
+    let answer = Box::pin(redirect_to_listed(&index, wanted)).await;
     Ok(index.mark(answer.and_then(|url| redirect(url, headers))))
 }
 
 /// The URL of the crate file of a version, if the index lists it and the policy allows it.
 async fn redirect_to_listed(
     index: &IndexGuard,
-    exchange: &Exchange,
     VersionInPath { name, version }: &VersionInPath,
 ) -> Result<String, ApiError> {
-    let table = index.version_table(exchange, name).await?;
+    let table = index.version_table(name).await?;
     let missing = || ApiError::version_not_found(name, version);
     let template = &index.state.settings.download;
     // Only a template with a checksum needs one.
@@ -133,17 +136,15 @@ async fn redirect_to_listed(
     if file.is_none() && (template.needs_checksum || !table.lists(version)) {
         return Err(missing());
     }
-    index.check_download(exchange, name, version).await?;
+    index.check_download(name, version).await?;
     let checksum = file.as_ref().map(|file| &file.checksum);
     Ok(template.expand(name, version, checksum))
 }
 
 /// Notes what the policy would refuse. It changes no answer, so its failures do not matter.
-async fn watch(state: &Arc<AppState>, exchange: &Exchange, wanted: &VersionInPath) {
-    if let Ok(index) = IndexGuard::take(state) {
-        let _checked = index
-            .check_download(exchange, &wanted.name, &wanted.version)
-            .await;
+async fn watch(request: RequestState, VersionInPath { name, version }: &VersionInPath) {
+    if let Ok(index) = IndexGuard::take(request) {
+        let _checked = index.check_download(name, version).await;
     }
 }
 

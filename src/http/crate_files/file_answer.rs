@@ -6,7 +6,6 @@
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -18,10 +17,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::http::crate_in_path::VersionInPath;
 use crate::http::error::ApiError;
-use crate::http::index::index_guard::{IndexGuard, NewerView};
-use crate::http::semantics::conditional::{has_any, known_tag};
+use crate::http::index::index_guard::IndexGuard;
+use crate::http::semantics::conditional::{entity_tag, has_any, knows_tag};
 use crate::http::semantics::ranges::{Part, part_of};
-use crate::http::state::{AppState, DownloadPolicy};
+use crate::http::state::DownloadPolicy;
 use crate::package::CrateFile;
 use crate::server::Exchange;
 use crate::store::{CrateFiles, GetError, Reading, StoreError, StoredFile};
@@ -46,11 +45,12 @@ const CLOUD_READING_BYTES: u64 = 256 * 1024;
 
 /// A request for a crate file that the mirror sends itself.
 pub(super) struct FileRequest<'a> {
-    pub(super) state: &'a Arc<AppState>,
-    pub(super) exchange: &'a Exchange,
     pub(super) crate_files: &'a CrateFiles,
+    pub(super) wanted: &'a VersionInPath,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
+    /// When the client gets the answer to come again, whatever it waits for.
+    pub(super) deadline: Instant,
 }
 
 impl FileRequest<'_> {
@@ -58,65 +58,47 @@ impl FileRequest<'_> {
     ///
     /// Each step first tries what it can do at once. Only a step that has to wait is put into a box and gets a time-out:
     /// most files are open on the disk, and for them this would take longer than the rest.
-    pub(super) async fn answer(&self, wanted: &VersionInPath) -> Result<Response, ApiError> {
-        let mut index = IndexGuard::take_for_download(self.state).await?;
-        let deadline = Deadline {
-            at: Instant::now() + self.crate_files.wait_max(),
-            wanted,
+    pub(super) async fn answer(&self, mut index: IndexGuard) -> Response {
+        let answer = async {
+            let file = self.find(&mut index).await?;
+            self.check(&index).await?;
+            self.send(&index, &file).await
         };
-        let answer = match self.find(&mut index, &deadline).await {
-            Ok(file) => match self.check(&index, &deadline).await {
-                Ok(()) => self.send(&file, &deadline).await,
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        };
+        let answer = answer.await;
         let mut response = index.mark(answer);
-        if self.state.settings.download_policy == DownloadPolicy::Enforce
+        if index.state.settings.download_policy == DownloadPolicy::Enforce
             && (response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED)
         {
             response
                 .headers_mut()
                 .insert(header::CACHE_CONTROL, KEEP_UNDER_POLICY);
         }
-        Ok(response)
+        response
     }
 
     /// Whether the policy lets the client have the file.
-    async fn check(&self, index: &IndexGuard, deadline: &Deadline<'_>) -> Result<(), ApiError> {
-        if self.state.settings.download_policy == DownloadPolicy::None {
+    async fn check(&self, index: &IndexGuard) -> Result<(), ApiError> {
+        if index.state.settings.download_policy == DownloadPolicy::None {
             return Ok(());
         }
-        let VersionInPath { name, version } = deadline.wanted;
-        Box::pin(index.check_download(self.exchange, name, version)).await
+        let VersionInPath { name, version } = self.wanted;
+        Box::pin(index.check_download(name, version)).await
     }
 
     /// What the index says about the file of a version.
-    async fn find(
-        &self,
-        index: &mut IndexGuard,
-        deadline: &Deadline<'_>,
-    ) -> Result<CrateFile, ApiError> {
-        let VersionInPath { name, version } = deadline.wanted;
+    async fn find(&self, index: &mut IndexGuard) -> Result<CrateFile, ApiError> {
+        let VersionInPath { name, version } = self.wanted;
         let known = index.version_table_now(name);
         match known.and_then(|table| table.file(version)) {
             Some(file) => Ok(file),
-            None => {
-                deadline
-                    .limit(self.find_later(index, deadline.wanted))
-                    .await
-            }
+            None => self.limit(self.find_later(index)).await,
         }
     }
 
     /// The same, after a look at the upstream index if ours does not list the version: it may be behind a publish. `index`
     /// then has the view that the answer is made from.
-    async fn find_later(
-        &self,
-        index: &mut IndexGuard,
-        wanted: &VersionInPath,
-    ) -> Result<CrateFile, ApiError> {
-        let unknown = match self.look_up(index, wanted).await {
+    async fn find_later(&self, index: &mut IndexGuard) -> Result<CrateFile, ApiError> {
+        let unknown = match self.look_up(index).await {
             Err(error) if error.is_not_found() => error,
             other => return other,
         };
@@ -127,65 +109,63 @@ impl FileRequest<'_> {
                 unknown
             });
         }
-        match index.take_newer().await? {
-            NewerView::Taken => self.look_up(index, wanted).await,
-            NewerView::None => Err(unknown),
-            NewerView::Unknown => Err(ApiError::IndexUnreachable),
+        if index.take_newer().await? {
+            self.look_up(index).await
+        } else {
+            Err(unknown)
         }
     }
 
-    async fn look_up(
-        &self,
-        index: &IndexGuard,
-        VersionInPath { name, version }: &VersionInPath,
-    ) -> Result<CrateFile, ApiError> {
-        let table = index.version_table(self.exchange, name).await?;
+    async fn look_up(&self, index: &IndexGuard) -> Result<CrateFile, ApiError> {
+        let VersionInPath { name, version } = self.wanted;
+        let table = index.version_table(name).await?;
         let missing = || ApiError::version_not_found(name, version);
         table.file(version).ok_or_else(missing)
     }
 
-    async fn send(&self, file: &CrateFile, deadline: &Deadline<'_>) -> Result<Response, ApiError> {
-        let tag = tag_of(file);
-        let is_known = |known: &str| (known.as_bytes() == tag.as_bytes()).then_some(());
+    async fn send(&self, index: &IndexGuard, file: &CrateFile) -> Result<Response, ApiError> {
+        let tag = entity_tag(&file.checksum.hex(), "\"");
         // A client that has these bytes has what the index says, even if this mirror cannot get the file.
-        if known_tag(self.headers, is_known).is_some() {
+        if knows_tag(self.headers, &tag) {
             return Ok(head(StatusCode::NOT_MODIFIED, tag));
         }
         let mut stored = match self.crate_files.get_now(&file.checksum) {
             Some(stored) => stored,
-            None => deadline.limit(self.get(file)).await?,
+            None => self.limit(self.get(file)).await?,
         };
         if has_any(self.headers) {
             return Ok(head(StatusCode::NOT_MODIFIED, tag));
         }
         let mut is_last_try = false;
         loop {
-            let (mut response, range) = match self.head_of(&tag, stored.size)? {
-                (response, Some(range)) => (response, range),
-                (response, None) => return Ok(response),
+            let (mut response, range) = self.head_of(&tag, stored.size)?;
+            let Some(range) = range else {
+                return Ok(response);
             };
             // Before the answer begins, so that it is 503 if there is no memory in time.
-            let bytes = self.memory_for(&stored, range.end - range.start);
-            if !self.state.account.try_keep(self.exchange, bytes) {
-                deadline.limit(self.keep(bytes)).await?;
+            let (account, exchange) = (&index.state.account, &index.exchange);
+            let bytes = memory_for(&stored, range.end - range.start, exchange);
+            if !account.try_keep(exchange, bytes) {
+                let keep = account.keep(exchange, bytes);
+                self.limit(async { Ok(keep.await?) }).await?;
             }
             if stored.is_on_disk() {
                 offer_part(&mut response, &stored, range.clone());
                 *response.body_mut() = StoredBody::of(stored, range);
                 return Ok(response);
             }
-            match deadline.limit(self.read(file, &stored, range)).await? {
+            match self.limit(self.read(index, file, &stored, range)).await? {
                 Ok(body) => {
                     *response.body_mut() = body;
                     return Ok(response);
                 }
                 Err(error) if is_last_try => {
-                    return Err(ApiError::crate_file_unavailable(file, error.into()));
+                    return Err(unavailable(file, error));
                 }
                 // A second look finds what is there now, or fetches what the store cannot give.
                 Err(_) => is_last_try = true,
             }
-            stored = deadline.limit(self.get(file)).await?;
+            stored = self.limit(self.get(file)).await?;
         }
     }
 
@@ -220,77 +200,62 @@ impl FileRequest<'_> {
 
     async fn get(&self, file: &CrateFile) -> Result<StoredFile, ApiError> {
         let stored = self.crate_files.get(file).await;
-        stored.map_err(|error| ApiError::crate_file_unavailable(file, error))
-    }
-
-    async fn keep(&self, bytes: u64) -> Result<(), ApiError> {
-        Ok(self.state.account.keep(self.exchange, bytes).await?)
-    }
-
-    /// How much memory it takes to send so many bytes of a file.
-    fn memory_for(&self, stored: &StoredFile, length: u64) -> u64 {
-        if stored.is_in_memory() {
-            stored.size
-        } else if !stored.is_on_disk() {
-            CLOUD_READING_BYTES
-        } else if self.exchange.sends_files() {
-            0
-        } else {
-            READING_BYTES.min(length)
-        }
+        stored.map_err(|error| unavailable(file, error))
     }
 
     /// A range of a file that is in memory or in a cloud; or why the store does not give it.
     async fn read(
         &self,
+        index: &IndexGuard,
         file: &CrateFile,
         stored: &StoredFile,
         range: Range<u64>,
     ) -> Result<Result<Body, StoreError>, ApiError> {
         // A small part can cost a reading of the whole file, so peers take turns.
         let _permit = if stored.must_read_whole(&range) {
-            let permits = &self.state.whole_file_permits;
-            Some(permits.take(self.exchange, 1).await?)
+            let permits = &index.state.whole_file_permits;
+            Some(permits.take(&index.exchange, 1).await?)
         } else {
             None
         };
         let reading = self.crate_files.read(file, stored, range).await;
         Ok(reading.map(Body::from_stream))
     }
-}
 
-/// When a client that waits for a crate file gets the answer to come again, whatever it waits for.
-#[derive(Clone, Copy)]
-struct Deadline<'a> {
-    at: Instant,
-    wanted: &'a VersionInPath,
-}
-
-impl<'a> Deadline<'a> {
     /// The result of `work`, if it comes in time.
     fn limit<'f, T: Send>(
-        &self,
+        &'f self,
         work: impl Future<Output = Result<T, ApiError>> + Send + 'f,
-    ) -> BoxFuture<'f, Result<T, ApiError>>
-    where
-        'a: 'f,
-    {
-        let Self { at, wanted } = *self;
+    ) -> BoxFuture<'f, Result<T, ApiError>> {
         Box::pin(async move {
-            let in_time = timeout_at(at, work).await;
+            let in_time = timeout_at(self.deadline, work).await;
             in_time.unwrap_or_else(|_elapsed| {
-                let file = format!("{} {}", wanted.name, wanted.version.as_str());
+                let file = format!("{} {}", self.wanted.name, self.wanted.version.as_str());
                 let source = GetError::Pending;
-                Err(ApiError::CrateFileLater { file, source })
+                Err(ApiError::CrateFileUnavailable { file, source })
             })
         })
     }
 }
 
-fn tag_of(file: &CrateFile) -> HeaderValue {
-    let tag = [b"\"".as_slice(), &file.checksum.hex(), b"\""].concat();
-    // Hexadecimal digits in quotes are always a valid value.
-    HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
+/// How much memory it takes to send so many bytes of a file.
+fn memory_for(stored: &StoredFile, length: u64, exchange: &Exchange) -> u64 {
+    if stored.is_in_memory() {
+        stored.size
+    } else if !stored.is_on_disk() {
+        CLOUD_READING_BYTES
+    } else if exchange.sends_files() {
+        0
+    } else {
+        READING_BYTES.min(length)
+    }
+}
+
+fn unavailable(file: &CrateFile, why: impl Into<GetError>) -> ApiError {
+    ApiError::CrateFileUnavailable {
+        file: file.to_string(),
+        source: why.into(),
+    }
 }
 
 /// What a file's answer and its 304 have in common.

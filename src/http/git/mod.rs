@@ -12,9 +12,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequestParts, Query, State};
+use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
@@ -27,9 +26,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::{ApiError, GitComplaint, PlainText};
 use super::index::index_guard::{commit_header, git_index, policy_header};
 use super::index::policy_guard::count_git_fetch;
-use super::state::AppState;
+use super::state::{AppState, RequestState};
 use crate::index::{GitIndex, GitProtocol, GitRequest, IndexHandle, View};
-use crate::server::{Exchange, WeakExchange};
+use crate::server::WeakExchange;
 use output::GitOutput;
 use wants::WantCheck;
 
@@ -96,8 +95,7 @@ pub(in crate::http) enum Served {
 /// The references of a repository, the first thing that a client asks for.
 pub(crate) async fn list_refs(
     served: Served,
-    State(state): State<Arc<AppState>>,
-    exchange: Extension<Exchange>,
+    request: RequestState,
     query: Query<Service>,
     method: Method,
     headers: HeaderMap,
@@ -106,39 +104,30 @@ pub(crate) async fn list_refs(
     if query.service.as_deref() != Some(UPLOAD_PACK) {
         return Err(PlainText(ApiError::GitServiceRefused));
     }
-    let request = (GitRequest::Advertisement, &headers, Body::empty());
-    let (output, policy) = start(served, (&state, &exchange), request).await?;
-    let commit = served.commit_header(&output);
+    let asked = (GitRequest::Advertisement, &headers, Body::empty());
+    let (output, headers) = start(served, &request, asked).await?;
     // An answer to HEAD has no body.
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
         Body::new(output.after(Bytes::from_static(SERVICE_HEADER)))
     };
-    let headers = [(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(ADVERTISEMENT_TYPE),
-    )];
-    Ok((NEVER_KEEP, headers, commit, policy, body).into_response())
+    Ok((headers, body).into_response())
 }
 
 /// The objects of a repository that a client wants and does not have, as a pack.
 pub(crate) async fn upload_pack(
     served: Served,
-    State(state): State<Arc<AppState>>,
-    exchange: Extension<Exchange>,
+    request: RequestState,
     headers: HeaderMap,
-    request: Body,
+    body: Body,
 ) -> Result<Response, PlainText> {
     if headers.get(header::CONTENT_TYPE) != Some(&HeaderValue::from_static(REQUEST_TYPE)) {
         return Err(PlainText(ApiError::GitRequestType));
     }
-    let request = (GitRequest::Exchange, &headers, request);
-    let (output, policy) = start(served, (&state, &exchange), request).await?;
-    let commit = served.commit_header(&output);
-    let body = Body::new(output);
-    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(RESULT_TYPE))];
-    Ok((NEVER_KEEP, headers, commit, policy, body).into_response())
+    let asked = (GitRequest::Exchange, &headers, body);
+    let (output, headers) = start(served, &request, asked).await?;
+    Ok((headers, Body::new(output)).into_response())
 }
 
 /// A push. Nobody can push to a mirror.
@@ -181,14 +170,6 @@ impl Served {
         }
     }
 
-    /// The header that names the upstream commit of the index. The advisory database has none.
-    fn commit_header(self, output: &GitOutput) -> Option<[(HeaderName, HeaderValue); 1]> {
-        match self {
-            Self::Index => commit_header(output.commit),
-            Self::AdvisoryDb => None,
-        }
-    }
-
     /// There is no git program.
     fn no_program(self) -> ApiError {
         match self {
@@ -198,14 +179,15 @@ impl Served {
     }
 }
 
+/// The output of git, and the headers of the answer.
 async fn start(
     served: Served,
-    (state, exchange): (&AppState, &Exchange),
+    RequestState { state, exchange }: &RequestState,
     (request, headers, body): (GitRequest, &HeaderMap, Body),
-) -> Result<(GitOutput, Option<[(HeaderName, HeaderValue); 1]>), PlainText> {
+) -> Result<(GitOutput, HeaderMap), ApiError> {
     // Its `config.json` has the mirror's own URL.
     if served == Served::Index && state.settings.public_url.is_none() {
-        return Err(PlainText(ApiError::NoPublicUrl));
+        return Err(ApiError::NoPublicUrl);
     }
     // The account gives memory before anything is read or unpacked. A permit for a child is taken only when the child has
     // something to do: a client that is slow to ask keeps nobody waiting.
@@ -242,7 +224,7 @@ async fn start(
         .windows(LIST_REFS.len())
         .any(|text| text == LIST_REFS);
     let is_fetch = request == GitRequest::Exchange && !lists_refs;
-    let input = child.take_stdin();
+    let (commit, input) = (child.commit(), child.take_stdin());
     let client = exchange.downgrade();
     let feeder = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Some(input) = input {
@@ -251,11 +233,21 @@ async fn start(
         drop(reading);
     }));
     let output = GitOutput::begin(child, request, checked_by.clone(), feeder, permit).await?;
-    if let (Some(view), true) = (&view, is_fetch) {
-        count_git_fetch(state, view);
+    let content_type = match request {
+        GitRequest::Advertisement => ADVERTISEMENT_TYPE,
+        GitRequest::Exchange => RESULT_TYPE,
+    };
+    let mut headers = HeaderMap::from_iter(NEVER_KEEP);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // The advisory database has no view.
+    if let Some(view) = &view {
+        if is_fetch {
+            count_git_fetch(state, view);
+        }
+        headers.extend(commit_header(commit));
+        headers.extend(policy_header(view));
     }
-    let policy = view.as_deref().and_then(policy_header);
-    Ok((output, policy))
+    Ok((output, headers))
 }
 
 /// Reads a request to its end, or until it is clear that it is long.

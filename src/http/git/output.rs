@@ -13,7 +13,7 @@ use tokio_util::io::poll_read_buf;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::http::error::{ApiError, GitComplaint};
-use crate::index::{CommitId, GitChild, GitRequest, IndexHandle};
+use crate::index::{GitChild, GitRequest, IndexHandle};
 use crate::server::Share;
 
 /// How much is read from a child at a time.
@@ -36,8 +36,6 @@ pub(crate) struct GitOutput {
     /// `None` at the end.
     running: Option<Running>,
     deadline: Pin<Box<Sleep>>,
-    /// The upstream commit that the answer is made from.
-    pub(crate) commit: CommitId,
 }
 
 #[derive(Debug)]
@@ -58,7 +56,6 @@ impl GitOutput {
         feeder: AbortOnDropHandle<()>,
         permit: Share,
     ) -> Result<Self, ApiError> {
-        let commit = child.commit();
         let mut first = Vec::with_capacity(PIECE_BYTES);
         let failed = |why: String| ApiError::GitFailed(GitComplaint(why));
         tokio::time::timeout(FIRST_OUTPUT_MAX, child.read_buf(&mut first))
@@ -79,7 +76,7 @@ impl GitOutput {
             }
             // A child that reads what a client sends, and fails without output, got nonsense.
             return match request {
-                _ if status.success() => Ok(Self::new(None, None, commit)),
+                _ if status.success() => Ok(Self::new(None, None)),
                 GitRequest::Exchange => Err(ApiError::GitRequest(GitComplaint(complaint))),
                 GitRequest::Advertisement => Err(failed(complaint)),
             };
@@ -90,15 +87,14 @@ impl GitOutput {
             _feeder: feeder,
             _permit: permit,
         };
-        Ok(Self::new(Some(first.into()), Some(running), commit))
+        Ok(Self::new(Some(first.into()), Some(running)))
     }
 
-    fn new(before: Option<Bytes>, running: Option<Running>, commit: CommitId) -> Self {
+    fn new(before: Option<Bytes>, running: Option<Running>) -> Self {
         Self {
             before,
             running,
             deadline: Box::pin(tokio::time::sleep(ANSWER_TIME_MAX)),
-            commit,
         }
     }
 

@@ -23,7 +23,8 @@ const VERSION_BYTES: usize = size_of::<DecidedVersion>() + 64;
 /// The decisions about all versions of a crate.
 #[derive(Debug)]
 pub(crate) struct DecisionTable {
-    versions: Vec<DecidedVersion>,
+    /// In the order of the index file.
+    pub(crate) versions: Vec<DecidedVersion>,
 }
 
 /// Why the mirror does not let clients have a version.
@@ -40,16 +41,6 @@ pub(crate) struct Refusal {
 }
 
 impl DecisionTable {
-    /// The decisions about a crate, in the order of its index file.
-    pub(crate) fn new(versions: Vec<DecidedVersion>) -> Self {
-        Self { versions }
-    }
-
-    /// All versions, in the order of the index file.
-    pub(crate) fn versions(&self) -> &[DecidedVersion] {
-        &self.versions
-    }
-
     /// Why a version is held or denied; `None` if it is neither. If several lines have this version, the strictest decision
     /// counts: look-ups may take any of them.
     pub(crate) fn refusal(&self, version: &str) -> Option<Refusal> {
@@ -166,7 +157,8 @@ mod tests {
             })
             .collect();
         let rules = Rules::new(vec![Rule::Policy(settings())]);
-        DecisionTable::new(decisions(&rules, &facts, "a", lines.as_bytes()))
+        let versions = decisions(&rules, &facts, "a", lines.as_bytes());
+        DecisionTable { versions }
     }
 
     #[test]
@@ -199,7 +191,7 @@ mod tests {
         let versions = vec![one.versions[0].clone(); 8_000];
         assert!(one.bytes() * versions.len() > 2 * 1024 * 1024);
         let key = (None, BlobId::of(b"large"), "a".to_owned());
-        tables.insert(key.clone(), Arc::new(DecisionTable::new(versions)));
+        tables.insert(key.clone(), Arc::new(DecisionTable { versions }));
         assert!(tables.get(&key).is_some());
     }
 }

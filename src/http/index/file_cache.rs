@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::http::bounded_cache::{BoundedCache, Weighed, bounded};
+use crate::http::semantics::conditional::entity_tag;
 use crate::http::semantics::encoding::Encoding;
 use crate::index::BlobId;
 use crate::package::{Timestamp, as_of};
@@ -59,18 +60,10 @@ pub(super) type Loaded = (BlobId, Arc<CachedFile>);
 
 /// The entity tag of an index file in this encoding. Different bytes have different tags.
 pub(super) fn tag_of(blob: BlobId, encoding: Encoding) -> HeaderValue {
-    // Of exactly its length, so that it becomes a header's value without another block of memory.
-    let tag = [
-        b"\"".as_slice(),
-        &blob.hex(),
-        tag_suffix(encoding).as_bytes(),
-    ]
-    .concat();
-    // Hexadecimal digits and the suffix are always a valid value.
-    HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
+    entity_tag(&blob.hex(), tag_end(encoding))
 }
 
-fn tag_suffix(encoding: Encoding) -> &'static str {
+fn tag_end(encoding: Encoding) -> &'static str {
     match encoding {
         Encoding::Plain => "\"",
         Encoding::Gzip => "-gzip\"",
@@ -80,10 +73,10 @@ fn tag_suffix(encoding: Encoding) -> &'static str {
 /// The encoding of this blob that an entity tag, in its quotes, names.
 pub(super) fn encoding_in(blob: BlobId, tag: &str) -> Option<Encoding> {
     let id = blob.hex();
-    let suffix = tag.as_bytes().strip_prefix(b"\"")?.strip_prefix(&id)?;
+    let end = tag.as_bytes().strip_prefix(b"\"")?.strip_prefix(&id)?;
     [Encoding::Plain, Encoding::Gzip]
         .into_iter()
-        .find(|encoding| tag_suffix(*encoding).as_bytes() == suffix)
+        .find(|encoding| tag_end(*encoding).as_bytes() == end)
 }
 
 /// An index file in both encodings.
@@ -192,7 +185,7 @@ fn compress(plain: &[u8]) -> Option<Bytes> {
 /// The cache; one for the whole process.
 #[derive(Debug)]
 pub(crate) struct FileCache {
-    files: BoundedCache<BlobId, CachedFile>,
+    pub(crate) files: BoundedCache<BlobId, CachedFile>,
     /// The ids of earlier states.
     states: Cache<FileAt, Result<BlobId, NothingThen>>,
 }
@@ -205,11 +198,6 @@ impl Weighed for CachedFile {
 }
 
 impl FileCache {
-    /// The bytes of the files in it.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.files.weight()
-    }
-
     /// An empty cache.
     pub(crate) fn new() -> Self {
         Self {
@@ -221,10 +209,6 @@ impl FileCache {
     /// The file with this id, if it is in memory.
     pub(crate) fn get(&self, id: BlobId) -> Option<Arc<CachedFile>> {
         self.files.get(&id)
-    }
-
-    fn insert(&self, id: BlobId, file: Arc<CachedFile>) {
-        self.files.insert(id, file);
     }
 
     /// The id of the bytes to send, if that needs no look at the file.
@@ -261,7 +245,7 @@ impl FileCache {
         // Many times have the same state, and compressing it takes longer than everything else.
         let file = self.get(id).unwrap_or_else(|| {
             let file = Arc::new(CachedFile::new(bytes));
-            self.insert(id, Arc::clone(&file));
+            self.files.insert(id, Arc::clone(&file));
             file
         });
         (id, file)
@@ -341,10 +325,11 @@ mod tests {
             })
         };
         let largest = BlobId::of(b"largest");
-        cache.insert(largest, file(5_500_000));
+        cache.files.insert(largest, file(5_500_000));
         assert!(cache.get(largest).is_some());
         for number in 0..200_u32 {
-            cache.insert(BlobId::of(&number.to_le_bytes()), file(1_000_000));
+            let id = BlobId::of(&number.to_le_bytes());
+            cache.files.insert(id, file(1_000_000));
         }
         let weight = cache.files.weight();
         assert!(weight <= CACHE_BYTES_MAX, "{weight}");

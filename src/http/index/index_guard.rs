@@ -14,7 +14,7 @@ use super::version_table::VersionTable;
 use crate::http::answer_cache::{MadeFrom, PolicyStates};
 use crate::http::bounded_cache::{BoundedCache, Weighed};
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
+use crate::http::state::{AppState, RequestState};
 use crate::index::{BlobId, CommitId, GitIndex, ReadError, RefreshOutcome, View};
 use crate::package::{CrateHistory, CrateName, IndexLine, IndexPath};
 use crate::server::{Exchange, Share, Shares};
@@ -33,10 +33,11 @@ const ACCOUNTED_FILE_BYTES_MIN: u64 = 64 * 1024;
 /// What reading a version table takes, as a multiple of the index file: the file, and its lines as they were read.
 const TABLE_FACTOR: u64 = 4;
 
-/// A view of the index for one request, with the state that all requests share.
+/// A view of the index for one request, with what a handler gets besides.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexGuard {
     pub(crate) state: Arc<AppState>,
+    pub(crate) exchange: Exchange,
     pub(crate) view: Arc<View>,
     /// What the policy says about the versions of the crate that the answer is about, if it says anything.
     pub(super) decisions: Option<Arc<DecisionTable>>,
@@ -44,40 +45,21 @@ pub(crate) struct IndexGuard {
     pub(super) counted: PolicyStates,
 }
 
-/// What a request needs to read an index file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ReadCost<'a> {
-    /// Where it takes its permit.
-    pub(crate) permits: &'a Shares,
-    /// The memory for a large file, as a multiple of the file.
-    pub(crate) factor: u64,
-}
-
-/// What a look at the upstream index found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NewerView {
-    /// The guard has a newer view now.
-    Taken,
-    /// There is none.
-    None,
-    /// The upstream cannot be reached, so nobody knows.
-    Unknown,
-}
-
 impl IndexGuard {
     /// Takes the current view.
     ///
     /// # Errors
     /// 503 before the first view.
-    pub(crate) fn take(state: &Arc<AppState>) -> Result<Self, ApiError> {
-        let view = state.index.view().ok_or_else(|| not_ready(state))?;
-        Ok(Self::of(state, view))
+    pub(crate) fn take(request: RequestState) -> Result<Self, ApiError> {
+        let view = current_view(&request.state)?;
+        Ok(Self::of(request, view))
     }
 
     /// Takes a view that an answer was begun with.
-    pub(crate) fn of(state: &Arc<AppState>, view: Arc<View>) -> Self {
+    pub(crate) fn of(RequestState { state, exchange }: RequestState, view: Arc<View>) -> Self {
         Self {
-            state: Arc::clone(state),
+            state,
+            exchange,
             view,
             decisions: None,
             counted: PolicyStates::default(),
@@ -87,12 +69,9 @@ impl IndexGuard {
     /// Marks an answer that was made from the view, a failure too.
     pub(crate) fn mark(&self, answer: Result<Response, ApiError>) -> Response {
         let mut response = answer.into_response();
-        response
-            .headers_mut()
-            .extend(commit_header(self.view.commit()).into_iter().flatten());
-        response
-            .headers_mut()
-            .extend(policy_header(&self.view).into_iter().flatten());
+        let headers = response.headers_mut();
+        headers.extend(commit_header(self.view.commit()));
+        headers.extend(policy_header(&self.view));
         response
     }
 
@@ -137,26 +116,26 @@ impl IndexGuard {
         self.view.find(name).ok_or_else(no_crate)
     }
 
-    /// Looks for a newer view at the upstream: the index may be behind a publish.
-    pub(crate) async fn take_newer(&mut self) -> Result<NewerView, ApiError> {
+    /// Looks for a newer view at the upstream: the index may be behind a publish. Returns whether the guard has one now.
+    ///
+    /// # Errors
+    /// 503 if the upstream cannot be reached, so nobody knows whether there is one.
+    pub(crate) async fn take_newer(&mut self) -> Result<bool, ApiError> {
         let index = &self.state.index;
         let outcome = index.refresh_now().await;
-        let newer = Self::take(&self.state)?;
-        if newer.view.commit() != self.view.commit() {
-            *self = newer;
-            return Ok(NewerView::Taken);
+        let newer = current_view(&self.state)?;
+        if newer.commit() != self.view.commit() {
+            self.view = newer;
+            return Ok(true);
         }
-        let is_known = match outcome {
-            RefreshOutcome::Fetched => true,
+        match outcome {
+            RefreshOutcome::Fetched => Ok(false),
             // Either there were many looks just now, or the last one failed and the next one is due later.
-            RefreshOutcome::NotNow => index.status().last_error.is_none(),
-            RefreshOutcome::Failed | RefreshOutcome::TooLate => false,
-        };
-        Ok(if is_known {
-            NewerView::None
-        } else {
-            NewerView::Unknown
-        })
+            RefreshOutcome::NotNow if index.status().last_error.is_none() => Ok(false),
+            RefreshOutcome::NotNow | RefreshOutcome::Failed | RefreshOutcome::TooLate => {
+                Err(ApiError::IndexUnreachable)
+            }
+        }
     }
 
     /// The version table of a crate, if it is in memory.
@@ -171,7 +150,6 @@ impl IndexGuard {
     /// 404 for a crate that the view does not list, and as [`IndexGuard::read`].
     pub(crate) async fn version_table(
         &self,
-        exchange: &Exchange,
         name: &CrateName,
     ) -> Result<Arc<VersionTable>, ApiError> {
         let blob = self.find(name)?;
@@ -180,7 +158,7 @@ impl IndexGuard {
         // Two crates of a strange index may have the same file. Each has only the lines of its own name.
         let is_right = |table: &VersionTable| table.is_of(name);
         let tables = (&self.state.version_tables, blob);
-        let table = self.cached(exchange, blob, tables, is_right, read).await?;
+        let table = self.cached(blob, tables, is_right, read).await?;
         table.ok_or_else(|| ApiError::CrateNotFound(name.to_string()))
     }
 
@@ -190,7 +168,6 @@ impl IndexGuard {
     /// As [`IndexGuard::read`].
     pub(super) async fn cached<K: Clone + Eq + Hash, V: Weighed + Send + Sync + 'static>(
         &self,
-        exchange: &Exchange,
         blob: BlobId,
         (cache, key): (&BoundedCache<K, V>, K),
         is_right: impl Fn(&V) -> bool,
@@ -198,27 +175,25 @@ impl IndexGuard {
     ) -> Result<Option<Arc<V>>, ApiError> {
         let known = || cache.get(&key).filter(|known| is_right(known)).map(Some);
         let read = move |file: &[u8]| read(file).map(Arc::new);
-        let cost = ReadCost {
-            permits: &self.state.look_up_permits,
-            factor: TABLE_FACTOR,
-        };
-        let (made, _share) = self.read(exchange, blob, cost, known, read).await?;
+        let permits = &self.state.look_up_permits;
+        let (made, _share) = self.read(blob, permits, TABLE_FACTOR, known, read).await?;
         if let Some(made) = &made {
             cache.insert(key, Arc::clone(made));
         }
         Ok(made)
     }
 
-    /// Returns what is `known`, or gives an index file to `read` on a blocking thread when the request has a permit. A
-    /// large file also needs memory from the account; that share comes back with the result.
+    /// Returns what is `known`, or gives an index file to `read` on a blocking thread when the request has one of the
+    /// `permits`. A large file also needs memory from the account, `factor` times its size; that share comes back with the
+    /// result.
     ///
     /// # Errors
     /// 503 if there is no permit or no memory in time, and for a file that cannot be read.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        exchange: &Exchange,
         blob: BlobId,
-        cost: ReadCost<'_>,
+        permits: &Shares,
+        factor: u64,
         known: impl Fn() -> Option<T>,
         read: impl Fn(&[u8]) -> T + Send + Sync + 'static,
     ) -> Result<(T, Option<Share>), ApiError> {
@@ -228,7 +203,7 @@ impl IndexGuard {
             if let Some(known) = known() {
                 return Ok((known, share));
             }
-            let permit = cost.permits.take(exchange, 1).await?;
+            let permit = permits.take(&self.exchange, 1).await?;
             // Another request may have read it meanwhile.
             if let Some(known) = known() {
                 return Ok((known, share));
@@ -253,8 +228,8 @@ impl IndexGuard {
                 Read::Done(result) => return Ok((result, share)),
                 // The permit was given back first: nobody waits for memory while others wait for a permit.
                 Read::NeedsMemory(bytes) => {
-                    let bytes = bytes.saturating_mul(cost.factor);
-                    share = Some(self.state.account.take(exchange, bytes).await?);
+                    let bytes = bytes.saturating_mul(factor);
+                    share = Some(self.state.account.take(&self.exchange, bytes).await?);
                 }
             }
         }
@@ -311,30 +286,37 @@ enum Read<T> {
     NeedsMemory(u64),
 }
 
+/// The view that requests get now.
+///
+/// # Errors
+/// 503 before the first view.
+pub(crate) fn current_view(state: &AppState) -> Result<Arc<View>, ApiError> {
+    state.index.view().ok_or_else(|| not_ready(state))
+}
+
 /// The view with the git index that git clients get.
 ///
 /// # Errors
 /// 503 before the first view, and while it has no git index.
 pub(crate) fn git_index(state: &AppState) -> Result<(Arc<View>, Arc<GitIndex>), ApiError> {
-    let found = state.index.view().and_then(|view| {
-        let git_index = view.git_index().cloned()?;
-        Some((view, git_index))
-    });
-    found.ok_or_else(|| not_ready(state))
+    let view = current_view(state)?;
+    let git_index = view.git_index().cloned();
+    let git_index = git_index.ok_or_else(|| not_ready(state))?;
+    Ok((view, git_index))
 }
 
 /// The header that names the upstream commit of an answer.
-pub(crate) fn commit_header(commit: CommitId) -> Option<[(HeaderName, HeaderValue); 1]> {
+pub(crate) fn commit_header(commit: CommitId) -> Option<(HeaderName, HeaderValue)> {
     // Hexadecimal digits are always a valid value.
     let commit = HeaderValue::from_bytes(&commit.hex()).ok()?;
-    Some([(X_INDEX_COMMIT, commit)])
+    Some((X_INDEX_COMMIT, commit))
 }
 
 /// The header that names the decisions of a view; `None` without rules that change anything.
-pub(crate) fn policy_header(view: &View) -> Option<[(HeaderName, HeaderValue); 1]> {
+pub(crate) fn policy_header(view: &View) -> Option<(HeaderName, HeaderValue)> {
     // Hexadecimal digits are always a valid value.
     let policy = HeaderValue::from_bytes(&view.policy_id()?.hex()).ok()?;
-    Some([(X_POLICY, policy)])
+    Some((X_POLICY, policy))
 }
 
 /// Why there is no view to answer from.

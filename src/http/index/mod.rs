@@ -6,5 +6,5 @@ pub(super) mod file_cache;
 pub(super) mod index_guard;
 pub(super) mod policy_guard;
 pub(super) mod sparse;
-pub(super) mod time_travel;
+mod time_travel;
 pub(super) mod version_table;

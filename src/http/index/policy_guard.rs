@@ -7,15 +7,14 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 
 use super::decision_table::DecisionTable;
-use super::index_guard::IndexGuard;
+use super::index_guard::{IndexGuard, current_view};
 use crate::http::answer_cache::PolicyStates;
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
-use crate::index::{AdvisoryHandle, AdvisoryState, BlobId, ReadError, View};
+use crate::http::state::{AppState, RequestState};
+use crate::index::{AdvisoryState, BlobId, ReadError, View};
 use crate::observability::metrics::PolicySurface;
 use crate::package::{CrateName, CrateVersion};
 use crate::policy::{FileState, Mode, PolicyState};
-use crate::server::Exchange;
 
 /// How long a download waits for the view that follows the first advisories.
 const ADVISORIES_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -27,7 +26,6 @@ impl IndexGuard {
     /// As [`IndexGuard::read`].
     pub(crate) async fn decisions(
         &self,
-        exchange: &Exchange,
         name: &CrateName,
     ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
         let Some((file, blob)) = self.view.source_file(name) else {
@@ -38,7 +36,7 @@ impl IndexGuard {
         if !state.is_some_and(FileState::has_decisions) {
             return Ok(None);
         }
-        Box::pin(self.read_decisions(exchange, file, blob)).await
+        Box::pin(self.read_decisions(file, blob)).await
     }
 
     /// All decisions about the versions of a crate, whether the policy says anything about them or not.
@@ -47,44 +45,37 @@ impl IndexGuard {
     /// 404 for a crate that the upstream does not list, and as [`IndexGuard::read`].
     pub(crate) async fn all_decisions(
         &self,
-        exchange: &Exchange,
         name: &CrateName,
     ) -> Result<Arc<DecisionTable>, ApiError> {
         let no_crate = || ApiError::CrateNotFound(name.to_string());
         let (file, blob) = self.view.source_file(name).ok_or_else(no_crate)?;
         self.check_is_read(file)?;
-        let table = self.read_decisions(exchange, file, blob).await?;
+        let table = self.read_decisions(file, blob).await?;
         table.ok_or_else(no_crate)
     }
 
     async fn read_decisions(
         &self,
-        exchange: &Exchange,
         file: &str,
         blob: BlobId,
     ) -> Result<Option<Arc<DecisionTable>>, ApiError> {
         let key = (self.view.decisions_id(), blob, file.to_owned());
         let (view, file) = (Arc::clone(&self.view), file.to_owned());
         let read = move |content: &[u8]| {
-            let decided = view.decisions(&file, content);
-            (!decided.is_empty()).then(|| DecisionTable::new(decided))
+            let versions = view.decisions(&file, content);
+            (!versions.is_empty()).then_some(DecisionTable { versions })
         };
         let tables = &self.state.decision_tables;
-        self.cached(exchange, blob, (tables, key), |_table| true, read)
-            .await
+        self.cached(blob, (tables, key), |_table| true, read).await
     }
 
     /// Looks up what the policy says about a crate, for the answer about it.
     ///
     /// # Errors
     /// As [`IndexGuard::read`].
-    pub(crate) async fn with_decisions(
-        mut self,
-        exchange: &Exchange,
-        name: &CrateName,
-    ) -> Result<Self, ApiError> {
+    pub(crate) async fn with_decisions(mut self, name: &CrateName) -> Result<Self, ApiError> {
         if self.is_enforced() {
-            self.decisions = self.decisions(exchange, name).await?;
+            self.decisions = self.decisions(name).await?;
         }
         Ok(self)
     }
@@ -127,11 +118,6 @@ impl IndexGuard {
         self.counted = self.count_policy(PolicySurface::Api, files);
     }
 
-    /// Counts an answer of the API that is sent again.
-    pub(crate) fn count_again(&self, counted: PolicyStates) {
-        count_policy(&self.state, &self.view, PolicySurface::Api, counted);
-    }
-
     /// Refuses an index file that is hidden because the policy could not read it: what it lists must not be called absent.
     ///
     /// # Errors
@@ -153,14 +139,13 @@ impl IndexGuard {
     /// 403 for a version that is denied, or held under `HELD_DOWNLOADS=deny`; and as [`IndexGuard::read`].
     pub(crate) async fn check_download(
         &self,
-        exchange: &Exchange,
         name: &CrateName,
         version: &CrateVersion,
     ) -> Result<(), ApiError> {
         let Some(settings) = self.view.policy_settings() else {
             return Ok(());
         };
-        let table = self.decisions(exchange, name).await?;
+        let table = self.decisions(name).await?;
         let refusal = table.and_then(|table| table.refusal(version.as_str()));
         let Some(refusal) = refusal.filter(|refusal| settings.refuses(refusal.state)) else {
             return Ok(());
@@ -169,9 +154,8 @@ impl IndexGuard {
         let metrics = &self.state.metrics.policy;
         metrics.count(refusal.state.name(), PolicySurface::Download, mode.name());
         let (crate_name, crate_version) = (name.as_str(), version.as_str());
-        let client_address = exchange.client();
         tracing::info!(
-            client.address = %client_address,
+            client.address = %self.exchange.client(),
             crate.name = crate_name,
             crate.version = crate_version,
             policy.state = refusal.state.name(),
@@ -194,32 +178,26 @@ impl IndexGuard {
     ///
     /// # Errors
     /// 503 before the first view, and until the first advisories or the first failure to get them.
-    pub(crate) async fn take_for_download(state: &Arc<AppState>) -> Result<Self, ApiError> {
-        let index = Self::take(state)?;
-        match &state.advisories {
-            Some(advisories) if index.waits_for(advisories) => {
-                Box::pin(Self::take_with_advisories(state, advisories)).await
-            }
-            _ => Ok(index),
+    pub(crate) async fn take_for_download(request: RequestState) -> Result<Self, ApiError> {
+        let mut index = Self::take(request)?;
+        if index.awaited_advisories().is_some() {
+            Box::pin(index.wait_for_advisories()).await?;
         }
+        Ok(index)
     }
 
-    async fn take_with_advisories(
-        state: &Arc<AppState>,
-        advisories: &AdvisoryHandle,
-    ) -> Result<Self, ApiError> {
+    async fn wait_for_advisories(&mut self) -> Result<(), ApiError> {
         let deadline = Instant::now() + ADVISORIES_WAIT_MAX;
         // Before the look at the view: a change after it must not be missed.
-        let mut changes = state.index.view_changes();
+        let mut changes = self.state.index.view_changes();
         loop {
-            let index = Self::take(state)?;
-            if !index.waits_for(advisories) {
-                return Ok(index);
+            self.view = current_view(&self.state)?;
+            match self.awaited_advisories() {
+                None => return Ok(()),
+                Some(AdvisoryState::Waiting) => return Err(ApiError::NoAdvisoriesYet),
+                // They are there, and the view that follows them is being made.
+                Some(_) => {}
             }
-            if advisories.state() == AdvisoryState::Waiting {
-                return Err(ApiError::NoAdvisoriesYet);
-            }
-            // They are there, and the view that follows them is being made.
             let changed = timeout_at(deadline, changes.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
                 return Err(ApiError::NoAdvisoriesYet);
@@ -227,15 +205,14 @@ impl IndexGuard {
         }
     }
 
-    /// Whether the view was made without advisories that are on their way. If the first attempt to get them has failed,
-    /// nobody waits for them. In audit mode nobody does either.
-    fn waits_for(&self, advisories: &AdvisoryHandle) -> bool {
-        self.is_enforced()
-            && self
-                .view
-                .policy_facts()
-                .is_none_or(|facts| facts.advisories.is_none())
-            && advisories.state() != AdvisoryState::Failed
+    /// The state of the advisories that are on their way, if the view was made without them. If the first attempt to get
+    /// them has failed, nobody waits for them. In audit mode nobody does either.
+    fn awaited_advisories(&self) -> Option<AdvisoryState> {
+        let advisories = self.state.advisories.as_ref()?;
+        let facts = self.view.policy_facts();
+        let has_them = facts.is_some_and(|facts| facts.advisories.is_some());
+        let awaited = (self.is_enforced() && !has_them).then(|| advisories.state());
+        awaited.filter(|state| *state != AdvisoryState::Failed)
     }
 
     /// The time until this moment (seconds since 1970), in whole seconds, 1 at least.
@@ -256,22 +233,15 @@ impl IndexGuard {
         settings.is_some_and(|settings| settings.mode == Mode::Enforce)
     }
 
-    /// How long anybody may keep an index file, in seconds: until the policy changes it, and never longer than `longest`.
-    pub(crate) fn seconds_to_keep(&self, file_name: &str, longest: u64) -> u64 {
-        let next = self
-            .view
-            .policy_state(file_name)
-            .and_then(|state| state.next_change);
-        match next.filter(|_| self.is_enforced()) {
-            // It changes with the first fetch at that time or later.
-            Some(next) => self.seconds_until(next).min(longest),
-            None => longest,
-        }
+    /// The seconds until the policy changes an index file, if it will: with the first fetch at that time or later.
+    pub(super) fn seconds_to_change(&self, file_name: &str) -> Option<u64> {
+        let next = self.view.policy_state(file_name)?.next_change?;
+        self.is_enforced().then(|| self.seconds_until(next))
     }
 }
 
 /// Counts an answer that shows versions in these states.
-fn count_policy(
+pub(crate) fn count_policy(
     state: &AppState,
     view: &View,
     surface: PolicySurface,

@@ -1,86 +1,50 @@
-//! `GET /at/{time}/index/config.json` and `GET /at/{time}/index/{path}`: the sparse index as of a time.
+//! The time in `GET /at/{time}/index/config.json` and `GET /at/{time}/index/{path}`: the sparse index as of a time.
 //!
 //! A file has the lines that were published by then, byte for byte. They come from the current view, so the rules and the
 //! yanked flags are those of now: time travel is no way around the rules.
 
-use std::sync::Arc;
-
-use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Uri};
-use axum::response::Response;
 use chrono::NaiveDate;
 use percent_encoding::percent_decode_str;
 
 use super::index_guard::IndexGuard;
-use super::sparse::{Target, answer_at, page_on_crates_io, registry};
 use crate::http::error::ApiError;
-use crate::http::state::AppState;
 use crate::package::Timestamp;
-use crate::server::Exchange;
 
 /// The text for a path whose time is malformed.
 const USAGE: &str = "use /at/2026-01-01/index/ or /at/2026-01-01T00:00:00Z/index/";
 
-/// What cargo must know about this registry: the same as for the current index.
-pub(crate) async fn config(
-    State(state): State<Arc<AppState>>,
-    TimeInPath(time): TimeInPath,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(&state)?;
-    if let Err(refused) = check(&index, &time) {
-        return Ok(index.mark_as_of_now(Err(refused)));
-    }
-    Ok(index.mark(registry(&state, &uri, &headers)))
-}
-
-/// An index file as of the time, or the way to a crate's page.
-pub(crate) async fn file(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
-    TimeInPath(time): TimeInPath,
-    path: Result<Path<(String, String)>, PathRejection>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(&state)?;
-    if let Err(refused) = check(&index, &time) {
-        return Ok(index.mark_as_of_now(Err(refused)));
-    }
-    let path = path.ok().map(|Path((_time, path))| path);
-    match Target::of(&uri, path) {
-        Target::File(path) => {
-            Ok(answer_at(&index, &exchange, &headers, path.as_ref(), Some(time)).await)
-        }
-        Target::Page(name) => Ok(index.mark(page_on_crates_io(&name))),
-    }
-}
-
-/// Refuses a time of which the mirror does not know the index yet.
-fn check(index: &IndexGuard, time: &Timestamp) -> Result<(), ApiError> {
-    let is_past = index.view.policy_time().is_some_and(|now| *time <= now);
-    let refused = || ApiError::BadRequest(format!("{time} is in the future"));
-    is_past.then_some(()).ok_or_else(refused)
-}
-
-/// The time in a path. It is read apart from the rest, so that it is refused whatever follows it.
+/// The time in a path; `None` without one. It is read apart from the rest, so that it is refused whatever follows it.
 #[derive(Debug)]
-pub(in crate::http) struct TimeInPath(Timestamp);
+pub(in crate::http) struct TimeInPath(pub(super) Option<Timestamp>);
 
 impl<S: Send + Sync> FromRequestParts<S> for TimeInPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         // Every route with a time has it behind `/at/`.
-        let time = parts.uri.path().split('/').nth(2).unwrap_or_default();
+        let Some(path) = parts.uri.path().strip_prefix("/at/") else {
+            return Ok(Self(None));
+        };
+        let time = path.split('/').next().unwrap_or_default();
         let time = percent_decode_str(time).decode_utf8().ok();
         let time = time.and_then(|time| parse(&time));
-        time.map(Self)
-            .ok_or_else(|| ApiError::BadRequest(USAGE.to_owned()))
+        let bad = || ApiError::BadRequest(USAGE.to_owned());
+        Ok(Self(Some(time.ok_or_else(bad)?)))
+    }
+}
+
+impl TimeInPath {
+    /// Refuses a time of which the mirror does not know the index yet.
+    pub(super) fn check(&self, index: &IndexGuard) -> Result<(), ApiError> {
+        let now = index.view.policy_time();
+        match &self.0 {
+            Some(time) if now.is_none_or(|now| *time > now) => {
+                Err(ApiError::BadRequest(format!("{time} is in the future")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,10 +1,6 @@
 //! `GET /policy`, `/policy/{name}` and `/policy/{name}/{version}`: what the policy says, and why.
 
-use std::sync::Arc;
-
-use axum::Extension;
 use axum::Json;
-use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -13,10 +9,10 @@ use utoipa::ToSchema;
 use super::crate_in_path::{NameInPath, VersionInPath};
 use super::error::ApiError;
 use super::index::index_guard::IndexGuard;
-use super::state::{AppState, DownloadPolicy};
+use super::state::{AppState, DownloadPolicy, RequestState};
+use crate::index::View;
 use crate::package::{CrateName, Timestamp};
 use crate::policy::{AllVersions, DecidedVersion, Mode, OneVersion, VersionCounts};
-use crate::server::Exchange;
 
 /// What the policy is, and what it does at the moment.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,21 +57,25 @@ pub(super) struct AdvisoriesReport {
 }
 
 impl PolicyReport {
+    /// The policy of the current view; `None` before the first one.
+    pub(crate) fn now(state: &AppState) -> Option<Self> {
+        let view = state.index.view()?;
+        Some(Self::of(state, &view))
+    }
+
     /// The policy of a view.
-    pub(crate) fn of(index: &IndexGuard) -> Self {
-        let view = &index.view;
+    fn of(state: &AppState, view: &View) -> Self {
         let (settings, facts) = (view.policy_settings(), view.policy_facts());
-        let surfaces = match settings.map(|settings| settings.mode) {
-            None | Some(Mode::Audit) => Vec::new(),
-            Some(Mode::Enforce) => {
-                let refuses = index.state.settings.download_policy == DownloadPolicy::Enforce;
-                let download = refuses.then_some("download");
-                ["sparse", "git", "api"]
-                    .into_iter()
-                    .chain(download)
-                    .collect()
+        let advisories = state.advisories.as_ref();
+        let fetched = advisories.and_then(|advisories| advisories.status().last_success);
+        let age = fetched.and_then(|fetched| state.settings.clock.age(fetched));
+        let mut surfaces = Vec::new();
+        if settings.is_some_and(|settings| settings.mode == Mode::Enforce) {
+            surfaces.extend(["sparse", "git", "api"]);
+            if state.settings.download_policy == DownloadPolicy::Enforce {
+                surfaces.push("download");
             }
-        };
+        }
         Self {
             mode: settings.map_or("off", |settings| settings.mode.name()),
             settings: settings.map(|settings| SettingsReport {
@@ -85,14 +85,14 @@ impl PolicyReport {
                 yank_guard: settings.yank_guard.to_string(),
             }),
             policy_time: settings.and_then(|_policy| view.policy_time()),
-            policy_file_error: index.state.index.status().policy_file_error.map(|_error| {
+            policy_file_error: state.index.status().policy_file_error.map(|_error| {
                 "the policy file cannot be used, so an earlier version of it is in force: /readyz says why"
             }),
             advisories: facts
                 .and_then(|facts| facts.advisories.as_ref())
                 .map(|advisories| AdvisoriesReport {
                     commit: advisories.commit.clone(),
-                    age_seconds: advisories_age(&index.state),
+                    age_seconds: age.map(|age| age.as_secs()),
                     skipped: advisories.skipped,
                 }),
             versions: view
@@ -104,19 +104,13 @@ impl PolicyReport {
     }
 }
 
-/// Seconds since the advisory database was last fetched; `None` if the mirror does not know.
-fn advisories_age(state: &AppState) -> Option<u64> {
-    let last = state.advisories.as_ref()?.status().last_success?;
-    let age = state.settings.clock.age(last)?;
-    Some(age.as_secs())
-}
-
 /// Shows the policy.
 #[utoipa::path(get, path = "/policy", tag = "policy", responses((status = 200, body = PolicyReport, headers(("x-index-commit" = String)))))]
-pub(crate) async fn show(State(state): State<Arc<AppState>>) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(&state)?;
+pub(crate) async fn show(request: RequestState) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(request)?;
     // It tells the time and ages.
-    Ok(index.mark_as_of_now(Ok(fresh_json(&PolicyReport::of(&index)))))
+    let report = PolicyReport::of(&index.state, &index.view);
+    Ok(index.mark_as_of_now(Ok(fresh_json(&report))))
 }
 
 /// Shows what the policy says about the versions of a crate.
@@ -129,18 +123,14 @@ pub(crate) async fn show(State(state): State<Arc<AppState>>) -> Result<Response,
     responses((status = 200, body = AllVersions<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn show_crate(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     name: NameInPath,
 ) -> Result<Response, ApiError> {
     let name = name.parse()?;
-    let index = IndexGuard::take(&state)?;
-    let answer = answer_about(&index, &exchange, &name, |versions| {
-        Some(fresh_json(&AllVersions::of(versions)))
-    });
-    let answer = answer.await;
-    let no_crate = || ApiError::CrateNotFound(name.to_string());
-    Ok(index.mark(answer.and_then(|answer| answer.ok_or_else(no_crate))))
+    answer_about(request, &name, |versions| {
+        Ok(fresh_json(&AllVersions::of(versions)))
+    })
+    .await
 }
 
 /// Shows what the policy says about one version.
@@ -152,35 +142,32 @@ pub(crate) async fn show_crate(
     responses((status = 200, body = OneVersion<'_>, headers(("x-index-commit" = String)))),
 )]
 pub(crate) async fn show_version(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    request: RequestState,
     VersionInPath { name, version }: VersionInPath,
 ) -> Result<Response, ApiError> {
-    let index = IndexGuard::take(&state)?;
-    let answer = answer_about(&index, &exchange, &name, |versions| {
+    answer_about(request, &name, |versions| {
         let mut all = versions.iter();
-        let decided = all.find(|decided| decided.version == version.as_str())?;
-        Some(fresh_json(&OneVersion::of(decided)))
-    });
-    let answer = answer.await;
-    let missing = || ApiError::version_not_found(&name, &version);
-    Ok(index.mark(answer.and_then(|answer| answer.ok_or_else(missing))))
+        let decided = all.find(|decided| decided.version == version.as_str());
+        let missing = || ApiError::version_not_found(&name, &version);
+        Ok(fresh_json(&OneVersion::of(decided.ok_or_else(missing)?)))
+    })
+    .await
 }
 
 /// An answer that is made from the decisions about a crate.
 async fn answer_about(
-    index: &IndexGuard,
-    exchange: &Exchange,
+    request: RequestState,
     name: &CrateName,
-    shape: impl FnOnce(&[DecidedVersion]) -> Option<Response>,
-) -> Result<Option<Response>, ApiError> {
-    let table = Box::pin(index.all_decisions(exchange, name)).await?;
-    let response = shape(table.versions());
-    if let Some(response) = &response {
-        let bytes = axum::body::HttpBody::size_hint(response.body()).lower();
-        index.state.account.keep(exchange, bytes).await?;
-    }
-    Ok(response)
+    shape: impl FnOnce(&[DecidedVersion]) -> Result<Response, ApiError>,
+) -> Result<Response, ApiError> {
+    let index = IndexGuard::take(request)?;
+    let answer = async {
+        let table = Box::pin(index.all_decisions(name)).await?;
+        let response = shape(&table.versions)?;
+        Ok(index.state.keep(&index.exchange, response).await?)
+    };
+    let answer = answer.await;
+    Ok(index.mark(answer))
 }
 
 /// JSON that no cache may keep without asking: policies change.

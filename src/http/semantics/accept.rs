@@ -1,19 +1,25 @@
-//! Media types: `Accept` (RFC 9110, section 12.5.1).
+//! What a client accepts (RFC 9110, section 12.5): its media types, and the choices in its other headers of this kind.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
+
+/// The choices in all lines of a header, each with its quality. A line that is no text has none.
+pub(super) fn choices(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = (&str, f32)> {
+    let lines = headers.get_all(name).into_iter();
+    let choices = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    choices.map(|choice| {
+        let mut parts = choice.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        (name, parts.find_map(quality).unwrap_or(1.0))
+    })
+}
 
 /// Whether a client would rather have HTML than anything else that it names, as browsers do when they show a page. A client
 /// that takes everything alike does not: it names nothing.
 pub(crate) fn prefers_html(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(header::ACCEPT).iter();
-    let ranges = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','));
     let (mut best, mut is_html) = (0.0, false);
-    for range in ranges {
-        let mut parts = range.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default();
-        let quality = parts.find_map(quality).unwrap_or(1.0);
+    for (media_type, quality) in choices(headers, header::ACCEPT) {
         // Of equals the first counts: browsers name HTML first.
         if quality > best && !media_type.contains('*') && media_type.contains('/') {
             best = quality;
@@ -27,22 +33,13 @@ pub(crate) fn prefers_html(headers: &HeaderMap) -> bool {
 
 /// Whether a client names a media type, and does not like another one better. A wildcard names nothing.
 pub(crate) fn asks_for(headers: &HeaderMap, media_type: &str, instead_of: &str) -> bool {
-    let (mut wanted, mut other) = (0.0_f32, 0.0_f32);
-    let lines = headers.get_all(header::ACCEPT).iter();
-    let ranges = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','));
-    for range in ranges {
-        let mut parts = range.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let its = parts.find_map(quality).unwrap_or(1.0);
-        if name.eq_ignore_ascii_case(media_type) {
-            wanted = wanted.max(its);
-        } else if name.eq_ignore_ascii_case(instead_of) {
-            other = other.max(its);
-        }
-    }
-    wanted > 0.0 && wanted >= other
+    let quality_of = |wanted: &str| {
+        let named = choices(headers, header::ACCEPT)
+            .filter(|(media_type, _)| media_type.eq_ignore_ascii_case(wanted));
+        named.fold(0.0, |best: f32, (_, quality)| best.max(quality))
+    };
+    let wanted = quality_of(media_type);
+    wanted > 0.0 && wanted >= quality_of(instead_of)
 }
 
 /// The value of a parameter, if it is the quality. Nonsense counts as zero.

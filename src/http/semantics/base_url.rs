@@ -3,10 +3,13 @@
 use std::net::Ipv6Addr;
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, Uri};
 
 use crate::http::error::ApiError;
 use crate::http::state::Settings;
+
+/// The headers that it depends on, for `Vary`.
+pub(crate) const BASE_URL_VARIES: &str = "host, x-forwarded-proto";
 
 /// The mirror's own base URL, without a trailing slash: from the setting, else from the request.
 ///
@@ -20,20 +23,17 @@ pub(crate) fn base_url(
     if let Some(url) = &settings.public_url {
         return Ok(url.clone());
     }
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     // A request to a proxy names the host in its first line. That host counts.
     let host = uri
         .authority()
         .map(Authority::as_str)
-        .or_else(|| text(header::HOST))
+        .or_else(|| text("host"))
         .filter(|host| is_authority(host))
         .ok_or_else(|| ApiError::BadRequest("the Host header is not a host name".to_owned()))?;
     // Each proxy of a chain appends. The first entry is from the proxy that the client spoke to.
-    let forwarded = headers
-        .get("x-forwarded-proto")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(',').next())
-        .map(str::trim);
+    let forwarded = text("x-forwarded-proto").and_then(|value| value.split(',').next());
+    let forwarded = forwarded.map(str::trim);
     let scheme = match forwarded {
         Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
         Some(scheme) if scheme.eq_ignore_ascii_case("http") => "http",

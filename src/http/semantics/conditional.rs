@@ -1,8 +1,23 @@
-//! Conditional requests: `If-None-Match` (RFC 9110, section 13.1.2).
+//! Entity tags, and conditional requests: `If-None-Match` (RFC 9110, section 13.1.2).
 //!
 //! The mirror ignores `If-Modified-Since`, because no answer carries `Last-Modified`.
 
-use axum::http::{HeaderMap, header};
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, header};
+
+/// The entity tag for a name in hexadecimal digits. `end` is its quote at the end, with what comes before that.
+pub(crate) fn entity_tag(name: &[u8], end: &str) -> HeaderValue {
+    // Of exactly its length, so that it becomes a header's value without another block of memory.
+    let tag = [b"\"".as_slice(), name, end.as_bytes()].concat();
+    // This is always a valid value.
+    HeaderValue::from_maybe_shared(Bytes::from(tag)).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// Whether `If-None-Match` names this entity tag.
+pub(crate) fn knows_tag(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let is_tag = |known: &str| (known.as_bytes() == tag.as_bytes()).then_some(());
+    known_tag(headers, is_tag).is_some()
+}
 
 /// The result of `known` for the first entity tag in `If-None-Match` that it knows. Tags come in their quotes and without
 /// `W/`, because the comparison is the weak one.
@@ -35,7 +50,6 @@ fn tags(list: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;

@@ -2,6 +2,8 @@
 
 use axum::http::{HeaderMap, header};
 
+use super::accept::choices;
+
 /// The encodings that a file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -14,11 +16,9 @@ pub(crate) enum Encoding {
 impl Encoding {
     /// The shortest encoding that a client accepts.
     pub(crate) fn accepted_by(headers: &HeaderMap) -> Self {
-        let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
-        let mut choices = lines
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','));
-        if choices.any(is_gzip) {
+        let mut choices = choices(headers, header::ACCEPT_ENCODING);
+        let is_gzip = |name: &str| name.eq_ignore_ascii_case("gzip");
+        if choices.any(|(name, quality)| is_gzip(name) && quality > 0.0) {
             Self::Gzip
         } else {
             Self::Plain
@@ -32,22 +32,6 @@ impl Encoding {
             Self::Gzip => Some("gzip"),
         }
     }
-}
-
-/// Whether one choice of `Accept-Encoding` is gzip, without a quality of zero or of nonsense.
-fn is_gzip(choice: &str) -> bool {
-    let mut parts = choice.split(';').map(str::trim);
-    let is_gzip = parts
-        .next()
-        .is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-    is_gzip
-        && parts.all(|parameter| match parameter.split_once('=') {
-            Some((name, quality)) if name.trim().eq_ignore_ascii_case("q") => quality
-                .trim()
-                .parse()
-                .is_ok_and(|quality: f32| quality > 0.0),
-            _ => true,
-        })
 }
 
 #[cfg(test)]

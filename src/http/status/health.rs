@@ -12,9 +12,8 @@ use serde::Serialize;
 
 use crate::catalog::{CatalogState, CatalogStatus};
 use crate::clock::Clock;
-use crate::http::index::index_guard::IndexGuard;
 use crate::http::state::AppState;
-use crate::index::{AdvisoryHandle, AdvisoryState, IndexStatus, Phase, PushStatus};
+use crate::index::{AdvisoryHandle, AdvisoryState, IndexStatus, Phase, PushStatus, View};
 use crate::policy::Advisories;
 use crate::printable::printable;
 
@@ -158,8 +157,8 @@ impl AdvisoryReport {
 
 impl Readiness {
     /// Looks at the current state.
-    pub(crate) fn of(state: &Arc<AppState>) -> Self {
-        let index = IndexGuard::take(state).ok();
+    pub(crate) fn of(state: &AppState) -> Self {
+        let view = state.index.view();
         let status = state.index.status();
         let catalog = state.catalog.status();
         let advisories = state.advisories.as_ref();
@@ -167,7 +166,7 @@ impl Readiness {
         let advisory_warning = advisories.as_ref().and_then(AdvisoryReport::warning);
         let clock = &state.settings.clock;
         let age = status.last_success.and_then(|last| clock.age(last));
-        let reason = match &index {
+        let reason = match &view {
             None => Some(no_index(&status)),
             Some(_) => too_old(age, state.settings.max_staleness),
         };
@@ -176,9 +175,9 @@ impl Readiness {
             reason,
             index: IndexReport {
                 upstream: state.settings.upstream.clone(),
-                commit: index.as_ref().map(|index| index.view.commit().to_string()),
-                commit_time: index.as_ref().map(|index| index.view.commit_time()),
-                crates: index.as_ref().map(|index| index.view.crate_count()),
+                commit: view.as_ref().map(|view| view.commit().to_string()),
+                commit_time: view.as_ref().map(|view| view.commit_time()),
+                crates: view.as_ref().map(|view| view.crate_count()),
                 phase: status.phase,
                 last_success: status.last_success,
                 age_seconds: age.map(|age| age.as_secs()),
@@ -196,7 +195,7 @@ impl Readiness {
                 .chain(advisory_warning)
                 .chain(journal_warning(state))
                 .chain(policy_warnings(
-                    index.as_ref(),
+                    view.as_deref(),
                     status.policy_file_error.as_deref(),
                 ))
                 .collect(),
@@ -243,11 +242,11 @@ fn journal_warning(state: &AppState) -> Option<String> {
 
 /// What an error of the policy file means, and what is probably not meant in the one in force: expired exemptions, for
 /// example.
-fn policy_warnings(index: Option<&IndexGuard>, error: Option<&str>) -> Vec<String> {
+fn policy_warnings(view: Option<&View>, error: Option<&str>) -> Vec<String> {
     let error = error.map(|error| {
         format!("the policy file cannot be used, so an earlier version of it is in force: {error}")
     });
-    let facts = index.and_then(|index| index.view.policy_facts());
+    let facts = view.and_then(View::policy_facts);
     let of_file = facts.map(|facts| facts.file.warnings(facts.policy_time));
     let of_file = of_file.into_iter().flatten();
     error

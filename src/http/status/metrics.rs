@@ -5,10 +5,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
-use axum::Extension;
-use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::{prometheus_text, text};
@@ -20,12 +19,10 @@ use prometheus_client::registry::Registry;
 use super::health::Readiness;
 use crate::build_info::{COMMIT, VERSION};
 use crate::http::error::ApiError;
-use crate::http::index::index_guard::IndexGuard;
 use crate::http::semantics::accept::asks_for;
-use crate::http::state::AppState;
-use crate::index::{ClonesSize, Phase};
+use crate::http::state::{AppState, RequestState};
+use crate::index::Phase;
 use crate::observability::metrics::{FAILED, OK, PREFIX, TimedResults, register_process};
-use crate::server::Exchange;
 use crate::store::{Counters, CrateFiles};
 use crate::upstream::CrateSources;
 
@@ -35,13 +32,9 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The format that a scraper must ask for.
 const OPEN_METRICS_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A number for each value of the label `result`.
-type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
-
 /// All metrics of this process.
 pub(crate) async fn show(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    RequestState { state, exchange }: RequestState,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let wants_open_metrics = wants_open_metrics(&headers);
@@ -70,14 +63,28 @@ pub(crate) async fn show(
     Ok((headers, String::from(page)).into_response())
 }
 
-fn page(state: &Arc<AppState>, is_open_metrics: bool) -> Result<String, fmt::Error> {
+fn page(state: &AppState, is_open_metrics: bool) -> Result<String, fmt::Error> {
     let mut ours = Registry::with_prefix(PREFIX);
     register_build(&mut ours);
     register_index(&mut ours, state);
-    match &state.crate_files {
-        Some(crate_files) => register_crate_files(&mut ours, crate_files),
-        None => register_upstream(&mut ours, &TimedResults::default()),
+    let crate_files = state.crate_files.as_ref();
+    if let Some(crate_files) = crate_files {
+        register_crate_files(&mut ours, crate_files);
     }
+    let none = TimedResults::default();
+    let sources = crate_files.and_then(CrateFiles::sources);
+    let upstream_requests = sources.map_or(&none, |sources| &sources.requests);
+    upstream_requests.register(
+        &mut ours,
+        (
+            "upstream_requests",
+            "Requests to upstreams of crate files, each attempt",
+        ),
+        (
+            "upstream_request_duration_seconds",
+            "How long requests to upstreams of crate files took, with their bodies, in seconds",
+        ),
+    );
     state.metrics.register(&mut ours);
     register_shares(&mut ours, state);
     let mut process = Registry::default();
@@ -103,36 +110,29 @@ fn register_shares(registry: &mut Registry, state: &AppState) {
         "Memory that is kept for clients",
         ConstGauge::new(state.account.used()),
     );
-    let permits = Family::<[(&str, &str); 1], Gauge>::default();
-    for (kind, shares) in [
-        ("look_ups", &state.look_up_permits),
-        ("index_files", &state.index_file_permits),
-        ("whole_files", &state.whole_file_permits),
-        ("git", &state.git_permits),
-        ("followers", &state.follower_permits),
-    ] {
-        let used = i64::try_from(shares.used()).unwrap_or(i64::MAX);
-        permits.get_or_create(&[("kind", kind)]).set(used);
-    }
     registry.register(
         "permits_in_use",
         "Permits that requests have: to read index files or whole crate files, to run git, to follow the change feed",
-        permits,
+        gauges_by("kind", [
+            ("look_ups", state.look_up_permits.used()),
+            ("index_files", state.index_file_permits.used()),
+            ("whole_files", state.whole_file_permits.used()),
+            ("git", state.git_permits.used()),
+            ("followers", state.follower_permits.used()),
+        ]),
     );
-    let caches = Family::<[(&str, &str); 1], Gauge>::default();
-    for (cache, bytes) in [
-        ("index_files", state.index_files.bytes()),
-        ("version_tables", state.version_tables.weight()),
-        ("decisions", state.decision_tables.weight()),
-        ("api_answers", state.answer_cache.bytes()),
-    ] {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        caches.get_or_create(&[("cache", cache)]).set(bytes);
-    }
     registry.register(
         "cache_bytes",
         "What is kept in memory because it may be asked for again",
-        caches,
+        gauges_by(
+            "cache",
+            [
+                ("index_files", state.index_files.files.weight()),
+                ("version_tables", state.version_tables.weight()),
+                ("decisions", state.decision_tables.weight()),
+                ("api_answers", state.answer_cache.bytes()),
+            ],
+        ),
     );
 }
 
@@ -143,77 +143,85 @@ fn register_build(registry: &mut Registry) {
     registry.register("build_info", "Which build this is", build);
 }
 
-fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
+fn register_index(registry: &mut Registry, state: &AppState) {
     let (readiness, status) = (Readiness::of(state), state.index.status());
-    let index = IndexGuard::take(state).ok();
-    let mut gauge = |name: &str, help: &str, value: u64| {
-        registry.register(name, help, ConstGauge::new(value));
-    };
-    gauge(
-        "ready",
-        "Whether the mirror should get traffic",
-        u64::from(readiness.ready),
-    );
-    if let Some(index) = &index {
-        gauge(
-            "index_crates",
-            "Crates that the index lists",
-            index.view.crate_count() as u64,
-        );
-        gauge(
-            "index_commit_timestamp_seconds",
-            "When the commit of the index was made, in seconds since 1970",
-            seconds(index.view.commit_time()),
-        );
-    }
-    if let Some(age) = readiness.index.age_seconds {
-        gauge(
-            "index_age_seconds",
-            "Time since the last successful fetch of the index",
-            age,
-        );
-    }
-    if let Some(last) = status.last_success {
-        gauge(
-            "index_last_success_timestamp_seconds",
-            "When the last successful fetch of the index ended, in seconds since 1970",
-            seconds(last),
-        );
-    }
-    gauge(
-        "index_failures",
-        "Fetches of the index that failed since the last one that succeeded",
-        u64::from(status.failures),
-    );
-    let ClonesSize { bytes, packs } = status.size;
-    gauge(
-        "index_disk_bytes",
-        "Bytes of the index on the disk, after the last fetch",
-        bytes,
-    );
-    gauge(
-        "index_packs",
-        "Packs of the clone of the index, after the last fetch",
-        packs as u64,
-    );
-    if let Some(advisories) = &readiness.advisories {
-        if let Some(skipped) = advisories.skipped {
-            gauge(
+    let (index, advisories) = (&readiness.index, readiness.advisories.as_ref());
+    let view = state.index.view();
+    let totals = view.as_ref().and_then(|view| view.policy_totals());
+    register_gauges(
+        registry,
+        [
+            (
+                "ready",
+                "Whether the mirror should get traffic",
+                Some(u64::from(readiness.ready)),
+            ),
+            (
+                "index_crates",
+                "Crates that the index lists",
+                index.crates.map(|crates| crates as u64),
+            ),
+            (
+                "index_commit_timestamp_seconds",
+                "When the commit of the index was made, in seconds since 1970",
+                index.commit_time.map(seconds),
+            ),
+            (
+                "index_age_seconds",
+                "Time since the last successful fetch of the index",
+                index.age_seconds,
+            ),
+            (
+                "index_last_success_timestamp_seconds",
+                "When the last successful fetch of the index ended, in seconds since 1970",
+                index.last_success.map(seconds),
+            ),
+            (
+                "index_failures",
+                "Fetches of the index that failed since the last one that succeeded",
+                Some(u64::from(index.failures)),
+            ),
+            (
+                "index_disk_bytes",
+                "Bytes of the index on the disk, after the last fetch",
+                Some(status.size.bytes),
+            ),
+            (
+                "index_packs",
+                "Packs of the clone of the index, after the last fetch",
+                Some(status.size.packs as u64),
+            ),
+            (
                 "advisories_skipped",
                 "Files of the advisory database that are no usable advisories",
-                skipped as u64,
-            );
-        }
-        if let Some(age) = advisories.age_seconds {
-            gauge(
+                advisories
+                    .and_then(|known| known.skipped)
+                    .map(|files| files as u64),
+            ),
+            (
                 "advisories_age_seconds",
                 "Time since the last successful fetch of the advisory database",
-                age,
-            );
-        }
-    }
-    let progress = match (status.phase, &index) {
-        (Phase::Cloning, _) => status.progress.ratio(),
+                advisories.and_then(|known| known.age_seconds),
+            ),
+            (
+                "policy_file_error",
+                "Whether POLICY_FILE cannot be used, so that an earlier one is in force",
+                totals.map(|_policy| u64::from(status.policy_file_error.is_some())),
+            ),
+            (
+                "policy_lines_left_out",
+                "Lines of the index that the policy leaves out, because they cannot be edited",
+                totals.map(|totals| totals.left_out),
+            ),
+            (
+                "index_lines_without_pubtime",
+                "Lines of the index without a publish time, counted while there is a policy",
+                totals.map(|totals| totals.without_time),
+            ),
+        ],
+    );
+    let progress = match (index.phase, &view) {
+        (Phase::Cloning, _) => index.progress.ratio(),
         (_, Some(_)) => 1.0,
         (_, None) => 0.0,
     };
@@ -231,32 +239,8 @@ fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
             "How long clones and fetches of the index took, in seconds",
         ),
     );
-    if let Some(settings) = index
-        .as_ref()
-        .and_then(|index| index.view.policy_settings())
-    {
+    if let Some(settings) = view.as_ref().and_then(|view| view.policy_settings()) {
         state.metrics.policy.begin(settings.mode.name());
-    }
-    if let Some(totals) = index.as_ref().and_then(|index| index.view.policy_totals()) {
-        for (name, help, value) in [
-            (
-                "policy_file_error",
-                "Whether POLICY_FILE cannot be used, so that an earlier one is in force",
-                u64::from(status.policy_file_error.is_some()),
-            ),
-            (
-                "policy_lines_left_out",
-                "Lines of the index that the policy leaves out, because they cannot be edited",
-                totals.left_out,
-            ),
-            (
-                "index_lines_without_pubtime",
-                "Lines of the index without a publish time, counted while there is a policy",
-                totals.without_time,
-            ),
-        ] {
-            registry.register(name, help, ConstGauge::new(value));
-        }
     }
     registry.register(
         "index_checksum_changes",
@@ -268,7 +252,7 @@ fn register_index(registry: &mut Registry, state: &Arc<AppState>) {
     registry.register(
         "pushes",
         "Pushes of the index to INDEX_PUSH_URL",
-        by_result(results),
+        counts_by_result(results),
     );
 }
 
@@ -286,11 +270,10 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
         stored_files,
         stored_bytes,
     } = crate_files.counters();
-    let sources = crate_files.sources();
     registry.register(
         "crate_files",
         "Requests for crate files: stored ones, and how the fetches of the others ended",
-        by_result([
+        counts_by_result([
             ("hit", hits.get()),
             ("fetched", fetched.get()),
             ("missing", missing.get()),
@@ -307,7 +290,7 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
         (
             "crate_file_checksum_mismatches",
             "Answers of upstreams that were not what the index says",
-            sources.map_or(0, CrateSources::mismatches),
+            crate_files.sources().map_or(0, CrateSources::mismatches),
         ),
         (
             "store_failures",
@@ -327,47 +310,61 @@ fn register_crate_files(registry: &mut Registry, crate_files: &CrateFiles) {
     ] {
         registry.register(name, help, ConstCounter::new(count));
     }
-    registry.register(
-        "store_files",
-        "Stored crate files, counted every hour; this process adds its own at once",
-        ConstGauge::new(stored_files.get()),
-    );
-    registry.register(
-        "store_bytes",
-        "Bytes of the stored crate files",
-        ConstGauge::new(stored_bytes.get()),
-    );
-    if let Some(limit) = crate_files.store().bytes_max {
-        registry.register(
-            "store_limit_bytes",
-            "STORAGE_MAX_BYTES, if it is set",
-            ConstGauge::new(limit),
-        );
-    }
-    match sources {
-        Some(sources) => register_upstream(registry, &sources.requests),
-        None => register_upstream(registry, &TimedResults::default()),
-    }
-}
-
-fn register_upstream(registry: &mut Registry, requests: &TimedResults) {
-    requests.register(
+    register_gauges(
         registry,
-        (
-            "upstream_requests",
-            "Requests to upstreams of crate files, each attempt",
-        ),
-        (
-            "upstream_request_duration_seconds",
-            "How long requests to upstreams of crate files took, with their bodies, in seconds",
-        ),
+        [
+            (
+                "store_files",
+                "Stored crate files, counted every hour; this process adds its own at once",
+                Some(stored_files.get()),
+            ),
+            (
+                "store_bytes",
+                "Bytes of the stored crate files",
+                Some(stored_bytes.get()),
+            ),
+            (
+                "store_limit_bytes",
+                "STORAGE_MAX_BYTES, if it is set",
+                crate_files.store().bytes_max,
+            ),
+        ],
     );
 }
 
-fn by_result<const N: usize>(counts: [(&'static str, u64); N]) -> ByResult {
-    let family = ByResult::default();
+/// Registers each gauge that has a value.
+fn register_gauges<const N: usize>(
+    registry: &mut Registry,
+    gauges: [(&str, &str, Option<u64>); N],
+) {
+    for (name, help, value) in gauges {
+        if let Some(value) = value {
+            registry.register(name, help, ConstGauge::new(value));
+        }
+    }
+}
+
+/// A number for each value of the label `result`.
+fn counts_by_result<const N: usize>(
+    counts: [(&'static str, u64); N],
+) -> Family<[(&'static str, &'static str); 1], Counter> {
+    let family = Family::default();
     for (result, count) in counts {
-        family.get_or_create(&[("result", result)]).inc_by(count);
+        let counter: &Counter = &family.get_or_create(&[("result", result)]);
+        counter.inc_by(count);
+    }
+    family
+}
+
+/// A value for each value of a label.
+fn gauges_by<const N: usize>(
+    label: &'static str,
+    values: [(&'static str, u64); N],
+) -> Family<[(&'static str, &'static str); 1], Gauge<u64, AtomicU64>> {
+    let family = Family::default();
+    for (of, value) in values {
+        let gauge: &Gauge<u64, AtomicU64> = &family.get_or_create(&[(label, of)]);
+        gauge.set(value);
     }
     family
 }

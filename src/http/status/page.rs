@@ -2,13 +2,9 @@
 //!
 //! The page shows no paths of the server, no hosts behind it and no raw errors: those are in `/status` and `/readyz`.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use askama::Template;
-use axum::Extension;
-use axum::body::HttpBody as _;
-use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use indicatif::{HumanCount, HumanDuration};
@@ -16,14 +12,12 @@ use indicatif::{HumanCount, HumanDuration};
 use super::health::{MirrorState, Readiness, utc};
 use super::html::html;
 use super::report::mode;
-use super::set_up::{SetUp, VARY};
+use super::set_up::SetUp;
 use crate::clock::Clock;
 use crate::http::error::ApiError;
-use crate::http::index::index_guard::IndexGuard;
 use crate::http::policy::PolicyReport;
-use crate::http::semantics::base_url::root_path;
-use crate::http::state::AppState;
-use crate::server::Exchange;
+use crate::http::semantics::base_url::{BASE_URL_VARIES, root_path};
+use crate::http::state::RequestState;
 
 /// How often a browser asks again while the index is cloned, in seconds. It is a header: a `meta` element would be an
 /// obstacle for people who use a screen reader.
@@ -85,8 +79,7 @@ fn versions(count: &u64, state: &str) -> String {
 
 /// The page.
 pub(crate) async fn show(
-    State(state): State<Arc<AppState>>,
-    Extension(exchange): Extension<Exchange>,
+    RequestState { state, exchange }: RequestState,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -100,18 +93,14 @@ pub(crate) async fn show(
         last_check: readiness.index.last_success.and_then(moment),
         readiness,
         mode: mode(&state),
-        policy: IndexGuard::take(&state)
-            .ok()
-            .map(|index| PolicyReport::of(&index))
-            .filter(|policy| policy.settings.is_some()),
+        policy: PolicyReport::now(&state).filter(|policy| policy.settings.is_some()),
         uptime: HumanDuration(Duration::from_secs(state.started.elapsed().as_secs())),
     };
-    let mut response = html(StatusCode::OK, &page)?;
     // The longest page by far: clients that do not read it must not take more memory than others.
-    let bytes = response.body().size_hint().lower();
-    state.account.keep(&exchange, bytes).await?;
+    let response = html(StatusCode::OK, &page)?;
+    let mut response = state.keep(&exchange, response).await?;
     let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static(VARY));
+    headers.insert(header::VARY, HeaderValue::from_static(BASE_URL_VARIES));
     if page.state == MirrorState::Cloning {
         headers.insert(header::REFRESH, REFRESH_SECONDS);
     }

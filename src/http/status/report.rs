@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::health::{self, Readiness, utc};
 use crate::build_info;
-use crate::http::index::index_guard::{IndexGuard, git_index};
+use crate::http::index::index_guard::git_index;
 use crate::http::policy::PolicyReport;
 use crate::http::state::AppState;
 use crate::store::CrateFiles;
@@ -83,9 +83,7 @@ pub(crate) async fn show(State(state): State<Arc<AppState>>) -> Response {
         git_index: git_index(&state).is_ok(),
         download_url: &state.settings.download.base,
         crate_files: state.crate_files.as_ref().map(CrateFilesReport::of),
-        policy: IndexGuard::take(&state)
-            .ok()
-            .map(|index| PolicyReport::of(&index)),
+        policy: PolicyReport::now(&state),
         readiness,
     };
     health::report(StatusCode::OK, &report)

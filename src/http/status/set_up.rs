@@ -7,12 +7,9 @@ use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::http::error::ApiError;
-use crate::http::semantics::base_url::base_url;
+use crate::http::semantics::base_url::{BASE_URL_VARIES, base_url};
 use crate::http::state::AppState;
 use crate::package::registry_config;
-
-/// What the answers that show a set-up depend on.
-pub(super) const VARY: &str = "host, x-forwarded-proto";
 
 /// The set-up for a mirror at one base URL.
 pub(super) struct SetUp {
@@ -82,19 +79,16 @@ pub(crate) async fn show(
         set_up.sparse()
     );
     if set_up.serves_git {
-        text.push_str("# The same with the git index, for cargo before 1.68:\n");
-        for line in set_up.git().lines() {
-            text.push_str("# ");
-            text.push_str(line);
-            text.push('\n');
-        }
+        let git = set_up.git().replace('\n', "\n# ");
+        text += "# The same with the git index, for cargo before 1.68:\n";
+        text += &format!("# {git}\n");
     } else {
         text.push_str("# The git index is off: the mirror's PUBLIC_URL is not set.\n");
     }
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
-        (header::VARY, VARY),
+        (header::VARY, BASE_URL_VARIES),
     ];
     Ok((headers, text).into_response())
 }
