@@ -10,26 +10,21 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, TreeEntry};
+use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository};
 
 use crate::index::ids::CommitId;
 use crate::index::limits::{COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
-use crate::index::source::clone_dir::{
-    self, CloneDir, CloneRecord, DataDirError, remove_tree, write_atomically,
-};
+use crate::index::source::clone_dir::{self, CloneDir, CloneRecord, DataDirError, remove_tree};
 use crate::index::source::fetch::{self, UPSTREAM_HEAD};
 use crate::index::source::libgit2::{
     MemoryLimit, check_size, has_refused_memory, with_memory_limit,
 };
 use crate::index::source::remote_url::RemoteUrl;
-use crate::index::source::{trees, upkeep};
+use crate::index::source::{local_upstream, trees, upkeep};
 use crate::index::stop::StopFlag;
 
 /// The bytes of a pack that are copied at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
-
-/// The file in which git lists the commits without their parents.
-const SHALLOW: &str = "shallow";
 
 /// An exported index, unpacked from its archive.
 #[derive(Clone, Debug)]
@@ -63,13 +58,7 @@ pub(crate) enum ImportError {
     Refused(String),
     /// The operating system refused.
     #[error("the exported index cannot be read, or DATA_DIR cannot be written to")]
-    Disk(#[source] io::Error),
-}
-
-impl From<io::Error> for ImportError {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
-    }
+    Disk(#[from] io::Error),
 }
 
 impl From<DataDirError> for ImportError {
@@ -199,7 +188,9 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
                 Some(ObjectType::Blob)
                     if !odb.exists_ext(entry.id(), OdbLookupFlags::NO_REFRESH) =>
                 {
-                    return Err(missing(&entry));
+                    let name = String::from_utf8_lossy(entry.name_bytes());
+                    let why = format!("the file {} is missing", name.escape_debug());
+                    return Err(ImportError::Damaged(why));
                 }
                 _ => {}
             }
@@ -211,13 +202,6 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
 fn find_commit(git: &Repository, id: Oid) -> Result<Commit<'_>, ImportError> {
     check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
     Ok(git.find_commit(id)?)
-}
-
-fn missing(entry: &TreeEntry<'_>) -> ImportError {
-    ImportError::Damaged(format!(
-        "the file {} is missing",
-        String::from_utf8_lossy(entry.name_bytes()).escape_debug()
-    ))
 }
 
 /// Lists the commits without their parents in the `shallow` file. Otherwise git would look for the parents and fail.
@@ -244,14 +228,7 @@ fn note_missing_parents(
             }
         }
     }
-    if lines.is_empty() {
-        match std::fs::remove_file(target.join(SHALLOW)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
-    } else {
-        Ok(write_atomically(target, SHALLOW, lines.as_bytes())?)
-    }
+    Ok(local_upstream::write_shallow(target, lines.as_bytes())?)
 }
 
 #[cfg(test)]
