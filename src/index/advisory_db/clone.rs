@@ -14,29 +14,23 @@ use super::read::{Content, read};
 use super::settings::AdvisorySettings;
 use crate::index::git::upload_pack::{CLONE_BRANCH, GitIndex};
 use crate::index::handle::IndexHandle;
-use crate::index::retry::Repairs;
+use crate::index::retry::{ClientsChecks, Repairs};
 use crate::index::source::borrowed_clone::BorrowedClone;
 use crate::index::source::clone_dir::{
     self, Access, CloneDir, CloneRecord, DataDirError, refuses_for_good,
 };
-use crate::index::source::fetch::{self, FetchError};
+use crate::index::source::fetch::{FetchError, Transfer};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::retry_after::pause_of;
 use crate::index::source::transfers::Transfers;
 use crate::index::source::upkeep::{self, Due, FAILURE_PAUSE, RENEWAL_PAUSE};
-use crate::index::status::{Phase, ProgressCell};
+use crate::index::status::Phase;
 use crate::memory::return_freed_blocks;
 use crate::observability::LastFailure;
 
 /// The number of local failures in a row after which a new clone replaces the current one.
 const LOCAL_FAILURES_MAX: u32 = 3;
-
-/// The shortest pause between two damage checks that clients cause.
-const CHECK_PAUSE_MIN: Duration = Duration::from_secs(5);
-
-/// The pause after a damage check, as a multiple of its duration. So clients cannot keep a processor busy.
-const CHECK_PAUSE_FACTOR: u32 = 50;
 
 /// What is about to be published.
 struct Prepared {
@@ -61,8 +55,8 @@ pub(super) struct DatabaseClone {
     /// Whether the next refresh makes a new clone.
     must_replace: bool,
     repairs: Repairs,
-    /// The earliest time of the next damage check that a client causes.
-    next_check: Option<Instant>,
+    /// The damage checks that clients cause.
+    checks: ClientsChecks,
     /// The earliest time to make the clone smaller again.
     next_upkeep: Option<Instant>,
     transfers: Transfers,
@@ -89,7 +83,7 @@ impl DatabaseClone {
             failures: 0,
             must_replace: false,
             repairs: Repairs::default(),
-            next_check: None,
+            checks: ClientsChecks::default(),
             next_upkeep: None,
             transfers: Transfers::default(),
             told: LastFailure::default(),
@@ -150,9 +144,7 @@ impl DatabaseClone {
     /// The time until a check that a client causes is allowed.
     pub(super) fn wait_for_check(&self) -> Duration {
         let now = Instant::now();
-        let wait = |next: Instant| next.saturating_duration_since(now);
-        let own = self.next_check.map_or(Duration::ZERO, wait);
-        own.max(self.repairs.wait(now))
+        self.checks.wait(now).max(self.repairs.wait(now))
     }
 
     /// Checks the clone, because git could not answer a client. Returns whether it is damaged, so the next refresh
@@ -160,8 +152,7 @@ impl DatabaseClone {
     pub(super) fn check(&mut self) -> bool {
         let began = Instant::now();
         let is_damaged = self.find_damage();
-        let pause = began.elapsed().saturating_mul(CHECK_PAUSE_FACTOR);
-        self.next_check = Instant::now().checked_add(pause.max(CHECK_PAUSE_MIN));
+        self.checks.note(began);
         is_damaged
     }
 
@@ -317,13 +308,7 @@ impl DatabaseClone {
 
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
         self.check_local_upstream()?;
-        let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
-        let outgoing = self.settings.outgoing.clone();
-        let fetched = self.transfer(Phase::Fetching, move |progress| {
-            fetch::fetch(&path, &url, &outgoing, progress)
-        });
-        let fetched = fetched.and_then(|()| self.copy_shallow(repository.path()));
-        if let Err(error) = fetched {
+        if let Err(error) = self.transfer(Transfer::Fetch, repository.path()) {
             if let FetchError::Local(_) = error {
                 // The clone may be damaged. The next refresh checks it.
                 repository.suspect();
@@ -376,12 +361,7 @@ impl DatabaseClone {
         let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
             return Err(DatabaseError::Locked);
         };
-        let (target, url) = (path.clone(), self.settings.url.clone());
-        let outgoing = self.settings.outgoing.clone();
-        let cloned = self.transfer(Phase::Cloning, move |progress| {
-            fetch::clone_with_history(&target, &url, &outgoing, progress)
-        });
-        let cloned = cloned.and_then(|()| self.copy_shallow(&path));
+        let cloned = self.transfer(Transfer::CloneAll, &path);
         self.replace_by(&path, cloned.map_err(DatabaseError::from))
     }
 
@@ -499,24 +479,16 @@ impl DatabaseClone {
         self.repairs = Repairs::default();
     }
 
-    fn transfer(
-        &mut self,
-        phase: Phase,
-        transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
-    ) -> Result<(), FetchError> {
-        self.transfers.check_capacity()?;
-        let progress = self.handle.work().begin(phase);
-        let is_local = self.settings.url.is_local();
-        self.transfers.run(&progress, is_local, transfer)
+    fn transfer(&mut self, transfer: Transfer, clone: &Path) -> Result<(), FetchError> {
+        let upstream = (&self.settings.url, &self.settings.outgoing);
+        self.transfers
+            .run(transfer, clone, upstream, self.handle.work())?;
+        let copied = local_upstream::copy_shallow(&self.settings.url, clone);
+        copied.map_err(|error| FetchError::System(error.to_string()))
     }
 
     fn check_local_upstream(&self) -> Result<(), DatabaseError> {
         local_upstream::check(&self.settings.url).map_err(DatabaseError::Upstream)
-    }
-
-    fn copy_shallow(&self, clone: &Path) -> Result<(), FetchError> {
-        let copied = local_upstream::copy_shallow(&self.settings.url, clone);
-        copied.map_err(|error| FetchError::System(error.to_string()))
     }
 
     /// Notes the time of a fetch. A failure only means that it is lost after a restart.

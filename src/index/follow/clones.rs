@@ -14,13 +14,13 @@ use crate::index::git::overlay;
 use crate::index::handle::IndexHandle;
 use crate::index::retry::Repairs;
 use crate::index::source::clone_dir::{self, Access, CloneDir, CloneRecord};
-use crate::index::source::fetch::{self, FetchError};
+use crate::index::source::fetch::{FetchError, Transfer};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
 use crate::index::source::transfers::Transfers;
 use crate::index::source::upkeep::{self, Due, FAILURE_PAUSE, RENEWAL_PAUSE};
-use crate::index::status::{ClonesSize, Phase, ProgressCell};
+use crate::index::status::{ClonesSize, Phase};
 use crate::index::view::View;
 use crate::memory::return_freed_blocks;
 use crate::observability::LastFailure;
@@ -269,12 +269,8 @@ impl Clones {
         publisher: &mut Publisher,
     ) -> Result<SystemTime, RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
-        let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
-        let outgoing = self.settings.outgoing.clone();
         let began = self.settings.clock.now();
-        let fetched = self.transfer(Phase::Fetching, move |progress| {
-            fetch::fetch(&path, &url, &outgoing, progress)
-        });
+        let fetched = self.transfer(Transfer::Fetch, repository.path());
         match &fetched {
             Err(FetchError::Local(_)) => {
                 // The clone may be damaged. The next refresh checks it.
@@ -320,16 +316,9 @@ impl Clones {
         self.maintain(publisher);
     }
 
-    /// Runs a clone or a fetch, and abandons it if it hangs.
-    pub(crate) fn transfer(
-        &mut self,
-        phase: Phase,
-        transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
-    ) -> Result<(), FetchError> {
-        self.transfers.check_capacity()?;
-        let progress = self.handle.begin(phase);
-        self.transfers
-            .run(&progress, self.settings.url.is_local(), transfer)
+    fn transfer(&mut self, transfer: Transfer, clone: &Path) -> Result<(), FetchError> {
+        let upstream = (&self.settings.url, &self.settings.outgoing);
+        self.transfers.run(transfer, clone, upstream, &self.handle)
     }
 
     fn record(&self, began: SystemTime) -> CloneRecord {
@@ -417,17 +406,11 @@ impl Clones {
         if self.handle.status().failures == 0 {
             tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         }
-        let (target, url) = (path.clone(), self.settings.url.clone());
-        let outgoing = self.settings.outgoing.clone();
-        let cloned = self
-            .transfer(Phase::Cloning, move |progress| {
-                fetch::clone(&target, &url, &outgoing, progress)
-            })
-            .map_err(RefreshError::from)
-            .and_then(|()| {
-                clone_dir::write_record(&path, &self.record(began))?;
-                Ok(Some(began))
-            });
+        let cloned = self.transfer(Transfer::CloneLatest, &path);
+        let cloned = cloned.map_err(RefreshError::from).and_then(|()| {
+            clone_dir::write_record(&path, &self.record(began))?;
+            Ok(Some(began))
+        });
         self.replace_by(&path, cloned, "serving the index", publisher)?;
         Ok(began)
     }
