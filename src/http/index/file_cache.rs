@@ -62,7 +62,7 @@ pub(super) fn tag_of(blob: BlobId, encoding: Encoding) -> HeaderValue {
     // Of exactly its length, so that it becomes a header's value without another block of memory.
     let tag = [
         b"\"".as_slice(),
-        &blob.hex(),
+        &blob.0.hex(),
         tag_suffix(encoding).as_bytes(),
     ]
     .concat();
@@ -79,7 +79,7 @@ fn tag_suffix(encoding: Encoding) -> &'static str {
 
 /// The encoding of this blob that an entity tag, in its quotes, names.
 pub(super) fn encoding_in(blob: BlobId, tag: &str) -> Option<Encoding> {
-    let id = blob.hex();
+    let id = blob.0.hex();
     let suffix = tag.as_bytes().strip_prefix(b"\"")?.strip_prefix(&id)?;
     [Encoding::Plain, Encoding::Gzip]
         .into_iter()

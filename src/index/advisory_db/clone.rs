@@ -16,9 +16,7 @@ use crate::index::git::upload_pack::{CLONE_BRANCH, GitIndex};
 use crate::index::handle::IndexHandle;
 use crate::index::retry::{ClientsChecks, Repairs};
 use crate::index::source::borrowed_clone::BorrowedClone;
-use crate::index::source::clone_dir::{
-    self, Access, CloneDir, CloneRecord, DataDirError, refuses_for_good,
-};
+use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refuses_for_good};
 use crate::index::source::fetch::{FetchError, Transfer};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
@@ -199,9 +197,7 @@ impl DatabaseClone {
     }
 
     fn has_copy_on_disk(&self) -> bool {
-        CloneDir::read_only_at(self.settings.directory())
-            .current()
-            .is_some()
+        clone_dir::current(&self.settings.directory()).is_some()
     }
 
     /// Whether the mirror serves an index that it may not write to: another mirror has the lock on the data directory.
@@ -224,15 +220,14 @@ impl DatabaseClone {
         let opened = if self.index_is_only_read() {
             Err(DataDirError::Locked)
         } else {
-            CloneDir::open_at(root.clone())
+            CloneDir::open(root.clone())
         };
         let (directory, why) = match opened {
             Ok(directory) => (directory, None),
-            Err(error @ DataDirError::Locked) => (CloneDir::read_only_at(root), Some(error)),
-            Err(DataDirError::Disk(error)) if refuses_for_good(&error) => (
-                CloneDir::read_only_at(root),
-                Some(DataDirError::Disk(error)),
-            ),
+            Err(error @ DataDirError::Locked) => (CloneDir::read_only(root), Some(error)),
+            Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
+                (CloneDir::read_only(root), Some(DataDirError::Disk(error)))
+            }
             Err(error) => return Err(error.into()),
         };
         let path = directory.current();
@@ -493,8 +488,8 @@ impl DatabaseClone {
 
     /// Notes the time of a fetch. A failure only means that it is lost after a restart.
     fn write_record(&self, clone: &Path) {
-        let record = CloneRecord::new(&self.settings.url, Some(self.settings.clock.now()));
-        let written = clone_dir::write_record(clone, &record);
+        let now = self.settings.clock.now();
+        let written = clone_dir::write_record(clone, &self.settings.url, Some(now));
         if let Some(error) = self.unwritten.news_of(&written) {
             tracing::warn!(
                 error,
@@ -567,7 +562,6 @@ impl DatabaseClone {
         let in_use = in_use.map(|clone| clone.path().to_owned());
         // It may be a clone of another upstream, until our own has replaced it.
         let keep: Vec<PathBuf> = in_use.chain(directory.current()).collect();
-        let keep: Vec<&Path> = keep.iter().map(PathBuf::as_path).collect();
         if let Err(error) = directory.sweep(&keep) {
             tracing::warn!(error = %error, "an old copy of the advisory database could not be removed");
         }

@@ -96,7 +96,7 @@ impl Scene {
 
     fn clone_path(&self) -> PathBuf {
         let root = self.settings.directory();
-        CloneDir::read_only_at(root).current().unwrap()
+        CloneDir::read_only(root).current().unwrap()
     }
 
     fn refresh(&mut self) {
@@ -362,7 +362,7 @@ fn an_offline_mirror_uses_the_copy_on_disk_and_writes_nothing_without_one() {
     assert!(scene.fail().contains("is damaged"));
     assert_eq!(scene.handle.state(), AdvisoryState::Ready);
     // Unlocked between two refreshes: the copy can be replaced.
-    drop(CloneDir::open_at(scene.settings.directory()).unwrap());
+    drop(CloneDir::open(scene.settings.directory()).unwrap());
 }
 
 #[test]

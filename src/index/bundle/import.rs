@@ -14,7 +14,7 @@ use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository};
 
 use crate::index::ids::CommitId;
 use crate::index::limits::{COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
-use crate::index::source::clone_dir::{self, CloneDir, CloneRecord, DataDirError, remove_tree};
+use crate::index::source::clone_dir::{self, CloneDir, DataDirError, remove_tree};
 use crate::index::source::fetch::{self, UPSTREAM_HEAD};
 use crate::index::source::libgit2::{
     MemoryLimit, check_size, has_refused_memory, with_memory_limit,
@@ -93,21 +93,21 @@ impl From<git2::Error> for ImportError {
 
 /// Checks that an import can begin now. [`ImportError::Locked`] if another process has locked the data directory.
 pub(crate) fn may_import(data_dir: &Path) -> Result<(), ImportError> {
-    let _free = CloneDir::open(data_dir)?;
+    let _free = CloneDir::open(clone_dir::root(data_dir))?;
     Ok(())
 }
 
 /// Imports an index. A running offline mirror shows it within a minute. Any other running mirror keeps the data
 /// directory locked, so the import fails.
 pub(crate) fn import(data_dir: &Path, import: &IndexImport<'_>) -> Result<(), ImportError> {
-    let mut clones = CloneDir::open(data_dir)?;
+    let mut clones = CloneDir::open(clone_dir::root(data_dir))?;
     let target = clones.next()?;
     // Limited, because an archive may be hostile, as an upstream may be.
     let built = with_memory_limit(MemoryLimit::TRANSFER, || build(&clones, &target, import));
     match built.and_then(|()| Ok(clones.activate(&target)?)) {
         Ok(()) => {
             // A failure is harmless: a clone that remains takes disk space, and the next sweep removes it.
-            let _remaining = clones.sweep(&[&target]);
+            let _remaining = clones.sweep(std::slice::from_ref(&target));
             Ok(())
         }
         Err(error) => {
@@ -133,8 +133,7 @@ fn build(clones: &CloneDir, target: &Path, import: &IndexImport<'_>) -> Result<(
     trees::read(&git, commit.tree_id().into(), None, &StopFlag::new())?;
     note_missing_parents(&git, target, commit.clone())?;
     git.reference(UPSTREAM_HEAD, commit.id(), true, "imported")?;
-    let record = CloneRecord::new(import.upstream, import.fetched);
-    clone_dir::write_record(target, &record)?;
+    clone_dir::write_record(target, import.upstream, import.fetched)?;
     Ok(())
 }
 
@@ -438,7 +437,7 @@ mod tests {
         scene.publish_more();
         let second = scene.export_all();
         {
-            let mut clones = CloneDir::open(scene.inside.path()).unwrap();
+            let mut clones = CloneDir::open(clone_dir::root(scene.inside.path())).unwrap();
             let target = clones.next().unwrap();
             let exported = IndexImport {
                 commit: second.commit,

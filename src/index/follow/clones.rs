@@ -13,7 +13,7 @@ use super::settings::FollowerSettings;
 use crate::index::git::overlay;
 use crate::index::handle::IndexHandle;
 use crate::index::retry::Repairs;
-use crate::index::source::clone_dir::{self, Access, CloneDir, CloneRecord};
+use crate::index::source::clone_dir::{self, Access, CloneDir};
 use crate::index::source::fetch::{FetchError, Transfer};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
@@ -165,7 +165,7 @@ impl Clones {
             self.directory = None;
             self.retired.extend(self.current.take());
         }
-        let clones = CloneDir::open(&self.settings.data_dir)?;
+        let clones = CloneDir::open(clone_dir::root(&self.settings.data_dir))?;
         if let Some(path) = clones.current() {
             match self.open_clone(&path, publisher) {
                 Ok(true) => {}
@@ -184,10 +184,8 @@ impl Clones {
             }
         }
         let current = self.current.iter().map(|current| current.path().to_owned());
-        let keep: Vec<PathBuf> = current.chain(self.irreplaceable(&clones)).collect();
-        warn_if_left(
-            clones.sweep_leftovers(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()),
-        );
+        let keep = current.chain(self.irreplaceable(&clones)).collect();
+        warn_if_left(clones.sweep_leftovers(keep));
         self.directory = Some(clones);
         Ok(())
     }
@@ -293,7 +291,7 @@ impl Clones {
             return Err(error);
         }
         // Not fatal. A failure only means that the time of this fetch is lost after a restart.
-        let written = clone_dir::write_record(repository.path(), &self.record(began));
+        let written = self.write_record(repository.path(), began);
         if let Some(error) = self.unwritten.news_of(&written) {
             tracing::warn!(
                 error,
@@ -321,8 +319,8 @@ impl Clones {
         self.transfers.run(transfer, clone, upstream, &self.handle)
     }
 
-    fn record(&self, began: SystemTime) -> CloneRecord {
-        CloneRecord::new(&self.settings.url, Some(began))
+    fn write_record(&self, clone: &Path, began: SystemTime) -> io::Result<()> {
+        clone_dir::write_record(clone, &self.settings.url, Some(began))
     }
 
     /// Makes the clone smaller if it is too large. After a failure the clone stays as it is, and works as before.
@@ -408,7 +406,7 @@ impl Clones {
         }
         let cloned = self.transfer(Transfer::CloneLatest, &path);
         let cloned = cloned.map_err(RefreshError::from).and_then(|()| {
-            clone_dir::write_record(&path, &self.record(began))?;
+            self.write_record(&path, began)?;
             Ok(Some(began))
         });
         self.replace_by(&path, cloned, "serving the index", publisher)?;
@@ -473,9 +471,10 @@ impl Clones {
         let Some(clones) = &self.directory else {
             return;
         };
-        let in_use = self.in_use().map(|repository| repository.path().to_owned());
+        let in_use = self.current.iter().chain(&self.retired);
+        let in_use = in_use.map(|repository| repository.path().to_owned());
         let keep: Vec<PathBuf> = in_use.chain(self.irreplaceable(clones)).collect();
-        warn_if_left(clones.sweep(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()));
+        warn_if_left(clones.sweep(&keep));
     }
 
     /// The clone on disk, if the mirror cannot restore its content. Offline that is any clone, even a damaged one.
@@ -486,10 +485,6 @@ impl Clones {
         };
         let current = clones.current()?;
         (!self.settings.may_fetch() || is_foreign(&current)).then_some(current)
-    }
-
-    fn in_use(&self) -> impl Iterator<Item = &Arc<Repository>> {
-        self.current.iter().chain(&self.retired)
     }
 }
 

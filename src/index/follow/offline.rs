@@ -62,11 +62,12 @@ impl Clones {
     /// Locks the data directory, or uses it for reading only if it is not writable.
     fn lock_data_dir(&mut self) -> Result<(), RefreshError> {
         if self.directory.is_none() {
-            let opened = match CloneDir::open(&self.settings.data_dir) {
+            let root = clone_dir::root(&self.settings.data_dir);
+            let opened = match CloneDir::open(root.clone()) {
                 // For example in a container image, where it belongs to another user or is read-only.
                 Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
                     tracing::debug!(error = %error, "DATA_DIR cannot be written to, and is only read");
-                    CloneDir::read_only(&self.settings.data_dir)
+                    CloneDir::read_only(root)
                 }
                 opened => opened?,
             };
@@ -140,7 +141,6 @@ mod tests {
     use super::*;
     use crate::index::follow::follower::{Follower, NO_INDEX_PAUSE};
     use crate::index::follow::settings::{FollowerSettings, Network};
-    use crate::index::source::clone_dir::CloneRecord;
     use crate::index::source::remote_url::RemoteUrl;
     use crate::index::testing::{TestIndex, damage_clone, read_crate};
     use crate::index::{IndexHandle, LockedIndex, refresh_once};
@@ -287,8 +287,7 @@ mod tests {
         index.stop();
         let path = clone_dir::current_in(&index.data_dir()).unwrap();
         let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let record = CloneRecord::new(&index.settings().url, Some(fetched));
-        clone_dir::write_record(&path, &record).unwrap();
+        clone_dir::write_record(&path, &index.settings().url, Some(fetched)).unwrap();
         let (mut mirror, handle) = offline(&index);
         mirror.clones().0.settings.upkeep.packs_max = 2;
         mirror.step();

@@ -160,7 +160,7 @@ impl Publisher {
         let tip = |index: Option<&Arc<GitIndex>>| index.map(|index| index.tip);
         let git_index = self.git_index_of(view);
         if tip(git_index.as_ref()) != tip(view.git_index()) {
-            let view = view.without_git_index().with_git_index(git_index);
+            let view = view.with_git_index(git_index);
             self.handle.publish(Arc::new(view));
         }
     }

@@ -116,12 +116,14 @@ pub(crate) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
 /// incomplete.
 pub(crate) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     copy(clone, target, false, stop)?;
-    pack_small_ones(target, stop)?;
-    let served = clone_dir::git_index_path(target);
-    if served.exists() {
-        pack_small_ones(&served, stop)?;
-    }
-    Ok(())
+    with_memory_limit(MemoryLimit::PACKING, || {
+        pack(target, stop)?;
+        let served = clone_dir::git_index_path(target);
+        if served.exists() {
+            pack(&served, stop)?;
+        }
+        Ok(())
+    })
 }
 
 /// Copies a repository. Object files never change, so they are hard-linked where the file system supports that.
@@ -161,10 +163,7 @@ fn copy_in_parts(from: &Path, to: &Path, stop: &StopFlag) -> io::Result<()> {
     to.sync_all()
 }
 
-fn pack_small_ones(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
-    with_memory_limit(MemoryLimit::PACKING, || pack(repository, stop))
-}
-
+/// Rolls up the small packs of a repository.
 fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
     let rolling = repository.join(ROLLING);
     set_apart(repository, &rolling)?;

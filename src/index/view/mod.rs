@@ -63,18 +63,13 @@ impl View {
         }
     }
 
-    /// The same view with this git index.
-    pub(super) fn with_git_index(self, git_index: Option<Arc<GitIndex>>) -> Self {
-        Self { git_index, ..self }
-    }
-
-    /// A copy of this view without its git index.
-    pub(super) fn without_git_index(&self) -> Self {
+    /// A copy of this view with this git index.
+    pub(super) fn with_git_index(&self, git_index: Option<Arc<GitIndex>>) -> Self {
         Self {
             source: Arc::clone(&self.source),
             root: Arc::clone(&self.root),
             policy: self.policy.clone(),
-            git_index: None,
+            git_index,
             policy_time: self.seconds().into(),
         }
     }
