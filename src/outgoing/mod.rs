@@ -14,3 +14,10 @@ pub(crate) fn first_cause(error: &dyn std::error::Error) -> String {
     }
     cause.to_string()
 }
+
+/// An error with all its causes, in one text.
+pub(crate) fn all_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}

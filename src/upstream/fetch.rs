@@ -1,6 +1,5 @@
 //! Fetching one crate file from the first upstream that has it, and checking it against the index.
 
-use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +21,7 @@ use super::templates::DownloadTemplates;
 use crate::clock::Clock;
 use crate::observability::LastFailure;
 use crate::observability::metrics::{FAILED, OK, TimedResults};
-use crate::outgoing::certificates;
+use crate::outgoing::{all_causes, certificates};
 use crate::package::{Checksum, CrateFile};
 
 /// How often one upstream is tried for one file, if another try may help.
@@ -352,12 +351,7 @@ fn reason(error: reqwest::Error) -> TryError {
     if error.is_timeout() {
         return TryError::TimedOut;
     }
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
+    let text = all_causes(&error);
     if error.is_redirect() || error.is_builder() {
         TryError::Useless(text)
     } else {
