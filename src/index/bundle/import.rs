@@ -178,10 +178,7 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
         check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
         for entry in &git.find_tree(tree)? {
             entries += 1;
-            if entries > ENTRIES_READ_MAX {
-                let why = format!("its directories have more than {ENTRIES_READ_MAX} entries");
-                return Err(ReadError::Refused(why).into());
-            }
+            ReadError::if_more(entries, ENTRIES_READ_MAX, "its directories have", "entries")?;
             match entry.kind() {
                 Some(ObjectType::Tree) if seen.insert(entry.id()) => trees.push(entry.id()),
                 Some(ObjectType::Blob)

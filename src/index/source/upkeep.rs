@@ -16,6 +16,7 @@ use git2::{Odb, OdbLookupFlags, Repository};
 use super::clone_dir::{self, is_leftover, remove_tree};
 use super::libgit2::{MemoryLimit, with_memory_limit};
 use super::pack_writer::write_pack;
+use crate::index::limits::WriteError;
 use crate::index::stop::StopFlag;
 
 /// The limits at which the mirror makes the clone smaller.
@@ -69,15 +70,6 @@ pub(crate) enum Due {
     Renewal,
 }
 
-/// Why the packs could not be rolled up.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UpkeepError {
-    #[error("{0}")]
-    Git(#[from] git2::Error),
-    #[error("{0}")]
-    Disk(#[from] io::Error),
-}
-
 /// A pack on disk.
 #[derive(Debug)]
 pub(crate) struct Pack {
@@ -114,7 +106,7 @@ pub(crate) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
 
 /// Copies a clone to `target` and rolls up the small packs there. A stop ends it with an error, and the copy is
 /// incomplete.
-pub(crate) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
+pub(crate) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), WriteError> {
     copy(clone, target, false, stop)?;
     with_memory_limit(MemoryLimit::PACKING, || {
         pack(target, stop)?;
@@ -164,7 +156,7 @@ fn copy_in_parts(from: &Path, to: &Path, stop: &StopFlag) -> io::Result<()> {
 }
 
 /// Rolls up the small packs of a repository.
-fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
+fn pack(repository: &Path, stop: &StopFlag) -> Result<(), WriteError> {
     let rolling = repository.join(ROLLING);
     set_apart(repository, &rolling)?;
     let git = Repository::open_bare(repository)?;
@@ -255,7 +247,7 @@ pub(crate) fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
     Ok(packs)
 }
 
-fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), UpkeepError> {
+fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), WriteError> {
     let path = objects
         .to_str()
         .ok_or_else(|| io::Error::other("the path of DATA_DIR is not UTF-8"))?;
