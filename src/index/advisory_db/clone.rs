@@ -20,7 +20,6 @@ use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refu
 use crate::index::source::fetch::{FetchError, Transfer};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
-use crate::index::source::retry_after::pause_of;
 use crate::index::source::transfers::Transfers;
 use crate::index::source::upkeep::{self, Due, FAILURE_PAUSE, RENEWAL_PAUSE};
 use crate::index::status::Phase;
@@ -31,18 +30,15 @@ use crate::observability::LastFailure;
 const LOCAL_FAILURES_MAX: u32 = 3;
 
 /// What is about to be published.
-struct Prepared {
-    content: Content,
-    git: Arc<GitIndex>,
-}
+type Prepared = (Content, Arc<GitIndex>);
 
 /// The owner of the clone. Everything here blocks.
 #[derive(Debug)]
 pub(super) struct DatabaseClone {
-    settings: AdvisorySettings,
-    handle: AdvisoryHandle,
+    pub(super) settings: AdvisorySettings,
+    pub(super) handle: AdvisoryHandle,
     /// Knows whether the mirror has the lock on the data directory.
-    index: IndexHandle,
+    pub(super) index: IndexHandle,
     /// The locked directory of the clones.
     directory: Option<CloneDir>,
     current: Option<Arc<Repository>>,
@@ -131,12 +127,10 @@ impl DatabaseClone {
             );
         }
         let asked = match &error {
-            DatabaseError::Fetch(FetchError::Busy { retry_after, .. }) => {
-                pause_of(retry_after, self.settings.clock.now())
-            }
-            _ => None,
+            DatabaseError::Fetch(error) => error.asked_pause(self.settings.clock.now()),
+            _ => Duration::ZERO,
         };
-        Some((failures, asked.unwrap_or_default()))
+        Some((failures, asked))
     }
 
     /// The time until a check that a client causes is allowed.
@@ -165,11 +159,7 @@ impl DatabaseClone {
             if self.failures >= LOCAL_FAILURES_MAX {
                 self.repairs.note(now);
                 self.must_replace = true;
-            } else if self
-                .current
-                .as_ref()
-                .is_some_and(|clone| clone.is_suspect())
-            {
+            } else if self.current.as_deref().is_some_and(Repository::is_suspect) {
                 self.find_damage();
             }
         }
@@ -224,11 +214,8 @@ impl DatabaseClone {
         };
         let (directory, why) = match opened {
             Ok(directory) => (directory, None),
-            Err(error @ DataDirError::Locked) => (CloneDir::read_only(root), Some(error)),
-            Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
-                (CloneDir::read_only(root), Some(DataDirError::Disk(error)))
-            }
-            Err(error) => return Err(error.into()),
+            Err(DataDirError::Disk(error)) if !refuses_for_good(&error) => return Err(error.into()),
+            Err(error) => (CloneDir::read_only(root), Some(error)),
         };
         let path = directory.current();
         self.directory = Some(directory);
@@ -262,7 +249,10 @@ impl DatabaseClone {
             return Ok(());
         }
         let opened = if only_reads {
-            self.open_borrowed(path)
+            // Such a clone must not be written to.
+            BorrowedClone::make(path, &self.settings.temp_dir)
+                .map_err(DatabaseError::from)
+                .and_then(|borrowed| Ok(Repository::open_borrowed(borrowed)?))
         } else {
             open_owned(path)
         };
@@ -293,12 +283,6 @@ impl DatabaseClone {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Opens a clone that must not be written to, through a repository in the temporary directory.
-    fn open_borrowed(&self, path: &Path) -> Result<Repository, DatabaseError> {
-        let borrowed = BorrowedClone::make(path, &self.settings.temp_dir)?;
-        Ok(Repository::open_borrowed(borrowed)?)
     }
 
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
@@ -415,34 +399,29 @@ impl DatabaseClone {
         })?;
         let program = self.settings.program.clone();
         let git = Arc::new(GitIndex::of_clone(commit, Arc::clone(repository), program));
-        Ok(Prepared { content, git })
+        Ok((content, git))
     }
 
-    fn publish(&self, Prepared { content, git }: Prepared) {
-        let Content {
-            commit,
-            advisories,
-            skipped,
-        } = content;
-        let published = self.handle.advisories();
-        let is_new = published.is_none_or(|published| published.commit != advisories.commit);
-        if is_new {
-            tracing::info!(
-                advisories.commit = %commit,
-                advisories.count = advisories.count(),
-                advisories.skipped = advisories.skipped,
-                "the advisories have changed"
-            );
-            for file in skipped {
-                tracing::warn!(file, "an advisory is skipped");
-            }
-        }
-        self.handle.publish(AdvisoryCopy {
-            advisories: Arc::new(advisories),
+    fn publish(&self, (content, git): Prepared) {
+        let advisories = Arc::new(content.advisories);
+        let is_new = self.handle.publish(AdvisoryCopy {
+            advisories: Arc::clone(&advisories),
             git,
         });
+        if !is_new {
+            return;
+        }
+        tracing::info!(
+            advisories.commit = %content.commit,
+            advisories.count = advisories.count(),
+            advisories.skipped = advisories.skipped,
+            "the advisories have changed"
+        );
+        for file in content.skipped {
+            tracing::warn!(file, "an advisory is skipped");
+        }
         // The first view is made with what is on the disk.
-        if is_new && self.index.view().is_some() {
+        if self.index.view().is_some() {
             self.index.note_facts_changed();
         }
     }

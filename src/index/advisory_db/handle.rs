@@ -16,7 +16,7 @@ pub(crate) struct AdvisoryHandle {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     upstream: String,
     copy: ArcSwapOption<AdvisoryCopy>,
@@ -51,9 +51,7 @@ impl AdvisoryHandle {
         Self {
             shared: Arc::new(Shared {
                 upstream,
-                copy: ArcSwapOption::empty(),
-                work: IndexHandle::new(),
-                changed: watch::Sender::new(()),
+                ..Shared::default()
             }),
         }
     }
@@ -106,7 +104,8 @@ impl AdvisoryHandle {
         self.shared.copy.load_full()
     }
 
-    pub(super) fn publish(&self, copy: AdvisoryCopy) {
+    /// Publishes a copy. Returns whether it has another commit than the one before.
+    pub(super) fn publish(&self, copy: AdvisoryCopy) -> bool {
         let before = self.advisories();
         let is_new = before.is_none_or(|before| before.commit != copy.advisories.commit);
         // The store first: a task that waits for the notification must see the new copy.
@@ -114,5 +113,6 @@ impl AdvisoryHandle {
         if is_new {
             self.shared.changed.send_replace(());
         }
+        is_new
     }
 }

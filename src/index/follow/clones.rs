@@ -21,7 +21,6 @@ use crate::index::source::snapshot::Source;
 use crate::index::source::transfers::Transfers;
 use crate::index::source::upkeep::{self, Due, FAILURE_PAUSE, RENEWAL_PAUSE};
 use crate::index::status::{ClonesSize, Phase};
-use crate::index::view::View;
 use crate::memory::return_freed_blocks;
 use crate::observability::LastFailure;
 
@@ -35,9 +34,10 @@ pub(crate) struct Clones {
     handle: IndexHandle,
     /// The locked data directory; `None` while it is unlocked.
     pub(super) directory: Option<CloneDir>,
-    current: Option<Arc<Repository>>,
-    /// Replaced clones that requests may still read.
-    retired: Vec<Arc<Repository>>,
+    /// The clone in use.
+    pub(super) current: Option<Arc<Repository>>,
+    /// Replaced clones that requests may still read, and that could not be removed yet.
+    pub(super) retired: Vec<Arc<Repository>>,
     /// Failures in a row that the clone may have caused.
     failures: u32,
     repairs: Repairs,
@@ -73,16 +73,6 @@ impl Clones {
         }
     }
 
-    /// The clone in use.
-    pub(super) fn current(&self) -> Option<&Arc<Repository>> {
-        self.current.as_ref()
-    }
-
-    /// Whether there are replaced clones that could not be removed yet.
-    pub(super) fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
-    }
-
     /// The time until the next repair or damage check is allowed.
     pub(super) fn wait_for_repair(&self) -> Duration {
         self.repairs.wait(Instant::now())
@@ -111,19 +101,10 @@ impl Clones {
 
     /// Publishes the current clone again if there are rules: facts may have changed.
     pub(super) fn show_again(&self, publisher: &mut Publisher) -> Result<(), RefreshError> {
-        match self
-            .current
-            .as_ref()
-            .filter(|_| publisher.maker.has_rules())
-        {
-            Some(repository) => publisher.show(repository, None),
-            None => Ok(()),
+        match &self.current {
+            Some(repository) if publisher.maker.has_rules() => publisher.show(repository, None),
+            _ => Ok(()),
         }
-    }
-
-    /// Unlocks the data directory.
-    pub(crate) fn close(&mut self) {
-        self.directory = None;
     }
 
     /// Fetches, or makes a clone, as the settings say, and publishes the result.
@@ -422,7 +403,17 @@ impl Clones {
         message: &str,
         publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
-        match made.and_then(|began| self.take_over(path, began, publisher)) {
+        // The clone has a record already: a rolled-up clone has a copy of the record of the original.
+        let replaced = made.and_then(|began| {
+            let repository = Arc::new(Repository::open(path, Access::Full)?);
+            // Before `activate`: a clone that cannot be read must not become the clone in use.
+            let view = publisher.maker.view_of_fetch(&repository, began)?;
+            if let Some(directory) = &self.directory {
+                directory.activate(path)?;
+            }
+            Ok((repository, view))
+        });
+        match replaced {
             Ok((repository, view)) => {
                 publisher.publish(view, message);
                 self.retired.extend(self.current.replace(repository));
@@ -435,23 +426,6 @@ impl Clones {
                 Err(error)
             }
         }
-    }
-
-    /// Makes a complete clone the clone in use. It has a record already: a rolled-up clone has a copy of the record of
-    /// the original.
-    fn take_over(
-        &self,
-        path: &Path,
-        began: Option<SystemTime>,
-        publisher: &mut Publisher,
-    ) -> Result<(Arc<Repository>, View), RefreshError> {
-        let repository = Arc::new(Repository::open(path, Access::Full)?);
-        // Before `activate`: a clone that cannot be read must not become the clone in use.
-        let view = publisher.maker.view_of_fetch(&repository, began)?;
-        if let Some(directory) = &self.directory {
-            directory.activate(path)?;
-        }
-        Ok((repository, view))
     }
 
     /// Removes replaced clones that no request reads any more, and leftovers of a crash.

@@ -18,7 +18,6 @@ use crate::index::fetch_on_demand::RefreshOutcome;
 use crate::index::handle::IndexHandle;
 use crate::index::retry::{backoff, jittered};
 use crate::index::source::fetch::FetchError;
-use crate::index::source::retry_after::pause_of;
 use crate::index::status::Phase;
 use crate::observability::LastFailure;
 use crate::observability::metrics::{FAILED, OK};
@@ -155,7 +154,7 @@ impl Follower {
         let pause = self.follow_up(tried);
         if !self.settings.may_fetch() {
             // Unlocked between two steps, so an import can run.
-            self.clones.close();
+            self.clones.directory = None;
         }
         pause
     }
@@ -184,7 +183,7 @@ impl Follower {
                 }
                 self.clones.after_success(&mut self.publisher);
                 self.handle.enter(Phase::Idle);
-                let wake_anyway = self.clones.has_retired()
+                let wake_anyway = !self.clones.retired.is_empty()
                     || !self.settings.may_fetch()
                     || self.publisher.maker.has_rules();
                 let wake_anyway = wake_anyway.then_some(IDLE_PAUSE);
@@ -203,7 +202,11 @@ impl Follower {
                     RefreshError::Locked => backoff(1, Duration::ZERO),
                     _ => backoff(failures, self.settings.interval.unwrap_or_default()),
                 };
-                let pause = pause.max(self.asked_pause(&error));
+                let asked = match &error {
+                    RefreshError::Fetch(error) => error.asked_pause(self.settings.clock.now()),
+                    _ => Duration::ZERO,
+                };
+                let pause = pause.max(asked);
                 let meanwhile = match self.handle.view() {
                     Some(_) => "the last copy of the index stays in use",
                     None => {
@@ -221,16 +224,6 @@ impl Follower {
                 }
                 Some(pause)
             }
-        }
-    }
-
-    /// The pause that the upstream asks for (`Retry-After`).
-    fn asked_pause(&self, error: &RefreshError) -> Duration {
-        match error {
-            RefreshError::Fetch(FetchError::Busy { retry_after, .. }) => {
-                pause_of(retry_after, self.settings.clock.now()).unwrap_or_default()
-            }
-            _ => Duration::ZERO,
         }
     }
 

@@ -22,7 +22,7 @@ impl Clones {
         }
         if publisher.maker.has_rules() && self.clone_on_disk().is_some() {
             // Unlocked during the look-up: with a large store it takes a while, and an import must not wait for it.
-            self.close();
+            self.directory = None;
             publisher.maker.look_up_facts_in_advance();
             if !self.try_lock_data_dir()? {
                 return Ok(());
@@ -44,7 +44,7 @@ impl Clones {
             Some(path) if !self.is_current(&path) => {
                 self.serve_clone_of_any_index(&path, publisher)
             }
-            None if self.current().is_none() => Err(RefreshError::NoIndex),
+            None if self.current.is_none() => Err(RefreshError::NoIndex),
             _ => self.show_again(publisher),
         }
     }
@@ -54,7 +54,7 @@ impl Clones {
         match self.lock_data_dir() {
             Ok(()) => Ok(true),
             // Most likely an import is running. The next step serves its result.
-            Err(RefreshError::Locked) if self.current().is_some() => Ok(false),
+            Err(RefreshError::Locked) if self.current.is_some() => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -81,7 +81,8 @@ impl Clones {
     }
 
     fn is_current(&self, path: &Path) -> bool {
-        self.current()
+        self.current
+            .as_ref()
             .is_some_and(|current| current.stands_for() == path && current.is_still_there())
     }
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use git2::{
     AutotagOption, Cred, CredentialType, ErrorClass, ErrorCode, FetchOptions, ProxyOptions,
@@ -71,6 +71,18 @@ pub(crate) enum FetchError {
     /// The mirror is stopping, or the transfer was abandoned.
     #[error("stopped")]
     Stopped,
+}
+
+impl FetchError {
+    /// The pause that the upstream asks for (`Retry-After`).
+    pub(crate) fn asked_pause(&self, now: SystemTime) -> Duration {
+        match self {
+            Self::Busy { retry_after, .. } => {
+                retry_after::pause_of(retry_after, now).unwrap_or_default()
+            }
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 /// Finds where an upstream is that redirects to another host, by the address of a repository, or says why the redirect is

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use git2::{ErrorClass, ErrorCode, ObjectType, Oid};
+use git2::{ErrorClass, ErrorCode, ObjectType, Odb, Oid};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
@@ -193,14 +193,7 @@ impl Repository {
     /// # Errors
     /// [`ReadError::TooLarge`] above the limit for index files.
     pub(crate) fn blob_bytes(&self, id: ObjectId) -> Result<u64, ReadError> {
-        let bytes = self.with(|git| {
-            let oid = id.to_oid()?;
-            check_size(&git.odb()?, oid, ObjectType::Blob, INDEX_FILE_BYTES_MAX)
-        });
-        if bytes.as_ref().is_err_and(ReadError::may_be_damage) {
-            self.note_unreadable(id);
-        }
-        Ok(bytes? as u64)
+        self.with_blob(id, |_odb, _id, bytes| Ok(bytes as u64))
     }
 
     /// Passes the content of a blob to `read`. The content is not copied, because the largest blobs have megabytes.
@@ -209,15 +202,23 @@ impl Repository {
         id: ObjectId,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, ReadError> {
-        let content = self.with(|git| {
+        self.with_blob(id, |odb, id, _bytes| Ok(read(odb.read(id)?.data())))
+    }
+
+    fn with_blob<T>(
+        &self,
+        id: ObjectId,
+        work: impl FnOnce(&Odb<'_>, Oid, usize) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let done = self.with(|git| {
             let (odb, id) = (git.odb()?, id.to_oid()?);
-            check_size(&odb, id, ObjectType::Blob, INDEX_FILE_BYTES_MAX)?;
-            Ok(read(odb.read(id)?.data()))
+            let bytes = check_size(&odb, id, ObjectType::Blob, INDEX_FILE_BYTES_MAX)?;
+            work(&odb, id, bytes)
         });
-        if content.as_ref().is_err_and(ReadError::may_be_damage) {
+        if done.as_ref().is_err_and(ReadError::may_be_damage) {
             self.note_unreadable(id);
         }
-        content
+        done
     }
 
     /// Notes that this object could not be read. The next damage check reads it again.

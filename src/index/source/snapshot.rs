@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::directory::Directory;
 use super::repository::Repository;
 use super::{clone_dir, trees};
-use crate::index::ids::{BlobId, CommitId, ObjectId};
+use crate::index::ids::{CommitId, ObjectId};
 use crate::index::limits::ReadError;
 use crate::index::stop::StopFlag;
 use crate::package::{CrateName, IndexPath};
@@ -96,20 +96,6 @@ impl Source {
     /// The clone, from which contents are read.
     pub(crate) fn repository(&self) -> &Arc<Repository> {
         &self.repository
-    }
-
-    /// The size of an index file in bytes. Blocking, and much faster than reading the file.
-    pub(crate) fn blob_bytes(&self, blob: BlobId) -> Result<u64, ReadError> {
-        self.repository.blob_bytes(blob.0)
-    }
-
-    /// Reads an index file that this source lists. Blocking.
-    pub(crate) fn read_blob<T>(
-        &self,
-        blob: BlobId,
-        read: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T, ReadError> {
-        self.repository.read_blob(blob.0, read)
     }
 
     /// Reads a crate's index file, and passes the name of the file and its content to `read`. The crate's name may have any

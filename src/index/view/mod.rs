@@ -226,7 +226,7 @@ impl View {
 
     /// The size of an index file in bytes. Blocking, and much faster than reading the file.
     pub(crate) fn blob_bytes(&self, blob: BlobId) -> Result<u64, ReadError> {
-        self.source.blob_bytes(blob)
+        self.source.repository().blob_bytes(blob.0)
     }
 
     /// Reads an index file that this view lists. Blocking.
@@ -235,6 +235,6 @@ impl View {
         blob: BlobId,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, ReadError> {
-        self.source.read_blob(blob, read)
+        self.source.repository().read_blob(blob.0, read)
     }
 }
