@@ -86,7 +86,8 @@ impl Repairs {
                 pause.saturating_sub(now.duration_since(last))
             })
         };
-        rest(self.last, self.pause()).max(rest(self.last_check, CHECK_PAUSE))
+        let pause = doubled(REPAIR_PAUSE_FIRST, self.in_a_row).min(REPAIR_PAUSE_MAX);
+        rest(self.last, pause).max(rest(self.last_check, CHECK_PAUSE))
     }
 
     /// Notes a damage check, whatever its result.
@@ -105,10 +106,6 @@ impl Repairs {
             self.in_a_row.saturating_add(1)
         };
         self.last = Some(now);
-    }
-
-    fn pause(&self) -> Duration {
-        doubled(REPAIR_PAUSE_FIRST, self.in_a_row).min(REPAIR_PAUSE_MAX)
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) struct DatabaseClone {
     failures: u32,
     /// Whether the next refresh makes a new clone.
     must_replace: bool,
-    repairs: Repairs,
+    pub(super) repairs: Repairs,
     /// The damage checks that clients cause.
     checks: ClientsChecks,
     /// The earliest time to make the clone smaller again.
@@ -258,9 +258,7 @@ impl DatabaseClone {
         };
         let shown = opened.and_then(|repository| {
             let repository = Arc::new(repository);
-            let content = read(&repository, self.handle.work().stopping())?;
-            let prepared = self.prepare(&repository, content)?;
-            self.publish(prepared);
+            self.publish(self.prepare(&repository)?);
             Ok(repository)
         });
         match shown {
@@ -287,50 +285,45 @@ impl DatabaseClone {
 
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
         self.check_local_upstream()?;
-        if let Err(error) = self.transfer(Transfer::Fetch, repository.path()) {
-            if let FetchError::Local(_) = error {
+        let fetched = self.transfer(Transfer::Fetch, repository.path());
+        self.failures = match fetched {
+            Err(FetchError::Local(_)) => {
                 // The clone may be damaged. The next refresh checks it.
                 repository.suspect();
-                self.failures += 1;
-            } else {
-                self.failures = 0;
+                self.failures + 1
             }
-            return Err(error.into());
-        }
-        self.failures = 0;
-        match self.show(repository) {
+            _ => 0,
+        };
+        fetched?;
+        let shown = self.show(repository);
+        match &shown {
             Err(DatabaseError::Damaged(_))
                 if self.repairs.allowed(Instant::now()) && self.find_damage() =>
             {
-                self.clone_anew()
+                return self.clone_anew();
             }
-            Err(error @ DatabaseError::Refused(_)) => {
+            Err(DatabaseError::Refused(_)) => {
                 // A restart must serve what is served now.
                 if let Some(copy) = self.handle.copy()
                     && let Err(error) = repository.reset_to(copy.git.commit)
                 {
                     tracing::warn!(error = %error, "the advisory database could not be reset to the commit that is served");
                 }
-                Err(error)
             }
-            Err(error) => Err(error),
-            Ok(()) => {
-                self.write_record(repository.path());
-                Ok(())
-            }
+            Err(_) => {}
+            Ok(()) => self.write_record(repository.path()),
         }
+        shown
     }
 
     /// Publishes the content of the current clone, if it has another commit than the published one.
-    fn show(&mut self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
+    fn show(&self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
         // Also without a new commit: damage must be found before a client or a new commit finds it.
-        let content = read(repository, self.handle.work().stopping())?;
+        let prepared = self.prepare(repository)?;
         let published = self.handle.copy();
-        if published.is_some_and(|copy| copy.git.commit == content.commit) {
-            return Ok(());
+        if published.is_none_or(|copy| copy.git.commit != prepared.0.commit) {
+            self.publish(prepared);
         }
-        let prepared = self.prepare(repository, content)?;
-        self.publish(prepared);
         Ok(())
     }
 
@@ -353,9 +346,8 @@ impl DatabaseClone {
         let replaced = made.and_then(|()| {
             self.write_record(path);
             let repository = Arc::new(open_owned(path)?);
-            let content = read(&repository, self.handle.work().stopping())?;
             // Before `activate`: a clone that cannot be shown must not become the clone in use.
-            let prepared = self.prepare(&repository, content)?;
+            let prepared = self.prepare(&repository)?;
             if let Some(directory) = &self.directory {
                 directory.activate(path)?;
             }
@@ -378,12 +370,9 @@ impl DatabaseClone {
         }
     }
 
-    /// Makes the references that clients get. Publishes nothing yet.
-    fn prepare(
-        &self,
-        repository: &Arc<Repository>,
-        content: Content,
-    ) -> Result<Prepared, DatabaseError> {
+    /// Reads a clone, and makes the references that clients get. Publishes nothing yet.
+    fn prepare(&self, repository: &Arc<Repository>) -> Result<Prepared, DatabaseError> {
+        let content = read(repository, self.handle.work().stopping())?;
         let commit = content.commit;
         repository.with(|git| {
             let is_shown = git
@@ -445,12 +434,6 @@ impl DatabaseClone {
             self.must_replace = true;
         }
         is_damaged
-    }
-
-    /// Ends the pauses between repairs.
-    #[cfg(test)]
-    pub(super) fn forget_repairs(&mut self) {
-        self.repairs = Repairs::default();
     }
 
     fn transfer(&mut self, transfer: Transfer, clone: &Path) -> Result<(), FetchError> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use git2::{ErrorClass, ErrorCode, ObjectType, Oid, PackBuilder};
+use git2::{ErrorClass, ErrorCode, ObjectType, Oid};
 
 use crate::index::ids::CommitId;
 use crate::index::limits::ReadError;
@@ -62,12 +62,7 @@ pub(crate) fn export_all(source: &Source, into: &Path) -> Result<IndexExport, Ex
         .collect();
     let loose = loose_objects(repository.path())?;
     if !loose.is_empty() {
-        packs.push(write_pack(repository, into, |builder| {
-            for id in &loose {
-                builder.insert_object(*id, None)?;
-            }
-            Ok(())
-        })?);
+        packs.push(write_pack(repository, into, &loose)?);
     }
     Ok(describe(source, packs))
 }
@@ -80,12 +75,7 @@ pub(crate) fn export_since(
 ) -> Result<IndexExport, ExportError> {
     let repository = source.repository();
     let objects = repository.with(|git| Ok(new_objects(git, base, source.commit())))??;
-    let pack = write_pack(repository, into, |builder| {
-        for id in objects {
-            builder.insert_object(id, None)?;
-        }
-        Ok(())
-    })?;
+    let pack = write_pack(repository, into, &objects)?;
     Ok(describe(source, vec![pack]))
 }
 
@@ -102,7 +92,7 @@ fn describe(source: &Source, packs: Vec<PathBuf>) -> IndexExport {
 }
 
 /// Lists the commit, and all objects of its tree that the base's tree does not have at the same path.
-fn new_objects(
+pub(super) fn new_objects(
     git: &git2::Repository,
     base: CommitId,
     commit: CommitId,
@@ -142,13 +132,6 @@ fn new_objects(
     Ok(objects)
 }
 
-#[cfg(test)]
-pub(super) fn new_objects_for_tests(source: &Source, base: CommitId) -> Vec<Oid> {
-    let git = git2::Repository::open_bare(source.repository().path()).unwrap();
-    let objects = new_objects(&git, base, source.commit());
-    objects.unwrap_or_else(|_error| Vec::new())
-}
-
 fn known<T>(found: Result<T, git2::Error>) -> Result<T, ExportError> {
     found.map_err(|error| match error.code() {
         ErrorCode::NotFound => ExportError::BaseMissing,
@@ -159,7 +142,7 @@ fn known<T>(found: Result<T, git2::Error>) -> Result<T, ExportError> {
 fn write_pack(
     repository: &Repository,
     into: &Path,
-    insert: impl FnOnce(&mut PackBuilder<'_>) -> Result<(), git2::Error>,
+    objects: &[Oid],
 ) -> Result<PathBuf, ExportError> {
     // With a handle of its own, because a failure of a shared handle marks the clone as suspect, and a full disk is no
     // damage.
@@ -167,7 +150,9 @@ fn write_pack(
         let git = git2::Repository::open_bare(repository.path())?;
         let mut builder = git.packbuilder()?;
         builder.set_threads(1);
-        insert(&mut builder)?;
+        for id in objects {
+            builder.insert_object(*id, None)?;
+        }
         builder.write(into, 0o444)?;
         Ok(builder.name()?.unwrap_or_default().to_owned())
     };

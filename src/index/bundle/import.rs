@@ -237,7 +237,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::index::bundle::export::{ExportError, IndexExport, export_all, export_since};
+    use crate::index::bundle::export::{
+        ExportError, IndexExport, export_all, export_since, new_objects,
+    };
     use crate::index::limits::ReadError;
     use crate::index::source::snapshot::Source;
     use crate::index::testing::TestIndex;
@@ -362,8 +364,7 @@ mod tests {
         let git = Repository::open_bare(scene.source().repository().path()).unwrap();
         let commit = git.find_commit(second.commit.0.to_oid().unwrap()).unwrap();
         let kept = commit.tree().unwrap().get_name("se").unwrap().id();
-        let objects =
-            crate::index::bundle::export::new_objects_for_tests(&scene.source(), first.commit);
+        let objects = new_objects(&git, first.commit, second.commit).unwrap();
         // The commit, the root, `1`, `to`, `to/ki` and two files.
         assert_eq!(objects.len(), 7);
         assert!(!objects.contains(&kept));

@@ -11,7 +11,9 @@ use super::clones::Clones;
 use super::error::RefreshError;
 use super::publisher::Publisher;
 use crate::index::source::borrowed_clone::BorrowedClone;
-use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refuses_for_good};
+use crate::index::source::clone_dir::{
+    self, Access, CloneDir, CloneRecord, DataDirError, refuses_for_good,
+};
 use crate::index::source::repository::Repository;
 
 impl Clones {
@@ -49,21 +51,14 @@ impl Clones {
         }
     }
 
-    /// Locks the data directory. Returns `false` if another process has locked it and there is a view already.
+    /// Locks the data directory, or uses it for reading only if it is not writable. Returns `false` if another process has
+    /// locked it and there is a view already.
     fn try_lock_data_dir(&mut self) -> Result<bool, RefreshError> {
-        match self.lock_data_dir() {
-            Ok(()) => Ok(true),
-            // Most likely an import is running. The next step serves its result.
-            Err(RefreshError::Locked) if self.current.is_some() => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Locks the data directory, or uses it for reading only if it is not writable.
-    fn lock_data_dir(&mut self) -> Result<(), RefreshError> {
         if self.directory.is_none() {
             let root = clone_dir::root(&self.settings.data_dir);
             let opened = match CloneDir::open(root.clone()) {
+                // Most likely an import is running. The next step serves its result.
+                Err(DataDirError::Locked) if self.current.is_some() => return Ok(false),
                 // For example in a container image, where it belongs to another user or is read-only.
                 Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
                     tracing::debug!(error = %error, "DATA_DIR cannot be written to, and is only read");
@@ -73,7 +68,7 @@ impl Clones {
             };
             self.directory = Some(opened);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn clone_on_disk(&self) -> Option<PathBuf> {
@@ -93,10 +88,8 @@ impl Clones {
     ) -> Result<(), RefreshError> {
         // A clone without a record is served, too.
         let record = clone_dir::read_record(path).ok();
-        if !record
-            .as_ref()
-            .is_some_and(|record| record.is_of(&self.settings.url))
-        {
+        let is_ours = |record: &CloneRecord| record.is_of(&self.settings.url);
+        if !record.as_ref().is_some_and(is_ours) {
             tracing::info!(
                 index.upstream = %self.settings.url,
                 "the index on disk is of another upstream than GIT_REPO_URL; it is served nevertheless"
@@ -290,7 +283,7 @@ mod tests {
         let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         clone_dir::write_record(&path, &index.settings().url, Some(fetched)).unwrap();
         let (mut mirror, handle) = offline(&index);
-        mirror.clones().0.settings.upkeep.packs_max = 2;
+        mirror.clones.settings.upkeep.packs_max = 2;
         mirror.step();
         let rolled_up = clone_dir::current_in(&index.data_dir()).unwrap();
         assert_ne!(rolled_up, path);

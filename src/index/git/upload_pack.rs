@@ -210,7 +210,8 @@ impl GitIndex {
 #[derive(Debug)]
 pub(crate) struct GitChild {
     group: Group,
-    stdin: Option<ChildStdin>,
+    /// The input, for the request body. Dropping it ends the input.
+    pub(crate) stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     stderr: Option<ChildStderr>,
     /// Keeps the repository on disk.
@@ -238,11 +239,6 @@ impl GitChild {
     /// The upstream commit of the answer.
     pub(crate) fn commit(&self) -> CommitId {
         self.index.commit
-    }
-
-    /// The child's input, for the request body. Dropping it ends the input.
-    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.stdin.take()
     }
 
     /// Waits for the end of a child after its answer. Returns its status and the beginning of its stderr.

@@ -338,11 +338,7 @@ fn number_of(name: &str) -> Option<u64> {
 }
 
 pub(super) fn pack_directory(repository: &Path) -> PathBuf {
-    pack_directory_of(&repository.join("objects"))
-}
-
-pub(super) fn pack_directory_of(objects: &Path) -> PathBuf {
-    objects.join("pack")
+    repository.join("objects").join("pack")
 }
 
 /// Reads the record of a clone.

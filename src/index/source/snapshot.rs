@@ -79,15 +79,6 @@ impl Source {
         record.last_success()
     }
 
-    /// Whether two sources share a top-level directory in memory.
-    #[cfg(test)]
-    pub(crate) fn shares_directory_with(&self, other: &Self, name: &str) -> bool {
-        match (self.root.directory(name), other.root.directory(name)) {
-            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
-            _ => false,
-        }
-    }
-
     /// The root directory.
     pub(crate) fn root(&self) -> &Arc<Directory> {
         &self.root

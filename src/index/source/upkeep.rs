@@ -197,12 +197,13 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), WriteError> {
 
 /// Moves the small packs and the loose objects out of a repository. No process may read the repository yet.
 fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
-    fs::create_dir_all(clone_dir::pack_directory_of(rolling))?;
+    let rolled_packs = rolling.join("pack");
+    fs::create_dir_all(&rolled_packs)?;
     for pack in small_ones(packs_in(repository)?) {
         for extension in ["pack", "idx", "rev"] {
             let file = pack.path.with_extension(extension);
             if let Some(name) = file.file_name().filter(|_| file.exists()) {
-                fs::rename(&file, clone_dir::pack_directory_of(rolling).join(name))?;
+                fs::rename(&file, rolled_packs.join(name))?;
             }
         }
     }

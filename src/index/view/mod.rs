@@ -171,11 +171,8 @@ impl View {
 
     /// How many versions the policy has decided about; `None` without a policy.
     pub(crate) fn policy_totals(&self) -> Option<&Totals> {
-        let policy = self
-            .policy
-            .as_ref()
-            .filter(|policy| policy.rules.policy().is_some())?;
-        Some(&policy.states.totals)
+        self.policy_settings()?;
+        Some(&self.policy.as_ref()?.states.totals)
     }
 
     /// What the policy has found in the index file of this crate (the name of the file); `None` for nothing.
