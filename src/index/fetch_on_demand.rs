@@ -36,14 +36,14 @@ pub(crate) enum RefreshOutcome {
 #[derive(Debug)]
 pub(crate) struct RequestedFetch(watch::Sender<Option<RefreshOutcome>>);
 
-/// The state that readers and the follower share.
-#[derive(Debug)]
+/// The state that readers and the follower share. Fetches are forbidden at first.
+#[derive(Debug, Default)]
 pub(crate) struct FetchesOnDemand {
     state: Mutex<State>,
     requested: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     is_allowed: bool,
     /// The next fetch, which has not begun. All readers that ask before it begins share it.
@@ -59,18 +59,6 @@ impl RequestedFetch {
 }
 
 impl FetchesOnDemand {
-    /// Fetches are forbidden at first.
-    pub(crate) fn new() -> Self {
-        Self {
-            state: Mutex::new(State {
-                is_allowed: false,
-                next: None,
-                tokens: Tokens::full(Instant::now()),
-            }),
-            requested: Notify::new(),
-        }
-    }
-
     /// Waits for the end of a fetch that begins after this call.
     pub(crate) async fn ask(&self) -> RefreshOutcome {
         let Some(mut end) = self.join_next() else {
@@ -134,14 +122,16 @@ struct Tokens {
     since: Instant,
 }
 
-impl Tokens {
-    fn full(now: Instant) -> Self {
+impl Default for Tokens {
+    fn default() -> Self {
         Self {
             left: BURST,
-            since: now,
+            since: Instant::now(),
         }
     }
+}
 
+impl Tokens {
     fn take(&mut self, now: Instant) -> bool {
         while self.left < BURST && now.duration_since(self.since) >= ONE_MORE_AFTER {
             self.left += 1;
@@ -166,7 +156,7 @@ mod tests {
     use super::*;
 
     fn allowed() -> Arc<FetchesOnDemand> {
-        let fetches = Arc::new(FetchesOnDemand::new());
+        let fetches = Arc::new(FetchesOnDemand::default());
         fetches.allow();
         fetches
     }
@@ -239,7 +229,10 @@ mod tests {
     #[test]
     fn after_a_day_without_fetches_the_burst_is_still_three() {
         let start = Instant::now();
-        let mut tokens = Tokens::full(start);
+        let mut tokens = Tokens {
+            left: BURST,
+            since: start,
+        };
         assert!(tokens.take(start));
         let later = start + Duration::from_secs(86_400);
         assert!(tokens.take(later) && tokens.take(later) && tokens.take(later));
@@ -249,7 +242,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_reader_waits_while_fetches_are_forbidden() {
-        let fetches = Arc::new(FetchesOnDemand::new());
+        let fetches = Arc::new(FetchesOnDemand::default());
         assert_eq!(fetches.ask().await, RefreshOutcome::NotNow);
         fetches.allow();
         let (waits, under_way) = (ask(&fetches).await, fetches.begin());

@@ -9,19 +9,18 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, watch};
 
 use super::fetch_on_demand::{FetchesOnDemand, RefreshOutcome};
-use super::status::ClonesSize;
-use super::status::{FetchProgress, IndexStatus, Phase, ProgressCell, PushStatus};
+use super::status::{ClonesSize, IndexStatus, Phase, ProgressCell, PushStatus};
 use super::stop::StopFlag;
 use super::view::View;
 use crate::observability::metrics::TimedResults;
 
 /// The state that readers and the background task share. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct IndexHandle {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     view: ArcSwapOption<View>,
     status: Mutex<IndexStatus>,
@@ -45,32 +44,7 @@ struct Shared {
 impl IndexHandle {
     /// A handle without a view.
     pub(crate) fn new() -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                view: ArcSwapOption::empty(),
-                status: Mutex::new(IndexStatus {
-                    phase: Phase::Opening,
-                    last_success: None,
-                    last_error: None,
-                    needs_help: false,
-                    failures: 0,
-                    progress: FetchProgress::default(),
-                    push: None,
-                    warnings: Vec::new(),
-                    policy_file_error: None,
-                    size: ClonesSize::default(),
-                }),
-                progress: ArcSwap::from_pointee(ProgressCell::default()),
-                wake: Notify::new(),
-                view_changed: watch::Sender::new(()),
-                damage_check: Notify::new(),
-                facts_changed: Notify::new(),
-                on_demand: FetchesOnDemand::new(),
-                fetches: TimedResults::default(),
-                checksum_changes: Counter::default(),
-                stopping: StopFlag::new(),
-            }),
-        }
+        Self::default()
     }
 
     /// Returns the current view. A request takes one and keeps it to its end. `None` until there is a first view.

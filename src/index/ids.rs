@@ -74,13 +74,6 @@ impl<'de> Deserialize<'de> for ObjectId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CommitId(pub(crate) ObjectId);
 
-impl CommitId {
-    /// The id in hexadecimal.
-    pub(crate) fn hex(self) -> [u8; 40] {
-        self.0.hex()
-    }
-}
-
 /// A text that is not 40 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a commit id is 40 hexadecimal digits")]
@@ -107,11 +100,6 @@ impl fmt::Display for CommitId {
 pub(crate) struct BlobId(pub(crate) ObjectId);
 
 impl BlobId {
-    /// The id in hexadecimal.
-    pub(crate) fn hex(self) -> [u8; 40] {
-        self.0.hex()
-    }
-
     /// Computes git's id of this content.
     pub(crate) fn of(content: &[u8]) -> Self {
         let id = Oid::hash_object(git2::ObjectType::Blob, content);

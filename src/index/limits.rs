@@ -1,6 +1,8 @@
 //! Limits for what an upstream or an archive contains. The mirror checks sizes before it reads, because a few bytes can
 //! describe objects of any size.
 
+use std::io;
+
 use git2::ErrorClass;
 
 /// The largest index file that is read. The largest real one has 5 MB.
@@ -50,7 +52,24 @@ pub(crate) enum ReadError {
     Stopped,
 }
 
+/// Why something could not be written into a clone or beside it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    #[error("{0}")]
+    Git(#[from] git2::Error),
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+}
+
 impl ReadError {
+    /// Refuses an index with more of something than the limit.
+    pub(super) fn if_more(count: usize, max: usize, has: &str, what: &str) -> Result<(), Self> {
+        if count > max {
+            return Err(Self::Refused(format!("{has} more than {max} {what}")));
+        }
+        Ok(())
+    }
+
     /// Whether the clone may be damaged. A large object or a stop is no sign of damage.
     pub(crate) fn may_be_damage(&self) -> bool {
         matches!(self, Self::Git(_))

@@ -18,6 +18,33 @@ const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// The pause between two damage checks of a clone. Each check reads every directory.
 const CHECK_PAUSE: Duration = Duration::from_secs(10);
 
+/// The shortest pause after a damage check that clients cause.
+const CLIENTS_CHECK_PAUSE_MIN: Duration = Duration::from_secs(5);
+
+/// The pause after such a check, as a multiple of its duration. So clients cannot keep a processor busy.
+const CLIENTS_CHECK_PAUSE_FACTOR: u32 = 50;
+
+/// Limits the rate of damage checks that clients cause.
+#[derive(Debug, Default)]
+pub(crate) struct ClientsChecks {
+    /// The earliest time of the next one.
+    next: Option<Instant>,
+}
+
+impl ClientsChecks {
+    /// The time until the next check is allowed.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        self.next
+            .map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
+    }
+
+    /// Notes a check that began at this time, and has ended.
+    pub(super) fn note(&mut self, began: Instant) {
+        let pause = began.elapsed().saturating_mul(CLIENTS_CHECK_PAUSE_FACTOR);
+        self.next = Instant::now().checked_add(pause.max(CLIENTS_CHECK_PAUSE_MIN));
+    }
+}
+
 /// The pause after this many failures in a row.
 pub(crate) fn backoff(failures: u32, interval: Duration) -> Duration {
     jittered(doubled(BACKOFF_FIRST, failures).min(BACKOFF_MAX.max(interval)))
@@ -59,7 +86,8 @@ impl Repairs {
                 pause.saturating_sub(now.duration_since(last))
             })
         };
-        rest(self.last, self.pause()).max(rest(self.last_check, CHECK_PAUSE))
+        let pause = doubled(REPAIR_PAUSE_FIRST, self.in_a_row).min(REPAIR_PAUSE_MAX);
+        rest(self.last, pause).max(rest(self.last_check, CHECK_PAUSE))
     }
 
     /// Notes a damage check, whatever its result.
@@ -78,10 +106,6 @@ impl Repairs {
             self.in_a_row.saturating_add(1)
         };
         self.last = Some(now);
-    }
-
-    fn pause(&self) -> Duration {
-        doubled(REPAIR_PAUSE_FIRST, self.in_a_row).min(REPAIR_PAUSE_MAX)
     }
 }
 

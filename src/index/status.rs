@@ -3,15 +3,17 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::stop::StopFlag;
 
 /// What the background task is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Phase {
     /// Opening the clone on disk.
+    #[default]
     Opening,
     /// Cloning the index, because there is no clone that can be used.
     Cloning,
@@ -30,7 +32,7 @@ pub(crate) enum Phase {
 }
 
 /// The status at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct IndexStatus {
     /// What the background task is doing.
     pub(crate) phase: Phase,
@@ -105,10 +107,7 @@ impl FetchProgress {
 /// The progress of one piece of work, and its stop flag. The working thread writes it while other threads read it.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressCell {
-    received_objects: AtomicUsize,
-    total_objects: AtomicUsize,
-    indexed_objects: AtomicUsize,
-    received_bytes: AtomicUsize,
+    progress: Mutex<FetchProgress>,
     /// How often the upstream has reported that it is still preparing.
     signs: AtomicUsize,
     stop: StopFlag,
@@ -116,23 +115,11 @@ pub(crate) struct ProgressCell {
 
 impl ProgressCell {
     pub(crate) fn set(&self, progress: FetchProgress) {
-        self.received_objects
-            .store(progress.received_objects, Ordering::Relaxed);
-        self.total_objects
-            .store(progress.total_objects, Ordering::Relaxed);
-        self.indexed_objects
-            .store(progress.indexed_objects, Ordering::Relaxed);
-        self.received_bytes
-            .store(progress.received_bytes, Ordering::Relaxed);
+        *self.progress.lock() = progress;
     }
 
     pub(crate) fn get(&self) -> FetchProgress {
-        FetchProgress {
-            received_objects: self.received_objects.load(Ordering::Relaxed),
-            total_objects: self.total_objects.load(Ordering::Relaxed),
-            indexed_objects: self.indexed_objects.load(Ordering::Relaxed),
-            received_bytes: self.received_bytes.load(Ordering::Relaxed),
-        }
+        *self.progress.lock()
     }
 
     /// Counts one report of the upstream that it is still preparing.

@@ -8,13 +8,9 @@ pub(crate) use proxies::{NotAProxy, Proxies, VARIABLES as PROXY_VARIABLES, shown
 
 /// An error with its causes.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 /// The first cause of an error: the rule that was broken, or the error of the system.

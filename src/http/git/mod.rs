@@ -224,7 +224,7 @@ async fn start(
         .windows(LIST_REFS.len())
         .any(|text| text == LIST_REFS);
     let is_fetch = request == GitRequest::Exchange && !lists_refs;
-    let (commit, input) = (child.commit(), child.take_stdin());
+    let (commit, input) = (child.commit(), child.stdin.take());
     let client = exchange.downgrade();
     let feeder = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Some(input) = input {

@@ -60,7 +60,7 @@ pub(super) type Loaded = (BlobId, Arc<CachedFile>);
 
 /// The entity tag of an index file in this encoding. Different bytes have different tags.
 pub(super) fn tag_of(blob: BlobId, encoding: Encoding) -> HeaderValue {
-    entity_tag(&blob.hex(), tag_end(encoding))
+    entity_tag(&blob.0.hex(), tag_end(encoding))
 }
 
 fn tag_end(encoding: Encoding) -> &'static str {
@@ -72,7 +72,7 @@ fn tag_end(encoding: Encoding) -> &'static str {
 
 /// The encoding of this blob that an entity tag, in its quotes, names.
 pub(super) fn encoding_in(blob: BlobId, tag: &str) -> Option<Encoding> {
-    let id = blob.hex();
+    let id = blob.0.hex();
     let end = tag.as_bytes().strip_prefix(b"\"")?.strip_prefix(&id)?;
     [Encoding::Plain, Encoding::Gzip]
         .into_iter()

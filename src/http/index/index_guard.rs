@@ -308,7 +308,7 @@ pub(crate) fn git_index(state: &AppState) -> Result<(Arc<View>, Arc<GitIndex>), 
 /// The header that names the upstream commit of an answer.
 pub(crate) fn commit_header(commit: CommitId) -> Option<(HeaderName, HeaderValue)> {
     // Hexadecimal digits are always a valid value.
-    let commit = HeaderValue::from_bytes(&commit.hex()).ok()?;
+    let commit = HeaderValue::from_bytes(&commit.0.hex()).ok()?;
     Some((X_INDEX_COMMIT, commit))
 }
 

@@ -53,7 +53,7 @@ pub(crate) async fn config(
 fn registry(state: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<Response, ApiError> {
     let base = base_url(&state.settings, uri, headers)?;
     let content = registry_config(&base);
-    let tag = entity_tag(&BlobId::of(content.as_bytes()).hex(), "\"");
+    let tag = entity_tag(&BlobId::of(content.as_bytes()).0.hex(), "\"");
     let mut response = if knows_tag(headers, &tag) || has_any(headers) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

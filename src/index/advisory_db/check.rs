@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use git2::{ObjectType, Odb, Oid};
 
-use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX};
-use crate::index::source::libgit2::{check_size, read_header};
+use crate::index::limits::{COMMIT_BYTES_MAX, ReadError, TREE_BYTES_MAX};
+use crate::index::source::libgit2::{check_size, try_file};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::trees::Entries;
@@ -71,10 +71,7 @@ fn read_tree(
                 trees.push(id);
                 continue;
             }
-            let (bytes, _kind) = read_header(odb, id)?;
-            if bytes <= INDEX_FILE_BYTES_MAX {
-                odb.read(id)?;
-            }
+            try_file(odb, id)?;
         }
     }
     Ok(())

@@ -14,43 +14,31 @@ use super::read::{Content, read};
 use super::settings::AdvisorySettings;
 use crate::index::git::upload_pack::{CLONE_BRANCH, GitIndex};
 use crate::index::handle::IndexHandle;
-use crate::index::retry::Repairs;
+use crate::index::retry::{ClientsChecks, Repairs};
 use crate::index::source::borrowed_clone::BorrowedClone;
-use crate::index::source::clone_dir::{
-    self, Access, CloneDir, CloneRecord, DataDirError, refuses_for_good,
-};
-use crate::index::source::fetch::{self, FetchError};
+use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refuses_for_good};
+use crate::index::source::fetch::{FetchError, Transfer};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
-use crate::index::source::retry_after::pause_of;
 use crate::index::source::transfers::Transfers;
 use crate::index::source::upkeep::{self, Due, FAILURE_PAUSE, RENEWAL_PAUSE};
-use crate::index::status::{Phase, ProgressCell};
+use crate::index::status::Phase;
 use crate::memory::return_freed_blocks;
 use crate::observability::LastFailure;
 
 /// The number of local failures in a row after which a new clone replaces the current one.
 const LOCAL_FAILURES_MAX: u32 = 3;
 
-/// The shortest pause between two damage checks that clients cause.
-const CHECK_PAUSE_MIN: Duration = Duration::from_secs(5);
-
-/// The pause after a damage check, as a multiple of its duration. So clients cannot keep a processor busy.
-const CHECK_PAUSE_FACTOR: u32 = 50;
-
 /// What is about to be published.
-struct Prepared {
-    content: Content,
-    git: Arc<GitIndex>,
-}
+type Prepared = (Content, Arc<GitIndex>);
 
 /// The owner of the clone. Everything here blocks.
 #[derive(Debug)]
 pub(super) struct DatabaseClone {
-    settings: AdvisorySettings,
-    handle: AdvisoryHandle,
+    pub(super) settings: AdvisorySettings,
+    pub(super) handle: AdvisoryHandle,
     /// Knows whether the mirror has the lock on the data directory.
-    index: IndexHandle,
+    pub(super) index: IndexHandle,
     /// The locked directory of the clones.
     directory: Option<CloneDir>,
     current: Option<Arc<Repository>>,
@@ -60,9 +48,9 @@ pub(super) struct DatabaseClone {
     failures: u32,
     /// Whether the next refresh makes a new clone.
     must_replace: bool,
-    repairs: Repairs,
-    /// The earliest time of the next damage check that a client causes.
-    next_check: Option<Instant>,
+    pub(super) repairs: Repairs,
+    /// The damage checks that clients cause.
+    checks: ClientsChecks,
     /// The earliest time to make the clone smaller again.
     next_upkeep: Option<Instant>,
     transfers: Transfers,
@@ -89,7 +77,7 @@ impl DatabaseClone {
             failures: 0,
             must_replace: false,
             repairs: Repairs::default(),
-            next_check: None,
+            checks: ClientsChecks::default(),
             next_upkeep: None,
             transfers: Transfers::default(),
             told: LastFailure::default(),
@@ -139,20 +127,16 @@ impl DatabaseClone {
             );
         }
         let asked = match &error {
-            DatabaseError::Fetch(FetchError::Busy { retry_after, .. }) => {
-                pause_of(retry_after, self.settings.clock.now())
-            }
-            _ => None,
+            DatabaseError::Fetch(error) => error.asked_pause(self.settings.clock.now()),
+            _ => Duration::ZERO,
         };
-        Some((failures, asked.unwrap_or_default()))
+        Some((failures, asked))
     }
 
     /// The time until a check that a client causes is allowed.
     pub(super) fn wait_for_check(&self) -> Duration {
         let now = Instant::now();
-        let wait = |next: Instant| next.saturating_duration_since(now);
-        let own = self.next_check.map_or(Duration::ZERO, wait);
-        own.max(self.repairs.wait(now))
+        self.checks.wait(now).max(self.repairs.wait(now))
     }
 
     /// Checks the clone, because git could not answer a client. Returns whether it is damaged, so the next refresh
@@ -160,8 +144,7 @@ impl DatabaseClone {
     pub(super) fn check(&mut self) -> bool {
         let began = Instant::now();
         let is_damaged = self.find_damage();
-        let pause = began.elapsed().saturating_mul(CHECK_PAUSE_FACTOR);
-        self.next_check = Instant::now().checked_add(pause.max(CHECK_PAUSE_MIN));
+        self.checks.note(began);
         is_damaged
     }
 
@@ -176,11 +159,7 @@ impl DatabaseClone {
             if self.failures >= LOCAL_FAILURES_MAX {
                 self.repairs.note(now);
                 self.must_replace = true;
-            } else if self
-                .current
-                .as_ref()
-                .is_some_and(|clone| clone.is_suspect())
-            {
+            } else if self.current.as_deref().is_some_and(Repository::is_suspect) {
                 self.find_damage();
             }
         }
@@ -208,9 +187,7 @@ impl DatabaseClone {
     }
 
     fn has_copy_on_disk(&self) -> bool {
-        CloneDir::read_only_at(self.settings.directory())
-            .current()
-            .is_some()
+        clone_dir::current(&self.settings.directory()).is_some()
     }
 
     /// Whether the mirror serves an index that it may not write to: another mirror has the lock on the data directory.
@@ -233,16 +210,12 @@ impl DatabaseClone {
         let opened = if self.index_is_only_read() {
             Err(DataDirError::Locked)
         } else {
-            CloneDir::open_at(root.clone())
+            CloneDir::open(root.clone())
         };
         let (directory, why) = match opened {
             Ok(directory) => (directory, None),
-            Err(error @ DataDirError::Locked) => (CloneDir::read_only_at(root), Some(error)),
-            Err(DataDirError::Disk(error)) if refuses_for_good(&error) => (
-                CloneDir::read_only_at(root),
-                Some(DataDirError::Disk(error)),
-            ),
-            Err(error) => return Err(error.into()),
+            Err(DataDirError::Disk(error)) if !refuses_for_good(&error) => return Err(error.into()),
+            Err(error) => (CloneDir::read_only(root), Some(error)),
         };
         let path = directory.current();
         self.directory = Some(directory);
@@ -276,15 +249,16 @@ impl DatabaseClone {
             return Ok(());
         }
         let opened = if only_reads {
-            self.open_borrowed(path)
+            // Such a clone must not be written to.
+            BorrowedClone::make(path, &self.settings.temp_dir)
+                .map_err(DatabaseError::from)
+                .and_then(|borrowed| Ok(Repository::open_borrowed(borrowed)?))
         } else {
             open_owned(path)
         };
         let shown = opened.and_then(|repository| {
             let repository = Arc::new(repository);
-            let content = read(&repository, self.handle.work().stopping())?;
-            let prepared = self.prepare(&repository, content)?;
-            self.publish(prepared);
+            self.publish(self.prepare(&repository)?);
             Ok(repository)
         });
         match shown {
@@ -309,64 +283,47 @@ impl DatabaseClone {
         }
     }
 
-    /// Opens a clone that must not be written to, through a repository in the temporary directory.
-    fn open_borrowed(&self, path: &Path) -> Result<Repository, DatabaseError> {
-        let borrowed = BorrowedClone::make(path, &self.settings.temp_dir)?;
-        Ok(Repository::open_borrowed(borrowed)?)
-    }
-
     fn fetch(&mut self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
         self.check_local_upstream()?;
-        let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
-        let outgoing = self.settings.outgoing.clone();
-        let fetched = self.transfer(Phase::Fetching, move |progress| {
-            fetch::fetch(&path, &url, &outgoing, progress)
-        });
-        let fetched = fetched.and_then(|()| self.copy_shallow(repository.path()));
-        if let Err(error) = fetched {
-            if let FetchError::Local(_) = error {
+        let fetched = self.transfer(Transfer::Fetch, repository.path());
+        self.failures = match fetched {
+            Err(FetchError::Local(_)) => {
                 // The clone may be damaged. The next refresh checks it.
                 repository.suspect();
-                self.failures += 1;
-            } else {
-                self.failures = 0;
+                self.failures + 1
             }
-            return Err(error.into());
-        }
-        self.failures = 0;
-        match self.show(repository) {
+            _ => 0,
+        };
+        fetched?;
+        let shown = self.show(repository);
+        match &shown {
             Err(DatabaseError::Damaged(_))
                 if self.repairs.allowed(Instant::now()) && self.find_damage() =>
             {
-                self.clone_anew()
+                return self.clone_anew();
             }
-            Err(error @ DatabaseError::Refused(_)) => {
+            Err(DatabaseError::Refused(_)) => {
                 // A restart must serve what is served now.
                 if let Some(copy) = self.handle.copy()
                     && let Err(error) = repository.reset_to(copy.git.commit)
                 {
                     tracing::warn!(error = %error, "the advisory database could not be reset to the commit that is served");
                 }
-                Err(error)
             }
-            Err(error) => Err(error),
-            Ok(()) => {
-                self.write_record(repository.path());
-                Ok(())
-            }
+            Err(_) => {}
+            Ok(()) => self.write_record(repository.path()),
         }
+        shown
     }
 
     /// Publishes the content of the current clone, if it has another commit than the published one.
-    fn show(&mut self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
+    fn show(&self, repository: &Arc<Repository>) -> Result<(), DatabaseError> {
         // Also without a new commit: damage must be found before a client or a new commit finds it.
-        let content = read(repository, self.handle.work().stopping())?;
+        let prepared = self.prepare(repository)?;
         let published = self.handle.copy();
-        if published.is_some_and(|copy| copy.git.commit == content.commit) {
-            return Ok(());
+        if published.is_none_or(|copy| copy.git.commit != prepared.0.commit) {
+            self.publish(prepared);
         }
-        let prepared = self.prepare(repository, content)?;
-        self.publish(prepared);
         Ok(())
     }
 
@@ -376,12 +333,7 @@ impl DatabaseClone {
         let Some(path) = self.directory.as_mut().map(CloneDir::next).transpose()? else {
             return Err(DatabaseError::Locked);
         };
-        let (target, url) = (path.clone(), self.settings.url.clone());
-        let outgoing = self.settings.outgoing.clone();
-        let cloned = self.transfer(Phase::Cloning, move |progress| {
-            fetch::clone_with_history(&target, &url, &outgoing, progress)
-        });
-        let cloned = cloned.and_then(|()| self.copy_shallow(&path));
+        let cloned = self.transfer(Transfer::CloneAll, &path);
         self.replace_by(&path, cloned.map_err(DatabaseError::from))
     }
 
@@ -394,9 +346,8 @@ impl DatabaseClone {
         let replaced = made.and_then(|()| {
             self.write_record(path);
             let repository = Arc::new(open_owned(path)?);
-            let content = read(&repository, self.handle.work().stopping())?;
             // Before `activate`: a clone that cannot be shown must not become the clone in use.
-            let prepared = self.prepare(&repository, content)?;
+            let prepared = self.prepare(&repository)?;
             if let Some(directory) = &self.directory {
                 directory.activate(path)?;
             }
@@ -419,12 +370,9 @@ impl DatabaseClone {
         }
     }
 
-    /// Makes the references that clients get. Publishes nothing yet.
-    fn prepare(
-        &self,
-        repository: &Arc<Repository>,
-        content: Content,
-    ) -> Result<Prepared, DatabaseError> {
+    /// Reads a clone, and makes the references that clients get. Publishes nothing yet.
+    fn prepare(&self, repository: &Arc<Repository>) -> Result<Prepared, DatabaseError> {
+        let content = read(repository, self.handle.work().stopping())?;
         let commit = content.commit;
         repository.with(|git| {
             let is_shown = git
@@ -440,34 +388,29 @@ impl DatabaseClone {
         })?;
         let program = self.settings.program.clone();
         let git = Arc::new(GitIndex::of_clone(commit, Arc::clone(repository), program));
-        Ok(Prepared { content, git })
+        Ok((content, git))
     }
 
-    fn publish(&self, Prepared { content, git }: Prepared) {
-        let Content {
-            commit,
-            advisories,
-            skipped,
-        } = content;
-        let published = self.handle.advisories();
-        let is_new = published.is_none_or(|published| published.commit != advisories.commit);
-        if is_new {
-            tracing::info!(
-                advisories.commit = %commit,
-                advisories.count = advisories.count(),
-                advisories.skipped = advisories.skipped,
-                "the advisories have changed"
-            );
-            for file in skipped {
-                tracing::warn!(file, "an advisory is skipped");
-            }
-        }
-        self.handle.publish(AdvisoryCopy {
-            advisories: Arc::new(advisories),
+    fn publish(&self, (content, git): Prepared) {
+        let advisories = Arc::new(content.advisories);
+        let is_new = self.handle.publish(AdvisoryCopy {
+            advisories: Arc::clone(&advisories),
             git,
         });
+        if !is_new {
+            return;
+        }
+        tracing::info!(
+            advisories.commit = %content.commit,
+            advisories.count = advisories.count(),
+            advisories.skipped = advisories.skipped,
+            "the advisories have changed"
+        );
+        for file in content.skipped {
+            tracing::warn!(file, "an advisory is skipped");
+        }
         // The first view is made with what is on the disk.
-        if is_new && self.index.view().is_some() {
+        if self.index.view().is_some() {
             self.index.note_facts_changed();
         }
     }
@@ -493,36 +436,22 @@ impl DatabaseClone {
         is_damaged
     }
 
-    /// Ends the pauses between repairs.
-    #[cfg(test)]
-    pub(super) fn forget_repairs(&mut self) {
-        self.repairs = Repairs::default();
-    }
-
-    fn transfer(
-        &mut self,
-        phase: Phase,
-        transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
-    ) -> Result<(), FetchError> {
-        self.transfers.check_capacity()?;
-        let progress = self.handle.work().begin(phase);
-        let is_local = self.settings.url.is_local();
-        self.transfers.run(&progress, is_local, transfer)
+    fn transfer(&mut self, transfer: Transfer, clone: &Path) -> Result<(), FetchError> {
+        let upstream = (&self.settings.url, &self.settings.outgoing);
+        self.transfers
+            .run(transfer, clone, upstream, self.handle.work())?;
+        let copied = local_upstream::copy_shallow(&self.settings.url, clone);
+        copied.map_err(|error| FetchError::System(error.to_string()))
     }
 
     fn check_local_upstream(&self) -> Result<(), DatabaseError> {
         local_upstream::check(&self.settings.url).map_err(DatabaseError::Upstream)
     }
 
-    fn copy_shallow(&self, clone: &Path) -> Result<(), FetchError> {
-        let copied = local_upstream::copy_shallow(&self.settings.url, clone);
-        copied.map_err(|error| FetchError::System(error.to_string()))
-    }
-
     /// Notes the time of a fetch. A failure only means that it is lost after a restart.
     fn write_record(&self, clone: &Path) {
-        let record = CloneRecord::new(&self.settings.url, Some(self.settings.clock.now()));
-        let written = clone_dir::write_record(clone, &record);
+        let now = self.settings.clock.now();
+        let written = clone_dir::write_record(clone, &self.settings.url, Some(now));
         if let Some(error) = self.unwritten.news_of(&written) {
             tracing::warn!(
                 error,
@@ -595,7 +524,6 @@ impl DatabaseClone {
         let in_use = in_use.map(|clone| clone.path().to_owned());
         // It may be a clone of another upstream, until our own has replaced it.
         let keep: Vec<PathBuf> = in_use.chain(directory.current()).collect();
-        let keep: Vec<&Path> = keep.iter().map(PathBuf::as_path).collect();
         if let Err(error) = directory.sweep(&keep) {
             tracing::warn!(error = %error, "an old copy of the advisory database could not be removed");
         }

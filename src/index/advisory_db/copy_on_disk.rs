@@ -15,9 +15,6 @@ use crate::index::source::remote_url::RemoteUrl;
 use crate::index::stop::StopFlag;
 use crate::policy::Advisories;
 
-/// Never set: a subcommand ends with its process.
-static NEVER: StopFlag = StopFlag::new();
-
 /// Reads the advisories of the copy in this data directory. Returns `None` if there is no copy that a mirror with these
 /// settings would use. An error is one line. Blocking.
 pub(crate) fn read_copy_on_disk(
@@ -32,7 +29,8 @@ pub(crate) fn read_copy_on_disk(
         if may_fetch && !is_ours() {
             return Ok(None);
         }
-        Ok(Some(read(&repository, &NEVER)?.advisories))
+        // Never stopped: a subcommand ends with its process.
+        Ok(Some(read(&repository, &StopFlag::new())?.advisories))
     });
     let read = read.map_err(|error| DatabaseError::from(error).to_string());
     Ok(read?.flatten())

@@ -4,10 +4,9 @@ use std::io;
 
 use git2::ErrorClass;
 
-use crate::index::limits::ReadError;
+use crate::index::limits::{ReadError, WriteError};
 use crate::index::source::clone_dir::DataDirError;
 use crate::index::source::fetch::FetchError;
-use crate::index::source::upkeep::UpkeepError;
 
 /// Why a refresh failed. Without secrets, on one line.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +60,11 @@ impl From<ReadError> for DatabaseError {
     }
 }
 
-impl From<UpkeepError> for DatabaseError {
-    fn from(error: UpkeepError) -> Self {
+impl From<WriteError> for DatabaseError {
+    fn from(error: WriteError) -> Self {
         match error {
-            UpkeepError::Disk(error) => Self::Disk(error),
-            UpkeepError::Git(error) => Self::of_git(&error),
+            WriteError::Disk(error) => Self::Disk(error),
+            WriteError::Git(error) => Self::of_git(&error),
         }
     }
 }

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
-
 use crate::index::git::upload_pack::GitIndex;
 use crate::index::handle::IndexHandle;
 use crate::index::status::IndexStatus;
 use crate::policy::Advisories;
+use arc_swap::ArcSwapOption;
 
 /// The state that readers and the background task share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -16,14 +14,12 @@ pub(crate) struct AdvisoryHandle {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     upstream: String,
     copy: ArcSwapOption<AdvisoryCopy>,
     /// The status of fetches, and the stop. It never has a view.
     work: IndexHandle,
-    /// Tells every waiting task that there are other advisories.
-    changed: watch::Sender<()>,
 }
 
 /// The database at one commit.
@@ -51,17 +47,14 @@ impl AdvisoryHandle {
         Self {
             shared: Arc::new(Shared {
                 upstream,
-                copy: ArcSwapOption::empty(),
-                work: IndexHandle::new(),
-                changed: watch::Sender::new(()),
+                ..Shared::default()
             }),
         }
     }
 
     /// The current advisories; `None` until there is a first copy of the database.
     pub(crate) fn advisories(&self) -> Option<Arc<Advisories>> {
-        let copy = self.shared.copy.load();
-        copy.as_ref().map(|copy| Arc::clone(&copy.advisories))
+        self.copy().map(|copy| Arc::clone(&copy.advisories))
     }
 
     /// Whether there are advisories. Never [`AdvisoryState::Waiting`] after the first failure.
@@ -75,16 +68,9 @@ impl AdvisoryHandle {
         }
     }
 
-    /// A receiver that is told of all later advisories.
-    #[cfg(test)]
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
-        self.shared.changed.subscribe()
-    }
-
     /// The database for git clients; `None` until there is a first copy.
     pub(crate) fn git(&self) -> Option<Arc<GitIndex>> {
-        let copy = self.shared.copy.load();
-        copy.as_ref().map(|copy| Arc::clone(&copy.git))
+        self.copy().map(|copy| Arc::clone(&copy.git))
     }
 
     /// The URL of the upstream, without secrets.
@@ -106,13 +92,13 @@ impl AdvisoryHandle {
         self.shared.copy.load_full()
     }
 
-    pub(super) fn publish(&self, copy: AdvisoryCopy) {
-        let before = self.advisories();
-        let is_new = before.is_none_or(|before| before.commit != copy.advisories.commit);
-        // The store first: a task that waits for the notification must see the new copy.
+    /// Publishes a copy. Returns whether it has another commit than the one before: otherwise the advisories stay.
+    pub(super) fn publish(&self, mut copy: AdvisoryCopy) -> bool {
+        let same = self.advisories();
+        let same = same.filter(|before| before.commit == copy.advisories.commit);
+        let is_new = same.is_none();
+        copy.advisories = same.unwrap_or(copy.advisories);
         self.shared.copy.store(Some(Arc::new(copy)));
-        if is_new {
-            self.shared.changed.send_replace(());
-        }
+        is_new
     }
 }

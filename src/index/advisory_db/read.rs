@@ -8,7 +8,7 @@ use crate::index::source::libgit2::check_size;
 use crate::index::source::repository::Repository;
 use crate::index::source::trees::{Entries, RawEntry};
 use crate::index::stop::StopFlag;
-use crate::policy::{ADVISORY_BYTES_MAX, Advisories, AdvisoryReader};
+use crate::policy::{ADVISORY_BYTES_MAX, Advisories, AdvisoryReader, TooLarge};
 
 /// The directory of advisories about crates. Those about Rust itself are in another one.
 const CRATES: &[u8] = b"crates";
@@ -88,11 +88,7 @@ impl Work<'_> {
         for entry in Entries(content.data()) {
             self.stop.check()?;
             self.entries += 1;
-            if self.entries > ENTRIES_READ_MAX {
-                return Err(ReadError::Refused(format!(
-                    "it has more than {ENTRIES_READ_MAX} entries"
-                )));
-            }
+            ReadError::if_more(self.entries, ENTRIES_READ_MAX, "it has", "entries")?;
             visit(self, &entry?)?;
         }
         Ok(())
@@ -111,9 +107,7 @@ impl Work<'_> {
             self.read_advisory(odb, file.id.to_oid()?)?
         } else {
             // A symlink could lead anywhere.
-            self.reader
-                .skip("it is no ordinary file")
-                .map_err(refused)?
+            self.reader.skip("it is no ordinary file")?
         };
         if let Some(why) = skipped
             && self.skipped.len() < NAMED_MAX
@@ -133,14 +127,16 @@ impl Work<'_> {
         match check_size(odb, file, ObjectType::Blob, ADVISORY_BYTES_MAX) {
             Ok(_bytes) => {}
             Err(ReadError::TooLarge(_)) => {
-                return self.reader.skip("it is too large").map_err(refused);
+                return Ok(self.reader.skip("it is too large")?);
             }
             Err(error) => return Err(error),
         }
-        self.reader.add(odb.read(file)?.data()).map_err(refused)
+        Ok(self.reader.add(odb.read(file)?.data())?)
     }
 }
 
-fn refused(too_large: crate::policy::TooLarge) -> ReadError {
-    ReadError::Refused(too_large.to_string())
+impl From<TooLarge> for ReadError {
+    fn from(too_large: TooLarge) -> Self {
+        Self::Refused(too_large.to_string())
+    }
 }

@@ -21,12 +21,7 @@ const INDEX_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The background task.
 #[derive(Debug)]
-pub(crate) struct AdvisoryTask {
-    clone: DatabaseClone,
-    handle: AdvisoryHandle,
-    index: IndexHandle,
-    interval: Duration,
-}
+pub(crate) struct AdvisoryTask(DatabaseClone);
 
 impl AdvisoryTask {
     /// Makes a task that publishes through `handle`. It does nothing until it runs. `index` tells whether the mirror may
@@ -36,17 +31,12 @@ impl AdvisoryTask {
         handle: AdvisoryHandle,
         index: IndexHandle,
     ) -> Self {
-        Self {
-            interval: settings.interval,
-            clone: DatabaseClone::new(settings, handle.clone(), index.clone()),
-            handle,
-            index,
-        }
+        Self(DatabaseClone::new(settings, handle, index))
     }
 
     /// The state that this task shares with readers.
     pub(crate) fn handle(&self) -> AdvisoryHandle {
-        self.handle.clone()
+        self.0.handle.clone()
     }
 
     /// Publishes the copy on disk, if there is one, and drops `opened`. Then fetches regularly until the mirror stops.
@@ -58,12 +48,9 @@ impl AdvisoryTask {
         opened: oneshot::Sender<()>,
         stop: CancellationToken,
     ) -> Result<(), JoinError> {
-        let Self {
-            mut clone,
-            handle,
-            index,
-            interval,
-        } = self;
+        let Self(mut clone) = self;
+        let (handle, index) = (clone.handle.clone(), clone.index.clone());
+        let interval = clone.settings.interval;
         let end = || handle.work().stop();
         let open = DatabaseClone::open_copy_on_disk;
         let Some((back, ())) = on_blocking_thread(clone, open, &stop, end).await? else {

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::index::follow::settings::Network;
 use crate::index::git::program::GitProgram;
 use crate::index::handle::IndexHandle;
+use crate::index::retry::Repairs;
 use crate::index::source::clone_dir::CloneDir;
 use crate::index::source::libgit2::configure;
 use crate::index::source::remote_url::RemoteUrl;
@@ -96,7 +97,7 @@ impl Scene {
 
     fn clone_path(&self) -> PathBuf {
         let root = self.settings.directory();
-        CloneDir::read_only_at(root).current().unwrap()
+        CloneDir::read_only(root).current().unwrap()
     }
 
     fn refresh(&mut self) {
@@ -222,7 +223,6 @@ fn a_squash_is_followed_and_old_history_and_packs_do_not_accumulate() {
             slack_bytes: 40_000,
         };
     });
-    let mut changes = scene.handle.changes();
     for number in 0..12 {
         let noise: String = std::iter::repeat_with(fastrand::alphanumeric)
             .take(9_000)
@@ -231,11 +231,13 @@ fn a_squash_is_followed_and_old_history_and_packs_do_not_accumulate() {
         let commit = scene.commit(&[(path, format!("{file}{noise}{number}"))]);
         scene.refresh();
         assert_eq!(scene.commit_shown(), commit);
-        assert!(changes.has_changed().unwrap());
-        changes.mark_unchanged();
         // A fetch without new commits.
+        let advisories = scene.handle.advisories().unwrap();
         scene.refresh();
-        assert!(!changes.has_changed().unwrap());
+        assert!(Arc::ptr_eq(
+            &advisories,
+            &scene.handle.advisories().unwrap()
+        ));
         let packs = packs_in(&scene.clone_path()).unwrap().len();
         assert!(packs <= 5, "{packs} packs");
     }
@@ -340,12 +342,12 @@ fn an_offline_mirror_uses_the_copy_on_disk_and_writes_nothing_without_one() {
     scene.again(|settings| settings.url = remote);
     scene.clone.open_copy_on_disk();
     assert_eq!(scene.commit_shown(), commit);
-    let changes = scene.handle.changes();
+    let advisories = scene.handle.advisories().unwrap();
     for _ in 0..2 {
         scene.refresh();
     }
     assert!(
-        !changes.has_changed().unwrap(),
+        Arc::ptr_eq(&advisories, &scene.handle.advisories().unwrap()),
         "the same commit is no news"
     );
     let status = scene.handle.status();
@@ -362,7 +364,7 @@ fn an_offline_mirror_uses_the_copy_on_disk_and_writes_nothing_without_one() {
     assert!(scene.fail().contains("is damaged"));
     assert_eq!(scene.handle.state(), AdvisoryState::Ready);
     // Unlocked between two refreshes: the copy can be replaced.
-    drop(CloneDir::open_at(scene.settings.directory()).unwrap());
+    drop(CloneDir::open(scene.settings.directory()).unwrap());
 }
 
 #[test]
@@ -397,7 +399,7 @@ fn a_shallow_repository_on_this_machine_can_be_followed_and_served() {
         let why = scene.fail();
         assert!(why.contains("object not found"), "{why}");
     }
-    scene.clone.forget_repairs();
+    scene.clone.repairs = Repairs::default();
     scene.refresh();
     assert_eq!(scene.commit_shown(), commit);
     assert!(!scene.clone_path().join("shallow").exists());

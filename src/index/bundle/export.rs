@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use git2::{ErrorClass, ErrorCode, ObjectType, Oid, PackBuilder};
+use git2::{ErrorClass, ErrorCode, ObjectType, Oid};
 
 use crate::index::ids::CommitId;
 use crate::index::limits::ReadError;
@@ -43,24 +43,12 @@ pub(crate) enum ExportError {
     Read(#[from] ReadError),
     /// The files could not be listed or written.
     #[error("the packs of the index cannot be read or written")]
-    Disk(#[source] io::Error),
+    Disk(#[from] io::Error),
 }
 
-impl From<io::Error> for ExportError {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
-    }
-}
-
-/// Why a pack could not be made.
-enum PackError {
-    BaseMissing,
-    Git(git2::Error),
-}
-
-impl From<git2::Error> for PackError {
+impl From<git2::Error> for ExportError {
     fn from(error: git2::Error) -> Self {
-        Self::Git(error)
+        Self::Read(error.into())
     }
 }
 
@@ -74,12 +62,7 @@ pub(crate) fn export_all(source: &Source, into: &Path) -> Result<IndexExport, Ex
         .collect();
     let loose = loose_objects(repository.path())?;
     if !loose.is_empty() {
-        packs.push(write_pack(repository, into, |builder| {
-            for id in &loose {
-                builder.insert_object(*id, None)?;
-            }
-            Ok(())
-        })?);
+        packs.push(write_pack(repository, into, &loose)?);
     }
     Ok(describe(source, packs))
 }
@@ -91,18 +74,8 @@ pub(crate) fn export_since(
     into: &Path,
 ) -> Result<IndexExport, ExportError> {
     let repository = source.repository();
-    let opened = repository.with(|git| Ok(new_objects(git, base, source.commit())))?;
-    let objects = match opened {
-        Ok(objects) => objects,
-        Err(PackError::BaseMissing) => return Err(ExportError::BaseMissing),
-        Err(PackError::Git(error)) => return Err(ReadError::from(error).into()),
-    };
-    let pack = write_pack(repository, into, |builder| {
-        for id in objects {
-            builder.insert_object(id, None)?;
-        }
-        Ok(())
-    })?;
+    let objects = repository.with(|git| Ok(new_objects(git, base, source.commit())))??;
+    let pack = write_pack(repository, into, &objects)?;
     Ok(describe(source, vec![pack]))
 }
 
@@ -119,11 +92,11 @@ fn describe(source: &Source, packs: Vec<PathBuf>) -> IndexExport {
 }
 
 /// Lists the commit, and all objects of its tree that the base's tree does not have at the same path.
-fn new_objects(
+pub(super) fn new_objects(
     git: &git2::Repository,
     base: CommitId,
     commit: CommitId,
-) -> Result<Vec<Oid>, PackError> {
+) -> Result<Vec<Oid>, ExportError> {
     let base = known(git.find_commit(base.0.to_oid()?))?.tree_id();
     let commit = git.find_commit(commit.0.to_oid()?)?;
     let mut objects = vec![commit.id()];
@@ -159,24 +132,17 @@ fn new_objects(
     Ok(objects)
 }
 
-#[cfg(test)]
-pub(super) fn new_objects_for_tests(source: &Source, base: CommitId) -> Vec<Oid> {
-    let git = git2::Repository::open_bare(source.repository().path()).unwrap();
-    let objects = new_objects(&git, base, source.commit());
-    objects.unwrap_or_else(|_error| Vec::new())
-}
-
-fn known<T>(found: Result<T, git2::Error>) -> Result<T, PackError> {
+fn known<T>(found: Result<T, git2::Error>) -> Result<T, ExportError> {
     found.map_err(|error| match error.code() {
-        ErrorCode::NotFound => PackError::BaseMissing,
-        _ => PackError::Git(error),
+        ErrorCode::NotFound => ExportError::BaseMissing,
+        _ => error.into(),
     })
 }
 
 fn write_pack(
     repository: &Repository,
     into: &Path,
-    insert: impl FnOnce(&mut PackBuilder<'_>) -> Result<(), git2::Error>,
+    objects: &[Oid],
 ) -> Result<PathBuf, ExportError> {
     // With a handle of its own, because a failure of a shared handle marks the clone as suspect, and a full disk is no
     // damage.
@@ -184,17 +150,17 @@ fn write_pack(
         let git = git2::Repository::open_bare(repository.path())?;
         let mut builder = git.packbuilder()?;
         builder.set_threads(1);
-        insert(&mut builder)?;
+        for id in objects {
+            builder.insert_object(*id, None)?;
+        }
         builder.write(into, 0o444)?;
         Ok(builder.name()?.unwrap_or_default().to_owned())
     };
-    let name: String =
-        with_memory_limit(MemoryLimit::PACKING, write).map_err(|error: git2::Error| match error
-            .class()
-        {
-            ErrorClass::Os => io::Error::other(error.message().to_owned()).into(),
-            _ => ExportError::Read(error.into()),
-        })?;
+    let name: Result<String, git2::Error> = with_memory_limit(MemoryLimit::PACKING, write);
+    let name = name.map_err(|error| match error.class() {
+        ErrorClass::Os => io::Error::other(error.message().to_owned()).into(),
+        _ => ExportError::from(error),
+    })?;
     Ok(into.join(format!("pack-{name}.pack")))
 }
 
@@ -204,18 +170,13 @@ fn loose_objects(clone: &Path) -> Result<Vec<Oid>, ExportError> {
     let mut ids = Vec::new();
     for directory in std::fs::read_dir(&objects)? {
         let directory = directory?;
-        let Some(first) = directory.file_name().to_str().map(str::to_owned) else {
-            continue;
-        };
+        let first = directory.file_name();
         if first.len() != 2 {
             continue;
         }
         for file in std::fs::read_dir(directory.path())? {
-            let name = file?.file_name();
-            let id = name
-                .to_str()
-                .map(|rest| Oid::from_str(&format!("{first}{rest}")));
-            ids.extend(id.and_then(Result::ok));
+            let id = format!("{}{}", first.display(), file?.file_name().display());
+            ids.extend(Oid::from_str(&id));
         }
     }
     Ok(ids)

@@ -10,26 +10,21 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository, TreeEntry};
+use git2::{Commit, ErrorClass, ObjectType, OdbLookupFlags, Oid, Repository};
 
 use crate::index::ids::CommitId;
 use crate::index::limits::{COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
-use crate::index::source::clone_dir::{
-    self, CloneDir, CloneRecord, DataDirError, remove_tree, write_atomically,
-};
+use crate::index::source::clone_dir::{self, CloneDir, DataDirError, remove_tree};
 use crate::index::source::fetch::{self, UPSTREAM_HEAD};
 use crate::index::source::libgit2::{
     MemoryLimit, check_size, has_refused_memory, with_memory_limit,
 };
 use crate::index::source::remote_url::RemoteUrl;
-use crate::index::source::{trees, upkeep};
+use crate::index::source::{local_upstream, trees, upkeep};
 use crate::index::stop::StopFlag;
 
 /// The bytes of a pack that are copied at a time.
 const BUFFER_BYTES: usize = 256 * 1024;
-
-/// The file in which git lists the commits without their parents.
-const SHALLOW: &str = "shallow";
 
 /// An exported index, unpacked from its archive.
 #[derive(Clone, Debug)]
@@ -63,13 +58,7 @@ pub(crate) enum ImportError {
     Refused(String),
     /// The operating system refused.
     #[error("the exported index cannot be read, or DATA_DIR cannot be written to")]
-    Disk(#[source] io::Error),
-}
-
-impl From<io::Error> for ImportError {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
-    }
+    Disk(#[from] io::Error),
 }
 
 impl From<DataDirError> for ImportError {
@@ -104,21 +93,21 @@ impl From<git2::Error> for ImportError {
 
 /// Checks that an import can begin now. [`ImportError::Locked`] if another process has locked the data directory.
 pub(crate) fn may_import(data_dir: &Path) -> Result<(), ImportError> {
-    let _free = CloneDir::open(data_dir)?;
+    let _free = CloneDir::open(clone_dir::root(data_dir))?;
     Ok(())
 }
 
 /// Imports an index. A running offline mirror shows it within a minute. Any other running mirror keeps the data
 /// directory locked, so the import fails.
 pub(crate) fn import(data_dir: &Path, import: &IndexImport<'_>) -> Result<(), ImportError> {
-    let mut clones = CloneDir::open(data_dir)?;
+    let mut clones = CloneDir::open(clone_dir::root(data_dir))?;
     let target = clones.next()?;
     // Limited, because an archive may be hostile, as an upstream may be.
     let built = with_memory_limit(MemoryLimit::TRANSFER, || build(&clones, &target, import));
     match built.and_then(|()| Ok(clones.activate(&target)?)) {
         Ok(()) => {
             // A failure is harmless: a clone that remains takes disk space, and the next sweep removes it.
-            let _remaining = clones.sweep(&[&target]);
+            let _remaining = clones.sweep(std::slice::from_ref(&target));
             Ok(())
         }
         Err(error) => {
@@ -144,8 +133,7 @@ fn build(clones: &CloneDir, target: &Path, import: &IndexImport<'_>) -> Result<(
     trees::read(&git, commit.tree_id().into(), None, &StopFlag::new())?;
     note_missing_parents(&git, target, commit.clone())?;
     git.reference(UPSTREAM_HEAD, commit.id(), true, "imported")?;
-    let record = CloneRecord::new(import.upstream, import.fetched);
-    clone_dir::write_record(target, &record)?;
+    clone_dir::write_record(target, import.upstream, import.fetched)?;
     Ok(())
 }
 
@@ -190,16 +178,15 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
         check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
         for entry in &git.find_tree(tree)? {
             entries += 1;
-            if entries > ENTRIES_READ_MAX {
-                let why = format!("its directories have more than {ENTRIES_READ_MAX} entries");
-                return Err(ReadError::Refused(why).into());
-            }
+            ReadError::if_more(entries, ENTRIES_READ_MAX, "its directories have", "entries")?;
             match entry.kind() {
                 Some(ObjectType::Tree) if seen.insert(entry.id()) => trees.push(entry.id()),
                 Some(ObjectType::Blob)
                     if !odb.exists_ext(entry.id(), OdbLookupFlags::NO_REFRESH) =>
                 {
-                    return Err(missing(&entry));
+                    let name = String::from_utf8_lossy(entry.name_bytes());
+                    let why = format!("the file {} is missing", name.escape_debug());
+                    return Err(ImportError::Damaged(why));
                 }
                 _ => {}
             }
@@ -211,13 +198,6 @@ fn check_tree(git: &Repository, tree: Oid) -> Result<(), ImportError> {
 fn find_commit(git: &Repository, id: Oid) -> Result<Commit<'_>, ImportError> {
     check_size(&git.odb()?, id, ObjectType::Commit, COMMIT_BYTES_MAX)?;
     Ok(git.find_commit(id)?)
-}
-
-fn missing(entry: &TreeEntry<'_>) -> ImportError {
-    ImportError::Damaged(format!(
-        "the file {} is missing",
-        String::from_utf8_lossy(entry.name_bytes()).escape_debug()
-    ))
 }
 
 /// Lists the commits without their parents in the `shallow` file. Otherwise git would look for the parents and fail.
@@ -244,14 +224,7 @@ fn note_missing_parents(
             }
         }
     }
-    if lines.is_empty() {
-        match std::fs::remove_file(target.join(SHALLOW)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
-    } else {
-        Ok(write_atomically(target, SHALLOW, lines.as_bytes())?)
-    }
+    Ok(local_upstream::write_shallow(target, lines.as_bytes())?)
 }
 
 #[cfg(test)]
@@ -264,7 +237,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::index::bundle::export::{ExportError, IndexExport, export_all, export_since};
+    use crate::index::bundle::export::{
+        ExportError, IndexExport, export_all, export_since, new_objects,
+    };
     use crate::index::limits::ReadError;
     use crate::index::source::snapshot::Source;
     use crate::index::testing::TestIndex;
@@ -389,8 +364,7 @@ mod tests {
         let git = Repository::open_bare(scene.source().repository().path()).unwrap();
         let commit = git.find_commit(second.commit.0.to_oid().unwrap()).unwrap();
         let kept = commit.tree().unwrap().get_name("se").unwrap().id();
-        let objects =
-            crate::index::bundle::export::new_objects_for_tests(&scene.source(), first.commit);
+        let objects = new_objects(&git, first.commit, second.commit).unwrap();
         // The commit, the root, `1`, `to`, `to/ki` and two files.
         assert_eq!(objects.len(), 7);
         assert!(!objects.contains(&kept));
@@ -461,7 +435,7 @@ mod tests {
         scene.publish_more();
         let second = scene.export_all();
         {
-            let mut clones = CloneDir::open(scene.inside.path()).unwrap();
+            let mut clones = CloneDir::open(clone_dir::root(scene.inside.path())).unwrap();
             let target = clones.next().unwrap();
             let exported = IndexImport {
                 commit: second.commit,

@@ -13,15 +13,14 @@ use super::settings::FollowerSettings;
 use crate::index::git::overlay;
 use crate::index::handle::IndexHandle;
 use crate::index::retry::Repairs;
-use crate::index::source::clone_dir::{self, Access, CloneDir, CloneRecord};
-use crate::index::source::fetch::{self, FetchError};
+use crate::index::source::clone_dir::{self, Access, CloneDir};
+use crate::index::source::fetch::{FetchError, Transfer};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::snapshot::Source;
 use crate::index::source::transfers::Transfers;
 use crate::index::source::upkeep::{self, Due, FAILURE_PAUSE, RENEWAL_PAUSE};
-use crate::index::status::{ClonesSize, Phase, ProgressCell};
-use crate::index::view::View;
+use crate::index::status::{ClonesSize, Phase};
 use crate::memory::return_freed_blocks;
 use crate::observability::LastFailure;
 
@@ -35,9 +34,10 @@ pub(crate) struct Clones {
     handle: IndexHandle,
     /// The locked data directory; `None` while it is unlocked.
     pub(super) directory: Option<CloneDir>,
-    current: Option<Arc<Repository>>,
-    /// Replaced clones that requests may still read.
-    retired: Vec<Arc<Repository>>,
+    /// The clone in use.
+    pub(super) current: Option<Arc<Repository>>,
+    /// Replaced clones that requests may still read, and that could not be removed yet.
+    pub(super) retired: Vec<Arc<Repository>>,
     /// Failures in a row that the clone may have caused.
     failures: u32,
     repairs: Repairs,
@@ -73,16 +73,6 @@ impl Clones {
         }
     }
 
-    /// The clone in use.
-    pub(super) fn current(&self) -> Option<&Arc<Repository>> {
-        self.current.as_ref()
-    }
-
-    /// Whether there are replaced clones that could not be removed yet.
-    pub(super) fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
-    }
-
     /// The time until the next repair or damage check is allowed.
     pub(super) fn wait_for_repair(&self) -> Duration {
         self.repairs.wait(Instant::now())
@@ -111,19 +101,10 @@ impl Clones {
 
     /// Publishes the current clone again if there are rules: facts may have changed.
     pub(super) fn show_again(&self, publisher: &mut Publisher) -> Result<(), RefreshError> {
-        match self
-            .current
-            .as_ref()
-            .filter(|_| publisher.maker.has_rules())
-        {
-            Some(repository) => publisher.show(repository, None),
-            None => Ok(()),
+        match &self.current {
+            Some(repository) if publisher.maker.has_rules() => publisher.show(repository, None),
+            _ => Ok(()),
         }
-    }
-
-    /// Unlocks the data directory.
-    pub(crate) fn close(&mut self) {
-        self.directory = None;
     }
 
     /// Fetches, or makes a clone, as the settings say, and publishes the result.
@@ -165,7 +146,7 @@ impl Clones {
             self.directory = None;
             self.retired.extend(self.current.take());
         }
-        let clones = CloneDir::open(&self.settings.data_dir)?;
+        let clones = CloneDir::open(clone_dir::root(&self.settings.data_dir))?;
         if let Some(path) = clones.current() {
             match self.open_clone(&path, publisher) {
                 Ok(true) => {}
@@ -184,10 +165,8 @@ impl Clones {
             }
         }
         let current = self.current.iter().map(|current| current.path().to_owned());
-        let keep: Vec<PathBuf> = current.chain(self.irreplaceable(&clones)).collect();
-        warn_if_left(
-            clones.sweep_leftovers(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()),
-        );
+        let keep = current.chain(self.irreplaceable(&clones)).collect();
+        warn_if_left(clones.sweep_leftovers(keep));
         self.directory = Some(clones);
         Ok(())
     }
@@ -269,12 +248,8 @@ impl Clones {
         publisher: &mut Publisher,
     ) -> Result<SystemTime, RefreshError> {
         local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
-        let (path, url) = (repository.path().to_owned(), self.settings.url.clone());
-        let outgoing = self.settings.outgoing.clone();
         let began = self.settings.clock.now();
-        let fetched = self.transfer(Phase::Fetching, move |progress| {
-            fetch::fetch(&path, &url, &outgoing, progress)
-        });
+        let fetched = self.transfer(Transfer::Fetch, repository.path());
         match &fetched {
             Err(FetchError::Local(_)) => {
                 // The clone may be damaged. The next refresh checks it.
@@ -297,7 +272,7 @@ impl Clones {
             return Err(error);
         }
         // Not fatal. A failure only means that the time of this fetch is lost after a restart.
-        let written = clone_dir::write_record(repository.path(), &self.record(began));
+        let written = self.write_record(repository.path(), began);
         if let Some(error) = self.unwritten.news_of(&written) {
             tracing::warn!(
                 error,
@@ -320,20 +295,13 @@ impl Clones {
         self.maintain(publisher);
     }
 
-    /// Runs a clone or a fetch, and abandons it if it hangs.
-    pub(crate) fn transfer(
-        &mut self,
-        phase: Phase,
-        transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
-    ) -> Result<(), FetchError> {
-        self.transfers.check_capacity()?;
-        let progress = self.handle.begin(phase);
-        self.transfers
-            .run(&progress, self.settings.url.is_local(), transfer)
+    fn transfer(&mut self, transfer: Transfer, clone: &Path) -> Result<(), FetchError> {
+        let upstream = (&self.settings.url, &self.settings.outgoing);
+        self.transfers.run(transfer, clone, upstream, &self.handle)
     }
 
-    fn record(&self, began: SystemTime) -> CloneRecord {
-        CloneRecord::new(&self.settings.url, Some(began))
+    fn write_record(&self, clone: &Path, began: SystemTime) -> io::Result<()> {
+        clone_dir::write_record(clone, &self.settings.url, Some(began))
     }
 
     /// Makes the clone smaller if it is too large. After a failure the clone stays as it is, and works as before.
@@ -417,17 +385,11 @@ impl Clones {
         if self.handle.status().failures == 0 {
             tracing::info!(index.upstream = %self.settings.url, "cloning the index");
         }
-        let (target, url) = (path.clone(), self.settings.url.clone());
-        let outgoing = self.settings.outgoing.clone();
-        let cloned = self
-            .transfer(Phase::Cloning, move |progress| {
-                fetch::clone(&target, &url, &outgoing, progress)
-            })
-            .map_err(RefreshError::from)
-            .and_then(|()| {
-                clone_dir::write_record(&path, &self.record(began))?;
-                Ok(Some(began))
-            });
+        let cloned = self.transfer(Transfer::CloneLatest, &path);
+        let cloned = cloned.map_err(RefreshError::from).and_then(|()| {
+            self.write_record(&path, began)?;
+            Ok(Some(began))
+        });
         self.replace_by(&path, cloned, "serving the index", publisher)?;
         Ok(began)
     }
@@ -441,7 +403,17 @@ impl Clones {
         message: &str,
         publisher: &mut Publisher,
     ) -> Result<(), RefreshError> {
-        match made.and_then(|began| self.take_over(path, began, publisher)) {
+        // The clone has a record already: a rolled-up clone has a copy of the record of the original.
+        let replaced = made.and_then(|began| {
+            let repository = Arc::new(Repository::open(path, Access::Full)?);
+            // Before `activate`: a clone that cannot be read must not become the clone in use.
+            let view = publisher.maker.view_of_fetch(&repository, began)?;
+            if let Some(directory) = &self.directory {
+                directory.activate(path)?;
+            }
+            Ok((repository, view))
+        });
+        match replaced {
             Ok((repository, view)) => {
                 publisher.publish(view, message);
                 self.retired.extend(self.current.replace(repository));
@@ -454,23 +426,6 @@ impl Clones {
                 Err(error)
             }
         }
-    }
-
-    /// Makes a complete clone the clone in use. It has a record already: a rolled-up clone has a copy of the record of
-    /// the original.
-    fn take_over(
-        &self,
-        path: &Path,
-        began: Option<SystemTime>,
-        publisher: &mut Publisher,
-    ) -> Result<(Arc<Repository>, View), RefreshError> {
-        let repository = Arc::new(Repository::open(path, Access::Full)?);
-        // Before `activate`: a clone that cannot be read must not become the clone in use.
-        let view = publisher.maker.view_of_fetch(&repository, began)?;
-        if let Some(directory) = &self.directory {
-            directory.activate(path)?;
-        }
-        Ok((repository, view))
     }
 
     /// Removes replaced clones that no request reads any more, and leftovers of a crash.
@@ -490,9 +445,10 @@ impl Clones {
         let Some(clones) = &self.directory else {
             return;
         };
-        let in_use = self.in_use().map(|repository| repository.path().to_owned());
+        let in_use = self.current.iter().chain(&self.retired);
+        let in_use = in_use.map(|repository| repository.path().to_owned());
         let keep: Vec<PathBuf> = in_use.chain(self.irreplaceable(clones)).collect();
-        warn_if_left(clones.sweep(&keep.iter().map(PathBuf::as_path).collect::<Vec<_>>()));
+        warn_if_left(clones.sweep(&keep));
     }
 
     /// The clone on disk, if the mirror cannot restore its content. Offline that is any clone, even a damaged one.
@@ -503,10 +459,6 @@ impl Clones {
         };
         let current = clones.current()?;
         (!self.settings.may_fetch() || is_foreign(&current)).then_some(current)
-    }
-
-    fn in_use(&self) -> impl Iterator<Item = &Arc<Repository>> {
-        self.current.iter().chain(&self.retired)
     }
 }
 

@@ -4,10 +4,9 @@ use std::io;
 
 use git2::ErrorClass;
 
-use crate::index::limits::ReadError;
+use crate::index::limits::{ReadError, WriteError};
 use crate::index::source::clone_dir::{DataDirError, refuses_for_good};
 use crate::index::source::fetch::FetchError;
-use crate::index::source::upkeep::UpkeepError;
 use crate::index::view::build::BuildError;
 
 /// Why a refresh failed.
@@ -58,14 +57,14 @@ impl From<DataDirError> for RefreshError {
     }
 }
 
-impl From<UpkeepError> for RefreshError {
-    fn from(error: UpkeepError) -> Self {
+impl From<WriteError> for RefreshError {
+    fn from(error: WriteError) -> Self {
         match error {
-            UpkeepError::Disk(error) => Self::Disk(error),
-            UpkeepError::Git(error) if error.class() == ErrorClass::NoMemory => {
+            WriteError::Disk(error) => Self::Disk(error),
+            WriteError::Git(error) if error.class() == ErrorClass::NoMemory => {
                 Self::Refused("an object is too large to be packed again".to_owned())
             }
-            UpkeepError::Git(error) => Self::Damaged(error.message().to_owned()),
+            WriteError::Git(error) => Self::Damaged(error.message().to_owned()),
         }
     }
 }

@@ -18,7 +18,6 @@ use crate::index::fetch_on_demand::RefreshOutcome;
 use crate::index::handle::IndexHandle;
 use crate::index::retry::{backoff, jittered};
 use crate::index::source::fetch::FetchError;
-use crate::index::source::retry_after::pause_of;
 use crate::index::status::Phase;
 use crate::observability::LastFailure;
 use crate::observability::metrics::{FAILED, OK};
@@ -36,10 +35,9 @@ const CLOSE_HANDLES_EVERY: Duration = Duration::from_secs(30);
 /// The background task.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    settings: FollowerSettings,
     handle: IndexHandle,
-    clones: Clones,
-    publisher: Publisher,
+    pub(in crate::index) clones: Clones,
+    pub(in crate::index) publisher: Publisher,
     /// The time since which another process has locked the data directory.
     locked_since: Option<Instant>,
     /// Why another attempt would be useless.
@@ -63,9 +61,8 @@ impl Follower {
     /// Makes a task that publishes through `handle`. It does nothing until it runs.
     pub(crate) fn new(settings: FollowerSettings, handle: IndexHandle) -> Self {
         Self {
-            clones: Clones::new(settings.clone(), handle.clone()),
             publisher: Publisher::new(&settings, handle.clone()),
-            settings,
+            clones: Clones::new(settings, handle.clone()),
             handle,
             locked_since: None,
             hopeless: None,
@@ -95,7 +92,7 @@ impl Follower {
                 return Err(FollowerEnd::Hopeless(why));
             }
             // Pinned outside of the loop, so a damage check does not restart the pause.
-            let mut pause = pin!(wait(pause));
+            let mut pause = pin!(tokio::time::sleep(pause.unwrap_or(Duration::MAX)));
             loop {
                 // After a failure reports of damage do not shorten the pause: they must not cause fetches all the time.
                 let may_repair = handle.status().failures == 0;
@@ -141,25 +138,31 @@ impl Follower {
         let requested = self.handle.on_demand().begin();
         let began = Instant::now();
         let tried = self.clones.refresh(&mut self.publisher);
-        let outcome = match &tried {
-            Ok(Refreshed::Fetched(_)) => RefreshOutcome::Fetched,
-            Ok(Refreshed::NotAsked) => RefreshOutcome::NotNow,
-            Err(_) => RefreshOutcome::Failed,
+        let (outcome, counted) = match &tried {
+            Ok(Refreshed::Fetched(_)) => (RefreshOutcome::Fetched, Some(OK)),
+            Ok(Refreshed::NotAsked) => (RefreshOutcome::NotNow, None),
+            Err(RefreshError::Fetch(FetchError::Stopped)) => (RefreshOutcome::Failed, None),
+            Err(_) => {
+                let counted = self.clones.settings.may_fetch().then_some(FAILED);
+                (RefreshOutcome::Failed, counted)
+            }
         };
-        self.count(&tried, began.elapsed());
+        if let Some(result) = counted {
+            self.handle.fetches().note(result, None, began.elapsed());
+        }
         if let Some(requested) = requested {
             requested.end(outcome);
         }
-        if outcome == RefreshOutcome::Fetched && self.settings.interval.is_some() {
+        if outcome == RefreshOutcome::Fetched && self.clones.settings.interval.is_some() {
             self.handle.on_demand().allow();
         } else {
             // After a failure requests of readers must not cause fetches all the time.
             self.handle.on_demand().forbid();
         }
         let pause = self.follow_up(tried);
-        if !self.settings.may_fetch() {
+        if !self.clones.settings.may_fetch() {
             // Unlocked between two steps, so an import can run.
-            self.clones.close();
+            self.clones.directory = None;
         }
         pause
     }
@@ -168,16 +171,6 @@ impl Follower {
         if let Some(view) = self.handle.view() {
             view.close_idle_handles();
         }
-    }
-
-    fn count(&self, tried: &Result<Refreshed, RefreshError>, took: Duration) {
-        let result = match tried {
-            Ok(Refreshed::Fetched(_)) => OK,
-            Ok(Refreshed::NotAsked) | Err(RefreshError::Fetch(FetchError::Stopped)) => return,
-            Err(_) if !self.settings.may_fetch() => return,
-            Err(_) => FAILED,
-        };
-        self.handle.fetches().note(result, None, took);
     }
 
     /// Handles the result of a refresh: sets the status, logs a failure, and returns the pause.
@@ -190,18 +183,20 @@ impl Follower {
                     Refreshed::NotAsked => self.handle.recovered(),
                 }
                 if self.told.note_success() {
-                    tracing::info!(index.upstream = %self.settings.url, "the index is up to date again");
+                    tracing::info!(index.upstream = %self.clones.settings.url, "the index is up to date again");
                 }
                 self.clones.after_success(&mut self.publisher);
                 self.handle.enter(Phase::Idle);
-                let wake_anyway = self.clones.has_retired()
-                    || !self.settings.may_fetch()
+                let wake_anyway = !self.clones.retired.is_empty()
+                    || !self.clones.settings.may_fetch()
                     || self.publisher.maker.has_rules();
                 let wake_anyway = wake_anyway.then_some(IDLE_PAUSE);
-                self.settings.interval.or(wake_anyway).map(jittered)
+                self.clones.settings.interval.or(wake_anyway).map(jittered)
             }
             Err(RefreshError::Fetch(FetchError::Stopped)) => None,
-            Err(error) if !self.settings.may_fetch() => Some(self.note_offline_failure(&error)),
+            Err(error) if !self.clones.settings.may_fetch() => {
+                Some(self.note_offline_failure(&error))
+            }
             Err(error) => {
                 let failures = self.handle.failed(&error, error.is_lasting());
                 if self.is_hopeless(&error) {
@@ -211,9 +206,15 @@ impl Follower {
                 let pause = match &error {
                     // A short pause: the other process may be about to stop.
                     RefreshError::Locked => backoff(1, Duration::ZERO),
-                    _ => backoff(failures, self.settings.interval.unwrap_or_default()),
+                    _ => backoff(failures, self.clones.settings.interval.unwrap_or_default()),
                 };
-                let pause = pause.max(self.asked_pause(&error));
+                let asked = match &error {
+                    RefreshError::Fetch(error) => {
+                        error.asked_pause(self.clones.settings.clock.now())
+                    }
+                    _ => Duration::ZERO,
+                };
+                let pause = pause.max(asked);
                 let meanwhile = match self.handle.view() {
                     Some(_) => "the last copy of the index stays in use",
                     None => {
@@ -223,7 +224,7 @@ impl Follower {
                 let why = error.to_string();
                 if self.told.note_failure(&why) {
                     tracing::warn!(
-                        index.upstream = %self.settings.url,
+                        index.upstream = %self.clones.settings.url,
                         retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
                         error = why,
                         "the index could not be fetched; {meanwhile}"
@@ -234,22 +235,12 @@ impl Follower {
         }
     }
 
-    /// The pause that the upstream asks for (`Retry-After`).
-    fn asked_pause(&self, error: &RefreshError) -> Duration {
-        match error {
-            RefreshError::Fetch(FetchError::Busy { retry_after, .. }) => {
-                pause_of(retry_after, self.settings.clock.now()).unwrap_or_default()
-            }
-            _ => Duration::ZERO,
-        }
-    }
-
     /// Whether there is no index to serve, and another attempt would not give one.
     fn is_hopeless(&mut self, error: &RefreshError) -> bool {
         let waited_for_lock = match error {
             RefreshError::Locked => {
                 let since = *self.locked_since.get_or_insert_with(Instant::now);
-                since.elapsed() >= self.settings.lock_wait_max
+                since.elapsed() >= self.clones.settings.lock_wait_max
             }
             _ => {
                 self.locked_since = None;
@@ -275,11 +266,6 @@ impl Follower {
         }
         NO_INDEX_PAUSE
     }
-
-    #[cfg(test)]
-    pub(crate) fn clones(&mut self) -> (&mut Clones, &mut Publisher) {
-        (&mut self.clones, &mut self.publisher)
-    }
 }
 
 /// Ends the wait of readers when the background task ends, for any reason.
@@ -288,14 +274,6 @@ struct ForbidOnDrop<'a>(&'a IndexHandle);
 impl Drop for ForbidOnDrop<'_> {
     fn drop(&mut self) {
         self.0.on_demand().forbid();
-    }
-}
-
-/// Waits for this pause; with `None`, without end.
-async fn wait(pause: Option<Duration>) {
-    match pause {
-        Some(pause) => tokio::time::sleep(pause).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -11,7 +11,9 @@ use super::clones::Clones;
 use super::error::RefreshError;
 use super::publisher::Publisher;
 use crate::index::source::borrowed_clone::BorrowedClone;
-use crate::index::source::clone_dir::{self, Access, CloneDir, DataDirError, refuses_for_good};
+use crate::index::source::clone_dir::{
+    self, Access, CloneDir, CloneRecord, DataDirError, refuses_for_good,
+};
 use crate::index::source::repository::Repository;
 
 impl Clones {
@@ -22,7 +24,7 @@ impl Clones {
         }
         if publisher.maker.has_rules() && self.clone_on_disk().is_some() {
             // Unlocked during the look-up: with a large store it takes a while, and an import must not wait for it.
-            self.close();
+            self.directory = None;
             publisher.maker.look_up_facts_in_advance();
             if !self.try_lock_data_dir()? {
                 return Ok(());
@@ -44,35 +46,29 @@ impl Clones {
             Some(path) if !self.is_current(&path) => {
                 self.serve_clone_of_any_index(&path, publisher)
             }
-            None if self.current().is_none() => Err(RefreshError::NoIndex),
+            None if self.current.is_none() => Err(RefreshError::NoIndex),
             _ => self.show_again(publisher),
         }
     }
 
-    /// Locks the data directory. Returns `false` if another process has locked it and there is a view already.
+    /// Locks the data directory, or uses it for reading only if it is not writable. Returns `false` if another process has
+    /// locked it and there is a view already.
     fn try_lock_data_dir(&mut self) -> Result<bool, RefreshError> {
-        match self.lock_data_dir() {
-            Ok(()) => Ok(true),
-            // Most likely an import is running. The next step serves its result.
-            Err(RefreshError::Locked) if self.current().is_some() => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Locks the data directory, or uses it for reading only if it is not writable.
-    fn lock_data_dir(&mut self) -> Result<(), RefreshError> {
         if self.directory.is_none() {
-            let opened = match CloneDir::open(&self.settings.data_dir) {
+            let root = clone_dir::root(&self.settings.data_dir);
+            let opened = match CloneDir::open(root.clone()) {
+                // Most likely an import is running. The next step serves its result.
+                Err(DataDirError::Locked) if self.current.is_some() => return Ok(false),
                 // For example in a container image, where it belongs to another user or is read-only.
                 Err(DataDirError::Disk(error)) if refuses_for_good(&error) => {
                     tracing::debug!(error = %error, "DATA_DIR cannot be written to, and is only read");
-                    CloneDir::read_only(&self.settings.data_dir)
+                    CloneDir::read_only(root)
                 }
                 opened => opened?,
             };
             self.directory = Some(opened);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn clone_on_disk(&self) -> Option<PathBuf> {
@@ -80,7 +76,8 @@ impl Clones {
     }
 
     fn is_current(&self, path: &Path) -> bool {
-        self.current()
+        self.current
+            .as_ref()
             .is_some_and(|current| current.stands_for() == path && current.is_still_there())
     }
 
@@ -91,10 +88,8 @@ impl Clones {
     ) -> Result<(), RefreshError> {
         // A clone without a record is served, too.
         let record = clone_dir::read_record(path).ok();
-        if !record
-            .as_ref()
-            .is_some_and(|record| record.is_of(&self.settings.url))
-        {
+        let is_ours = |record: &CloneRecord| record.is_of(&self.settings.url);
+        if !record.as_ref().is_some_and(is_ours) {
             tracing::info!(
                 index.upstream = %self.settings.url,
                 "the index on disk is of another upstream than GIT_REPO_URL; it is served nevertheless"
@@ -140,7 +135,6 @@ mod tests {
     use super::*;
     use crate::index::follow::follower::{Follower, NO_INDEX_PAUSE};
     use crate::index::follow::settings::{FollowerSettings, Network};
-    use crate::index::source::clone_dir::CloneRecord;
     use crate::index::source::remote_url::RemoteUrl;
     use crate::index::testing::{TestIndex, damage_clone, read_crate};
     use crate::index::{IndexHandle, LockedIndex, refresh_once};
@@ -287,10 +281,9 @@ mod tests {
         index.stop();
         let path = clone_dir::current_in(&index.data_dir()).unwrap();
         let fetched = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let record = CloneRecord::new(&index.settings().url, Some(fetched));
-        clone_dir::write_record(&path, &record).unwrap();
+        clone_dir::write_record(&path, &index.settings().url, Some(fetched)).unwrap();
         let (mut mirror, handle) = offline(&index);
-        mirror.clones().0.settings.upkeep.packs_max = 2;
+        mirror.clones.settings.upkeep.packs_max = 2;
         mirror.step();
         let rolled_up = clone_dir::current_in(&index.data_dir()).unwrap();
         assert_ne!(rolled_up, path);

@@ -160,7 +160,7 @@ impl Publisher {
         let tip = |index: Option<&Arc<GitIndex>>| index.map(|index| index.tip);
         let git_index = self.git_index_of(view);
         if tip(git_index.as_ref()) != tip(view.git_index()) {
-            let view = view.without_git_index().with_git_index(git_index);
+            let view = view.with_git_index(git_index);
             self.handle.publish(Arc::new(view));
         }
     }
@@ -188,22 +188,14 @@ impl Publisher {
                 "the git index could not be brought up to date; git clients get 503 until it can"
             );
         }
-        match made {
-            Ok(tip) => {
-                let index = Arc::new(GitIndex::new(
-                    view.commit(),
-                    tip,
-                    Arc::clone(repository),
-                    settings.program.clone(),
-                ));
-                self.git_indexes.push(Arc::downgrade(&index));
-                Some(index)
-            }
-            Err(_logged) => {
-                // The git index may be damaged.
-                self.handle.request_damage_check();
-                None
-            }
-        }
+        let Ok(tip) = made else {
+            // The git index may be damaged.
+            self.handle.request_damage_check();
+            return None;
+        };
+        let (repository, program) = (Arc::clone(repository), settings.program.clone());
+        let index = Arc::new(GitIndex::new(view.commit(), tip, repository, program));
+        self.git_indexes.push(Arc::downgrade(&index));
+        Some(index)
     }
 }

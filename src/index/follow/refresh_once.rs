@@ -14,15 +14,13 @@ use crate::index::source::clone_in_use::read_clone_in_use;
 use crate::index::source::snapshot::Source;
 use crate::index::stop::StopFlag;
 
-/// Never set: a subcommand ends with its process.
-static NEVER: StopFlag = StopFlag::new();
-
 /// Opens the clone in use for reading, even if a mirror is running on it. Returns `None` if there is no clone. The
 /// mirror does not remove the clone as long as the source exists. The source is the upstream's index, without rules.
 pub(crate) fn open_current(data_dir: &Path) -> Result<Option<Arc<Source>>, ReadError> {
     let root = clone_dir::root(data_dir);
     read_clone_in_use(&root, |_path, repository| {
-        Source::read(&repository, None, &NEVER).map(Arc::new)
+        // Never stopped: a subcommand ends with its process.
+        Source::read(&repository, None, &StopFlag::new()).map(Arc::new)
     })
 }
 

@@ -170,7 +170,7 @@ fn without_changes_the_view_and_the_packs_stay_even_after_a_restart() {
 #[test]
 fn a_clone_whose_packs_were_rolled_up_shows_the_same() {
     let mut scene = Scene::offline(&[2]);
-    scene.mirror.clones().0.settings.upkeep.packs_max = 2;
+    scene.mirror.clones.settings.upkeep.packs_max = 2;
     scene.step();
     let rolled_up = scene.handle.view().unwrap();
     assert_ne!(
@@ -257,10 +257,10 @@ fn an_import_can_run_during_the_look_up_of_stored_files() {
 fn a_stop_during_the_look_up_is_no_failure() {
     let mut scene = Scene::offline(&[2]);
     scene.step();
-    scene.mirror.clones().1.maker.stored_files = Some(StoredFiles::new(|| Err(Stopping.into())));
+    scene.mirror.publisher.maker.stored_files = Some(StoredFiles::new(|| Err(Stopping.into())));
     scene.step();
     assert!(
-        !scene.mirror.clones().1.maker.facts_told.note_success(),
+        !scene.mirror.publisher.maker.facts_told.note_success(),
         "a stop is not logged as a failure"
     );
 }

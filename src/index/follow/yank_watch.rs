@@ -159,16 +159,15 @@ impl YankWatch {
             if self.guard == 0 {
                 continue;
             }
-            match after {
-                Some(after) if after.yanked && !before.yanked => {
+            match (before.yanked, after.is_some_and(|after| after.yanked)) {
+                (false, true) => {
                     yanks += 1;
                     Arc::make_mut(&mut self.seen).note(crate_name, version, at);
                 }
-                Some(after) if after.yanked => {}
-                Some(_) | None if before.yanked => {
+                (true, false) => {
                     Arc::make_mut(&mut self.seen).forget(crate_name, version);
                 }
-                Some(_) | None => {}
+                (false, false) | (true, true) => {}
             }
         }
         if yanks >= MASS {
@@ -183,12 +182,8 @@ impl YankWatch {
 
     /// Writes what was seen. A failure only means that a restart forgets it.
     fn write(&mut self) {
-        if self.guard == 0
-            || self
-                .written
-                .as_ref()
-                .is_some_and(|written| Arc::ptr_eq(written, &self.seen))
-        {
+        let is_written = |written: &Arc<_>| Arc::ptr_eq(written, &self.seen);
+        if self.guard == 0 || self.written.as_ref().is_some_and(is_written) {
             return;
         }
         let written = serde_json::to_vec(&*self.seen)

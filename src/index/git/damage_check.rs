@@ -8,50 +8,23 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use git2::{ObjectType, Odb, Oid};
+use git2::{ObjectType, Oid};
 
 use super::overlay::{CONFIG_FILE, SERVED_BRANCH, branch_of};
 use crate::index::ids::ObjectId;
-use crate::index::limits::{
-    COMMIT_BYTES_MAX, ENTRIES_READ_MAX, INDEX_FILE_BYTES_MAX, ReadError, TREE_BYTES_MAX,
-};
+use crate::index::limits::{COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
+use crate::index::retry::ClientsChecks;
 use crate::index::source::clone_dir;
-use crate::index::source::libgit2::{check_size, read_header};
+use crate::index::source::libgit2::{check_size, try_file};
 use crate::index::source::repository::Repository;
 use crate::index::source::trees::Entries;
 use crate::index::stop::StopFlag;
 
-/// The shortest pause between two checks.
-const PAUSE_MIN: Duration = Duration::from_secs(5);
-
-/// The pause after a check, as a multiple of its duration. So clients cannot keep a processor busy.
-const PAUSE_FACTOR: u32 = 50;
-
 /// Checks the git index, with pauses between the checks.
 #[derive(Debug, Default)]
 pub(crate) struct DamageChecks {
-    /// The earliest time of the next quick check.
-    next_quick: Option<Instant>,
-    /// The earliest time of the next full check.
-    next_full: Option<Instant>,
-}
-
-impl DamageChecks {
-    /// The time until the next check is allowed.
-    pub(crate) fn wait(&self, now: Instant) -> Duration {
-        self.next_quick
-            .map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
-    }
-
-    fn may_be_full(&self, now: Instant) -> bool {
-        self.next_full.is_none_or(|next| next <= now)
-    }
-}
-
-/// The earliest time of the next check, after one that began at this time.
-fn next_after(began: Instant) -> Option<Instant> {
-    let pause = began.elapsed().saturating_mul(PAUSE_FACTOR).max(PAUSE_MIN);
-    Instant::now().checked_add(pause)
+    quick: ClientsChecks,
+    full: ClientsChecks,
 }
 
 /// What is damaged.
@@ -64,6 +37,11 @@ pub(crate) enum Damage {
 }
 
 impl DamageChecks {
+    /// The time until the next check is allowed.
+    pub(crate) fn wait(&self, now: Instant) -> Duration {
+        self.quick.wait(now)
+    }
+
     /// Checks the git index of this clone. `tip` is its newest commit, if known. Returns `None` if nothing is damaged.
     pub(crate) fn check(
         &mut self,
@@ -75,27 +53,18 @@ impl DamageChecks {
         repository.close_idle_handles();
         let path = clone_dir::git_index_path(repository.path());
         let began = Instant::now();
-        let mut found = quick_check(&path, tip, stop);
-        self.next_quick = next_after(began);
+        let mut found = damage_of(read_chain(&path, tip, stop));
+        self.quick.note(began);
         let began = Instant::now();
         if let Some(tip) = tip
             && matches!(found, Ok(None))
-            && self.may_be_full(began)
+            && self.full.wait(began).is_zero()
         {
             found = full_check(&path, tip, stop);
-            self.next_full = next_after(began);
+            self.full.note(began);
         }
         found
     }
-}
-
-/// Reads the branch, all its commits, and the root tree of the newest commit.
-fn quick_check(
-    served: &Path,
-    tip: Option<ObjectId>,
-    stop: &StopFlag,
-) -> Result<Option<Damage>, ReadError> {
-    damage_of(read_chain(served, tip, stop))
 }
 
 /// Reads every object that a clone of the newest commit gets, in the order of the packs.
@@ -105,7 +74,8 @@ fn full_check(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Da
     let mut wanted = HashSet::new();
     let mut trees = vec![git.find_commit(tip.to_oid()?)?.tree_id()];
     while let Some(tree) = trees.pop() {
-        let content = match read_object(&odb, tree, ObjectType::Tree) {
+        let checked = check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX);
+        let content = match checked.and_then(|_bytes| Ok(odb.read(tree)?)) {
             Ok(content) => content,
             Err(error) => return damaged_object(tree, error),
         };
@@ -140,21 +110,14 @@ fn full_check(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Da
     }
     for file in files {
         stop.check()?;
-        let read = read_header(&odb, file).map_err(ReadError::from);
-        let read = read.and_then(|(bytes, _kind)| {
-            // The mirror reads no larger file elsewhere, so it does not read them here.
-            if bytes <= INDEX_FILE_BYTES_MAX {
-                odb.read(file)?;
-            }
-            Ok(())
-        });
-        if let Err(error) = read {
-            return damaged_object(file, error);
+        if let Err(error) = try_file(&odb, file) {
+            return damaged_object(file, error.into());
         }
     }
     Ok(None)
 }
 
+/// Reads the branch, all its commits, and the root tree of the newest commit.
 fn read_chain(served: &Path, tip: Option<ObjectId>, stop: &StopFlag) -> Result<(), ReadError> {
     if !served.exists() {
         return Err(broken("it is missing"));
@@ -220,15 +183,6 @@ fn damaged_object(id: Oid, error: ReadError) -> Result<Option<Damage>, ReadError
     } else {
         Err(error)
     }
-}
-
-fn read_object<'o>(
-    odb: &'o Odb<'_>,
-    id: Oid,
-    kind: ObjectType,
-) -> Result<git2::OdbObject<'o>, ReadError> {
-    check_size(odb, id, kind, TREE_BYTES_MAX)?;
-    Ok(odb.read(id)?)
 }
 
 #[cfg(test)]

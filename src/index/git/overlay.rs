@@ -16,8 +16,8 @@ use std::{fs, io};
 
 use git2::{Commit, ErrorClass, ErrorCode, Repository, RepositoryInitOptions};
 
-use crate::index::ids::CommitId;
-use crate::index::ids::ObjectId;
+use crate::index::ids::{CommitId, ObjectId};
+use crate::index::limits::WriteError;
 use crate::index::source::clone_dir::{self, git_index_path, remove_tree};
 
 /// The branch that clients get. The index of crates.io has the same branch. Outside the namespaces it names the newest
@@ -36,15 +36,6 @@ const FILE_MODE: i32 = 0o100_644;
 /// The path from `served/objects` to the objects of the clone.
 const BORROWED_OBJECTS: &str = "../../objects\n";
 
-/// Why a commit of the git index could not be made.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OverlayError {
-    #[error("{0}")]
-    Git(#[from] git2::Error),
-    #[error("{0}")]
-    Disk(#[from] io::Error),
-}
-
 /// The tree that the git index shows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShownTree {
@@ -61,7 +52,7 @@ pub(crate) fn bring_up_to_date(
     shown: ShownTree,
     config: &str,
     in_use: &HashSet<ObjectId>,
-) -> Result<ObjectId, OverlayError> {
+) -> Result<ObjectId, WriteError> {
     match add_commit(clone, shown, config, in_use) {
         // Only for real damage, and not for a full disk or too many open files: a new git index costs every client a
         // full download.
@@ -126,7 +117,7 @@ fn add_commit(
     shown: ShownTree,
     config: &str,
     in_use: &HashSet<ObjectId>,
-) -> Result<ObjectId, OverlayError> {
+) -> Result<ObjectId, WriteError> {
     let served = open_or_create(clone)?;
     let tip = commit(&served, shown, config)?;
     add_namespace(&served, tip)?;
@@ -162,7 +153,7 @@ fn remove_namespaces(served: &Repository, is_kept: impl Fn(&str) -> bool) -> io:
     Ok(())
 }
 
-fn commit(served: &Repository, shown: ShownTree, config: &str) -> Result<ObjectId, OverlayError> {
+fn commit(served: &Repository, shown: ShownTree, config: &str) -> Result<ObjectId, WriteError> {
     let upstream = served.find_commit(shown.commit.0.to_oid()?)?;
     let tree = served.find_tree(shown.tree.to_oid()?)?;
     let config = served.blob(config.as_bytes())?;
@@ -199,7 +190,7 @@ fn current(served: &Repository) -> Result<Option<Commit<'_>>, git2::Error> {
     }
 }
 
-fn open_or_create(clone: &Path) -> Result<Repository, OverlayError> {
+fn open_or_create(clone: &Path) -> Result<Repository, WriteError> {
     let path = git_index_path(clone);
     if !path.exists() {
         create(&path)?;
@@ -208,7 +199,7 @@ fn open_or_create(clone: &Path) -> Result<Repository, OverlayError> {
 }
 
 /// Makes the repository under a temporary name, and then renames it. A crash leaves a complete repository or none.
-fn create(path: &Path) -> Result<(), OverlayError> {
+fn create(path: &Path) -> Result<(), WriteError> {
     let aside = path.with_extension("new");
     remove_tree(&aside)?;
     let mut options = RepositoryInitOptions::new();

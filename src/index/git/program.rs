@@ -1,6 +1,7 @@
 //! The `git` program: how the mirror starts it, and how it ends a child with all that the child has started.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -55,9 +56,12 @@ impl GitProgram {
         }
     }
 
-    /// Counts one more process until the result is dropped.
-    pub(super) fn count_one(&self) -> CountedOne {
-        CountedOne::of(&self.processes)
+    /// Starts a git command in a process group of its own: git starts other programs, and they must end with it.
+    pub(super) fn start(&self, command: &mut Command) -> io::Result<Group> {
+        Ok(Group {
+            child: command.process_group(0).kill_on_drop(true).spawn()?,
+            _counted: CountedOne::of(&self.processes),
+        })
     }
 
     /// Where `git` is; just its name if it is nowhere. Searched each time, because an upgrade may move it.
@@ -90,15 +94,21 @@ pub(crate) fn configure(command: &mut Command, settings: &[&str]) {
     }
 }
 
-/// Kills a child and all processes that it has started. Does nothing if the child was already waited for.
-pub(super) fn kill_group(child: &Child) {
-    let group = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
-    if let Some(group) = group {
-        // Fails if the child has just ended: then no process is left.
-        let _gone = kill_process_group(group, Signal::KILL);
+/// A child and its own children, counted. Dropping this kills all of them.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) child: Child,
+    _counted: CountedOne,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // There is no id if the child was already waited for.
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = id.and_then(Pid::from_raw) {
+            // Fails if the child has just ended: then no process is left.
+            let _gone = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{ChildStderr, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::overlay::SERVED_BRANCH;
-use super::program::{GitProgram, configure, kill_group, trust};
+use super::program::{GitProgram, configure, trust};
 use super::upload_pack::GitIndex;
 use crate::index::handle::IndexHandle;
 use crate::index::ids::ObjectId;
@@ -172,19 +172,18 @@ impl Pusher {
     }
 
     async fn run_git(&self, index: &GitIndex) -> io::Result<()> {
-        let mut child = Group(self.command(index).spawn()?);
-        let _counted = self.settings.program.count_one();
-        let stderr = child.0.stderr.take();
+        let mut group = self.settings.program.start(&mut self.command(index))?;
+        let stderr = group.child.stderr.take();
         let mut message = Vec::new();
         let status = {
             let mut reading = pin!(read_stderr(stderr, &mut message));
             tokio::select! {
-                status = child.0.wait() => {
+                status = group.child.wait() => {
                     // With a time-out: ssh may leave a process for the next connection, which keeps the pipe open.
                     let _ended = tokio::time::timeout(STDERR_WAIT_MAX, &mut reading).await;
                     status?
                 }
-                () = &mut reading => child.0.wait().await?,
+                () = &mut reading => group.child.wait().await?,
             }
         };
         if status.success() {
@@ -201,13 +200,7 @@ impl Pusher {
     fn command(&self, index: &GitIndex) -> Command {
         let mut command = self.settings.program.command();
         command
-            .envs(
-                self.settings
-                    .environment
-                    .0
-                    .iter()
-                    .map(|(name, value)| (name, value)),
-            )
+            .envs(self.settings.environment.0.iter().cloned())
             .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
             .env("GIT_TERMINAL_PROMPT", "0");
         let user_agent = format!("http.userAgent={}", self.settings.user_agent);
@@ -242,9 +235,6 @@ impl Pusher {
             .args(["push", "--quiet", "--no-verify", "--"])
             .arg(self.settings.url.address())
             .arg(format!("+{SERVED_BRANCH}:{SERVED_BRANCH}"))
-            // Its own process group: git starts ssh or git-remote-http, and they must end with it.
-            .process_group(0)
-            .kill_on_drop(true)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -260,15 +250,6 @@ async fn read_stderr(stderr: Option<ChildStderr>, message: &mut Vec<u8>) {
         let _unreadable = beginning.read_to_end(message).await;
         let _unreadable =
             tokio::io::copy(&mut beginning.into_inner(), &mut tokio::io::sink()).await;
-    }
-}
-
-/// A child and its own children. Dropping this kills all of them.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        kill_group(&self.0);
     }
 }
 

@@ -14,14 +14,13 @@ use std::task::{Context, Poll};
 use git2::OdbLookupFlags;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
 use super::overlay::namespace;
-use super::program::{GitProgram, configure, kill_group, trust};
+use super::program::{GitProgram, Group, configure, trust};
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::source::clone_dir;
 use crate::index::source::repository::Repository;
-use crate::observability::metrics::CountedOne;
 
 /// How many states before its own a client may ask for by their ids: those of a week, with a commit a minute.
 const EARLIER_STATES_MAX: usize = 10_000;
@@ -119,13 +118,10 @@ impl GitIndex {
     ) -> Self {
         let path = clone_dir::git_index_path(repository.path());
         Self {
-            commit,
             tip,
             namespace: Some(namespace(tip)),
             path: path.canonicalize().unwrap_or(path),
-            _repository: repository,
-            program,
-            earlier: Mutex::default(),
+            ..Self::of_clone(commit, repository, program)
         }
     }
 
@@ -213,32 +209,29 @@ impl GitIndex {
 /// A running `git upload-pack`. Dropping it kills the process and its children.
 #[derive(Debug)]
 pub(crate) struct GitChild {
-    child: Child,
-    stdin: Option<ChildStdin>,
+    group: Group,
+    /// The input, for the request body. Dropping it ends the input.
+    pub(crate) stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     stderr: Option<ChildStderr>,
     /// Keeps the repository on disk.
     index: Arc<GitIndex>,
-    _counted: CountedOne,
 }
 
 impl GitChild {
     fn start(mut command: Command, index: Arc<GitIndex>) -> io::Result<Self> {
-        let mut child = command
-            // Its own process group: `upload-pack` has children, and they must end with it.
-            .process_group(0)
-            .kill_on_drop(true)
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+            .stderr(Stdio::piped());
+        let mut group = index.program.start(&mut command)?;
+        let child = &mut group.child;
         let missing = || io::Error::other("a pipe to git is missing");
         Ok(Self {
             stdin: child.stdin.take(),
             stdout: child.stdout.take().ok_or_else(missing)?,
             stderr: child.stderr.take(),
-            child,
-            _counted: index.program.count_one(),
+            group,
             index,
         })
     }
@@ -246,11 +239,6 @@ impl GitChild {
     /// The upstream commit of the answer.
     pub(crate) fn commit(&self) -> CommitId {
         self.index.commit
-    }
-
-    /// The child's input, for the request body. Dropping it ends the input.
-    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.stdin.take()
     }
 
     /// Waits for the end of a child after its answer. Returns its status and the beginning of its stderr.
@@ -262,7 +250,7 @@ impl GitChild {
                 .read_to_end(&mut message)
                 .await?;
         }
-        let status = self.child.wait().await?;
+        let status = self.group.child.wait().await?;
         Ok((status, String::from_utf8_lossy(&message).trim().to_owned()))
     }
 }
@@ -275,12 +263,6 @@ impl AsyncRead for GitChild {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stdout).poll_read(context, buffer)
-    }
-}
-
-impl Drop for GitChild {
-    fn drop(&mut self) {
-        kill_group(&self.child);
     }
 }
 

@@ -82,15 +82,6 @@ pub(crate) enum DataDirError {
 }
 
 impl CloneRecord {
-    pub(crate) fn new(upstream: &RemoteUrl, last_success: Option<SystemTime>) -> Self {
-        let since_1970 = last_success.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Self {
-            upstream: upstream.to_string(),
-            fingerprint: upstream.fingerprint(),
-            last_success: since_1970.map_or(0, |since_1970| since_1970.as_secs()),
-        }
-    }
-
     /// Whether this is a clone of that upstream.
     pub(crate) fn is_of(&self, upstream: &RemoteUrl) -> bool {
         self.fingerprint == upstream.fingerprint()
@@ -104,17 +95,11 @@ impl CloneRecord {
 }
 
 impl CloneDir {
-    /// Locks the directory of the index. Creates it if it is missing.
-    pub(crate) fn open(data_dir: &Path) -> Result<Self, DataDirError> {
-        Self::open_at(root(data_dir))
-    }
-
     /// Locks this directory. Creates it if it is missing.
-    pub(crate) fn open_at(root: PathBuf) -> Result<Self, DataDirError> {
+    pub(crate) fn open(root: PathBuf) -> Result<Self, DataDirError> {
         fs::create_dir_all(&root)?;
         let lock = File::create(root.join(LOCK))?;
-        let locked = judge_lock(lock.try_lock())?;
-        if locked == LockOutcome::Unsupported {
+        if !is_locked(lock.try_lock())? {
             WITHOUT_LOCKS.call_once(|| {
                 tracing::warn!(
                     "the file system of DATA_DIR has no locks: make sure that no other mirror uses this DATA_DIR"
@@ -128,13 +113,8 @@ impl CloneDir {
         })
     }
 
-    /// Uses the directory of the index without a lock, for reading only.
-    pub(crate) fn read_only(data_dir: &Path) -> Self {
-        Self::read_only_at(root(data_dir))
-    }
-
     /// Uses this directory without a lock, for reading only.
-    pub(crate) fn read_only_at(root: PathBuf) -> Self {
+    pub(crate) fn read_only(root: PathBuf) -> Self {
         Self {
             root,
             lock: None,
@@ -149,16 +129,11 @@ impl CloneDir {
 
     /// Whether the directory is still the one that was opened. Another process may have removed or replaced it.
     pub(crate) fn still_exists(&self) -> bool {
-        let same = |ours: Metadata, theirs: Metadata| {
-            (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())
-        };
         let Some(lock) = &self.lock else {
             return self.root.is_dir();
         };
-        match (lock.metadata(), fs::metadata(self.root.join(LOCK))) {
-            (Ok(ours), Ok(theirs)) => same(ours, theirs),
-            _ => false,
-        }
+        let ours = lock.metadata().ok().map(|lock| file_id(&lock));
+        ours.is_some() && ours == id_at(&self.root.join(LOCK))
     }
 
     /// The clone in use, if there is a complete one.
@@ -194,7 +169,7 @@ impl CloneDir {
     }
 
     /// Removes every clone except those in `keep`.
-    pub(crate) fn sweep(&self, keep: &[&Path]) -> io::Result<()> {
+    pub(crate) fn sweep(&self, keep: &[PathBuf]) -> io::Result<()> {
         if self.is_read_only() {
             return Ok(());
         }
@@ -208,7 +183,7 @@ impl CloneDir {
                 .is_some_and(|name| name == SET_ASIDE || number_of(name).is_some());
             if ours
                 && path.is_dir()
-                && !keep.contains(&path.as_path())
+                && !keep.contains(&path)
                 // The exclusive lock is held during the removal, so no process can begin to read.
                 && let Readers::None(_exclusive) = readers_of(&path)
             {
@@ -219,9 +194,9 @@ impl CloneDir {
     }
 
     /// Like [`CloneDir::sweep`], but also keeps the clone that was set aside.
-    pub(crate) fn sweep_leftovers(&self, keep: &[&Path]) -> io::Result<()> {
-        let aside = self.root.join(SET_ASIDE);
-        self.sweep(&[keep, &[aside.as_path()]].concat())
+    pub(crate) fn sweep_leftovers(&self, mut keep: Vec<PathBuf>) -> io::Result<()> {
+        keep.push(self.root.join(SET_ASIDE));
+        self.sweep(&keep)
     }
 }
 
@@ -229,12 +204,7 @@ impl CloneDir {
 pub(crate) fn check_writable(data_dir: &Path) -> io::Result<()> {
     let root = root(data_dir);
     fs::create_dir_all(&root)?;
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(root.join(LOCK));
-    lock.map(drop)
+    open_or_create(&root.join(LOCK)).map(drop)
 }
 
 /// Whether the reason of a failed write is permanent. A full disk is not: it can recover by itself.
@@ -251,23 +221,28 @@ pub(crate) fn refuses_for_good(error: &io::Error) -> bool {
 /// Limits the warning to one per process. An offline mirror opens the directory again and again.
 static WITHOUT_LOCKS: Once = Once::new();
 
-/// The result of an attempt to lock a file, unless it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LockOutcome {
-    Locked,
-    /// The file system has no locks.
-    Unsupported,
-}
-
-fn judge_lock(tried: Result<(), TryLockError>) -> Result<LockOutcome, DataDirError> {
+/// Whether an attempt to lock a file has locked it. `false` if the file system has no locks.
+fn is_locked(tried: Result<(), TryLockError>) -> Result<bool, DataDirError> {
     match tried {
-        Ok(()) => Ok(LockOutcome::Locked),
+        Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Err(DataDirError::Locked),
         Err(TryLockError::Error(error)) => match error.raw_os_error() {
-            Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(LockOutcome::Unsupported),
+            Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => Ok(false),
             _ => Err(error.into()),
         },
     }
+}
+
+/// Device and inode. They differ between two files or directories that have the same path one after the other.
+pub(super) type FileId = (u64, u64);
+
+fn file_id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The id of what is at this path now.
+pub(super) fn id_at(path: &Path) -> Option<FileId> {
+    fs::metadata(path).ok().map(|found| file_id(&found))
 }
 
 /// Whether there is a clone to serve.
@@ -306,10 +281,11 @@ pub(crate) enum Access {
 /// Locks a clone for reading. No process removes the clone until the returned file is closed. Returns `None` if there
 /// is no file to lock, or if the file system has no locks: then other processes may remove the clone.
 pub(super) fn read_lock(clone: &Path, access: Access) -> Option<File> {
+    let file = clone.join(READERS);
     let readers = match access {
         // On most file systems a file that is open for reading can be locked, too.
-        Access::Full => readers_file(clone).or_else(|_| File::open(clone.join(READERS))),
-        Access::ReadOnly => File::open(clone.join(READERS)),
+        Access::Full => open_or_create(&file).or_else(|_| File::open(&file)),
+        Access::ReadOnly => File::open(&file),
     };
     let locked = readers.and_then(|readers| {
         readers.try_lock_shared()?;
@@ -333,7 +309,7 @@ fn readers_of(clone: &Path) -> Readers {
         tracing::debug!(error = %error, clone = %clone.display(), "the readers of the clone are unknown");
         Readers::None(None)
     };
-    let readers = match readers_file(clone) {
+    let readers = match open_or_create(&clone.join(READERS)) {
         Ok(readers) => readers,
         Err(error) => return unknown(error),
     };
@@ -344,14 +320,11 @@ fn readers_of(clone: &Path) -> Readers {
     }
 }
 
-/// Opens the file for reading and writing: over NFS a shared lock needs read access and an exclusive lock write access.
-fn readers_file(clone: &Path) -> io::Result<File> {
-    File::options()
-        .read(true)
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(clone.join(READERS))
+/// Opens a file for reading and writing: over NFS a shared lock needs read access and an exclusive lock write access.
+fn open_or_create(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(path)
 }
 
 /// The path of the git index inside a clone.
@@ -365,11 +338,7 @@ fn number_of(name: &str) -> Option<u64> {
 }
 
 pub(super) fn pack_directory(repository: &Path) -> PathBuf {
-    pack_directory_of(&repository.join("objects"))
-}
-
-pub(super) fn pack_directory_of(objects: &Path) -> PathBuf {
-    objects.join("pack")
+    repository.join("objects").join("pack")
 }
 
 /// Reads the record of a clone.
@@ -379,8 +348,18 @@ pub(crate) fn read_record(clone: &Path) -> io::Result<CloneRecord> {
 }
 
 /// Writes the record of a clone.
-pub(crate) fn write_record(clone: &Path, record: &CloneRecord) -> io::Result<()> {
-    write_atomically(clone, RECORD, &serde_json::to_vec(record)?)
+pub(crate) fn write_record(
+    clone: &Path,
+    upstream: &RemoteUrl,
+    last_success: Option<SystemTime>,
+) -> io::Result<()> {
+    let since_1970 = last_success.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let record = CloneRecord {
+        upstream: upstream.to_string(),
+        fingerprint: upstream.fingerprint(),
+        last_success: since_1970.map_or(0, |since_1970| since_1970.as_secs()),
+    };
+    write_atomically(clone, RECORD, &serde_json::to_vec(&record)?)
 }
 
 /// Removes what a killed fetch leaves in a clone: stale lock files, and incomplete files.
@@ -466,12 +445,12 @@ mod tests {
     fn a_file_system_without_locks_can_be_used() {
         let system = |code| Err(TryLockError::Error(io::Error::from_raw_os_error(code)));
         for code in [libc::ENOLCK, libc::EOPNOTSUPP, libc::ENOSYS] {
-            assert_eq!(judge_lock(system(code)).unwrap(), LockOutcome::Unsupported);
+            assert!(!is_locked(system(code)).unwrap());
         }
-        assert_eq!(judge_lock(Ok(())).unwrap(), LockOutcome::Locked);
-        let locked = judge_lock(Err(TryLockError::WouldBlock));
+        assert!(is_locked(Ok(())).unwrap());
+        let locked = is_locked(Err(TryLockError::WouldBlock));
         assert!(matches!(locked, Err(DataDirError::Locked)));
-        let broken = judge_lock(system(libc::EIO));
+        let broken = is_locked(system(libc::EIO));
         assert!(matches!(broken, Err(DataDirError::Disk(_))));
     }
 }

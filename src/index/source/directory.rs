@@ -44,8 +44,7 @@ impl Directory {
         mut found: Vec<(String, ObjectId)>,
         mut directories: Vec<Subdirectory>,
     ) -> Self {
-        directories
-            .sort_by(|(left, _), (right, _)| canonical_order(left, right).then(left.cmp(right)));
+        directories.sort_by(|(left, _), (right, _)| file_order(left, right));
         found.sort_by(|(left, _), (right, _)| file_order(left, right));
         // A tree of an upstream can list a name twice. The first one counts, for everybody.
         found.dedup_by(|(next, _), (first, _)| next == first);
@@ -88,6 +87,14 @@ impl Directory {
         self.directories
             .iter()
             .map(|(name, directory)| (name.as_ref(), directory))
+    }
+
+    /// Calls `visit` with every index file here and below.
+    pub(crate) fn visit_files<'a>(&'a self, visit: &mut impl FnMut(&'a str, ObjectId)) {
+        self.files().for_each(|(name, blob)| visit(name, blob));
+        for (_name, below) in self.directories() {
+            below.visit_files(visit);
+        }
     }
 
     /// Finds the index file of a crate by any spelling of its name. If an index has several spellings of one name,

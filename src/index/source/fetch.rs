@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use git2::{
     AutotagOption, Cred, CredentialType, ErrorClass, ErrorCode, FetchOptions, ProxyOptions,
@@ -11,7 +11,7 @@ use git2::{
 use url::Url;
 
 use super::libgit2::{MemoryLimit, has_lost_too_much, has_refused_memory, with_memory_limit};
-use super::remote_url::RemoteUrl;
+use super::remote_url::{Credentials, RemoteUrl};
 use super::{proxied_http, retry_after};
 use crate::index::limits::{PACK_OBJECTS_MAX, TRANSFER_BYTES_MAX};
 use crate::index::look_up::LookUp;
@@ -73,6 +73,18 @@ pub(crate) enum FetchError {
     Stopped,
 }
 
+impl FetchError {
+    /// The pause that the upstream asks for (`Retry-After`).
+    pub(crate) fn asked_pause(&self, now: SystemTime) -> Duration {
+        match self {
+            Self::Busy { retry_after, .. } => {
+                retry_after::pause_of(retry_after, now).unwrap_or_default()
+            }
+            _ => Duration::ZERO,
+        }
+    }
+}
+
 /// Finds where an upstream is that redirects to another host, by the address of a repository, or says why the redirect is
 /// not followed. libgit2 would follow a redirect to any address, so it follows none to another host. `app` decides which
 /// addresses are allowed.
@@ -85,36 +97,41 @@ pub(crate) struct Outgoing {
     pub(crate) redirects: Redirects,
 }
 
-/// Makes a new bare clone at `path`, with depth 1 if the transport supports that.
-pub(crate) fn clone(
-    path: &Path,
-    url: &RemoteUrl,
-    outgoing: &Outgoing,
-    progress: &ProgressCell,
-) -> Result<(), FetchError> {
-    within_limits(url, || {
-        let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
-        if url.is_local() {
-            return run(&repository, (url, outgoing), Wanted::ALL, progress);
-        }
-        match run(&repository, (url, outgoing), Wanted::LATEST, progress) {
-            Err(FetchError::NoShallow) => run(&repository, (url, outgoing), Wanted::ALL, progress),
-            other => other,
-        }
-    })
+/// What a transfer does with the clone at its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transfer {
+    /// Makes it, bare and with depth 1 if the transport supports that.
+    CloneLatest,
+    /// Makes it, bare and with the whole history of the upstream's HEAD.
+    CloneAll,
+    /// Brings it up to date. Sets no depth: with a depth, libgit2 adds a line to the `shallow` file at every fetch.
+    Fetch,
 }
 
-/// Makes a new bare clone at `path`, with the whole history of the upstream's HEAD.
-pub(crate) fn clone_with_history(
-    path: &Path,
-    url: &RemoteUrl,
-    outgoing: &Outgoing,
-    progress: &ProgressCell,
-) -> Result<(), FetchError> {
-    within_limits(url, || {
-        let repository = create(path).map_err(|error| FetchError::Local(describe(&error, url)))?;
-        run(&repository, (url, outgoing), Wanted::ALL, progress)
-    })
+impl Transfer {
+    /// Clones or fetches.
+    pub(super) fn run(
+        self,
+        path: &Path,
+        (url, outgoing): (&RemoteUrl, &Outgoing),
+        progress: &ProgressCell,
+    ) -> Result<(), FetchError> {
+        within_limits(url, || {
+            let repository = match self {
+                Self::CloneLatest | Self::CloneAll => create(path),
+                Self::Fetch => Repository::open_bare(path),
+            };
+            let repository =
+                repository.map_err(|error| FetchError::Local(describe(&error, url)))?;
+            if self == Self::CloneLatest && !url.is_local() {
+                match run(&repository, (url, outgoing), Wanted::Latest, progress) {
+                    Err(FetchError::NoShallow) => {}
+                    other => return other,
+                }
+            }
+            run(&repository, (url, outgoing), Wanted::All, progress)
+        })
+    }
 }
 
 /// Asks the upstream for its list of references, as `git ls-remote` does, and fetches nothing. `scratch` is the path of
@@ -170,35 +187,15 @@ pub(crate) fn create(path: &Path) -> Result<Repository, git2::Error> {
     Repository::init_opts(path, &options)
 }
 
-/// Brings a clone up to date. Sets no depth: with a depth, libgit2 adds a line to the `shallow` file at every fetch.
-pub(crate) fn fetch(
-    path: &Path,
-    url: &RemoteUrl,
-    outgoing: &Outgoing,
-    progress: &ProgressCell,
-) -> Result<(), FetchError> {
-    within_limits(url, || {
-        let repository = Repository::open_bare(path)
-            .map_err(|error| FetchError::Local(describe(&error, url)))?;
-        run(&repository, (url, outgoing), Wanted::ALL, progress)
-    })
-}
-
 /// What a connection to the upstream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
-    /// The HEAD, with so many commits of its history.
-    Head { depth: Option<i32> },
+    /// The HEAD with all of its history, or what the clone lacks of it.
+    All,
+    /// The HEAD without its history.
+    Latest,
     /// Nothing but the list of references.
     Nothing,
-}
-
-impl Wanted {
-    /// The HEAD with all of its history, or what the clone lacks of it.
-    const ALL: Self = Self::Head { depth: None };
-
-    /// The HEAD without its history.
-    const LATEST: Self = Self::Head { depth: Some(1) };
 }
 
 /// Fetches from the upstream, and follows a redirect to another host if that is allowed.
@@ -208,25 +205,22 @@ fn run(
     wanted: Wanted,
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
-    match run_at(
-        url.address(),
-        repository,
-        (url, &outgoing.proxies),
-        wanted,
-        progress,
-    ) {
+    let run_at = |address: &str| {
+        run_at(
+            address,
+            repository,
+            (url, &outgoing.proxies),
+            wanted,
+            progress,
+        )
+    };
+    match run_at(url.address()) {
         // Another host must not get the credentials.
         Err(FetchError::Redirected) if url.credentials().is_none() => {
             let moved = outgoing.redirects.ask(url.address()).map_err(|why| {
                 FetchError::Upstream(format!("the upstream redirects to another host: {why}"))
             })?;
-            run_at(
-                &moved,
-                repository,
-                (url, &outgoing.proxies),
-                wanted,
-                progress,
-            )
+            run_at(&moved)
         }
         other => other,
     }
@@ -240,7 +234,8 @@ fn run_at(
     progress: &ProgressCell,
 ) -> Result<(), FetchError> {
     let (refspec, depth) = match wanted {
-        Wanted::Head { depth } => (REFSPEC, depth),
+        Wanted::All => (REFSPEC, None),
+        Wanted::Latest => (REFSPEC, Some(1)),
         Wanted::Nothing => (REFSPEC_OF_NOTHING, None),
     };
     // A repository on this machine sends nothing while libgit2 packs its objects. On a busy machine that takes minutes.
@@ -355,32 +350,23 @@ fn callbacks<'a>(
 }
 
 fn answer(
-    credentials: Option<&super::remote_url::Credentials>,
+    credentials: Option<&Credentials>,
     user: Option<&str>,
     allowed: CredentialType,
 ) -> Option<Result<Cred, git2::Error>> {
     let credentials = credentials?;
-    if allowed.contains(CredentialType::USER_PASS_PLAINTEXT)
-        && !(credentials.password.is_empty() && user.is_some())
-    {
-        return Some(Cred::userpass_plaintext(
-            &credentials.user,
-            &credentials.password,
-        ));
+    let (name, password) = (&credentials.user, &credentials.password);
+    let may_have_password = allowed.contains(CredentialType::USER_PASS_PLAINTEXT);
+    let is_name_alone = password.is_empty() && user.is_some();
+    if may_have_password && !is_name_alone {
+        Some(Cred::userpass_plaintext(name, password))
+    } else if allowed.contains(CredentialType::SSH_KEY) {
+        Some(Cred::ssh_key_from_agent(name))
+    } else if allowed.contains(CredentialType::USERNAME) {
+        Some(Cred::username(name))
+    } else {
+        may_have_password.then(|| Cred::userpass_plaintext(name, password))
     }
-    if allowed.contains(CredentialType::SSH_KEY) {
-        return Some(Cred::ssh_key_from_agent(&credentials.user));
-    }
-    if allowed.contains(CredentialType::USERNAME) {
-        return Some(Cred::username(&credentials.user));
-    }
-    if allowed.contains(CredentialType::USER_PASS_PLAINTEXT) {
-        return Some(Cred::userpass_plaintext(
-            &credentials.user,
-            &credentials.password,
-        ));
-    }
-    None
 }
 
 /// Whether an error came from the network or the upstream, and not from our own clone or disk.
@@ -445,18 +431,13 @@ impl Pace {
     fn keeps_up(&self, progress: &FetchProgress) -> bool {
         let transferring =
             progress.total_objects > 0 && progress.received_objects < progress.total_objects;
-        let too_slow = if self.window_began.get().elapsed() < SLOW_WINDOW {
-            false
-        } else {
-            let bytes = progress
-                .received_bytes
-                .saturating_sub(self.window_bytes.get());
+        if self.window_began.get().elapsed() >= SLOW_WINDOW {
             self.window_began.set(Instant::now());
-            self.window_bytes.set(progress.received_bytes);
-            transferring && bytes < self.bytes_min
-        };
-        if too_slow {
-            self.gave_up.set(Some(TOO_SLOW));
+            let before = self.window_bytes.replace(progress.received_bytes);
+            let bytes = progress.received_bytes.saturating_sub(before);
+            if transferring && bytes < self.bytes_min {
+                self.gave_up.set(Some(TOO_SLOW));
+            }
         }
         if progress.total_objects > PACK_OBJECTS_MAX {
             self.gave_up.set(Some(

@@ -22,7 +22,7 @@ use std::time::Duration;
 use git2::{Binding, ObjectType, Odb, Oid};
 
 use super::{proxied_http, retry_after};
-use crate::index::limits::ReadError;
+use crate::index::limits::{INDEX_FILE_BYTES_MAX, ReadError};
 
 /// The largest block by default. It is large enough for the largest object that the mirror unpacks, and for the largest
 /// table of a fetch: 8 bytes for each of [`crate::index::limits::PACK_OBJECTS_MAX`] objects, half full.
@@ -227,6 +227,16 @@ pub(crate) fn check_size(
         )));
     }
     Ok(bytes)
+}
+
+/// Reads a file, to find damage. The mirror reads no larger file elsewhere than an index file may be, so it does not read
+/// them here.
+pub(crate) fn try_file(odb: &Odb<'_>, id: Oid) -> Result<(), git2::Error> {
+    let (bytes, _kind) = read_header(odb, id)?;
+    if bytes <= INDEX_FILE_BYTES_MAX {
+        odb.read(id)?;
+    }
+    Ok(())
 }
 
 /// Returns the size and the kind of an object without unpacking it. The kind is `None` if it is unknown: a damaged pack

@@ -60,14 +60,19 @@ pub(crate) fn copy_shallow(url: &RemoteUrl, clone: &Path) -> io::Result<()> {
     };
     let upstream = git2::Repository::open(path).map_err(io::Error::other)?;
     match fs::read(upstream.commondir().join(SHALLOW)) {
-        Ok(commits) => write_atomically(clone, SHALLOW, &commits),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match fs::remove_file(clone.join(SHALLOW)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
-        }
-        Err(error) => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        commits => write_shallow(clone, &commits.unwrap_or_default()),
+    }
+}
+
+/// Names the commits of a clone whose parents it does not have, one a line. Without any there is no file. Blocking.
+pub(crate) fn write_shallow(clone: &Path, commits: &[u8]) -> io::Result<()> {
+    if !commits.is_empty() {
+        return write_atomically(clone, SHALLOW, commits);
+    }
+    match fs::remove_file(clone.join(SHALLOW)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -74,13 +74,16 @@ pub(super) fn transport(remote: &Remote<'_>) -> Result<Transport, git2::Error> {
     Transport::smart(remote, true, subtransport)
 }
 
-struct ProxiedHttp {
-    runtime: Arc<Runtime>,
+/// The connections of a transfer, and its upstream.
+struct Connection {
+    runtime: Runtime,
     client: Client,
     url: RemoteUrl,
     /// The address of the repository, after a redirect of the first request.
-    base: Arc<Mutex<Url>>,
+    base: Mutex<Url>,
 }
+
+struct ProxiedHttp(Arc<Connection>);
 
 impl ProxiedHttp {
     fn new(base: Url, url: RemoteUrl, proxies: Proxies) -> io::Result<Self> {
@@ -100,12 +103,12 @@ impl ProxiedHttp {
                 .read_timeout(connections.silence_timeout)
                 .redirect(Policy::none())
         };
-        Ok(Self {
-            runtime: Arc::new(runtime),
+        Ok(Self(Arc::new(Connection {
+            runtime,
             client: certificates::build(builder).map_err(io::Error::other)?,
             url,
-            base: Arc::new(Mutex::new(base)),
-        })
+            base: Mutex::new(base),
+        })))
     }
 }
 
@@ -123,10 +126,7 @@ impl SmartSubtransport for ProxiedHttp {
             }
         };
         Ok(Box::new(Exchange {
-            runtime: Arc::clone(&self.runtime),
-            client: self.client.clone(),
-            url: self.url.clone(),
-            base: Arc::clone(&self.base),
+            connection: Arc::clone(&self.0),
             is_listing,
             request: Vec::new(),
             answer: None,
@@ -141,10 +141,7 @@ impl SmartSubtransport for ProxiedHttp {
 
 /// A request and its response. The first read sends the request.
 struct Exchange {
-    runtime: Arc<Runtime>,
-    client: Client,
-    url: RemoteUrl,
-    base: Arc<Mutex<Url>>,
+    connection: Arc<Connection>,
     is_listing: bool,
     request: Vec<u8>,
     answer: Option<Response>,
@@ -153,11 +150,14 @@ struct Exchange {
 
 impl Exchange {
     fn ask(&self) -> io::Result<Response> {
-        let mut base = self.base.lock();
+        let mut base = self.connection.base.lock();
         let mut answer = self.send(&base)?;
         // The rules of libgit2: one redirect of the first request, and none with credentials. For a redirect to another
         // host `fetch` recognises this error and asks `Redirects`.
-        if answer.status().is_redirection() && self.is_listing && self.url.credentials().is_none() {
+        if answer.status().is_redirection()
+            && self.is_listing
+            && self.connection.url.credentials().is_none()
+        {
             let location = answer.headers().get(header::LOCATION);
             let target = location
                 .and_then(|location| base.join(location.to_str().ok()?).ok())
@@ -180,11 +180,16 @@ impl Exchange {
     }
 
     fn send(&self, base: &Url) -> io::Result<Response> {
+        let Connection {
+            runtime,
+            client,
+            url,
+            ..
+        } = &*self.connection;
         let mut request = if self.is_listing {
-            self.client
-                .get(target(base, "info/refs", "service=git-upload-pack"))
+            client.get(target(base, "info/refs", "service=git-upload-pack"))
         } else {
-            self.client
+            client
                 .post(target(base, "git-upload-pack", ""))
                 .header(
                     header::CONTENT_TYPE,
@@ -193,11 +198,11 @@ impl Exchange {
                 .header(header::ACCEPT, "application/x-git-upload-pack-result")
                 .body(self.request.clone())
         };
-        if let Some(credentials) = self.url.credentials() {
+        if let Some(credentials) = url.credentials() {
             request = request.basic_auth(&credentials.user, Some(&credentials.password));
         }
         // `send` must run inside the runtime, because it starts timers.
-        self.runtime
+        runtime
             .block_on(async { request.send().await })
             .map_err(described)
     }
@@ -252,7 +257,8 @@ impl Read for Exchange {
         };
         // A loop, because a chunk may be empty, and libgit2 takes a read of 0 bytes for the end.
         while self.rest.is_empty() {
-            match self.runtime.block_on(answer.chunk()).map_err(described)? {
+            let next = self.connection.runtime.block_on(answer.chunk());
+            match next.map_err(described)? {
                 Some(bytes) => self.rest = bytes,
                 None => break,
             }

@@ -1,17 +1,16 @@
 //! A clone on disk that many threads read.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use git2::{ErrorClass, ErrorCode, ObjectType, Oid};
+use git2::{ErrorClass, ErrorCode, ObjectType, Odb, Oid};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::borrowed_clone::BorrowedClone;
-use super::clone_dir::{self, Access};
+use super::clone_dir::{self, Access, FileId, id_at};
 use super::libgit2::check_size;
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError};
@@ -33,18 +32,10 @@ pub(crate) struct Repository {
     /// Keeps other processes from removing the clone.
     _read_lock: Option<File>,
     access: Access,
-    directory_id: Option<DirectoryId>,
+    directory_id: Option<FileId>,
     /// The temporary repository that replaces a read-only clone. The last field, because dropping it removes the
     /// directory, and fields are dropped in order: the handles close first.
     borrowed: Option<BorrowedClone>,
-}
-
-/// Device and inode. They differ between two directories that have the same path one after the other.
-type DirectoryId = (u64, u64);
-
-fn directory_id(path: &Path) -> Option<DirectoryId> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
 }
 
 impl Repository {
@@ -60,7 +51,7 @@ impl Repository {
             unreadable: Mutex::new(None),
             _read_lock: read_lock,
             access,
-            directory_id: directory_id(path),
+            directory_id: id_at(path),
             borrowed: None,
         })
     }
@@ -97,7 +88,7 @@ impl Repository {
 
     /// Whether the directory at the path is still the one that was opened.
     pub(crate) fn is_still_there(&self) -> bool {
-        directory_id(&self.path) == self.directory_id
+        id_at(&self.path) == self.directory_id
     }
 
     /// Whether a read has failed.
@@ -202,14 +193,7 @@ impl Repository {
     /// # Errors
     /// [`ReadError::TooLarge`] above the limit for index files.
     pub(crate) fn blob_bytes(&self, id: ObjectId) -> Result<u64, ReadError> {
-        let bytes = self.with(|git| {
-            let oid = id.to_oid()?;
-            check_size(&git.odb()?, oid, ObjectType::Blob, INDEX_FILE_BYTES_MAX)
-        });
-        if bytes.as_ref().is_err_and(ReadError::may_be_damage) {
-            self.note_unreadable(id);
-        }
-        Ok(bytes? as u64)
+        self.with_blob(id, |_odb, _id, bytes| Ok(bytes as u64))
     }
 
     /// Passes the content of a blob to `read`. The content is not copied, because the largest blobs have megabytes.
@@ -218,15 +202,23 @@ impl Repository {
         id: ObjectId,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, ReadError> {
-        let content = self.with(|git| {
+        self.with_blob(id, |odb, id, _bytes| Ok(read(odb.read(id)?.data())))
+    }
+
+    fn with_blob<T>(
+        &self,
+        id: ObjectId,
+        work: impl FnOnce(&Odb<'_>, Oid, usize) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let done = self.with(|git| {
             let (odb, id) = (git.odb()?, id.to_oid()?);
-            check_size(&odb, id, ObjectType::Blob, INDEX_FILE_BYTES_MAX)?;
-            Ok(read(odb.read(id)?.data()))
+            let bytes = check_size(&odb, id, ObjectType::Blob, INDEX_FILE_BYTES_MAX)?;
+            work(&odb, id, bytes)
         });
-        if content.as_ref().is_err_and(ReadError::may_be_damage) {
+        if done.as_ref().is_err_and(ReadError::may_be_damage) {
             self.note_unreadable(id);
         }
-        content
+        done
     }
 
     /// Notes that this object could not be read. The next damage check reads it again.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::directory::Directory;
 use super::repository::Repository;
 use super::{clone_dir, trees};
-use crate::index::ids::{BlobId, CommitId, ObjectId};
+use crate::index::ids::{CommitId, ObjectId};
 use crate::index::limits::ReadError;
 use crate::index::stop::StopFlag;
 use crate::package::{CrateName, IndexPath};
@@ -79,15 +79,6 @@ impl Source {
         record.last_success()
     }
 
-    /// Whether two sources share a top-level directory in memory.
-    #[cfg(test)]
-    pub(crate) fn shares_directory_with(&self, other: &Self, name: &str) -> bool {
-        match (self.root.directory(name), other.root.directory(name)) {
-            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
-            _ => false,
-        }
-    }
-
     /// The root directory.
     pub(crate) fn root(&self) -> &Arc<Directory> {
         &self.root
@@ -96,20 +87,6 @@ impl Source {
     /// The clone, from which contents are read.
     pub(crate) fn repository(&self) -> &Arc<Repository> {
         &self.repository
-    }
-
-    /// The size of an index file in bytes. Blocking, and much faster than reading the file.
-    pub(crate) fn blob_bytes(&self, blob: BlobId) -> Result<u64, ReadError> {
-        self.repository.blob_bytes(blob.0)
-    }
-
-    /// Reads an index file that this source lists. Blocking.
-    pub(crate) fn read_blob<T>(
-        &self,
-        blob: BlobId,
-        read: impl FnOnce(&[u8]) -> T,
-    ) -> Result<T, ReadError> {
-        self.repository.read_blob(blob.0, read)
     }
 
     /// Reads a crate's index file, and passes the name of the file and its content to `read`. The crate's name may have any

@@ -2,13 +2,16 @@
 //!
 //! Only libgit2's callbacks can interrupt a transfer, and libgit2 calls none while it waits for the upstream.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::fetch::{FETCH_TIME_MAX, FetchError};
-use crate::index::status::ProgressCell;
+use super::fetch::{FETCH_TIME_MAX, FetchError, Outgoing, Transfer};
+use super::remote_url::RemoteUrl;
+use crate::index::handle::IndexHandle;
+use crate::index::status::{Phase, ProgressCell};
 
 /// The longest wait for the first object, counted from the upstream's last message that it is preparing. libgit2's own
 /// time-out is too weak for this: every byte restarts it.
@@ -33,11 +36,17 @@ pub(crate) struct Transfers {
 }
 
 impl Transfers {
-    /// Checks whether another transfer may begin.
+    /// Clones the upstream, or fetches from it, as the current work of `work`. Abandons a transfer that hangs.
     ///
     /// # Errors
-    /// [`FetchError::Upstream`] if too many abandoned transfers still run.
-    pub(crate) fn check_capacity(&mut self) -> Result<(), FetchError> {
+    /// [`FetchError::Upstream`] too if too many abandoned transfers still run.
+    pub(crate) fn run(
+        &mut self,
+        transfer: Transfer,
+        clone: &Path,
+        (url, outgoing): (&RemoteUrl, &Outgoing),
+        work: &IndexHandle,
+    ) -> Result<(), FetchError> {
         self.abandoned
             .retain(|(thread, _since)| !thread.is_finished());
         let recent = self.recent().count();
@@ -45,27 +54,24 @@ impl Transfers {
             let why = "earlier tries still wait for the upstream, which sends next to nothing";
             return Err(FetchError::Upstream(why.to_owned()));
         }
-        Ok(())
-    }
-
-    /// Runs a clone or a fetch, and abandons it if it hangs.
-    pub(crate) fn run(
-        &mut self,
-        progress: &Arc<ProgressCell>,
-        is_local: bool,
-        transfer: impl FnOnce(&ProgressCell) -> Result<(), FetchError> + Send + 'static,
-    ) -> Result<(), FetchError> {
+        let progress = work.begin(match transfer {
+            Transfer::CloneLatest | Transfer::CloneAll => Phase::Cloning,
+            Transfer::Fetch => Phase::Fetching,
+        });
         if progress.is_stopped() {
             return Err(FetchError::Stopped);
         }
         // For a local upstream this process makes the pack itself. That takes minutes for a large index, and libgit2
         // reports no progress meanwhile.
-        let preparation_max = if is_local {
+        let preparation_max = if url.is_local() {
             FETCH_TIME_MAX
         } else {
             PREPARATION_MAX
         };
-        let (result, abandoned) = supervise(progress, preparation_max, transfer);
+        let (clone, url, outgoing) = (clone.to_owned(), url.clone(), outgoing.clone());
+        let transfer =
+            move |progress: &ProgressCell| transfer.run(&clone, (&url, &outgoing), progress);
+        let (result, abandoned) = supervise(&progress, preparation_max, transfer);
         self.abandoned
             .extend(abandoned.map(|thread| (thread, Instant::now())));
         result
@@ -100,12 +106,8 @@ fn supervise(
     let thread = match thread {
         Ok(thread) => thread,
         Err(error) => {
-            return (
-                Err(FetchError::System(format!(
-                    "no thread for a transfer: {error}"
-                ))),
-                None,
-            );
+            let why = format!("no thread for a transfer: {error}");
+            return (Err(FetchError::System(why)), None);
         }
     };
     let mut last_sign = (progress.signs(), Instant::now());

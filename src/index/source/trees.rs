@@ -143,24 +143,21 @@ impl<'r> Reader<'r> {
         if let Some(Some(kept)) = self.seen.get(&tree) {
             return Ok(TreeContent::Kept(Rc::clone(kept)));
         }
-        let limits = self.limits;
         let is_new = !self.seen.contains_key(&tree);
-        if is_new && self.seen.len() >= limits.trees {
-            return Err(ReadError::Refused(format!(
-                "it has more than {} directories, empty ones included",
-                limits.trees
-            )));
+        if is_new {
+            let what = "directories, empty ones included";
+            ReadError::if_more(self.seen.len() + 1, self.limits.trees, "it has", what)?;
         }
         check_size(self.odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
         let object = self.odb.read(tree)?;
         let length = object.data().len();
         self.bytes += length;
-        if self.bytes > limits.bytes {
-            return Err(ReadError::Refused(format!(
-                "its directories have more than {} bytes",
-                limits.bytes
-            )));
-        }
+        ReadError::if_more(
+            self.bytes,
+            self.limits.bytes,
+            "its directories have",
+            "bytes",
+        )?;
         let keep = !is_new && self.kept_bytes + length <= REPEATED_BYTES_MAX;
         if keep {
             self.kept_bytes += length;
@@ -172,27 +169,25 @@ impl<'r> Reader<'r> {
 
     fn note_entry(&mut self) -> Result<(), ReadError> {
         self.entries += 1;
-        if self.entries > self.limits.entries {
-            return Err(ReadError::Refused(format!(
-                "its directories have more than {} entries",
-                self.limits.entries
-            )));
-        }
+        ReadError::if_more(
+            self.entries,
+            self.limits.entries,
+            "its directories have",
+            "entries",
+        )?;
         self.stop.check()
     }
 
     fn count(&mut self, files: usize, directories: usize) -> Result<(), ReadError> {
         self.files += files;
         self.directories += directories;
-        let limits = self.limits;
-        let (what, max) = if self.files > limits.files {
-            ("index files", limits.files)
-        } else if self.directories > limits.directories {
-            ("directories", limits.directories)
-        } else {
-            return Ok(());
-        };
-        Err(ReadError::Refused(format!("it has more than {max} {what}")))
+        ReadError::if_more(self.files, self.limits.files, "it has", "index files")?;
+        ReadError::if_more(
+            self.directories,
+            self.limits.directories,
+            "it has",
+            "directories",
+        )
     }
 }
 

@@ -16,6 +16,7 @@ use git2::{Indexer, Odb, OdbLookupFlags, PackBuilder, PackBuilderStage, Reposito
 use super::clone_dir::{self, is_leftover, remove_tree};
 use super::libgit2::{MemoryLimit, with_memory_limit};
 use super::pack_writer::PACK_MODE;
+use crate::index::limits::WriteError;
 use crate::index::stop::StopFlag;
 
 /// The limits at which the mirror makes the clone smaller.
@@ -69,15 +70,6 @@ pub(crate) enum Due {
     Renewal,
 }
 
-/// Why the packs could not be rolled up.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UpkeepError {
-    #[error("{0}")]
-    Git(#[from] git2::Error),
-    #[error("{0}")]
-    Disk(#[from] io::Error),
-}
-
 /// A pack on disk.
 #[derive(Debug)]
 pub(crate) struct Pack {
@@ -114,14 +106,16 @@ pub(crate) fn due(clone: &Path, limits: &UpkeepLimits) -> io::Result<Due> {
 
 /// Copies a clone to `target` and rolls up the small packs there. A stop ends it with an error, and the copy is
 /// incomplete.
-pub(crate) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
+pub(crate) fn roll_up(clone: &Path, target: &Path, stop: &StopFlag) -> Result<(), WriteError> {
     copy(clone, target, false, stop)?;
-    pack_small_ones(target, stop)?;
-    let served = clone_dir::git_index_path(target);
-    if served.exists() {
-        pack_small_ones(&served, stop)?;
-    }
-    Ok(())
+    with_memory_limit(MemoryLimit::PACKING, || {
+        pack(target, stop)?;
+        let served = clone_dir::git_index_path(target);
+        if served.exists() {
+            pack(&served, stop)?;
+        }
+        Ok(())
+    })
 }
 
 /// Copies a repository. Object files never change, so they are hard-linked where the file system supports that.
@@ -161,11 +155,8 @@ fn copy_in_parts(from: &Path, to: &Path, stop: &StopFlag) -> io::Result<()> {
     to.sync_all()
 }
 
-fn pack_small_ones(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
-    with_memory_limit(MemoryLimit::PACKING, || pack(repository, stop))
-}
-
-fn pack(repository: &Path, stop: &StopFlag) -> Result<(), UpkeepError> {
+/// Rolls up the small packs of a repository.
+fn pack(repository: &Path, stop: &StopFlag) -> Result<(), WriteError> {
     let rolling = repository.join(ROLLING);
     set_apart(repository, &rolling)?;
     let git = Repository::open_bare(repository)?;
@@ -234,12 +225,13 @@ fn write_pack<'b>(
 
 /// Moves the small packs and the loose objects out of a repository. No process may read the repository yet.
 fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
-    fs::create_dir_all(clone_dir::pack_directory_of(rolling))?;
+    let rolled_packs = rolling.join("pack");
+    fs::create_dir_all(&rolled_packs)?;
     for pack in small_ones(packs_in(repository)?) {
         for extension in ["pack", "idx", "rev"] {
             let file = pack.path.with_extension(extension);
             if let Some(name) = file.file_name().filter(|_| file.exists()) {
-                fs::rename(&file, clone_dir::pack_directory_of(rolling).join(name))?;
+                fs::rename(&file, rolled_packs.join(name))?;
             }
         }
     }
@@ -284,7 +276,7 @@ pub(crate) fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
     Ok(packs)
 }
 
-fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), UpkeepError> {
+fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), WriteError> {
     let path = objects
         .to_str()
         .ok_or_else(|| io::Error::other("the path of DATA_DIR is not UTF-8"))?;

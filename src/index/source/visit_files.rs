@@ -62,7 +62,7 @@ impl Source {
 /// Lists every index file in a directory and below it.
 pub(crate) fn entries_of(directory: &Directory) -> Vec<Entry<'_>> {
     let mut entries = Vec::with_capacity(directory.count);
-    collect(directory, &mut entries);
+    directory.visit_files(&mut |name, blob| entries.push(Entry::new(name, blob)));
     entries
 }
 
@@ -125,13 +125,6 @@ impl<'a> Entry<'a> {
             blob,
             rank: u32::MAX,
         }
-    }
-}
-
-fn collect<'a>(directory: &'a Directory, found: &mut Vec<Entry<'a>>) {
-    found.extend(directory.files().map(|(name, blob)| Entry::new(name, blob)));
-    for (_name, below) in directory.directories() {
-        collect(below, found);
     }
 }
 

@@ -14,14 +14,8 @@ const NAMED_MAX: usize = 20;
 /// The known files that are too large.
 #[derive(Debug, Default)]
 pub(crate) struct LargeFiles {
-    files: Vec<LargeFile>,
-}
-
-#[derive(Debug)]
-struct LargeFile {
-    /// The crate's name in lower case.
-    name: String,
-    bytes: usize,
+    /// The crate's name in lower case, and the size in bytes.
+    files: Vec<(String, usize)>,
 }
 
 impl LargeFiles {
@@ -38,17 +32,14 @@ impl LargeFiles {
             for_each_change(previous, Some(shown), &mut |change| {
                 // The header of a delta requires the headers of all its bases, so one directory can take minutes.
                 stop.check()?;
-                files.retain(|file| file.name != change.name);
+                files.retain(|(name, _)| name != change.name);
                 let Some(blob) = change.after else {
                     return Ok(());
                 };
                 // A missing blob is no concern here: the first read reports it.
                 let bytes = read_header(&odb, blob.to_oid()?).map_or(0, |(bytes, _)| bytes);
                 if bytes > INDEX_FILE_BYTES_MAX && files.len() <= NAMED_MAX {
-                    files.push(LargeFile {
-                        name: change.name.to_owned(),
-                        bytes,
-                    });
+                    files.push((change.name.to_owned(), bytes));
                 }
                 Ok(())
             })
@@ -57,10 +48,9 @@ impl LargeFiles {
 
     /// One warning for each named file, and one for all others.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let named = self.files.iter().take(NAMED_MAX).map(|file| {
+        let named = self.files.iter().take(NAMED_MAX).map(|(name, bytes)| {
             format!(
-                "the index file of {} has {} bytes, and the mirror reads {INDEX_FILE_BYTES_MAX} at most: requests for it get 503",
-                file.name, file.bytes
+                "the index file of {name} has {bytes} bytes, and the mirror reads {INDEX_FILE_BYTES_MAX} at most: requests for it get 503"
             )
         });
         // `follow` keeps one file more than are named, so this knows whether there are more.

@@ -123,7 +123,10 @@ impl Listing {
     /// All crates that the upstream lists, by name.
     pub(crate) fn crates(&self) -> Vec<ListedCrate<'_>> {
         let mut crates = Vec::with_capacity(self.source.count);
-        collect(&self.source, &mut crates);
+        self.source.visit_files(&mut |name, blob| {
+            let source = BlobId(blob);
+            crates.push(ListedCrate { name, source });
+        });
         crates.sort_unstable_by_key(|listed| listed.name);
         crates
     }
@@ -157,16 +160,6 @@ impl Listing {
             });
         }
         names
-    }
-}
-
-fn collect<'a>(directory: &'a Directory, found: &mut Vec<ListedCrate<'a>>) {
-    found.extend(directory.files().map(|(name, blob)| ListedCrate {
-        name,
-        source: BlobId(blob),
-    }));
-    for (_name, below) in directory.directories() {
-        collect(below, found);
     }
 }
 

@@ -63,18 +63,13 @@ impl View {
         }
     }
 
-    /// The same view with this git index.
-    pub(super) fn with_git_index(self, git_index: Option<Arc<GitIndex>>) -> Self {
-        Self { git_index, ..self }
-    }
-
-    /// A copy of this view without its git index.
-    pub(super) fn without_git_index(&self) -> Self {
+    /// A copy of this view with this git index.
+    pub(super) fn with_git_index(&self, git_index: Option<Arc<GitIndex>>) -> Self {
         Self {
             source: Arc::clone(&self.source),
             root: Arc::clone(&self.root),
             policy: self.policy.clone(),
-            git_index: None,
+            git_index,
             policy_time: self.seconds().into(),
         }
     }
@@ -176,11 +171,8 @@ impl View {
 
     /// How many versions the policy has decided about; `None` without a policy.
     pub(crate) fn policy_totals(&self) -> Option<&Totals> {
-        let policy = self
-            .policy
-            .as_ref()
-            .filter(|policy| policy.rules.policy().is_some())?;
-        Some(&policy.states.totals)
+        self.policy_settings()?;
+        Some(&self.policy.as_ref()?.states.totals)
     }
 
     /// What the policy has found in the index file of this crate (the name of the file); `None` for nothing.
@@ -231,7 +223,7 @@ impl View {
 
     /// The size of an index file in bytes. Blocking, and much faster than reading the file.
     pub(crate) fn blob_bytes(&self, blob: BlobId) -> Result<u64, ReadError> {
-        self.source.blob_bytes(blob)
+        self.source.repository().blob_bytes(blob.0)
     }
 
     /// Reads an index file that this view lists. Blocking.
@@ -240,6 +232,6 @@ impl View {
         blob: BlobId,
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, ReadError> {
-        self.source.read_blob(blob, read)
+        self.source.repository().read_blob(blob.0, read)
     }
 }
