@@ -35,13 +35,9 @@ impl Clock {
 
     /// How long ago something happened. `None` if its time is ahead of this clock, so that one of the two is wrong.
     pub(crate) fn age(&self, then: SystemTime) -> Option<Duration> {
-        let now = self.now();
-        match now.duration_since(then) {
+        match self.now().duration_since(then) {
             Ok(age) => Some(age),
-            Err(_ahead) => {
-                let is_nearly_now = then.duration_since(now).is_ok_and(|by| by <= AHEAD_MAX);
-                is_nearly_now.then_some(Duration::ZERO)
-            }
+            Err(ahead) => (ahead.duration() <= AHEAD_MAX).then_some(Duration::ZERO),
         }
     }
 }

@@ -77,9 +77,3 @@ pub enum RunError {
     #[error("serving has ended: {0}")]
     Serve(#[source] io::Error),
 }
-
-impl RunError {
-    pub(super) fn of_task(task: &'static str) -> impl FnOnce(JoinError) -> Self {
-        move |source| Self::Task { task, source }
-    }
-}

@@ -11,6 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -30,10 +31,8 @@ use crate::index::{
 use crate::journal::{Journal, JournalSettings, JournalTask};
 use crate::observability::metrics::Metrics;
 #[cfg(feature = "otlp")]
-use crate::observability::traces::{TraceSettings, Traces};
+use crate::observability::traces::Traces;
 use crate::observability::{self, Logging};
-#[cfg(feature = "otlp")]
-use crate::outgoing::Proxies;
 use crate::package::registry_config;
 use crate::server::{
     CurrentCertificate, Drained, Limits, ServerSettings, TlsCertificate, TrustedProxies, serve,
@@ -44,7 +43,9 @@ pub(crate) use parts::{
     USER_AGENT, advisory_refresh, client_settings, crate_sources, follower_settings, open_keeper,
     outgoing, served_index_settings,
 };
-use parts::{advisory_settings, index_files_of, keeper, rules, stored_files, user_agent};
+use parts::{
+    advisory_settings, download_policy, index_files_of, keeper, rules, stored_files, user_agent,
+};
 use policy_in_force::policy_in_force;
 
 /// How long open requests may take to finish. Heroku kills a process 30 s after SIGTERM.
@@ -141,26 +142,14 @@ impl App {
             config.contact.as_deref(),
         );
         let keeper = keeper(&config, &clock)?;
-        let listener = listen(config.listen)
-            .await
-            .map_err(|source| StartError::Bind {
-                address: config.listen,
-                source,
-            })?;
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.map_err(|source| StartError::Bind {
+            address: config.listen,
+            source,
+        })?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        let follows_the_index = config.follows_the_index();
-        let warnings = config.warnings();
-        let download_policy = parts::download_policy(&config);
         let stop = CancellationToken::new();
         let catalog = Catalog::new();
-        let follower = FollowerSettings {
-            rules: rules(&config),
-            index_files_of: Some(index_files_of(catalog.clone())),
-            stored_files: keeper
-                .clone()
-                .map(|keeper| stored_files(keeper, stop.clone())),
-            ..follower_settings(&config, clock.clone())
-        };
         let catalog_settings = CatalogSettings {
             data_dir: config.data_dir.clone(),
             temp_dir: config.temp_dir.clone(),
@@ -174,7 +163,6 @@ impl App {
         let index = IndexHandle::new();
         let metrics = Arc::new(Metrics::default());
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let user_agent = user_agent(config.contact.as_deref());
         let program =
             GitProgram::new(config.search_path.clone()).counted_by(&metrics.git_processes);
         let advisory_task = config.advisory_db_url.clone().map(|url| {
@@ -184,29 +172,43 @@ impl App {
         });
         let advisories = advisory_task.as_ref().map(AdvisoryTask::handle);
         let known_advisories = advisories.clone();
-        let policy_lookup = policy_in_force(config.policy, config.refresh_interval, move || {
+        let (policy, interval) = (config.policy.clone(), config.refresh_interval);
+        let policy_lookup = policy_in_force(policy, interval, move || {
             known_advisories.as_ref()?.advisories()
         });
-        let public_url = config.public_url.map(|url| url.to_string());
-        let environment = config.push_environment;
-        let git_index = public_url.as_deref().map(|url| GitIndexSettings {
-            config: registry_config(url),
-            program: program.clone(),
-        });
-        let pusher = config.index_push_url.map(|url| PusherSettings {
+        let public_url = config.public_url.as_ref().map(ToString::to_string);
+        let follower = FollowerSettings {
+            rules: rules(&config),
+            index_files_of: Some(index_files_of(catalog.clone())),
+            stored_files: keeper
+                .clone()
+                .map(|keeper| stored_files(keeper, stop.clone())),
+            git_index: public_url.as_deref().map(|url| GitIndexSettings {
+                config: registry_config(url),
+                program: program.clone(),
+            }),
+            policy_lookup: Some(policy_lookup),
+            ..follower_settings(&config, clock.clone())
+        };
+        let pusher = config.index_push_url.clone().map(|url| PusherSettings {
             url,
             program,
-            environment,
-            user_agent,
+            environment: config.push_environment.clone(),
+            user_agent: user_agent(config.contact.as_deref()),
         });
         #[cfg(feature = "otlp")]
-        let traces = traces(config.traces.as_ref(), &config.proxies, &clock)?;
+        let traces = config
+            .traces
+            .as_ref()
+            .map(|settings| Traces::start(settings, &config.proxies, clock.clone()))
+            .transpose()
+            .map_err(StartError::Traces)?;
         let settings = Settings {
             #[cfg(feature = "otlp")]
             traces: traces.clone(),
             #[cfg(feature = "otlp")]
             trusted_proxies: config.trusted_proxies.clone(),
-            download_policy,
+            download_policy: download_policy(&config),
             download: config.downloads.first.clone(),
             public_url,
             tls: config.tls.is_some(),
@@ -214,16 +216,11 @@ impl App {
             upstream: config.git_repo_url.to_string(),
             max_staleness: config
                 .refresh_interval
-                .filter(|_| follows_the_index)
+                .filter(|_| config.follows_the_index())
                 .map(|_| config.max_staleness),
             clock,
             git_children_max: (GIT_CHILDREN_PER_PROCESSOR * processors).min(GIT_CHILDREN_MAX),
             index_reads_max: (INDEX_READS_PER_PROCESSOR * processors).min(INDEX_READS_MAX),
-        };
-        let follower = FollowerSettings {
-            git_index,
-            policy_lookup: Some(policy_lookup),
-            ..follower
         };
         Ok(Self {
             listener,
@@ -246,11 +243,11 @@ impl App {
             #[cfg(feature = "bench-rules")]
             catalog,
             follower: Follower::new(follower, index),
+            warnings: config.warnings(),
             certificate: config.tls,
             trusted_proxies: config.trusted_proxies,
             #[cfg(feature = "otlp")]
             traces,
-            warnings,
         })
     }
 
@@ -321,9 +318,10 @@ impl App {
         };
         // The index is opened after the copy of the advisories on disk, so that its first view is made with them.
         let (opened, is_open) = oneshot::channel();
-        let advisories = self
-            .advisory_task
-            .map(|task| spawn(task.run(opened, token.clone()), &token));
+        let advisories = self.advisory_task.map(|task| {
+            let task = spawn(task.run(opened, token.clone()), &token);
+            ("follows the advisory database", task)
+        });
         let follower = self.follower.run(token.clone());
         let follower = async {
             // Without a database the sender is gone at once.
@@ -332,13 +330,18 @@ impl App {
         };
         let follower = spawn(follower, &token);
         let catalog = spawn(self.catalog_task.run(token.clone()), &token);
+        let catalog = Some(("keeps the catalog", catalog));
         let journal = spawn(self.journal_task.run(token.clone()), &token);
+        let journal = Some(("writes the change journal", journal));
         let certificate = self.certificate.zip(current).map(|(certificate, current)| {
-            spawn(current.follow(certificate, token.clone()), &token)
+            let task = spawn(current.follow(certificate, token.clone()), &token);
+            ("follows the certificate", task)
         });
-        let pusher = self
-            .pusher
-            .map(|pusher| spawn(pusher.run(token.clone()), &token));
+        let pusher = self.pusher.map(|pusher| {
+            let task = spawn(pusher.run(token.clone()).map(Ok), &token);
+            ("pushes the index", task)
+        });
+        let tasks = [certificate, pusher, catalog, advisories, journal];
         let stopping = async {
             tokio::select! {
                 () = stop => {
@@ -356,27 +359,16 @@ impl App {
         if let Some(traces) = self.traces {
             traces.stop().await;
         }
-        if let Some(certificate) = certificate {
-            let ended = RunError::of_task("follows the certificate");
-            certificate.await.flatten().map_err(ended)?;
+        for (task, running) in tasks.into_iter().flatten() {
+            let ended = running.await.flatten();
+            ended.map_err(|source| RunError::Task { task, source })?;
         }
-        if let Some(pusher) = pusher {
-            pusher
-                .await
-                .map_err(RunError::of_task("pushes the index"))?;
-        }
-        let ended = RunError::of_task("keeps the catalog");
-        catalog.await.flatten().map_err(ended)?;
-        if let Some(advisories) = advisories {
-            let ended = RunError::of_task("follows the advisory database");
-            advisories.await.flatten().map_err(ended)?;
-        }
-        let ended = RunError::of_task("writes the change journal");
-        journal.await.flatten().map_err(ended)?;
-        let ended = || RunError::of_task("refreshes the index");
-        match refreshed.map_err(ended())? {
+        match refreshed.unwrap_or_else(|panic| Err(FollowerEnd::Broken(panic))) {
             Ok(()) => {}
-            Err(FollowerEnd::Broken(panic)) => return Err(ended()(panic)),
+            Err(FollowerEnd::Broken(source)) => {
+                let task = "refreshes the index";
+                return Err(RunError::Task { task, source });
+            }
             Err(FollowerEnd::Hopeless(why)) => return Err(RunError::Index(why)),
         }
         let drained = served.map_err(RunError::Serve)?;
@@ -388,18 +380,6 @@ impl App {
         }
         Ok(())
     }
-}
-
-/// Starts traces, if a collector is set.
-#[cfg(feature = "otlp")]
-fn traces(
-    settings: Option<&TraceSettings>,
-    proxies: &Proxies,
-    clock: &Clock,
-) -> Result<Option<Traces>, StartError> {
-    let started = settings.map(|settings| Traces::start(settings, proxies, clock.clone()));
-    let started = started.transpose();
-    started.map_err(|error| StartError::Traces(error.into()))
 }
 
 /// Makes the data directory. It must be writable if the index is followed. A full disk is no error: it may get space later.
@@ -450,9 +430,4 @@ fn connections_max() -> usize {
     allowed
         .map_or(CONNECTIONS_MAX, |files| files.saturating_sub(OTHER_FILES))
         .clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
-}
-
-/// Binds the port. It can be bound at once after another process has closed it.
-async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }

@@ -143,7 +143,7 @@ fn dependencies_of(release: &Release<'_>) -> Vec<i64> {
     let dependencies = release.line.dependencies.iter();
     let mut keys: Vec<i64> = dependencies
         .filter(|dependency| dependency.registry.is_none())
-        .map(|dependency| key_of(&dependency.crate_name))
+        .map(|dependency| key_of(dependency.crate_name()))
         .collect();
     keys.sort_unstable();
     keys.dedup();

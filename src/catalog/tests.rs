@@ -557,7 +557,9 @@ impl Model {
             let dependencies = default.line.dependencies.iter();
             let dependencies = match default.line.yanked {
                 true => Vec::new(),
-                false => dependencies.map(|found| found.crate_name.clone()).collect(),
+                false => dependencies
+                    .map(|found| found.crate_name().to_owned())
+                    .collect(),
             };
             crates.push((summary, history.releases()[0].id, dependencies, default.id));
         }

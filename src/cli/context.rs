@@ -1,6 +1,6 @@
 //! What all subcommands beside `serve` have in common: settings, terminal, index, store and exit code.
 
-use std::error::Error;
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::app::{
 use crate::clock::Clock;
 use crate::config::{Config, DownloadMode};
 use crate::index::{
-    IndexHandle, LockedIndex, ReadError, RefreshOnceError, ServedIndex, Source, open_current,
+    IndexHandle, ReadError, RefreshOnceError, ServedIndex, Source, open_current,
     refresh_copy_on_disk, refresh_once,
 };
 use crate::package::Checksum;
@@ -47,28 +47,45 @@ impl From<Outcome> for ExitCode {
 }
 
 /// Why a subcommand has ended early.
+#[derive(Debug)]
 pub(super) struct Failed {
     outcome: Outcome,
     /// `None` if it was said already.
-    why: Option<String>,
+    pub(super) why: Option<String>,
 }
 
 impl Failed {
     /// The arguments or the settings are bad.
-    pub(super) fn unusable(why: &impl ToString) -> Self {
+    pub(super) fn unusable(why: impl ToString) -> Self {
         Self {
             outcome: Outcome::Unusable,
             why: Some(why.to_string()),
         }
     }
-}
 
-impl<E: Error> From<E> for Failed {
-    fn from(error: E) -> Self {
+    /// Something could not be done.
+    pub(super) fn incomplete(why: impl ToString) -> Self {
         Self {
             outcome: Outcome::Incomplete,
-            why: Some(error.to_string()),
+            why: Some(why.to_string()),
         }
+    }
+
+    /// There is nothing to work with.
+    pub(super) fn no_index(why: impl Display) -> Self {
+        Self::incomplete(format!("there is no index in DATA_DIR: {why}"))
+    }
+}
+
+impl From<ReadError> for Failed {
+    fn from(error: ReadError) -> Self {
+        Self::incomplete(format!("the index in DATA_DIR cannot be read: {error}"))
+    }
+}
+
+impl From<JoinError> for Failed {
+    fn from(panic: JoinError) -> Self {
+        Self::incomplete(format!("internal error: {panic}"))
     }
 }
 
@@ -76,22 +93,6 @@ impl From<Outcome> for Failed {
     fn from(outcome: Outcome) -> Self {
         Self { outcome, why: None }
     }
-}
-
-/// Why a subcommand cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum OpenError {
-    #[error("there is no index in DATA_DIR: {0}")]
-    NoIndex(String),
-    #[error("the index in DATA_DIR cannot be read: {0}")]
-    Index(#[from] ReadError),
-    /// The store or its upstreams cannot be used.
-    #[error("{0}")]
-    Store(#[source] Box<dyn Error + Send + Sync>),
-    #[error("stopped")]
-    Stopped,
-    #[error("internal error: {0}")]
-    Panic(#[source] JoinError),
 }
 
 /// A running subcommand.
@@ -117,27 +118,35 @@ impl Context {
     ///
     /// The data directory is free again afterwards: a subcommand may run for hours, and a mirror that starts meanwhile needs
     /// it. The clone stays on the disk for as long as the returned index lives.
-    pub(super) async fn open_index(&self) -> Result<ServedIndex, OpenError> {
+    pub(super) async fn open_index(&self) -> Result<ServedIndex, Failed> {
         let source = self.refresh_index().await?;
         self.refresh_advisories().await?;
         let settings = served_index_settings(&self.config, Clock::system());
-        let opening = tokio::task::spawn_blocking(move || ServedIndex::of(source, &settings));
-        let index = opening.await.map_err(OpenError::Panic)?;
+        let opening = move || ServedIndex::of(source, &settings);
+        let index = self.blocking(opening).await?;
         self.warn_of(&index);
         Ok(index)
     }
 
     /// Opens the index that lies in `DATA_DIR`, as it is served. Fetches nothing and writes nothing, also beside a running
     /// mirror. `None` if there is none.
-    pub(super) async fn open_index_on_disk(&self) -> Result<Option<ServedIndex>, OpenError> {
+    pub(super) async fn open_index_on_disk(&self) -> Result<Option<ServedIndex>, Failed> {
         let settings = served_index_settings(&self.config, Clock::system());
-        let opening = tokio::task::spawn_blocking(move || {
+        self.blocking(move || {
             let source = open_current(&settings.data_dir)?;
             Ok(source.map(|source| ServedIndex::of(source, &settings)))
-        });
+        })
+        .await?
+    }
+
+    /// Does work that may block. A stop does not wait for its end.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failed> {
         tokio::select! {
-            () = self.stop.cancelled() => Err(OpenError::Stopped),
-            opened = opening => opened.map_err(OpenError::Panic)?,
+            () = self.stop.cancelled() => Err(Failed::incomplete("stopped")),
+            done = tokio::task::spawn_blocking(work) => Ok(done?),
         }
     }
 
@@ -160,70 +169,61 @@ impl Context {
     }
 
     /// Brings the advisory database up to date, if it counts. After a failure the last copy counts.
-    async fn refresh_advisories(&self) -> Result<(), OpenError> {
+    async fn refresh_advisories(&self) -> Result<(), Failed> {
         let Some(settings) = advisory_refresh(&self.config, Clock::system()) else {
             return Ok(());
         };
-        let refreshing = tokio::task::spawn_blocking(|| refresh_copy_on_disk(settings));
-        let refreshed = tokio::select! {
-            () = self.stop.cancelled() => return Err(OpenError::Stopped),
-            refreshed = refreshing => refreshed.map_err(OpenError::Panic)?,
-        };
-        if let Err(why) = refreshed {
+        let refreshing = || refresh_copy_on_disk(settings);
+        if let Err(why) = self.blocking(refreshing).await? {
             self.terminal.note(&format!("warning: {why}"));
         }
         Ok(())
     }
 
-    async fn refresh_index(&self) -> Result<Arc<Source>, OpenError> {
-        let (settings, handle) = (
-            follower_settings(&self.config, Clock::system()),
-            IndexHandle::new(),
-        );
+    async fn refresh_index(&self) -> Result<Arc<Source>, Failed> {
+        let settings = follower_settings(&self.config, Clock::system());
+        let handle = IndexHandle::new();
         let fetching = handle.clone();
         let refreshing = tokio::task::spawn_blocking(move || refresh_once(settings, &fetching));
         tokio::pin!(refreshing);
         let refreshed = loop {
             tokio::select! {
-                () = self.stop.cancelled() => return Err(OpenError::Stopped),
+                () = self.stop.cancelled() => return Err(Failed::incomplete("stopped")),
                 refreshed = &mut refreshing => break refreshed,
                 () = tokio::time::sleep(LINE_EVERY) => self.terminal.note(&how_far(&handle)),
             }
         };
         let why = match refreshed {
-            Ok(Ok(index)) => return Ok(release(index)),
+            // This frees the data directory for others.
+            Ok(Ok(index)) => return Ok(Arc::clone(&index.source)),
             Ok(Err(why)) => why,
             Err(panic) => RefreshOnceError::Failed(panic.to_string()),
         };
-        match (open_current(&self.config.data_dir)?, why) {
-            (Some(source), RefreshOnceError::Locked) => Ok(source),
-            (Some(source), why) => {
-                let warning = format!("warning: {why}; going on with what is here");
-                self.terminal.note(&warning);
-                Ok(source)
-            }
-            (None, why) => Err(OpenError::NoIndex(why.to_string())),
+        let source = open_current(&self.config.data_dir)?;
+        if source.is_some() && !matches!(why, RefreshOnceError::Locked) {
+            let warning = format!("warning: {why}; going on with what is here");
+            self.terminal.note(&warning);
         }
+        source.ok_or_else(|| Failed::no_index(why))
     }
 
     /// Opens the store. Missing files are fetched from the upstreams, unless the settings forbid that.
-    pub(super) fn open_crate_files(&self) -> Result<CrateFiles, OpenError> {
+    pub(super) fn open_crate_files(&self) -> Result<CrateFiles, Failed> {
         let clock = Clock::system();
         let sources = match self.config.download_mode {
             DownloadMode::Offline => None,
             DownloadMode::Redirect | DownloadMode::Cache => {
-                let sources = crate_sources(&self.config, &clock);
-                Some(sources.map_err(|error| OpenError::Store(error.into()))?)
+                Some(crate_sources(&self.config, &clock).map_err(Failed::incomplete)?)
             }
         };
-        open_keeper(&self.config, &clock, sources).map_err(|error| OpenError::Store(error.into()))
+        open_keeper(&self.config, &clock, sources).map_err(Failed::incomplete)
     }
 
     /// Opens the store for a subcommand that fetches nothing.
-    pub(super) fn open_store(&self) -> Result<Arc<CrateStore>, OpenError> {
+    pub(super) fn open_store(&self) -> Result<Arc<CrateStore>, Failed> {
         let opened = open_keeper(&self.config, &Clock::system(), None);
-        let crate_files = opened.map_err(|error| OpenError::Store(error.into()))?;
-        Ok(Arc::clone(crate_files.store()))
+        let store = opened.map(|crate_files| Arc::clone(crate_files.store()));
+        store.map_err(Failed::incomplete)
     }
 
     /// Warns if stored files may be gone when they are needed.
@@ -271,11 +271,6 @@ impl Context {
             }
         }
     }
-}
-
-/// Frees the data directory for others.
-fn release(index: LockedIndex) -> Arc<Source> {
-    Arc::clone(&index.source)
 }
 
 fn how_far(handle: &IndexHandle) -> String {

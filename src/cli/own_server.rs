@@ -16,9 +16,7 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// A client of the server.
 pub(super) struct OwnServerClient {
     client: Client,
-    /// Where it may listen. The first address that accepts a connection is asked.
-    addresses: Vec<SocketAddr>,
-    tls: bool,
+    server: OwnServer,
 }
 
 /// What the server says.
@@ -29,11 +27,12 @@ pub(super) struct OwnAnswer {
 }
 
 impl OwnServerClient {
-    /// Makes a client for a server with these settings.
+    /// Makes a client for the server with the settings of the environment.
     ///
     /// # Errors
     /// A text that says what is wrong.
-    pub(super) fn new(server: OwnServer) -> Result<Self, String> {
+    pub(super) fn from_environment() -> Result<Self, String> {
+        let server = OwnServer::from_environment().map_err(|error| error.to_string())?;
         if server.listen.port() == 0 {
             return Err(
                 "PORT is 0: the system chooses the port, and nothing else knows it".to_owned(),
@@ -51,8 +50,7 @@ impl OwnServerClient {
         };
         Ok(Self {
             client: certificates::build(builder).map_err(|error| error.to_string())?,
-            addresses: addresses_of(server.listen),
-            tls: server.tls,
+            server,
         })
     }
 
@@ -63,8 +61,9 @@ impl OwnServerClient {
     pub(super) async fn get(&self, path: &str, time_max: Duration) -> Result<OwnAnswer, String> {
         let trying = async {
             let mut why = String::new();
-            for address in &self.addresses {
-                match self.get_at(*address, path).await {
+            // The first address that accepts a connection is asked.
+            for address in addresses_of(self.server.listen) {
+                match self.get_at(address, path).await {
                     Ok(answer) => return Ok(answer),
                     Err(error) => why = format!("{address}: {}", first_cause(&error.without_url())),
                 }
@@ -76,7 +75,7 @@ impl OwnServerClient {
     }
 
     async fn get_at(&self, address: SocketAddr, path: &str) -> reqwest::Result<OwnAnswer> {
-        let scheme = if self.tls { "https" } else { "http" };
+        let scheme = if self.server.tls { "https" } else { "http" };
         let url = format!("{scheme}://{address}{path}");
         let mut response = self.client.get(url).send().await?;
         let mut body = Vec::new();

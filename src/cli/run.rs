@@ -28,7 +28,7 @@ use crate::app::{USER_AGENT, runtime};
 use crate::config::{Config, Origin, Setting};
 use crate::index::configure_libgit2;
 use crate::memory::return_large_blocks;
-use crate::observability::start_logging_of_subcommand;
+use crate::observability::log_to;
 
 /// Which log events of subcommands are written if `RUST_LOG` is not set.
 const FILTER_DEFAULT: &str = "warn";
@@ -95,7 +95,7 @@ fn run_check_config(arguments: CheckConfigArguments) -> ExitCode {
     }
     run(async |context| match Config::describe_environment() {
         Ok(settings) => Ok(check_config(arguments, &settings, context).await),
-        Err(bad_setting) => Err(Failed::unusable(&bad_setting)),
+        Err(bad_setting) => Err(Failed::unusable(bad_setting)),
     })
 }
 
@@ -157,18 +157,18 @@ fn on_runtime(
 
 /// A subcommand reports on the terminal. The log is for the unexpected, unless `RUST_LOG` is set.
 fn start_logging(config: &Config, terminal: &Terminal) {
-    let is_set = Config::describe_environment().is_ok_and(|settings| {
-        let is_filter = |setting: &Setting| setting.name == "RUST_LOG";
-        let mut filters = settings.iter().filter(|setting| is_filter(setting));
-        filters.any(|setting| setting.origin == Origin::Environment)
-    });
+    let is_set_filter = |set: &Setting| set.name == "RUST_LOG" && set.origin == Origin::Environment;
+    let is_set = Config::describe_environment().is_ok_and(|all| all.iter().any(is_set_filter));
     let filter = if is_set {
         &config.log_filter
     } else {
         FILTER_DEFAULT
     };
     let terminal = terminal.clone();
-    start_logging_of_subcommand(config.log_format, filter, move |event| terminal.log(event));
+    // Results go to standard output.
+    log_to(config.log_format, filter, false, move |event| {
+        terminal.log(event);
+    });
 }
 
 /// Stops the work at the first signal, and abandons it if it does not stop in time.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{ConfigError, value};
-use crate::store::{LocationError, StorageLocation};
-use crate::upstream::{DownloadTemplates, TemplateError};
+use crate::store::StorageLocation;
+use crate::upstream::DownloadTemplates;
 
 /// The directory in `DATA_DIR` with the crate files, unless `STORAGE_URL` names another place.
 const CRATES_DIR: &str = "crates";
@@ -33,17 +33,8 @@ pub(super) fn mode(text: &str) -> Result<DownloadMode, ConfigError> {
 
 /// `DOWNLOAD_URL`.
 pub(super) fn downloads(urls: &str, mode: DownloadMode) -> Result<DownloadTemplates, ConfigError> {
-    let templates = DownloadTemplates::parse(urls).map_err(|(url, error)| {
-        let remedy = match error {
-            TemplateError::NotAUrl => "a URL like https://host/{crate}/{version}",
-            TemplateError::Scheme => "an http or https URL",
-            TemplateError::Placeholder => {
-                "no placeholder but {crate}, {version}, {prefix}, {lowerprefix} and {sha256-checksum}"
-            }
-            TemplateError::Character => "a URL in ASCII without control characters",
-        };
-        ConfigError::new("DOWNLOAD_URL", &url, remedy)
-    })?;
+    let templates = DownloadTemplates::parse(urls)
+        .map_err(|(url, error)| ConfigError::new("DOWNLOAD_URL", &url, error.to_string()))?;
     let has_credentials = templates.iter().any(|template| template.has_credentials);
     if mode == DownloadMode::Redirect && has_credentials {
         let remedy = "no user and password: in the mode redirect every client would see them";
@@ -61,26 +52,8 @@ pub(super) fn storage(
     let Some(text) = text else {
         return Ok(StorageLocation::within(data_dir.join(CRATES_DIR)));
     };
-    StorageLocation::parse(&text, cloud).map_err(|error| {
-        let remedy = match error {
-            LocationError::Scheme => {
-                "a path, or a URL that begins with s3://, gs://, az:// or memory://"
-            }
-            LocationError::Credentials => {
-                "no user and password: AWS_ACCESS_KEY_ID and the like are for those"
-            }
-            LocationError::NotAUrl => "a path, or a URL like s3://bucket/prefix",
-            LocationError::NoCertificates => {
-                "CA certificates on this machine: install the package ca-certificates, or set SSL_CERT_FILE to a file that \
-                 has them"
-            }
-            LocationError::Incomplete => {
-                "a bucket, and the cloud's own variables (AWS_REGION, AZURE_STORAGE_ACCOUNT_NAME and the like) with \
-                 values that it understands"
-            }
-        };
-        ConfigError::new("STORAGE_URL", &text, remedy)
-    })
+    StorageLocation::parse(&text, cloud)
+        .map_err(|error| ConfigError::new("STORAGE_URL", &text, error.to_string()))
 }
 
 /// `STORAGE_MAX_BYTES`.

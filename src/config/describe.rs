@@ -1,32 +1,40 @@
 //! The settings as a person reads them: in `check-config`, and in `--help`.
 
-use super::environment::Environment;
+use serde::Serialize;
+
+use super::environment::{Environment, others};
 use super::error::without_any_secrets;
 use super::table::{TABLE, Unset};
 use super::{Config, ConfigError};
-use crate::outgoing::PROXY_VARIABLES;
 
-/// One variable and its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One variable and its value, as `check-config --json` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Setting {
     /// The name of the variable.
+    #[serde(skip)]
     pub(crate) name: &'static str,
-    /// Its value on one line, without secrets.
-    pub(crate) value: String,
-    /// Where the value comes from.
-    pub(crate) origin: Origin,
+    /// Its value on one line, without secrets. `None` if it is not set and no value can express what then applies.
+    pub(crate) value: Option<String>,
     /// The value while the variable is not set. `None` if no value can express that.
     pub(crate) default: Option<&'static str>,
+    /// Where the value comes from.
+    #[serde(rename = "source")]
+    pub(crate) origin: Origin,
+    /// What applies if there is no value.
+    #[serde(skip)]
+    pub(crate) remark: &'static str,
 }
 
 /// Where a value comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Origin {
     /// The variable is set.
     Environment,
     /// The variable is not set, and this is its default.
     Default,
-    /// The variable is not set and has no default. The value says what that means.
+    /// The variable is not set and has no default.
+    #[serde(rename = "unset")]
     NotSet,
 }
 
@@ -63,47 +71,31 @@ pub(crate) fn settings_help() -> String {
 
 fn describe(environment: &Environment) -> Vec<Setting> {
     let settings = TABLE.iter().map(|variable| {
-        let (value, origin) = match (environment.setting(variable.name), variable.unset) {
-            (Some(text), _) => (without_any_secrets(text), Origin::Environment),
-            (None, Unset::Default(value)) => (value.to_owned(), Origin::Default),
-            (None, Unset::Means(remark)) => (remark.to_owned(), Origin::NotSet),
+        let value = environment.get(variable.name).map(without_any_secrets);
+        let (origin, default, remark) = match (&value, variable.unset) {
+            (Some(_), Unset::Default(default)) => (Origin::Environment, Some(default), ""),
+            (Some(_), Unset::Means(_)) => (Origin::Environment, None, ""),
+            (None, Unset::Default(default)) => (Origin::Default, Some(default), ""),
+            (None, Unset::Means(remark)) => (Origin::NotSet, None, remark),
         };
         Setting {
             name: variable.name,
-            value,
+            value: value.or_else(|| default.map(str::to_owned)),
+            default,
             origin,
-            default: match variable.unset {
-                Unset::Default(value) => Some(value),
-                Unset::Means(_) => None,
-            },
+            remark,
         }
     });
-    let proxies = PROXY_VARIABLES.iter().filter_map(|name| {
+    let others = others().filter_map(|name| {
         Some(Setting {
             name,
-            value: without_any_secrets(environment.proxy(name)?),
-            origin: Origin::Environment,
+            value: Some(without_any_secrets(environment.get(name)?)),
             default: None,
+            origin: Origin::Environment,
+            remark: "",
         })
     });
-    let settings = settings.chain(proxies);
-    #[cfg(feature = "otlp")]
-    let settings = settings.chain(traces(environment));
-    settings.collect()
-}
-
-/// The variables of traces that are set.
-#[cfg(feature = "otlp")]
-fn traces(environment: &Environment) -> impl Iterator<Item = Setting> {
-    environment.traces.iter().filter_map(|(set, value)| {
-        let mut names = super::traces::VARIABLES.into_iter();
-        Some(Setting {
-            name: names.find(|name| name == set)?,
-            value: without_any_secrets(value),
-            origin: Origin::Environment,
-            default: None,
-        })
-    })
+    settings.chain(others).collect()
 }
 
 #[cfg(test)]

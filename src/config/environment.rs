@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use super::ConfigError;
 use super::misspelt::meant_by;
 use super::table::{RawEnv, TABLE, Unset, VARIABLES};
-#[cfg(feature = "otlp")]
-use super::traces;
 use crate::index::PushEnvironment;
 use crate::outgoing::{NotAProxy, PROXY_VARIABLES, Proxies};
 
@@ -43,30 +41,15 @@ const PUSH_VARIABLES: [&str; 20] = [
     "GIT_PROXY_COMMAND",
 ];
 
-/// The variables that concern the mirror, by name, sorted by who defines them. Empty values are left out.
+/// The variables that concern the mirror. Empty values are left out.
 #[derive(Debug)]
 pub(super) struct Environment {
-    /// The mirror's own settings.
-    settings: Vec<(String, String)>,
+    /// The mirror's own settings, and the variables of proxies and traces.
+    known: Vec<(&'static str, String)>,
     /// The clouds' own variables: `AWS_REGION` and the like.
     pub(super) cloud: Vec<(String, String)>,
-    /// The variables of proxies.
-    proxies: Vec<(String, String)>,
-    /// The variables that say where traces go.
-    #[cfg(feature = "otlp")]
-    pub(super) traces: Vec<(String, String)>,
     /// Names that are nearly settings, each with the setting that is probably meant.
     pub(super) misspelt: Vec<(String, &'static str)>,
-}
-
-/// Whether a variable is set that is no setting.
-#[cfg(feature = "bench-rules")]
-pub(super) fn is_set(name: &str) -> bool {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "only this file reads the environment"
-    )]
-    env::var_os(name).is_some()
 }
 
 impl Environment {
@@ -87,9 +70,7 @@ impl Environment {
             let value = match value.into_string() {
                 Ok(value) => value,
                 Err(value) => {
-                    let mut known = VARIABLES.iter().chain(&PROXY_VARIABLES);
-                    let known = known.find(|variable| **variable == name);
-                    if let Some(variable) = known.or_else(|| ignored(&name)) {
+                    if let Some(variable) = known(&name) {
                         let shown = value.to_string_lossy();
                         return Err(ConfigError::new(variable, &shown, "a text in UTF-8"));
                     }
@@ -101,35 +82,24 @@ impl Environment {
             };
             pairs.push((name, value));
         }
-        // The system has no fixed order, and two runs should give the same warnings.
-        pairs.sort();
         Ok(Self::from_pairs(pairs))
     }
 
+    /// Takes what concerns the mirror of these pairs.
     pub(super) fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut environment = Self {
-            settings: Vec::new(),
+            known: Vec::new(),
             cloud: Vec::new(),
-            proxies: Vec::new(),
-            #[cfg(feature = "otlp")]
-            traces: Vec::new(),
             misspelt: Vec::new(),
         };
         for (name, value) in pairs {
             if value.is_empty() {
                 continue;
             }
-            #[cfg(feature = "otlp")]
-            if traces::VARIABLES.contains(&name.as_str()) {
-                environment.traces.push((name, value));
-                continue;
-            }
             if is_of_a_cloud(&name) {
                 environment.cloud.push((name, value));
-            } else if PROXY_VARIABLES.contains(&name.as_str()) || ignored(&name).is_some() {
-                environment.proxies.push((name, value));
-            } else if VARIABLES.contains(&name.as_str()) {
-                environment.settings.push((name, value));
+            } else if let Some(known) = known(&name) {
+                environment.known.push((known, value));
             } else if let Some(meant) = meant_by(&name) {
                 environment.misspelt.push((name, meant));
             }
@@ -140,31 +110,28 @@ impl Environment {
     /// The settings as texts, with the defaults of the table.
     pub(super) fn raw(&self) -> Result<RawEnv, ConfigError> {
         let defaults = TABLE.iter().filter_map(|variable| match variable.unset {
-            Unset::Default(value) if self.setting(variable.name).is_none() => {
-                Some((variable.name.to_owned(), value.to_owned()))
+            Unset::Default(value) if self.get(variable.name).is_none() => {
+                Some((variable.name, value.to_owned()))
             }
             Unset::Default(_) | Unset::Means(_) => None,
         });
-        // envy ignores the case of names and stops at a duplicate, so it gets nothing but settings.
-        envy::from_iter(self.settings.iter().cloned().chain(defaults)).map_err(|error| {
+        let pairs = self.known.iter().cloned().chain(defaults);
+        // envy ignores the case of names and stops at a duplicate, so it gets nothing but known names.
+        envy::from_iter(pairs.map(|(name, value)| (name.to_owned(), value))).map_err(|error| {
             ConfigError::new("the environment", &error.to_string(), "each variable once")
         })
     }
 
-    /// The value of a setting, if it is set.
-    pub(super) fn setting(&self, name: &str) -> Option<&str> {
-        value_of(&self.settings, name)
-    }
-
-    /// The value of a variable of proxies, if it is set.
-    pub(super) fn proxy(&self, name: &str) -> Option<&str> {
-        value_of(&self.proxies, name)
+    /// The value of a known variable, if it is set.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let mut found = self.known.iter().filter(|(known, _)| *known == name);
+        found.next().map(|(_, value)| value.as_str())
     }
 
     /// Which proxies are set.
     pub(super) fn proxies(&self) -> Result<Proxies, ConfigError> {
-        Proxies::read(|name| self.proxy(name)).map_err(|NotAProxy(name)| {
-            let value = self.proxy(name).unwrap_or_default();
+        Proxies::read(|name| self.get(name)).map_err(|NotAProxy(name)| {
+            let value = self.get(name).unwrap_or_default();
             let remedy = "a proxy like http://host:3128: an http or https URL";
             ConfigError::new(name, value, remedy)
         })
@@ -172,26 +139,27 @@ impl Environment {
 
     /// Whether `HTTP_PROXY` is set, which is ignored, and `http_proxy` is not.
     pub(super) fn ignores_http_proxy(&self) -> bool {
-        self.proxy(IGNORED_PROXY_VARIABLE).is_some() && self.proxy("http_proxy").is_none()
+        self.get(IGNORED_PROXY_VARIABLE).is_some() && self.get("http_proxy").is_none()
     }
 }
 
-fn value_of<'p>(pairs: &'p [(String, String)], name: &str) -> Option<&'p str> {
-    let mut found = pairs.iter().filter(|(variable, _)| variable == name);
-    found.next().map(|(_, value)| value.as_str())
+/// The name of a setting, or of another variable that the mirror reads.
+fn known(name: &str) -> Option<&'static str> {
+    let mut all = VARIABLES.iter().copied().chain(others());
+    all.find(|known| *known == name)
+        .or_else(|| (name == IGNORED_PROXY_VARIABLE).then_some(IGNORED_PROXY_VARIABLE))
 }
 
-fn ignored(name: &str) -> Option<&'static &'static str> {
-    (name == IGNORED_PROXY_VARIABLE).then_some(&IGNORED_PROXY_VARIABLE)
+/// The variables that count although they are no rows of the table, except for those of clouds.
+pub(super) fn others() -> impl Iterator<Item = &'static str> {
+    let others = PROXY_VARIABLES.into_iter();
+    #[cfg(feature = "otlp")]
+    let others = others.chain(super::traces::VARIABLES);
+    others
 }
 
 fn is_of_a_cloud(name: &str) -> bool {
     CLOUD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// Where the system finds programs.
-pub(super) fn search_path() -> OsString {
-    system_variable("PATH").unwrap_or_default()
 }
 
 /// Where the system wants temporary files.
@@ -208,7 +176,7 @@ pub(super) fn push_environment() -> PushEnvironment {
 }
 
 /// A variable that is no setting of the mirror. Its value need not be UTF-8.
-fn system_variable(name: &str) -> Option<OsString> {
+pub(super) fn system_variable(name: &str) -> Option<OsString> {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one place that reads the environment"

@@ -1,7 +1,7 @@
 //! The settings of the index: which one to follow, what it lists, and where it is pushed to.
 
 use super::{ConfigError, DownloadMode, PublicUrl};
-use crate::index::{RemoteUrl, RemoteUrlError};
+use crate::index::RemoteUrl;
 
 /// Which versions the index lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,18 +14,7 @@ pub(crate) enum IndexListing {
 
 /// `GIT_REPO_URL` and `ADVISORY_DB_URL`, and the form of `INDEX_PUSH_URL`.
 pub(super) fn git_url(variable: &'static str, text: &str) -> Result<RemoteUrl, ConfigError> {
-    RemoteUrl::parse(text).map_err(|error| {
-        let remedy = match error {
-            RemoteUrlError::NotAUrl => {
-                "a URL like https://host/path.git, user@host:path, or a path that begins with /, ./ or ../"
-            }
-            RemoteUrlError::StrayAt => {
-                "%40 and %2F for an @ and a slash in a user, password or path"
-            }
-            RemoteUrlError::Scheme => "an https, http, git, ssh or file URL, or a path",
-        };
-        ConfigError::new(variable, text, remedy)
-    })
+    RemoteUrl::parse(text).map_err(|error| ConfigError::new(variable, text, error.to_string()))
 }
 
 /// `INDEX_PUSH_URL`.

@@ -1,5 +1,7 @@
 //! Variables that are no settings, but have nearly the name of one.
 
+use strsim::osa_distance;
+
 use super::table::VARIABLES;
 
 /// How many edits away a name still counts as misspelt: a letter too many, too few or wrong, or two swapped.
@@ -28,8 +30,8 @@ pub(super) fn meant_by(name: &str) -> Option<&'static str> {
         let edits = if is_only_case {
             1
         } else {
-            // The work below grows with both lengths, so most names end here.
-            (name.len().abs_diff(variable.len()) <= max).then(|| edits(name, variable))?
+            // The work grows with both lengths, so most names end here.
+            (name.len().abs_diff(variable.len()) <= max).then(|| osa_distance(name, variable))?
         };
         (edits <= max).then_some((edits, *variable))
     });
@@ -39,34 +41,6 @@ pub(super) fn meant_by(name: &str) -> Option<&'static str> {
 /// Kubernetes sets such variables for each service, whatever that is called.
 fn is_of_kubernetes(name: &str) -> bool {
     name.contains("_SERVICE_") || name.contains("_PORT")
-}
-
-/// The number of insertions, removals, replacements and swaps of neighbours that lead from one name to the other.
-fn edits(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
-    // The two rows before the current one. A row has the edits from one beginning of `from` to each beginning of `to`.
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=to.len()).collect();
-    let at = |row: &[usize], place: usize| row.get(place).copied().unwrap_or(usize::MAX);
-    for (line, letter) in from.iter().enumerate() {
-        let mut row = vec![line + 1];
-        for (place, wanted) in to.iter().enumerate() {
-            let replaced = at(&last, place).saturating_add(usize::from(letter != wanted));
-            let inserted = at(&row, place).saturating_add(1);
-            let removed = at(&last, place + 1).saturating_add(1);
-            let mut fewest = replaced.min(inserted).min(removed);
-            let is_swapped = line > 0
-                && place > 0
-                && from.get(line - 1) == Some(wanted)
-                && to.get(place - 1) == Some(letter);
-            if is_swapped {
-                fewest = fewest.min(at(&before_last, place - 1).saturating_add(1));
-            }
-            row.push(fewest);
-        }
-        before_last = std::mem::replace(&mut last, row);
-    }
-    at(&last, to.len())
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ impl Config {
         let config = Self::validate(Environment::of_process()?)?;
         #[cfg(feature = "bench-rules")]
         let config = Self {
-            every_third_yanked: environment::is_set("BENCH_EVERY_THIRD_YANKED"),
+            every_third_yanked: environment::system_variable("BENCH_EVERY_THIRD_YANKED").is_some(),
             ..config
         };
         Ok(config)
@@ -199,6 +199,8 @@ impl Config {
         let raw = environment.raw()?;
         let proxies = environment.proxies()?;
         let ignores_http_proxy = environment.ignores_http_proxy();
+        #[cfg(feature = "otlp")]
+        let traces = traces::settings(|name| environment.get(name))?;
         let listen = listen(&raw)?;
         let interval = value::seconds("REFRESH_INTERVAL_SECS", &raw.refresh_interval_secs)?;
         let public_url = raw
@@ -214,10 +216,6 @@ impl Config {
             .through(proxies.clone());
         let push_url =
             |text: &str| index::push_url(text, &git_repo_url, public_url.as_ref(), download_mode);
-        let trusted_proxies = |text: &str| {
-            let remedy = "addresses or ranges like 10.0.0.0/8, with commas between them";
-            value::parse("TRUSTED_PROXIES", text, remedy)
-        };
         let advisory_url = |text: &str| index::git_url("ADVISORY_DB_URL", text);
         let hsts = |text: &str| clients::hsts(text, raw.tls_cert.is_some());
         Ok(Self {
@@ -243,16 +241,17 @@ impl Config {
             changes_retention: value::age("CHANGES_RETENTION", &raw.changes_retention)?,
             hsts_max_age_secs: raw.hsts_max_age_secs.as_deref().map(hsts).transpose()?,
             tls: clients::tls(raw.tls_cert, raw.tls_key)?,
-            trusted_proxies: raw
-                .trusted_proxies
-                .as_deref()
-                .map_or_else(|| Ok(TrustedProxies::default()), trusted_proxies)?,
+            trusted_proxies: value::parse(
+                "TRUSTED_PROXIES",
+                &raw.trusted_proxies.unwrap_or_default(),
+                "addresses or ranges like 10.0.0.0/8, with commas between them",
+            )?,
             contact: raw.contact.map(contact).transpose()?,
             log_format: log::format(&raw.log_format)?,
             log_filter: log::filter(raw.rust_log)?,
             #[cfg(feature = "otlp")]
-            traces: traces::settings(&environment.traces)?,
-            search_path: environment::search_path(),
+            traces,
+            search_path: environment::system_variable("PATH").unwrap_or_default(),
             push_environment: environment::push_environment(),
             misspelt: environment.misspelt,
             proxies,

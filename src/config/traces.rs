@@ -26,14 +26,10 @@ pub(super) const VARIABLES: [&str; 4] = [ENDPOINT, TRACES_ENDPOINT, SERVICE_NAME
 /// Where a collector takes traces, below its base URL.
 const TRACES_PATH: &str = "/v1/traces";
 
-/// `None` if no endpoint is set: then the mirror makes no traces.
-pub(super) fn settings(
-    variables: &[(String, String)],
+/// Reads the variables through `value`. `None` if no endpoint is set: then the mirror makes no traces.
+pub(super) fn settings<'v>(
+    value: impl Fn(&str) -> Option<&'v str>,
 ) -> Result<Option<TraceSettings>, ConfigError> {
-    let value = |wanted: &str| {
-        let mut found = variables.iter().filter(|(name, _)| name == wanted);
-        found.next().map(|(_, value)| value.as_str())
-    };
     if value(DISABLED).is_some_and(|text| text.eq_ignore_ascii_case("true")) {
         return Ok(None);
     }
@@ -72,8 +68,10 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Option<TraceSettings>, ConfigError> {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        settings(&pairs.iter().map(owned).collect::<Vec<_>>())
+        settings(|wanted| {
+            let mut found = pairs.iter().filter(|(name, _)| *name == wanted);
+            found.next().map(|(_, value)| *value)
+        })
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::clock::Clock;
-use crate::printable::{escaped_len, is_printable, push_escaped};
+use crate::printable::{is_printable, push_escaped};
 
 /// The longest value of a field, in written bytes.
 const VALUE_BYTES_MAX: usize = 1024;
@@ -73,27 +73,18 @@ impl<F> EventLayer<F> {
         line.write_time(self.clock.now());
         match self.format {
             LogFormat::Text => {
-                let (before, after) = if self.colours {
-                    (colour(*level), "\u{1b}[0m")
-                } else {
-                    ("", "")
+                let (colour, level) = shown(*level);
+                let (before, after) = match self.colours {
+                    true => (colour, "\u{1b}[0m"),
+                    false => ("", ""),
                 };
-                let text = &mut line.text;
-                for part in [" ", before, padded(*level), after, " ", target, ":"] {
-                    text.push_str(part);
-                }
+                line.text
+                    .extend([" ", before, level, after, " ", target, ":"]);
             }
             LogFormat::Json => {
-                let text = &mut line.text;
-                for part in [
-                    "\",\"level\":\"",
-                    level.as_str(),
-                    "\",\"target\":\"",
-                    target,
-                ] {
-                    text.push_str(part);
-                }
-                text.push('"');
+                let (before, between) = ("\",\"level\":\"", "\",\"target\":\"");
+                line.text
+                    .extend([before, level.as_str(), between, target, "\""]);
             }
         }
         event.record(&mut Fields {
@@ -108,24 +99,14 @@ impl<F> EventLayer<F> {
     }
 }
 
-fn padded(level: Level) -> &'static str {
+/// How a level is shown as text: red, yellow, green, blue or magenta, in five columns.
+fn shown(level: Level) -> (&'static str, &'static str) {
     match level {
-        Level::ERROR => "ERROR",
-        Level::WARN => " WARN",
-        Level::INFO => " INFO",
-        Level::DEBUG => "DEBUG",
-        Level::TRACE => "TRACE",
-    }
-}
-
-/// Red, yellow, green, blue, magenta.
-fn colour(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "\u{1b}[31m",
-        Level::WARN => "\u{1b}[33m",
-        Level::INFO => "\u{1b}[32m",
-        Level::DEBUG => "\u{1b}[34m",
-        Level::TRACE => "\u{1b}[35m",
+        Level::ERROR => ("\u{1b}[31m", "ERROR"),
+        Level::WARN => ("\u{1b}[33m", " WARN"),
+        Level::INFO => ("\u{1b}[32m", " INFO"),
+        Level::DEBUG => ("\u{1b}[34m", "DEBUG"),
+        Level::TRACE => ("\u{1b}[35m", "TRACE"),
     }
 }
 
@@ -179,9 +160,7 @@ impl Fields<'_> {
             LogFormat::Text => (" ", "="),
             LogFormat::Json => (",\"", "\":"),
         };
-        for part in [before, name, after] {
-            self.text.push_str(part);
-        }
+        self.text.extend([before, name, after]);
         true
     }
 
@@ -252,11 +231,8 @@ struct Value<'l> {
 
 impl fmt::Write for Value<'_> {
     fn write_str(&mut self, part: &str) -> fmt::Result {
-        if part.len() <= self.left
-            && !part
-                .bytes()
-                .any(|byte| may_need_escape(byte, self.is_quoted))
-        {
+        let mut bytes = part.bytes();
+        if part.len() <= self.left && !bytes.any(|byte| may_need_escape(byte, self.is_quoted)) {
             self.left -= part.len();
             self.text.push_str(part);
             return Ok(());
@@ -266,16 +242,21 @@ impl fmt::Write for Value<'_> {
     }
 
     fn write_char(&mut self, character: char) -> fmt::Result {
-        let escape = escape_of(character, self.is_quoted);
-        let length = escape.len_or(character);
-        if length > self.left {
+        let before = self.text.len();
+        match character {
+            '"' | '\\' if self.is_quoted => self.text.extend(['\\', character]),
+            _ if is_printable(character) => self.text.push(character),
+            // As `\u001b`, which is JSON, too.
+            _ => push_escaped(self.text, character),
+        }
+        let Some(left) = self.left.checked_sub(self.text.len() - before) else {
+            self.text.truncate(before);
             if !std::mem::replace(&mut self.is_cut, true) {
                 self.text.push(CUT);
             }
             return Err(fmt::Error);
-        }
-        self.left -= length;
-        escape.push_to(self.text, character);
+        };
+        self.left = left;
         Ok(())
     }
 }
@@ -283,40 +264,6 @@ impl fmt::Write for Value<'_> {
 /// A quick check before the slow one: nearly all values are ASCII.
 fn may_need_escape(byte: u8, is_quoted: bool) -> bool {
     !matches!(byte, 0x20..=0x7e) || is_quoted && matches!(byte, b'"' | b'\\')
-}
-
-/// How a character is written.
-enum Escape {
-    None,
-    Backslash,
-    /// As `\u001b`, which is JSON, too.
-    Number,
-}
-
-fn escape_of(character: char, is_quoted: bool) -> Escape {
-    match character {
-        '"' | '\\' if is_quoted => Escape::Backslash,
-        _ if is_printable(character) => Escape::None,
-        _ => Escape::Number,
-    }
-}
-
-impl Escape {
-    fn len_or(&self, character: char) -> usize {
-        match self {
-            Self::None => character.len_utf8(),
-            Self::Backslash => 2,
-            Self::Number => escaped_len(character),
-        }
-    }
-
-    fn push_to(&self, text: &mut String, character: char) {
-        match self {
-            Self::None => text.push(character),
-            Self::Backslash => text.extend(['\\', character]),
-            Self::Number => push_escaped(text, character),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(crate) fn start_logging(format: LogFormat, filter: &str) -> Logging {
         );
     });
     let dropped = queue.dropped().clone();
-    install(format, filter, colours, move |event| queue.push(event));
+    log_to(format, filter, colours, move |event| queue.push(event));
     Logging {
         _guard: guard,
         dropped,
@@ -85,16 +85,8 @@ impl Write for LogOutput {
     }
 }
 
-/// Starts the logging of a subcommand. Its results go to standard output, so `write` takes each event.
-pub(crate) fn start_logging_of_subcommand(
-    format: LogFormat,
-    filter: &str,
-    write: impl Fn(&[u8]) + Send + Sync + 'static,
-) {
-    install(format, filter, false, write);
-}
-
-fn install(
+/// Has `take` get each event as one line. Does nothing if a test has already started logging.
+pub(crate) fn log_to(
     format: LogFormat,
     filter: &str,
     colours: bool,
@@ -109,6 +101,5 @@ fn install(
     let subscriber = tracing_subscriber::registry()
         .with(EnvFilter::new(filter))
         .with(events);
-    // A test may have started it already.
     let _already_started = tracing::subscriber::set_global_default(subscriber);
 }

@@ -1,10 +1,11 @@
 //! Events that wait to be written. A separate thread writes them, so that a slow reader delays nothing else.
 
 use std::io::Write;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{mem, thread};
 
+use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;
 
 /// How many bytes of events may wait: several thousand events. The batch that is being written may have as many again.
@@ -60,7 +61,7 @@ impl LogQueue {
         let started = thread::Builder::new().name("log".to_owned()).spawn(write);
         if started.is_err() {
             // If the system has no thread for the log, it has none for requests, either, and that is reported.
-            queue.state().has_ended = true;
+            queue.0.state.lock().has_ended = true;
         }
         (queue.clone(), LogQueueGuard(queue))
     }
@@ -72,7 +73,7 @@ impl LogQueue {
 
     /// Takes an event, or drops it if too many bytes wait already.
     pub(super) fn push(&self, event: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.0.state.lock();
         if state.waiting.len() + event.len() > WAITING_BYTES_MAX {
             state.dropped += 1;
             self.0.dropped.inc();
@@ -101,7 +102,7 @@ impl LogQueue {
 
     /// Waits for events, and exchanges them for the empty batch. `None` at the end.
     fn take(&self, batch: &mut Vec<u8>) -> Option<u64> {
-        let mut state = self.state();
+        let mut state = self.0.state.lock();
         while state.waiting.is_empty() {
             if state.is_ending {
                 state.has_ended = true;
@@ -109,38 +110,29 @@ impl LogQueue {
                 return None;
             }
             state.is_idle = true;
-            state = self
-                .0
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.0.changed.wait(&mut state);
         }
         state.is_idle = false;
         if !state.is_ending {
             // Events that come during this time do not have to wake the thread. A request with its event takes 11 us of
             // processor time with this pause, and 17 us without (`benches/compare/one_core.sh`).
-            let changed = &self.0.changed;
-            let gathered =
-                changed.wait_timeout_while(state, GATHERING_TIME, |state| !state.is_ending);
-            state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+            let is_gathering = |state: &mut State| !state.is_ending;
+            self.0
+                .changed
+                .wait_while_for(&mut state, is_gathering, GATHERING_TIME);
         }
         mem::swap(&mut state.waiting, batch);
         Some(mem::take(&mut state.dropped))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for LogQueueGuard {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let Shared { state, changed, .. } = &*self.0.0;
+        let mut state = state.lock();
         state.is_ending = true;
-        self.0.0.changed.notify_all();
-        let changed = &self.0.0.changed;
-        let ended = changed.wait_timeout_while(state, END_TIME_MAX, |state| !state.has_ended);
-        drop(ended.unwrap_or_else(PoisonError::into_inner));
+        changed.notify_all();
+        changed.wait_while_for(&mut state, |state| !state.has_ended, END_TIME_MAX);
     }
 }
 
@@ -193,21 +185,21 @@ mod tests {
         queue.push(b"first\n");
         let event = vec![b'x'; 1024];
         // The first batch is being written, and the reader does not read.
-        while !queue.state().waiting.is_empty() {
+        while !queue.0.state.lock().waiting.is_empty() {
             thread::yield_now();
         }
         for _ in 0..WAITING_BYTES_MAX / 1024 + 100 {
             queue.push(&event);
         }
-        assert_eq!(queue.state().waiting.len(), WAITING_BYTES_MAX);
-        assert_eq!(queue.state().dropped, 100);
+        assert_eq!(queue.0.state.lock().waiting.len(), WAITING_BYTES_MAX);
+        assert_eq!(queue.0.state.lock().dropped, 100);
         assert_eq!(queue.dropped().get(), 100);
         assert_eq!(read(&reader), "first\n");
         assert_eq!(read(&reader).len(), WAITING_BYTES_MAX);
         assert_eq!(reports.recv().unwrap(), 100);
         queue.push(b"last\n");
         assert_eq!(read(&reader), "last\n");
-        assert!(queue.state().waiting.capacity() <= WAITING_BYTES_MAX);
+        assert!(queue.0.state.lock().waiting.capacity() <= WAITING_BYTES_MAX);
         // Dropping the guard does not wait for a reader that never reads.
         queue.push(b"unread\n");
         drop(guard);

@@ -4,6 +4,7 @@
 //! queue with a limit. Its thread sends them in batches, so a collector that does not answer delays no request: when the
 //! queue is full, spans are lost.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use opentelemetry::trace::{
     Link, Span, SpanBuilder, SpanKind, Status, TraceContextExt, TracerProvider,
 };
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, Protocol, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -73,17 +74,6 @@ pub(crate) struct Traces {
     give_up: CancellationToken,
 }
 
-/// The library could not be set up, for example because of a variable that it reads itself.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TracesError {
-    /// The exporter.
-    #[error(transparent)]
-    Exporter(#[from] ExporterBuildError),
-    /// The HTTP client.
-    #[error(transparent)]
-    Client(#[from] reqwest::Error),
-}
-
 /// A request that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended<'r> {
@@ -105,12 +95,12 @@ impl Traces {
     /// Starts the thread that sends spans. Must be called inside a runtime.
     ///
     /// # Errors
-    /// If the library refuses its variables.
+    /// If the library cannot be set up, for example because of a variable that it reads itself.
     pub(crate) fn start(
         settings: &TraceSettings,
         proxies: &Proxies,
         clock: Clock,
-    ) -> Result<Self, TracesError> {
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let client = certificates::build(|| {
             let proxies = proxies.clone();
             Client::builder()

@@ -1,6 +1,7 @@
 //! One crate in the index: its versions in publish order, and facts that follow from them.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use super::{CrateName, CrateVersion, IndexLine, Timestamp, canonical_order};
 
@@ -54,7 +55,7 @@ impl<'a> CrateHistory<'a> {
     /// is left: then cargo, too, says that there is no such crate.
     pub(crate) fn parse(file: &'a [u8], name: &CrateName) -> Option<Self> {
         let mut lines: Vec<IndexLine<'a>> = lines_of(file, name).collect();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         lines.retain(|line| seen.insert(line.version.as_str().to_owned()));
         let earliest = lines.iter().filter_map(|line| line.pubtime.clone()).min();
         let unknown = earliest.unwrap_or_else(Timestamp::epoch);
@@ -121,7 +122,7 @@ impl<'a> CrateHistory<'a> {
     pub(crate) fn max_version(&self) -> Option<&CrateVersion> {
         self.visible()
             .map(Release::version)
-            .max_by(|left, right| left.semver().cmp(right.semver()))
+            .max_by_key(|version| version.semver())
     }
 
     /// The highest version that is neither yanked nor a pre-release.
@@ -129,16 +130,13 @@ impl<'a> CrateHistory<'a> {
         self.visible()
             .map(Release::version)
             .filter(|version| !version.is_prerelease())
-            .max_by(|left, right| left.semver().cmp(right.semver()))
+            .max_by_key(|version| version.semver())
     }
 
     /// The version that was published last among those not yanked.
     pub(crate) fn newest_version(&self) -> Option<&CrateVersion> {
         self.visible()
-            .max_by(|left, right| {
-                (&left.published_at, left.version().semver())
-                    .cmp(&(&right.published_at, right.version().semver()))
-            })
+            .max_by_key(|release| (&release.published_at, release.version().semver()))
             .map(Release::version)
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -17,19 +17,24 @@ use super::{Checksum, CrateName, CrateVersion, Timestamp};
 /// still names a version.
 const KNOWN_FORMAT: u32 = 2;
 
-/// One version of a crate in the index. Large fields borrow from the index file.
-#[derive(Clone, Debug)]
+/// One version of a crate in the index. Large fields borrow from the index file. Fields of a line that are not here are
+/// ignored, as in cargo.
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct IndexLine<'a> {
     /// The crate's name as published.
     pub(crate) name: CrateName,
     /// The version.
+    #[serde(rename = "vers")]
     pub(crate) version: CrateVersion,
     /// The SHA-256 of the crate file, as written. [`IndexLine::checksum`] returns it as a checked value.
     pub(crate) cksum: String,
     /// Whether the version was yanked.
+    #[serde(default, deserialize_with = "true_or_not")]
     pub(crate) yanked: bool,
-    /// What each feature turns on.
-    pub(crate) features: Features<'a>,
+    #[serde(borrow, default, deserialize_with = "features")]
+    features: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "features")]
+    features2: Option<&'a RawValue>,
     /// The native library that the crate links.
     pub(crate) links: Option<String>,
     /// The oldest Rust that the version builds with.
@@ -37,28 +42,66 @@ pub(crate) struct IndexLine<'a> {
     /// When the version was published; absent on lines that crates.io has not touched since 2026.
     pub(crate) pubtime: Option<Timestamp>,
     /// The dependencies in the order of the line.
+    #[serde(rename = "deps")]
     pub(crate) dependencies: Vec<IndexDependency>,
 }
 
 /// A dependency as an index line lists it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct IndexDependency {
-    /// The real name of the crate depended on, not the alias that the dependent renamed it to.
-    pub(crate) crate_name: String,
+    name: String,
+    package: Option<String>,
+    kind: Option<String>,
     /// The version requirement.
     pub(crate) req: String,
     /// The features asked for, empty strings of old lines included.
+    #[serde(default)]
     pub(crate) features: Vec<String>,
     /// Whether a feature must turn it on.
+    #[serde(default)]
     pub(crate) optional: bool,
-    /// Whether its default features are on.
+    /// Whether its default features are on. Lines of cargo 1.84 and later may omit the field.
+    #[serde(default = "yes")]
     pub(crate) default_features: bool,
     /// A `cfg(…)` or target triple that it is limited to.
     pub(crate) target: Option<String>,
-    /// `normal`, `build` or `dev`.
-    pub(crate) kind: &'static str,
     /// The index of another registry that the crate is in; `None` for one in this index.
     pub(crate) registry: Option<String>,
+}
+
+impl IndexDependency {
+    /// The real name of the crate depended on, not the alias that the dependent renamed it to.
+    pub(crate) fn crate_name(&self) -> &str {
+        self.package.as_ref().unwrap_or(&self.name)
+    }
+
+    /// `normal`, `build` or `dev`.
+    pub(crate) fn kind(&self) -> &'static str {
+        // Cargo takes every kind that it does not know for a normal one.
+        match self.kind.as_deref() {
+            Some("dev") => "dev",
+            Some("build") => "build",
+            _ => "normal",
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Null means `false`.
+fn true_or_not<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
+}
+
+/// An object of lists of strings. Null means nothing.
+fn features<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    let text: Option<&RawValue> = Deserialize::deserialize(value)?;
+    if let Some(text) = text {
+        serde_json::from_str::<FeatureShape>(text.get()).map_err(Error::custom)?;
+    }
+    Ok(text)
 }
 
 /// Feature names and what each turns on, as JSON: `features` and `features2`, merged.
@@ -70,18 +113,6 @@ pub(crate) struct IndexDependency {
 pub(crate) struct Features<'a> {
     old_syntax: Option<&'a RawValue>,
     new_syntax: Option<&'a RawValue>,
-}
-
-impl<'a> Features<'a> {
-    fn parse(old_syntax: Option<&'a RawValue>, new_syntax: Option<&'a RawValue>) -> Option<Self> {
-        for text in [old_syntax, new_syntax].into_iter().flatten() {
-            serde_json::from_str::<FeatureShape>(text.get()).ok()?;
-        }
-        Some(Self {
-            old_syntax,
-            new_syntax,
-        })
-    }
 }
 
 impl Serialize for Features<'_> {
@@ -109,69 +140,42 @@ struct FeatureShape;
 
 impl<'de> Deserialize<'de> for FeatureShape {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Lists;
-
-        impl<'de> Visitor<'de> for Lists {
-            type Value = FeatureShape;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object of lists of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FeatureShape, A::Error> {
-                while map.next_entry::<Text, Texts>()?.is_some() {}
-                Ok(FeatureShape)
-            }
-        }
-
-        deserializer.deserialize_map(Lists)
+        deserializer.deserialize_map(Self)
     }
 }
 
-/// Accepts a list of strings.
-struct Texts;
+impl<'de> Visitor<'de> for FeatureShape {
+    type Value = Self;
 
-impl<'de> Deserialize<'de> for Texts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of lists of strings")
+    }
 
-        impl<'de> Visitor<'de> for List {
-            type Value = Texts;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a list of strings")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Texts, A::Error> {
-                while list.next_element::<Text>()?.is_some() {}
-                Ok(Texts)
-            }
-        }
-
-        deserializer.deserialize_seq(List)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        // A list of values without a size takes no memory.
+        while map.next_entry::<Text, Vec<Text>>()?.is_some() {}
+        Ok(self)
     }
 }
 
-/// Accepts a string.
+/// Accepts a string, and does not store it.
 struct Text;
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneText;
+        deserializer.deserialize_str(Self)
+    }
+}
 
-        impl Visitor<'_> for OneText {
-            type Value = Text;
+impl Visitor<'_> for Text {
+    type Value = Self;
 
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a string")
-            }
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
 
-            fn visit_str<E>(self, _text: &str) -> Result<Text, E> {
-                Ok(Text)
-            }
-        }
-
-        deserializer.deserialize_str(OneText)
+    fn visit_str<E>(self, _text: &str) -> Result<Self, E> {
+        Ok(self)
     }
 }
 
@@ -182,10 +186,9 @@ impl<'a> IndexLine<'a> {
         if !line.trim_ascii_start().starts_with(b"{") {
             return None;
         }
-        let known = serde_json::from_slice::<RawLine<'a>>(line).ok();
-        known.and_then(RawLine::into_line).or_else(|| {
-            let future = serde_json::from_slice::<RawFutureLine>(line).ok();
-            future.filter(|raw| raw.v > KNOWN_FORMAT)?.into_line()
+        serde_json::from_slice(line).ok().or_else(|| {
+            let future: FutureLine = serde_json::from_slice(line).ok()?;
+            (future.v > KNOWN_FORMAT).then(|| future.into_line())
         })
     }
 
@@ -193,104 +196,24 @@ impl<'a> IndexLine<'a> {
     pub(crate) fn checksum(&self) -> Option<Checksum> {
         self.cksum.parse().ok()
     }
-}
 
-/// The fields of a line in formats 1 and 2. Other fields are ignored, as in cargo.
-#[derive(Deserialize)]
-struct RawLine<'a> {
-    name: String,
-    vers: String,
-    deps: Vec<RawDependency>,
-    cksum: String,
-    #[serde(borrow, default)]
-    features: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    features2: Option<&'a RawValue>,
-    #[serde(default)]
-    yanked: Option<bool>,
-    #[serde(default)]
-    links: Option<String>,
-    #[serde(default)]
-    rust_version: Option<String>,
-    #[serde(default)]
-    pubtime: Option<Timestamp>,
-}
-
-impl<'a> RawLine<'a> {
-    fn into_line(self) -> Option<IndexLine<'a>> {
-        // A null means nothing in `features2`, and is an error in `features`.
-        let features2 = self.features2.filter(|text| text.get() != "null");
-        Some(IndexLine {
-            name: CrateName::try_from(self.name).ok()?,
-            version: CrateVersion::try_from(self.vers).ok()?,
-            cksum: self.cksum,
-            yanked: self.yanked.unwrap_or(false),
-            features: Features::parse(self.features, features2)?,
-            links: self.links,
-            rust_version: self.rust_version,
-            pubtime: self.pubtime,
-            dependencies: self
-                .deps
-                .into_iter()
-                .map(RawDependency::into_dependency)
-                .collect(),
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct RawDependency {
-    name: String,
-    req: String,
-    #[serde(default)]
-    features: Vec<String>,
-    #[serde(default)]
-    optional: bool,
-    #[serde(default = "yes")]
-    default_features: bool,
-    #[serde(default)]
-    target: Option<String>,
-    #[serde(default)]
-    kind: Option<String>,
-    #[serde(default)]
-    package: Option<String>,
-    #[serde(default)]
-    registry: Option<String>,
-}
-
-/// Default features are on by default. Lines of cargo 1.84 and later may omit the field.
-fn yes() -> bool {
-    true
-}
-
-impl RawDependency {
-    fn into_dependency(self) -> IndexDependency {
-        IndexDependency {
-            crate_name: self.package.unwrap_or(self.name),
-            req: self.req,
-            features: self.features,
-            optional: self.optional,
-            default_features: self.default_features,
-            target: self.target,
-            // Cargo takes every kind that it does not know for a normal one.
-            kind: match self.kind.as_deref() {
-                Some("dev") => "dev",
-                Some("build") => "build",
-                _ => "normal",
-            },
-            registry: self.registry,
+    /// What each feature turns on.
+    pub(crate) fn features(&self) -> Features<'a> {
+        Features {
+            old_syntax: self.features,
+            new_syntax: self.features2,
         }
     }
 }
 
 /// The fields that every format must have, and those that are read only if their shape is unchanged.
 #[derive(Deserialize)]
-struct RawFutureLine {
-    name: String,
-    vers: String,
+struct FutureLine {
+    name: CrateName,
+    vers: CrateVersion,
     cksum: String,
-    #[serde(default)]
-    yanked: Option<bool>,
+    #[serde(default, deserialize_with = "true_or_not")]
+    yanked: bool,
     #[serde(default)]
     links: Value,
     #[serde(default)]
@@ -300,22 +223,21 @@ struct RawFutureLine {
     v: u32,
 }
 
-impl RawFutureLine {
-    fn into_line<'a>(self) -> Option<IndexLine<'a>> {
+impl FutureLine {
+    fn into_line<'a>(self) -> IndexLine<'a> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        RawLine {
+        IndexLine {
             name: self.name,
-            vers: self.vers,
-            deps: Vec::new(),
+            version: self.vers,
             cksum: self.cksum,
+            yanked: self.yanked,
             features: None,
             features2: None,
-            yanked: self.yanked,
             links: text(&self.links),
             rust_version: text(&self.rust_version),
             pubtime: text(&self.pubtime).and_then(|time| Timestamp::try_from(time).ok()),
+            dependencies: Vec::new(),
         }
-        .into_line()
     }
 }
 
@@ -333,7 +255,7 @@ mod tests {
         .unwrap();
         assert_eq!(line.name.as_str(), "Foo");
         assert!(!line.yanked);
-        let features = serde_json::to_value(line.features).unwrap();
+        let features = serde_json::to_value(line.features()).unwrap();
         assert_eq!(
             features,
             serde_json::json!({ "a": ["b", "dep:real"], "c": [] })
@@ -342,7 +264,7 @@ mod tests {
             panic!()
         };
         assert_eq!(
-            (dependency.crate_name.as_str(), dependency.kind),
+            (dependency.crate_name(), dependency.kind()),
             ("real", "dev")
         );
         assert!(dependency.optional && dependency.default_features && dependency.target.is_none());
@@ -410,7 +332,7 @@ mod tests {
                 r#"{{"name":"a","vers":"1.0.0","cksum":"","deps":[{{"name":"b","req":"*","kind":{kind}}}]}}"#
             );
             assert_eq!(
-                IndexLine::parse(text.as_bytes()).unwrap().dependencies[0].kind,
+                IndexLine::parse(text.as_bytes()).unwrap().dependencies[0].kind(),
                 expected
             );
         }

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 /// A version in the path of a request or on an index line.
 ///
 /// Invariant: the text is valid semver 2.0 by the `semver` crate, the one that crates.io and cargo use.
 ///
 /// Identity is the **exact text**: `1.0.0+a` and `1.0.0+b` are two versions.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) struct CrateVersion {
     text: String,
     semver: semver::Version,

@@ -66,18 +66,23 @@ enum Provider {
     Microsoft,
 }
 
-/// Why a text is no place for crate files.
+/// Why a text is no place for crate files. Shown as what is expected instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LocationError {
-    #[error("it is not a URL")]
+    #[error("a path, or a URL like s3://bucket/prefix")]
     NotAUrl,
-    #[error("its scheme is not one of file, s3, gs, az and memory")]
+    #[error("a path, or a URL that begins with s3://, gs://, az:// or memory://")]
     Scheme,
-    #[error("it holds credentials")]
+    #[error("no user and password: AWS_ACCESS_KEY_ID and the like are for those")]
     Credentials,
-    #[error("the bucket or the cloud's variables are incomplete or malformed")]
+    #[error(
+        "a bucket, and the cloud's own variables (AWS_REGION, AZURE_STORAGE_ACCOUNT_NAME and the like) with values that it \
+         understands"
+    )]
     Incomplete,
-    #[error("this machine has no CA certificates")]
+    #[error(
+        "CA certificates on this machine: install the package ca-certificates, or set SSL_CERT_FILE to a file that has them"
+    )]
     NoCertificates,
 }
 

@@ -30,7 +30,7 @@ pub(crate) use crate_files::{CrateFiles, CrateFilesSettings, Ensured};
 pub(crate) use crate_store::{CrateStore, StoreSettings};
 pub(crate) use damage::{DamagedFiles, FileHealth};
 pub(crate) use error::{GetError, StoreError};
-pub(crate) use location::{LocationError, StorageLocation};
+pub(crate) use location::StorageLocation;
 pub(crate) use objects::Reading;
 pub(crate) use probe::{Access, probe};
 pub(crate) use stored_file::StoredFile;

@@ -16,5 +16,5 @@ pub use client::FetchLimits;
 pub(crate) use client::{ClientError, ClientSettings};
 pub(crate) use fetch::{CrateSources, Receiver};
 pub(crate) use redirect::{check_answers, find_redirect};
-pub(crate) use template::{DownloadTemplate, TemplateError};
+pub(crate) use template::DownloadTemplate;
 pub(crate) use templates::DownloadTemplates;

@@ -52,20 +52,22 @@ enum Piece {
     Placeholder(Placeholder),
 }
 
-/// Why a text is not a download template.
+/// Why a text is not a download template. Shown as what is expected instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TemplateError {
     /// It is not an absolute URL.
-    #[error("it is not an absolute URL")]
+    #[error("a URL like https://host/{{crate}}/{{version}}")]
     NotAUrl,
     /// Clients cannot be redirected to this scheme.
-    #[error("its scheme is neither http nor https")]
+    #[error("an http or https URL")]
     Scheme,
     /// A brace belongs to none of the placeholders.
-    #[error("it has a placeholder that is none of the five")]
+    #[error(
+        "no placeholder but {{crate}}, {{version}}, {{prefix}}, {{lowerprefix}} and {{sha256-checksum}}"
+    )]
     Placeholder,
     /// A character cannot stand in a `Location` header.
-    #[error("it holds a character that a URL cannot have")]
+    #[error("a URL in ASCII without control characters")]
     Character,
 }
 

@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::app::{client_settings, outgoing};
 use crate::cli::args::CheckConfigArguments;
-use crate::cli::context::{Context, OpenError, Outcome};
+use crate::cli::context::{Context, Failed, Outcome};
 use crate::cli::terminal::Terminal;
 use crate::config::{Config, DownloadMode, Origin, Setting};
 use crate::index::{RemoteUrl, check_local_upstream, check_writable, has_clone, list_references};
@@ -34,10 +34,10 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Everything that `check-config` reports.
 #[derive(Serialize)]
-struct Report {
+struct Report<'s> {
     ok: bool,
     /// Each variable, by its name.
-    settings: BTreeMap<&'static str, SettingReport>,
+    settings: BTreeMap<&'static str, &'s Setting>,
     /// The clouds' own variables that the store uses.
     variables: BTreeMap<String, String>,
     /// The answers of the store and the upstreams. Absent if none was asked.
@@ -60,15 +60,6 @@ struct PolicyReport {
     versions: VersionCounts,
 }
 
-/// One variable.
-#[derive(Serialize)]
-struct SettingReport {
-    /// Null if it is not set and no value can express what then applies.
-    value: Option<String>,
-    default: Option<&'static str>,
-    source: &'static str,
-}
-
 /// How an upstream or the store has answered.
 #[derive(Serialize)]
 struct Answered {
@@ -87,7 +78,7 @@ pub(crate) fn report_bad_setting(
 ) -> Outcome {
     let report = Report {
         ok: false,
-        settings: reported(settings),
+        settings: by_name(settings),
         variables: BTreeMap::new(),
         upstreams: None,
         policy: None,
@@ -117,14 +108,14 @@ pub(crate) async fn check_config(
     let mut warnings = config.warnings();
     let policy = match count_by_policy(context, &mut warnings).await {
         Ok(policy) => policy,
-        Err(error) => {
-            errors.push(error.to_string());
+        Err(failed) => {
+            errors.extend(failed.why);
             None
         }
     };
     let report = Report {
         ok: errors.is_empty(),
-        settings: reported(settings),
+        settings: by_name(settings),
         variables: cloud_variables(config),
         upstreams: arguments.upstream.then_some(answered),
         policy,
@@ -143,12 +134,17 @@ pub(crate) async fn check_config(
     }
 }
 
-fn print_json(report: &Report, terminal: &Terminal) -> io::Result<()> {
+fn by_name(settings: &[Setting]) -> BTreeMap<&'static str, &Setting> {
+    let named = settings.iter().map(|setting| (setting.name, setting));
+    named.collect()
+}
+
+fn print_json(report: &Report<'_>, terminal: &Terminal) -> io::Result<()> {
     // On one line, because the terminal writes lines.
     terminal.result(&serde_json::to_string(report)?)
 }
 
-fn print_text(report: &Report, settings: &[Setting], context: &Context) -> io::Result<()> {
+fn print_text(report: &Report<'_>, settings: &[Setting], context: &Context) -> io::Result<()> {
     let terminal = &context.terminal;
     for setting in settings {
         terminal.result(&line_of(setting))?;
@@ -178,34 +174,13 @@ fn print_text(report: &Report, settings: &[Setting], context: &Context) -> io::R
 }
 
 fn line_of(setting: &Setting) -> String {
-    let Setting {
-        name,
-        value,
-        origin,
-        ..
-    } = setting;
-    match origin {
+    let (name, remark) = (setting.name, setting.remark);
+    let value = setting.value.as_deref().unwrap_or_default();
+    match setting.origin {
         Origin::Environment => format!("{name} = {value}"),
         Origin::Default => format!("{name} = {value} (default)"),
-        Origin::NotSet => format!("{name} (not set: {value})"),
+        Origin::NotSet => format!("{name} (not set: {remark})"),
     }
-}
-
-fn reported(settings: &[Setting]) -> BTreeMap<&'static str, SettingReport> {
-    let report = |setting: &Setting| {
-        let (value, source) = match setting.origin {
-            Origin::Environment => (Some(setting.value.clone()), "environment"),
-            Origin::Default => (Some(setting.value.clone()), "default"),
-            Origin::NotSet => (None, "unset"),
-        };
-        let report = SettingReport {
-            value,
-            default: setting.default,
-            source,
-        };
-        (setting.name, report)
-    };
-    settings.iter().map(report).collect()
 }
 
 /// The clouds' own variables that the store uses.
@@ -236,15 +211,10 @@ impl Answered {
     }
 
     fn line(&self) -> String {
-        let Self {
-            name,
-            target,
-            milliseconds,
-            ..
-        } = self;
+        let (name, target, took) = (self.name, &self.target, self.milliseconds);
         match &self.error {
-            None => format!("{name}: {target}: ok, {milliseconds} ms"),
-            Some(why) => format!("{name}: {target}: failed after {milliseconds} ms: {why}"),
+            None => format!("{name}: {target}: ok, {took} ms"),
+            Some(why) => format!("{name}: {target}: failed after {took} ms: {why}"),
         }
     }
 }
@@ -253,7 +223,7 @@ impl Answered {
 async fn count_by_policy(
     context: &Context,
     warnings: &mut Vec<String>,
-) -> Result<Option<PolicyReport>, OpenError> {
+) -> Result<Option<PolicyReport>, Failed> {
     if !context.has_policy() {
         return Ok(None);
     }
@@ -267,11 +237,7 @@ async fn count_by_policy(
         }
     }
     let counting = index.clone();
-    let counting = tokio::task::spawn_blocking(move || counting.totals());
-    let totals = tokio::select! {
-        () = context.stop.cancelled() => return Err(OpenError::Stopped),
-        totals = counting => totals.map_err(OpenError::Panic)??,
-    };
+    let totals = context.blocking(move || counting.totals()).await??;
     Ok(Some(PolicyReport {
         policy_time: index.policy_time(),
         advisories: index.advisories_commit().map(str::to_owned),
@@ -300,11 +266,9 @@ impl PolicyReport {
 /// Asks the store and, if wanted, the upstreams, all at the same time.
 async fn ask(upstreams: bool, config: &Config) -> Vec<Answered> {
     let mut asking: Vec<BoxFuture<'_, Answered>> = Vec::new();
-    if upstreams && config.follows_the_index() {
-        asking.push(ask_git("GIT_REPO_URL", &config.git_repo_url, config).boxed());
-    }
-    if upstreams && let Some(url) = followed_advisories(config) {
-        asking.push(ask_git("ADVISORY_DB_URL", url, config).boxed());
+    if upstreams {
+        let repositories = repositories(config).into_iter();
+        asking.extend(repositories.map(|(variable, url)| ask_git(variable, url, config).boxed()));
     }
     if upstreams && config.download_mode != DownloadMode::Offline {
         for template in config.downloads.iter() {
@@ -322,12 +286,6 @@ async fn ask(upstreams: bool, config: &Config) -> Vec<Answered> {
     join_all(asking).await
 }
 
-/// The advisory database, if the mirror fetches one.
-fn followed_advisories(config: &Config) -> Option<&RemoteUrl> {
-    let url = config.advisory_db_url.as_ref();
-    url.filter(|_| config.follows_advisories())
-}
-
 async fn ask_git(variable: &'static str, url: &RemoteUrl, config: &Config) -> Answered {
     let (target, url, outgoing) = (url.to_string(), url.clone(), outgoing(config));
     let name = format!(
@@ -336,9 +294,8 @@ async fn ask_git(variable: &'static str, url: &RemoteUrl, config: &Config) -> An
         fastrand::u32(..)
     );
     let scratch = config.temp_dir.join(name);
-    let asking = async move {
-        let listing =
-            tokio::task::spawn_blocking(move || list_references(&scratch, &url, &outgoing));
+    let listing = tokio::task::spawn_blocking(move || list_references(&scratch, &url, &outgoing));
+    let asking = async {
         let listed = listing.await.map_err(|panic| panic.to_string())?;
         listed.map_err(|error| error.to_string())
     };
@@ -376,16 +333,11 @@ fn failures(config: &Config) -> Vec<String> {
         let upstreams = upstreams.join(", ");
         failures.push(format!("{upstreams}: {}", certificates::MISSING));
     }
-    if config.follows_the_index()
-        && !has_clone(&config.data_dir)
-        && let Err(why) = check_local_upstream(&config.git_repo_url)
-    {
-        failures.push(format!("GIT_REPO_URL: {why}"));
-    }
-    if let Some(url) = followed_advisories(config)
-        && let Err(why) = check_local_upstream(url)
-    {
-        failures.push(format!("ADVISORY_DB_URL: {why}"));
+    for (variable, url) in repositories(config) {
+        let is_here = variable == "GIT_REPO_URL" && has_clone(&config.data_dir);
+        if !is_here && let Err(why) = check_local_upstream(url) {
+            failures.push(format!("{variable}: {why}"));
+        }
     }
     if config.public_url.is_some() && !is_on_path("git", &config.search_path) {
         failures.push(
@@ -395,16 +347,23 @@ fn failures(config: &Config) -> Vec<String> {
     failures
 }
 
+/// The repositories that the mirror fetches, with their variables.
+fn repositories(config: &Config) -> Vec<(&'static str, &RemoteUrl)> {
+    let index = config
+        .follows_the_index()
+        .then_some(("GIT_REPO_URL", &config.git_repo_url));
+    let advisories = config.advisory_db_url.as_ref();
+    let advisories = advisories.filter(|_| config.follows_advisories());
+    let advisories = advisories.map(|url| ("ADVISORY_DB_URL", url));
+    index.into_iter().chain(advisories).collect()
+}
+
 /// The upstreams of the mirror itself, with their variables.
 fn upstreams(config: &Config) -> Vec<(&'static str, Url)> {
-    let index = config.follows_the_index().then_some(&config.git_repo_url);
-    let repositories = [
-        ("GIT_REPO_URL", index),
-        ("ADVISORY_DB_URL", followed_advisories(config)),
-    ];
-    let parsed =
-        |(name, url): (_, Option<&RemoteUrl>)| Some((name, Url::parse(url?.address()).ok()?));
-    let mut upstreams: Vec<(&str, Url)> = repositories.into_iter().filter_map(parsed).collect();
+    let repositories = repositories(config).into_iter();
+    let mut upstreams: Vec<(&str, Url)> = repositories
+        .filter_map(|(name, url)| Some((name, Url::parse(url.address()).ok()?)))
+        .collect();
     if config.download_mode == DownloadMode::Cache {
         let urls = config
             .downloads
@@ -416,11 +375,9 @@ fn upstreams(config: &Config) -> Vec<(&'static str, Url)> {
 }
 
 fn asked_by_https(config: &Config) -> Vec<&'static str> {
-    let upstreams = upstreams(config).into_iter();
-    let mut names: Vec<&str> = upstreams
-        .filter(|(_name, url)| url.scheme() == "https")
-        .map(|(name, _url)| name)
-        .collect();
+    let mut upstreams = upstreams(config);
+    upstreams.retain(|(_name, url)| url.scheme() == "https");
+    let mut names: Vec<&str> = upstreams.into_iter().map(|(name, _url)| name).collect();
     names.dedup();
     names
 }
@@ -437,9 +394,9 @@ fn proxy_lines(config: &Config) -> Vec<String> {
             None => format!("{name}: {host} is reached directly"),
         }
     };
-    upstreams(config)
-        .into_iter()
-        .filter(|(_name, url)| url.has_host())
+    let upstreams = upstreams(config).into_iter();
+    upstreams
+        .filter(|(_, url)| url.has_host())
         .map(line)
         .collect()
 }

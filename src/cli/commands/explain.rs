@@ -5,7 +5,7 @@ use std::io;
 use semver::VersionReq;
 
 use crate::cli::args::ExplainArguments;
-use crate::cli::context::{Context, Failed, OpenError, Outcome};
+use crate::cli::context::{Context, Failed, Outcome};
 use crate::index::ServedIndex;
 use crate::policy::{
     AllVersions, DecidedVersion, Mode, OneVersion, VersionReport, version_instead,
@@ -17,20 +17,19 @@ pub(crate) async fn explain(
     arguments: ExplainArguments,
     context: &Context,
 ) -> Result<Outcome, Failed> {
-    let index = context.open_index_on_disk().await?.ok_or_else(|| {
-        OpenError::NoIndex("run the server, `prefetch` or `import` first".to_owned())
-    })?;
+    let index = context.open_index_on_disk().await?;
+    let remedy = "run the server, `prefetch` or `import` first";
+    let index = index.ok_or_else(|| Failed::no_index(remedy))?;
     let (reading, name) = (index.clone(), arguments.named.name.clone());
-    let reading = tokio::task::spawn_blocking(move || reading.decisions(&name));
-    let versions = reading.await.map_err(OpenError::Panic)?;
+    let versions = context.blocking(move || reading.decisions(&name)).await??;
     let spec = &arguments.named;
-    let versions = versions.map_err(OpenError::Index)?.ok_or_else(|| {
-        io::Error::other(format!("there is no crate `{}` in the index", spec.name))
+    let versions = versions.ok_or_else(|| {
+        Failed::incomplete(format!("there is no crate `{}` in the index", spec.name))
     })?;
     let wanted: Vec<&DecidedVersion> = wanted(spec, &versions).collect();
     if wanted.is_empty() {
         let missing = format!("there is no version `{spec}` in the index");
-        return Err(io::Error::other(missing).into());
+        return Err(Failed::incomplete(missing));
     }
     context.warn_of(&index);
     let printed = if arguments.json {

@@ -1,13 +1,12 @@
 //! `export`: the index and the store into an archive.
 
-use std::io;
 use std::path::Path;
 
 use indicatif::{DecimalBytes, HumanCount};
 
 use crate::archive::{ExportError, ExportJob, Exported, Scratch, export as export_archive};
 use crate::cli::args::ExportArguments;
-use crate::cli::context::{Context, Failed, OpenError, Outcome};
+use crate::cli::context::{Context, Failed, Outcome};
 use crate::cli::progress::ArchiveProgress;
 use crate::cli::terminal::Terminal;
 use crate::clock::Clock;
@@ -23,7 +22,7 @@ pub(crate) async fn export(
     // It belongs to this task and not to the thread: the thread may hang because nobody reads from its pipe, and the
     // directory must be removed then, too.
     let scratch = Scratch::create(&context.config.data_dir)
-        .map_err(|error| io::Error::other(format!("DATA_DIR: cannot write to it: {error}")))?;
+        .map_err(|error| Failed::incomplete(format!("DATA_DIR: cannot write to it: {error}")))?;
     let job = ExportJob {
         archive: arguments.archive,
         since: arguments.since,
@@ -34,8 +33,7 @@ pub(crate) async fn export(
         stop: context.stop.clone(),
     };
     let terminal = context.terminal.clone();
-    let exporting = tokio::task::spawn_blocking(move || run(&job, &terminal)).await;
-    Ok(exporting.map_err(OpenError::Panic)?)
+    Ok(tokio::task::spawn_blocking(move || run(&job, &terminal)).await?)
 }
 
 /// Blocking.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crate::cli::context::Outcome;
-use crate::cli::own_server::OwnServerClient;
+use crate::cli::own_server::{OwnAnswer, OwnServerClient};
 use crate::cli::terminal::Terminal;
-use crate::config::OwnServer;
 
 /// How long the server may take. The whole subcommand ends within 5 s.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(4_500);
@@ -22,14 +21,11 @@ pub(crate) async fn healthcheck(terminal: &Terminal) -> Outcome {
 }
 
 async fn ask() -> Result<(), String> {
-    let server = OwnServer::from_environment().map_err(|error| error.to_string())?;
-    let client = OwnServerClient::new(server)?;
-    let answer = client.get("/livez", ANSWER_TIME_MAX).await;
-    match answer
-        .map_err(|why| format!("the server is not alive: {why}"))?
-        .status
-    {
-        200 => Ok(()),
-        status => Err(format!("the server is not alive: /livez answers {status}")),
-    }
+    let client = OwnServerClient::from_environment()?;
+    let why = match client.get("/livez", ANSWER_TIME_MAX).await {
+        Ok(OwnAnswer { status: 200, .. }) => return Ok(()),
+        Ok(OwnAnswer { status, .. }) => format!("/livez answers {status}"),
+        Err(why) => why,
+    };
+    Err(format!("the server is not alive: {why}"))
 }

@@ -9,7 +9,7 @@ use crate::archive::{
     import as import_archive, wait_until_free,
 };
 use crate::cli::args::ImportArguments;
-use crate::cli::context::{Context, Failed, OpenError, Outcome};
+use crate::cli::context::{Context, Failed, Outcome};
 use crate::cli::progress::ArchiveProgress;
 use crate::cli::terminal::Terminal;
 use crate::clock::Clock;
@@ -27,7 +27,8 @@ pub(crate) async fn import(
         ImportAction::Import
     };
     if action == ImportAction::Import {
-        wait_until_free(&config.data_dir, &context.stop).await?;
+        let free = wait_until_free(&config.data_dir, &context.stop).await;
+        free.map_err(Failed::incomplete)?;
         context.warn_of_a_store_that_forgets();
     }
     let store = context.open_store()?;
@@ -41,8 +42,8 @@ pub(crate) async fn import(
         stop: context.stop.clone(),
     };
     let terminal = context.terminal.clone();
-    let importing = tokio::task::spawn_blocking(move || run(&job, &terminal)).await;
-    let (outcome, stored) = importing.map_err(OpenError::Panic)?;
+    let importing = tokio::task::spawn_blocking(move || run(&job, &terminal));
+    let (outcome, stored) = importing.await?;
     Ok(context.check_evicted(outcome, &store, &stored).await)
 }
 

@@ -68,7 +68,8 @@ fn log_settings() {
     };
     let of = |origin: Origin| {
         let settings = settings.iter().filter(|setting| setting.origin == origin);
-        let pairs = settings.map(|setting| format!("{}={}", setting.name, setting.value));
+        let pairs = settings
+            .filter_map(|setting| Some(format!("{}={}", setting.name, setting.value.as_ref()?)));
         pairs.collect::<Vec<_>>().join(" ")
     };
     tracing::info!(

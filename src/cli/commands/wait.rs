@@ -10,7 +10,6 @@ use crate::cli::args::WaitArguments;
 use crate::cli::context::Outcome;
 use crate::cli::own_server::{OwnAnswer, OwnServerClient};
 use crate::cli::terminal::Terminal;
-use crate::config::OwnServer;
 
 /// How often the server is asked.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -33,14 +32,7 @@ pub(crate) async fn wait(
     terminal: &Terminal,
     stop: &CancellationToken,
 ) -> Outcome {
-    let server = match OwnServer::from_environment() {
-        Ok(server) => server,
-        Err(error) => {
-            terminal.note(&error.to_string());
-            return Outcome::Unusable;
-        }
-    };
-    let client = match OwnServerClient::new(server) {
+    let client = match OwnServerClient::from_environment() {
         Ok(client) => client,
         Err(why) => {
             terminal.note(&why);
@@ -80,14 +72,12 @@ pub(crate) async fn wait(
 
 /// Why the server is not ready. `None` if it is.
 fn reason(answer: Result<OwnAnswer, String>) -> Option<String> {
-    let answer = match answer {
-        Ok(answer) => answer,
+    let (status, body) = match answer {
+        Ok(OwnAnswer { status: 200, .. }) => return None,
+        Ok(OwnAnswer { status, body }) => (status, body),
         Err(why) => return Some(why),
     };
-    if answer.status == 200 {
-        return None;
-    }
-    let readiness: Option<Readiness> = serde_json::from_slice(&answer.body).ok();
+    let readiness: Option<Readiness> = serde_json::from_slice(&body).ok();
     let reason = readiness.and_then(|readiness| readiness.reason);
-    Some(reason.unwrap_or_else(|| format!("/readyz answers {}", answer.status)))
+    Some(reason.unwrap_or_else(|| format!("/readyz answers {status}")))
 }

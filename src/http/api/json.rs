@@ -208,7 +208,7 @@ impl<'a> VersionView<'a> {
             updated_at: &release.published_at,
             created_at: &release.published_at,
             downloads: 0,
-            features: release.line.features,
+            features: release.line.features(),
             yanked: release.line.yanked,
             yank_message: index.yank_message(num),
             lib_links: release.line.links.as_deref(),
@@ -270,7 +270,7 @@ impl<'a> DependencyView<'a> {
             default_features: dependency.default_features,
             features: &dependency.features,
             target: dependency.target.as_deref(),
-            kind: dependency.kind,
+            kind: dependency.kind(),
             downloads: 0,
         }
     }

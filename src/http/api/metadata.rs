@@ -175,7 +175,7 @@ pub(crate) async fn list_dependencies(
         let mut spellings = Spellings::new(index);
         let mut dependencies = Vec::with_capacity(release.line.dependencies.len());
         for (place, dependency) in release.line.dependencies.iter().enumerate() {
-            let name = spellings.published(&dependency.crate_name);
+            let name = spellings.published(dependency.crate_name());
             dependencies.push(DependencyView::new(release, place, dependency, name));
         }
         dependencies.sort_by(|left, right| left.order().cmp(&right.order()));

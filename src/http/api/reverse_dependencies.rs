@@ -135,8 +135,9 @@ fn row(
     let mut releases = history.releases().iter();
     let release = releases.find(|release| release.version().as_str() == dependent.version)?;
     let mut dependencies = release.line.dependencies.iter().enumerate();
-    let (place, dependency) = dependencies
-        .find(|(_place, dependency)| canonical_order(&dependency.crate_name, crate_name).is_eq())?;
+    let (place, dependency) = dependencies.find(|(_place, dependency)| {
+        canonical_order(dependency.crate_name(), crate_name).is_eq()
+    })?;
     let version = VersionView::new(release, history.name(), index);
     let dependency = DependencyView::new(release, place, dependency, crate_name.to_owned());
     Some((

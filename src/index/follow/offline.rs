@@ -134,10 +134,11 @@ mod tests {
 
     use super::*;
     use crate::index::follow::follower::{Follower, NO_INDEX_PAUSE};
+    use crate::index::follow::refresh_once::LockedIndex;
     use crate::index::follow::settings::{FollowerSettings, Network};
     use crate::index::source::remote_url::RemoteUrl;
     use crate::index::testing::{TestIndex, damage_clone, read_crate};
-    use crate::index::{IndexHandle, LockedIndex, refresh_once};
+    use crate::index::{IndexHandle, refresh_once};
 
     /// An offline mirror on the data directory of `index`.
     fn offline(index: &TestIndex) -> (Follower, IndexHandle) {

@@ -35,17 +35,19 @@ pub(crate) struct Credentials {
     pub(crate) password: String,
 }
 
-/// Why a text is not the address of an index.
+/// Why a text is not the address of an index. Shown as what is expected instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RemoteUrlError {
     /// It is not a URL.
-    #[error("it is not a URL")]
+    #[error(
+        "a URL like https://host/path.git, user@host:path, or a path that begins with /, ./ or ../"
+    )]
     NotAUrl,
     /// There is an `@` behind the host.
-    #[error("there is an @ behind the host")]
+    #[error("%40 and %2F for an @ and a slash in a user, password or path")]
     StrayAt,
     /// The URL has another scheme.
-    #[error("its scheme is not one of https, http, git, ssh, file")]
+    #[error("an https, http, git, ssh or file URL, or a path")]
     Scheme,
 }
 

@@ -33,30 +33,29 @@ impl PolicySurface {
 /// Answers that the policy has changed or refused: by the state of a version, the surface and the mode. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PolicyMetrics {
-    answers: Family<[(&'static str, &'static str); 3], Counter>,
+    answers: Family<Labels, Counter>,
+}
+
+type Labels = [(&'static str, &'static str); 3];
+
+fn labels(state: &'static str, surface: PolicySurface, mode: &'static str) -> Labels {
+    let surface = surface.name();
+    [("state", state), ("surface", surface), ("mode", mode)]
 }
 
 impl PolicyMetrics {
     /// Counts an answer. `state` and `mode` are names from short lists.
     pub(crate) fn count(&self, state: &'static str, surface: PolicySurface, mode: &'static str) {
-        let labels = [
-            ("state", state),
-            ("surface", surface.name()),
-            ("mode", mode),
-        ];
-        self.answers.get_or_create(&labels).inc();
+        self.answers
+            .get_or_create(&labels(state, surface, mode))
+            .inc();
     }
 
     /// Begins to count from 0 in this mode: a count that begins with 1 is no increase for Prometheus.
     pub(crate) fn begin(&self, mode: &'static str) {
         for state in ["held", "denied", "frozen"] {
             for surface in PolicySurface::ALL {
-                let labels = [
-                    ("state", state),
-                    ("surface", surface.name()),
-                    ("mode", mode),
-                ];
-                drop(self.answers.get_or_create(&labels));
+                drop(self.answers.get_or_create(&labels(state, surface, mode)));
             }
         }
     }

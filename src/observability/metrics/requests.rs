@@ -33,19 +33,9 @@ const STATUSES: [u16; 36] = [
 /// In the place of a status: the request ended without an answer.
 const NO_ANSWER: u16 = 0;
 
-/// Upper limits of the buckets: a redirect takes 10 µs, a large crate file over a slow line minutes.
-const BUCKETS: [Duration; 11] = [
-    Duration::from_micros(30),
-    Duration::from_micros(100),
-    Duration::from_micros(500),
-    Duration::from_millis(2),
-    Duration::from_millis(10),
-    Duration::from_millis(50),
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-    Duration::from_secs(30),
-    Duration::from_secs(300),
+/// Upper limits of the buckets, in seconds: a redirect takes 10 µs, a large crate file over a slow line minutes.
+const BUCKETS: [f64; 11] = [
+    0.000_03, 0.000_1, 0.000_5, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 300.0,
 ];
 
 /// A route, as the place of its counts.
@@ -170,7 +160,8 @@ impl RequestMetrics {
         if let Some(count) = metrics.counts.get(methods).and_then(|row| row.get(status)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        let bucket = BUCKETS.iter().position(|limit| took <= *limit);
+        let seconds = took.as_secs_f64();
+        let bucket = BUCKETS.iter().position(|limit| seconds <= *limit);
         if let Some(count) = metrics.buckets.get(bucket.unwrap_or(BUCKETS.len())) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -218,10 +209,7 @@ impl RequestMetrics {
     fn encode_durations(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         for route in self.used() {
             let mut total = 0;
-            let limits = BUCKETS
-                .iter()
-                .map(Duration::as_secs_f64)
-                .chain([f64::INFINITY]);
+            let limits = BUCKETS.into_iter().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = limits
                 .zip(&route.buckets)
                 .map(|(limit, count)| {

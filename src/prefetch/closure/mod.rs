@@ -176,8 +176,8 @@ impl Closure {
         let of_named_crate = matches!(by, Asker::Person(_));
         match self.dependencies {
             Dependencies::Ignored => false,
-            Dependencies::ToBuild => dependency.kind != "dev",
-            Dependencies::ToBuildAndTest => dependency.kind != "dev" || of_named_crate,
+            Dependencies::ToBuild => dependency.kind() != "dev",
+            Dependencies::ToBuildAndTest => dependency.kind() != "dev" || of_named_crate,
         }
     }
 
@@ -187,7 +187,7 @@ impl Closure {
             true => Severity::Warning,
             false => severity,
         };
-        let (name, req) = (dependency.crate_name.clone(), dependency.req.clone());
+        let (name, req) = (dependency.crate_name().to_owned(), dependency.req.clone());
         if dependency.registry.is_some() {
             self.resolved.elsewhere.insert((name, req));
             return;

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::args::{DependencyArguments, NamedArgument, PrefetchArguments};
-use crate::cli::context::{Context, Failed, OpenError, Outcome};
+use crate::cli::context::{Context, Failed, Outcome};
 use crate::cli::progress::Progress;
 use crate::cli::terminal::Terminal;
 use crate::config::DownloadMode;
@@ -58,17 +58,13 @@ pub(crate) async fn prefetch(
     };
     let public_url = config.public_url.as_ref().map(ToString::to_string);
     let own = OwnSources::new(public_url.as_deref(), &config.git_repo_url.to_string());
-    let reading = tokio::task::spawn_blocking(move || read_selection(arguments, &own));
-    let selection = tokio::select! {
-        // The input may be a pipe without a writer.
-        () = context.stop.cancelled() => return Err(OpenError::Stopped.into()),
-        read = reading => read.map_err(OpenError::Panic)?,
-    };
-    let selection = selection.map_err(|bad_input| Failed::unusable(&bad_input))?;
+    let reading = move || read_selection(arguments, &own);
+    let selection = context.blocking(reading).await?;
+    let selection = selection.map_err(Failed::unusable)?;
     if matches!(action, Action::Fetch { .. }) {
         if config.download_mode == DownloadMode::Offline {
             return Err(Failed::unusable(
-                &"DOWNLOAD_MODE: `offline` forbids to fetch anything; prefetch where there is a network",
+                "DOWNLOAD_MODE: `offline` forbids to fetch anything; prefetch where there is a network",
             ));
         }
         context.warn_of_a_store_that_forgets();
@@ -146,7 +142,7 @@ async fn run(
             context.terminal.note(&why);
             Outcome::Incomplete
         }
-        Err(panic) => context.end(Err(OpenError::Panic(panic).into())),
+        Err(panic) => context.end(Err(panic.into())),
     };
     match outcome {
         Outcome::Done => (planned, stored),

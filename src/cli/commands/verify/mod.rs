@@ -11,7 +11,7 @@ use indicatif::{DecimalBytes, HumanCount};
 use tokio::task::JoinSet;
 
 use crate::cli::args::VerifyArguments;
-use crate::cli::context::{Context, Failed, OpenError, Outcome};
+use crate::cli::context::{Context, Failed, Outcome};
 use crate::cli::progress::Progress;
 use crate::index::{ReadError, ServedIndex};
 use crate::package::{Checksum, CrateFile, CrateHistory};
@@ -45,19 +45,19 @@ pub(crate) async fn verify(
     }
     let outcome = match context.open_index().await {
         Ok(index) => Ok(repair(&found, &crate_files, index, context).await),
-        Err(error) => Err(error.into()),
+        Err(failed) => Err(failed),
     };
     crate_files.stop().await;
     outcome
 }
 
 /// Hashes every file, prints the damaged ones, and sums up. `Err` if that was not possible.
-async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report, Outcome> {
+async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report, Failed> {
     let terminal = &context.terminal;
-    let listed = store.checksums().await.map_err(|error| {
-        terminal.note(&format!("the store cannot be listed: {error}"));
-        Outcome::Incomplete
-    })?;
+    let listed = store
+        .checksums()
+        .await
+        .map_err(|error| Failed::incomplete(format!("the store cannot be listed: {error}")))?;
     let total = u64::try_from(listed.len()).ok();
     let mut progress = Progress::new(terminal, "crate files", total);
     let listed = Arc::new(listed);
@@ -75,16 +75,14 @@ async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report,
         let joined = tokio::select! {
             biased;
             () = context.stop.cancelled() => {
-                terminal.note("stopped before all files were looked at");
-                return Err(Outcome::Incomplete);
+                return Err(Failed::incomplete("stopped before all files were looked at"));
             }
             joined = running.join_next() => joined,
         };
         let Some(joined) = joined else {
             break;
         };
-        let (checksum, health) =
-            joined.map_err(|panic| context.end(Err(OpenError::Panic(panic).into())))?;
+        let (checksum, health) = joined?;
         found.add(checksum, health, context)?;
         progress.update(found.files, &DecimalBytes(found.bytes).to_string());
     }
@@ -97,38 +95,27 @@ async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report,
         HumanCount(found.unreadable)
     ));
     drop(waiting);
-    tell_of_denied_files(listed, context).await;
+    if context.may_deny()
+        && let Err(failed) = tell_of_denied_files(listed, context).await
+    {
+        let why = failed.why.unwrap_or_default();
+        terminal.note(&format!("warning: {why}"));
+    }
     Ok(found)
 }
 
 /// Says which stored files the policy denies. They are not damaged, and a change of the policy may allow them again.
-async fn tell_of_denied_files(stored: Arc<HashSet<Checksum>>, context: &Context) {
-    if !context.may_deny() {
-        return;
-    }
+async fn tell_of_denied_files(
+    stored: Arc<HashSet<Checksum>>,
+    context: &Context,
+) -> Result<(), Failed> {
     let terminal = &context.terminal;
-    let index = match context.open_index_on_disk().await {
-        Ok(Some(index)) => index,
-        Ok(None) => {
-            terminal
-                .note("warning: without an index it is not known which files the policy denies");
-            return;
-        }
-        Err(error) => return terminal.note(&format!("warning: {error}")),
-    };
+    let index = context.open_index_on_disk().await?.ok_or_else(|| {
+        Failed::incomplete("without an index it is not known which files the policy denies")
+    })?;
     context.warn_of(&index);
-    let looking = tokio::task::spawn_blocking(move || {
-        index.denied_files(|checksum| stored.contains(checksum))
-    });
-    let denied = tokio::select! {
-        () = context.stop.cancelled() => return,
-        denied = looking => denied,
-    };
-    let denied = match denied {
-        Ok(Ok(denied)) => denied,
-        Ok(Err(error)) => return terminal.note(&format!("warning: {}", OpenError::from(error))),
-        Err(panic) => return terminal.note(&format!("internal error: {panic}")),
-    };
+    let looking = move || index.denied_files(|checksum| stored.contains(checksum));
+    let denied = context.blocking(looking).await??;
     for (checksum, why) in denied.iter().take(DENIED_NAMED_MAX) {
         terminal.note(&format!("{checksum} is denied by the policy: {why}"));
     }
@@ -136,6 +123,7 @@ async fn tell_of_denied_files(stored: Arc<HashSet<Checksum>>, context: &Context)
         let more = denied.len() - DENIED_NAMED_MAX;
         terminal.note(&format!("the policy denies {more} more stored files"));
     }
+    Ok(())
 }
 
 impl Report {
@@ -192,7 +180,7 @@ async fn repair(
             terminal.note(&format!("the index cannot be read: {unreadable}"));
             return Outcome::Incomplete;
         }
-        Err(panic) => return context.end(Err(OpenError::Panic(panic).into())),
+        Err(panic) => return context.end(Err(panic.into())),
     };
     for checksum in &found.damaged {
         let repaired = tokio::select! {

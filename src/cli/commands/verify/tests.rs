@@ -108,6 +108,6 @@ async fn verify_stops_when_it_is_told_to() {
     let (context, written) = context(&[]);
     context.stop.cancel();
     let stopped = check_all(store(&["good"], &[]).await.store(), &context).await;
-    assert_eq!(stopped.unwrap_err(), Outcome::Incomplete);
+    assert_eq!(context.end(Err(stopped.unwrap_err())), Outcome::Incomplete);
     assert!(written.notes().starts_with("stopped"));
 }
