@@ -87,15 +87,15 @@ fn changed_file(
     let Some(file) = policy.read_file()? else {
         return Ok(None);
     };
-    if file.digest() == in_force.digest() {
+    if file.digest == in_force.digest {
         return Ok(None);
     }
     pause();
     let again = policy.read_file()?;
-    let Some(file) = again.filter(|again| again.digest() == file.digest()) else {
+    let Some(file) = again.filter(|again| again.digest == file.digest) else {
         return Err(NotUsable::BeingWritten);
     };
-    if file.is_blank() && !in_force.is_blank() {
+    if file.is_blank && !in_force.is_blank {
         return Err(NotUsable::Emptied);
     }
     Ok(Some(file))

@@ -101,15 +101,6 @@ pub(super) struct State {
     pub(super) trees: (Vec<u8>, Vec<u8>),
 }
 
-/// A crate in the database, with the index files that it was made from.
-#[derive(Debug)]
-pub(super) struct KnownCrate<'a> {
-    pub(super) row: i64,
-    pub(super) file: &'a str,
-    pub(super) source: &'a [u8],
-    pub(super) shown: Option<&'a [u8]>,
-}
-
 impl Crates {
     /// Makes a new file, which gets its indexes from [`Crates::finish`]. A crash before that leaves a useless file, so
     /// nothing is logged or flushed until then.
@@ -280,20 +271,18 @@ impl Crates {
         Ok(row)
     }
 
-    /// Calls `visit` with every index file of the upstream that the database knows.
+    /// Calls `visit` with every index file of the upstream that the database knows: the row of the crate, the name of the
+    /// file, and the blobs that the crate was made from, the upstream's and the shown one.
     pub(super) fn for_each_crate(
         &self,
-        mut visit: impl FnMut(KnownCrate<'_>),
+        mut visit: impl FnMut(i64, &str, &[u8], Option<&[u8]>),
     ) -> rusqlite::Result<()> {
         let mut statement = self.prepare("SELECT id, file, source, shown FROM crates")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            visit(KnownCrate {
-                row: row.get(0)?,
-                file: row.get_ref(1)?.as_str()?,
-                source: row.get_ref(2)?.as_blob()?,
-                shown: row.get_ref(3)?.as_blob_or_null()?,
-            });
+            let (id, file) = (row.get(0)?, row.get_ref(1)?.as_str()?);
+            let source = row.get_ref(2)?.as_blob()?;
+            visit(id, file, source, row.get_ref(3)?.as_blob_or_null()?);
         }
         Ok(())
     }

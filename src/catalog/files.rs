@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::sqlite::{DirectoryLock, lock_directory, remove_database, remove_file};
+use crate::sqlite::{remove_database, remove_file};
 
 const BUILDING: &str = "building";
 const PREFIX: &str = "catalog-";
@@ -24,53 +24,24 @@ const SUFFIX: &str = ".sqlite";
 /// The directory of the database. Everything here blocks.
 #[derive(Debug)]
 pub(super) struct CatalogDir {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Closing the file releases the lock, and so does a crash. `None` in a temporary directory.
-    _lock: Option<File>,
-    /// Whether it is removed at the end.
-    pub(super) is_temporary: bool,
-}
-
-/// The outcome of locking the directory in `DATA_DIR`.
-#[derive(Debug)]
-pub(super) enum DirState {
-    /// It is ours.
-    Locked(CatalogDir),
-    /// Another mirror uses it. It may be about to end.
-    InUse,
-    /// It cannot be written.
-    NotWritable,
+    pub(super) lock: Option<File>,
 }
 
 impl CatalogDir {
-    /// Locks the directory in `DATA_DIR`.
-    ///
-    /// # Errors
-    /// Those that may pass, like a full disk.
-    pub(super) fn open(data_dir: &Path) -> io::Result<DirState> {
-        let path = data_dir.join("catalog");
-        Ok(match lock_directory(&path)? {
-            DirectoryLock::Ours(lock) => DirState::Locked(Self {
-                path,
-                _lock: Some(lock),
-                is_temporary: false,
-            }),
-            DirectoryLock::InUse => DirState::InUse,
-            DirectoryLock::NotWritable => DirState::NotWritable,
-        })
-    }
-
     /// Makes a directory that is removed at the end.
     pub(super) fn temporary(temp_dir: &Path) -> io::Result<Self> {
         // Other users share the place, so the name cannot be guessed.
         let name = format!("crates-io-mirror-catalog-{:016x}", fastrand::u64(..));
         let path = temp_dir.join(name);
         DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self {
-            path,
-            _lock: None,
-            is_temporary: true,
-        })
+        Ok(Self { path, lock: None })
+    }
+
+    /// Whether it is removed at the end.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.lock.is_none()
     }
 
     /// The complete database, if there is one.
@@ -133,7 +104,7 @@ impl CatalogDir {
 
 impl Drop for CatalogDir {
     fn drop(&mut self) {
-        if self.is_temporary
+        if self.is_temporary()
             && let Err(error) = fs::remove_dir_all(&self.path)
         {
             tracing::debug!(error = %error, path = %self.path.display(), "the temporary catalog could not be removed");

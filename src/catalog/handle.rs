@@ -2,21 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
-use super::database::Crates;
-use super::names::Rows;
-use super::published::{Published, answer};
+use super::database::{CatalogTables, Crates};
+use super::names::{NameTable, Rows};
 use super::questions::{
     CatalogError, CatalogStatus, CrateFilter, CrateList, CrateOrder, Dependents, Page,
-    PublishPlace, Publishes, Search, Start, Summary,
+    PublishPlace, Publishes, Search, Summary,
 };
 use super::record::key_of;
-use crate::index::ListedFiles;
+use crate::index::{ListedFiles, View};
 use crate::package::{Checksum, CrateName};
-use crate::sqlite::Questions;
+use crate::sqlite::{AskError, Questions, Readers};
 
 /// Questions that wait. More are refused.
 pub(super) const WAITING_MAX: usize = 256;
@@ -32,6 +32,16 @@ struct Shared {
     published: ArcSwapOption<Published>,
     status: Mutex<CatalogStatus>,
     questions: Arc<Questions>,
+}
+
+/// A state of the catalog: what questions are answered from. Immutable, except that connections come and go.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) view: Arc<View>,
+    pub(super) names: NameTable,
+    /// The generation of the database that the names belong to.
+    pub(super) generation: i64,
+    pub(super) readers: Arc<Readers<CatalogTables>>,
 }
 
 impl Catalog {
@@ -86,20 +96,19 @@ impl Catalog {
         self.ask(move |published, reader| {
             let key = key_of(name.as_str());
             let crate_name = reader.published_name(key, &name.to_lowercase())?;
-            // Crates may depend on one that was deleted.
-            let exists = crate_name.is_some();
+            let (total, dependents) = match crate_name {
+                Some(_) => (
+                    reader.count_dependents(key)?,
+                    reader.dependents(key, skip, limit)?,
+                ),
+                // Crates may depend on one that was deleted.
+                None => (0, Vec::new()),
+            };
             Ok(Dependents {
                 view: Arc::clone(&published.view),
                 crate_name,
-                total: if exists {
-                    reader.count_dependents(key)?
-                } else {
-                    0
-                },
-                dependents: match exists {
-                    true => reader.dependents(key, skip, limit)?,
-                    false => Vec::new(),
-                },
+                total,
+                dependents,
             })
         })
         .await
@@ -115,10 +124,7 @@ impl Catalog {
             filter: CrateFilter::None,
             include_yanked: true,
             order: CrateOrder::Created,
-            page: Page {
-                start: Start::Skip(0),
-                limit,
-            },
+            page: Page::first(limit),
         };
         self.ask(move |published, reader| {
             let updated = published.names.just_updated(limit);
@@ -188,24 +194,13 @@ impl Catalog {
         answer.ok_or(CatalogError::NotReady)
     }
 
-    /// Publishes a state.
-    pub(super) fn publish(&self, published: Published) {
-        let commit = published.view.commit().to_string();
-        let crates = published.names.count();
-        self.shared.published.store(Some(Arc::new(published)));
-        self.note(|status| {
-            status.commit = Some(commit);
-            status.crates = crates;
-        });
-    }
-
-    /// Takes back what was published: the database is damaged.
-    pub(super) fn withdraw(&self) {
-        self.shared.published.store(None);
-        self.note(|status| {
-            status.commit = None;
-            status.crates = 0;
-        });
+    /// Publishes a state. `None` takes back what was published: the database is damaged.
+    pub(super) fn publish(&self, published: Option<Published>) {
+        let state = published.as_ref();
+        let commit = state.map(|state| state.view.commit().to_string());
+        let crates = state.map_or(0, |state| state.names.count());
+        self.shared.published.store(published.map(Arc::new));
+        self.note(|status| (status.commit, status.crates) = (commit, crates));
     }
 
     /// The published state.
@@ -217,4 +212,31 @@ impl Catalog {
     pub(super) fn note(&self, change: impl FnOnce(&mut CatalogStatus)) {
         change(&mut self.shared.status.lock());
     }
+}
+
+/// Answers one question from the current state, until a deadline. `None` if there is no state. Blocking.
+fn answer<T>(
+    current: &ArcSwapOption<Published>,
+    deadline: Instant,
+    work: impl FnOnce(&Published, &Crates) -> rusqlite::Result<T>,
+) -> Result<Option<T>, AskError> {
+    let mut work = Some(work);
+    while let Some(published) = current.load_full() {
+        let answer = published.readers.ask(deadline, |reader| {
+            // This begins the transaction. From here on, the database does not change for this reader.
+            let same = reader.generation()? == published.generation;
+            work.take_if(|_| same)
+                .map(|work| work(&published, reader))
+                .transpose()
+        })?;
+        if answer.is_some() {
+            return Ok(answer);
+        }
+        // The writer has committed, and publishes the names that belong to it in a moment.
+        if Instant::now() > deadline {
+            return Err(AskError::TimedOut);
+        }
+        std::thread::yield_now();
+    }
+    Ok(None)
 }

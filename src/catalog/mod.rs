@@ -9,8 +9,8 @@
 //! `journal`.
 //!
 //! - `questions`: questions and answers, as plain values.
-//! - `handle`: asking, with limits for time and for those who wait.
-//! - `published`: one state of the catalog. A question sees one state of names and database, which belong to one view.
+//! - `handle`: asking, with limits for time and for those who wait. A question sees one state of names and database, which
+//!   belong to one view.
 //! - `names`: search in memory.
 //! - `database`: the tables, and all statements.
 //! - `record`: a crate, made from its index files.
@@ -23,7 +23,6 @@ mod handle;
 mod names;
 #[cfg(feature = "bench-rules")]
 mod probe;
-mod published;
 mod questions;
 mod record;
 #[cfg(test)]

@@ -165,12 +165,8 @@ impl NameTable {
     /// The crates with the latest publish that was not their first one.
     pub(super) fn just_updated(&self, limit: usize) -> Rows {
         let again = |found: &Found<'_>| found.named.updated != found.named.created;
-        let first = Page {
-            start: Start::Skip(0),
-            limit,
-        };
         let crates = self.matching("", &CrateFilter::None).filter(again);
-        page(crates, CrateOrder::Updated, "", &first)
+        page(crates, CrateOrder::Updated, "", &Page::first(limit))
     }
 
     /// The crates that match, in the order of the table. They are found chunk by chunk: one list of all of them would be a
@@ -396,8 +392,12 @@ impl<N: AsRef<str>> Place<N> {
     }
 
     fn owned(&self) -> Place {
-        let name = self.name.as_ref().to_owned();
-        (self.is_exact, self.time, self.number, name).into()
+        Place {
+            is_exact: self.is_exact,
+            time: self.time,
+            number: self.number,
+            name: self.name.as_ref().to_owned(),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Questions for benchmarks, which can only use public items.
 
+use std::fmt::Display;
+
 use super::handle::Catalog;
-use super::questions::{CrateFilter, CrateOrder, Page, Search, Start};
+use super::questions::{CrateFilter, CrateOrder, Page, Search};
 use crate::package::{Checksum, CrateName};
 
 /// Asks the catalog of a running mirror.
@@ -33,15 +35,9 @@ impl CatalogProbe {
             } else {
                 CrateOrder::Name
             },
-            page: Page {
-                start: Start::Skip(0),
-                limit: 10,
-            },
+            page: Page::first(10),
         };
-        let found = self.0.search(search).await;
-        found
-            .map(|list| list.total)
-            .map_err(|error| error.to_string())
+        Ok(self.0.search(search).await.map_err(message)?.total)
     }
 
     /// Lists the crates that depend on a crate, from the page with this number, and returns how many there are.
@@ -49,11 +45,9 @@ impl CatalogProbe {
     /// # Errors
     /// Why there is no answer.
     pub async fn dependents(&self, name: &str, page: usize) -> Result<usize, String> {
-        let name = CrateName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
+        let name = CrateName::try_from(name.to_owned()).map_err(message)?;
         let found = self.0.dependents(name, page * 10, 10).await;
-        found
-            .map(|found| found.total)
-            .map_err(|error| error.to_string())
+        Ok(found.map_err(message)?.total)
     }
 
     /// The crates of the front page. Returns the number of all crates.
@@ -61,10 +55,7 @@ impl CatalogProbe {
     /// # Errors
     /// Why there is no answer.
     pub async fn summary(&self) -> Result<usize, String> {
-        let found = self.0.summary(10).await;
-        found
-            .map(|summary| summary.num_crates)
-            .map_err(|error| error.to_string())
+        Ok(self.0.summary(10).await.map_err(message)?.num_crates)
     }
 
     /// The index files that list a crate file with this checksum. Blocking.
@@ -72,11 +63,12 @@ impl CatalogProbe {
     /// # Errors
     /// Why there is no answer.
     pub fn index_files_of(&self, checksum: &str) -> Result<usize, String> {
-        let checksum = checksum.parse::<Checksum>();
-        let checksum = checksum.map_err(|error| error.to_string())?;
+        let checksum = checksum.parse::<Checksum>().map_err(message)?;
         let found = self.0.index_files_of(&[checksum]);
-        found
-            .map(|files| files.names.len())
-            .map_err(|error| error.to_string())
+        Ok(found.map_err(message)?.names.len())
     }
+}
+
+fn message(error: impl Display) -> String {
+    error.to_string()
 }

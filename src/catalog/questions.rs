@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::index::View;
 use crate::package::{Checksum, Timestamp};
@@ -59,6 +59,14 @@ pub(crate) struct Page {
     pub(crate) limit: usize,
 }
 
+impl Page {
+    /// The first page.
+    pub(crate) fn first(limit: usize) -> Self {
+        let start = Start::Skip(0);
+        Self { start, limit }
+    }
+}
+
 /// Where a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -71,15 +79,7 @@ pub(crate) enum Start {
 /// The place of a crate in an order, for the token of the next page. It stays valid when crates come and go.
 ///
 /// It serialises as an array. Clients treat the token as opaque.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(
-    from = "PlaceParts",
-    into = "PlaceParts",
-    bound(
-        serialize = "Self: Clone + Into<PlaceParts>",
-        deserialize = "Self: From<PlaceParts>"
-    )
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Place<N = String> {
     /// Whether it is the crate whose name is the text itself.
     pub(super) is_exact: bool,
@@ -91,22 +91,9 @@ pub(crate) struct Place<N = String> {
     pub(super) name: N,
 }
 
-type PlaceParts = (bool, u32, i64, String);
-
-impl From<PlaceParts> for Place {
-    fn from((is_exact, time, number, name): PlaceParts) -> Self {
-        Self {
-            is_exact,
-            time,
-            number,
-            name,
-        }
-    }
-}
-
-impl From<Place> for PlaceParts {
-    fn from(place: Place) -> Self {
-        (place.is_exact, place.time, place.number, place.name)
+impl Serialize for Place {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.is_exact, self.time, self.number, &self.name).serialize(serializer)
     }
 }
 
@@ -189,8 +176,7 @@ pub(crate) struct Summary {
 /// was built again.
 ///
 /// It serialises as an array.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(from = "(i64, String, String)", into = "(i64, String, String)")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct PublishPlace {
     /// The time, in seconds since 1970.
     pub(crate) time: i64,
@@ -200,19 +186,9 @@ pub(crate) struct PublishPlace {
     pub(crate) version: String,
 }
 
-impl From<(i64, String, String)> for PublishPlace {
-    fn from((time, file, version): (i64, String, String)) -> Self {
-        Self {
-            time,
-            file,
-            version,
-        }
-    }
-}
-
-impl From<PublishPlace> for (i64, String, String) {
-    fn from(place: PublishPlace) -> Self {
-        (place.time, place.file, place.version)
+impl Serialize for PublishPlace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.time, &self.file, &self.version).serialize(serializer)
     }
 }
 

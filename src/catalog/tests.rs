@@ -18,7 +18,7 @@ use super::handle::WAITING_MAX;
 use super::names::{NameTable, TableBuilder};
 use super::questions::CrateList;
 use super::record::ShownCrate;
-use super::worker::{WorkError, Worker};
+use super::worker::WorkError;
 use super::{
     Catalog, CatalogError, CatalogSettings, CatalogState, CatalogTask, CrateFilter, CrateOrder,
     CrateSummary, Dependent, Page, Search, Start,
@@ -32,7 +32,7 @@ use crate::sqlite::{ANSWERED_MAX, AskError, FollowsViews};
 /// A catalog of an index, without a task: each step is made by the test.
 struct Scene {
     directory: TempDir,
-    worker: Worker,
+    worker: CatalogTask,
     catalog: Catalog,
     runtime: Runtime,
 }
@@ -50,7 +50,7 @@ impl Scene {
         };
         let catalog = Catalog::new();
         Self {
-            worker: Worker::new(settings, catalog.clone(), index.clone()),
+            worker: CatalogTask::new(settings, catalog.clone(), index.clone()),
             catalog,
             directory,
             runtime: Builder::new_current_thread().enable_all().build().unwrap(),
@@ -952,7 +952,7 @@ fn without_a_directory_of_its_own_the_catalog_is_temporary() {
         temp_dir: directory.path().to_owned(),
     };
     let catalog = Catalog::new();
-    let mut worker = Worker::new(settings.clone(), catalog.clone(), index.handle.clone());
+    let mut worker = CatalogTask::new(settings.clone(), catalog.clone(), index.handle.clone());
     // The other mirror may be about to end.
     for _ in 0..3 {
         assert!(matches!(worker.step(), Err(WorkError::InUse)));
@@ -969,7 +969,7 @@ fn without_a_directory_of_its_own_the_catalog_is_temporary() {
         data_dir: directory.path().to_owned(),
         ..settings
     };
-    let mut worker = Worker::new(settings, catalog.clone(), index.handle);
+    let mut worker = CatalogTask::new(settings, catalog.clone(), index.handle);
     worker.step().unwrap();
     assert!(catalog.status().is_temporary);
 }

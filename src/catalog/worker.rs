@@ -8,15 +8,19 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
 use super::database::{CatalogTables, Crates, State};
-use super::files::{CatalogDir, DirState};
-use super::handle::Catalog;
+use super::files::CatalogDir;
+use super::handle::{Catalog, Published};
 use super::names::{NameTable, TableBuilder};
-use super::published::Published;
 use super::record::{CrateRecord, ShownCrate, key_of};
 use crate::index::{IndexHandle, ListedCrate, Listing, ReadError, StopFlag, View};
 use crate::memory::return_freed_blocks;
-use crate::sqlite::{DatabaseTask, FollowsViews, Readers, is_damage, remove_database};
+use crate::sqlite::{
+    DirectoryLock, FollowsViews, Readers, follow_views, is_damage, lock_directory, remove_database,
+};
 
 /// The largest number of threads that read index files. The mirror serves requests at the same time.
 const THREADS_MAX: usize = 4;
@@ -62,16 +66,14 @@ pub(crate) enum WorkError {
     Ended,
 }
 
-/// The owner of the database.
+/// The background task, which owns the database.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct CatalogTask {
     settings: CatalogSettings,
     catalog: Catalog,
     index: IndexHandle,
     stop: Arc<StopFlag>,
     directory: Option<CatalogDir>,
-    /// Whether `DATA_DIR` is the mirror's to write to: another one may have the lock of the index.
-    may_write: bool,
     /// How often the directory was in use.
     refusals: u32,
     open: Option<Open>,
@@ -99,22 +101,7 @@ struct Difference<'a> {
     gone: Vec<i64>,
 }
 
-/// The background task.
-pub(crate) type CatalogTask = DatabaseTask<Worker>;
-
-impl CatalogTask {
-    /// A task that follows `index`, and answers through `catalog`. It does nothing until it runs.
-    pub(crate) fn new(settings: CatalogSettings, catalog: Catalog, index: IndexHandle) -> Self {
-        let questions = Arc::clone(catalog.questions());
-        Self::of(
-            Worker::new(settings, catalog, index.clone()),
-            questions,
-            index,
-        )
-    }
-}
-
-impl FollowsViews for Worker {
+impl FollowsViews for CatalogTask {
     type Error = WorkError;
 
     /// Brings the catalog up to the current view, and checks a database from the disk once.
@@ -144,25 +131,34 @@ impl FollowsViews for Worker {
     }
 }
 
-impl Worker {
-    pub(super) fn new(settings: CatalogSettings, catalog: Catalog, index: IndexHandle) -> Self {
+impl CatalogTask {
+    /// A task that follows `index`, and answers through `catalog`. It does nothing until it runs.
+    pub(crate) fn new(settings: CatalogSettings, catalog: Catalog, index: IndexHandle) -> Self {
         Self {
             settings,
             catalog,
             index,
             stop: Arc::new(StopFlag::new()),
             directory: None,
-            may_write: false,
             refusals: 0,
             open: None,
         }
+    }
+
+    /// Runs until the mirror stops.
+    ///
+    /// # Errors
+    /// If the work has panicked. The process must end then.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
+        let followed = (Arc::clone(self.catalog.questions()), self.index.clone());
+        follow_views(self, followed, stop).await
     }
 
     /// Closes the database, as the end of the process does.
     #[cfg(test)]
     pub(super) fn close(&mut self) {
         self.open = None;
-        self.catalog.withdraw();
+        self.catalog.publish(None);
     }
 
     fn follow(&mut self) -> Result<(), WorkError> {
@@ -182,9 +178,7 @@ impl Worker {
         let is_damaged = match error {
             WorkError::Damaged => true,
             WorkError::Database(error) => is_damage(error),
-            WorkError::Read(_) | WorkError::System(_) | WorkError::InUse | WorkError::Ended => {
-                false
-            }
+            _ => false,
         };
         let open = self.open.take();
         if let Some(directory) = &self.directory {
@@ -194,7 +188,7 @@ impl Worker {
                 .or_else(|| directory.newest().ok().flatten());
             let removed = match database.filter(|_| is_damaged) {
                 Some(database) => {
-                    self.catalog.withdraw();
+                    self.catalog.publish(None);
                     removed.and_then(|()| remove_database(&database))
                 }
                 None => removed,
@@ -221,9 +215,8 @@ impl Worker {
     fn bring_up_to(&mut self, view: Arc<View>) -> Result<(), WorkError> {
         let began = Instant::now();
         let listing = view.listing();
-        self.may_write = view.may_write_beside();
         if self.open.is_none() {
-            self.open = self.open_from_disk()?;
+            self.open = self.open_from_disk(&view)?;
         }
         let is_followed = match &mut self.open {
             Some(open) => open.follow(&view, &listing, &self.catalog, &self.stop)?,
@@ -243,24 +236,25 @@ impl Worker {
         Ok(())
     }
 
-    /// Locks the directory in `DATA_DIR`.
-    fn lock(&self) -> Result<DirState, WorkError> {
-        if !self.may_write {
-            return Ok(DirState::NotWritable);
-        }
-        Ok(CatalogDir::open(&self.settings.data_dir)?)
-    }
-
-    fn directory(&mut self) -> Result<&CatalogDir, WorkError> {
+    fn directory(&mut self, view: &View) -> Result<&CatalogDir, WorkError> {
+        let path = self.settings.data_dir.join("catalog");
+        let lock = || match view.may_write_beside() {
+            true => lock_directory(&path),
+            // Another mirror may have the lock of the index.
+            false => Ok(DirectoryLock::NotWritable),
+        };
         let directory = match self.directory.take() {
             Some(directory) => directory,
-            None => match self.lock()? {
-                DirState::Locked(directory) => directory,
-                DirState::InUse if self.refusals < REFUSALS_MAX => {
+            None => match lock()? {
+                DirectoryLock::Ours(lock) => {
+                    let lock = Some(lock);
+                    CatalogDir { path, lock }
+                }
+                DirectoryLock::InUse if self.refusals < REFUSALS_MAX => {
                     self.refusals += 1;
                     return Err(WorkError::InUse);
                 }
-                DirState::InUse | DirState::NotWritable => {
+                DirectoryLock::InUse | DirectoryLock::NotWritable => {
                     tracing::warn!(
                         "the catalog lies in a temporary directory, because DATA_DIR cannot be written or another mirror uses it"
                     );
@@ -268,34 +262,26 @@ impl Worker {
                 }
             },
         };
-        let is_temporary = directory.is_temporary;
+        let is_temporary = directory.is_temporary();
         self.catalog
             .note(|status| status.is_temporary = is_temporary);
         Ok(self.directory.insert(directory))
     }
 
-    fn open_from_disk(&mut self) -> Result<Option<Open>, WorkError> {
+    fn open_from_disk(&mut self, view: &View) -> Result<Option<Open>, WorkError> {
         let stop = Arc::clone(&self.stop);
-        let directory = self.directory()?;
+        let directory = self.directory(view)?;
         let Some(path) = directory.newest()? else {
             return Ok(None);
         };
         directory.sweep(&path)?;
-        let database = Crates::open(&path, &stop)?;
-        Ok(Some(Open {
-            state: database.state()?,
-            readers: Arc::new(Readers::new(path.clone())),
-            database,
-            path,
-            listing: None,
-            is_checked: false,
-        }))
+        Ok(Some(Open::at(path, &stop)?))
     }
 
     /// Builds a database beside the current one, and takes its place.
     fn build(&mut self, view: &Arc<View>, listing: &Listing) -> Result<(), WorkError> {
         let stop = Arc::clone(&self.stop);
-        let path = self.directory()?.building()?;
+        let path = self.directory(view)?.building()?;
         tracing::debug!("the catalog is being built");
         let database = Crates::create(&path, &stop)?;
         let mut names = TableBuilder::default();
@@ -314,27 +300,35 @@ impl Worker {
         tracing::debug!("the catalog gets its indexes");
         database.finish(&state)?;
         tracing::debug!("the catalog is put in its place");
-        let directory = self.directory()?;
-        let path = directory.activate()?;
-        let database = Crates::open(&path, &stop)?;
+        let path = self.directory(view)?.activate()?;
         let open = Open {
-            readers: Arc::new(Readers::new(path.clone())),
-            database,
-            path,
-            state,
             listing: Some(listing.clone()),
             is_checked: true,
+            ..Open::at(path, &stop)?
         };
         open.publish(view, names.build(), &self.catalog)?;
         // The old one is closed first. Questions that are still being answered from it keep its files open.
         let path = self.open.insert(open).path.clone();
-        self.directory()?.sweep(&path)?;
+        self.directory(view)?.sweep(&path)?;
         return_freed_blocks();
         Ok(())
     }
 }
 
 impl Open {
+    /// Opens a database that was not checked yet.
+    fn at(path: PathBuf, stop: &Arc<StopFlag>) -> rusqlite::Result<Self> {
+        let database = Crates::open(&path, stop)?;
+        Ok(Self {
+            state: database.state()?,
+            readers: Arc::new(Readers::new(path.clone())),
+            database,
+            path,
+            listing: None,
+            is_checked: false,
+        })
+    }
+
     /// Follows a view. Returns `false`, and has done nothing, if a new database is faster.
     fn follow(
         &mut self,
@@ -424,16 +418,16 @@ impl Open {
         let mut crates = listing.crates();
         let mut is_known = vec![false; crates.len()];
         let mut gone = Vec::new();
-        self.database.for_each_crate(|known| {
-            let place = crates.binary_search_by(|listed| listed.name.cmp(known.file));
+        self.database.for_each_crate(|row, file, source, shown| {
+            let place = crates.binary_search_by(|listed| listed.name.cmp(file));
             let listed = place.ok().and_then(|place| crates.get(place).copied());
             let (Some(listed), Ok(place)) = (listed, place) else {
-                gone.push(known.row);
+                gone.push(row);
                 return;
             };
-            let shown = listing.shown(listed);
-            let is_same = listed.source.0.as_bytes() == known.source
-                && shown.as_ref().map(|shown| shown.0.as_bytes()) == known.shown;
+            let shown_now = listing.shown(listed);
+            let is_same = listed.source.0.as_bytes() == source
+                && shown_now.as_ref().map(|shown| shown.0.as_bytes()) == shown;
             if let Some(is_known) = is_known.get_mut(place).filter(|_| is_same) {
                 *is_known = true;
             }
@@ -451,12 +445,12 @@ impl Open {
     ) -> Result<(), WorkError> {
         let skipped = self.database.count_skipped()?;
         catalog.note(|status| status.skipped_files = skipped);
-        catalog.publish(Published {
+        catalog.publish(Some(Published {
             view: Arc::clone(view),
             names,
             generation: self.state.generation,
             readers: Arc::clone(&self.readers),
-        });
+        }));
         Ok(())
     }
 }

@@ -88,13 +88,13 @@ impl ChunkPlace {
     }
 }
 
-/// A chunk.
+/// Some lines of one step: a chunk.
 #[derive(Debug)]
-pub(super) struct Chunk {
-    pub(super) place: ChunkPlace,
-    pub(super) lines: Vec<u8>,
-    /// The place after the step, for the last chunk of it.
-    pub(super) end: Option<StepCursor>,
+pub(crate) struct Piece {
+    /// Each with a line break.
+    pub(crate) lines: Vec<u8>,
+    /// The place after the step, if these are its last lines.
+    pub(crate) end: Option<StepCursor>,
 }
 
 impl JournalFile {
@@ -175,14 +175,14 @@ impl JournalFile {
         Ok(last)
     }
 
-    /// The chunks from a place on, through a step, until they have so many bytes. One at least, unless the place is after
-    /// the step or the chunk is not there any more.
+    /// The chunks from a place on, through a step, until they have so many bytes, and the place after them. One at least,
+    /// unless the place is after the step or the chunk is not there any more.
     pub(super) fn chunks(
         &self,
         from: ChunkPlace,
         through: i64,
         bytes_max: usize,
-    ) -> rusqlite::Result<Vec<Chunk>> {
+    ) -> rusqlite::Result<(Vec<Piece>, ChunkPlace)> {
         let mut statement = self.prepare(
             "SELECT chunks.number, is_last, mark, lines
              FROM chunks JOIN steps ON steps.number = chunks.number / ?3
@@ -207,13 +207,12 @@ impl JournalFile {
             let lines: Vec<u8> = row.get(3)?;
             bytes += lines.len();
             next = place.after(is_last);
-            chunks.push(Chunk {
-                place,
+            chunks.push(Piece {
                 lines,
                 end: is_last.then_some(end),
             });
         }
-        Ok(chunks)
+        Ok((chunks, next))
     }
 
     /// Adds a step. Its chunks are there already.

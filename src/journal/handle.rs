@@ -10,8 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::cursor::StepCursor;
-pub(crate) use super::database::ChunkPlace;
-use super::database::{JournalFile, JournalTables, Step};
+use super::database::{ChunkPlace, JournalFile, JournalTables, Piece, Step};
 use crate::clock::Clock;
 use crate::package::Timestamp;
 use crate::sqlite::{AskError, Questions, Readers};
@@ -42,19 +41,14 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 struct Shared {
     settings: JournalSettings,
-    state: ArcSwap<State>,
+    /// What questions are answered from.
+    readers: ArcSwap<Result<Arc<Readers<JournalTables>>, OffReason>>,
     /// Why the last attempt to follow the index failed.
     last_error: Mutex<Option<String>>,
     /// Tells everybody who waits that there is a new step, or that the journal has begun anew or was turned off.
     changed: watch::Sender<()>,
     questions: Arc<Questions>,
     stop: CancellationToken,
-}
-
-#[derive(Clone, Debug)]
-enum State {
-    Off(OffReason),
-    Open(Arc<Readers<JournalTables>>),
 }
 
 /// Why there is no journal.
@@ -114,44 +108,13 @@ pub(crate) struct Steps {
     pub(crate) head: Head,
 }
 
-/// Some lines of one step.
-#[derive(Debug)]
-pub(crate) struct Piece {
-    /// Each with a line break.
-    pub(crate) lines: Vec<u8>,
-    /// The place after the step, if these are its last lines.
-    pub(crate) end: Option<StepCursor>,
-}
-
-/// What limits the steps that are still valid.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Expiry {
-    /// All but the last one are too old.
-    AllButTheLast,
-    /// Those from before this time, in seconds since 1970.
-    Before(i64),
-}
-
-impl Expiry {
-    /// The last step that is too old, although the file may still have it.
-    pub(super) fn last_expired(self, database: &JournalFile) -> rusqlite::Result<Option<i64>> {
-        match self {
-            Self::AllButTheLast => {
-                let newest = database.newest()?;
-                Ok(newest.map(|newest| newest.cursor.number.saturating_sub(1)))
-            }
-            Self::Before(time) => database.last_before(time),
-        }
-    }
-}
-
 impl Journal {
     /// A journal that its task has not opened yet. `stop` ends everything.
     pub(crate) fn new(settings: JournalSettings, stop: CancellationToken) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
-                state: ArcSwap::from_pointee(State::Off(OffReason::NotReady)),
+                readers: ArcSwap::from_pointee(Err(OffReason::NotReady)),
                 last_error: Mutex::default(),
                 changed: watch::Sender::new(()),
                 questions: Arc::new(Questions::new("the change journal", WAITING_MAX)),
@@ -165,7 +128,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub(crate) async fn head(&self) -> Result<Head, JournalError> {
-        self.ask(|database, _expiry| Ok(database.newest()?.map(Head::after)))
+        self.ask(|database, _journal| Ok(database.newest()?.map(Head::after)))
             .await
     }
 
@@ -174,9 +137,9 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub(crate) async fn place_of(&self, tree: Vec<u8>) -> Result<Option<Head>, JournalError> {
-        self.ask(move |database, expiry| {
+        self.ask(move |database, journal| {
             let step = database.newest_with_tree(&tree)?;
-            let oldest = expiry.last_expired(database)?.unwrap_or(i64::MIN);
+            let oldest = journal.last_expired(database)?.unwrap_or(i64::MIN);
             let is_valid = |step: &Step| step.cursor.number >= oldest;
             Ok(Some(step.filter(is_valid).map(Head::after)))
         })
@@ -193,9 +156,9 @@ impl Journal {
         changes_max: usize,
     ) -> Result<Steps, JournalError> {
         let changes_max = i64::try_from(changes_max).unwrap_or(i64::MAX);
-        self.ask(move |database, expiry| {
+        self.ask(move |database, journal| {
             let known = database.step(cursor.number)?;
-            let oldest = expiry.last_expired(database)?.unwrap_or(i64::MIN);
+            let oldest = journal.last_expired(database)?.unwrap_or(i64::MIN);
             let is_valid = |step: &Step| step.cursor == cursor && cursor.number >= oldest;
             let Some(known) = known.filter(is_valid) else {
                 return Ok(None);
@@ -219,18 +182,10 @@ impl Journal {
         from: ChunkPlace,
         through: StepCursor,
     ) -> Result<(Vec<Piece>, Option<ChunkPlace>), JournalError> {
-        self.ask(move |database, _expiry| {
-            let chunks = database.chunks(from, through.number, BATCH_BYTES)?;
-            let Some(last) = chunks.last() else {
-                return Ok(None);
-            };
-            let is_end = last.end == Some(through);
-            let next = last.place.after(last.end.is_some());
-            let pieces = chunks.into_iter().map(|chunk| Piece {
-                lines: chunk.lines,
-                end: chunk.end,
-            });
-            Ok(Some((pieces.collect(), (!is_end).then_some(next))))
+        self.ask(move |database, _journal| {
+            let (pieces, next) = database.chunks(from, through.number, BATCH_BYTES)?;
+            let end = pieces.last().map(|last| last.end);
+            Ok(end.map(|end| (pieces, (end != Some(through)).then_some(next))))
         })
         .await
     }
@@ -253,16 +208,13 @@ impl Journal {
     /// Asks the file. `None` means that a place is gone.
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&JournalFile, Expiry) -> rusqlite::Result<Option<T>> + Send + 'static,
+        work: impl FnOnce(&JournalFile, &Self) -> rusqlite::Result<Option<T>> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let readers = match &**self.shared.state.load() {
-            State::Off(reason) => return Err(JournalError::Off(*reason)),
-            State::Open(readers) => Arc::clone(readers),
-        };
+        let readers = Result::clone(&self.shared.readers.load()).map_err(JournalError::Off)?;
         let journal = self.clone();
         // Short transactions only: an old one would keep the log from being cut.
         let work = move || {
-            let work = |file: &JournalFile| work(file, journal.expiry());
+            let work = |file: &JournalFile| work(file, &journal);
             Ok(readers.ask(Questions::deadline(), work)?)
         };
         let answer = self.shared.questions.ask(work).await?;
@@ -285,31 +237,26 @@ impl Journal {
         since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
     }
 
-    /// Which steps are too old now.
-    pub(super) fn expiry(&self) -> Expiry {
+    /// The last step that is too old now, although the file may still have it.
+    pub(super) fn last_expired(&self, database: &JournalFile) -> rusqlite::Result<Option<i64>> {
         let retention = self.shared.settings.retention;
         if retention.is_zero() {
-            return Expiry::AllButTheLast;
+            let newest = database.newest()?;
+            return Ok(newest.map(|newest| newest.cursor.number.saturating_sub(1)));
         }
         let retention = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX);
-        Expiry::Before(self.now().saturating_sub(retention))
+        database.last_before(self.now().saturating_sub(retention))
     }
 
-    /// Answers questions from this file from now on.
-    pub(super) fn open(&self, readers: Arc<Readers<JournalTables>>) {
-        self.shared.state.store(Arc::new(State::Open(readers)));
-        self.tell();
-    }
-
-    /// Refuses questions from now on.
-    pub(super) fn turn_off(&self, reason: OffReason) {
-        self.shared.state.store(Arc::new(State::Off(reason)));
+    /// Answers questions from this file from now on, or refuses them.
+    pub(super) fn answer_from(&self, readers: Result<Arc<Readers<JournalTables>>, OffReason>) {
+        self.shared.readers.store(Arc::new(readers));
         self.tell();
     }
 
     /// Whether questions are answered.
     pub(super) fn is_open(&self) -> bool {
-        matches!(&**self.shared.state.load(), State::Open(_))
+        self.shared.readers.load().is_ok()
     }
 
     /// Tells everybody who waits.

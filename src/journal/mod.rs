@@ -22,8 +22,7 @@ mod tests;
 mod worker;
 
 pub(crate) use cursor::StepCursor;
-pub(crate) use handle::{
-    ChunkPlace, Head, Journal, JournalError, JournalSettings, OffReason, Piece,
-};
+pub(crate) use database::{ChunkPlace, Piece};
+pub(crate) use handle::{Head, Journal, JournalError, JournalSettings, OffReason};
 pub(crate) use line::{ChangeKind, ChangeLine, VERSION_BYTES_MAX, VersionState};
 pub(crate) use worker::JournalTask;

@@ -12,8 +12,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use super::worker::Worker;
-use super::{Head, Journal, JournalError, JournalSettings, OffReason, StepCursor};
+use super::{Head, Journal, JournalError, JournalSettings, JournalTask, OffReason, StepCursor};
 use crate::clock::Clock;
 use crate::index::IndexHandle;
 use crate::index::testing::TestIndex;
@@ -27,7 +26,7 @@ struct Scene {
     retention: Duration,
     /// Seconds since 1970.
     now: Arc<AtomicU64>,
-    worker: Worker,
+    worker: JournalTask,
     journal: Journal,
     runtime: Runtime,
 }
@@ -53,7 +52,7 @@ impl Scene {
         };
         let journal = Journal::new(settings, CancellationToken::new());
         Self {
-            worker: Worker::new(journal.clone(), index.clone()),
+            worker: JournalTask::new(journal.clone(), index.clone()),
             journal,
             data,
             retention,
@@ -466,7 +465,7 @@ fn a_second_mirror_waits_and_a_read_only_view_has_no_journal() {
     scene.step();
     let second = scene.journal.settings().clone();
     let journal = Journal::new(second, CancellationToken::new());
-    let mut worker = Worker::new(journal.clone(), index.handle.clone());
+    let mut worker = JournalTask::new(journal.clone(), index.handle.clone());
     worker.step().unwrap_err();
     let head = scene.runtime.block_on(journal.head());
     assert!(

@@ -5,6 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
+
 use super::cursor::StepCursor;
 use super::database::{ChunkPlace, JournalFile, Step};
 use super::difference::{FileState, for_each_difference};
@@ -14,7 +17,7 @@ use crate::index::{BlobId, FileChange, IndexHandle, ReadError, ShownIndex, StopF
 use crate::memory::return_freed_blocks;
 use crate::package::{CrateName, IndexPath};
 use crate::sqlite::{
-    DatabaseTask, DirectoryLock, FollowsViews, Readers, is_damage, lock_directory, remove_database,
+    DirectoryLock, FollowsViews, Readers, follow_views, is_damage, lock_directory, remove_database,
 };
 
 /// The directory of the journal in `DATA_DIR`.
@@ -48,6 +51,12 @@ pub(crate) enum WorkError {
     /// The state of the last step cannot be read.
     #[error("an earlier state of the index: {0}")]
     Earlier(#[source] ReadError),
+    /// The state of the last step is gone, or a part of it.
+    #[error("the last state of the index is gone")]
+    Gone,
+    /// The lines of a step are longer than those of all steps may be.
+    #[error("too much has changed at once")]
+    TooMuch,
     #[error("the file: {0}")]
     Database(#[from] rusqlite::Error),
     #[error("the directory of the change journal: {0}")]
@@ -60,15 +69,15 @@ pub(crate) enum WorkError {
     Json(#[from] serde_json::Error),
 }
 
-/// The owner of the journal.
+/// The background task, which owns the journal.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct JournalTask {
     journal: Journal,
     index: IndexHandle,
     stop: Arc<StopFlag>,
     /// The lock of the directory. Kept to the end once the mirror has it.
     lock: Option<File>,
-    /// Closed after a failure.
+    /// Closed after a failure, because a step takes it and gives it back at its end.
     database: Option<JournalFile>,
     /// The state after the last step. Its clone stays on the disk until the next step is written.
     last: Option<ShownIndex>,
@@ -76,18 +85,7 @@ pub(crate) struct Worker {
     unreadable: u32,
 }
 
-/// The background task.
-pub(crate) type JournalTask = DatabaseTask<Worker>;
-
-impl JournalTask {
-    /// A task that follows `index`, and answers through `journal`. It does nothing until it runs.
-    pub(crate) fn new(journal: Journal, index: IndexHandle) -> Self {
-        let questions = Arc::clone(journal.questions());
-        Self::of(Worker::new(journal, index.clone()), questions, index)
-    }
-}
-
-impl FollowsViews for Worker {
+impl FollowsViews for JournalTask {
     type Error = WorkError;
 
     /// Brings the journal up to the current view, and forgets old steps.
@@ -113,8 +111,9 @@ impl FollowsViews for Worker {
     }
 }
 
-impl Worker {
-    pub(super) fn new(journal: Journal, index: IndexHandle) -> Self {
+impl JournalTask {
+    /// A task that follows `index`, and answers through `journal`. It does nothing until it runs.
+    pub(crate) fn new(journal: Journal, index: IndexHandle) -> Self {
         Self {
             journal,
             index,
@@ -126,24 +125,35 @@ impl Worker {
         }
     }
 
+    /// Runs until the mirror stops.
+    ///
+    /// # Errors
+    /// If the work has panicked. The process must end then.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), JoinError> {
+        let followed = (Arc::clone(self.journal.questions()), self.index.clone());
+        follow_views(self, followed, stop).await
+    }
+
     fn follow(&mut self) -> Result<(), WorkError> {
         let Some(view) = self.index.view() else {
             return Ok(());
         };
-        if !view.may_write_beside() {
-            self.turn_off(OffReason::NotWritable);
+        let database = match view.may_write_beside() {
+            true => self.open()?,
+            false => None,
+        };
+        let Some(database) = database else {
+            (self.database, self.lock, self.last) = (None, None, None);
+            self.journal.answer_from(Err(OffReason::NotWritable));
             return Ok(());
-        }
-        if !self.open()? {
-            self.turn_off(OffReason::NotWritable);
-            return Ok(());
-        }
-        self.record(&view)?;
+        };
+        self.record(&database, &view)?;
         self.unreadable = 0;
-        self.forget()?;
+        self.forget(&database)?;
+        self.database = Some(database);
         if !self.journal.is_open() {
             let readers = Readers::new(self.file());
-            self.journal.open(Arc::new(readers));
+            self.journal.answer_from(Ok(Arc::new(readers)));
         }
         Ok(())
     }
@@ -151,11 +161,6 @@ impl Worker {
     fn file(&self) -> PathBuf {
         let directory = self.journal.settings().data_dir.join(DIRECTORY);
         directory.join(FILE)
-    }
-
-    fn turn_off(&mut self, reason: OffReason) {
-        (self.database, self.lock, self.last) = (None, None, None);
-        self.journal.turn_off(reason);
     }
 
     /// Keeps nothing that may be the reason of a failure.
@@ -171,45 +176,42 @@ impl Worker {
             WorkError::Database(_) | WorkError::System(_) => self.last = None,
             _ => {}
         }
-        self.database = None;
         if is_damaged {
-            self.journal.turn_off(OffReason::Failed);
+            self.journal.answer_from(Err(OffReason::Failed));
             if let Err(error) = remove_database(&self.file()) {
                 tracing::debug!(error = %error, "the damaged change journal could not be removed");
             }
         } else if !self.journal.is_open() {
-            self.journal.turn_off(match error {
+            self.journal.answer_from(Err(match error {
                 WorkError::InUse => OffReason::InUse,
                 _ => OffReason::Failed,
-            });
+            }));
         }
     }
 
-    /// Opens the file, and checks it. Returns `false` if the directory cannot be written.
-    fn open(&mut self) -> Result<bool, WorkError> {
+    /// The file, which is checked when it is opened. `None` if the directory cannot be written.
+    fn open(&mut self) -> Result<Option<JournalFile>, WorkError> {
         if self.lock.is_none() {
             let directory = self.journal.settings().data_dir.join(DIRECTORY);
             match lock_directory(&directory)? {
                 DirectoryLock::Ours(lock) => self.lock = Some(lock),
                 DirectoryLock::InUse => return Err(WorkError::InUse),
-                DirectoryLock::NotWritable => return Ok(false),
+                DirectoryLock::NotWritable => return Ok(None),
             }
         }
-        if self.database.is_none() {
-            let database = JournalFile::open(&self.file(), &self.stop)?;
-            if !database.is_intact()? {
-                return Err(WorkError::Damaged);
-            }
-            self.database = Some(database);
+        let open = self.database.take();
+        if open.is_some() {
+            return Ok(open);
         }
-        Ok(true)
+        let database = JournalFile::open(&self.file(), &self.stop)?;
+        if !database.is_intact()? {
+            return Err(WorkError::Damaged);
+        }
+        Ok(Some(database))
     }
 
     /// Writes the step that leads to a view.
-    fn record(&mut self, view: &View) -> Result<(), WorkError> {
-        let Some(database) = &self.database else {
-            return Ok(());
-        };
+    fn record(&mut self, database: &JournalFile, view: &View) -> Result<(), WorkError> {
         let shown = view.shown();
         let newest = database.newest()?;
         let mut next = Step {
@@ -227,26 +229,25 @@ impl Worker {
             .as_ref()
             .is_some_and(|newest| (&newest.tree, &newest.commit) == (&next.tree, &next.commit));
         if !is_known {
-            let gone = match newest {
-                Some(newest) => match self.write((&newest, &mut next), (view, &shown)) {
-                    Ok(()) => None,
-                    Err(WriteError::Gone) => Some("the last state of the index is gone"),
-                    Err(WriteError::TooMuch) => Some("too much has changed at once"),
-                    Err(WriteError::Failed(error)) => return Err(error),
-                },
-                None => {
+            let written = match &newest {
+                Some(newest) => self.write(database, (newest, &mut next), (view, &shown)),
+                None => begin(database, &next),
+            };
+            let begins_anew = match written {
+                Err(why @ (WorkError::Gone | WorkError::TooMuch)) => {
+                    tracing::warn!(
+                        "the change journal begins anew, so its followers must start again: {why}"
+                    );
                     begin(database, &next)?;
-                    None
+                    true
+                }
+                written => {
+                    written?;
+                    false
                 }
             };
-            if let Some(why) = gone {
-                tracing::warn!(
-                    "the change journal begins anew, so its followers must start again: {why}"
-                );
-                begin(database, &next)?;
-            }
             self.journal.tell();
-            if gone.is_some() || next.changes > LARGE_STEP {
+            if begins_anew || next.changes > LARGE_STEP {
                 database.cut_log()?;
                 // They have seen many files. Closing them frees that memory.
                 view.close_idle_handles();
@@ -260,12 +261,10 @@ impl Worker {
     /// Writes the step from the newest one to a view.
     fn write(
         &self,
+        database: &JournalFile,
         (newest, next): (&Step, &mut Step),
         (view, shown): (&View, &ShownIndex),
-    ) -> Result<(), WriteError> {
-        let Some(database) = &self.database else {
-            return Ok(());
-        };
+    ) -> Result<(), WorkError> {
         let earlier = self.earlier(newest, view)?;
         database.transaction(|database| {
             let mut lines = Lines {
@@ -296,24 +295,21 @@ impl Worker {
     }
 
     /// The state after a step.
-    fn earlier(&self, step: &Step, view: &View) -> Result<ShownIndex, WriteError> {
+    fn earlier(&self, step: &Step, view: &View) -> Result<ShownIndex, WorkError> {
         if self.unreadable >= UNREADABLE_MAX {
-            return Err(WriteError::Gone);
+            return Err(WorkError::Gone);
         }
         let is_it = |last: &&ShownIndex| last.tree().0.as_bytes() == step.tree;
         if let Some(last) = self.last.as_ref().filter(is_it) {
             return Ok(last.clone());
         }
         let found = view.find_shown(&step.tree, &self.stop)?;
-        found.ok_or(WriteError::Gone)
+        found.ok_or(WorkError::Gone)
     }
 
     /// Forgets the steps that are too old, and those that are too many.
-    fn forget(&self) -> Result<(), WorkError> {
-        let Some(database) = &self.database else {
-            return Ok(());
-        };
-        let expired = self.journal.expiry().last_expired(database)?;
+    fn forget(&self, database: &JournalFile) -> Result<(), WorkError> {
+        let expired = self.journal.last_expired(database)?;
         let last = expired.max(database.last_beyond(BYTES_MAX)?);
         let forgotten = match last {
             Some(last) => database.step(last)?,
@@ -328,33 +324,12 @@ impl Worker {
     }
 }
 
-/// Begins anew at a state. All cursors so far become unknown.
+/// Begins anew at a state, which has no lines. All cursors so far become unknown.
 fn begin(database: &JournalFile, state: &Step) -> Result<(), WorkError> {
-    let state = Step {
-        changes: 0,
-        bytes: 0,
-        ..state.clone()
-    };
     Ok(database.transaction(|database| {
         database.clear()?;
-        database.add_step(&state)
+        database.add_step(state)
     })?)
-}
-
-/// Why a step was not written.
-#[derive(Debug)]
-enum WriteError {
-    /// The state before it is gone, or a part of that.
-    Gone,
-    /// Its lines are longer than those of all steps may be.
-    TooMuch,
-    Failed(WorkError),
-}
-
-impl<E: Into<WorkError>> From<E> for WriteError {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
 }
 
 /// Writes the lines about one index file.
@@ -363,7 +338,7 @@ fn write_change(
     change: FileChange<'_>,
     commit: &str,
     lines: &mut Lines<'_>,
-) -> Result<(), WriteError> {
+) -> Result<(), WorkError> {
     // Never fails: a directory lists only files with a crate's name.
     let Ok(name) = CrateName::try_from(change.name.to_owned()) else {
         return Ok(());
@@ -379,10 +354,10 @@ fn write_change(
             content = read;
             FileState::Content(&content)
         }
-        Some(Ok(None)) => return Err(WriteError::Gone),
+        Some(Ok(None)) => return Err(WorkError::Gone),
         Some(Err(ReadError::TooLarge(_))) => FileState::TooLarge,
         Some(Err(ReadError::Stopped)) => return Err(ReadError::Stopped.into()),
-        Some(Err(error)) => return Err(WorkError::Earlier(error).into()),
+        Some(Err(error)) => return Err(WorkError::Earlier(error)),
     };
     // A file that cannot be read is not shown either.
     let flags = match view.flags_of(change.name) {
@@ -431,7 +406,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    fn add(&mut self, line: &ChangeLine<'_>) -> Result<(), WriteError> {
+    fn add(&mut self, line: &ChangeLine<'_>) -> Result<(), WorkError> {
         if self.waiting.len() >= CHUNK_BYTES_MIN {
             self.write(false)?;
         }
@@ -442,20 +417,20 @@ impl Lines<'_> {
         let added = self.waiting.len().saturating_sub(before);
         self.bytes += i64::try_from(added).unwrap_or(i64::MAX);
         if self.bytes > BYTES_MAX {
-            return Err(WriteError::TooMuch);
+            return Err(WorkError::TooMuch);
         }
         Ok(())
     }
 
     /// Writes the last lines. Returns how many lines there were, and their bytes.
-    fn finish(mut self) -> Result<(i64, i64), WriteError> {
+    fn finish(mut self) -> Result<(i64, i64), WorkError> {
         if self.count > 0 {
             self.write(true)?;
         }
         Ok((self.count, self.bytes))
     }
 
-    fn write(&mut self, is_last: bool) -> Result<(), WriteError> {
+    fn write(&mut self, is_last: bool) -> Result<(), WorkError> {
         self.database
             .add_chunk(self.place, is_last, &self.waiting)?;
         self.place = self.place.after(is_last);

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::{Deserialize, Serialize};
 
 use super::crate_policy::CratePolicy;
-use super::decision::{Decision, PolicyState, Reason, Shown};
+use super::decision::{PolicyState, Reason, Shown};
 use super::line::Line;
 use super::rules::{Facts, Rule, Rules};
 use super::yank_guard::caret;
@@ -79,8 +79,8 @@ pub(crate) struct DecidedVersion {
     pub(crate) upstream_yanked: bool,
     /// Whether it is served as yanked; `None` if it is not served at all.
     pub(crate) served_yanked: Option<bool>,
-    /// What the rules say. In audit mode the decision is not applied.
-    pub(crate) decision: Decision,
+    /// What the rules say; `None` if none matches. In audit mode the decision is not applied.
+    pub(crate) reason: Option<Reason>,
 }
 
 /// A line of an index file, as the rules see it.
@@ -88,10 +88,10 @@ struct DecidedLine<'a> {
     /// Its bytes, with the line break.
     bytes: &'a [u8],
     line: Option<Line<'a>>,
-    /// The decision of the rules.
-    decision: Decision,
-    /// Whether the decision is only noted.
-    is_watched: bool,
+    /// Why a rule matches, if one does.
+    reason: Option<Reason>,
+    /// How the line is shown: unchanged, if the decision is only noted.
+    shown: Shown,
 }
 
 /// What is shown of a line.
@@ -104,10 +104,7 @@ enum ShownLine<'a> {
 
 impl<'a> DecidedLine<'a> {
     fn shown(&self) -> ShownLine<'a> {
-        if self.is_watched {
-            return ShownLine::Line(Cow::Borrowed(self.bytes));
-        }
-        match self.decision.shown {
+        match self.shown {
             Shown::AsIs => ShownLine::Line(Cow::Borrowed(self.bytes)),
             Shown::Hidden => ShownLine::Hidden,
             // The flag may have this value already.
@@ -129,45 +126,41 @@ fn decide<'a>(
 ) -> (Vec<DecidedLine<'a>>, Option<i64>) {
     // Each line keeps its line break, so unchanged lines are copied byte for byte.
     let bytes: Vec<&[u8]> = content.split_inclusive(|byte| *byte == b'\n').collect();
-    let parsed: Vec<Option<Line<'a>>> = bytes.iter().map(|bytes| Line::parse(bytes)).collect();
-    // The policy looks at all versions together. It sees no junk lines, so places differ.
-    let mut lines = Vec::with_capacity(parsed.len());
-    let mut places = Vec::with_capacity(parsed.len());
-    for line in parsed {
-        places.push(line.is_some().then_some(lines.len()));
-        lines.extend(line);
-    }
+    let lines: Vec<Option<Line<'a>>> = bytes.iter().map(|bytes| Line::parse(bytes)).collect();
     let policy = rules
         .policy()
         .map(|settings| CratePolicy::new(settings, facts, name, &lines));
-    let decisions: Vec<(Decision, bool)> = places
-        .iter()
-        .map(|place| {
-            let line = place.and_then(|place| Some((place, lines.get(place)?)));
-            // The first rule that matches decides, which gives their order its meaning.
-            let decided = rules.iter().find_map(|rule| {
-                let decision = match (rule, &policy, line) {
-                    (Rule::Policy(_), Some(policy), Some((place, line))) => {
-                        policy.reason(place, line).map(Reason::decision)
-                    }
-                    _ => rule.decide(line.map(|(_, line)| line), facts),
-                };
-                Some((decision?, rule.only_watches()))
-            });
-            decided.unwrap_or((Decision::NONE, false))
+    let decide = |(place, line): (usize, &Option<Line<'_>>)| {
+        // The first rule that matches decides, which gives their order its meaning.
+        rules.0.iter().find_map(|rule| {
+            let reason = match (rule, &policy, line) {
+                // The policy looks at all versions together.
+                (Rule::Policy(_), Some(policy), Some(line)) => policy.reason(place, line),
+                _ => rule.decide(line.as_ref(), facts),
+            }?;
+            let shown = match rule.only_watches() {
+                true => Shown::AsIs,
+                false => reason.shown(),
+            };
+            Some((reason, shown))
         })
-        .collect();
+    };
+    let decisions: Vec<Option<(Reason, Shown)>> = lines.iter().enumerate().map(decide).collect();
     let expiry = policy.as_ref().and_then(CratePolicy::next_expiry);
     drop(policy);
-    let mut lines = lines.into_iter();
-    let decided = bytes.into_iter().zip(places).zip(decisions).map(
-        |((bytes, place), (decision, is_watched))| DecidedLine {
-            bytes,
-            line: place.and_then(|_| lines.next()),
-            decision,
-            is_watched,
-        },
-    );
+    let decided = bytes
+        .into_iter()
+        .zip(lines)
+        .zip(decisions)
+        .map(|((bytes, line), decision)| {
+            let (reason, shown) = decision.unzip();
+            DecidedLine {
+                bytes,
+                line,
+                reason,
+                shown: shown.unwrap_or(Shown::AsIs),
+            }
+        });
     (decided.collect(), expiry)
 }
 
@@ -196,7 +189,7 @@ pub(crate) fn apply(
             }
             ShownLine::Hidden => {
                 is_edited = true;
-                let is_missing = decided.decision.reason == Some(Reason::NotStored);
+                let is_missing = decided.reason == Some(Reason::NotStored);
                 counts.not_stored += usize::from(is_missing);
             }
             ShownLine::LeftOut => {
@@ -208,8 +201,8 @@ pub(crate) fn apply(
         if rules.policy().is_some()
             && let Some(line) = &decided.line
         {
-            state.note(line, &decided.decision, facts.policy_time);
-            if let Some(reason) = &decided.decision.reason {
+            state.note(line, decided.reason.as_ref(), facts.policy_time);
+            if let Some(reason) = &decided.reason {
                 (&*line.text, reason).hash(&mut hasher);
                 // Never 0, which means that there are no reasons.
                 state.digest = hasher.finish() | 1;
@@ -236,8 +229,7 @@ pub(crate) fn decisions(
     let (lines, _expiry) = decide(rules, facts, name, content);
     let of = |decided: DecidedLine<'_>| {
         let served_yanked = match decided.shown() {
-            ShownLine::Line(_) if decided.is_watched => Some(decided.line.as_ref()?.yanked),
-            ShownLine::Line(_) => Some(match decided.decision.shown {
+            ShownLine::Line(_) => Some(match decided.shown {
                 Shown::Yanked(yanked) => yanked,
                 Shown::AsIs | Shown::Hidden => decided.line.as_ref()?.yanked,
             }),
@@ -252,7 +244,7 @@ pub(crate) fn decisions(
             checksum: line.checksum,
             upstream_yanked: line.yanked,
             served_yanked,
-            decision: decided.decision,
+            reason: decided.reason,
         })
     };
     lines.into_iter().filter_map(of).collect()
@@ -279,15 +271,15 @@ pub(crate) fn version_instead<'a>(
 }
 
 impl FileState {
-    fn note(&mut self, line: &Line<'_>, decision: &Decision, policy_time: i64) {
+    fn note(&mut self, line: &Line<'_>, reason: Option<&Reason>, policy_time: i64) {
         self.without_time += u32::from(line.published.is_none());
-        match decision.state() {
+        match reason.map_or(PolicyState::Allowed, Reason::state) {
             PolicyState::Allowed => {}
             PolicyState::Held => self.held += 1,
             PolicyState::Denied => self.denied += 1,
             PolicyState::Frozen => self.frozen += 1,
         }
-        let until = decision.reason.as_ref().and_then(Reason::until);
+        let until = reason.and_then(Reason::until);
         let until = until.filter(|until| *until > policy_time);
         self.next_change = self.next_change.into_iter().chain(until).min();
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::advisories::CrateAdvisory;
 use super::decision::Reason;
-use super::line::Line;
+use super::line::{Line, versions_in};
 use super::rules::Facts;
 use super::settings::{Settings, UnknownAge};
 use super::yank_guard::{Freeze, freeze};
@@ -28,12 +28,13 @@ pub(super) struct CratePolicy<'a> {
 }
 
 impl<'a> CratePolicy<'a> {
-    /// The policy for a crate. `name` is that of its index file, and `lines` are all its versions.
+    /// The policy for a crate. `name` is that of its index file, and `lines` are its lines: `None` for one
+    /// that is no version.
     pub(super) fn new(
         settings: &'a Settings,
         facts: &'a Facts,
         name: &str,
-        lines: &[Line<'_>],
+        lines: &[Option<Line<'_>>],
     ) -> Self {
         let canonical = canonical(name);
         let advisories = facts.advisories.as_ref();
@@ -63,17 +64,14 @@ impl<'a> CratePolicy<'a> {
     /// Whether an old version may be yanked beside this fresh one.
     fn is_honest(&self, old: &Line<'_>, fresh: &Line<'_>) -> bool {
         let file = &self.facts.file;
-        let is_exempt = |line: &Line<'_>| {
-            let exemption = file.exemption(&self.name, &line.version, self.facts.policy_time);
-            exemption.is_some()
-        };
+        let exemption = file.exemption(&self.name, &fresh.version, self.facts.policy_time);
         let is_fixed = |advisory: &&CrateAdvisory| {
             !advisory.is_malware()
                 && !advisory.is_withdrawn()
                 && advisory.affects(&old.version)
                 && advisory.lists_as_patched(&fresh.version)
         };
-        is_exempt(fresh) || self.advisories.iter().any(is_fixed)
+        exemption.is_some() || self.advisories.iter().any(is_fixed)
     }
 
     /// Why a version is not shown as the upstream lists it, or is exempt from that. `place` is its place in the lines.
@@ -145,7 +143,7 @@ impl<'a> CratePolicy<'a> {
 /// version that meets it, and no other. `>= 1.2.3` would otherwise exempt every later release.
 fn fixes<'a>(
     advisories: &[&'a CrateAdvisory],
-    lines: &[Line<'_>],
+    lines: &[Option<Line<'_>>],
 ) -> HashMap<usize, &'a CrateAdvisory> {
     let mut fixes = HashMap::new();
     for advisory in advisories
@@ -155,9 +153,7 @@ fn fixes<'a>(
         for requirement in &advisory.patched {
             let meets =
                 |line: &Line<'_>| line.version.pre.is_empty() && requirement.matches(&line.version);
-            let lowest = lines
-                .iter()
-                .enumerate()
+            let lowest = versions_in(lines)
                 .filter(|(_, line)| meets(line))
                 .min_by(|(_, left), (_, right)| left.version.cmp(&right.version));
             if let Some((place, _)) = lowest {

@@ -1,4 +1,4 @@
-//! What the rules say about one version, and why.
+//! What the rules say about one version, and why. Without a reason no rule matches, and a version is shown unchanged.
 
 use crate::package::Timestamp;
 
@@ -94,48 +94,45 @@ pub(crate) enum Reason {
     Test,
 }
 
-/// The decision about one version. Without a reason no rule matches, and the version is shown unchanged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Decision {
-    /// How the version is shown.
-    pub(crate) shown: Shown,
-    /// Why.
-    pub(crate) reason: Option<Reason>,
-}
-
 impl Reason {
-    /// The state of a version with this reason.
-    pub(crate) fn state(&self) -> PolicyState {
+    /// The name of the rule, for programs, and the state of a version with this reason.
+    fn rule_and_state(&self) -> (&'static str, PolicyState) {
+        use PolicyState::{Allowed, Denied, Frozen, Held};
         match self {
-            Self::NotStored | Self::ExemptByFile { .. } | Self::SecurityFix { .. } => {
-                PolicyState::Allowed
-            }
+            Self::NotStored => ("not-stored", Allowed),
+            Self::DeniedByFile { .. } => ("denied-by-file", Denied),
+            Self::Malware { .. } => ("malware", Denied),
+            Self::NotOnAllowList => ("allow-list", Denied),
+            Self::ExemptByFile { .. } => ("exempt", Allowed),
+            Self::SecurityFix { .. } => ("security-fix", Allowed),
+            Self::SuspiciousYank { .. } => ("yank-guard", Frozen),
+            Self::FreshBesideYank { .. } => ("yank-guard", Held),
+            Self::TooNew { .. } => ("min-publish-age", Held),
+            Self::UnknownAge => ("unknown-publish-time", Held),
             #[cfg(any(test, feature = "bench-rules"))]
-            Self::Test => PolicyState::Allowed,
-            Self::DeniedByFile { .. } | Self::Malware { .. } | Self::NotOnAllowList => {
-                PolicyState::Denied
-            }
-            Self::FreshBesideYank { .. } | Self::TooNew { .. } | Self::UnknownAge => {
-                PolicyState::Held
-            }
-            Self::SuspiciousYank { .. } => PolicyState::Frozen,
+            Self::Test => ("test", Allowed),
         }
     }
 
     /// The name of the rule, for programs.
     pub(crate) fn rule(&self) -> &'static str {
-        match self {
-            Self::NotStored => "not-stored",
-            Self::DeniedByFile { .. } => "denied-by-file",
-            Self::Malware { .. } => "malware",
-            Self::NotOnAllowList => "allow-list",
-            Self::ExemptByFile { .. } => "exempt",
-            Self::SecurityFix { .. } => "security-fix",
-            Self::SuspiciousYank { .. } | Self::FreshBesideYank { .. } => "yank-guard",
-            Self::TooNew { .. } => "min-publish-age",
-            Self::UnknownAge => "unknown-publish-time",
+        self.rule_and_state().0
+    }
+
+    /// The state of a version with this reason.
+    pub(crate) fn state(&self) -> PolicyState {
+        self.rule_and_state().1
+    }
+
+    /// How a version with this reason is shown.
+    pub(super) fn shown(&self) -> Shown {
+        match (self, self.state()) {
+            (Self::NotStored, _) => Shown::Hidden,
             #[cfg(any(test, feature = "bench-rules"))]
-            Self::Test => "test",
+            (Self::Test, _) => Shown::Yanked(true),
+            (_, PolicyState::Allowed) => Shown::AsIs,
+            (_, PolicyState::Held | PolicyState::Denied) => Shown::Yanked(true),
+            (_, PolicyState::Frozen) => Shown::Yanked(false),
         }
     }
 
@@ -149,27 +146,14 @@ impl Reason {
         }
     }
 
-    pub(super) fn decision(self) -> Decision {
-        let shown = match (self.state(), &self) {
-            (_, Self::NotStored) => Shown::Hidden,
-            (PolicyState::Allowed, _) => Shown::AsIs,
-            (PolicyState::Held | PolicyState::Denied, _) => Shown::Yanked(true),
-            (PolicyState::Frozen, _) => Shown::Yanked(false),
-        };
-        Decision {
-            shown,
-            reason: Some(self),
-        }
-    }
-
     /// Why, in words, without the version and without a full stop.
     pub(crate) fn words(&self, published: Option<&Timestamp>) -> String {
         match self {
             Self::NotStored => "its crate file is not stored".to_owned(),
-            Self::DeniedByFile { reason, .. } => match reason {
-                Some(reason) => reason.clone(),
-                None => "denied by the policy file".to_owned(),
-            },
+            Self::DeniedByFile { reason, .. } => reason
+                .as_deref()
+                .unwrap_or("denied by the policy file")
+                .to_owned(),
             Self::Malware { advisory } => format!("{advisory}, malicious code"),
             Self::NotOnAllowList => "not on the allow list".to_owned(),
             Self::ExemptByFile { reason } => match reason {
@@ -194,19 +178,5 @@ impl Reason {
             #[cfg(any(test, feature = "bench-rules"))]
             Self::Test => "a rule for tests".to_owned(),
         }
-    }
-}
-
-impl Decision {
-    /// No rule matches.
-    pub(super) const NONE: Self = Self {
-        shown: Shown::AsIs,
-        reason: None,
-    };
-
-    /// The state of the version.
-    pub(crate) fn state(&self) -> PolicyState {
-        let state = self.reason.as_ref().map(Reason::state);
-        state.unwrap_or(PolicyState::Allowed)
     }
 }

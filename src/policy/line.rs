@@ -26,6 +26,14 @@ pub(crate) struct Line<'a> {
     pub(crate) checksum: Option<Checksum>,
 }
 
+/// The versions among these lines, each with its place.
+pub(super) fn versions_in<'a, 'l>(
+    lines: &'a [Option<Line<'l>>],
+) -> impl Iterator<Item = (usize, &'a Line<'l>)> {
+    let lines = lines.iter().enumerate();
+    lines.filter_map(|(place, line)| Some((place, line.as_ref()?)))
+}
+
 /// The fields of a line as they were written.
 ///
 /// They are read without a look at their types: a line that some cargo can use must not escape the rules because of a field

@@ -36,11 +36,11 @@ pub(crate) struct VersionReport<'a> {
 impl<'a> VersionReport<'a> {
     /// The report about a version.
     pub(crate) fn of(decided: &'a DecidedVersion) -> Self {
-        let reason = decided.decision.reason.as_ref();
+        let reason = decided.reason.as_ref();
         let until = reason.and_then(Reason::until);
         Self {
             version: &decided.version,
-            state: decided.decision.state(),
+            state: reason.map_or(PolicyState::Allowed, Reason::state),
             rule: reason.map(Reason::rule),
             reason: reason.map(|reason| reason.words(decided.published.as_ref())),
             until: until.and_then(Timestamp::from_unix_seconds),

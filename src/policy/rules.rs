@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::advisories::Advisories;
-use super::decision::{Decision, Reason};
+use super::decision::Reason;
 use super::file::PolicyFile;
 use super::file::names::CrateMatch;
 use super::line::Line;
@@ -19,8 +19,8 @@ use crate::package::{Checksum, canonical};
 /// has decided must not be served.
 pub(crate) const DECISIONS: u32 = 1;
 
-/// Facts for the rules, beside the index line.
-#[derive(Clone, Debug)]
+/// Facts for the rules, beside the index line. By default nothing is known.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     /// The crate files that are stored. Empty unless a rule needs them ([`Rules::need_stored_files`]).
     pub(crate) stored: Arc<HashSet<Checksum>>,
@@ -49,7 +49,7 @@ pub(crate) enum Rule {
 
 /// All rules, in order. The first one that matches decides. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rules(Arc<[Rule]>);
+pub(crate) struct Rules(pub(super) Arc<[Rule]>);
 
 impl Rules {
     /// Makes a list of these rules.
@@ -112,7 +112,7 @@ impl Rules {
                     let yanks = hasher.finish();
                     format!(
                         "policy-{DECISIONS}-{}-{advisories}-{yanks:016x}",
-                        facts.file.digest()
+                        facts.file.digest
                     )
                 }
                 #[cfg(any(test, feature = "bench-rules"))]
@@ -120,11 +120,6 @@ impl Rules {
             });
         }
         parts.join("+")
-    }
-
-    /// The rules, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Rule> {
-        self.0.iter()
     }
 }
 
@@ -135,13 +130,13 @@ impl Rule {
     }
 
     /// Decides about a line by itself. `None` leaves the decision to the next rule.
-    pub(super) fn decide(&self, line: Option<&Line<'_>>, facts: &Facts) -> Option<Decision> {
+    pub(super) fn decide(&self, line: Option<&Line<'_>>, facts: &Facts) -> Option<Reason> {
         match self {
             Self::StoredOnly => {
                 // A line without a readable checksum counts as not stored: no file can be verified against it.
                 let checksum = line.and_then(|line| line.checksum);
                 let is_stored = checksum.is_some_and(|checksum| facts.stored.contains(&checksum));
-                (!is_stored).then(|| Reason::NotStored.decision())
+                (!is_stored).then_some(Reason::NotStored)
             }
             // It looks at all versions of a crate together.
             Self::Policy(_) => None,
@@ -150,55 +145,25 @@ impl Rule {
                 let checksum = line?.checksum?.to_string();
                 let digits = checksum.get(..4)?;
                 let is_third = u32::from_str_radix(digits, 16).ok()? % 3 == 0;
-                is_third.then_some(Decision {
-                    shown: super::decision::Shown::Yanked(true),
-                    reason: Some(Reason::Test),
-                })
+                is_third.then_some(Reason::Test)
             }
         }
     }
 }
 
 impl Facts {
-    /// Nothing is known.
-    pub(crate) fn none() -> Self {
-        Self {
-            stored: Arc::default(),
-            policy_time: 0,
-            file: Arc::default(),
-            advisories: None,
-            yanks: Arc::default(),
-        }
-    }
-
     /// Whether decisions about a crate may differ between these facts and later ones, as far as the policy goes. Policy
     /// time counts only for what the policy file lets expire: see [`FileState::next_change`](super::apply::FileState).
     pub(crate) fn may_differ(&self, later: &Self) -> Differing {
         let mut names: BTreeSet<String> =
             later.yanks.differing(&self.yanks).map(canonical).collect();
-        let (before, after) = (self.advisories.as_deref(), later.advisories.as_deref());
-        match (before, after) {
-            (Some(before), Some(after)) => {
-                names.extend(after.differences(before).into_iter().map(str::to_owned));
-            }
-            (before, after) => {
-                names.extend(
-                    before
-                        .into_iter()
-                        .chain(after)
-                        .flat_map(Advisories::names)
-                        .map(str::to_owned),
-                );
-            }
-        }
+        let none = Advisories::default();
+        let before = self.advisories.as_deref().unwrap_or(&none);
+        let after = later.advisories.as_deref().unwrap_or(&none);
+        names.extend(after.differences(before).into_iter().map(str::to_owned));
         // Whether an advisory is ignored is in the policy file: the crates of such advisories differ, too.
-        if self.file.digest() != later.file.digest() {
-            names.extend(
-                after
-                    .into_iter()
-                    .flat_map(Advisories::names)
-                    .map(str::to_owned),
-            );
+        if self.file.digest != later.file.digest {
+            names.extend(after.names().map(str::to_owned));
         }
         let file = self
             .file
@@ -248,7 +213,7 @@ impl Facts {
     pub(crate) fn of_stored_files(stored: HashSet<Checksum>) -> Self {
         Self {
             stored: Arc::new(stored),
-            ..Self::none()
+            ..Self::default()
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The settings of the policy, as `config` has read them.
 
+use serde::Serialize;
+
 use super::age::Age;
 use super::decision::PolicyState;
 
@@ -19,7 +21,8 @@ pub(crate) struct Settings {
 }
 
 /// What happens to a version without a publish time where there is a minimum publish age.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum UnknownAge {
     /// It counts as old enough.
     Allow,
@@ -28,7 +31,8 @@ pub(crate) enum UnknownAge {
 }
 
 /// What happens to a download of a held version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum HeldDownloads {
     /// The file is sent, so that no lock file breaks.
     Allow,
@@ -52,26 +56,6 @@ impl Settings {
             PolicyState::Denied => true,
             PolicyState::Held => self.held_downloads == HeldDownloads::Deny,
             PolicyState::Allowed | PolicyState::Frozen => false,
-        }
-    }
-}
-
-impl UnknownAge {
-    /// The value of the setting.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Hold => "hold",
-        }
-    }
-}
-
-impl HeldDownloads {
-    /// The value of the setting.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
         }
     }
 }

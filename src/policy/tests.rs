@@ -267,7 +267,7 @@ fn facts(file: &TestFile, (policy, database, yanks, policy_time): &FactChoice) -
         advisories: database.map(|place| Arc::clone(&databases()[place])),
         yanks: Arc::new(seen),
         policy_time: *policy_time,
-        ..Facts::none()
+        ..Facts::default()
     }
 }
 
@@ -450,7 +450,7 @@ proptest! {
         let lines: Vec<Line<'_>> = parsed.into_iter().flatten().collect();
         let decide = |facts: &Facts| {
             let found = decisions(&rules, facts, file.name, content.as_bytes());
-            let reasons = found.iter().map(|found| found.decision.reason.clone());
+            let reasons = found.iter().map(|found| found.reason.clone());
             (reasons.collect::<Vec<Option<Reason>>>(), found)
         };
         let (reasons, found) = decide(&facts);
@@ -561,7 +561,7 @@ proptest! {
         }
         // `x-policy` is made of digests: equal digests mean equal reasons.
         let reasons = |all: Vec<DecidedVersion>| -> Vec<Option<Reason>> {
-            all.into_iter().map(|one| one.decision.reason).collect()
+            all.into_iter().map(|one| one.reason).collect()
         };
         prop_assert_eq!(
             was.1.digest == is.1.digest,
@@ -646,14 +646,10 @@ fn the_generated_cases_are_in_every_state() {
         let facts = facts(&file, &choice);
         let rules = Rules::new(vec![Rule::Policy(settings)]);
         for decided in decisions(&rules, &facts, file.name, file.content().as_bytes()) {
-            let rule = decided
-                .decision
-                .reason
-                .as_ref()
-                .map_or("none", Reason::rule);
-            *rules_found
-                .entry((rule, decided.decision.state()))
-                .or_insert(0) += 1;
+            let reason = decided.reason.as_ref();
+            let rule = reason.map_or("none", Reason::rule);
+            let state = reason.map_or(PolicyState::Allowed, Reason::state);
+            *rules_found.entry((rule, state)).or_insert(0) += 1;
         }
     }
     println!("{rules_found:#?}");

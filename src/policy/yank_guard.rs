@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use semver::{Comparator, Op, VersionReq};
 use serde::{Deserialize, Serialize};
 
-use super::line::Line;
+use super::line::{Line, versions_in};
 
 /// How old a version must be for its yank to be suspicious, in seconds: broken releases are yanked sooner.
 const OLD_SECONDS: i64 = 30 * 86_400;
@@ -82,16 +82,14 @@ pub(super) struct Freeze {
 /// Looks for a suspicious mass yank. `guard` is its length in seconds. `is_honest` says of an old and a fresh version that
 /// this yank is all right.
 pub(super) fn freeze(
-    lines: &[Line<'_>],
+    lines: &[Option<Line<'_>>],
     seen: &BTreeMap<String, i64>,
     (guard, now): (i64, i64),
     is_honest: impl Fn(&Line<'_>, &Line<'_>) -> bool,
 ) -> Option<Freeze> {
     let first_seen = seen.values().min()?;
     // Few versions are as fresh as that, so the pairs below are few, too.
-    let fresh: Vec<(usize, &Line<'_>, i64)> = lines
-        .iter()
-        .enumerate()
+    let fresh: Vec<(usize, &Line<'_>, i64)> = versions_in(lines)
         .filter(|(_, line)| !line.yanked)
         .filter_map(|(place, line)| {
             let published = line.published.as_ref()?.unix_seconds();
@@ -100,7 +98,7 @@ pub(super) fn freeze(
         .collect();
     // When the yank was seen, the old version, the fresh one.
     let mut pairs: Vec<(i64, usize, usize)> = Vec::new();
-    for (old_place, old) in lines.iter().enumerate().filter(|(_, line)| line.yanked) {
+    for (old_place, old) in versions_in(lines).filter(|(_, line)| line.yanked) {
         let Some(seen) = seen.get(&*old.text) else {
             continue;
         };
@@ -175,7 +173,7 @@ mod tests {
         let file = file(rows);
         let lines: Vec<_> = file
             .lines()
-            .filter_map(|line| Line::parse(line.as_bytes()))
+            .map(|line| Line::parse(line.as_bytes()))
             .collect();
         let seen = seen
             .iter()

@@ -22,7 +22,7 @@ use super::application::Application;
 use super::connection;
 use super::connection_table::ConnectionTable;
 use super::exchange::Connection;
-use super::settings::ServerSettings;
+use super::settings::{ServerSettings, Serving};
 use super::shares::Shares;
 use crate::memory::return_freed_blocks;
 use crate::observability::metrics::CountedOne;
@@ -84,15 +84,20 @@ pub(crate) async fn serve(
         never = tidy(&settings.account, &connections) => match never {},
     }
     drop(listener);
-    // All workers are told before the first one is awaited, so that they drain at the same time.
-    let mut ending = Vec::with_capacity(workers.len());
-    for worker in workers {
-        drop(worker.connections);
-        ending.push((worker.ended, worker.thread));
-    }
+    // This drops the senders of connections. So all workers are told before the first one is awaited, and drain at the
+    // same time.
+    let ending: Vec<_> = workers
+        .into_iter()
+        .map(|worker| (worker.ended, worker.thread))
+        .collect();
     let mut drained = Drained::All;
     for (ended, thread) in ending {
-        drained = drained.max(join(ended, thread).await?);
+        let ended = ended.await;
+        // The thread has sent its result or has panicked, so this does not wait.
+        match (ended, thread.join()) {
+            (Ok(ended), Ok(())) => drained = drained.max(ended),
+            _ => return Err(worker_died()),
+        }
     }
     Ok(drained)
 }
@@ -213,6 +218,7 @@ impl Drop for Place {
 /// A thread with its own event loop. It ends when no more connections can come and all are finished.
 struct Worker {
     connections: mpsc::Sender<Accepted>,
+    /// The last thing that the thread does is to send this. If it panics, it sends nothing.
     ended: oneshot::Receiver<Drained>,
     thread: std::thread::JoinHandle<()>,
 }
@@ -246,18 +252,6 @@ impl Worker {
     }
 }
 
-async fn join(
-    ended: oneshot::Receiver<Drained>,
-    thread: std::thread::JoinHandle<()>,
-) -> io::Result<Drained> {
-    let drained = ended.await;
-    // The thread has sent its result or has panicked, so this does not wait.
-    match (drained, thread.join()) {
-        (Ok(drained), Ok(())) => Ok(drained),
-        _ => Err(worker_died()),
-    }
-}
-
 async fn work(
     mut waiting: mpsc::Receiver<Accepted>,
     application: impl Application,
@@ -269,13 +263,13 @@ async fn work(
         match TcpStream::from_std(stream) {
             Ok(stream) => {
                 let connection = Arc::clone(&place.connection);
-                let serving = connection::serve(
-                    stream,
-                    Arc::clone(&connection),
-                    application.clone(),
-                    Arc::clone(&settings),
-                    draining.subscribe(),
-                );
+                let serving = Serving {
+                    connection: Arc::clone(&connection),
+                    application: application.clone(),
+                    settings: Arc::clone(&settings),
+                    draining: draining.subscribe(),
+                };
+                let serving = connection::serve(stream, serving);
                 let task = tokio::spawn(async move {
                     serving.await;
                     drop(place);

@@ -1,6 +1,5 @@
 //! What the server gives to the application for each request, and what it gets back.
 
-use std::fmt;
 use std::future::Future;
 
 use axum::body::{Body, HttpBody};
@@ -98,15 +97,6 @@ impl Answered {
             end(Sent::default());
         }
         response
-    }
-}
-
-impl fmt::Debug for Answered {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Answered")
-            .field("response", &self.response)
-            .finish_non_exhaustive()
     }
 }
 

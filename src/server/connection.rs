@@ -2,19 +2,16 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::application::Application;
-use super::exchange::{Connection, Draining};
 #[cfg(target_os = "linux")]
 use super::send_file::{Outgoing, SendFileStream};
-use super::settings::{Limits, ServerSettings};
+use super::settings::{Limits, Serving};
 use super::tls::{ALPN_HTTP2, CurrentCertificate};
 use super::{http1, http2};
 
@@ -23,27 +20,12 @@ use super::{http1, http2};
 pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves one connection to its end.
-pub(super) async fn serve(
-    stream: TcpStream,
-    connection: Arc<Connection>,
-    application: impl Application,
-    settings: Arc<ServerSettings>,
-    mut draining: Draining,
-) {
-    let served = match &settings.certificate {
-        None => serve_plain(stream, &connection, application, &settings, &mut draining).await,
+pub(super) async fn serve(stream: TcpStream, mut serving: Serving<impl Application>) {
+    let certificate = serving.settings.certificate.as_ref();
+    let served = match certificate.map(CurrentCertificate::server) {
+        None => serve_plain(stream, &mut serving).await,
         // In a box, because TLS needs far more memory than a plain connection.
-        Some(certificate) => {
-            let serving = serve_tls(
-                stream,
-                &connection,
-                application,
-                &settings,
-                certificate,
-                &mut draining,
-            );
-            Box::pin(serving).await
-        }
+        Some(server) => Box::pin(serve_tls(stream, server.into(), &mut serving)).await,
     };
     // Clients that violate the protocol or disconnect do not matter here.
     if let Err(error) = served {
@@ -51,28 +33,21 @@ pub(super) async fn serve(
     }
 }
 
-async fn serve_plain(
-    stream: TcpStream,
-    connection: &Arc<Connection>,
-    application: impl Application,
-    settings: &Arc<ServerSettings>,
-    draining: &mut Draining,
-) -> io::Result<()> {
-    let limits = settings.limits;
+async fn serve_plain(stream: TcpStream, serving: &mut Serving<impl Application>) -> io::Result<()> {
+    let limits = serving.settings.limits;
     let asking = tokio::time::timeout(limits.head_wait_max, begins_with_http2(&stream));
     let speaks_http2 = tokio::select! {
         biased;
         asked = asking => asked??,
-        _ = draining.changed() => return Ok(()),
+        _ = serving.draining.changed() => return Ok(()),
     };
     if speaks_http2 {
         let stream = with_write_timeout(stream, limits);
-        let serving = http2::serve(stream, connection, application, settings, draining);
-        return Box::pin(serving).await;
+        return Box::pin(http2::serve(stream, serving)).await;
     }
     #[cfg(target_os = "linux")]
     let (stream, outgoing) = {
-        connection.set_sends_files();
+        serving.connection.set_sends_files();
         let outgoing = Outgoing::default();
         (
             SendFileStream::new(stream, outgoing.clone()),
@@ -81,43 +56,26 @@ async fn serve_plain(
     };
     #[cfg(not(target_os = "linux"))]
     let outgoing = None;
-    let stream = with_write_timeout(stream, limits);
-    http1::serve(
-        stream,
-        connection,
-        application,
-        settings,
-        outgoing,
-        draining,
-    )
-    .await
+    http1::serve(with_write_timeout(stream, limits), serving, outgoing).await
 }
 
 async fn serve_tls(
     stream: TcpStream,
-    connection: &Arc<Connection>,
-    application: impl Application,
-    settings: &Arc<ServerSettings>,
-    certificate: &CurrentCertificate,
-    draining: &mut Draining,
+    acceptor: TlsAcceptor,
+    serving: &mut Serving<impl Application>,
 ) -> io::Result<()> {
-    let stream = with_write_timeout(stream, settings.limits);
-    let handshake = TlsAcceptor::from(certificate.server()).accept(stream);
+    let limits = serving.settings.limits;
+    let handshake = acceptor.accept(with_write_timeout(stream, limits));
     let stream = tokio::select! {
         biased;
-        shaken = tokio::time::timeout(settings.limits.handshake_max, handshake) => shaken??,
-        _ = draining.changed() => return Ok(()),
+        shaken = tokio::time::timeout(limits.handshake_max, handshake) => shaken??,
+        _ = serving.draining.changed() => return Ok(()),
     };
-    if speaks_http2(&stream) {
-        let serving = http2::serve(stream, connection, application, settings, draining);
-        return Box::pin(serving).await;
-    }
-    http1::serve(stream, connection, application, settings, None, draining).await
-}
-
-fn speaks_http2<S>(stream: &TlsStream<S>) -> bool {
     let (_, session) = stream.get_ref();
-    session.alpn_protocol() == Some(ALPN_HTTP2)
+    if session.alpn_protocol() == Some(ALPN_HTTP2) {
+        return Box::pin(http2::serve(stream, serving)).await;
+    }
+    http1::serve(stream, serving, None).await
 }
 
 fn with_write_timeout<S: AsyncRead + AsyncWrite>(

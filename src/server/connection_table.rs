@@ -39,21 +39,18 @@ impl ConnectionTable {
 
     /// Adds a connection. If there are too many then, this closes another one; `None` if it would have to be the new one.
     pub(crate) fn open(&self, address: IpAddr) -> Option<Arc<Connection>> {
-        let victim;
-        let connection = {
-            let mut table = self.table.lock();
-            victim = if table.open.len() >= self.max {
-                let victim = table.victim(Peer::from(address), self.max)?;
-                table.open.remove(&victim)
-            } else {
-                None
-            };
-            table.next += 1;
-            let number = table.next;
-            let connection = Connection::new(number, address);
-            table.open.insert(number, Arc::clone(&connection));
-            connection
+        let mut table = self.table.lock();
+        let victim = match table.open.len() >= self.max {
+            true => Some(table.victim(Peer::from(address), self.max)?),
+            false => None,
         };
+        let victim = victim.and_then(|victim| table.open.remove(&victim));
+        table.next += 1;
+        let connection = Connection::new(table.next, address);
+        table
+            .open
+            .insert(connection.number, Arc::clone(&connection));
+        drop(table);
         if let Some(victim) = victim {
             victim.end();
         }

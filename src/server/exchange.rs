@@ -131,16 +131,6 @@ impl Connection {
         self.waiting.load(Ordering::Relaxed) > 0
             || self.handed.load(Ordering::Relaxed) > self.sent()
     }
-
-    /// Takes this many bytes from the allowance that the connection has outside the account.
-    fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
-        let taken =
-            self.allowance_used
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                    used.checked_add(bytes).filter(|used| *used <= allowance)
-                });
-        taken.is_ok()
-    }
 }
 
 /// A request and its answer, until the last byte has been sent; cheap to clone. It ends when the last clone is dropped.
@@ -245,9 +235,12 @@ impl Exchange {
         self.0.rest.lock().kept.push(Box::new(kept));
     }
 
-    /// Takes this many bytes from the allowance of its connection, until the exchange ends.
+    /// Takes this many bytes from the allowance that its connection has outside the account, until the exchange ends.
     pub(crate) fn take_allowance(&self, bytes: u64, allowance: u64) -> bool {
-        let taken = self.0.connection.take_allowance(bytes, allowance);
+        let used = &self.0.connection.allowance_used;
+        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= allowance);
+        let taken = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let taken = taken.is_ok();
         if taken {
             self.0.allowance.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -399,7 +392,7 @@ impl Drop for Inner {
 }
 
 /// An exchange that may have ended; cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct WeakExchange(Weak<Inner>);
 
 impl WeakExchange {
@@ -411,11 +404,5 @@ impl WeakExchange {
     /// The exchange, if it has not ended.
     pub(crate) fn get(&self) -> Option<Exchange> {
         self.0.upgrade().map(Exchange)
-    }
-}
-
-impl fmt::Debug for WeakExchange {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("WeakExchange")
     }
 }

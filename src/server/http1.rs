@@ -15,10 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::answer_body::AnswerBody;
 use super::application::{Application, Asked};
-use super::exchange::{Connection, Draining, Exchange};
+use super::exchange::{Connection, Exchange};
 #[cfg(target_os = "linux")]
 use super::send_file::Outgoing;
-use super::settings::ServerSettings;
+use super::settings::{ServerSettings, Serving};
 use super::shares::Share;
 
 /// Only Linux sends files.
@@ -35,15 +35,18 @@ const HEAD_BYTES_FREE: usize = 8 * 1024;
 /// this connection.
 pub(super) async fn serve<S>(
     stream: S,
-    connection: &Arc<Connection>,
-    application: impl Application,
-    settings: &Arc<ServerSettings>,
+    serving: &mut Serving<impl Application>,
     outgoing: Option<Outgoing>,
-    draining: &mut Draining,
 ) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let Serving {
+        connection,
+        application,
+        settings,
+        draining,
+    } = serving;
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

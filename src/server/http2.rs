@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::answer_body::{AnswerBody, SHARED_CONNECTION_PIECE_BYTES};
 use super::application::{Admission, Application, Asked};
-use super::exchange::{Connection, Draining, Exchange};
-use super::settings::{Limits, ServerSettings};
+use super::exchange::{Connection, Exchange};
+use super::settings::{Limits, Serving};
 use super::shares::Shares;
 
 /// Requests at a time on one connection. A client with more waits for an answer before the next one. The protocol
@@ -64,21 +64,21 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Serves a connection until it ends, is told to end, or breaks a limit.
-pub(super) async fn serve<S>(
-    stream: S,
-    connection: &Arc<Connection>,
-    application: impl Application,
-    settings: &Arc<ServerSettings>,
-    draining: &mut Draining,
-) -> io::Result<()>
+pub(super) async fn serve<S>(stream: S, serving: &mut Serving<impl Application>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let Serving {
+        connection,
+        application,
+        settings,
+        draining,
+    } = serving;
     let limits = settings.limits;
     let streams = Streams::default();
     let service = {
         let (connection, settings) = (Arc::clone(connection), Arc::clone(settings));
-        let streams = streams.clone();
+        let (application, streams) = (application.clone(), streams.clone());
         service_fn(move |request: hyper::Request<Incoming>| {
             let proxies = &settings.trusted_proxies;
             let client = proxies.client(connection.address, request.headers());

@@ -1,6 +1,5 @@
 //! Which clients count as one, and who the client is behind a proxy.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -38,7 +37,8 @@ struct Network {
 }
 
 /// A text that is neither an address nor a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an address or an address range")]
 pub(crate) struct NotANetwork;
 
 impl FromStr for Network {
@@ -143,12 +143,6 @@ fn address_in(entry: &str) -> Option<IpAddr> {
         .ok()
         .or_else(|| entry.parse().ok().map(|address: SocketAddr| address.ip()))
         .map(|address: IpAddr| address.to_canonical())
-}
-
-impl fmt::Display for NotANetwork {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("not an address or an address range")
-    }
 }
 
 #[cfg(test)]

@@ -149,21 +149,30 @@ impl SendFileStream {
         Self { stream, outgoing }
     }
 
-    /// Sends the bytes before a file. The kernel holds them back until the first bytes of the file come. A separate
-    /// packet would wake the client twice.
-    fn poll_send_head(&self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+    /// Calls `send` when the socket takes bytes, until it has taken some.
+    fn poll_send(
+        &self,
+        context: &mut Context<'_>,
+        mut send: impl FnMut() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        use io::ErrorKind::{Interrupted, WouldBlock};
         loop {
             ready!(self.stream.poll_write_ready(context))?;
-            let send = || {
-                SockRef::from(&self.stream)
-                    .send_with_flags(head, libc::MSG_MORE | libc::MSG_NOSIGNAL)
-            };
-            match self.stream.try_io(Interest::WRITABLE, send) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            match self.stream.try_io(Interest::WRITABLE, &mut send) {
+                Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => {}
                 sent => return Poll::Ready(sent),
             }
         }
+    }
+
+    /// Sends the bytes before a file. The kernel holds them back until the first bytes of the file come. A separate
+    /// packet would wake the client twice.
+    fn poll_send_head(&self, context: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        let (socket, flags) = (
+            SockRef::from(&self.stream),
+            libc::MSG_MORE | libc::MSG_NOSIGNAL,
+        );
+        self.poll_send(context, || socket.send_with_flags(head, flags))
     }
 
     /// Sends at most this many bytes of the next file.
@@ -172,26 +181,15 @@ impl SendFileStream {
         context: &mut Context<'_>,
         bytes_max: usize,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_write_ready(context))?;
-            let mut parts = self.outgoing.0.lock();
-            let Some(part) = parts.front_mut() else {
-                let mistake = io::Error::other("a stand-in without its file");
-                return Poll::Ready(Err(mistake));
-            };
-            let send = || part.send_to(self.stream.as_fd(), bytes_max);
-            let sent = self.stream.try_io(Interest::WRITABLE, send);
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                sent => {
-                    if part.bytes_left() == 0 {
-                        parts.pop_front();
-                    }
-                    return Poll::Ready(sent);
-                }
-            }
+        let mut parts = self.outgoing.0.lock();
+        let Some(part) = parts.front_mut() else {
+            return Poll::Ready(Err(io::Error::other("a stand-in without its file")));
+        };
+        let sent = self.poll_send(context, || part.send_to(self.stream.as_fd(), bytes_max));
+        if sent.is_ready() && part.bytes_left() == 0 {
+            parts.pop_front();
         }
+        sent
     }
 }
 

@@ -1,10 +1,12 @@
 //! How connections are served.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::exchange::{Connection, Draining};
 use super::peer::TrustedProxies;
 use super::shares::Shares;
 use super::tls::CurrentCertificate;
@@ -28,6 +30,14 @@ pub(crate) struct ServerSettings {
     pub(crate) account: Shares,
     /// Proxies that are trusted to name the client.
     pub(crate) trusted_proxies: TrustedProxies,
+}
+
+/// A connection, with what it needs until it ends.
+pub(super) struct Serving<A> {
+    pub(super) connection: Arc<Connection>,
+    pub(super) application: A,
+    pub(super) settings: Arc<ServerSettings>,
+    pub(super) draining: Draining,
 }
 
 /// How long clients may take.

@@ -61,15 +61,8 @@ impl Shares {
     /// Gives an exchange so much until it ends, if that needs no waiting. It comes out of the connection's allowance, or is a
     /// share.
     pub(crate) fn try_keep(&self, exchange: &Exchange, amount: u64) -> bool {
-        if self.try_keep_free(exchange, amount) {
-            return true;
-        }
-        let share = self.try_take(exchange, amount);
-        let is_kept = share.is_some();
-        if let Some(share) = share {
-            exchange.keep(share);
-        }
-        is_kept
+        let keep = |share| exchange.keep(share);
+        self.try_keep_free(exchange, amount) || self.try_take(exchange, amount).map(keep).is_some()
     }
 
     /// Gives an exchange so much until it ends, out of the connection's allowance.
@@ -115,10 +108,8 @@ impl Shares {
         let (tell, mut told) = oneshot::channel();
         let number = {
             let mut table = self.0.table.lock();
-            let mut waiting = 0;
-            for waiter in &table.waiters {
-                waiting += usize::from(waiter.claim.peer == claim.peer);
-            }
+            let of_peer = |waiter: &&Waiter| waiter.claim.peer == claim.peer;
+            let waiting = table.waiters.iter().filter(of_peer).count();
             let waiting_max = (WAITING_MAX / table.peers_now(&claim)).max(WAITING_OF_ONE_PEER_MIN);
             if waiting >= waiting_max {
                 return Err(Exhausted);

@@ -52,8 +52,8 @@ pub(crate) struct TlsCertificate {
 #[derive(Clone, Debug)]
 struct Made {
     server: Arc<ServerConfig>,
-    /// When the certificate of the mirror itself expires, in seconds since 1970.
-    expiry: Option<i64>,
+    /// When the certificate of the mirror itself expires, in seconds since 1970; 0 if that is not known.
+    expiry: i64,
 }
 
 /// Why there is no certificate. Each variant names the wrong file.
@@ -144,6 +144,7 @@ impl PemFiles {
             .map_err(|_not_pem| CertificateError::NoCertificate)?;
         // The first one is the mirror's own; the others lead to an authority.
         let expiry = chain.first().and_then(|own| expiry_of(own));
+        let expiry = expiry.unwrap_or_default();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|_not_pem| CertificateError::NoKey)?;
         let der = key.secret_der();
@@ -200,13 +201,10 @@ pub(crate) struct CurrentCertificate {
 impl CurrentCertificate {
     /// Begins with this certificate. `expiry` always has the expiry of the current one.
     pub(crate) fn new(certificate: &TlsCertificate, expiry: Gauge) -> Self {
-        let Made {
-            server,
-            expiry: end,
-        } = certificate.made.clone();
-        expiry.set(end.unwrap_or_default());
+        let made = certificate.made.clone();
+        expiry.set(made.expiry);
         Self {
-            server: Arc::new(ArcSwap::new(server)),
+            server: Arc::new(ArcSwap::new(made.server)),
             expiry,
         }
     }
@@ -250,7 +248,7 @@ impl CurrentCertificate {
         match made {
             Ok(Made { server, expiry }) => {
                 self.server.store(server);
-                self.expiry.set(expiry.unwrap_or_default());
+                self.expiry.set(expiry);
                 tracing::info!("the TLS certificate has changed: new connections get the new one");
             }
             Err(error) => tracing::warn!(

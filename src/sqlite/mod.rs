@@ -12,4 +12,4 @@ pub(crate) use files::{
 #[cfg(test)]
 pub(crate) use questions::ANSWERED_MAX;
 pub(crate) use questions::{AskError, Questions};
-pub(crate) use task::{DatabaseTask, FollowsViews};
+pub(crate) use task::{FollowsViews, follow_views};

@@ -51,7 +51,7 @@ impl DecisionTable {
     }
 
     fn refusal_of(&self, decided: &DecidedVersion) -> Option<Refusal> {
-        let reason = decided.decision.reason.as_ref()?;
+        let reason = decided.reason.as_ref()?;
         let state = reason.state();
         let detail = match state {
             PolicyState::Held => self.held(decided, reason),
@@ -86,7 +86,7 @@ impl DecisionTable {
 impl Weighed for DecisionTable {
     fn bytes(&self) -> usize {
         let of = |decided: &DecidedVersion| {
-            let reason = match &decided.decision.reason {
+            let reason = match &decided.reason {
                 Some(Reason::DeniedByFile {
                     reason,
                     use_instead,
@@ -147,7 +147,7 @@ mod tests {
         let facts = Facts {
             policy_time: NOW + 8 * DAY,
             advisories: Some(Arc::new(reader.finish("0".repeat(40)))),
-            ..Facts::none()
+            ..Facts::default()
         };
         let lines: String = published
             .iter()

@@ -12,7 +12,9 @@ use super::index::index_guard::IndexGuard;
 use super::state::{AppState, DownloadPolicy, RequestState};
 use crate::index::View;
 use crate::package::{CrateName, Timestamp};
-use crate::policy::{AllVersions, DecidedVersion, Mode, OneVersion, VersionCounts};
+use crate::policy::{
+    AllVersions, DecidedVersion, HeldDownloads, Mode, OneVersion, UnknownAge, VersionCounts,
+};
 
 /// What the policy is, and what it does at the moment.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,8 +42,10 @@ pub(crate) struct PolicyReport {
 #[schema(as = PolicySettings)]
 pub(super) struct SettingsReport {
     pub(super) min_publish_age: String,
-    min_publish_age_unknown: &'static str,
-    held_downloads: &'static str,
+    #[schema(value_type = String)]
+    min_publish_age_unknown: UnknownAge,
+    #[schema(value_type = String)]
+    held_downloads: HeldDownloads,
     yank_guard: String,
 }
 
@@ -80,8 +84,8 @@ impl PolicyReport {
             mode: settings.map_or("off", |settings| settings.mode.name()),
             settings: settings.map(|settings| SettingsReport {
                 min_publish_age: settings.min_age.to_string(),
-                min_publish_age_unknown: settings.unknown_age.name(),
-                held_downloads: settings.held_downloads.name(),
+                min_publish_age_unknown: settings.unknown_age,
+                held_downloads: settings.held_downloads,
                 yank_guard: settings.yank_guard.to_string(),
             }),
             policy_time: settings.and_then(|_policy| view.policy_time()),

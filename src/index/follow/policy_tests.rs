@@ -268,7 +268,7 @@ impl World {
             advisories: facts.advisories,
             yanks: Arc::new(yanks),
             policy_time: self.policy_time,
-            ..Facts::none()
+            ..Facts::default()
         }
     }
 
@@ -373,7 +373,7 @@ impl World {
         facts.map_or_else(Default::default, |facts| {
             let advisories = facts.advisories.as_ref();
             (
-                facts.file.digest().to_owned(),
+                facts.file.digest.clone(),
                 advisories.map(|advisories| advisories.commit.clone()),
             )
         })

@@ -79,7 +79,7 @@ impl ServedIndex {
         Self {
             source,
             rules: Rules::default(),
-            facts: Facts::none(),
+            facts: Facts::default(),
             no_advisories: None,
         }
     }
@@ -108,7 +108,7 @@ impl ServedIndex {
             file: Arc::clone(&settings.file),
             advisories,
             yanks,
-            ..Facts::none()
+            ..Facts::default()
         };
         Self {
             source,
@@ -296,7 +296,7 @@ impl ServedFile<'_> {
 
 /// Why a version is denied, in words.
 fn denial(version: &DecidedVersion) -> Option<String> {
-    let reason = version.decision.reason.as_ref();
+    let reason = version.reason.as_ref();
     let denies = |reason: &&Reason| reason.state() == PolicyState::Denied;
     Some(reason.filter(denies)?.words(version.published.as_ref()))
 }

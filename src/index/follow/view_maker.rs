@@ -190,7 +190,7 @@ impl ViewMaker {
                 return Ok(self.shown(last.shown, facts, states));
             }
             (Err(_), Some(last), _) if self.rules.policy().is_none() => {
-                return Ok(self.shown(last.shown, Facts::none(), Arc::default()));
+                return Ok(self.shown(last.shown, Facts::default(), Arc::default()));
             }
             (Err(error), _, _) => return Err(error),
         };
@@ -505,7 +505,7 @@ impl ViewMaker {
             file: policy.file,
             advisories: policy.advisories,
             // The rest is known when the source is known.
-            ..Facts::none()
+            ..Facts::default()
         })
     }
 }

@@ -577,7 +577,7 @@ mod tests {
         let file = crate::policy::PolicyFile::parse("bans.deny = [\"abcd@0.1.0\"]").unwrap();
         let facts = Facts {
             file: Arc::new(file),
-            ..Facts::none()
+            ..Facts::default()
         };
         let built = build(&source, None, (&rules, &facts), &progress).unwrap();
         assert_eq!((built.files_read, built.states.totals.denied), (1, 1));

@@ -219,7 +219,7 @@ impl View {
         };
         let decided = self.read_blob(BlobId(blob), |file| self.decisions(crate_name, file))?;
         let flag = |version: DecidedVersion| {
-            let reason = version.decision.reason.as_ref()?;
+            let reason = version.reason.as_ref()?;
             let flag = match reason.state() {
                 // The upstream's own flag stays when a hold ends.
                 _ if version.upstream_yanked || version.served_yanked != Some(true) => return None,

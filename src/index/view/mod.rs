@@ -202,7 +202,7 @@ impl View {
         let policy = self.policy.as_ref();
         match policy.and_then(|policy| Some((policy, policy.facts.as_ref()?))) {
             Some((policy, facts)) => decisions(&policy.rules, facts, file_name, content),
-            None => decisions(&Rules::default(), &Facts::none(), file_name, content),
+            None => decisions(&Rules::default(), &Facts::default(), file_name, content),
         }
     }
 

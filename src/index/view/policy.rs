@@ -59,7 +59,7 @@ impl ViewPolicy {
         add(shown.as_bytes());
         add(&states.totals.digest.to_be_bytes());
         if let Some(facts) = &facts {
-            add(facts.file.digest().as_bytes());
+            add(facts.file.digest.as_bytes());
             let advisories = facts.advisories.as_ref();
             add(advisories
                 .map_or("", |advisories| &advisories.commit)
@@ -105,7 +105,7 @@ mod tests {
         let facts = Facts {
             file: Arc::clone(&policy_files()[1]),
             advisories: Some(Arc::clone(&databases()[1])),
-            ..Facts::none()
+            ..Facts::default()
         };
         let states = States::default();
         let first = id(&facts, &states, 1);

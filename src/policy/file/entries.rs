@@ -6,20 +6,11 @@ use super::names::{CrateMatch, NameMap};
 use super::spec::Spec;
 
 /// Entries in the order of the file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Entries<T> {
     list: Vec<(Spec, T)>,
     /// The places in `list` for each name, in rising order.
     places: NameMap<Vec<usize>>,
-}
-
-impl<T> Default for Entries<T> {
-    fn default() -> Self {
-        Self {
-            list: Vec::new(),
-            places: NameMap::default(),
-        }
-    }
 }
 
 impl<T> Entries<T> {

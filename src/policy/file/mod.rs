@@ -46,9 +46,9 @@ pub(crate) struct PolicyFile {
     /// How many there were in all.
     warnings_count: usize,
     /// The SHA-256 of its text; empty without a file.
-    digest: String,
-    /// Whether its text is only white space.
-    is_blank: bool,
+    pub(crate) digest: String,
+    /// Whether its text is only white space: there is a file, and nothing in it, not even a comment.
+    pub(crate) is_blank: bool,
 }
 
 /// An entry of `[bans] deny`. Both texts are short, and on one line.
@@ -89,16 +89,6 @@ impl PolicyFile {
     /// The size of a policy file.
     pub(crate) const BYTES_MAX: usize = 1 << 20;
 
-    /// Differs between texts; empty without a file.
-    pub(crate) fn digest(&self) -> &str {
-        &self.digest
-    }
-
-    /// Whether there is a file, and nothing in it, not even a comment.
-    pub(crate) fn is_blank(&self) -> bool {
-        self.is_blank
-    }
-
     /// What works, but is probably not what the operator means, one line each: entries that are passed over, and
     /// exemptions that have expired at this time. Bounded.
     pub(crate) fn warnings(&self, policy_time: i64) -> Vec<String> {
@@ -133,12 +123,6 @@ impl PolicyFile {
     pub(crate) fn is_allowed(&self, name: &str, version: &Version) -> bool {
         let listed = |list: &Entries<()>| list.first(name, version, |()| true).is_some();
         self.allowed.as_ref().is_none_or(listed)
-    }
-
-    /// Whether only listed versions are allowed.
-    #[cfg(test)]
-    pub(crate) fn has_allow_list(&self) -> bool {
-        self.allowed.is_some()
     }
 
     /// The first entry that exempts this version and has not expired at this time.

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::{application, connection_of, settings};
+use super::{application, serving, settings};
 use crate::server::{Application, Limits, http2};
 
 const MEGABYTE: usize = 1024 * 1024;
@@ -54,13 +54,11 @@ fn serve(
     JoinHandle<std::io::Result<()>>,
 ) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let (draining, mut told) = watch::channel(());
+    let (draining, told) = watch::channel(());
     let server = tokio::spawn(async move {
         // In a box, for it is large.
-        let connection = connection_of(1);
-        let settings = Arc::new(settings(Limits::default()));
-        let serving = http2::serve(theirs, &connection, application, &settings, &mut told);
-        Box::pin(serving).await
+        let mut serving = serving(application, settings(Limits::default()), told);
+        Box::pin(http2::serve(theirs, &mut serving)).await
     });
     (ours, draining, server)
 }

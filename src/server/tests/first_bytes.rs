@@ -14,7 +14,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::{application, connection_of, settings};
+use super::{application, serving, settings};
 use crate::server::connection::{self, HTTP2_PREFACE, begins_with_http2};
 use crate::server::tls::tests::certificate;
 use crate::server::{Limits, ServerSettings};
@@ -102,14 +102,12 @@ async fn a_connection_without_a_complete_beginning_is_closed() {
         let application = application(|_| Body::empty());
         let certificate = tls.then(|| certificate().0);
         let serving = tokio::spawn(async move {
-            let connection = connection_of(1);
             let settings = ServerSettings {
                 certificate,
                 ..settings(limits)
             };
-            let settings = Arc::new(settings);
-            let serving = connection::serve(server, connection, application, settings, told);
-            Box::pin(serving).await;
+            let serving = serving(application, settings, told);
+            Box::pin(connection::serve(server, serving)).await;
         });
         client.write_all(said.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
@@ -136,14 +134,12 @@ async fn a_client_that_reads_nothing_is_cut_with_and_without_tls() {
         let (certificate, trusted) = certificate();
         let certificate = tls.then_some(certificate);
         let serving = tokio::spawn(async move {
-            let connection = connection_of(1);
             let settings = ServerSettings {
                 certificate,
                 ..settings(limits)
             };
-            let settings = Arc::new(settings);
-            let serving = connection::serve(server, connection, application, settings, told);
-            Box::pin(serving).await;
+            let serving = serving(application, settings, told);
+            Box::pin(connection::serve(server, serving)).await;
         });
         if tls {
             let mut client = connector(trusted)

@@ -14,7 +14,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 
-use super::exchange::{Connection, Exchange};
+use super::exchange::{Connection, Draining, Exchange};
+use super::settings::Serving;
 use super::{
     Answered, Application, Asked, Limits, ServerSettings, Shares, SharesSettings, TakingBack,
     TrustedProxies,
@@ -57,6 +58,16 @@ fn account(capacity: u64) -> Shares {
 
 /// More than any of these tests takes.
 const PLENTY: u64 = 1 << 30;
+
+/// A connection that is served with these settings.
+fn serving<A>(application: A, settings: ServerSettings, draining: Draining) -> Serving<A> {
+    Serving {
+        connection: connection_of(1),
+        application,
+        settings: Arc::new(settings),
+        draining,
+    }
+}
 
 /// The connection of a peer.
 fn connection_of(peer: u8) -> Arc<Connection> {
