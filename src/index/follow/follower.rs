@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinError;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::clones::{Clones, Refreshed};
@@ -19,6 +20,7 @@ use crate::index::handle::IndexHandle;
 use crate::index::retry::{backoff, jittered};
 use crate::index::source::fetch::FetchError;
 use crate::index::status::Phase;
+use crate::memory::return_freed_blocks;
 use crate::observability::LastFailure;
 use crate::observability::metrics::{FAILED, OK};
 
@@ -28,9 +30,9 @@ const IDLE_PAUSE: Duration = Duration::from_secs(60);
 /// The pause between two steps of an offline mirror without a readable index.
 pub(super) const NO_INDEX_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often the handles of the clone are closed that nobody uses. An open pack keeps up to 16 MB of what was read from it,
-/// and a new handle costs a millisecond.
-const CLOSE_HANDLES_EVERY: Duration = Duration::from_secs(30);
+/// How often memory is returned that views and their readers have left. An open pack keeps up to 16 MB of what was read from
+/// it. Returning memory, and opening a pack again, takes some milliseconds: too much for every refresh.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
 
 /// The background task.
 #[derive(Debug)]
@@ -78,6 +80,8 @@ impl Follower {
         let handle = self.handle.clone();
         let mut follower = self;
         let _until_the_end = ForbidOnDrop(&handle);
+        let mut tidy = tokio::time::interval(TIDY_EVERY);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         'running: loop {
             let end = || {
                 handle.on_demand().forbid();
@@ -111,7 +115,7 @@ impl Follower {
                     () = handle.facts_changed() => break,
                     // These send no requests, so the pause continues after them.
                     () = damage_check => |follower| follower.publisher.check_git_index(),
-                    () = tokio::time::sleep(CLOSE_HANDLES_EVERY) => Self::close_idle_handles,
+                    _ = tidy.tick() => Self::tidy,
                     () = stop.cancelled() => break 'running,
                 };
                 let end = || handle.stop();
@@ -167,10 +171,11 @@ impl Follower {
         pause
     }
 
-    fn close_idle_handles(&mut self) {
+    fn tidy(&mut self) {
         if let Some(view) = self.handle.view() {
             view.close_idle_handles();
         }
+        return_freed_blocks();
     }
 
     /// Handles the result of a refresh: sets the status, logs a failure, and returns the pause.
@@ -439,7 +444,7 @@ mod tests {
         };
         assert_eq!(read_crate(&running.handle, "a").as_deref(), Some("content"));
         assert!(open_files() > 0);
-        tokio::time::sleep(CLOSE_HANDLES_EVERY * 2).await;
+        tokio::time::sleep(TIDY_EVERY * 2).await;
         assert_eq!(open_files(), 0);
         running.end().await;
     }
