@@ -247,11 +247,12 @@ impl Clones {
         repository: &Arc<Repository>,
         publisher: &mut Publisher,
     ) -> Result<SystemTime, RefreshError> {
-        local_upstream::check(&self.settings.url).map_err(RefreshError::Upstream)?;
         let began = self.settings.clock.now();
-        let fetched = self.transfer(Transfer::Fetch, repository.path());
+        let fetched = local_upstream::check(&self.settings.url)
+            .map_err(RefreshError::Upstream)
+            .and_then(|()| Ok(self.transfer(Transfer::Fetch, repository.path())?));
         match &fetched {
-            Err(FetchError::Local(_)) => {
+            Err(RefreshError::Fetch(FetchError::Local(_))) => {
                 // The clone may be damaged. The next refresh checks it.
                 self.failures += 1;
                 repository.suspect();
@@ -263,7 +264,7 @@ impl Clones {
             if let Err(error) = self.show_again(publisher) {
                 tracing::debug!(error = %error, "the clone could not be shown again");
             }
-            return Err(error.into());
+            return Err(error);
         }
         if let Err(error) = publisher.show(repository, Some(began)) {
             if let RefreshError::Refused(_) = error {

@@ -637,6 +637,19 @@ fn a_commit_that_is_refused_ends_no_hold() {
 }
 
 #[test]
+fn a_changed_policy_file_takes_effect_although_the_upstream_has_vanished() {
+    let mut world = World::new(settings("7 days", "0", UnknownAge::Allow));
+    world.step(AS_USUAL);
+    let id = |world: &World| world.index.handle.view().unwrap().policy_id();
+    let before = id(&world);
+    world.index.remove_upstream();
+    world.facts.lock().unwrap().file = Arc::clone(&policy_files()[1]);
+    world.index.try_refresh();
+    assert!(world.index.handle.status().last_error.is_some());
+    assert_ne!(id(&world), before);
+}
+
+#[test]
 fn a_flag_that_the_upstream_has_set_is_not_called_the_policys() {
     let mut world = World::new(settings("7 days", "0", UnknownAge::Allow));
     world.facts.lock().unwrap().file =

@@ -8,6 +8,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
+
 use super::fetch::{FETCH_TIME_MAX, FetchError, Outgoing, Transfer};
 use super::remote_url::RemoteUrl;
 use crate::index::handle::IndexHandle;
@@ -25,6 +27,15 @@ const ABANDONED_RECENTLY_MAX: usize = 2;
 
 /// The same for all abandoned transfers, of any age.
 const ABANDONED_MAX: usize = 16;
+
+/// The signals with a handler. libgit2 gives up when one interrupts its wait for the upstream, and the system chooses any
+/// thread that does not block the signal: that a git child has ended, for example, while its parent starts the next one.
+const HANDLED_SIGNALS: [Signal; 4] = [
+    Signal::SIGCHLD,
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGTERM,
+];
 
 /// An abandoned transfer. Its thread still waits for the upstream.
 type Abandoned = JoinHandle<()>;
@@ -100,6 +111,8 @@ fn supervise(
     let thread = std::thread::Builder::new()
         .name("transfer".to_owned())
         .spawn(move || {
+            // Fails only for an impossible set. The transfer can do without.
+            let _blocked = SigSet::from_iter(HANDLED_SIGNALS).thread_block();
             // Fails if the transfer was abandoned: then nothing receives the result.
             let _abandoned = send.send(transfer(&cell));
         });
@@ -186,5 +199,22 @@ mod tests {
         abandoned.unwrap().join().unwrap();
         let (result, abandoned) = supervise(&Arc::default(), Duration::ZERO, |_progress| Ok(()));
         assert!(result.is_ok() && abandoned.is_none());
+    }
+
+    #[test]
+    fn no_signal_with_a_handler_interrupts_a_transfer() {
+        let (send, blocked) = mpsc::channel();
+        let transfer = move |_progress: &ProgressCell| {
+            send.send(SigSet::thread_get_mask().unwrap()).unwrap();
+            Ok(())
+        };
+        let (result, _) = supervise(&Arc::default(), Duration::from_secs(60), transfer);
+        assert!(result.is_ok());
+        let blocked = blocked.recv().unwrap();
+        assert!(
+            HANDLED_SIGNALS
+                .into_iter()
+                .all(|signal| blocked.contains(signal))
+        );
     }
 }
