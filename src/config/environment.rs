@@ -82,6 +82,9 @@ impl Environment {
             };
             pairs.push((name, value));
         }
+        // The system has no fixed order. Two runs should give the same warnings, and use the same of two variables that mean
+        // the same.
+        pairs.sort();
         Ok(Self::from_pairs(pairs))
     }
 

@@ -51,7 +51,8 @@ pub(crate) struct IndexLine<'a> {
 pub(crate) struct IndexDependency {
     name: String,
     package: Option<String>,
-    kind: Option<String>,
+    #[serde(default, deserialize_with = "kind")]
+    kind: Kind,
     /// The version requirement.
     pub(crate) req: String,
     /// The features asked for, empty strings of old lines included.
@@ -77,13 +78,28 @@ impl IndexDependency {
 
     /// `normal`, `build` or `dev`.
     pub(crate) fn kind(&self) -> &'static str {
-        // Cargo takes every kind that it does not know for a normal one.
-        match self.kind.as_deref() {
-            Some("dev") => "dev",
-            Some("build") => "build",
-            _ => "normal",
-        }
+        self.kind.0
     }
+}
+
+/// The kind of a dependency. A history has many: none keeps a text of its own.
+#[derive(Clone, Copy, Debug)]
+struct Kind(&'static str);
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self("normal")
+    }
+}
+
+fn kind<'de, D: Deserializer<'de>>(value: D) -> Result<Kind, D::Error> {
+    let text: Option<String> = Deserialize::deserialize(value)?;
+    Ok(match text.as_deref() {
+        Some("dev") => Kind("dev"),
+        Some("build") => Kind("build"),
+        // Cargo takes every kind that it does not know for a normal one.
+        _ => Kind::default(),
+    })
 }
 
 fn yes() -> bool {

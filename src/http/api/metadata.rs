@@ -1,5 +1,7 @@
 //! `GET /api/v1/crates/{name}`, `…/{version}` and `…/{version}/dependencies`.
 
+use std::collections::HashSet;
+
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -191,6 +193,8 @@ pub(crate) async fn list_dependencies(
 /// The names of crates as in their own index files, as far as one request may read those.
 struct Spellings<'a> {
     index: &'a IndexGuard,
+    /// Files that could not be read. A version can depend on a crate several times.
+    failed: HashSet<BlobId>,
     reads_left: usize,
     bytes_left: u64,
     /// Whether a name was not looked up, because of these limits or because its file could not be read.
@@ -201,6 +205,7 @@ impl<'a> Spellings<'a> {
     fn new(index: &'a IndexGuard) -> Self {
         Self {
             index,
+            failed: HashSet::new(),
             reads_left: SPELLINGS_READ_MAX,
             bytes_left: SPELLINGS_BYTES_MAX,
             is_cut: false,
@@ -219,18 +224,25 @@ impl<'a> Spellings<'a> {
         if let Some(spelling) = names.get(&blob) {
             return Some(spelling.as_ref().to_owned());
         }
+        if self.failed.contains(&blob) {
+            return None;
+        }
         let spelling = self.read(&name, blob);
         match &spelling {
             Some(spelling) => names.insert(blob, spelling.as_str().into()),
-            None => self.is_cut = true,
+            None => {
+                self.is_cut = true;
+                self.failed.insert(blob);
+            }
         }
         spelling
     }
 
     fn read(&mut self, name: &CrateName, blob: BlobId) -> Option<String> {
+        let reads_left = self.reads_left.checked_sub(1)?;
         let bytes = self.index.bytes_of(blob)?;
-        let left = self.reads_left.checked_sub(1);
-        (self.reads_left, self.bytes_left) = left.zip(self.bytes_left.checked_sub(bytes))?;
+        self.bytes_left = self.bytes_left.checked_sub(bytes)?;
+        self.reads_left = reads_left;
         self.index.published_name(name, blob)
     }
 }

@@ -80,7 +80,8 @@ impl Follower {
         let handle = self.handle.clone();
         let mut follower = self;
         let _until_the_end = ForbidOnDrop(&handle);
-        let mut tidy = tokio::time::interval(TIDY_EVERY);
+        let first = tokio::time::Instant::now() + TIDY_EVERY;
+        let mut tidy = tokio::time::interval_at(first, TIDY_EVERY);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         'running: loop {
             let end = || {

@@ -1,6 +1,5 @@
 //! Opens or refreshes the index once, for subcommands. Everything here blocks.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,10 +38,7 @@ pub(crate) enum RefreshOnceError {
     /// A running mirror or another subcommand has locked the data directory.
     #[error("another mirror is using this DATA_DIR")]
     Locked,
-    /// The data directory cannot be used.
-    #[error("cannot use DATA_DIR")]
-    Disk(#[source] io::Error),
-    /// The index could not be cloned, fetched or read. Without secrets.
+    /// The data directory cannot be used, or the index could not be cloned, fetched or read. Without secrets.
     #[error("the index could not be brought up to date: {0}")]
     Failed(String),
 }
@@ -57,7 +53,6 @@ pub(crate) fn refresh_once(
     let mut follower = Follower::new(settings, handle.clone());
     follower.refresh_once().map_err(|error| match error {
         RefreshError::Locked => RefreshOnceError::Locked,
-        RefreshError::Disk(error) => RefreshOnceError::Disk(error),
         other => RefreshOnceError::Failed(other.to_string()),
     })?;
     let view = handle
@@ -123,5 +118,18 @@ mod tests {
         index.remove_upstream();
         let result = refresh_once(index.settings(), &IndexHandle::new());
         assert!(matches!(result, Err(RefreshOnceError::Failed(_))));
+        let file = index.data_dir().join("file");
+        std::fs::create_dir_all(index.data_dir()).unwrap();
+        std::fs::write(&file, "no directory").unwrap();
+        let settings = FollowerSettings {
+            data_dir: file,
+            ..index.settings()
+        };
+        let why = refresh_once(settings, &IndexHandle::new()).unwrap_err();
+        let why = why.to_string();
+        assert!(
+            why.contains("DATA_DIR: ") && why.contains("os error"),
+            "{why}"
+        );
     }
 }

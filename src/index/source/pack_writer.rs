@@ -2,19 +2,21 @@
 //! file would be flushed to the disk.
 //!
 //! libgit2's `PackBuilder` can do this, too. It searches for deltas unless settings of the repository prevent that (200 s
-//! of the 220 s of a view with 250,000 edited files), and compresses at zlib's usual level. Here the compression of a
-//! refresh takes XXX of its 8 ms (`benches/compare/view.sh`). The roll-up in `upkeep.rs` does it thoroughly later.
+//! of the 220 s of a view with 250,000 edited files), and compresses at zlib's usual level. The pack of a refresh takes
+//! 4 ms here, and took 8 (`benches/compare/view.sh`). The roll-up in `upkeep.rs` compresses small packs again.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use git2::build::TreeUpdateBuilder;
-use git2::{FileMode, Indexer, Mempack, ObjectType, Odb, OdbLookupFlags, Oid, Repository};
+use git2::{
+    ErrorCode, FileMode, Indexer, Mempack, ObjectType, Odb, OdbLookupFlags, Oid, Repository,
+};
 use sha1::{Digest as _, Sha1};
 
 use super::clone_dir;
@@ -107,9 +109,11 @@ impl PackWriter<'_> {
         // The other new trees are on the way to a changed file. libgit2 does not report which trees it wrote.
         let directories = changes.iter().flat_map(|(path, _)| directories_of(path));
         for directory in directories.collect::<BTreeSet<_>>() {
-            // A directory that has become empty is gone.
-            if let Ok(tree) = root.get_path(Path::new(OsStr::from_bytes(directory))) {
-                self.note_tree(tree.id());
+            match root.get_path(Path::new(OsStr::from_bytes(directory))) {
+                Ok(tree) => self.note_tree(tree.id()),
+                // It has become empty.
+                Err(error) if error.code() == ErrorCode::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(updated.into())
@@ -167,13 +171,17 @@ impl PackWriter<'_> {
         let mut hash = Sha1::new();
         let mut write = |part: &[u8]| {
             hash.update(part);
-            // `io::Error` hides the reason, but libgit2 keeps it as its last error.
-            let written = indexer.write_all(part);
-            written.map_err(|_hidden| git2::Error::last_error(-1))
+            indexer.write_all(part).map_err(reason)
         };
         let count = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         // One for all: its tables take longer to make than most objects take to compress.
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        // A large pack stays as it is, and git clients get its bytes.
+        let level = if self.bytes > KEPT_BYTES_MAX {
+            Compression::default()
+        } else {
+            Compression::fast()
+        };
+        let mut encoder = ZlibEncoder::new(Vec::new(), level);
         write(b"PACK\0\0\0\x02")?;
         write(&count.to_be_bytes())?;
         for id in &self.ids {
@@ -186,11 +194,16 @@ impl PackWriter<'_> {
                 encoder.write_all(object.data())?;
                 encoder.reset(Vec::new())
             });
-            write(&packed.map_err(|error| git2::Error::from_str(&error.to_string()))?)?;
+            write(&packed.map_err(reason)?)?;
         }
-        let written = indexer.write_all(&hash.finalize());
-        written.map_err(|_hidden| git2::Error::last_error(-1))
+        indexer.write_all(&hash.finalize()).map_err(reason)
     }
+}
+
+/// The error of libgit2 that an `Indexer` has put into this one. It says whether the system refused.
+pub(super) fn reason(error: io::Error) -> git2::Error {
+    let other = |error: io::Error| git2::Error::from_str(&error.to_string());
+    error.downcast().unwrap_or_else(other)
 }
 
 /// The directories above the file at this path: `se` and `se/rd` for `se/rd/serde`.
@@ -272,5 +285,17 @@ mod tests {
         let id = |name| tree.get_name(name).unwrap().id();
         assert_eq!(id("one"), id("two"));
         assert!(git.find_tree(id("one")).is_ok());
+    }
+
+    #[test]
+    fn the_error_of_a_failed_write_keeps_its_reason() {
+        let directory = TempDir::new().unwrap();
+        let mut indexer = Indexer::new(None, directory.path(), PACK_MODE, false).unwrap();
+        let error = reason(indexer.write_all(&[b'x'; 100]).unwrap_err());
+        assert_eq!(error.class(), git2::ErrorClass::Indexer, "{error}");
+        // A full disk is not damage, and no reason to refuse the upstream.
+        let full = git2::Error::new(ErrorCode::GenericError, git2::ErrorClass::Os, "disk full");
+        let kept = reason(io::Error::other(full));
+        assert_eq!(kept.class(), git2::ErrorClass::Os);
     }
 }

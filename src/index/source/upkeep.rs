@@ -15,7 +15,7 @@ use git2::{Indexer, Odb, OdbLookupFlags, PackBuilder, PackBuilderStage, Reposito
 
 use super::clone_dir::{self, is_leftover, remove_tree};
 use super::libgit2::{MemoryLimit, with_memory_limit};
-use super::pack_writer::PACK_MODE;
+use super::pack_writer::{PACK_MODE, reason};
 use crate::index::limits::WriteError;
 use crate::index::stop::StopFlag;
 
@@ -195,8 +195,7 @@ fn pack(repository: &Path, stop: &StopFlag) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Packs the objects of `builder` into a file in `directory`. Ends with an error once
-/// `stop` is set.
+/// Packs the objects of `builder` into a file in `directory`. Ends with an error once `stop` is set.
 ///
 /// `PackBuilder::write` does the same, but a stop cannot interrupt it while it compresses and writes.
 fn write_pack<'b>(
@@ -216,8 +215,7 @@ fn write_pack<'b>(
     });
     builder.unset_progress_callback()?;
     match (written, failure) {
-        // The indexer failed. `io::Error` hides the reason, but libgit2 keeps it as its last error.
-        (Err(_), Some(_refused)) => Err(git2::Error::last_error(-1)),
+        (Err(_), Some(refused)) => Err(reason(refused)),
         (Err(error), None) => Err(error),
         (Ok(()), _) => indexer.commit().map(drop),
     }

@@ -97,6 +97,7 @@ async fn check_all(store: &Arc<CrateStore>, context: &Context) -> Result<Report,
     drop(waiting);
     if context.may_deny()
         && let Err(failed) = tell_of_denied_files(listed, context).await
+        && !context.stop.is_cancelled()
     {
         let why = failed.why.unwrap_or_default();
         terminal.note(&format!("warning: {why}"));
