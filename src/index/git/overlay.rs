@@ -128,17 +128,21 @@ fn add_commit(
     Ok(tip)
 }
 
-/// Gives a commit references of its own, if it has none.
-fn add_namespace(served: &Repository, tip: ObjectId) -> Result<(), git2::Error> {
-    let (branch, tip_id) = (branch_of(tip), tip.to_oid()?);
-    let head = format!("{NAMESPACES}{}/HEAD", namespace(tip));
+/// Gives a commit references of its own, if it has none. By files: libgit2 would lock and flush each. No view shows this
+/// commit before they are complete, and after a crash they are checked.
+fn add_namespace(served: &Repository, tip: ObjectId) -> Result<(), WriteError> {
+    let namespace = format!("{NAMESPACES}{}", namespace(tip));
+    let (head, tip_id) = (format!("{namespace}/HEAD"), tip.to_oid()?);
     // Most fetches bring nothing new, and then nothing is written.
     if served.refname_to_id(&head).is_ok_and(|id| id == tip_id) {
         return Ok(());
     }
-    let why = "a view shows it";
-    served.reference(&branch, tip_id, true, why)?;
-    served.reference_symbolic(&head, &branch, true, why)?;
+    let directory = served.path().join(namespace);
+    // What is there is incomplete, or somebody has prepared it: a symlink could lead to any file.
+    remove_tree(&directory)?;
+    fs::create_dir_all(directory.join("refs/heads"))?;
+    fs::write(directory.join(SERVED_BRANCH), format!("{tip}\n"))?;
+    fs::write(directory.join("HEAD"), format!("ref: {}\n", branch_of(tip)))?;
     Ok(())
 }
 
