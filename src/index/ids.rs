@@ -3,14 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use git2::Oid;
+use git2::{ObjectType, Oid};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha1::{Digest as _, Sha1};
 
 use crate::package::write_hex;
 
 /// The id of a git object: 20 bytes, shown in hexadecimal.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ObjectId([u8; 20]);
 
 impl From<Oid> for ObjectId {
@@ -21,6 +22,14 @@ impl From<Oid> for ObjectId {
 }
 
 impl ObjectId {
+    /// Computes git's id of an object. libgit2 also looks for collisions, which takes several times as long. What is
+    /// hashed here was made here.
+    pub(crate) fn of(kind: ObjectType, content: &[u8]) -> Self {
+        let head = format!("{kind} {}\0", content.len());
+        let hash = Sha1::new().chain_update(head).chain_update(content);
+        Self(hash.finalize().into())
+    }
+
     /// The id in hexadecimal.
     pub(crate) fn hex(self) -> [u8; 40] {
         let mut hex = [0; 40];
@@ -102,9 +111,7 @@ pub(crate) struct BlobId(pub(crate) ObjectId);
 impl BlobId {
     /// Computes git's id of this content.
     pub(crate) fn of(content: &[u8]) -> Self {
-        let id = Oid::hash_object(git2::ObjectType::Blob, content);
-        // Hashing bytes in memory does not fail.
-        Self(id.map_or_else(|_impossible| ObjectId::default(), ObjectId::from))
+        Self(ObjectId::of(ObjectType::Blob, content))
     }
 }
 

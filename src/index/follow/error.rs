@@ -86,15 +86,15 @@ impl From<BuildError> for RefreshError {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Read(error) => error.into(),
-            BuildError::Git(error) if error.class() == ErrorClass::Os => {
+            BuildError::Write(WriteError::Git(error)) if error.class() == ErrorClass::Os => {
                 Self::Disk(io::Error::other(error.message().to_owned()))
             }
             // The clone can be read, and a new clone would be the same.
-            BuildError::Git(error) => Self::Refused(format!(
+            BuildError::Write(WriteError::Git(error)) => Self::Refused(format!(
                 "the index cannot be shown through rules: {}",
                 error.message()
             )),
-            BuildError::System(error) => Self::Disk(error),
+            BuildError::Write(WriteError::Disk(error)) => Self::Disk(error),
             BuildError::Stopped => Self::Fetch(FetchError::Stopped),
         }
     }

@@ -56,9 +56,12 @@ impl Publisher {
         began: Option<SystemTime>,
     ) -> Result<(), RefreshError> {
         let view = self.maker.view_of_fetch(repository, began);
-        // The handles have read the whole index. Closing them frees that memory.
-        repository.close_idle_handles();
         let previous = self.handle.view();
+        if previous.is_none() {
+            // The handles have read the whole index. Closing them frees that memory. After a refresh they have read
+            // little, and the follower closes them from time to time.
+            repository.close_idle_handles();
+        }
         match (view, previous) {
             (Ok(view), Some(previous)) if previous.shows_the_same_as(&view) => {
                 previous.confirm(&view);

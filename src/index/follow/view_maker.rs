@@ -231,7 +231,6 @@ impl ViewMaker {
         });
         let progress = self.handle.begin(Phase::Pruning);
         let built = build(source, earlier.as_ref(), (&self.rules, &facts), &progress)?;
-        repository.close_idle_handles();
         // Before the record: its fingerprint then says that both belong together.
         if !same_facts && self.index_files_of.is_some() && self.rules.need_stored_files() {
             let written = last_stored::write(repository.path(), &facts.stored);
@@ -242,6 +241,7 @@ impl ViewMaker {
         drop(earlier);
         // After a restart all directories were read, too.
         if built.files_read > MANY_FILES || previous.is_none() {
+            repository.close_idle_handles();
             return_freed_blocks();
         }
         #[cfg(test)]

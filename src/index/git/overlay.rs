@@ -14,11 +14,14 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::{fs, io};
 
-use git2::{Commit, ErrorClass, ErrorCode, Repository, RepositoryInitOptions};
+use git2::{
+    Commit, ErrorClass, ErrorCode, FileMode, ObjectType, Repository, RepositoryInitOptions,
+};
 
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::limits::WriteError;
 use crate::index::source::clone_dir::{self, git_index_path, remove_tree};
+use crate::index::source::tree_edit::{EntryChange, edited};
 
 /// The branch that clients get. The index of crates.io has the same branch. Outside the namespaces it names the newest
 /// commit, from which the chain goes on.
@@ -29,9 +32,6 @@ const NAMESPACES: &str = "refs/namespaces/";
 
 /// The file that the mirror replaces.
 pub(crate) const CONFIG_FILE: &str = "config.json";
-
-/// An ordinary file.
-const FILE_MODE: i32 = 0o100_644;
 
 /// The path from `served/objects` to the objects of the clone.
 const BORROWED_OBJECTS: &str = "../../objects\n";
@@ -159,11 +159,18 @@ fn remove_namespaces(served: &Repository, is_kept: impl Fn(&str) -> bool) -> io:
 
 fn commit(served: &Repository, shown: ShownTree, config: &str) -> Result<ObjectId, WriteError> {
     let upstream = served.find_commit(shown.commit.0.to_oid()?)?;
-    let tree = served.find_tree(shown.tree.to_oid()?)?;
-    let config = served.blob(config.as_bytes())?;
-    let mut root = served.treebuilder(Some(&tree))?;
-    root.insert(CONFIG_FILE, config, FILE_MODE)?;
-    let tree = served.find_tree(root.write()?)?;
+    let odb = served.odb()?;
+    // Not by `Repository::blob`, which makes a file even if the object exists.
+    let config = odb.write(ObjectType::Blob, config.as_bytes())?.into();
+    // In place of a directory, too.
+    let changes = [(FileMode::Blob, Some(config)), (FileMode::Tree, None)];
+    let changes = changes.map(|(mode, id)| EntryChange {
+        name: CONFIG_FILE.as_bytes(),
+        mode,
+        id,
+    });
+    let root = edited(odb.read(shown.tree.to_oid()?)?.data(), &changes)?;
+    let tree = served.find_tree(odb.write(ObjectType::Tree, &root)?)?;
     let previous = current(served)?;
     if let Some(previous) = previous
         .as_ref()

@@ -30,7 +30,7 @@ pub(crate) struct Directory {
 /// A name and its directory.
 pub(crate) type Subdirectory = (Box<str>, Arc<Directory>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct File {
     start: u32,
     length: u8,
@@ -39,31 +39,13 @@ struct File {
 
 impl Directory {
     /// Makes a directory of these files and directories.
-    pub(crate) fn new(
-        tree: ObjectId,
-        mut found: Vec<(String, ObjectId)>,
-        mut directories: Vec<Subdirectory>,
-    ) -> Self {
+    pub(super) fn new(tree: ObjectId, files: Files, mut directories: Vec<Subdirectory>) -> Self {
+        let Files { names, mut files } = files;
         directories.sort_by(|(left, _), (right, _)| file_order(left, right));
-        found.sort_by(|(left, _), (right, _)| file_order(left, right));
+        files.sort_by(|left, right| file_order(left.name(&names), right.name(&names)));
         // A tree of an upstream can list a name twice. The first one counts, for everybody.
-        found.dedup_by(|(next, _), (first, _)| next == first);
+        files.dedup_by(|next, first| next.name(&names) == first.name(&names));
         directories.dedup_by(|(next, _), (first, _)| next == first);
-        let mut names = String::with_capacity(found.iter().map(|(name, _)| name.len()).sum());
-        let mut files = Vec::with_capacity(found.len());
-        for (name, blob) in found {
-            // This never skips a file: no tree has 4 GiB of crate names, and no crate name has 256 bytes.
-            let (Ok(start), Ok(length)) = (u32::try_from(names.len()), u8::try_from(name.len()))
-            else {
-                continue;
-            };
-            names.push_str(&name);
-            files.push(File {
-                start,
-                length,
-                blob,
-            });
-        }
         let below = || directories.iter().map(|(_, directory)| directory);
         Self {
             tree,
@@ -71,8 +53,9 @@ impl Directory {
             directory_count: 1 + below()
                 .map(|directory| directory.directory_count)
                 .sum::<usize>(),
-            names: names.into(),
-            files: files.into(),
+            // Copies of the right size: what is left of larger blocks would be lost between blocks that stay.
+            names: names.as_str().into(),
+            files: files.as_slice().into(),
             directories: directories.into(),
         }
     }
@@ -140,17 +123,64 @@ impl Directory {
 
     /// Finds the directory with exactly this name in this directory itself.
     pub(crate) fn directory(&self, name: &str) -> Option<&Arc<Self>> {
-        let found = self
-            .directories
-            .binary_search_by(|(candidate, _)| file_order(candidate, name));
-        let (_, directory) = self.directories.get(found.ok()?)?;
+        let (_, directory) = self.directories.get(self.position(name)?)?;
         Some(directory)
     }
 
+    /// The same for names that are asked for one after the other, almost in the order of this directory. The next one is
+    /// expected at `next`. A root has more than a thousand directories, and is read again at each refresh.
+    pub(crate) fn directory_from(&self, name: &str, next: &mut usize) -> Option<&Arc<Self>> {
+        let is_next = |(candidate, _): &&Subdirectory| **candidate == *name;
+        let found = match self.directories.get(*next).filter(is_next) {
+            Some(_) => *next,
+            None => self.position(name)?,
+        };
+        *next = found + 1;
+        self.directories.get(found).map(|(_, directory)| directory)
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        let found = self
+            .directories
+            .binary_search_by(|(candidate, _)| file_order(candidate, name));
+        found.ok()
+    }
+
     fn name(&self, file: &File) -> &str {
-        let start = file.start as usize;
-        self.names
-            .get(start..start + usize::from(file.length))
+        file.name(&self.names)
+    }
+}
+
+/// The files of a directory that is being read.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    names: String,
+    files: Vec<File>,
+}
+
+impl Files {
+    pub(super) fn push(&mut self, name: &str, blob: ObjectId) {
+        // This never skips a file: no tree has 4 GiB of crate names, and no crate name has 256 bytes.
+        if let (Ok(start), Ok(length)) = (self.names.len().try_into(), name.len().try_into()) {
+            self.names.push_str(name);
+            self.files.push(File {
+                start,
+                length,
+                blob,
+            });
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.files.len()
+    }
+}
+
+impl File {
+    fn name<'a>(&self, names: &'a str) -> &'a str {
+        let start = self.start as usize;
+        names
+            .get(start..start + usize::from(self.length))
             .unwrap_or_default()
     }
 }

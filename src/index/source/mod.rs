@@ -14,6 +14,7 @@ pub(super) mod repository;
 pub(super) mod retry_after;
 pub(super) mod snapshot;
 pub(super) mod transfers;
+pub(super) mod tree_edit;
 pub(super) mod trees;
 pub(super) mod upkeep;
 pub(super) mod visit_files;

@@ -2,67 +2,55 @@
 //! file would be flushed to the disk.
 //!
 //! libgit2's `PackBuilder` can do this, too. It searches for deltas unless settings of the repository prevent that (200 s
-//! of the 220 s of a view with 250,000 edited files), and compresses at zlib's usual level. The pack of a refresh takes
-//! 4 ms here, and took 8 (`benches/compare/view.sh`). The roll-up in `upkeep.rs` compresses small packs again.
+//! of the 220 s of a view with 250,000 edited files), and compresses at zlib's usual level. Its `Indexer` unpacks and
+//! hashes each object again to make the index of a pack. The pack of a refresh takes 3 ms here, and took 8 with both
+//! (`benches/compare/view.sh`). The roll-up in `upkeep.rs` compresses small packs again.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 
-use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use git2::build::TreeUpdateBuilder;
-use git2::{
-    ErrorCode, FileMode, Indexer, Mempack, ObjectType, Odb, OdbLookupFlags, Oid, Repository,
-};
+use flate2::{Compression, Crc};
+use git2::{FileMode, ObjectType, Odb, OdbLookupFlags, OdbObject, Repository};
 use sha1::{Digest as _, Sha1};
 
 use super::clone_dir;
+use super::tree_edit::{EntryChange, edited};
+use super::trees::Entries;
 use crate::index::ids::ObjectId;
+use crate::index::limits::WriteError;
 use crate::index::status::ProgressCell;
+use crate::package::write_hex;
 
 /// The bytes of objects that are collected in memory before they become a pack.
-const GATHERED_BYTES_MAX: usize = 32 * 1024 * 1024;
+const GATHERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The bytes of contents that wait in memory for the trees, to become one pack with them.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Read-only, because packs never change.
-pub(super) const PACK_MODE: u32 = 0o444;
-
-/// The priority of the memory backend: higher than the backends of the repository, so libgit2 writes to memory.
-const FIRST: i32 = 1_000;
-
 /// Collects objects and writes them into packs.
 pub(crate) struct PackWriter<'r> {
-    git: &'r Repository,
+    repository: &'r Repository,
     odb: &'r Odb<'r>,
-    /// The same objects without those that are only in memory.
-    written: Odb<'r>,
-    gathered: Mempack<'r>,
-    ids: Vec<Oid>,
+    gathered: BTreeMap<ObjectId, (ObjectType, Vec<u8>)>,
     bytes: usize,
     progress: &'r ProgressCell,
 }
 
 /// Runs `work`, and writes its objects into packs of the repository at this path. After an error at most unreachable
 /// objects remain.
-pub(crate) fn write_packed<T, E: From<git2::Error>>(
+pub(crate) fn write_packed<T, E: From<WriteError>>(
     repository: &Path,
     progress: &ProgressCell,
     work: impl FnOnce(&mut PackWriter<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let git = Repository::open_bare(repository)?;
-    let plain = Repository::open_bare(repository)?;
-    let odb = git.odb()?;
+    let repository = Repository::open_bare(repository).map_err(WriteError::from)?;
+    let odb = repository.odb().map_err(WriteError::from)?;
     let mut writer = PackWriter {
-        git: &git,
+        repository: &repository,
         odb: &odb,
-        written: plain.odb()?,
-        gathered: odb.add_new_mempack_backend(FIRST)?,
-        ids: Vec::new(),
+        gathered: BTreeMap::new(),
         bytes: 0,
         progress,
     };
@@ -75,105 +63,114 @@ pub(crate) fn write_packed<T, E: From<git2::Error>>(
 pub(crate) type TreeChange = (Vec<u8>, Option<(ObjectId, FileMode)>);
 
 impl PackWriter<'_> {
-    /// Applies changes to the tree `base`, or to an empty tree, and writes the result. Directories without files
-    /// vanish.
+    /// Applies changes to the tree `base` of the repository, or to an empty tree, and writes the result. Directories
+    /// without files vanish.
     pub(crate) fn update_tree(
         &mut self,
         base: Option<ObjectId>,
         mut changes: Vec<TreeChange>,
-    ) -> Result<ObjectId, git2::Error> {
+    ) -> Result<ObjectId, WriteError> {
         // Frees large contents before the trees are made.
         if self.bytes > KEPT_BYTES_MAX {
             self.flush()?;
         }
-        let base = match base {
-            Some(base) => base.to_oid()?,
-            // libgit2 needs a base, so an empty tree is written first.
-            None => self.git.treebuilder(None)?.write()?,
-        };
-        // libgit2 inserts each change into a sorted list. In sorted order each insertion is at the end, which is fast.
         changes.sort_by(|(left, _), (right, _)| left.cmp(right));
-        // A tree of an upstream can list a name twice, and libgit2 refuses two changes of one path.
+        // A tree of an upstream can list a name twice. The first one counts.
         changes.dedup_by(|(later, _), (first, _)| later == first);
-        let mut updates = TreeUpdateBuilder::new();
-        for (path, file) in &changes {
-            match file {
-                Some((id, mode)) => updates.upsert(&**path, id.to_oid()?, *mode),
-                None => updates.remove(&**path),
-            };
-        }
-        let base = self.git.find_tree(base)?;
-        let updated = updates.create_updated(self.git, &base)?;
-        let root = self.git.find_tree(updated)?;
-        self.note_tree(updated);
-        // The other new trees are on the way to a changed file. libgit2 does not report which trees it wrote.
-        let directories = changes.iter().flat_map(|(path, _)| directories_of(path));
-        for directory in directories.collect::<BTreeSet<_>>() {
-            match root.get_path(Path::new(OsStr::from_bytes(directory))) {
-                Ok(tree) => self.note_tree(tree.id()),
-                // It has become empty.
-                Err(error) if error.code() == ErrorCode::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(updated.into())
+        let content = self.updated(base, &changes, 0)?;
+        self.write(ObjectType::Tree, content)
     }
 
-    /// Collects a tree for the next pack, unless the repository has it.
-    fn note_tree(&mut self, tree: Oid) {
-        // NO_REFRESH: libgit2 would read the directory of packs again, and nothing else writes trees now.
-        if !self.written.exists_ext(tree, OdbLookupFlags::NO_REFRESH) {
-            self.ids.push(tree);
+    /// The content of a directory after these changes. `start` is where the names of its entries start in the paths.
+    fn updated(
+        &mut self,
+        base: Option<ObjectId>,
+        changes: &[TreeChange],
+        start: usize,
+    ) -> Result<Vec<u8>, WriteError> {
+        let odb = self.odb;
+        let base = base.map(|base| odb.read(base.to_oid()?)).transpose()?;
+        let base = base.as_ref().map_or(&[][..], OdbObject::data);
+        let mut entries = Vec::new();
+        // Sorted by path, so the changes of an entry follow each other.
+        for group in changes.chunk_by(|(left, _), (right, _)| key(left, start) == key(right, start))
+        {
+            let Some((path, file)) = group.first() else {
+                continue;
+            };
+            let (name, is_tree) = key(path, start);
+            let (mode, id) = match file {
+                _ if is_tree => {
+                    let before = Entries(base)
+                        .flatten()
+                        .find(|entry| entry.is_tree() && entry.name == name);
+                    let content = self.updated(
+                        before.map(|before| before.id),
+                        group,
+                        start + name.len() + 1,
+                    )?;
+                    let id = if content.is_empty() {
+                        None
+                    } else {
+                        Some(self.write(ObjectType::Tree, content)?)
+                    };
+                    (FileMode::Tree, id)
+                }
+                Some((id, mode)) => (*mode, Some(*id)),
+                None => (FileMode::Blob, None),
+            };
+            entries.push(EntryChange { name, mode, id });
         }
+        Ok(edited(base, &entries)?)
     }
 
     /// Writes an object unless it exists already, and returns its id.
     pub(crate) fn write(
         &mut self,
         kind: ObjectType,
-        content: &[u8],
-    ) -> Result<ObjectId, git2::Error> {
+        mut content: Vec<u8>,
+    ) -> Result<ObjectId, WriteError> {
         if self.progress.is_stopped() {
-            return Err(git2::Error::from_str("stopped"));
+            return Err(git2::Error::from_str("stopped").into());
         }
-        let id = Oid::hash_object(kind, content)?;
-        // Without a refresh: for each new object libgit2 would otherwise read the pack directory again.
-        if !self.odb.exists_ext(id, OdbLookupFlags::NO_REFRESH) {
-            self.ids.push(self.odb.write(kind, content)?);
+        let id = ObjectId::of(kind, &content);
+        // NO_REFRESH: for each new object libgit2 would otherwise read the directory of packs again.
+        let exists = |id: ObjectId| {
+            Ok::<_, git2::Error>(
+                self.odb
+                    .exists_ext(id.to_oid()?, OdbLookupFlags::NO_REFRESH),
+            )
+        };
+        if !self.gathered.contains_key(&id) && !exists(id)? {
+            content.shrink_to_fit();
             self.bytes += content.len();
+            self.gathered.insert(id, (kind, content));
             if self.bytes > GATHERED_BYTES_MAX {
                 self.flush()?;
             }
         }
-        Ok(id.into())
+        Ok(id)
     }
 
     /// Writes the collected objects into a pack, and frees them.
-    fn flush(&mut self) -> Result<(), git2::Error> {
-        if self.ids.is_empty() {
+    fn flush(&mut self) -> Result<(), WriteError> {
+        if self.gathered.is_empty() {
             return Ok(());
         }
-        // A tree that stands at two paths was noted twice, and a pack must not have an object twice.
-        self.ids.sort_unstable();
-        self.ids.dedup();
-        let directory = clone_dir::pack_directory(self.git.path());
-        let mut indexer = Indexer::new(Some(self.odb), &directory, PACK_MODE, false)?;
-        self.write_pack(&mut indexer)?;
-        indexer.commit()?;
-        self.ids.clear();
-        self.gathered.reset()?;
+        let packed = self.pack()?;
+        let directory = clone_dir::pack_directory(self.repository.path());
+        let name = packed.name();
+        // git and libgit2 look for the index, so the pack comes first.
+        clone_dir::write_atomically(&directory, &format!("{name}.pack"), &packed.pack)?;
+        clone_dir::write_atomically(&directory, &format!("{name}.idx"), &packed.index())?;
+        self.gathered.clear();
         self.bytes = 0;
-        self.odb.refresh()
+        Ok(self.odb.refresh()?)
     }
 
-    /// Writes the collected objects in the format of git's `gitformat-pack`, without deltas.
-    fn write_pack(&self, indexer: &mut Indexer<'_>) -> Result<(), git2::Error> {
-        let mut hash = Sha1::new();
-        let mut write = |part: &[u8]| {
-            hash.update(part);
-            indexer.write_all(part).map_err(reason)
-        };
-        let count = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+    /// The collected objects in the format of git's `gitformat-pack`, without deltas.
+    fn pack(&self) -> Result<Packed, WriteError> {
+        let count = u32::try_from(self.gathered.len()).unwrap_or(u32::MAX);
         // One for all: its tables take longer to make than most objects take to compress.
         // A large pack stays as it is, and git clients get its bytes.
         let level = if self.bytes > KEPT_BYTES_MAX {
@@ -182,34 +179,94 @@ impl PackWriter<'_> {
             Compression::fast()
         };
         let mut encoder = ZlibEncoder::new(Vec::new(), level);
-        write(b"PACK\0\0\0\x02")?;
-        write(&count.to_be_bytes())?;
-        for id in &self.ids {
+        let mut pack = b"PACK\0\0\0\x02".to_vec();
+        pack.extend(count.to_be_bytes());
+        let mut objects = Vec::with_capacity(self.gathered.len());
+        for (id, (kind, content)) in &self.gathered {
             if self.progress.is_stopped() {
-                return Err(git2::Error::from_str("stopped"));
+                return Err(git2::Error::from_str("stopped").into());
             }
-            let object = self.odb.read(*id)?;
-            let head = head_of(object.kind(), object.data().len());
-            let packed = encoder.reset(head).and_then(|_empty| {
-                encoder.write_all(object.data())?;
-                encoder.reset(Vec::new())
+            let start = pack.len();
+            pack.extend(head_of(*kind, content.len()));
+            drop(encoder.reset(pack)?);
+            encoder.write_all(content)?;
+            pack = encoder.reset(Vec::new())?;
+            let mut check = Crc::new();
+            check.update(pack.get(start..).unwrap_or_default());
+            objects.push(PackedObject {
+                id: *id,
+                check: check.sum(),
+                // A pack has some ten megabytes, see `GATHERED_BYTES_MAX`.
+                start: u32::try_from(start).unwrap_or(u32::MAX),
             });
-            write(&packed.map_err(reason)?)?;
         }
-        indexer.write_all(&hash.finalize()).map_err(reason)
+        let hash = Sha1::digest(&pack);
+        pack.extend(hash);
+        Ok(Packed {
+            pack,
+            objects,
+            hash: hash.into(),
+        })
     }
 }
 
-/// The error of libgit2 that an `Indexer` has put into this one. It says whether the system refused.
-pub(super) fn reason(error: io::Error) -> git2::Error {
-    let other = |error: io::Error| git2::Error::from_str(&error.to_string());
-    error.downcast().unwrap_or_else(other)
+/// A pack in memory.
+struct Packed {
+    pack: Vec<u8>,
+    /// Sorted by id.
+    objects: Vec<PackedObject>,
+    /// The last bytes of the pack.
+    hash: [u8; 20],
 }
 
-/// The directories above the file at this path: `se` and `se/rd` for `se/rd/serde`.
-fn directories_of(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    ends.filter_map(|(end, _)| path.get(..end))
+struct PackedObject {
+    id: ObjectId,
+    /// CRC-32 of its bytes in the pack.
+    check: u32,
+    /// Where they start.
+    start: u32,
+}
+
+impl Packed {
+    /// The name of its files.
+    fn name(&self) -> String {
+        let mut hex = [0; 40];
+        write_hex(&self.hash, &mut hex);
+        format!("pack-{}", String::from_utf8_lossy(&hex))
+    }
+
+    /// The index of the pack, version 2: for each first byte the number of ids up to it, then the ids, the checks and the
+    /// places in the pack.
+    fn index(&self) -> Vec<u8> {
+        let mut index = b"\xfftOc\0\0\0\x02".to_vec();
+        for first in 0..=u8::MAX {
+            let is_up_to = |object: &PackedObject| object.id.as_bytes().first() <= Some(&first);
+            let count = self.objects.partition_point(is_up_to);
+            index.extend(u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+        }
+        for object in &self.objects {
+            index.extend(object.id.as_bytes());
+        }
+        for object in &self.objects {
+            index.extend(object.check.to_be_bytes());
+        }
+        for object in &self.objects {
+            index.extend(object.start.to_be_bytes());
+        }
+        index.extend(self.hash);
+        index.extend(Sha1::digest(&index));
+        index
+    }
+}
+
+/// The entry on this path in a directory whose names start at `start`: its name, and whether it is a directory.
+fn key(path: &[u8], start: usize) -> (&[u8], bool) {
+    let rest = path.get(start..).unwrap_or_default();
+    let end = rest.iter().position(|byte| *byte == b'/');
+    (
+        rest.get(..end.unwrap_or(rest.len())).unwrap_or_default(),
+        end.is_some(),
+    )
 }
 
 /// The head of an object in a pack: the kind in three bits, and the length in four bits, then seven bits in each byte. The
@@ -235,6 +292,9 @@ fn head_of(kind: ObjectType, length: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use git2::Oid;
     use tempfile::TempDir;
 
     use super::*;
@@ -252,8 +312,8 @@ mod tests {
             })
             .into();
         let progress = ProgressCell::default();
-        let ids = write_packed::<_, git2::Error>(directory.path(), &progress, |writer| {
-            let write = |content: &Vec<u8>| writer.write(ObjectType::Blob, content);
+        let ids = write_packed::<_, WriteError>(directory.path(), &progress, |writer| {
+            let write = |content: &Vec<u8>| writer.write(ObjectType::Blob, content.clone());
             contents.iter().map(write).collect::<Result<Vec<_>, _>>()
         })
         .unwrap();
@@ -269,13 +329,70 @@ mod tests {
         assert!(check.unwrap().success());
     }
 
+    /// The tree that libgit2 makes of these files.
+    fn tree_of(git: &Repository, files: &BTreeSet<String>, blob: Oid) -> Oid {
+        let mut index = git2::Index::new().unwrap();
+        for path in files {
+            let entry = git2::IndexEntry {
+                ctime: git2::IndexTime::new(0, 0),
+                mtime: git2::IndexTime::new(0, 0),
+                dev: 0,
+                ino: 0,
+                mode: 0o100_644,
+                uid: 0,
+                gid: 0,
+                file_size: 0,
+                id: blob,
+                flags: 0,
+                flags_extended: 0,
+                path: path.clone().into_bytes(),
+            };
+            index.add(&entry).unwrap();
+        }
+        index.write_tree_to(git).unwrap()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_changed_tree_is_the_tree_of_the_files_that_it_has(
+            before in proptest::collection::btree_set("[ab]/[a.0-]{1,2}(/[a-]{1,2})?|[c.-]{3}", 0..12),
+            after in proptest::collection::btree_set("[ab]/[a.0-]{1,2}(/[a-]{1,2})?|[c.-]{3}", 0..12),
+        ) {
+            // No file has the name of a directory.
+            let is_possible = |files: &BTreeSet<String>| {
+                let above = |path: &String| path.rfind('/').map(|end| path[..end].to_owned());
+                !files.iter().filter_map(above).any(|directory| files.contains(&directory))
+                    && !files.iter().any(|path| path.split('/').any(|name| name == "." || name == ".."))
+            };
+            proptest::prop_assume!(is_possible(&before) && is_possible(&after));
+            let directory = TempDir::new().unwrap();
+            let git = Repository::init_bare(directory.path()).unwrap();
+            let blob = git.blob(b"content").unwrap();
+            let progress = ProgressCell::default();
+            let update = |base, changes| {
+                write_packed::<_, WriteError>(directory.path(), &progress, |writer| {
+                    writer.update_tree(base, changes)
+                })
+                .unwrap()
+            };
+            let file = Some((blob.into(), FileMode::Blob));
+            let added = |path: &String| (path.clone().into_bytes(), file);
+            let removed = |path: &String| (path.clone().into_bytes(), None);
+            let first = update(None, before.iter().map(added).collect());
+            proptest::prop_assert_eq!(first, tree_of(&git, &before, blob).into());
+            let changes = after.iter().map(added).chain(before.difference(&after).map(removed));
+            let second = update(Some(first), changes.collect());
+            proptest::prop_assert_eq!(second, tree_of(&git, &after, blob).into());
+        }
+    }
+
     #[test]
     fn a_tree_at_two_paths_is_in_the_pack_once() {
         let directory = TempDir::new().unwrap();
         drop(Repository::init_bare(directory.path()).unwrap());
         let progress = ProgressCell::default();
-        let tree = write_packed::<_, git2::Error>(directory.path(), &progress, |writer| {
-            let blob = writer.write(ObjectType::Blob, b"content")?;
+        let tree = write_packed::<_, WriteError>(directory.path(), &progress, |writer| {
+            let blob = writer.write(ObjectType::Blob, b"content".to_vec())?;
             let file = |path: &str| (path.into(), Some((blob, FileMode::Blob)));
             writer.update_tree(None, vec![file("one/file"), file("two/file")])
         })
@@ -285,17 +402,5 @@ mod tests {
         let id = |name| tree.get_name(name).unwrap().id();
         assert_eq!(id("one"), id("two"));
         assert!(git.find_tree(id("one")).is_ok());
-    }
-
-    #[test]
-    fn the_error_of_a_failed_write_keeps_its_reason() {
-        let directory = TempDir::new().unwrap();
-        let mut indexer = Indexer::new(None, directory.path(), PACK_MODE, false).unwrap();
-        let error = reason(indexer.write_all(&[b'x'; 100]).unwrap_err());
-        assert_eq!(error.class(), git2::ErrorClass::Indexer, "{error}");
-        // A full disk is not damage, and no reason to refuse the upstream.
-        let full = git2::Error::new(ErrorCode::GenericError, git2::ErrorClass::Os, "disk full");
-        let kept = reason(io::Error::other(full));
-        assert_eq!(kept.class(), git2::ErrorClass::Os);
     }
 }

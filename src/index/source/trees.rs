@@ -6,14 +6,14 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use git2::{ObjectType, Odb, Oid, Repository};
+use git2::{FileMode, ObjectType, Odb, Oid, Repository};
 
 use crate::index::ids::ObjectId;
 use crate::index::limits::{
     DIRECTORIES_MAX, ENTRIES_READ_MAX, FILES_MAX, ReadError, TREE_BYTES_MAX, TREES_MAX,
     TREES_READ_BYTES_MAX,
 };
-use crate::index::source::directory::Directory;
+use crate::index::source::directory::{Directory, Files};
 use crate::index::source::libgit2::check_size;
 use crate::index::stop::StopFlag;
 use crate::package::IndexPath;
@@ -105,8 +105,8 @@ impl<'r> Reader<'r> {
         // Not before: most directories are shared.
         let path = &*path.to_string();
         let content = self.content(tree.to_oid()?)?;
-        let mut files = Vec::new();
-        let mut below = Vec::new();
+        let mut files = Files::default();
+        let mut below: Vec<(Box<str>, ObjectId)> = Vec::new();
         for entry in Entries(content.bytes()) {
             let entry = entry?;
             self.note_entry()?;
@@ -115,24 +115,25 @@ impl<'r> Reader<'r> {
                 continue;
             };
             if entry.is_file() && IndexPath::is_path(path, name) {
-                files.push((name.to_owned(), entry.id));
+                files.push(name, entry.id);
             } else if entry.is_tree() && may_lead_to_files(name, path) {
-                below.push((name.to_owned(), entry.id));
+                below.push((Box::from(name), entry.id));
             }
         }
         // Freed before the recursion, or a deep path would keep all its trees in memory.
         drop(content);
         self.count(files.len(), 0)?;
         let mut directories = Vec::with_capacity(below.len());
+        let mut next = 0;
         for (name, tree) in below {
-            let before = previous.and_then(|previous| previous.directory(&name));
+            let before = previous.and_then(|previous| previous.directory_from(&name, &mut next));
             let separator = if path.is_empty() { "" } else { "/" };
             let path = format_args!("{path}{separator}{name}");
             let directory = self.directory(tree, path, before)?;
             // Drops empty directories: two trees can describe millions of them.
             if directory.count > 0 {
                 self.count(0, 1)?;
-                directories.push((Box::from(name), directory));
+                directories.push((name, directory));
             }
         }
         Ok(Arc::new(Directory::new(tree, files, directories)))
@@ -223,6 +224,16 @@ impl RawEntry<'_> {
     /// Whether it is a directory.
     pub(crate) fn is_tree(&self) -> bool {
         MODES_OF_TREES.contains(&self.mode)
+    }
+
+    /// The mode of a file or of a link, as git writes it today. `None` for anything else.
+    pub(crate) fn file_mode(&self) -> Option<FileMode> {
+        match self.mode {
+            _ if self.is_tree() || self.is_submodule() => None,
+            b"100755" => Some(FileMode::BlobExecutable),
+            b"120000" => Some(FileMode::Link),
+            _ => Some(FileMode::Blob),
+        }
     }
 
     /// Whether it is an ordinary file.

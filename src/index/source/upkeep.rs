@@ -15,7 +15,6 @@ use git2::{Indexer, Odb, OdbLookupFlags, PackBuilder, PackBuilderStage, Reposito
 
 use super::clone_dir::{self, is_leftover, remove_tree};
 use super::libgit2::{MemoryLimit, with_memory_limit};
-use super::pack_writer::{PACK_MODE, reason};
 use crate::index::limits::WriteError;
 use crate::index::stop::StopFlag;
 
@@ -56,6 +55,9 @@ const PACKING_SETTINGS: [(&str, i64); 2] = [
 
 /// The bytes of a file that are copied between two checks of the stop flag.
 const COPIED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Read-only, because packs never change.
+const PACK_MODE: u32 = 0o444;
 
 /// The directory inside the copy for the objects that are being rolled up.
 const ROLLING: &str = "rolling";
@@ -274,6 +276,12 @@ pub(crate) fn packs_in(repository: &Path) -> io::Result<Vec<Pack>> {
     Ok(packs)
 }
 
+/// The error of libgit2 that an `Indexer` has put into this one. It says whether the system refused.
+fn reason(error: io::Error) -> git2::Error {
+    let other = |error: io::Error| git2::Error::from_str(&error.to_string());
+    error.downcast().unwrap_or_else(other)
+}
+
 fn add_alternate(odb: &Odb<'_>, objects: &Path) -> Result<(), WriteError> {
     let path = objects
         .to_str()
@@ -350,5 +358,21 @@ mod tests {
         assert_eq!(rolled(&[5, 5, 5, 100]), [5, 5, 5]);
         let large = ROLLED_PACK_BYTES_MAX + 1;
         assert_eq!(rolled(&[1, 1, large, large]), [1, 1]);
+    }
+
+    #[test]
+    fn the_error_of_a_failed_write_keeps_its_reason() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut indexer = Indexer::new(None, directory.path(), PACK_MODE, false).unwrap();
+        let error = reason(indexer.write_all(&[b'x'; 100]).unwrap_err());
+        assert_eq!(error.class(), git2::ErrorClass::Indexer, "{error}");
+        // A full disk is not damage, and no reason to refuse the upstream.
+        let full = git2::Error::new(
+            git2::ErrorCode::GenericError,
+            git2::ErrorClass::Os,
+            "disk full",
+        );
+        let kept = reason(io::Error::other(full));
+        assert_eq!(kept.class(), git2::ErrorClass::Os);
     }
 }

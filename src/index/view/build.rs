@@ -5,7 +5,6 @@
 //! clone. A clone without it builds it again.
 
 use std::collections::{BTreeSet, HashSet};
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,10 +14,11 @@ use parking_lot::Mutex;
 
 use super::changes::for_each_change;
 use crate::index::ids::{BlobId, ObjectId};
-use crate::index::limits::ReadError;
+use crate::index::limits::{ReadError, WriteError};
 use crate::index::source::directory::Directory;
 use crate::index::source::pack_writer::{PackWriter, TreeChange, write_packed};
 use crate::index::source::snapshot::Source;
+use crate::index::source::trees::Entries;
 use crate::index::source::visit_files::{Entry, entries_of, visit_entries};
 use crate::index::status::ProgressCell;
 use crate::package::{CrateName, IndexPath};
@@ -35,10 +35,8 @@ const WAITING_MAX: usize = 4;
 pub(crate) enum BuildError {
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("{0}")]
-    Git(#[from] git2::Error),
-    #[error("{0}")]
-    System(#[from] io::Error),
+    #[error(transparent)]
+    Write(#[from] WriteError),
     #[error("stopped")]
     Stopped,
 }
@@ -106,9 +104,8 @@ pub(crate) fn build(
     progress: &ProgressCell,
 ) -> Result<Built, BuildError> {
     let built = match try_build(source, earlier, (rules, facts), progress) {
-        // libgit2's tree update cannot replace a directory with a file of the same name. In an empty tree there is no such
-        // directory.
-        Err(BuildError::Git(_)) if earlier.is_some() => {
+        // The earlier tree may have become unreadable: its directories are in memory, so nobody else would notice.
+        Err(BuildError::Write(WriteError::Git(_))) if earlier.is_some() => {
             try_build(source, None, (rules, facts), progress)
         }
         built => built,
@@ -168,15 +165,17 @@ fn try_build(
         let (send, contents) = sync_channel(WAITING_MAX);
         let (send_changes, changes) = sync_channel(1);
         // Small contents and the trees share a pack, so that a refresh adds one pack instead of two.
-        let writer = std::thread::Builder::new().spawn_scoped(scope, move || {
-            write_packed(clone, progress, |writer| {
-                write_contents(writer, &contents)?;
-                match changes.recv() {
-                    Ok(changes) => Ok(Some(writer.update_tree(base, changes)?)),
-                    Err(_nothing_to_change) => Ok::<_, BuildError>(None),
-                }
+        let writer = std::thread::Builder::new()
+            .spawn_scoped(scope, move || {
+                write_packed(clone, progress, |writer| {
+                    write_contents(writer, &contents)?;
+                    match changes.recv() {
+                        Ok(changes) => Ok(Some(writer.update_tree(base, changes)?)),
+                        Err(_nothing_to_change) => Ok::<_, BuildError>(None),
+                    }
+                })
             })
-        })?;
+            .map_err(WriteError::Disk)?;
         let entries = std::mem::take(&mut work.entries);
         let shown = show(source, entries, (rules, facts), &send, progress);
         drop(send);
@@ -265,7 +264,7 @@ fn write_contents(
     contents: &Receiver<Vec<u8>>,
 ) -> Result<(), BuildError> {
     for content in contents {
-        writer.write(ObjectType::Blob, &content)?;
+        writer.write(ObjectType::Blob, content)?;
     }
     Ok(())
 }
@@ -347,31 +346,29 @@ fn show(
 /// The changes of the top-level files, which rules do not change.
 fn top_changes(source: &Source, earlier: Option<&Earlier>) -> Result<Vec<TreeChange>, ReadError> {
     source.repository().with(|git| {
-        // A tree from upstream can contain names that libgit2 refuses in a new tree, such as `.git`. A tree builder
-        // finds them, so one bad name does not make the whole update fail.
+        let odb = git.odb()?;
+        // A tree from upstream can contain names that no tree should have, such as `.git`. A tree builder finds them.
         let mut acceptable = git.treebuilder(None)?;
         let mut changes: Vec<TreeChange> = Vec::new();
-        for entry in &git.find_tree(source.root().tree.to_oid()?)? {
-            let (name, id) = (entry.name_bytes(), entry.id());
-            let mode = match entry.filemode() {
-                0o100_755 => FileMode::BlobExecutable,
-                0o120_000 => FileMode::Link,
-                _ => FileMode::Blob,
+        for entry in Entries(odb.read(source.root().tree.to_oid()?)?.data()) {
+            let entry = entry?;
+            let Some(mode) = entry.file_mode() else {
+                continue;
             };
-            let is_file = entry.kind() == Some(ObjectType::Blob);
             // A tree of an upstream can have a file and a directory of one name. The index files win.
-            let is_directory =
-                std::str::from_utf8(name).is_ok_and(|name| source.root().directory(name).is_some());
-            if is_file && !is_directory && acceptable.insert(name, id, mode.into()).is_ok() {
-                changes.push((name.to_vec(), Some((id.into(), mode))));
+            let is_directory = std::str::from_utf8(entry.name)
+                .is_ok_and(|name| source.root().directory(name).is_some());
+            let id = entry.id.to_oid()?;
+            if !is_directory && acceptable.insert(entry.name, id, mode.into()).is_ok() {
+                changes.push((entry.name.to_vec(), Some((entry.id, mode))));
             }
         }
         if let Some(earlier) = earlier {
             let there: HashSet<Vec<u8>> = changes.iter().map(|(path, _)| path.clone()).collect();
-            for entry in &git.find_tree(earlier.shown.tree.to_oid()?)? {
-                let name = entry.name_bytes();
-                if entry.kind() == Some(ObjectType::Blob) && !there.contains(name) {
-                    changes.push((name.to_vec(), None));
+            for entry in Entries(odb.read(earlier.shown.tree.to_oid()?)?.data()) {
+                let entry = entry?;
+                if entry.file_mode().is_some() && !there.contains(entry.name) {
+                    changes.push((entry.name.to_vec(), None));
                 }
             }
         }

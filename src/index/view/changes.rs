@@ -55,12 +55,14 @@ pub(crate) fn for_each_change<'a, E>(
             })?;
         }
     }
+    let mut next = 0;
     for (name, below) in after.into_iter().flat_map(Directory::directories) {
-        let earlier = before.and_then(|before| before.directory(name));
+        let earlier = before.and_then(|before| before.directory_from(name, &mut next));
         for_each_change(earlier.map(AsRef::as_ref), Some(below), visit)?;
     }
+    let mut next = 0;
     for (name, below) in before.into_iter().flat_map(Directory::directories) {
-        if after.is_none_or(|after| after.directory(name).is_none()) {
+        if after.is_none_or(|after| after.directory_from(name, &mut next).is_none()) {
             for_each_change(Some(below), None, visit)?;
         }
     }
