@@ -158,7 +158,7 @@ impl FilePart {
         let bytes = usize::try_from(self.bytes_left()).unwrap_or(usize::MAX);
         let bytes = bytes.min(bytes_max);
         let file = &self.file.file;
-        // The kernel moves the beginning.
+        // `sendfile` advances the start of the range.
         let sent = rustix::fs::sendfile(socket, file, Some(&mut self.range.start), bytes)?;
         if sent == 0 && bytes > 0 {
             // The file was truncated in the meantime.

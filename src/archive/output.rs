@@ -12,7 +12,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// An archive during writing. If it is dropped before [`Output::complete`], it leaves nothing behind.
 pub(super) struct Output {
-    /// Standard output is here without its own line buffer.
+    /// The open file. For standard output: without the line buffer of `std`.
     writer: BufWriter<File>,
     /// The temporary file beside the target, and the target; `None` for standard output and for a complete archive.
     partial: Option<(PathBuf, PathBuf)>,

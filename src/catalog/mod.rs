@@ -9,7 +9,7 @@
 //! `journal`.
 //!
 //! - `questions`: questions and answers, as plain values.
-//! - `handle`: asking, with limits for time and for those who wait. A question sees one state of names and database, which
+//! - `handle`: questions, with a limit for their time and one for those that wait. A question sees one state of names and database, which
 //!   belong to one view.
 //! - `names`: search in memory.
 //! - `database`: the tables, and all statements.

@@ -387,7 +387,7 @@ impl Open {
         self.state = state;
         self.publish(view, names, catalog)?;
         let is_first = self.listing.replace(listing.clone()).is_none();
-        // A small step leaves little memory. The follower of the upstream returns that from time to time.
+        // A small step leaves little memory. The follower of the index returns it every 30 s.
         if is_first || changes > FOLLOWED_MIN {
             return_freed_blocks();
         }

@@ -22,8 +22,8 @@ impl From<Oid> for ObjectId {
 }
 
 impl ObjectId {
-    /// Computes git's id of an object. libgit2 also looks for collisions, which takes several times as long. What is
-    /// hashed here was made here.
+    /// Computes git's id of an object. libgit2 also detects SHA-1 collision attacks, which takes several times as long. Only
+    /// objects that the mirror itself writes are hashed here.
     pub(crate) fn of(kind: ObjectType, content: &[u8]) -> Self {
         let head = format!("{kind} {}\0", content.len());
         let hash = Sha1::new().chain_update(head).chain_update(content);

@@ -1,4 +1,4 @@
-//! Computes the pauses between attempts: after failures, and between repairs. No I/O.
+//! Computes the pauses between attempts: after failures, between repairs, and between damage checks.
 
 use std::time::{Duration, Instant};
 

@@ -9,7 +9,7 @@
 //! - `difference`: what has changed in one index file.
 //! - `line`: the lines of the feed.
 //! - `database`: the tables, and all statements.
-//! - `handle`: asking, with limits for time and for those who wait.
+//! - `handle`: questions, with a limit for their time and one for those that wait.
 //! - `worker`: following the index, and forgetting old steps.
 
 mod cursor;

@@ -85,7 +85,7 @@ impl Write for LogOutput {
     }
 }
 
-/// Has `take` get each event as one line. Does nothing if a test has already started logging.
+/// Passes each event to `take`, as one line. Does nothing if a test has already started logging.
 pub(crate) fn log_to(
     format: LogFormat,
     filter: &str,

@@ -79,7 +79,7 @@ pub(crate) struct DecidedVersion {
     pub(crate) upstream_yanked: bool,
     /// Whether it is served as yanked; `None` if it is not served at all.
     pub(crate) served_yanked: Option<bool>,
-    /// What the rules say; `None` if none matches. In audit mode the decision is not applied.
+    /// Why a rule matches; `None` if none does. In audit mode the rule changes nothing.
     pub(crate) reason: Option<Reason>,
 }
 
@@ -90,7 +90,7 @@ struct DecidedLine<'a> {
     line: Option<Line<'a>>,
     /// Why a rule matches, if one does.
     reason: Option<Reason>,
-    /// How the line is shown: unchanged, if the decision is only noted.
+    /// How the line is shown. In audit mode: unchanged.
     shown: Shown,
 }
 

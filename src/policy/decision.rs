@@ -1,4 +1,5 @@
-//! What the rules say about one version, and why. Without a reason no rule matches, and a version is shown unchanged.
+//! Why a rule matches a version, and how the version is then shown. If no rule matches there is no reason, and the version
+//! is shown unchanged.
 
 use crate::package::Timestamp;
 

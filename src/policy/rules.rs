@@ -1,6 +1,7 @@
 //! The rules, and their decisions about one version.
 //!
-//! To add a rule, add a variant to [`Rule`] and an arm to each `match` in this file. The compiler finds the places.
+//! To add a rule, add a variant to [`Rule`] and a [`Reason`]. The compiler finds most places. `Rules::policy`,
+//! `Rule::only_watches` and `apply::decide` have a default, so check these yourself.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

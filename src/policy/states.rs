@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::apply::FileState;
 
-/// Enough parts that the copy of one is cheap: 40 files in each, of 10,000.
-const PARTS: usize = 256;
+/// The number of shards. Of 10,000 files each has 40, so a copy of one is cheap.
+const SHARDS: usize = 256;
 
 /// The index files about which the policy has something to say, by the name of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "BTreeMap<Box<str>, FileState>")]
 pub(crate) struct States {
-    /// Every refresh makes new states of nearly the same files, and shares the parts without a change. One map took a
-    /// fifteenth of a refresh with 10,000 files (`benches/compare/view.sh`).
-    parts: Box<[Arc<Part>]>,
+    /// A refresh makes new states, and shares the shards that have not changed. A copy of one map of 10,000 files took a
+    /// fifteenth of a refresh (`benches/compare/view.sh`).
+    shards: Box<[Arc<Shard>]>,
     /// The sums.
     pub(crate) totals: Totals,
 }
 
-/// The files whose names have the same hash.
+/// The files whose names have the same lowest byte in their hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Part {
+struct Shard {
     files: BTreeMap<Box<str>, FileState>,
     /// The first policy time at which a decision changes in one of them.
     next_change: Option<i64>,
@@ -33,7 +33,7 @@ struct Part {
 impl Default for States {
     fn default() -> Self {
         Self {
-            parts: vec![Arc::default(); PARTS].into(),
+            shards: vec![Arc::default(); SHARDS].into(),
             totals: Totals::default(),
         }
     }
@@ -68,7 +68,7 @@ impl From<BTreeMap<Box<str>, FileState>> for States {
 
 impl Serialize for States {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.parts.iter().flat_map(|part| &part.files))
+        serializer.collect_map(self.shards.iter().flat_map(|shard| &shard.files))
     }
 }
 
@@ -76,60 +76,60 @@ impl States {
     /// Replaces the state of a file. `None` for a file that is gone.
     pub(crate) fn set(&mut self, name: &str, state: Option<FileState>) {
         let state = state.filter(|state| *state != FileState::default());
-        let Some(part) = self.parts.get_mut(part_of(name)) else {
+        let Some(shard) = self.shards.get_mut(shard_of(name)) else {
             return;
         };
-        let part = Arc::make_mut(part);
+        let shard = Arc::make_mut(shard);
         let changes = state.as_ref().and_then(|state| state.next_change);
         let before = match state {
             Some(state) => {
                 self.totals.add(name, &state);
-                part.files.insert(name.into(), state)
+                shard.files.insert(name.into(), state)
             }
-            None => part.files.remove(name),
+            None => shard.files.remove(name),
         };
         if let Some(before) = &before {
             self.totals.subtract(name, before);
         }
-        part.next_change = match before.and_then(|before| before.next_change) {
+        shard.next_change = match before.and_then(|before| before.next_change) {
             // It may have been the first one.
-            Some(gone) if Some(gone) == part.next_change => {
-                let changes = part.files.values().filter_map(|state| state.next_change);
+            Some(gone) if Some(gone) == shard.next_change => {
+                let changes = shard.files.values().filter_map(|state| state.next_change);
                 changes.min()
             }
-            _ => part.next_change.into_iter().chain(changes).min(),
+            _ => shard.next_change.into_iter().chain(changes).min(),
         };
     }
 
     /// The number of files.
     pub(crate) fn count(&self) -> usize {
-        self.parts.iter().map(|part| part.files.len()).sum()
+        self.shards.iter().map(|shard| shard.files.len()).sum()
     }
 
     /// The state of a file; `None` if the policy has nothing to say about it.
     pub(crate) fn of(&self, name: &str) -> Option<&FileState> {
-        self.parts.get(part_of(name))?.files.get(name)
+        self.shards.get(shard_of(name))?.files.get(name)
     }
 
     /// The files in which a decision changes by itself at this policy time, or has changed since.
     pub(crate) fn due(&self, policy_time: i64) -> impl Iterator<Item = &str> {
         let is_due = move |next: Option<i64>| next.is_some_and(|next| next <= policy_time);
-        let parts = self
-            .parts
+        let shards = self
+            .shards
             .iter()
-            .filter(move |part| is_due(part.next_change));
-        let files = parts.flat_map(|part| &part.files);
+            .filter(move |shard| is_due(shard.next_change));
+        let files = shards.flat_map(|shard| &shard.files);
         let due = files.filter(move |(_, state)| is_due(state.next_change));
         due.map(|(name, _)| &**name)
     }
 }
 
-/// The place of the part with this file.
-fn part_of(name: &str) -> usize {
+/// The place of the shard with this file.
+fn shard_of(name: &str) -> usize {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     let [byte, ..] = hasher.finish().to_le_bytes();
-    usize::from(byte) % PARTS
+    usize::from(byte) % SHARDS
 }
 
 impl Totals {

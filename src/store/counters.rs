@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts that only grow, and how much is stored.
+/// Counts since the start, which only grow, and the number and bytes of the stored files.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Requests for stored files.
@@ -29,7 +29,7 @@ pub(crate) struct Counters {
     pub(crate) stored_bytes: Counter,
 }
 
-/// One of them.
+/// A number that many threads change.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 

@@ -49,7 +49,7 @@ pub(super) struct FileRequest<'a> {
     pub(super) wanted: &'a VersionInPath,
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
-    /// When the client gets the answer to come again, whatever it waits for.
+    /// When the client gets `503` with `Retry-After`, whatever the request waits for.
     pub(super) deadline: Instant,
 }
 

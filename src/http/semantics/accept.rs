@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-/// The choices in all lines of a header, each with its quality. A line that is no text has none.
+/// The choices in all lines of a header, each with its quality. A line that is not ASCII has none.
 pub(super) fn choices(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = (&str, f32)> {
     let lines = headers.get_all(name).into_iter();
     let choices = lines

@@ -30,8 +30,8 @@ const IDLE_PAUSE: Duration = Duration::from_secs(60);
 /// The pause between two steps of an offline mirror without a readable index.
 pub(super) const NO_INDEX_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often memory is returned that views and their readers have left. An open pack keeps up to 16 MB of what was read from
-/// it. Returning memory, and opening a pack again, takes some milliseconds: too much for every refresh.
+/// How often idle handles of the clone are closed and freed memory goes back to the system. An open pack keeps up to 16 MB
+/// of what was read from it. Both take some milliseconds: too much for every refresh.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 
 /// The background task.

@@ -128,8 +128,8 @@ fn add_commit(
     Ok(tip)
 }
 
-/// Gives a commit references of its own, if it has none. By files: libgit2 would lock and flush each. No view shows this
-/// commit before they are complete, and after a crash they are checked.
+/// Gives a commit references of its own, if it has none. Writes the files itself, because libgit2 would lock and flush each.
+/// A crash can leave them incomplete. No view shows the commit then, and the next call writes them again.
 fn add_namespace(served: &Repository, tip: ObjectId) -> Result<(), WriteError> {
     let namespace = format!("{NAMESPACES}{}", namespace(tip));
     let (head, tip_id) = (format!("{namespace}/HEAD"), tip.to_oid()?);
@@ -146,7 +146,7 @@ fn add_namespace(served: &Repository, tip: ObjectId) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Removes the references of namespaces. By files: each costs a few, and libgit2 would write no others.
+/// Removes the namespaces that are not kept. Deletes their directories: each holds only what [`add_namespace`] has written.
 fn remove_namespaces(served: &Repository, is_kept: impl Fn(&str) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(served.path().join(NAMESPACES))? {
         let entry = entry?;

@@ -53,7 +53,7 @@ impl Directory {
             directory_count: 1 + below()
                 .map(|directory| directory.directory_count)
                 .sum::<usize>(),
-            // Copies of the right size: what is left of larger blocks would be lost between blocks that stay.
+            // Copied into blocks of the exact size. Shrinking larger blocks would leave gaps that the allocator cannot use.
             names: names.as_str().into(),
             files: files.as_slice().into(),
             directories: directories.into(),
@@ -127,8 +127,9 @@ impl Directory {
         Some(directory)
     }
 
-    /// The same for names that are asked for one after the other, almost in the order of this directory. The next one is
-    /// expected at `next`. A root has more than a thousand directories, and is read again at each refresh.
+    /// Like [`Self::directory`], for a caller that asks for many names in nearly the order of this directory. Looks at
+    /// position `next` first, and sets it behind the name that was found. This saves most binary searches: each refresh
+    /// asks for the hundreds of directories above a change several times.
     pub(crate) fn directory_from(&self, name: &str, next: &mut usize) -> Option<&Arc<Self>> {
         let is_next = |(candidate, _): &&Subdirectory| **candidate == *name;
         let found = match self.directories.get(*next).filter(is_next) {

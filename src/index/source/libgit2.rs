@@ -1,4 +1,4 @@
-//! libgit2's process-wide settings, and a limit for its memory.
+//! libgit2's process-wide settings, a limit for its memory, and checked reads of objects.
 //!
 //! This file has `unsafe` code; `ARCHITECTURE.md` names the others that have. The reason: libgit2 waits without limit for an unresponsive
 //! upstream until a time-out is set, and only its variadic function `git_libgit2_opts` sets one. That function is
@@ -229,8 +229,7 @@ pub(crate) fn check_size(
     Ok(bytes)
 }
 
-/// Reads an object, to find damage, and checks that its content is the one that the id names. Other reads trust the
-/// checksums of zlib, as git does.
+/// Reads an object and checks its hash, to find damage. Other reads trust zlib's checksums, as git does.
 pub(crate) fn read_checked<'o>(odb: &'o Odb<'_>, id: Oid) -> Result<OdbObject<'o>, git2::Error> {
     let object = odb.read(id)?;
     if Oid::hash_object(object.kind(), object.data())? != id {
@@ -240,7 +239,7 @@ pub(crate) fn read_checked<'o>(odb: &'o Odb<'_>, id: Oid) -> Result<OdbObject<'o
     Ok(object)
 }
 
-/// The same for a file. The mirror reads no larger file elsewhere than an index file may be, so it does not read them here.
+/// Checks a file in the same way. Skips files larger than an index file may be: the mirror never reads those.
 pub(crate) fn try_file(odb: &Odb<'_>, id: Oid) -> Result<(), git2::Error> {
     let (bytes, _kind) = read_header(odb, id)?;
     if bytes <= INDEX_FILE_BYTES_MAX {
@@ -292,8 +291,8 @@ pub(crate) fn configure(
                 git2::opts::set_server_timeout_in_milliseconds(milliseconds(silence));
             // Trees are read once, and index files have a cache of their own.
             git2::opts::enable_caching(false);
-            // git hashes no object that it reads from its own disk, either: zlib's checksums find damage. It would take
-            // 4 of the 45 ms of a refresh. Fetched and imported objects are hashed; damage checks use `read_checked`.
+            // Hashing each object that is read would take 4 ms of a refresh under rules. git does not do it either: zlib's
+            // checksums find damage. Fetched and imported objects are hashed, and damage checks use `read_checked`.
             git2::opts::strict_hash_verification(false);
             // The settings of the machine's git users are not for the mirror: `url.<base>.insteadOf` would lead it
             // elsewhere. libgit2 looks at these files 180 times in a refresh.

@@ -75,7 +75,7 @@ impl PackWriter<'_> {
             self.flush()?;
         }
         changes.sort_by(|(left, _), (right, _)| left.cmp(right));
-        // A tree of an upstream can list a name twice. The first one counts.
+        // An upstream's tree can list a name twice, so there can be two changes of one path. The first one counts.
         changes.dedup_by(|(later, _), (first, _)| later == first);
         let content = self.updated(base, &changes, 0)?;
         self.write(ObjectType::Tree, content)
@@ -93,12 +93,13 @@ impl PackWriter<'_> {
         let base = base.as_ref().map_or(&[][..], OdbObject::data);
         let mut entries = Vec::new();
         // Sorted by path, so the changes of an entry follow each other.
-        for group in changes.chunk_by(|(left, _), (right, _)| key(left, start) == key(right, start))
+        for group in changes
+            .chunk_by(|(left, _), (right, _)| entry_at(left, start) == entry_at(right, start))
         {
             let Some((path, file)) = group.first() else {
                 continue;
             };
-            let (name, is_tree) = key(path, start);
+            let (name, is_tree) = entry_at(path, start);
             let (mode, id) = match file {
                 _ if is_tree => {
                     let before = Entries(base)
@@ -171,13 +172,13 @@ impl PackWriter<'_> {
     /// The collected objects in the format of git's `gitformat-pack`, without deltas.
     fn pack(&self) -> Result<Packed, WriteError> {
         let count = u32::try_from(self.gathered.len()).unwrap_or(u32::MAX);
-        // One for all: its tables take longer to make than most objects take to compress.
-        // A large pack stays as it is, and git clients get its bytes.
+        // git clients get the bytes of a large pack, so it is compressed well. A roll-up compresses small ones again.
         let level = if self.bytes > KEPT_BYTES_MAX {
             Compression::default()
         } else {
             Compression::fast()
         };
+        // One for all objects: its tables take longer to make than most objects take to compress.
         let mut encoder = ZlibEncoder::new(Vec::new(), level);
         let mut pack = b"PACK\0\0\0\x02".to_vec();
         pack.extend(count.to_be_bytes());
@@ -187,17 +188,17 @@ impl PackWriter<'_> {
                 return Err(git2::Error::from_str("stopped").into());
             }
             let start = pack.len();
-            pack.extend(head_of(*kind, content.len()));
+            pack.extend(object_header(*kind, content.len()));
             drop(encoder.reset(pack)?);
             encoder.write_all(content)?;
             pack = encoder.reset(Vec::new())?;
-            let mut check = Crc::new();
-            check.update(pack.get(start..).unwrap_or_default());
+            let mut crc32 = Crc::new();
+            crc32.update(pack.get(start..).unwrap_or_default());
             objects.push(PackedObject {
                 id: *id,
-                check: check.sum(),
+                crc32: crc32.sum(),
                 // A pack has some ten megabytes, see `GATHERED_BYTES_MAX`.
-                start: u32::try_from(start).unwrap_or(u32::MAX),
+                offset: u32::try_from(start).unwrap_or(u32::MAX),
             });
         }
         let hash = Sha1::digest(&pack);
@@ -215,16 +216,16 @@ struct Packed {
     pack: Vec<u8>,
     /// Sorted by id.
     objects: Vec<PackedObject>,
-    /// The last bytes of the pack.
+    /// The checksum at the end of the pack.
     hash: [u8; 20],
 }
 
 struct PackedObject {
     id: ObjectId,
-    /// CRC-32 of its bytes in the pack.
-    check: u32,
-    /// Where they start.
-    start: u32,
+    /// CRC-32 of the packed object.
+    crc32: u32,
+    /// The offset of the object in the pack.
+    offset: u32,
 }
 
 impl Packed {
@@ -235,8 +236,7 @@ impl Packed {
         format!("pack-{}", String::from_utf8_lossy(&hex))
     }
 
-    /// The index of the pack, version 2: for each first byte the number of ids up to it, then the ids, the checks and the
-    /// places in the pack.
+    /// The index of the pack, version 2: the fan-out table, the ids, the CRCs and the offsets.
     fn index(&self) -> Vec<u8> {
         let mut index = b"\xfftOc\0\0\0\x02".to_vec();
         for first in 0..=u8::MAX {
@@ -248,10 +248,10 @@ impl Packed {
             index.extend(object.id.as_bytes());
         }
         for object in &self.objects {
-            index.extend(object.check.to_be_bytes());
+            index.extend(object.crc32.to_be_bytes());
         }
         for object in &self.objects {
-            index.extend(object.start.to_be_bytes());
+            index.extend(object.offset.to_be_bytes());
         }
         index.extend(self.hash);
         index.extend(Sha1::digest(&index));
@@ -260,7 +260,7 @@ impl Packed {
 }
 
 /// The entry on this path in a directory whose names start at `start`: its name, and whether it is a directory.
-fn key(path: &[u8], start: usize) -> (&[u8], bool) {
+fn entry_at(path: &[u8], start: usize) -> (&[u8], bool) {
     let rest = path.get(start..).unwrap_or_default();
     let end = rest.iter().position(|byte| *byte == b'/');
     (
@@ -269,9 +269,9 @@ fn key(path: &[u8], start: usize) -> (&[u8], bool) {
     )
 }
 
-/// The head of an object in a pack: the kind in three bits, and the length in four bits, then seven bits in each byte. The
-/// lowest come first, and the highest bit of a byte says that another byte follows.
-fn head_of(kind: ObjectType, length: usize) -> Vec<u8> {
+/// The header of a packed object: the type in three bits and the lowest four bits of the length, then seven bits of the
+/// length in each byte, lowest first. The highest bit of a byte says that another byte follows.
+fn object_header(kind: ObjectType, length: usize) -> Vec<u8> {
     let lowest_byte = |number: usize| number.to_le_bytes()[0];
     let kind = match kind {
         ObjectType::Tree => 2,

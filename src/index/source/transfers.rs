@@ -28,8 +28,8 @@ const ABANDONED_RECENTLY_MAX: usize = 2;
 /// The same for all abandoned transfers, of any age.
 const ABANDONED_MAX: usize = 16;
 
-/// The signals with a handler. libgit2 gives up when one interrupts its wait for the upstream, and the system chooses any
-/// thread that does not block the signal: that a git child has ended, for example, while its parent starts the next one.
+/// The signals with a handler. The thread of a transfer blocks them. A signal interrupts any thread that does not block it,
+/// and libgit2 then gives up its wait for the upstream. SIGCHLD comes whenever a git child ends.
 const HANDLED_SIGNALS: [Signal; 4] = [
     Signal::SIGCHLD,
     Signal::SIGHUP,
@@ -111,7 +111,7 @@ fn supervise(
     let thread = std::thread::Builder::new()
         .name("transfer".to_owned())
         .spawn(move || {
-            // Fails only for an impossible set. The transfer can do without.
+            // Fails only for an invalid set. Then the transfer runs without it.
             let _blocked = SigSet::from_iter(HANDLED_SIGNALS).thread_block();
             // Fails if the transfer was abandoned: then nothing receives the result.
             let _abandoned = send.send(transfer(&cell));

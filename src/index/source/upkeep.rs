@@ -47,9 +47,13 @@ pub(crate) const FAILURE_PAUSE: Duration = Duration::from_secs(30 * 60);
 /// The largest pack that is rolled up. libgit2 compares all its objects again, which takes a minute for this size.
 const ROLLED_PACK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Limits the memory for comparing objects and for deltas, so that a small machine is enough.
+/// A pack up to this size is small: what a refresh brings, and a few refreshes together.
+const SMALL_PACK_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Limits the memory for comparing objects and for deltas. libgit2 compares each object with fewer others then. With 32 MB
+/// the packs of 28 refreshes took 0.5 s in place of 0.3 s, and became only 3 % smaller.
 const PACKING_SETTINGS: [(&str, i64); 2] = [
-    ("pack.windowMemory", 32 * 1024 * 1024),
+    ("pack.windowMemory", 512 * 1024),
     ("pack.deltaCacheSize", 16 * 1024 * 1024),
 ];
 
@@ -247,8 +251,14 @@ fn set_apart(repository: &Path, rolling: &Path) -> io::Result<()> {
 
 /// Chooses the packs to roll up: the smallest ones, until each remaining pack is at least twice as large as all smaller
 /// packs together. So an object is packed a few times in its life and not at every roll-up.
+///
+/// Larger packs are left alone while half of the packs are small. A fetched pack brings copies of objects, so it is large
+/// for what it adds: the packs of 31 refreshes took the 13,000 objects of a first view along each time (7 s in place of
+/// 0.3 s).
 fn small_ones(mut packs: Vec<Pack>) -> Vec<Pack> {
-    packs.retain(|pack| pack.bytes <= ROLLED_PACK_BYTES_MAX);
+    let is_small = |pack: &Pack| pack.bytes <= SMALL_PACK_BYTES_MAX;
+    let most_are_small = packs.iter().filter(|pack| is_small(pack)).count() >= packs.len() / 2;
+    packs.retain(|pack| is_small(pack) || !most_are_small && pack.bytes <= ROLLED_PACK_BYTES_MAX);
     packs.sort_by_key(|pack| pack.bytes);
     let mut together = 0_u64;
     let mut rolled = 0;
@@ -358,6 +368,23 @@ mod tests {
         assert_eq!(rolled(&[5, 5, 5, 100]), [5, 5, 5]);
         let large = ROLLED_PACK_BYTES_MAX + 1;
         assert_eq!(rolled(&[1, 1, large, large]), [1, 1]);
+    }
+
+    #[test]
+    fn larger_packs_are_left_alone_while_half_of_the_packs_are_small() {
+        let rolled = |small: usize, larger: usize| {
+            let sizes = [(small, 100_000), (larger, SMALL_PACK_BYTES_MAX + 1)];
+            let packs = sizes.into_iter().flat_map(|(number, bytes)| {
+                (0..number).map(move |_| Pack {
+                    path: PathBuf::new(),
+                    bytes,
+                })
+            });
+            small_ones(packs.collect()).len()
+        };
+        assert_eq!(rolled(40, 24), 40);
+        assert_eq!(rolled(32, 32), 32);
+        assert_eq!(rolled(31, 33), 64);
     }
 
     #[test]

@@ -211,8 +211,8 @@ fn try_build(
     })
 }
 
-/// Replaces the state of a file, and returns whether it has changed. Most files have none before and after, and then
-/// the shared map is not copied.
+/// Replaces the state of a file, and returns whether it has changed. Most files have no state before and after. For these
+/// nothing is copied.
 fn set_state(states: &mut Arc<States>, name: &str, state: Option<FileState>) -> bool {
     let state = state.filter(|state| *state != FileState::default());
     let is_new = states.of(name) != state.as_ref();
