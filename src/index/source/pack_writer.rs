@@ -360,7 +360,7 @@ mod tests {
         ) {
             // No file has the name of a directory.
             let is_possible = |files: &BTreeSet<String>| {
-                let above = |path: &String| path.rfind('/').map(|end| path[..end].to_owned());
+                let above = |path: &String| Some(path.rsplit_once('/')?.0.to_owned());
                 !files.iter().filter_map(above).any(|directory| files.contains(&directory))
                     && !files.iter().any(|path| path.split('/').any(|name| name == "." || name == ".."))
             };
