@@ -21,6 +21,7 @@ use super::api::query::{ApiQuery, given};
 use super::error::ApiError;
 use super::index::index_guard::{commit_header, current_view};
 use super::semantics::accept::asks_for;
+use super::semantics::body_of_unknown_length;
 use super::state::{AppState, RequestState};
 use cursor::Since;
 use events::Following;
@@ -96,7 +97,7 @@ async fn answer(
     let page = Page::after(&request, &since, limit).await?;
     let commit = page.head.commit.parse().ok().and_then(commit_header);
     let body = match place {
-        _ if !has_body => Body::empty(),
+        _ if !has_body => body_of_unknown_length(),
         Some(place) => Following::begin(request, (page, limit), place).body(),
         None => {
             exchange.keep(memory);

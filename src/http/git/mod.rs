@@ -26,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::{ApiError, GitComplaint, PlainText};
 use super::index::index_guard::{commit_header, git_index, policy_header};
 use super::index::policy_guard::count_git_fetch;
+use super::semantics::body_of_unknown_length;
 use super::state::{AppState, RequestState};
 use crate::index::{GitIndex, GitProtocol, GitRequest, IndexHandle, View};
 use crate::server::WeakExchange;
@@ -108,7 +109,7 @@ pub(crate) async fn list_refs(
     let (output, headers) = start(served, &request, asked).await?;
     // An answer to HEAD has no body.
     let body = if method == Method::HEAD {
-        Body::empty()
+        body_of_unknown_length()
     } else {
         Body::new(output.after(Bytes::from_static(SERVICE_HEADER)))
     };
