@@ -229,7 +229,7 @@ pub(crate) fn check_size(
     Ok(bytes)
 }
 
-/// Reads an object and checks its hash, to find damage. Other reads trust zlib's checksums, as git does.
+/// Reads an object and checks its hash, to find damage.
 pub(crate) fn read_checked<'o>(odb: &'o Odb<'_>, id: Oid) -> Result<OdbObject<'o>, git2::Error> {
     let object = odb.read(id)?;
     if Oid::hash_object(object.kind(), object.data())? != id {
@@ -291,9 +291,6 @@ pub(crate) fn configure(
                 git2::opts::set_server_timeout_in_milliseconds(milliseconds(silence));
             // Trees are read once, and index files have a cache of their own.
             git2::opts::enable_caching(false);
-            // Hashing each object that is read would take 4 ms of a refresh under rules. git does not do it either: zlib's
-            // checksums find damage. Fetched and imported objects are hashed, and damage checks use `read_checked`.
-            git2::opts::strict_hash_verification(false);
             // The settings of the machine's git users are not for the mirror: `url.<base>.insteadOf` would lead it
             // elsewhere. libgit2 looks at these files 180 times in a refresh.
             for level in [
