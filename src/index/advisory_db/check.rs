@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use git2::{ObjectType, Odb, Oid};
 
 use crate::index::limits::{COMMIT_BYTES_MAX, ReadError, TREE_BYTES_MAX};
-use crate::index::source::libgit2::{check_size, read_checked, try_file};
+use crate::index::source::libgit2::{check_size, try_file};
 use crate::index::source::local_upstream;
 use crate::index::source::repository::Repository;
 use crate::index::source::trees::Entries;
@@ -58,7 +58,7 @@ fn read_tree(
     let mut trees = vec![tree];
     while let Some(tree) = trees.pop() {
         check_size(odb, tree, ObjectType::Tree, TREE_BYTES_MAX)?;
-        let content = read_checked(odb, tree)?;
+        let content = odb.read(tree)?;
         for entry in Entries(content.data()) {
             stop.check()?;
             let entry = entry?;

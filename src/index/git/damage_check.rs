@@ -15,7 +15,7 @@ use crate::index::ids::ObjectId;
 use crate::index::limits::{COMMIT_BYTES_MAX, ENTRIES_READ_MAX, ReadError, TREE_BYTES_MAX};
 use crate::index::retry::ClientsChecks;
 use crate::index::source::clone_dir;
-use crate::index::source::libgit2::{check_size, read_checked, try_file};
+use crate::index::source::libgit2::{check_size, try_file};
 use crate::index::source::repository::Repository;
 use crate::index::source::trees::Entries;
 use crate::index::stop::StopFlag;
@@ -75,7 +75,7 @@ fn full_check(served: &Path, tip: ObjectId, stop: &StopFlag) -> Result<Option<Da
     let mut trees = vec![git.find_commit(tip.to_oid()?)?.tree_id()];
     while let Some(tree) = trees.pop() {
         let checked = check_size(&odb, tree, ObjectType::Tree, TREE_BYTES_MAX);
-        let content = match checked.and_then(|_bytes| Ok(read_checked(&odb, tree)?)) {
+        let content = match checked.and_then(|_bytes| Ok(odb.read(tree)?)) {
             Ok(content) => content,
             Err(error) => return damaged_object(tree, error),
         };

@@ -426,13 +426,19 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a temporary file, flushes it to the disk, then renames it. A reader finds the old content or the new content,
-/// and never a part.
+/// and never a part. A failure leaves no temporary file: on a full disk each would take what is left.
 pub(crate) fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let aside = directory.join(format!("{name}.new"));
-    let mut file = File::create(&aside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(aside, directory.join(name))?;
+    let write = || {
+        let mut file = File::create(&aside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&aside, directory.join(name))
+    };
+    if let Err(error) = write() {
+        drop(fs::remove_file(&aside));
+        return Err(error);
+    }
     // Without this a power failure can undo the rename: the name is in the directory, which is written separately.
     File::open(directory)?.sync_all()
 }
@@ -452,5 +458,14 @@ mod tests {
         assert!(matches!(locked, Err(DataDirError::Locked)));
         let broken = is_locked(system(libc::EIO));
         assert!(matches!(broken, Err(DataDirError::Disk(_))));
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_temporary_file() {
+        let directory = tempfile::TempDir::new().unwrap();
+        // A file cannot take the place of a directory.
+        fs::create_dir(directory.path().join("name")).unwrap();
+        assert!(write_atomically(directory.path(), "name", b"content").is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -6,7 +6,8 @@
 //! hashes each object again to make the index of a pack. The pack of a refresh takes 3 ms here, and took 8 with both
 //! (`benches/compare/view.sh`). The roll-up in `upkeep.rs` compresses small packs again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use sha1::{Digest as _, Sha1};
 
 use super::clone_dir;
 use super::tree_edit::{EntryChange, edited};
-use super::trees::Entries;
+use super::trees::{Entries, RawEntry};
 use crate::index::ids::ObjectId;
 use crate::index::limits::WriteError;
 use crate::index::status::ProgressCell;
@@ -91,6 +92,14 @@ impl PackWriter<'_> {
         let odb = self.odb;
         let base = base.map(|base| odb.read(base.to_oid()?)).transpose()?;
         let base = base.as_ref().map_or(&[][..], OdbObject::data);
+        // Once for all changes: an upstream's root can have many other entries.
+        let below: HashMap<&[u8], ObjectId> =
+            if changes.iter().any(|(path, _)| entry_at(path, start).1) {
+                let trees = Entries(base).flatten().filter(RawEntry::is_tree);
+                trees.map(|tree| (tree.name, tree.id)).collect()
+            } else {
+                HashMap::new()
+            };
         let mut entries = Vec::new();
         // Sorted by path, so the changes of an entry follow each other.
         for group in changes
@@ -102,14 +111,8 @@ impl PackWriter<'_> {
             let (name, is_tree) = entry_at(path, start);
             let (mode, id) = match file {
                 _ if is_tree => {
-                    let before = Entries(base)
-                        .flatten()
-                        .find(|entry| entry.is_tree() && entry.name == name);
-                    let content = self.updated(
-                        before.map(|before| before.id),
-                        group,
-                        start + name.len() + 1,
-                    )?;
+                    let before = below.get(name).copied();
+                    let content = self.updated(before, group, start + name.len() + 1)?;
                     let id = if content.is_empty() {
                         None
                     } else {
@@ -159,13 +162,21 @@ impl PackWriter<'_> {
             return Ok(());
         }
         let packed = self.pack()?;
+        // Freed before the pack is written: the objects can be as large again.
+        self.gathered.clear();
+        self.bytes = 0;
         let directory = clone_dir::pack_directory(self.repository.path());
         let name = packed.name();
         // git and libgit2 look for the index, so the pack comes first.
-        clone_dir::write_atomically(&directory, &format!("{name}.pack"), &packed.pack)?;
-        clone_dir::write_atomically(&directory, &format!("{name}.idx"), &packed.index())?;
-        self.gathered.clear();
-        self.bytes = 0;
+        let pack = format!("{name}.pack");
+        clone_dir::write_atomically(&directory, &pack, &packed.pack)?;
+        let index = packed.index();
+        if let Err(error) = clone_dir::write_atomically(&directory, &format!("{name}.idx"), &index)
+        {
+            // Without an index nobody reads it.
+            drop(fs::remove_file(directory.join(pack)));
+            return Err(error.into());
+        }
         Ok(self.odb.refresh()?)
     }
 
@@ -402,5 +413,34 @@ mod tests {
         let id = |name| tree.get_name(name).unwrap().id();
         assert_eq!(id("one"), id("two"));
         assert!(git.find_tree(id("one")).is_ok());
+    }
+
+    #[test]
+    fn a_pack_whose_index_cannot_be_written_is_removed() {
+        let progress = ProgressCell::default();
+        let write_into = |repository: &Path| {
+            write_packed::<_, WriteError>(repository, &progress, |writer| {
+                writer.write(ObjectType::Blob, b"content".to_vec())
+            })
+        };
+        let packs_in = |repository: &Path| {
+            let entries = fs::read_dir(clone_dir::pack_directory(repository)).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let [intact, broken] = [(); 2].map(|()| TempDir::new().unwrap());
+        for repository in [&intact, &broken] {
+            drop(Repository::init_bare(repository.path()).unwrap());
+        }
+        write_into(intact.path()).unwrap();
+        let names = packs_in(intact.path());
+        let [index, _pack] = &*names else {
+            panic!("{names:?}");
+        };
+        // The same object makes the same names, and a file cannot take the place of a directory.
+        fs::create_dir(clone_dir::pack_directory(broken.path()).join(index)).unwrap();
+        assert!(write_into(broken.path()).is_err());
+        assert_eq!(packs_in(broken.path()), [index.clone()]);
     }
 }

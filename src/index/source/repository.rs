@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::borrowed_clone::BorrowedClone;
 use super::clone_dir::{self, Access, FileId, id_at};
-use super::libgit2::{check_size, read_checked};
+use super::libgit2::check_size;
 use crate::index::ids::{CommitId, ObjectId};
 use crate::index::limits::{COMMIT_BYTES_MAX, INDEX_FILE_BYTES_MAX, ReadError};
 
@@ -227,7 +227,7 @@ impl Repository {
     }
 
     fn read_object(&self, id: ObjectId) -> Result<(), ReadError> {
-        self.with(|git| Ok(read_checked(&git.odb()?, id.to_oid()?).map(drop)?))
+        self.with(|git| Ok(git.odb()?.read(id.to_oid()?).map(drop)?))
     }
 }
 
