@@ -441,6 +441,6 @@ mod tests {
         // The same object makes the same names, and a file cannot take the place of a directory.
         fs::create_dir(clone_dir::pack_directory(broken.path()).join(index)).unwrap();
         assert!(write_into(broken.path()).is_err());
-        assert_eq!(packs_in(broken.path()), [index.clone()]);
+        assert_eq!(packs_in(broken.path()), std::slice::from_ref(index));
     }
 }
